@@ -1,0 +1,6 @@
+"""Solve frames of the sky blind, calibrate the camera, align frames, notice when it moves."""
+
+from boresight.errors import BoresightError as BoresightError
+from boresight.errors import FileFormatError as FileFormatError
+from boresight.errors import InputError as InputError
+from boresight.errors import UndeterminedError as UndeterminedError

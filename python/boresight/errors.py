@@ -1,0 +1,22 @@
+"""Exceptions raised by Boresight.
+
+A frame that does not solve is no error: the solver returns `None` for it.
+"""
+
+__all__ = ["BoresightError", "FileFormatError", "InputError", "UndeterminedError"]
+
+
+class BoresightError(Exception):
+    """Base class of every exception of this package."""
+
+
+class InputError(BoresightError, ValueError):
+    """An argument cannot be worked with; the message names it, what was wrong and how to mend it."""
+
+
+class FileFormatError(BoresightError, ValueError):
+    """A file is damaged, of another version, or of another program."""
+
+
+class UndeterminedError(BoresightError, ValueError):
+    """The data do not determine what was asked for."""

@@ -1,0 +1,57 @@
+//! The one error type of the crate.
+
+/// Everything that can go wrong, in words a caller can act on.
+///
+/// A frame that simply does not solve is not an error: see [`crate::solve`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument holds something that cannot be worked with.
+    #[error("{name}: {problem}; {repair}")]
+    Argument {
+        /// Name of the argument as the caller wrote it.
+        name: &'static str,
+        /// What was found.
+        problem: String,
+        /// What to give instead.
+        repair: String,
+    },
+    /// A file or byte buffer is not what it should be.
+    #[error("{0}")]
+    Format(String),
+    /// The data do not determine what was asked for.
+    #[error("{0}")]
+    Undetermined(String),
+    /// The caller's [`crate::Monitor`] asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Result with the crate's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An [`Error::Argument`].
+    pub fn argument(name: &'static str, problem: impl Into<String>, repair: impl Into<String>) -> Self {
+        Self::Argument { name, problem: problem.into(), repair: repair.into() }
+    }
+}
+
+/// Progress and cancellation of long work; `()` is the monitor that neither shows nor stops anything.
+pub trait Monitor: Sync {
+    /// Called now and then with the fraction done, 0 to 1, from any thread.
+    fn progress(&self, _fraction: f64) {}
+
+    /// Work stops with [`Error::Interrupted`] soon after this turns true.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Monitor for () {}
+
+/// [`Error::Interrupted`] if the monitor wants to stop.
+#[allow(dead_code)]
+pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
+    if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+}

@@ -1,0 +1,13 @@
+//! Solve frames of the sky blind, calibrate the camera from many of them, align them, notice when it moves.
+#![forbid(unsafe_code)]
+
+pub mod attitude;
+pub mod camera;
+pub mod distortion;
+pub mod error;
+pub mod sphere;
+
+pub use attitude::Attitude;
+pub use camera::CameraModel;
+pub use distortion::Distortion;
+pub use error::{Error, Monitor, Result};

@@ -1,0 +1,38 @@
+//! Arrays across the border. The Python side prepares them; here they are only looked at.
+
+use bytemuck::Pod;
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::errors::InputError;
+
+/// The rows of a C-contiguous (n, N) array, in place.
+pub(crate) fn rows<'a, T: Element + Pod, const N: usize>(
+    name: &str,
+    array: &'a PyReadonlyArray2<'_, T>,
+) -> PyResult<&'a [[T; N]]>
+where
+    [T; N]: Pod,
+{
+    let shape = array.as_array().dim();
+    if shape.1 != N {
+        return Err(InputError::new_err(format!(
+            "{name}: its shape is {shape:?}; give an array of shape (n, {N})"
+        )));
+    }
+    let flat = array
+        .as_slice()
+        .map_err(|_| InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray")))?;
+    Ok(bytemuck::cast_slice(flat))
+}
+
+/// A new (n, N) array of rows.
+pub(crate) fn from_rows<'py, T: Element + Pod, const N: usize>(
+    py: Python<'py>,
+    rows: &[[T; N]],
+) -> PyResult<Bound<'py, PyArray2<T>>>
+where
+    [T; N]: Pod,
+{
+    PyArray1::from_slice(py, bytemuck::cast_slice(rows)).reshape([rows.len(), N])
+}

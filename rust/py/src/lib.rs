@@ -1,0 +1,11 @@
+//! The extension module `boresight._core`: converts, releases the GIL, maps errors, nothing else.
+//!
+//! It is private. The public, typed and documented interface is the Python package `boresight`.
+
+mod arrays;
+mod errors;
+mod monitor;
+
+/// The extension module.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {}

@@ -1,0 +1,74 @@
+//! Long work without the GIL that shows progress and stops on Ctrl-C.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use boresight::{Error, Monitor, Result};
+use pyo3::prelude::*;
+
+use crate::errors::to_python;
+
+/// How often signals are looked at and progress is told while work runs on another thread.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+#[derive(Default)]
+struct Shared {
+    cancelled: AtomicBool,
+    fraction: AtomicU64,
+}
+
+impl Monitor for Shared {
+    fn progress(&self, fraction: f64) {
+        self.fraction.store(fraction.to_bits(), Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `work` on a thread of its own, without the GIL; meanwhile `progress(fraction)` is called
+/// and a pending signal (Ctrl-C), or an exception of `progress`, stops the work and is raised.
+pub(crate) fn run<T: Send>(
+    py: Python<'_>,
+    progress: Option<Py<PyAny>>,
+    work: impl FnOnce(&dyn Monitor) -> Result<T> + Send,
+) -> PyResult<T> {
+    let shared = Shared::default();
+    let mut raised = None;
+    let outcome = py.detach(|| {
+        std::thread::scope(|scope| {
+            let (done, finished) = channel();
+            let shared = &shared;
+            scope.spawn(move || done.send(work(shared)));
+            loop {
+                match finished.recv_timeout(POLL_INTERVAL) {
+                    Ok(outcome) => return outcome,
+                    Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
+                    Err(RecvTimeoutError::Timeout) if raised.is_none() => {
+                        if let Err(error) = poll(shared, progress.as_ref()) {
+                            raised = Some(error);
+                            shared.cancelled.store(true, Ordering::Relaxed);
+                        }
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        })
+    });
+    match raised {
+        Some(error) => Err(error),
+        None => outcome.map_err(to_python),
+    }
+}
+
+fn poll(shared: &Shared, progress: Option<&Py<PyAny>>) -> PyResult<()> {
+    Python::attach(|py| {
+        py.check_signals()?;
+        if let Some(callback) = progress {
+            callback.call1(py, (f64::from_bits(shared.fraction.load(Ordering::Relaxed)),))?;
+        }
+        Ok(())
+    })
+}
