@@ -1,5 +1,8 @@
 """Solve frames of the sky blind, calibrate the camera, align frames, notice when it moves."""
 
+from boresight.camera import CameraModel as CameraModel
+from boresight.camera import PolynomialDistortion as PolynomialDistortion
+from boresight.camera import RadialDistortion as RadialDistortion
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError

@@ -3,9 +3,15 @@
 //! It is private. The public, typed and documented interface is the Python package `boresight`.
 
 mod arrays;
+mod camera;
 mod errors;
 mod monitor;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::camera::PyCameraModel;
+    #[pymodule_export]
+    use crate::camera::PyDistortion;
+}

@@ -1,0 +1,189 @@
+//! Camera and distortion models.
+
+use boresight::distortion::{PolynomialDistortion, RadialDistortion};
+use boresight::{CameraModel, Distortion};
+use numpy::{PyArray2, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{from_rows, rows};
+use crate::errors::{InputError, to_python};
+
+/// What a pixel or direction without counterpart becomes.
+const NOWHERE: [f64; 2] = [f64::NAN; 2];
+
+/// One distortion model.
+#[pyclass(name = "Distortion", module = "boresight._core", frozen)]
+pub(crate) struct PyDistortion {
+    inner: Distortion,
+}
+
+#[pymethods]
+impl PyDistortion {
+    #[staticmethod]
+    fn polynomial(order: usize, scale: f64, a: Vec<f64>, b: Vec<f64>) -> PyResult<Self> {
+        let model = PolynomialDistortion::new(order, scale, a, b).map_err(to_python)?;
+        Ok(Self { inner: Distortion::Polynomial(model) })
+    }
+
+    #[staticmethod]
+    fn radial(k: [f64; 3], p: [f64; 2], scale: f64) -> PyResult<Self> {
+        let model = RadialDistortion::new(k, p, scale).map_err(to_python)?;
+        Ok(Self { inner: Distortion::Radial(model) })
+    }
+
+    #[getter]
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    /// (order, scale, a, b), or `None` if this is another model.
+    #[getter]
+    fn as_polynomial(&self) -> Option<(usize, f64, Vec<f64>, Vec<f64>)> {
+        match &self.inner {
+            Distortion::Polynomial(m) => Some((m.order(), m.scale(), m.a().to_vec(), m.b().to_vec())),
+            _ => None,
+        }
+    }
+
+    /// (k, p, scale), or `None` if this is another model.
+    #[getter]
+    fn as_radial(&self) -> Option<([f64; 3], [f64; 2], f64)> {
+        match &self.inner {
+            Distortion::Radial(m) => Some((m.k(), m.p(), m.scale())),
+            _ => None,
+        }
+    }
+
+    fn undistort<'py>(
+        &self,
+        py: Python<'py>,
+        pixels: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let pixels = rows("x, y", &pixels)?;
+        let ideal: Vec<_> = py.detach(|| pixels.iter().map(|&p| self.inner.undistort(p)).collect());
+        from_rows(py, &ideal)
+    }
+
+    fn distort<'py>(
+        &self,
+        py: Python<'py>,
+        ideal: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let ideal = rows("x, y", &ideal)?;
+        let pixels: Vec<_> =
+            py.detach(|| ideal.iter().map(|&p| self.inner.distort(p).unwrap_or(NOWHERE)).collect());
+        from_rows(py, &pixels)
+    }
+}
+
+/// One camera model.
+#[pyclass(name = "CameraModel", module = "boresight._core", frozen)]
+pub(crate) struct PyCameraModel {
+    pub(crate) inner: CameraModel,
+}
+
+#[pymethods]
+impl PyCameraModel {
+    #[new]
+    fn new(
+        focal_length_px: f64,
+        image_size: [u32; 2],
+        optical_center: [f64; 2],
+        mirrored: bool,
+        distortion: Option<&PyDistortion>,
+    ) -> PyResult<Self> {
+        if !optical_center.iter().all(|c| c.is_finite()) {
+            return Err(InputError::new_err(
+                "optical_center: not finite; give (x, y) in pixels from the image centre",
+            ));
+        }
+        let camera = CameraModel::new(focal_length_px, image_size).map_err(to_python)?;
+        let distortion = distortion.map_or(Distortion::None, |d| d.inner.clone());
+        Ok(Self {
+            inner: camera
+                .with_optical_center(optical_center)
+                .with_mirrored(mirrored)
+                .with_distortion(distortion),
+        })
+    }
+
+    /// Focal length in pixels of the horizontal field of view (radians) of an image this wide.
+    #[staticmethod]
+    fn focal_length_of_fov(fov: f64, image_size: [u32; 2]) -> PyResult<f64> {
+        Ok(CameraModel::from_fov(fov, image_size).map_err(to_python)?.focal_length_px())
+    }
+
+    #[getter]
+    fn focal_length_px(&self) -> f64 {
+        self.inner.focal_length_px()
+    }
+
+    #[getter]
+    fn image_size(&self) -> (u32, u32) {
+        self.inner.image_size().into()
+    }
+
+    #[getter]
+    fn optical_center(&self) -> (f64, f64) {
+        self.inner.optical_center().into()
+    }
+
+    #[getter]
+    fn mirrored(&self) -> bool {
+        self.inner.mirrored()
+    }
+
+    #[getter]
+    fn distortion(&self) -> Option<PyDistortion> {
+        match self.inner.distortion() {
+            Distortion::None => None,
+            model => Some(PyDistortion { inner: model.clone() }),
+        }
+    }
+
+    #[getter]
+    fn fov(&self) -> f64 {
+        self.inner.fov()
+    }
+
+    #[getter]
+    fn pixel_scale(&self) -> f64 {
+        self.inner.pixel_scale()
+    }
+
+    fn pixel_to_direction<'py>(
+        &self,
+        py: Python<'py>,
+        pixels: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let pixels = rows("x, y", &pixels)?;
+        let directions: Vec<[f64; 3]> =
+            py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_direction(p).into()).collect());
+        from_rows(py, &directions)
+    }
+
+    fn direction_to_pixel<'py>(
+        &self,
+        py: Python<'py>,
+        directions: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let directions = rows::<_, 3>("direction", &directions)?;
+        let pixels: Vec<[f64; 2]> = py.detach(|| {
+            directions
+                .iter()
+                .map(|&d| self.inner.direction_to_pixel(&d.into()).unwrap_or(NOWHERE))
+                .collect()
+        });
+        from_rows(py, &pixels)
+    }
+
+    fn pixel_to_ideal<'py>(
+        &self,
+        py: Python<'py>,
+        pixels: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let pixels = rows("x, y", &pixels)?;
+        let ideal: Vec<_> = py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_ideal(p)).collect());
+        from_rows(py, &ideal)
+    }
+}
