@@ -169,10 +169,7 @@ impl PyCameraModel {
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         let directions = rows::<_, 3>("direction", &directions)?;
         let pixels: Vec<[f64; 2]> = py.detach(|| {
-            directions
-                .iter()
-                .map(|&d| self.inner.direction_to_pixel(&d.into()).unwrap_or(NOWHERE))
-                .collect()
+            directions.iter().map(|&d| self.inner.direction_to_pixel(&d.into()).unwrap_or(NOWHERE)).collect()
         });
         from_rows(py, &pixels)
     }
