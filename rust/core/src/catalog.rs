@@ -193,6 +193,8 @@ impl Catalog {
 
 #[cfg(test)]
 mod tests {
+    use std::f64::consts::TAU;
+
     use super::*;
     use crate::sphere::{ARCSEC, separation};
     use proptest::prelude::*;
@@ -244,7 +246,7 @@ mod tests {
     proptest! {
         #[test]
         fn moving_there_and_back_changes_nothing(
-            ra in 0.0..6.28, dec in -1.57..1.57, pm_ra in -10.0..10.0, pm_dec in -10.0..10.0, years in -100.0..100.0,
+            ra in 0.0..TAU, dec in -1.57..1.57, pm_ra in -10.0..10.0, pm_dec in -10.0..10.0, years in -100.0..100.0,
         ) {
             let star = one_star(ra, dec, pm_ra * ARCSEC, pm_dec * ARCSEC);
             let there = star.at_epoch(2000.0 + years);

@@ -362,13 +362,13 @@ mod tests {
 
     #[test]
     fn unaligned_bytes_are_read() {
-        let bytes = small().to_bytes();
         struct Shifted(Vec<u8>);
         impl AsRef<[u8]> for Shifted {
             fn as_ref(&self) -> &[u8] {
                 &self.0[1..]
             }
         }
+        let bytes = small().to_bytes();
         let shifted = Shifted([&[0], bytes.as_slice()].concat());
         assert!(Database::from_bytes(Arc::new(shifted)).unwrap().as_bytes() == bytes);
     }

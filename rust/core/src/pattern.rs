@@ -19,9 +19,11 @@ pub struct PatternShape {
 ///
 /// ```
 /// use boresight::{pattern::pattern_shape, sphere::direction};
-/// let stars = [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.02, 0.07)].map(|(ra, dec)| direction(ra, dec));
-/// let shape = pattern_shape(stars.each_ref());
-/// assert!(shape.ratios.is_sorted() && (shape.longest - 0.1413).abs() < 1e-4);
+/// let square = [(0.0, 0.0), (0.01, 0.0), (0.0, 0.01), (0.01, 0.01)].map(|(ra, dec)| direction(ra, dec));
+/// let shape = pattern_shape(square.each_ref());
+/// let expected = [0.7071, 0.7071, 0.7071, 0.7071, 1.0]; // four sides and the other diagonal
+/// assert!(shape.ratios.iter().zip(expected).all(|(ratio, x)| (ratio - x).abs() < 1e-4));
+/// assert!((shape.longest - 0.01414).abs() < 1e-5);
 /// ```
 pub fn pattern_shape(directions: [&Direction; 4]) -> PatternShape {
     let [a, b, c, d] = directions;
@@ -117,6 +119,8 @@ impl RatioWindow {
         }
     }
 
+    /// Whether all five ratios are inside.
+    #[allow(clippy::needless_bitwise_bool)]
     pub(crate) fn contains(&self, pattern: &Pattern) -> bool {
         // No early exit: five comparisons at once are cheaper than a mispredicted one.
         (0..5).fold(true, |inside, i| {

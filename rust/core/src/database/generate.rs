@@ -64,7 +64,7 @@ pub(super) fn generate(
         Stage::new(monitor, PROGRESS[0], PROGRESS[1], steps)
     })?;
     drop(lists);
-    assemble(&stars, &directions, patterns, parameters, epoch, monitor)
+    assemble(&stars, &directions, &patterns, parameters, epoch, monitor)
 }
 
 /// The brightest stars of all fields of all scales.
@@ -94,14 +94,14 @@ fn field_stars(
 fn assemble(
     stars: &Catalog,
     directions: &[Direction],
-    patterns: combine::Patterns,
+    patterns: &combine::Patterns,
     parameters: &Parameters,
     epoch: f64,
     monitor: &dyn Monitor,
 ) -> Result<Database> {
     let directions: Vec<[f64; 3]> = directions.iter().map(|v| (*v).into()).collect();
     let cells = CellIndex::new(&directions);
-    let grid = sort::grid_for(&patterns)?;
+    let grid = sort::grid_for(patterns)?;
     let faintest = stars.magnitude.last().copied().unwrap_or_default();
     let mut header = Header::new(parameters, epoch, faintest);
     header.sky_bands = cells.grid.num_bands() as u32;
