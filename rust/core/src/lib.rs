@@ -3,11 +3,17 @@
 
 pub mod attitude;
 pub mod camera;
+pub mod catalog;
+pub mod cells;
+pub mod database;
 pub mod distortion;
 pub mod error;
+pub mod pattern;
 pub mod sphere;
 
 pub use attitude::Attitude;
 pub use camera::CameraModel;
+pub use catalog::Catalog;
+pub use database::Database;
 pub use distortion::Distortion;
 pub use error::{Error, Monitor, Result};

@@ -1,0 +1,282 @@
+//! Star catalogues: positions, motions and magnitudes at an explicit epoch.
+
+use nalgebra::Vector3;
+use rayon::prelude::*;
+
+use crate::cells::CellIndex;
+use crate::error::{Error, Result};
+use crate::sphere::{Direction, direction, east_north, ra_dec};
+
+mod hipparcos;
+
+/// Stars in columns, in any order. Angles in radians, ICRS.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Catalog {
+    /// Identifiers, as the catalogue has them.
+    pub ids: Vec<i64>,
+    /// Right ascension at the epoch.
+    pub ra: Vec<f64>,
+    /// Declination at the epoch.
+    pub dec: Vec<f64>,
+    /// Proper motion in right ascension times cos(declination), per Julian year; NaN where unknown.
+    pub pm_ra: Vec<f64>,
+    /// Proper motion in declination, per Julian year; NaN where unknown.
+    pub pm_dec: Vec<f64>,
+    /// Parallax; NaN where unknown.
+    pub parallax: Vec<f64>,
+    /// Magnitude in the catalogue's own band.
+    pub magnitude: Vec<f32>,
+    /// Julian year of the positions.
+    pub epoch: f64,
+}
+
+impl Catalog {
+    /// The Hipparcos catalogue, new reduction (van Leeuwen 2007, CDS I/311), brightest first.
+    ///
+    /// 117,955 stars at J1991.25 and four bright ones that it lacks; V magnitudes.
+    pub fn hipparcos() -> Self {
+        hipparcos::catalog()
+    }
+
+    /// Number of stars.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there is no star.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// The catalogue of some rows, in their order.
+    #[must_use]
+    pub fn select(&self, rows: &[u32]) -> Self {
+        fn take<T: Copy>(column: &[T], rows: &[u32]) -> Vec<T> {
+            rows.iter().map(|row| column[*row as usize]).collect()
+        }
+        Self {
+            ids: take(&self.ids, rows),
+            ra: take(&self.ra, rows),
+            dec: take(&self.dec, rows),
+            pm_ra: take(&self.pm_ra, rows),
+            pm_dec: take(&self.pm_dec, rows),
+            parallax: take(&self.parallax, rows),
+            magnitude: take(&self.magnitude, rows),
+            epoch: self.epoch,
+        }
+    }
+
+    /// Refuses columns of different lengths and stars without position or magnitude.
+    pub fn check(&self) -> Result<()> {
+        let lengths = [
+            ("ra", self.ra.len()),
+            ("dec", self.dec.len()),
+            ("pm_ra", self.pm_ra.len()),
+            ("pm_dec", self.pm_dec.len()),
+            ("parallax", self.parallax.len()),
+            ("magnitude", self.magnitude.len()),
+        ];
+        for (name, length) in lengths {
+            if length != self.len() {
+                let problem = format!("{length} values for {} identifiers", self.len());
+                return Err(Error::argument(name, problem, "give every column one value per star"));
+            }
+        }
+        let refuse = |name, star: usize, value: f64, repair: &str| {
+            let problem = format!("star {} (row {star}) has {value}", self.ids[star]);
+            Err(Error::argument(name, problem, repair))
+        };
+        for star in 0..self.len() {
+            if !self.ra[star].is_finite() {
+                return refuse("ra", star, self.ra[star], "leave out stars without position");
+            }
+            // A hair more than π/2: degrees converted to radians may round up.
+            if self.dec[star].is_nan() || self.dec[star].abs() > std::f64::consts::FRAC_PI_2 + 1e-12 {
+                return refuse("dec", star, self.dec[star], "give declinations from -90 to 90 degrees");
+            }
+            if !self.magnitude[star].is_finite() {
+                let value = f64::from(self.magnitude[star]);
+                return refuse("magnitude", star, value, "leave out stars without magnitude");
+            }
+        }
+        if !self.epoch.is_finite() {
+            let problem = format!("is {}", self.epoch);
+            return Err(Error::argument(
+                "epoch",
+                problem,
+                "give the Julian year of the positions, such as 2016.0",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Unit vectors of all stars at a Julian year.
+    pub fn directions_at(&self, year: f64) -> Vec<Direction> {
+        let years = year - self.epoch;
+        let moved = |star| self.position_and_velocity(star, years).0.normalize();
+        (0..self.len()).into_par_iter().map(moved).collect()
+    }
+
+    /// The catalogue at another Julian year: stars move uniformly on straight lines in space.
+    ///
+    /// Exact but for the change of distance, which parallax and radial velocity would tell (less than
+    /// 1 mas in 50 years except for the very nearest stars). Stars without proper motion stay.
+    #[must_use]
+    pub fn at_epoch(&self, year: f64) -> Self {
+        let years = year - self.epoch;
+        let moved: Vec<[f64; 4]> = (0..self.len())
+            .into_par_iter()
+            .map(|star| {
+                let (position, velocity) = self.position_and_velocity(star, years);
+                let distance = position.norm();
+                let v = position / distance;
+                let motion = (velocity - v * v.dot(&velocity)) / distance;
+                let (east, north) = east_north(&v);
+                let (ra, dec) = ra_dec(&v);
+                [ra, dec, motion.dot(&east), motion.dot(&north)]
+            })
+            .collect();
+        let mut out = Self { epoch: year, ..self.clone() };
+        for (star, [ra, dec, pm_ra, pm_dec]) in moved.into_iter().enumerate() {
+            if self.motion(star) != Vector3::zeros() {
+                (out.ra[star], out.dec[star], out.pm_ra[star], out.pm_dec[star]) = (ra, dec, pm_ra, pm_dec);
+            }
+        }
+        out
+    }
+
+    /// For every star the nearest of `others` (positions as they are) within `radius`.
+    pub fn cross_match(&self, others: &Self, radius: f64) -> Vec<Option<usize>> {
+        let directions: Vec<[f64; 3]> =
+            others.directions_at(others.epoch).into_iter().map(Into::into).collect();
+        let index = CellIndex::new(&directions);
+        let nearest = |v: Direction, found: &mut Vec<u32>| {
+            found.clear();
+            index.view().cone(&directions, &v, radius, found);
+            let distance = |other: &u32| (v - Direction::from(directions[*other as usize])).norm_squared();
+            found
+                .iter()
+                .copied()
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+                .map(|other| other as usize)
+        };
+        self.directions_at(self.epoch)
+            .into_par_iter()
+            .map_init(Vec::new, |found, v| nearest(v, found))
+            .collect()
+    }
+
+    /// Rows of the stars within `radius` of a direction, in the catalogue's order.
+    pub fn cone(&self, center: &Direction, radius: f64) -> Vec<usize> {
+        let limit = crate::sphere::chord(radius.clamp(0.0, std::f64::consts::PI)).powi(2);
+        let inside =
+            |star: &usize| (direction(self.ra[*star], self.dec[*star]) - center).norm_squared() <= limit;
+        (0..self.len()).into_par_iter().filter(inside).collect()
+    }
+
+    /// Position after `years` with the present distance as unit, and the velocity per year.
+    fn position_and_velocity(&self, star: usize, years: f64) -> (Vector3<f64>, Vector3<f64>) {
+        let velocity = self.motion(star);
+        (direction(self.ra[star], self.dec[star]) + velocity * years, velocity)
+    }
+
+    /// Proper motion as a vector, radians per year.
+    fn motion(&self, star: usize) -> Vector3<f64> {
+        let (sin_ra, cos_ra) = self.ra[star].sin_cos();
+        let (sin_dec, cos_dec) = self.dec[star].sin_cos();
+        let east = Vector3::new(-sin_ra, cos_ra, 0.0);
+        let north = Vector3::new(-sin_dec * cos_ra, -sin_dec * sin_ra, cos_dec);
+        let known = |motion: f64| if motion.is_finite() { motion } else { 0.0 };
+        east * known(self.pm_ra[star]) + north * known(self.pm_dec[star])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+    use crate::sphere::{ARCSEC, separation};
+    use proptest::prelude::*;
+
+    fn one_star(ra: f64, dec: f64, pm_ra: f64, pm_dec: f64) -> Catalog {
+        Catalog {
+            ids: vec![1],
+            ra: vec![ra],
+            dec: vec![dec],
+            pm_ra: vec![pm_ra],
+            pm_dec: vec![pm_dec],
+            parallax: vec![f64::NAN],
+            magnitude: vec![5.0],
+            epoch: 2000.0,
+        }
+    }
+
+    #[test]
+    fn hipparcos_is_whole_and_brightest_first() {
+        let stars = Catalog::hipparcos();
+        assert_eq!(stars.len(), 117_959);
+        assert!(stars.magnitude.is_sorted());
+        assert_eq!(stars.epoch, 1991.25);
+        stars.check().unwrap();
+        // Sirius, from SIMBAD's J2000 position and motion.
+        assert_eq!(stars.ids[0], 32349);
+        let sirius = direction(101.287_155_33_f64.to_radians(), (-16.716_115_86_f64).to_radians());
+        assert!(separation(&stars.at_epoch(2000.0).directions_at(2000.0)[0], &sirius) < 0.1 * ARCSEC);
+    }
+
+    #[test]
+    fn crosses_the_pole_straight() {
+        // 10 arcsec from the pole, moving 1 arcsec a year towards it: 20 years later 10 arcsec beyond.
+        let star = one_star(1.0, std::f64::consts::FRAC_PI_2 - 10.0 * ARCSEC, 0.0, ARCSEC);
+        let after = star.at_epoch(2020.0);
+        assert!((after.ra[0] - 1.0 - std::f64::consts::PI).abs() < 1e-6);
+        assert!((after.dec[0] - star.dec[0]).abs() < 1e-6 * ARCSEC);
+        assert!((after.pm_dec[0] + ARCSEC).abs() < 1e-6 * ARCSEC);
+    }
+
+    #[test]
+    fn stars_without_motion_stay() {
+        let star = one_star(1.0, 0.3, f64::NAN, f64::NAN);
+        let after = star.at_epoch(2050.0);
+        assert_eq!((after.ra[0], after.dec[0]), (1.0, 0.3));
+        assert!(after.pm_ra[0].is_nan());
+    }
+
+    proptest! {
+        #[test]
+        fn moving_there_and_back_changes_nothing(
+            ra in 0.0..TAU, dec in -1.57..1.57, pm_ra in -10.0..10.0, pm_dec in -10.0..10.0, years in -100.0..100.0,
+        ) {
+            let star = one_star(ra, dec, pm_ra * ARCSEC, pm_dec * ARCSEC);
+            let there = star.at_epoch(2000.0 + years);
+            prop_assert!(separation(&there.directions_at(there.epoch)[0], &star.directions_at(there.epoch)[0]) < 1e-15);
+            // The change of distance is forgotten on the way, so the return is exact to second order only.
+            let back = there.at_epoch(2000.0);
+            let moved: f64 = f64::hypot(pm_ra, pm_dec) * years * ARCSEC;
+            prop_assert!(separation(&direction(ra, dec), &direction(back.ra[0], back.dec[0])) < 1.01 * moved.abs().powi(3) + 1e-12);
+        }
+
+        #[test]
+        fn cross_match_finds_the_nearest(seed in 0_u64..1000) {
+            let stars = Catalog::hipparcos();
+            let pick = |k: u64| ((seed * 7919 + k * 104_729) % stars.len() as u64) as usize;
+            let rows: Vec<usize> = (0..20).map(pick).collect();
+            let mut some = Catalog { epoch: stars.epoch, ..Catalog::default() };
+            for &row in &rows {
+                some.ids.push(stars.ids[row]);
+                some.ra.push(stars.ra[row]);
+                some.dec.push(stars.dec[row]);
+                some.pm_ra.push(f64::NAN);
+                some.pm_dec.push(f64::NAN);
+                some.parallax.push(f64::NAN);
+                some.magnitude.push(stars.magnitude[row]);
+            }
+            let found = some.cross_match(&some, ARCSEC);
+            for (i, other) in found.into_iter().enumerate() {
+                let other = other.unwrap();
+                prop_assert!(separation(&direction(some.ra[i], some.dec[i]), &direction(some.ra[other], some.dec[other])) < 1e-12);
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Cells on the sphere: which stars lie within a cone, without looking at the others.
+//!
+//! The sphere is cut into bands of declination of equal height and each band into cells of equal right
+//! ascension, about as wide as high. Stars are kept cell by cell, so those of a band that a cone touches are one
+//! contiguous run (two where it crosses right ascension zero).
+
+use std::f64::consts::{FRAC_PI_2, PI, TAU};
+use std::ops::Range;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::sphere::{Direction, chord};
+
+/// Stars per cell aimed at: fewer make more runs per cone, more make longer runs to look through.
+const STARS_PER_CELL: usize = 24;
+
+/// Most bands of a grid, 0.2 degrees high.
+const MAX_BANDS: usize = 900;
+
+/// A hair (0.02 arcsec): single precision decides outside it, double precision within.
+const SINGLE_PRECISION: f64 = 1e-7;
+
+/// A star in its cell: everything a cone search looks at, side by side.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
+pub struct CellStar {
+    direction: [f32; 3],
+    star: u32,
+}
+
+/// The division of the sphere into cells; it follows from the number of bands alone.
+#[derive(Debug, Clone)]
+pub struct SkyGrid {
+    /// First cell of each band, and the number of all cells.
+    first_cell: Vec<u32>,
+}
+
+impl SkyGrid {
+    /// The grid suited to a number of stars.
+    pub fn for_stars(stars: usize) -> Self {
+        let cells = (stars / STARS_PER_CELL).max(12) as f64;
+        Self::with_bands((PI / (4.0 * PI / cells).sqrt()).round() as usize)
+    }
+
+    /// The grid of `bands` bands (at least 1, at most 900).
+    pub fn with_bands(bands: usize) -> Self {
+        let bands = bands.clamp(1, MAX_BANDS);
+        let height = PI / bands as f64;
+        let mut first_cell = vec![0];
+        let mut cells = 0;
+        for band in 0..bands {
+            let middle = (band as f64 + 0.5) * height - FRAC_PI_2;
+            cells += (TAU * middle.cos() / height).round().max(1.0) as u32;
+            first_cell.push(cells);
+        }
+        Self { first_cell }
+    }
+
+    /// Number of bands.
+    pub fn num_bands(&self) -> usize {
+        self.first_cell.len() - 1
+    }
+
+    /// Number of cells.
+    pub fn num_cells(&self) -> usize {
+        self.first_cell[self.num_bands()] as usize
+    }
+
+    /// The cell of a direction.
+    pub fn cell(&self, v: &Direction) -> usize {
+        let band = self.band(v.z.clamp(-1.0, 1.0).asin());
+        let cells = self.cells_of(band);
+        cells.start + Self::column(cells.len(), v.y.atan2(v.x))
+    }
+
+    fn band(&self, dec: f64) -> usize {
+        let bands = self.num_bands();
+        (((dec + FRAC_PI_2) / PI * bands as f64) as usize).min(bands - 1)
+    }
+
+    fn cells_of(&self, band: usize) -> Range<usize> {
+        self.first_cell[band] as usize..self.first_cell[band + 1] as usize
+    }
+
+    fn column(columns: usize, ra: f64) -> usize {
+        ((ra.rem_euclid(TAU) / TAU * columns as f64) as usize).min(columns - 1)
+    }
+
+    /// Calls `visit` with runs of cells that together cover a cone.
+    pub(crate) fn runs(&self, center: &Direction, radius: f64, mut visit: impl FnMut(Range<usize>)) {
+        let height = PI / self.num_bands() as f64;
+        let dec = center.z.clamp(-1.0, 1.0).asin();
+        let ra = center.y.atan2(center.x);
+        // Wider by a hair, so that rounding never loses a star.
+        let radius = (radius + 1e-9).min(PI);
+        for band in self.band(dec - radius)..=self.band(dec + radius) {
+            let south = band as f64 * height - FRAC_PI_2;
+            let width = half_width(dec, radius, south, south + height);
+            let cells = self.cells_of(band);
+            let (first, last) =
+                (Self::column(cells.len(), ra - width), Self::column(cells.len(), ra + width));
+            // First and last in one cell: the cone is narrow there, or goes nearly all the way round.
+            let whole = width >= PI || (first == last && width > FRAC_PI_2);
+            if whole || (first > last && first == last + 1) {
+                visit(cells);
+            } else if first <= last {
+                visit(cells.start + first..cells.start + last + 1);
+            } else {
+                visit(cells.start..cells.start + last + 1);
+                visit(cells.start + first..cells.end);
+            }
+        }
+    }
+}
+
+/// Largest difference in right ascension between the middle of a cone and its points in a band.
+fn half_width(dec: f64, radius: f64, south: f64, north: f64) -> f64 {
+    if dec.abs() + radius >= FRAC_PI_2 {
+        // A pole is inside. The cone covers what lies between the pole and its near rim all the way round.
+        let rim = FRAC_PI_2 - (dec.abs() + radius - FRAC_PI_2);
+        if radius >= FRAC_PI_2 || (if dec > 0.0 { north > rim } else { -south > rim }) {
+            return PI;
+        }
+    }
+    let haversine = |angle: f64| (angle / 2.0).sin().powi(2);
+    let width_at = |at: f64| {
+        let square = (haversine(radius) - haversine(at - dec)) / (at.cos() * dec.cos());
+        2.0 * square.clamp(0.0, 1.0).sqrt().asin()
+    };
+    // The cone is widest where it touches a meridian, a little poleward of its middle.
+    let widest = (dec.sin() / radius.cos()).clamp(-1.0, 1.0).asin();
+    width_at(widest.clamp(south, north)).max(width_at(south)).max(width_at(north)) + 1e-9
+}
+
+/// Stars in the cells of a grid, wherever they are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct CellView<'a> {
+    /// The grid.
+    pub grid: &'a SkyGrid,
+    /// For each cell where its stars begin, and the number of all stars.
+    pub offsets: &'a [u32],
+    /// The stars, cell by cell, ascending within each.
+    pub stars: &'a [CellStar],
+}
+
+impl CellView<'_> {
+    /// Appends the indices of all stars within `radius` of a direction, ascending.
+    ///
+    /// `directions` are those the cells were made of; damaged cells lose stars but do no other harm.
+    pub fn cone(&self, directions: &[[f64; 3]], center: &Direction, radius: f64, out: &mut Vec<u32>) {
+        if !(radius >= 0.0 && center.iter().all(|x| x.is_finite())) {
+            return;
+        }
+        let limit = chord(radius.min(PI)).powi(2);
+        let hair = SINGLE_PRECISION * (limit.sqrt() + SINGLE_PRECISION) * 4.0;
+        let (inside, outside) = ((limit - hair) as f32, (limit + hair) as f32);
+        let c = [center.x as f32, center.y as f32, center.z as f32];
+        let exactly_inside = |star: u32| {
+            let distance = |v: &[f64; 3]| (Direction::from(*v) - center).norm_squared();
+            directions.get(star as usize).is_some_and(|v| distance(v) <= limit)
+        };
+        let begin = out.len();
+        self.grid.runs(center, radius, |cells| {
+            for entry in self.run(cells) {
+                let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
+                let distance = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
+                if distance <= outside
+                    && (entry.star as usize) < directions.len()
+                    && (distance < inside || exactly_inside(entry.star))
+                {
+                    out.push(entry.star);
+                }
+            }
+        });
+        out[begin..].sort_unstable();
+    }
+
+    fn run(&self, cells: Range<usize>) -> &[CellStar] {
+        match (self.offsets.get(cells.start), self.offsets.get(cells.end)) {
+            (Some(&start), Some(&end)) => self.stars.get(start as usize..end as usize).unwrap_or(&[]),
+            _ => &[],
+        }
+    }
+}
+
+/// Stars in cells, in memory.
+#[derive(Debug, Clone)]
+pub struct CellIndex {
+    /// The grid.
+    pub grid: SkyGrid,
+    /// As in [`CellView`].
+    pub offsets: Vec<u32>,
+    /// As in [`CellView`].
+    pub stars: Vec<CellStar>,
+}
+
+impl CellIndex {
+    /// Puts stars into the cells of a grid that suits their number.
+    pub fn new(directions: &[[f64; 3]]) -> Self {
+        Self::with_grid(SkyGrid::for_stars(directions.len()), directions)
+    }
+
+    /// Puts stars into the cells of a grid.
+    pub fn with_grid(grid: SkyGrid, directions: &[[f64; 3]]) -> Self {
+        let cells: Vec<u32> = directions.iter().map(|v| grid.cell(&Direction::from(*v)) as u32).collect();
+        let mut offsets = vec![0_u32; grid.num_cells() + 1];
+        for cell in &cells {
+            offsets[*cell as usize + 1] += 1;
+        }
+        for cell in 0..grid.num_cells() {
+            offsets[cell + 1] += offsets[cell];
+        }
+        let mut next = offsets.clone();
+        let mut stars = vec![CellStar::zeroed(); directions.len()];
+        for (star, (cell, v)) in cells.iter().zip(directions).enumerate() {
+            let place = &mut next[*cell as usize];
+            stars[*place as usize] = CellStar { direction: v.map(|x| x as f32), star: star as u32 };
+            *place += 1;
+        }
+        Self { grid, offsets, stars }
+    }
+
+    /// The cells to search in.
+    pub fn view(&self) -> CellView<'_> {
+        CellView { grid: &self.grid, offsets: &self.offsets, stars: &self.stars }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sphere::direction;
+    use proptest::prelude::*;
+
+    /// Stars spread evenly, with some at the poles and around right ascension zero.
+    fn sky(stars: usize) -> Vec<[f64; 3]> {
+        let golden = PI * (3.0 - 5.0_f64.sqrt());
+        let spread = (0..stars).map(|i| {
+            let z = 1.0 - (2 * i + 1) as f64 / stars as f64;
+            direction((golden * i as f64).rem_euclid(TAU), z.asin())
+        });
+        let special =
+            [(0.0, FRAC_PI_2), (0.0, -FRAC_PI_2), (0.0, 0.0), (TAU - 1e-12, 0.3), (1e-12, -0.3), (PI, 1.5)];
+        spread.chain(special.map(|(ra, dec)| direction(ra, dec))).map(Into::into).collect()
+    }
+
+    fn brute_force(directions: &[[f64; 3]], center: &Direction, radius: f64) -> Vec<u32> {
+        let limit = chord(radius).powi(2);
+        let inside = |i: &u32| (Direction::from(directions[*i as usize]) - center).norm_squared() <= limit;
+        (0..directions.len() as u32).filter(inside).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn cone_equals_brute_force(
+            stars in 1_usize..3000, bands in 1_usize..60,
+            ra in prop_oneof![Just(0.0), 0.0..TAU], dec in prop_oneof![Just(FRAC_PI_2), Just(-FRAC_PI_2), -FRAC_PI_2..FRAC_PI_2],
+            radius in prop_oneof![Just(0.0), 0.0..0.1, 0.0..PI],
+        ) {
+            let directions = sky(stars);
+            let index = CellIndex::with_grid(SkyGrid::with_bands(bands), &directions);
+            let center = direction(ra, dec);
+            let mut found = Vec::new();
+            index.view().cone(&directions, &center, radius, &mut found);
+            prop_assert_eq!(found, brute_force(&directions, &center, radius));
+        }
+
+        #[test]
+        fn a_star_is_in_a_cone_around_itself(star in 0_usize..500) {
+            let directions = sky(500);
+            let mut found = Vec::new();
+            CellIndex::new(&directions).view().cone(&directions, &directions[star].into(), 0.0, &mut found);
+            prop_assert!(found.contains(&(star as u32)));
+        }
+    }
+
+    #[test]
+    fn senseless_cones_are_empty() {
+        let directions = sky(10);
+        let mut found = Vec::new();
+        let index = CellIndex::new(&directions);
+        index.view().cone(&directions, &direction(0.0, 0.0), f64::NAN, &mut found);
+        index.view().cone(&directions, &direction(0.0, 0.0), -1.0, &mut found);
+        index.view().cone(&directions, &Direction::new(f64::NAN, 0.0, 0.0), 1.0, &mut found);
+        assert!(found.is_empty());
+    }
+}

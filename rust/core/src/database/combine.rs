@@ -1,0 +1,241 @@
+//! Combines the brightest stars of every field to patterns of four, each pattern once.
+//!
+//! Neighbouring fields share most of their stars. All occurrences of a star are brought together as the
+//! faintest of its patterns: the triples of brighter stars it forms patterns with are then few enough to be
+//! marked in a small table, and no pattern is made, compared or stored twice.
+
+use rayon::prelude::*;
+
+use super::fields::Fields;
+use super::generate::Stage;
+use super::grid::BUCKETS;
+use crate::error::{Error, Result};
+use crate::pattern::Pattern;
+use crate::sphere::Direction;
+
+/// Occurrences of stars handled between two looks at the monitor.
+const OCCURRENCES_PER_TASK: usize = 4096;
+
+/// Most brighter stars with which one can form patterns; the table of triples then takes 560 MB.
+const MOST_NEIGHBOURS: usize = 3000;
+
+/// The patterns made by one task, bucket by bucket.
+pub(super) struct Batch {
+    pub(super) patterns: Vec<Pattern>,
+    /// Where each bucket begins, and the number of all.
+    pub(super) begins: [u32; BUCKETS + 1],
+}
+
+/// All patterns.
+pub(super) struct Patterns(pub(super) Vec<Batch>);
+
+impl Patterns {
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|batch| batch.patterns.len()).sum()
+    }
+}
+
+/// `n` choose `k`.
+fn choose(n: usize, k: usize) -> usize {
+    (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
+}
+
+/// How many stars have at least so many combinations of four.
+pub(super) fn stars_for(patterns: u32) -> usize {
+    let mut stars = 4;
+    while choose(stars, 4) < patterns as usize {
+        stars += 1;
+    }
+    stars
+}
+
+/// A star as the faintest of patterns in one field.
+#[derive(Clone, Copy, Default)]
+struct Occurrence {
+    /// The list and place where the field's stars begin.
+    list: u32,
+    begin: u32,
+    /// How many stars of the field are brighter.
+    brighter: u32,
+}
+
+/// The patterns of all fields: of each the first `per_field` combinations, those of the brightest stars first.
+pub(super) fn patterns<'a>(
+    directions: &[Direction],
+    lists: &[Fields],
+    per_field: u32,
+    stage: &dyn Fn(usize) -> Stage<'a>,
+) -> Result<Patterns> {
+    let (occurrences, begins) = occurrences(directions.len(), lists);
+    let tasks = tasks(&begins);
+    let stage = stage(tasks.len());
+    let work = |scratch: &mut Scratch, stars: &std::ops::Range<usize>| {
+        let mut found = Vec::new();
+        for star in stars.clone() {
+            let fields = &occurrences[begins[star] as usize..begins[star + 1] as usize];
+            scratch.combine(fields, lists, per_field as usize)?;
+            scratch.emit(star as u32, directions, &mut found);
+        }
+        stage.step()?;
+        Ok(bucketed(&found))
+    };
+    let batches =
+        tasks.par_iter().map_init(|| Scratch::new(directions.len()), work).collect::<Result<_>>()?;
+    Ok(Patterns(batches))
+}
+
+/// All occurrences, star by star, and where each star's begin.
+fn occurrences(stars: usize, lists: &[Fields]) -> (Vec<Occurrence>, Vec<u32>) {
+    let mut begins = vec![0_u32; stars + 1];
+    for list in lists {
+        list.each(|_, field| field[3..].iter().for_each(|star| begins[*star as usize + 1] += 1));
+    }
+    for star in 0..stars {
+        begins[star + 1] += begins[star];
+    }
+    let mut next = begins.clone();
+    let mut sorted = vec![Occurrence::default(); begins[stars] as usize];
+    for (list, fields) in lists.iter().enumerate() {
+        fields.each(|begin, field| {
+            for (brighter, star) in field.iter().enumerate().skip(3) {
+                let place = &mut next[*star as usize];
+                sorted[*place as usize] = Occurrence { list: list as u32, begin, brighter: brighter as u32 };
+                *place += 1;
+            }
+        });
+    }
+    (sorted, begins)
+}
+
+/// Cuts the stars into ranges of about equally many occurrences.
+fn tasks(begins: &[u32]) -> Vec<std::ops::Range<usize>> {
+    let mut tasks = Vec::new();
+    let mut first = 0;
+    for star in 1..begins.len() {
+        if (begins[star] - begins[first]) as usize >= OCCURRENCES_PER_TASK || star == begins.len() - 1 {
+            tasks.push(first..star);
+            first = star;
+        }
+    }
+    tasks
+}
+
+/// Stably sorted by bucket.
+fn bucketed(patterns: &[Pattern]) -> Batch {
+    let mut begins = [0_u32; BUCKETS + 1];
+    for pattern in patterns {
+        begins[pattern.bucket() + 1] += 1;
+    }
+    for bucket in 0..BUCKETS {
+        begins[bucket + 1] += begins[bucket];
+    }
+    let mut next = begins;
+    let mut sorted = vec![bytemuck::Zeroable::zeroed(); patterns.len()];
+    for pattern in patterns {
+        let place = &mut next[pattern.bucket()];
+        sorted[*place as usize] = *pattern;
+        *place += 1;
+    }
+    Batch { patterns: sorted, begins }
+}
+
+/// Working memory of a thread.
+struct Scratch {
+    /// Of every star its place among the neighbours, where it is one.
+    place: Vec<u32>,
+    /// Stars that occur together with the present one and are brighter, ascending.
+    neighbours: Vec<u32>,
+    /// One bit per triple of neighbours, in the order of their greatest, then middle, then least.
+    marked: Vec<u64>,
+    /// The triples marked, as places among the neighbours.
+    triples: Vec<[u16; 3]>,
+    /// Places of one field's stars.
+    local: Vec<u16>,
+}
+
+const NO_PLACE: u32 = u32::MAX;
+
+/// Place of a triple a < b < c in the order of the greatest, then the middle, then the least.
+fn rank([a, b, c]: [u16; 3]) -> usize {
+    let (a, b, c) = (usize::from(a), usize::from(b), usize::from(c));
+    c * (c - 1) * (c - 2) / 6 + b * (b - 1) / 2 + a
+}
+
+impl Scratch {
+    fn new(stars: usize) -> Self {
+        Self {
+            place: vec![NO_PLACE; stars],
+            neighbours: Vec::new(),
+            marked: Vec::new(),
+            triples: Vec::new(),
+            local: Vec::new(),
+        }
+    }
+
+    /// Collects the triples with which `star` forms patterns in any of the fields.
+    fn combine(&mut self, fields: &[Occurrence], lists: &[Fields], per_field: usize) -> Result<()> {
+        let brighter = |field: &Occurrence| {
+            &lists[field.list as usize].stars[field.begin as usize..][..field.brighter as usize]
+        };
+        self.neighbours.clear();
+        for other in fields.iter().flat_map(brighter) {
+            if self.place[*other as usize] == NO_PLACE {
+                self.place[*other as usize] = 0;
+                self.neighbours.push(*other);
+            }
+        }
+        if self.neighbours.len() > MOST_NEIGHBOURS {
+            let problem = format!("a star occurs with {} others", self.neighbours.len());
+            let repair = "lower it or lattice_field_oversampling";
+            return Err(Error::argument("patterns_per_lattice_field", problem, repair));
+        }
+        self.neighbours.sort_unstable();
+        for (place, other) in self.neighbours.iter().enumerate() {
+            self.place[*other as usize] = place as u32;
+        }
+        self.triples.clear();
+        self.marked.clear();
+        self.marked.resize(choose(self.neighbours.len().max(3), 3).div_ceil(64), 0);
+        for field in fields {
+            self.local.clear();
+            self.local.extend(brighter(field).iter().map(|other| self.place[*other as usize] as u16));
+            let before = choose(field.brighter as usize, 4);
+            self.mark(per_field.saturating_sub(before));
+        }
+        for other in &self.neighbours {
+            self.place[*other as usize] = NO_PLACE;
+        }
+        Ok(())
+    }
+
+    /// Marks the first `limit` triples of the field at hand.
+    fn mark(&mut self, limit: usize) {
+        let mut left = limit;
+        for c in 2..self.local.len() {
+            for b in 1..c {
+                for a in 0..b {
+                    if left == 0 {
+                        return;
+                    }
+                    left -= 1;
+                    let triple = [self.local[a], self.local[b], self.local[c]];
+                    let rank = rank(triple);
+                    let (word, bit) = (&mut self.marked[rank / 64], 1 << (rank % 64));
+                    if *word & bit == 0 {
+                        *word |= bit;
+                        self.triples.push(triple);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes the patterns of the triples collected.
+    fn emit(&self, star: u32, directions: &[Direction], out: &mut Vec<Pattern>) {
+        out.extend(self.triples.iter().map(|triple| {
+            let [a, b, c] = triple.map(|place| self.neighbours[usize::from(place)]);
+            let stars = [a, b, c, star];
+            Pattern::new(stars, stars.map(|star| &directions[star as usize]))
+        }));
+    }
+}

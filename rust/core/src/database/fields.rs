@@ -1,0 +1,116 @@
+//! The lattice of fields over the sky and the brightest stars in each.
+
+use std::f64::consts::{PI, TAU};
+
+use rayon::prelude::*;
+
+use super::generate::Stage;
+use crate::cells::{CellIndex, SkyGrid};
+use crate::error::Result;
+use crate::sphere::Direction;
+
+/// Fields looked at between two looks at the monitor.
+const FIELDS_PER_TASK: usize = 4096;
+
+/// Stars expected in a field among the first, brightest stars that are searched, relative to how many are wanted.
+const FIRST_LEVEL: f64 = 2.0;
+
+/// Each further level holds so many times the stars of all before it.
+const LEVEL_RATIO: usize = 3;
+
+/// Point `i` of `n` spread evenly over the sphere on a Fibonacci spiral (Swinbank & Purser 2006).
+pub(super) fn lattice_point(i: usize, n: usize) -> Direction {
+    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
+    let z = 1.0 - (2 * i + 1) as f64 / n as f64;
+    let (sin, cos) = (golden_angle * i as f64 % TAU).sin_cos();
+    let r = (1.0 - z * z).sqrt();
+    Direction::new(r * cos, r * sin, z)
+}
+
+/// For each of `fields` fields of diameter `fov` its brightest stars, at most `wanted`, one after another;
+/// fields with fewer than four are left out.
+pub(super) struct Fields {
+    /// Stars of all fields, those of each ascending.
+    pub(super) stars: Vec<u32>,
+    /// End of each field's stars.
+    pub(super) ends: Vec<u32>,
+}
+
+impl Fields {
+    /// Visits every field: where its stars begin, and the stars.
+    pub(super) fn each(&self, mut visit: impl FnMut(u32, &[u32])) {
+        let mut begin = 0;
+        for end in &self.ends {
+            visit(begin, &self.stars[begin as usize..*end as usize]);
+            begin = *end;
+        }
+    }
+}
+
+/// Number of steps in which so many fields are searched.
+pub(super) fn tasks(fields: usize) -> usize {
+    fields.div_ceil(FIELDS_PER_TASK)
+}
+
+/// Finds the brightest of `stars` (indices into `directions`, ascending: brightest first) in every field.
+pub(super) fn brightest_in_fields(
+    directions: &[Direction],
+    stars: &[u32],
+    fov: f64,
+    fields: usize,
+    wanted: usize,
+    stage: &Stage<'_>,
+) -> Result<Vec<Fields>> {
+    let levels = levels(directions, stars, fov, wanted);
+    (0..tasks(fields))
+        .into_par_iter()
+        .map(|task| {
+            let mut out = Fields { stars: Vec::new(), ends: Vec::new() };
+            let mut found = Vec::new();
+            for field in task * FIELDS_PER_TASK..((task + 1) * FIELDS_PER_TASK).min(fields) {
+                let center = lattice_point(field, fields);
+                found.clear();
+                for level in &levels {
+                    let begin = found.len();
+                    level.index.view().cone(&level.directions, &center, fov / 2.0, &mut found);
+                    found[begin..].iter_mut().for_each(|star| *star = stars[level.first + *star as usize]);
+                    if found.len() >= wanted {
+                        break;
+                    }
+                }
+                if found.len() >= 4 {
+                    out.stars.extend_from_slice(&found[..wanted.min(found.len())]);
+                    out.ends.push(out.stars.len() as u32);
+                }
+            }
+            stage.step()?;
+            Ok(out)
+        })
+        .collect()
+}
+
+/// Consecutive stars, searched together.
+struct Level {
+    first: usize,
+    directions: Vec<[f64; 3]>,
+    index: CellIndex,
+}
+
+/// The stars in levels of brightness: nearly all fields find enough in the first one or two.
+fn levels(directions: &[Direction], stars: &[u32], fov: f64, wanted: usize) -> Vec<Level> {
+    let sky_over_field = 2.0 / (1.0 - (fov / 2.0).cos());
+    let first_level = (FIRST_LEVEL * wanted as f64 * sky_over_field).min(4e9) as usize;
+    let grid = SkyGrid::with_bands((4.0 * PI / fov) as usize);
+    let mut levels = Vec::new();
+    let (mut first, mut end) = (0, first_level);
+    while first < stars.len() {
+        let members = &stars[first..end.min(stars.len())];
+        let directions: Vec<[f64; 3]> =
+            members.iter().map(|star| directions[*star as usize].into()).collect();
+        let index = CellIndex::with_grid(grid.clone(), &directions);
+        levels.push(Level { first, directions, index });
+        first = end;
+        end *= 1 + LEVEL_RATIO;
+    }
+    levels
+}

@@ -1,0 +1,130 @@
+//! Makes a database: stars, the patterns of the brightest in every field of the sky, and their order by shape.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::format::{Draft, Header, Section};
+use super::parameters::{Parameters, fields_in_sky};
+use super::{Database, combine, fields, select, sort};
+use crate::catalog::Catalog;
+use crate::cells::CellIndex;
+use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::sphere::Direction;
+
+/// Shares of the whole time that end with finding the fields' stars, and with combining them.
+const PROGRESS: [f64; 2] = [0.3, 0.8];
+
+/// A part of the work, done in steps by many threads.
+pub(super) struct Stage<'a> {
+    monitor: &'a dyn Monitor,
+    from: f64,
+    to: f64,
+    steps: usize,
+    done: AtomicUsize,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(monitor: &'a dyn Monitor, from: f64, to: f64, steps: usize) -> Self {
+        Self { monitor, from, to, steps, done: AtomicUsize::new(0) }
+    }
+
+    /// Tells that a step is done; an error if the work is to stop.
+    pub(super) fn step(&self) -> Result<()> {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.monitor.progress(self.from + (self.to - self.from) * done as f64 / self.steps as f64);
+        checkpoint(self.monitor)
+    }
+}
+
+pub(super) fn generate(
+    catalog: &Catalog,
+    parameters: &Parameters,
+    monitor: &dyn Monitor,
+) -> Result<Database> {
+    parameters.check()?;
+    catalog.check()?;
+    let epoch = parameters.epoch.unwrap_or(catalog.epoch);
+    let bright = catalog.select(&select::brightest(catalog, parameters));
+    let directions = bright.directions_at(epoch);
+    let per_fov = parameters.verification_stars_per_fov;
+    let kept = select::thin(&directions, parameters.smallest_fov(), per_fov);
+    if kept.len() < 4 {
+        let problem = format!("{} are bright enough", kept.len());
+        return Err(Error::argument(
+            "stars",
+            problem,
+            "a pattern needs four: give more stars or a fainter limit",
+        ));
+    }
+    let stars = bright.select(&kept);
+    let directions: Vec<Direction> = kept.iter().map(|star| directions[*star as usize]).collect();
+
+    let lists = field_stars(&directions, parameters, monitor)?;
+    let wanted = parameters.patterns_per_lattice_field;
+    let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
+        Stage::new(monitor, PROGRESS[0], PROGRESS[1], steps)
+    })?;
+    drop(lists);
+    assemble(&stars, &directions, &patterns, parameters, epoch, monitor)
+}
+
+/// The brightest stars of all fields of all scales.
+fn field_stars(
+    directions: &[Direction],
+    parameters: &Parameters,
+    monitor: &dyn Monitor,
+) -> Result<Vec<fields::Fields>> {
+    let scales = parameters.scales();
+    let sizes = scales.iter().map(|fov| {
+        let fields = fields_in_sky(*fov) * f64::from(parameters.lattice_field_oversampling);
+        (*fov, fields.min(f64::from(u32::MAX)) as usize)
+    });
+    let sizes: Vec<(f64, usize)> = sizes.collect();
+    let tasks = sizes.iter().map(|(_, fields)| fields::tasks(*fields)).sum();
+    let stage = Stage::new(monitor, 0.0, PROGRESS[0], tasks);
+    let wanted = combine::stars_for(parameters.patterns_per_lattice_field);
+    let mut lists = Vec::new();
+    for (fov, fields) in sizes {
+        let members = select::thin(directions, fov, parameters.verification_stars_per_fov);
+        lists.extend(fields::brightest_in_fields(directions, &members, fov, fields, wanted, &stage)?);
+    }
+    Ok(lists)
+}
+
+/// Writes everything to its place.
+fn assemble(
+    stars: &Catalog,
+    directions: &[Direction],
+    patterns: &combine::Patterns,
+    parameters: &Parameters,
+    epoch: f64,
+    monitor: &dyn Monitor,
+) -> Result<Database> {
+    let directions: Vec<[f64; 3]> = directions.iter().map(|v| (*v).into()).collect();
+    let cells = CellIndex::new(&directions);
+    let grid = sort::grid_for(patterns)?;
+    let faintest = stars.magnitude.last().copied().unwrap_or_default();
+    let mut header = Header::new(parameters, epoch, faintest);
+    header.sky_bands = cells.grid.num_bands() as u32;
+    (header.ratio_coarse, header.ratio_fine) = (grid.coarse, grid.fine);
+    let n = stars.len();
+    let ratio_cells = grid.num_cells() as usize + 1;
+    let mut draft = Draft::new(header, [n, n, n, n, cells.offsets.len(), n, ratio_cells, patterns.len()]);
+
+    draft.section(Section::Directions).copy_from_slice(&directions);
+    draft.section(Section::Magnitudes).copy_from_slice(&stars.magnitude);
+    draft.section(Section::Ids).copy_from_slice(&stars.ids);
+    let mut id_order: Vec<u32> = (0..n as u32).collect();
+    id_order.sort_by_key(|star| stars.ids[*star as usize]);
+    draft.section(Section::IdOrder).copy_from_slice(&id_order);
+    draft.section(Section::CellOffsets).copy_from_slice(&cells.offsets);
+    draft.section(Section::CellStars).copy_from_slice(&cells.stars);
+    let (offsets, sorted) = draft.pattern_sections();
+    sort::sort(
+        patterns,
+        grid,
+        offsets,
+        sorted,
+        &Stage::new(monitor, PROGRESS[1], 1.0, grid.coarse as usize),
+    )?;
+    Database::from_bytes(draft.finish())
+}

@@ -1,0 +1,136 @@
+//! What a database is made for.
+
+use crate::error::{Error, Result};
+
+/// Parameters of [`crate::Database::generate`]. Angles in radians.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameters {
+    /// Largest field of view to be solved.
+    pub max_fov: f64,
+    /// Smallest field of view to be solved; `None`: as the largest.
+    pub min_fov: Option<f64>,
+    /// Faintest stars taken; `None`: as many as `verification_stars_per_fov` asks for.
+    pub star_max_magnitude: Option<f32>,
+    /// Usual tolerance of a look-up, difference of edge ratios.
+    pub pattern_max_error: f32,
+    /// Fields in the lattice over the sky, relative to how many cover it once.
+    pub lattice_field_oversampling: u32,
+    /// Patterns made in each of these fields of its brightest stars.
+    pub patterns_per_lattice_field: u32,
+    /// Stars kept per smallest field: the brightest, spread evenly.
+    pub verification_stars_per_fov: u32,
+    /// Ratio between the scales from `min_fov` to `max_fov`.
+    pub multiscale_step: f64,
+    /// Julian year to which the stars are moved; `None`: the catalogue's own.
+    pub epoch: Option<f64>,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            max_fov: 30_f64.to_radians(),
+            min_fov: None,
+            star_max_magnitude: None,
+            pattern_max_error: 0.001,
+            lattice_field_oversampling: 100,
+            patterns_per_lattice_field: 50,
+            verification_stars_per_fov: 150,
+            multiscale_step: 1.5,
+            epoch: Some(2025.0),
+        }
+    }
+}
+
+/// Smallest field of view accepted: 1 arcmin.
+const SMALLEST_FOV: f64 = std::f64::consts::PI / 10_800.0;
+
+/// Most patterns per lattice field accepted: beyond 70 stars a field they tell nothing new.
+const MOST_PATTERNS_PER_FIELD: u32 = 1_000_000;
+
+impl Parameters {
+    /// Refuses what no database can be made with.
+    pub fn check(&self) -> Result<()> {
+        let fov = |name, value: f64| {
+            if (SMALLEST_FOV..std::f64::consts::PI).contains(&value) {
+                return Ok(());
+            }
+            let problem = format!("is {} degrees", value.to_degrees());
+            Err(Error::argument(name, problem, "give a field of view from 1/60 to less than 180 degrees"))
+        };
+        fov("max_fov_deg", self.max_fov)?;
+        if let Some(min_fov) = self.min_fov {
+            fov("min_fov_deg", min_fov)?;
+            if min_fov > self.max_fov {
+                let problem = format!("is {} degrees, more than max_fov_deg", min_fov.to_degrees());
+                return Err(Error::argument(
+                    "min_fov_deg",
+                    problem,
+                    "give the smaller field here or leave it out",
+                ));
+            }
+        }
+        if self.star_max_magnitude.is_some_and(f32::is_nan) {
+            return Err(Error::argument(
+                "star_max_magnitude",
+                "is not a number",
+                "give a magnitude or leave it out",
+            ));
+        }
+        if !(self.pattern_max_error > 0.0 && self.pattern_max_error < 0.1) {
+            let problem = format!("is {}", self.pattern_max_error);
+            return Err(Error::argument(
+                "pattern_max_error",
+                problem,
+                "give a ratio between 0 and 0.1, such as 0.001",
+            ));
+        }
+        let counts = [
+            ("lattice_field_oversampling", self.lattice_field_oversampling, 1, 1_000_000),
+            ("patterns_per_lattice_field", self.patterns_per_lattice_field, 1, MOST_PATTERNS_PER_FIELD),
+            ("verification_stars_per_fov", self.verification_stars_per_fov, 4, 1_000_000),
+        ];
+        for (name, value, least, most) in counts {
+            if !(least..=most).contains(&value) {
+                return Err(Error::argument(name, format!("is {value}"), format!("give {least} to {most}")));
+            }
+        }
+        if !(self.multiscale_step > 1.0 && self.multiscale_step.is_finite()) {
+            let problem = format!("is {}", self.multiscale_step);
+            return Err(Error::argument(
+                "multiscale_step",
+                problem,
+                "give a ratio greater than 1, such as 1.5",
+            ));
+        }
+        if self.epoch.is_some_and(|year| !(-10_000.0..=10_000.0).contains(&year)) {
+            let problem = format!("is {:?}", self.epoch);
+            return Err(Error::argument(
+                "epoch_proper_motion_year",
+                problem,
+                "give a Julian year, such as 2025.0",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fields of view for which patterns are made, smallest first, in equal ratios.
+    pub fn scales(&self) -> Vec<f64> {
+        let min_fov = self.min_fov.unwrap_or(self.max_fov);
+        let ratio = self.max_fov / min_fov;
+        if ratio < self.multiscale_step.sqrt() {
+            return vec![self.max_fov];
+        }
+        let steps = (ratio.ln() / self.multiscale_step.ln()).ceil().max(1.0);
+        (0..=steps as usize).map(|k| min_fov * ratio.powf(k as f64 / steps)).collect()
+    }
+
+    /// Smallest field of view.
+    pub(super) fn smallest_fov(&self) -> f64 {
+        self.min_fov.unwrap_or(self.max_fov)
+    }
+}
+
+/// How many fields of view cover the sky once.
+pub(super) fn fields_in_sky(fov: f64) -> f64 {
+    (4.0 * std::f64::consts::PI / (fov * fov)).ceil()
+}
