@@ -148,6 +148,18 @@ impl CellView<'_> {
     ///
     /// `directions` are those the cells were made of; damaged cells lose stars but do no other harm.
     pub fn cone(&self, directions: &[[f64; 3]], center: &Direction, radius: f64, out: &mut Vec<u32>) {
+        self.cone_below(u32::MAX, directions, center, radius, out);
+    }
+
+    /// As [`CellView::cone`], for the stars with an index below `end`: the brightest of a sorted catalogue.
+    pub fn cone_below(
+        &self,
+        end: u32,
+        directions: &[[f64; 3]],
+        center: &Direction,
+        radius: f64,
+        out: &mut Vec<u32>,
+    ) {
         if !(radius >= 0.0 && center.iter().all(|x| x.is_finite())) {
             return;
         }
@@ -165,6 +177,7 @@ impl CellView<'_> {
                 let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
                 let distance = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
                 if distance <= outside
+                    && entry.star < end
                     && (entry.star as usize) < directions.len()
                     && (distance < inside || exactly_inside(entry.star))
                 {

@@ -134,6 +134,28 @@ impl Database {
         self.cells().cone(self.directions(), center, radius, out);
     }
 
+    /// Appends the brightest `limit` stars within `radius` of a direction, brightest first.
+    pub fn brightest_in_cone(&self, center: &Direction, radius: f64, limit: usize, out: &mut Vec<u32>) {
+        let share = (radius.min(std::f64::consts::PI) / 2.0).sin().powi(2); // of the sky
+        // Where stars are twice as sparse as on average a second, wider look is needed.
+        let mut end = 2.0 * limit as f64 / share;
+        let begin = out.len();
+        loop {
+            out.truncate(begin);
+            self.cells().cone_below(end as u32, self.directions(), center, radius, out);
+            if out.len() - begin >= limit || end >= self.num_stars() as f64 {
+                break;
+            }
+            end *= 4.0;
+        }
+        out.truncate(begin + limit);
+    }
+
+    /// The range of fields of view that the patterns are made for, radians.
+    pub fn fov_range(&self) -> [f64; 2] {
+        [self.parameters.min_fov.unwrap_or(self.parameters.max_fov), self.parameters.max_fov]
+    }
+
     /// Visits every pattern whose five ratios each differ from the shape's by at most `tolerance` and whose
     /// longest distance (a chord) is in `longest`. The stars it names are all there.
     ///

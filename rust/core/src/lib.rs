@@ -8,7 +8,9 @@ pub mod cells;
 pub mod database;
 pub mod distortion;
 pub mod error;
+pub mod grid;
 pub mod pattern;
+pub mod solve;
 pub mod sphere;
 
 pub use attitude::Attitude;

@@ -1,0 +1,123 @@
+//! Points of a plane binned for nearest-neighbour look-up.
+
+use crate::distortion::Point;
+
+/// Cells per axis at most: the table stays in the processor's cache.
+const MAX_CELLS_PER_AXIS: usize = 256;
+
+/// Points in square cells; look-ups within a radius touch only the cells around.
+#[derive(Debug, Clone)]
+pub struct PointGrid {
+    points: Vec<Point>,
+    /// Index of each entry of `points` in the list the grid was made from.
+    index: Vec<u32>,
+    /// Start of each cell's run in `points`, row by row, and the end of the last.
+    starts: Vec<u32>,
+    origin: Point,
+    cell: f64,
+    columns: usize,
+    rows: usize,
+}
+
+impl PointGrid {
+    /// Bins finite points; `radius` is the usual look-up radius.
+    pub fn new(points: &[Point], radius: f64) -> Self {
+        let mut low = [f64::INFINITY; 2];
+        let mut high = [f64::NEG_INFINITY; 2];
+        for p in points {
+            for k in 0..2 {
+                low[k] = low[k].min(p[k]);
+                high[k] = high[k].max(p[k]);
+            }
+        }
+        if points.is_empty() {
+            (low, high) = ([0.0; 2], [0.0; 2]);
+        }
+        let extent = (high[0] - low[0]).max(high[1] - low[1]);
+        // About one point a cell, unless the radius asks for larger cells.
+        let crowded = extent / (points.len() as f64).sqrt();
+        let cell = radius.max(crowded).max(extent / MAX_CELLS_PER_AXIS as f64).max(f64::MIN_POSITIVE);
+        let columns = ((high[0] - low[0]) / cell) as usize + 1;
+        let rows = ((high[1] - low[1]) / cell) as usize + 1;
+        let mut grid = Self {
+            points: vec![[0.0; 2]; points.len()],
+            index: vec![0; points.len()],
+            starts: vec![0; columns * rows + 1],
+            origin: low,
+            cell,
+            columns,
+            rows,
+        };
+        let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
+        let cells: Vec<usize> = points.iter().map(cell_of).collect();
+        for &cell in &cells {
+            grid.starts[cell + 1] += 1;
+        }
+        for i in 0..columns * rows {
+            grid.starts[i + 1] += grid.starts[i];
+        }
+        let mut next = grid.starts.clone();
+        for (i, (&cell, point)) in cells.iter().zip(points).enumerate() {
+            let slot = next[cell] as usize;
+            grid.points[slot] = *point;
+            grid.index[slot] = i as u32;
+            next[cell] += 1;
+        }
+        grid
+    }
+
+    /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
+    pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
+        let mut best = (u32::MAX, radius * radius);
+        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
+        for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
+            let first = self.starts[row * self.columns + left] as usize;
+            let last = self.starts[row * self.columns + right + 1] as usize;
+            for (point, &index) in self.points[first..last].iter().zip(&self.index[first..last]) {
+                let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
+                let d2 = dx * dx + dy * dy;
+                if d2 < best.1 || (d2 == best.1 && index < best.0) {
+                    best = (index, d2);
+                }
+            }
+        }
+        (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
+    }
+
+    fn column(&self, x: f64) -> usize {
+        (((x - self.origin[0]) / self.cell).max(0.0) as usize).min(self.columns - 1)
+    }
+
+    fn row(&self, y: f64) -> usize {
+        (((y - self.origin[1]) / self.cell).max(0.0) as usize).min(self.rows - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nearest_agrees_with_a_plain_search(
+            points in prop::collection::vec([-100.0..100.0, -50.0..50.0], 0..60),
+            at in [-150.0..150.0, -150.0..150.0],
+            radius in 0.1..80.0,
+        ) {
+            let found = PointGrid::new(&points, 5.0).nearest(at, radius);
+            let expected = points
+                .iter()
+                .map(|p| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2))
+                .enumerate()
+                .filter(|(_, d2)| *d2 < radius * radius)
+                .min_by(|a, b| a.1.total_cmp(&b.1));
+            prop_assert_eq!(found.map(|f| f.0), expected.map(|e| e.0));
+        }
+    }
+
+    #[test]
+    fn no_points_no_neighbour() {
+        assert!(PointGrid::new(&[], 1.0).nearest([0.0, 0.0], 10.0).is_none());
+    }
+}

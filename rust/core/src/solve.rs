@@ -1,0 +1,372 @@
+//! Plate solving: where a frame looks, from nothing but the positions of its stars.
+//!
+//! Patterns of four detections are looked up by shape in the [`Database`]; each find is a candidate pointing, which is
+//! verified on the other detections ([`verify`]'s likelihood ratio) and, once accepted, refined on all matches
+//! ([`refine`]). With a [`Hint`] candidates come from pairs of stars near the expected pointing instead.
+//!
+//! The Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star Identification with Hash Tables".
+
+mod candidate;
+mod field;
+mod hint;
+mod refine;
+mod search;
+mod verify;
+
+use std::time::{Duration, Instant};
+
+use nalgebra::Vector3;
+
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::database::Database;
+use crate::distortion::Point;
+use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
+use field::{Field, Pointing, Sky};
+pub use hint::Hint;
+use verify::Verifier;
+
+/// Fewest detections with which a blind search makes sense.
+const MIN_DETECTIONS: usize = 4;
+/// Fewest with a hint.
+const MIN_DETECTIONS_HINTED: usize = 3;
+/// Field-of-view error assumed when none is given, as a fraction of the estimate.
+const DEFAULT_FOV_ERROR: f64 = 0.3;
+/// Narrowest field of view searched, as a fraction of the estimate, however large its error.
+const NARROWEST: f64 = 0.05;
+/// Widest field of view searched, degrees: a plane image cannot reach 180.
+const WIDEST: f64 = 170.0;
+/// Patterns looked up between two looks at the clock and the monitor.
+const CLOCK_INTERVAL: u64 = 64;
+
+/// How to solve. [`SolveOptions::new`] has the defaults.
+#[derive(Debug, Clone)]
+pub struct SolveOptions {
+    /// The camera, as far as it is known: image size, and a distortion and parity to start from.
+    pub camera: CameraModel,
+    /// Whether `camera` says which way round the image is; otherwise both ways are tried.
+    pub parity_known: bool,
+    /// Horizontal field of view, radians; `None` tries all that the database is made for.
+    pub fov_estimate: Option<f64>,
+    /// Largest error of the estimate, radians; `None` is 30 %.
+    pub fov_max_error: Option<f64>,
+    /// Detections and catalogue stars match within this fraction of the horizontal field of view.
+    pub match_radius: f64,
+    /// Largest accepted probability that the solution is a chance match.
+    pub match_threshold: f64,
+    /// Largest difference of edge ratios between image and catalogue; the database's own if larger.
+    pub match_max_error: Option<f64>,
+    /// Brightest detections from which patterns are made.
+    pub pattern_checking_stars: usize,
+    /// Rounds of matching and fitting at most.
+    pub refine_iterations: usize,
+    /// Work bound: the same on every machine.
+    pub max_patterns_checked: u64,
+    /// Time bound.
+    pub timeout: Option<Duration>,
+    /// Observer's barycentric velocity over the speed of light, for stellar aberration.
+    pub velocity: Option<Vector3<f64>>,
+    /// Expected attitude.
+    pub hint: Option<Hint>,
+}
+
+impl SolveOptions {
+    /// Defaults for a camera of which only the image size counts.
+    pub fn new(camera: CameraModel) -> Self {
+        Self {
+            camera,
+            parity_known: false,
+            fov_estimate: None,
+            fov_max_error: None,
+            match_radius: 0.01,
+            match_threshold: 1e-5,
+            match_max_error: None,
+            pattern_checking_stars: 24,
+            refine_iterations: 10,
+            max_patterns_checked: 10_000_000,
+            timeout: Some(Duration::from_secs(5)),
+            velocity: None,
+            hint: None,
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        let fov_ok = |fov: f64| fov > 0.0 && fov < std::f64::consts::PI;
+        if let Some(fov) = self.fov_estimate.filter(|&fov| !fov_ok(fov)) {
+            return Err(Error::argument(
+                "fov_estimate_deg",
+                format!("{} is not a field of view", fov.to_degrees()),
+                "give the horizontal field of view in degrees, above 0 and below 180",
+            ));
+        }
+        let positive = |name, value: f64, repair: &str| {
+            if value.is_finite() && value > 0.0 {
+                Ok(())
+            } else {
+                Err(Error::argument(name, format!("{value} is not positive"), repair))
+            }
+        };
+        if let Some(error) = self.fov_max_error {
+            positive(
+                "fov_max_error_deg",
+                error,
+                "give the largest error of fov_estimate_deg in degrees, or None",
+            )?;
+        }
+        if let Some(error) = self.match_max_error {
+            positive("match_max_error", error, "give a tolerance such as 0.002, or None")?;
+        }
+        positive("match_radius", self.match_radius, "give a fraction of the field of view such as 0.01")?;
+        positive("match_threshold", self.match_threshold, "give a false-alarm probability such as 1e-5")?;
+        if self.velocity.is_some_and(|beta| !beta.norm().is_finite() || beta.norm() >= 1.0) {
+            return Err(Error::argument(
+                "observer_velocity_km_s",
+                "it is not finite or not below the speed of light",
+                "give the barycentric velocity in km/s, see earth_barycentric_velocity",
+            ));
+        }
+        if let Some(hint) = &self.hint {
+            let limit = std::f64::consts::FRAC_PI_4;
+            if !(hint.uncertainty > 0.0 && hint.uncertainty <= limit) {
+                return Err(Error::argument(
+                    "hint_uncertainty_deg",
+                    format!("{} is out of range", hint.uncertainty.to_degrees()),
+                    "give degrees above 0 and up to 45",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// 1 or -1 when the parity is known.
+    fn parity(&self) -> Option<f64> {
+        self.parity_known.then(|| self.camera.parity())
+    }
+
+    /// Shortest, expected and longest focal length in px.
+    fn focal_range(&self, field: &Field, database: &Database) -> [f64; 3] {
+        let focal = |fov: f64| f64::from(field.camera.image_size()[0]) / 2.0 / (fov / 2.0).tan();
+        let widest = WIDEST.to_radians();
+        if let Some(fov) = self.fov_estimate {
+            let error = self.fov_max_error.unwrap_or(DEFAULT_FOV_ERROR * fov);
+            [focal((fov + error).min(widest)), focal(fov), focal((fov - error).max(fov * NARROWEST))]
+        } else {
+            let [narrow, wide] = database.fov_range();
+            [focal(wide), focal((narrow * wide).sqrt()), focal(narrow)]
+        }
+    }
+}
+
+/// Why a frame is not solved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// A candidate was accepted.
+    Solved,
+    /// All patterns were looked up in vain.
+    NoMatch,
+    /// Too few detections to begin with.
+    TooFew,
+    /// The time ran out.
+    Timeout,
+    /// The work bound was reached.
+    WorkBound,
+}
+
+/// A solved frame.
+#[derive(Debug, Clone)]
+pub struct Solution {
+    /// Rotation ICRS → camera. It maps apparent directions if a velocity was given.
+    pub attitude: Attitude,
+    /// Covariance of the attitude as a small rotation about the camera's x, y and z axes, rad².
+    pub attitude_covariance: [[f64; 3]; 3],
+    /// The camera with its focal length fitted to this frame, and its parity.
+    pub camera: CameraModel,
+    /// Bound on the probability that chance gives such a match.
+    pub probability: f64,
+    /// Matched detections (indices into the given list), ascending.
+    pub matched_detections: Vec<usize>,
+    /// Catalogue number of the star of each.
+    pub matched_ids: Vec<i64>,
+    /// ICRS direction of the star of each, as the database has it.
+    pub matched_directions: Vec<[f64; 3]>,
+    /// Angle between each detection and its star, radians.
+    pub residuals: Vec<f64>,
+    /// Observer's velocity that was taken into account.
+    pub velocity: Option<Vector3<f64>>,
+}
+
+/// What came of solving one frame.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The solution, if there is one.
+    pub solution: Option<Solution>,
+    /// Solved, or why not.
+    pub status: Status,
+    /// Patterns looked up.
+    pub patterns_checked: u64,
+    /// Candidates verified.
+    pub candidates_checked: u64,
+    /// Largest natural logarithm of the likelihood ratio among the candidates.
+    pub best_log_ratio: f64,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// Work done so far, and when to stop.
+struct Budget<'m> {
+    started: Instant,
+    timeout: Option<Duration>,
+    max_patterns: u64,
+    patterns: u64,
+    candidates: u64,
+    best_log_ratio: f64,
+    monitor: &'m dyn Monitor,
+}
+
+impl Budget<'_> {
+    /// Counts one pattern; says why to stop, if so.
+    fn spend(&mut self) -> Result<Option<Status>> {
+        if self.patterns >= self.max_patterns {
+            return Ok(Some(Status::WorkBound));
+        }
+        self.patterns += 1;
+        if self.patterns.is_multiple_of(CLOCK_INTERVAL) {
+            checkpoint(self.monitor)?;
+            if self.timeout.is_some_and(|limit| self.started.elapsed() > limit) {
+                return Ok(Some(Status::Timeout));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bound on the probability that chance reaches this likelihood ratio among the candidates so far.
+    fn probability(&mut self, log_ratio: f64) -> f64 {
+        self.best_log_ratio = self.best_log_ratio.max(log_ratio);
+        (self.candidates as f64 * (-log_ratio).exp()).min(1.0)
+    }
+}
+
+/// Solves one frame from its centroids in pixels from the image centre, brightest first.
+///
+/// Not solved is an [`Outcome`] without solution; errors are for arguments that cannot be worked with.
+pub fn solve(
+    database: &Database,
+    pixels: &[Point],
+    options: &SolveOptions,
+    monitor: &dyn Monitor,
+) -> Result<Outcome> {
+    options.validate()?;
+    if let Some(row) = pixels.iter().position(|p| !(p[0].is_finite() && p[1].is_finite())) {
+        return Err(Error::argument(
+            "centroids",
+            format!("the position of centroid {row} is not finite"),
+            "leave such centroids out",
+        ));
+    }
+    let mut budget = Budget {
+        started: Instant::now(),
+        timeout: options.timeout,
+        max_patterns: options.max_patterns_checked,
+        patterns: 0,
+        candidates: 0,
+        best_log_ratio: f64::NEG_INFINITY,
+        monitor,
+    };
+    let attempt = attempt(database, pixels, options, &mut budget)?;
+    let (solution, status) = match attempt {
+        Ok(solution) => (Some(solution), Status::Solved),
+        Err(status) => (None, status),
+    };
+    Ok(Outcome {
+        solution,
+        status,
+        patterns_checked: budget.patterns,
+        candidates_checked: budget.candidates,
+        best_log_ratio: budget.best_log_ratio,
+        elapsed: budget.started.elapsed(),
+    })
+}
+
+fn attempt(
+    database: &Database,
+    pixels: &[Point],
+    options: &SolveOptions,
+    budget: &mut Budget<'_>,
+) -> Result<std::result::Result<Solution, Status>> {
+    let enough = if options.hint.is_some() { MIN_DETECTIONS_HINTED } else { MIN_DETECTIONS };
+    if pixels.len() < enough {
+        return Ok(Err(Status::TooFew));
+    }
+    let field = Field::new(options.camera.clone(), pixels);
+    let sky = Sky { database, velocity: options.velocity };
+    let radius = options.match_radius * f64::from(options.camera.image_size()[0]);
+    let mut verifier = Verifier::new(&field, &sky, radius);
+    let hinted = match &options.hint {
+        Some(hint) => hint::search(&field, &sky, options, hint, &mut verifier, budget)?,
+        None => Err(Status::NoMatch),
+    };
+    let strict = options.hint.is_some_and(|hint| hint.strict);
+    let accepted = match hinted {
+        Err(Status::NoMatch) if !strict && pixels.len() >= MIN_DETECTIONS => {
+            search::search(&field, &sky, options, &mut verifier, budget)?
+        }
+        other => other,
+    };
+    Ok(accepted.and_then(|accepted| {
+        refine::refine(&field, &sky, accepted.pointing, radius, options.refine_iterations)
+            .map(|refined| finish(&field, &sky, &refined, accepted.probability))
+            .ok_or(Status::NoMatch)
+    }))
+}
+
+fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
+    let Pointing { attitude, focal_length, parity } = refined.pointing;
+    let angle = |m: &refine::Match| {
+        let seen = refined.pointing.camera_direction(field.ideal[m.detection]);
+        separation(&seen, &attitude.to_camera(&m.direction))
+    };
+    let (ids, directions) = (sky.database.ids(), sky.database.directions());
+    let matches = &refined.matches;
+    Solution {
+        attitude,
+        attitude_covariance: refined.attitude_covariance.into(),
+        camera: field.camera.clone().with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        probability,
+        matched_detections: matches.iter().map(|m| m.detection).collect(),
+        matched_ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
+        matched_directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
+        residuals: matches.iter().map(angle).collect(),
+        velocity: sky.velocity,
+    }
+}
+
+impl Solution {
+    /// ICRS direction that a pixel sees; aberration, if taken into account, is removed.
+    pub fn pixel_to_sky(&self, pixel: Point) -> Direction {
+        let apparent = self.attitude.to_sky(&self.camera.pixel_to_direction(pixel));
+        match &self.velocity {
+            Some(beta) => aberrate(&apparent, &-beta),
+            None => apparent,
+        }
+    }
+
+    /// Right ascension and declination of the image centre, and position angle of the image's up (-y) there.
+    pub fn pointing(&self) -> (f64, f64, f64) {
+        let center = self.pixel_to_sky([0.0, 0.0]);
+        let up = self.pixel_to_sky([0.0, -1.0]) - self.pixel_to_sky([0.0, 1.0]);
+        let (east, north) = east_north(&center);
+        let (ra, dec) = ra_dec(&center);
+        (ra, dec, up.dot(&east).atan2(up.dot(&north)))
+    }
+
+    /// Pixel that sees an ICRS direction; `None` if none does.
+    pub fn sky_to_pixel(&self, sky: &Direction) -> Option<Point> {
+        let apparent = match &self.velocity {
+            Some(beta) => aberrate(sky, beta),
+            None => *sky,
+        };
+        self.camera.direction_to_pixel(&self.attitude.to_camera(&apparent))
+    }
+}

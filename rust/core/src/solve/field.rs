@@ -1,0 +1,139 @@
+//! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
+
+use nalgebra::Vector3;
+
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::database::Database;
+use crate::distortion::Point;
+use crate::sphere::{Direction, aberrate, separation};
+
+/// Attitude, focal length and parity: what a candidate for a solution consists of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pointing {
+    pub(super) attitude: Attitude,
+    pub(super) focal_length: f64,
+    /// -1 when the image is mirrored, else 1.
+    pub(super) parity: f64,
+}
+
+impl Pointing {
+    /// Ideal point of a direction of the sky; `None` behind the camera.
+    pub(super) fn project(&self, sky: &Direction) -> Option<Point> {
+        let c = self.attitude.to_camera(sky);
+        let scale = self.focal_length / c.z;
+        (c.z > 0.0).then(|| [self.parity * c.x * scale, c.y * scale])
+    }
+
+    /// Direction of the sky that an ideal point sees.
+    pub(super) fn unproject(&self, ideal: Point) -> Direction {
+        self.attitude.to_sky(&self.camera_direction(ideal))
+    }
+
+    /// Direction in the camera frame of an ideal point.
+    pub(super) fn camera_direction(&self, ideal: Point) -> Direction {
+        Vector3::new(self.parity * ideal[0], ideal[1], self.focal_length).normalize()
+    }
+}
+
+/// Detections of one frame, brightest first, in the ideal plane of its camera.
+///
+/// The ideal plane does not depend on the focal length, so that it is computed once per frame.
+pub(super) struct Field {
+    pub(super) camera: CameraModel,
+    pub(super) ideal: Vec<Point>,
+    /// Ideal points of the image's corners and edge midpoints, and of its centre last.
+    outline: [Point; 9],
+    low: Point,
+    high: Point,
+}
+
+impl Field {
+    pub(super) fn new(camera: CameraModel, pixels: &[Point]) -> Self {
+        let ideal = pixels.iter().map(|p| camera.pixel_to_ideal(*p)).collect();
+        let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
+        let pixels =
+            [[-w, -h], [0.0, -h], [w, -h], [w, 0.0], [w, h], [0.0, h], [-w, h], [-w, 0.0], [0.0, 0.0]];
+        let outline = pixels.map(|p| camera.pixel_to_ideal(p));
+        let fold = |k: usize, f: fn(f64, f64) -> f64| outline.iter().map(|p| p[k]).reduce(f).unwrap_or(0.0);
+        let (low, high) = ([fold(0, f64::min), fold(1, f64::min)], [fold(0, f64::max), fold(1, f64::max)]);
+        Self { camera, ideal, outline, low, high }
+    }
+
+    /// Whether an ideal point is on the detector, but for the bulge of its edges.
+    pub(super) fn contains(&self, p: Point) -> bool {
+        p[0] >= self.low[0] && p[0] <= self.high[0] && p[1] >= self.low[1] && p[1] <= self.high[1]
+    }
+
+    /// Area in which [`Field::contains`] is true, px².
+    pub(super) fn area(&self) -> f64 {
+        (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
+    }
+
+    /// Largest distance of the outline from the optical centre, px.
+    pub(super) fn reach(&self) -> f64 {
+        self.outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max)
+    }
+
+    /// Centre and radius of the cone on the sky that holds the whole image.
+    pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
+        let center = pointing.unproject(self.outline[8]);
+        let radius = self.outline[..8]
+            .iter()
+            .map(|p| separation(&center, &pointing.unproject(*p)))
+            .fold(0.0, f64::max);
+        (center, radius)
+    }
+}
+
+/// The catalogue as one observer sees it: the database's stars, displaced by aberration if a velocity is given.
+pub(super) struct Sky<'a> {
+    pub(super) database: &'a Database,
+    pub(super) velocity: Option<Vector3<f64>>,
+}
+
+/// A catalogue star on the ideal plane of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProjectedStar {
+    pub(super) star: u32,
+    pub(super) at: Point,
+}
+
+/// Extra radius for cones so that aberration moves no star out of them, radians.
+const ABERRATION_MARGIN: f64 = 1.1e-4;
+
+impl Sky<'_> {
+    /// Apparent direction of a star of the database.
+    pub(super) fn direction(&self, star: u32) -> Option<Direction> {
+        let catalogued = Direction::from(*self.database.directions().get(star as usize)?);
+        Some(match &self.velocity {
+            Some(beta) => aberrate(&catalogued, beta),
+            None => catalogued,
+        })
+    }
+
+    /// Replaces `out` by the brightest `limit` stars on the detector, brightest first.
+    pub(super) fn in_view(
+        &self,
+        field: &Field,
+        pointing: &Pointing,
+        limit: usize,
+        scratch: &mut Vec<u32>,
+        out: &mut Vec<ProjectedStar>,
+    ) {
+        let (center, radius) = field.cone(pointing);
+        scratch.clear();
+        // The image fills most of its cone; twice the limit leaves enough for the corners.
+        self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, 2 * limit, scratch);
+        out.clear();
+        for &star in scratch.iter() {
+            let Some(at) = self.direction(star).and_then(|d| pointing.project(&d)) else { continue };
+            if field.contains(at) {
+                out.push(ProjectedStar { star, at });
+                if out.len() == limit {
+                    break;
+                }
+            }
+        }
+    }
+}

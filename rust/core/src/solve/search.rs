@@ -1,0 +1,183 @@
+//! Lost in space: patterns of bright detections looked up in the database, brightest first.
+
+use std::ops::RangeInclusive;
+
+use super::candidate::ImagePattern;
+use super::field::{Field, Pointing, Sky};
+use super::verify::Verifier;
+use super::{Budget, SolveOptions, Status};
+use crate::error::Result;
+use crate::pattern::{Pattern, PatternShape, pattern_shape};
+use crate::sphere::Direction;
+
+/// Rounds of the search, each with a wider tolerance and fewer stars: factor on the database's tolerance, and the
+/// share of the pattern-checking stars. Wide lenses without a camera model solve in the later ones.
+const ROUNDS: [(f64, f64); 3] = [(1.0, 1.0), (3.0, 0.75), (10.0, 0.6)];
+/// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
+const MAX_TOLERANCE: f64 = 0.02;
+/// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
+const MIN_EDGE_FRACTION: f64 = 0.1;
+/// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
+const MAX_HYPOTHESIS_RATIO: f64 = 1.5;
+/// Catalogue and image agree on the longest edge to this many tolerances.
+const LENGTH_SLACK: f64 = 2.0;
+
+/// An accepted candidate and the bound on its false-alarm probability.
+pub(super) struct Accepted {
+    pub(super) pointing: Pointing,
+    pub(super) probability: f64,
+}
+
+/// A range of focal lengths narrow enough for one set of directions.
+struct Hypothesis {
+    focal_length: f64,
+    /// Catalogue chord over image chord that the range allows.
+    length_ratio: RangeInclusive<f64>,
+    directions: Vec<Direction>,
+}
+
+/// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
+///
+/// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
+/// Nearest to `estimate` first.
+fn hypotheses(
+    field: &Field,
+    stars: usize,
+    range: [f64; 2],
+    estimate: f64,
+    tolerance: f64,
+) -> Vec<Hypothesis> {
+    let mut edges = vec![range[0]];
+    while let Some(&low) = edges.last()
+        && low < range[1]
+    {
+        let theta = (field.reach() / low).atan();
+        let ratio = (1.0 + 3.0 * tolerance / (theta * theta)).min(MAX_HYPOTHESIS_RATIO);
+        edges.push(low * ratio);
+    }
+    // Stretch evenly onto the range, so that no part hangs over its end.
+    let parts = edges.len() - 1;
+    let step = (range[1] / range[0]).powf(1.0 / parts.max(1) as f64);
+    let mut all: Vec<Hypothesis> = (0..parts.max(1))
+        .map(|i| {
+            let (low, high) = (range[0] * step.powi(i as i32), range[0] * step.powi(i as i32 + 1));
+            let focal_length = (low * high).sqrt();
+            let slack = 1.0 + LENGTH_SLACK * tolerance;
+            Hypothesis {
+                focal_length,
+                length_ratio: focal_length / high / slack..=focal_length / low * slack,
+                directions: field.ideal[..stars]
+                    .iter()
+                    .map(|&[u, v]| Direction::new(u, v, focal_length).normalize())
+                    .collect(),
+            }
+        })
+        .collect();
+    all.sort_by(|a, b| {
+        let distance = |h: &Hypothesis| (h.focal_length / estimate).ln().abs();
+        distance(a).total_cmp(&distance(b))
+    });
+    all
+}
+
+/// Searches until a candidate is accepted or the budget is spent.
+pub(super) fn search(
+    field: &Field,
+    sky: &Sky<'_>,
+    options: &SolveOptions,
+    verifier: &mut Verifier<'_>,
+    budget: &mut Budget<'_>,
+) -> Result<std::result::Result<Accepted, Status>> {
+    let first =
+        options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
+    let range = options.focal_range(field, sky.database);
+    let mut tried = f64::NEG_INFINITY;
+    for (factor, share) in ROUNDS {
+        let tolerance = (first * factor).min(MAX_TOLERANCE.max(first));
+        if tolerance <= tried {
+            break;
+        }
+        tried = tolerance;
+        let stars = (options.pattern_checking_stars as f64 * share).ceil() as usize;
+        let stars = stars.max(4).min(field.ideal.len());
+        let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
+        let mut round = Round { field, sky, options, tolerance, verifier, budget };
+        match round.run(stars, &hypotheses)? {
+            Err(Status::NoMatch) => {}
+            other => return Ok(other),
+        }
+    }
+    Ok(Err(Status::NoMatch))
+}
+
+struct Round<'r, 'a, 'b> {
+    field: &'r Field,
+    sky: &'r Sky<'r>,
+    options: &'r SolveOptions,
+    tolerance: f64,
+    verifier: &'r mut Verifier<'a>,
+    budget: &'r mut Budget<'b>,
+}
+
+impl Round<'_, '_, '_> {
+    /// All patterns of the brightest `stars` detections, those of bright stars first.
+    fn run(
+        &mut self,
+        stars: usize,
+        hypotheses: &[Hypothesis],
+    ) -> Result<std::result::Result<Accepted, Status>> {
+        let mut found: Vec<Pattern> = Vec::new();
+        for d in 3..stars {
+            for c in 2..d {
+                for b in 1..c {
+                    for a in 0..b {
+                        for hypothesis in hypotheses {
+                            if let Some(status) = self.budget.spend()? {
+                                return Ok(Err(status));
+                            }
+                            if let Some(accepted) = self.look_up([a, b, c, d], hypothesis, &mut found) {
+                                return Ok(Ok(accepted));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Err(Status::NoMatch))
+    }
+
+    fn look_up(
+        &mut self,
+        used: [usize; 4],
+        hypothesis: &Hypothesis,
+        found: &mut Vec<Pattern>,
+    ) -> Option<Accepted> {
+        let seen = used.map(|i| &hypothesis.directions[i]);
+        let shape: PatternShape = pattern_shape(seen);
+        let longest = f64::from(shape.longest);
+        if longest * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
+            return None;
+        }
+        let range = (longest * hypothesis.length_ratio.start()) as f32
+            ..=(longest * hypothesis.length_ratio.end()) as f32;
+        found.clear();
+        self.sky.database.patterns_near(&shape, self.tolerance as f32, range, |pattern| found.push(*pattern));
+        let image =
+            ImagePattern { ideal: used.map(|i| self.field.ideal[i]), focal_length: hypothesis.focal_length };
+        found.iter().find_map(|pattern| {
+            let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
+                return None;
+            };
+            let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * self.tolerance)?;
+            let range = self.options.focal_range(self.field, self.sky.database);
+            let slack = 1.0 + LENGTH_SLACK * self.tolerance;
+            if pointing.focal_length < range[0] / slack || pointing.focal_length > range[2] * slack {
+                return None;
+            }
+            self.budget.candidates += 1;
+            let log_ratio = self.verifier.log_ratio(&pointing, &used);
+            let probability = self.budget.probability(log_ratio);
+            (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
+        })
+    }
+}

@@ -1,0 +1,80 @@
+//! How likely a candidate is right: a likelihood ratio with an honest false-alarm probability.
+//!
+//! Under chance, detections lie anywhere on the detector (density 1/A). Under the candidate, each is with
+//! probability ½ one of the M brightest catalogue stars in view, at a distance r from its expected place with
+//! density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from the centroid's (a) to the match
+//! radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus `½ + ½ A/M g(r)`, or ½
+//! without a star within R, and its mean under chance is at most 1. So is that of the product over detections, and
+//! by Markov's inequality chance reaches a product of L with a probability of at most 1/L. With N candidates
+//! looked at, one of them does so with at most N/L: that is the probability reported, and compared with the threshold.
+//!
+//! The four detections from which the candidate was made are no evidence for it and are left out.
+
+use super::field::{Field, Pointing, ProjectedStar, Sky};
+use crate::distortion::Point;
+use crate::grid::PointGrid;
+
+/// Detections looked at, brightest first: enough to be sure, few enough to be quick.
+const MAX_DETECTIONS: usize = 60;
+/// Catalogue stars looked at per detection; more than one, for the camera's and the catalogue's orders differ.
+const STARS_PER_DETECTION: usize = 2;
+/// Catalogue stars looked at where there are few detections.
+const MIN_STARS: usize = 24;
+/// Smallest scale of the distance between a detection and its star, px (see the module's text).
+const CORE_RADIUS_PX: f64 = 0.5;
+/// Probability that a detection is not one of the catalogue stars looked at.
+const STRAY_PROBABILITY: f64 = 0.5;
+
+/// Evidence for candidates on one frame.
+pub(super) struct Verifier<'a> {
+    field: &'a Field,
+    sky: &'a Sky<'a>,
+    grid: PointGrid,
+    detections: usize,
+    radius: f64,
+    /// Squared distance of the star matched to each detection, infinite for none.
+    distances: Vec<f64>,
+    scratch: Vec<u32>,
+    stars: Vec<ProjectedStar>,
+}
+
+impl<'a> Verifier<'a> {
+    /// `radius` is the match radius in px.
+    pub(super) fn new(field: &'a Field, sky: &'a Sky<'a>, radius: f64) -> Self {
+        let brightest: Vec<Point> = field.ideal.iter().copied().take(MAX_DETECTIONS).collect();
+        Self {
+            grid: PointGrid::new(&brightest, radius),
+            detections: brightest.len(),
+            distances: vec![f64::INFINITY; brightest.len()],
+            radius: radius.max(2.0 * CORE_RADIUS_PX),
+            field,
+            sky,
+            scratch: Vec::new(),
+            stars: Vec::new(),
+        }
+    }
+
+    /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections.
+    pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize]) -> f64 {
+        let limit = (STARS_PER_DETECTION * self.detections).max(MIN_STARS);
+        self.sky.in_view(self.field, pointing, limit, &mut self.scratch, &mut self.stars);
+        self.distances.fill(f64::INFINITY);
+        for star in &self.stars {
+            // A detection counts once, with its nearest star; a star counts for its nearest detection only.
+            if let Some((detection, d2)) = self.grid.nearest(star.at, self.radius) {
+                self.distances[detection] = self.distances[detection].min(d2);
+            }
+        }
+        let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
+        let norm = self.field.area()
+            / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
+        let mut log_ratio = 0.0;
+        for (detection, &d2) in self.distances.iter().enumerate() {
+            if !used.contains(&detection) {
+                let star = if d2 < r2 { norm / (a2 + d2) } else { 0.0 };
+                log_ratio += (STRAY_PROBABILITY + (1.0 - STRAY_PROBABILITY) * star).ln();
+            }
+        }
+        log_ratio
+    }
+}

@@ -1,0 +1,234 @@
+//! Solving synthetic fields of Hipparcos stars whose truth is known.
+
+use std::sync::LazyLock;
+
+use boresight::attitude::Attitude;
+use boresight::camera::CameraModel;
+use boresight::catalog::Catalog;
+use boresight::database::{Database, Parameters};
+use boresight::solve::{Hint, Outcome, SolveOptions, Status, solve};
+use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
+use nalgebra::Vector3;
+use proptest::prelude::*;
+
+const IMAGE_SIZE: [u32; 2] = [1024, 1024];
+
+static DATABASE: LazyLock<Database> = LazyLock::new(|| {
+    let parameters = Parameters {
+        max_fov: 16_f64.to_radians(),
+        min_fov: Some(8_f64.to_radians()),
+        ..Parameters::default()
+    };
+    Database::generate(&Catalog::hipparcos(), &parameters, &())
+        .expect("the embedded catalogue makes a database")
+});
+
+/// Splitmix64: small, seeded and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        (-2.0 * (1.0 - self.uniform()).ln()).sqrt() * (std::f64::consts::TAU * self.uniform()).cos()
+    }
+
+    fn pixel(&mut self) -> [f64; 2] {
+        [1024.0 * (self.uniform() - 0.5), 1024.0 * (self.uniform() - 0.5)]
+    }
+
+    fn attitude(&mut self) -> Attitude {
+        let dec = (2.0 * self.uniform() - 1.0).asin();
+        Attitude::from_pointing(
+            std::f64::consts::TAU * self.uniform(),
+            dec,
+            std::f64::consts::TAU * self.uniform(),
+        )
+    }
+}
+
+struct Scene {
+    camera: CameraModel,
+    attitude: Attitude,
+    pixels: Vec<[f64; 2]>,
+}
+
+/// How a field differs from a perfect one.
+#[derive(Clone, Copy)]
+struct Flaws {
+    stars: usize,
+    noise_px: f64,
+    missing: f64,
+    stray: f64,
+    mirrored: bool,
+    beta: Option<Vector3<f64>>,
+}
+
+const CLEAN: Flaws =
+    Flaws { stars: 30, noise_px: 0.3, missing: 0.0, stray: 0.0, mirrored: false, beta: None };
+
+fn scene(random: &mut Random, fov_deg: f64, flaws: Flaws) -> Scene {
+    let camera =
+        CameraModel::from_fov(fov_deg.to_radians(), IMAGE_SIZE).unwrap().with_mirrored(flaws.mirrored);
+    let attitude = random.attitude();
+    let mut pixels = Vec::new();
+    // The database lists its stars brightest first.
+    for v in DATABASE.directions() {
+        let v = Direction::from(*v);
+        let v = flaws.beta.map_or(v, |beta| aberrate(&v, &beta));
+        let Some([x, y]) = camera.direction_to_pixel(&attitude.to_camera(&v)) else { continue };
+        if !camera.contains([x, y]) || pixels.len() >= flaws.stars || random.uniform() < flaws.missing {
+            continue;
+        }
+        pixels.push([x + flaws.noise_px * random.normal(), y + flaws.noise_px * random.normal()]);
+        if random.uniform() < flaws.stray {
+            pixels.push(random.pixel());
+        }
+    }
+    Scene { camera, attitude, pixels }
+}
+
+fn options(fov_deg: f64) -> SolveOptions {
+    let camera = CameraModel::from_fov(1.0, IMAGE_SIZE).unwrap();
+    SolveOptions { fov_estimate: Some(fov_deg.to_radians()), timeout: None, ..SolveOptions::new(camera) }
+}
+
+fn pointing_error_px(scene: &Scene, outcome: &Outcome) -> f64 {
+    let solution = outcome.solution.as_ref().expect("solved");
+    let truth = scene.attitude.to_sky(&scene.camera.pixel_to_direction([0.0, 0.0]));
+    separation(&truth, &solution.pixel_to_sky([0.0, 0.0])) * scene.camera.focal_length_px()
+}
+
+#[test]
+fn all_kinds_of_fields_solve() {
+    let cases = [
+        ("clean", CLEAN),
+        ("mirrored", Flaws { mirrored: true, ..CLEAN }),
+        ("noisy", Flaws { noise_px: 0.7, ..CLEAN }),
+        ("a fifth missing", Flaws { missing: 0.2, ..CLEAN }),
+        ("a quarter stray", Flaws { stray: 0.33, ..CLEAN }),
+        ("many stars", Flaws { stars: 400, ..CLEAN }),
+    ];
+    let mut random = Random(1);
+    for (name, flaws) in cases {
+        for _ in 0..20 {
+            let scene = scene(&mut random, 12.0, flaws);
+            let outcome = solve(&DATABASE, &scene.pixels, &options(11.5), &()).unwrap();
+            assert_eq!(outcome.status, Status::Solved, "{name}: {outcome:?}");
+            assert!(pointing_error_px(&scene, &outcome) < 1.0, "{name}");
+            let solution = outcome.solution.unwrap();
+            assert_eq!(solution.camera.mirrored(), flaws.mirrored, "{name}");
+            assert!((solution.camera.fov().to_degrees() - 12.0).abs() < 0.02, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_field_of_view_may_be_unknown() {
+    let mut random = Random(2);
+    for fov in [8.5, 11.0, 15.5] {
+        let scene = scene(&mut random, fov, CLEAN);
+        let outcome =
+            solve(&DATABASE, &scene.pixels, &SolveOptions { fov_estimate: None, ..options(1.0) }, &())
+                .unwrap();
+        assert!(pointing_error_px(&scene, &outcome) < 1.0);
+    }
+}
+
+#[test]
+fn random_fields_do_not_solve() {
+    let mut random = Random(3);
+    for _ in 0..40 {
+        let pixels: Vec<_> = (0..40).map(|_| random.pixel()).collect();
+        let outcome = solve(&DATABASE, &pixels, &options(12.0), &()).unwrap();
+        assert_eq!(outcome.status, Status::NoMatch);
+    }
+}
+
+#[test]
+fn aberration_is_taken_out() {
+    let beta = Vector3::new(6e-5, -5e-5, 6e-5);
+    let mut random = Random(4);
+    let scene = scene(&mut random, 12.0, Flaws { noise_px: 0.0, beta: Some(beta), ..CLEAN });
+    let moving = SolveOptions { velocity: Some(beta), ..options(12.0) };
+    let solution = solve(&DATABASE, &scene.pixels, &moving, &()).unwrap().solution.unwrap();
+    for (pixel, star) in solution.matched_detections.iter().zip(&solution.matched_directions) {
+        let seen = solution.pixel_to_sky(scene.pixels[*pixel]);
+        assert!(separation(&seen, &Direction::from(*star)) < 1e-3 * ARCSEC);
+    }
+}
+
+#[test]
+fn a_hint_needs_few_stars() {
+    let mut random = Random(5);
+    let mut solved = 0;
+    for _ in 0..20 {
+        let scene = scene(&mut random, 12.0, Flaws { stars: 4, noise_px: 0.2, ..CLEAN });
+        let nudge = Vector3::new(random.normal(), random.normal(), random.normal()) * 0.3_f64.to_radians();
+        let hint = Hint {
+            attitude: scene.attitude.rotated(&nudge),
+            uncertainty: 1.5_f64.to_radians(),
+            strict: true,
+        };
+        let hinted = SolveOptions {
+            hint: Some(hint),
+            fov_max_error: Some(0.1_f64.to_radians()),
+            match_threshold: 1e-3,
+            ..options(12.0)
+        };
+        let outcome = solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap();
+        if outcome.status == Status::Solved {
+            assert!(pointing_error_px(&scene, &outcome) < 1.5);
+            solved += 1;
+        }
+    }
+    assert!(solved >= 18, "{solved} of 20");
+}
+
+#[test]
+fn work_is_bounded() {
+    let mut random = Random(6);
+    let pixels: Vec<_> = (0..30).map(|_| random.pixel()).collect();
+    let little = SolveOptions { max_patterns_checked: 10, ..options(12.0) };
+    let outcome = solve(&DATABASE, &pixels, &little, &()).unwrap();
+    assert_eq!((outcome.status, outcome.patterns_checked), (Status::WorkBound, 10));
+    let outcome = solve(&DATABASE, &pixels[..3], &options(12.0), &()).unwrap();
+    assert_eq!(outcome.status, Status::TooFew);
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    let pixels = [[0.0, 0.0]; 5];
+    for fov in [0.0, -1.0, 180.0, f64::NAN] {
+        assert!(solve(&DATABASE, &pixels, &options(fov), &()).is_err());
+    }
+    assert!(solve(&DATABASE, &[[f64::NAN, 0.0]; 5], &options(12.0), &()).is_err());
+    for wrong in [
+        SolveOptions { match_radius: 0.0, ..options(12.0) },
+        SolveOptions { match_threshold: f64::NAN, ..options(12.0) },
+        SolveOptions { velocity: Some(Vector3::repeat(1.0)), ..options(12.0) },
+    ] {
+        assert!(solve(&DATABASE, &pixels, &wrong, &()).is_err());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+    #[test]
+    fn nothing_panics(
+        pixels in prop::collection::vec([-1e4..1e4, -1e4..1e4], 0..20),
+        fov in 0.01..179.0,
+        radius in 1e-4..1.0,
+        degenerate: bool,
+    ) {
+        let pixels: Vec<[f64; 2]> = if degenerate { pixels.iter().map(|p| [p[0], 0.0]).collect() } else { pixels };
+        let options = SolveOptions { match_radius: radius, max_patterns_checked: 2000, ..options(fov) };
+        let _ = solve(&DATABASE, &pixels, &options, &()).unwrap();
+    }
+}
