@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 pub mod attitude;
+pub mod calibrate;
 pub mod camera;
 pub mod distortion;
 pub mod error;
+pub mod lsq;
 pub mod sphere;
 
 pub use attitude::Attitude;
