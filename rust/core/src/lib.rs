@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attitude;
+pub mod calibrate;
 pub mod camera;
 pub mod catalog;
 pub mod cells;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod grid;
 pub mod pattern;
 pub mod solve;
+pub mod lsq;
 pub mod sphere;
 
 pub use attitude::Attitude;

@@ -3,6 +3,7 @@
 //! It is private. The public, typed and documented interface is the Python package `boresight`.
 
 mod arrays;
+mod calibrate;
 mod camera;
 mod errors;
 mod monitor;
@@ -10,6 +11,10 @@ mod monitor;
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use crate::calibrate::PyCalibration;
+    #[pymodule_export]
+    use crate::calibrate::calibrate_camera;
     #[pymodule_export]
     use crate::camera::PyCameraModel;
     #[pymodule_export]

@@ -1,0 +1,422 @@
+//! Calibration: one camera model from the matched stars of many frames.
+//!
+//! One non-linear least-squares problem: the intrinsics, which all frames share, and an attitude for each frame.
+//! A star's residual is taken where the model is explicit, in the ideal plane, and brought to the detector by the
+//! inverse local derivative of the distortion, so that it is in pixels:
+//!
+//! ```text
+//! r = J⁻¹ [ undistort(p - c) - f · gnomonic(R v) ],   J = ∂ undistort / ∂ p
+//! ```
+//!
+//! The attitudes are eliminated frame by frame (Schur complement): the work grows with the number of frames and
+//! the memory does not, and the sum of the frames' blocks is all that the fit needs.
+//!
+//! # Gauge
+//!
+//! Some changes of the intrinsics do what a change of the attitudes or of the focal length does. They are fixed so:
+//!
+//! * **Pinhole**: only the focal length is free; the optical centre stays at the image centre.
+//! * **Polynomial**: the optical centre stays at the image centre. The terms A₀₀, B₀₀ (a shift, which is a rotation of
+//!   every frame), A₁₀ (scale, the focal length) and A₀₁ (a turn, the roll) are zero. B₀₁ (aspect) and B₁₀ (skew)
+//!   are free, as is everything of degree 2 and more. Where the optical axis lies is then not told by the model: shifts
+//!   and tilts differ only in terms of degree 2, which are free.
+//! * **Radial**: everything is free, the optical centre too; it may lie far off the detector. If it would be uncertain
+//!   by more than half the image (a lens with little distortion does not tell), it is kept at the image centre.
+//!
+//! What the data still cannot tell apart is frozen at zero and named in [`Calibration::frozen`].
+//!
+//! # Wrong matches
+//!
+//! The fit starts from a pinhole and the attitudes that fit it best, and grows to the whole model in stages. Until the
+//! last, matches are weighted down by Geman and McClure's function of their residual over the median one. Then
+//! those beyond `sigma_clip` standard deviations, judged by the median too, are left out and taken back in
+//! until that changes nothing. A frame of which most matches are left out does not fit, and is rejected.
+
+mod fit;
+mod parameters;
+mod result;
+
+use nalgebra::Vector3;
+
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
+use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::lsq::robust::{median, planar_scale, planar_truncation};
+use crate::lsq::{self, Loss};
+use crate::sphere::{Direction, aberrate};
+use fit::{Frame, JointFit, State, System};
+use parameters::Parameters;
+
+pub use result::{Calibration, FrameFit, Rejection};
+
+/// A frame with fewer matched stars tells nothing that can be checked.
+const MIN_STARS: usize = 4;
+/// A frame that keeps less than this fraction of its matches does not fit.
+const MIN_INLIER_FRACTION: f64 = 0.5;
+/// Reweightings per stage at most, and the steps between two.
+const MAX_REWEIGHTS: usize = 12;
+const STEPS_PER_WEIGHTING: usize = 3;
+/// A stage ends when the scale of the residuals changes by less than this fraction.
+const SCALE_TOLERANCE: f64 = 0.02;
+/// Scales below this many pixels are rounding.
+const SMALLEST_SCALE_PX: f64 = 1e-8;
+/// Rounds of clipping at most; the sets of inliers settle in two or three.
+const MAX_CLIPS: usize = 20;
+
+/// Form of the camera model to fit. See the [module](self) for what is free in each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// Focal length only.
+    Pinhole,
+    /// Polynomial distortion of this order.
+    Polynomial {
+        /// Highest total degree, 2 to [`MAX_ORDER`].
+        order: usize,
+    },
+    /// Radial and decentring terms about a free optical centre.
+    Radial,
+}
+
+/// The matched stars of one solved frame.
+#[derive(Debug, Clone)]
+pub struct FrameMatches<'a> {
+    /// Where the stars are, pixels from the image centre.
+    pub pixels: &'a [Point],
+    /// Which stars they are: unit vectors in ICRS.
+    pub sky: &'a [[f64; 3]],
+    /// Covariance (xx, xy, yy) of each position in square pixels; without it all count the same.
+    pub covariance: Option<&'a [[f64; 3]]>,
+    /// The model the frame was solved with.
+    pub camera: &'a CameraModel,
+    /// The attitude it was solved with.
+    pub attitude: Attitude,
+    /// The observer's velocity over the speed of light; stellar aberration is then taken out exactly.
+    pub velocity: Option<Vector3<f64>>,
+}
+
+/// How to calibrate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// Form of the model.
+    pub model: Model,
+    /// Matches farther off than this many standard deviations are left out.
+    pub sigma_clip: f64,
+    /// At most this many steps in all.
+    pub max_iterations: usize,
+    /// Focal length to start from; without it the median of the frames'.
+    pub focal_length_px: Option<f64>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            model: Model::Polynomial { order: 4 },
+            sigma_clip: 3.0,
+            max_iterations: 200,
+            focal_length_px: None,
+        }
+    }
+}
+
+/// Fits one camera to the matched stars of many frames.
+///
+/// [`Error::Undetermined`] when too few stars are left for the model, or it folds over within the image.
+pub fn calibrate(
+    frames: &[FrameMatches<'_>],
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<Calibration> {
+    check(frames, options)?;
+    let prepared: Vec<Frame> = frames.iter().map(prepare).collect::<Result<_>>()?;
+    let (camera, attitudes) = pinhole(frames, &prepared, options)?;
+    let mut fitter = Fitter::new(&prepared, camera, &attitudes, options, monitor);
+    let mut system = fitter.run(&Parameters::stages(options.model))?;
+    if fitter.center_is_unknown(&system) {
+        let iterations = fitter.iterations;
+        fitter = Fitter::new(&prepared, fitter.start, &attitudes, options, monitor);
+        fitter.iterations = iterations;
+        let stages: Vec<_> =
+            Parameters::stages(options.model).iter().map(Parameters::without_center).collect();
+        system = fitter.run(&stages)?;
+    }
+    result::summarize(frames, &fitter, &system)
+}
+
+/// The fit on its way: where it is, and what every match counts.
+struct Fitter<'a> {
+    frames: &'a [Frame],
+    options: &'a Options,
+    monitor: &'a dyn Monitor,
+    parameters: Parameters,
+    start: CameraModel,
+    state: State,
+    weights: Vec<Vec<f64>>,
+    rejections: Vec<Option<Rejection>>,
+    iterations: usize,
+    converged: bool,
+}
+
+impl<'a> Fitter<'a> {
+    fn new(
+        frames: &'a [Frame],
+        start: CameraModel,
+        attitudes: &[Option<Attitude>],
+        options: &'a Options,
+        monitor: &'a dyn Monitor,
+    ) -> Self {
+        let rejection = |(frame, attitude): (&Frame, &Option<Attitude>)| {
+            let stars = frame.pixels.len();
+            (stars < MIN_STARS || attitude.is_none()).then_some(Rejection::TooFewStars { stars })
+        };
+        let nowhere = Attitude::from_pointing(0.0, 0.0, 0.0);
+        let state = State {
+            camera: start.clone(),
+            // Those without are rejected below and never looked at.
+            attitudes: attitudes.iter().map(|a| a.unwrap_or(nowhere)).collect(),
+        };
+        Self {
+            frames,
+            options,
+            monitor,
+            parameters: Parameters::of(options.model),
+            start,
+            state,
+            weights: frames.iter().map(|f| vec![1.0; f.pixels.len()]).collect(),
+            rejections: frames.iter().zip(attitudes).map(rejection).collect(),
+            iterations: 0,
+            converged: false,
+        }
+    }
+
+    /// The whole fit, through growing sets of parameters.
+    fn run(&mut self, stages: &[Parameters]) -> Result<System> {
+        for parameters in stages {
+            self.parameters = parameters.clone();
+            self.settle()?;
+        }
+        self.clip()
+    }
+
+    /// Whether a free optical centre came out more uncertain than half the image.
+    fn center_is_unknown(&self, system: &System) -> bool {
+        let Some(center) = self.parameters.center() else { return false };
+        let covariance = system.shared.covariance();
+        let variance = self.variance(system, covariance.frozen.len());
+        let limit = f64::from(self.start.image_size()[0]) / 2.0;
+        center.iter().any(|&k| {
+            let sigma = (covariance.matrix[(k, k)] * variance).sqrt();
+            covariance.frozen.contains(&k) || sigma >= limit || sigma.is_nan()
+        })
+    }
+
+    /// Variance of a whitened residual: reduced chi-square, corrected for the clipped tail.
+    fn variance(&self, system: &System, frozen: usize) -> f64 {
+        let attitudes = 3 * system.frames.iter().flatten().count();
+        let unknowns = self.parameters.len() - frozen + attitudes;
+        let freedom = system.shared.count().saturating_sub(unknowns).max(1);
+        2.0 * system.shared.cost() / freedom as f64 / planar_truncation(self.options.sigma_clip)
+    }
+
+    /// Fits some of the parameters with robust weights until the scale of the residuals settles.
+    fn settle(&mut self) -> Result<()> {
+        let mut scale = f64::INFINITY;
+        for _ in 0..MAX_REWEIGHTS {
+            let lengths = self.lengths();
+            let previous = scale;
+            scale = self.scale(&lengths);
+            self.weigh(&lengths, |length| Loss::GemanMcClure.weight(length / scale));
+            self.minimize(STEPS_PER_WEIGHTING)?;
+            if (scale / previous - 1.0).abs() < SCALE_TOLERANCE || scale <= SMALLEST_SCALE_PX {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Fits all parameters to the matches within the clipping limit, until that set no longer changes.
+    fn clip(&mut self) -> Result<System> {
+        let mut scale = 0.0;
+        for round in 0..MAX_CLIPS {
+            let lengths = self.lengths();
+            // Late rounds keep the limit, so that two sets cannot take turns for ever.
+            if round < MAX_CLIPS / 2 {
+                scale = self.scale(&lengths);
+            }
+            let limit = self.options.sigma_clip * scale;
+            let before = std::mem::take(&mut self.weights);
+            self.weigh(&lengths, |length| f64::from(u8::from(length <= limit)));
+            self.reject();
+            let settled = round > 0 && self.weights == before;
+            let (system, converged) = self.minimize(self.options.max_iterations)?;
+            self.converged = settled && converged;
+            if settled || self.iterations >= self.options.max_iterations {
+                return Ok(system);
+            }
+        }
+        Ok(self.minimize(self.options.max_iterations)?.0)
+    }
+
+    fn minimize(&mut self, steps: usize) -> Result<(System, bool)> {
+        checkpoint(self.monitor)?;
+        let inliers: usize = self.weights.iter().flatten().filter(|&&w| w > 0.0).count();
+        let active = self.rejections.iter().filter(|r| r.is_none()).count();
+        let unknowns = self.parameters.len() + 3 * active;
+        if 2 * inliers <= unknowns {
+            return Err(Error::Undetermined(format!(
+                "{inliers} stars in {active} frames do not determine {unknowns} parameters; \
+                 give more frames or stars, or a lower order"
+            )));
+        }
+        let fit = JointFit { frames: self.frames, weights: &self.weights, parameters: &self.parameters };
+        let left = self.options.max_iterations.saturating_sub(self.iterations);
+        let options = lsq::Options { max_iterations: steps.min(left), ..lsq::Options::default() };
+        let outcome = lsq::minimize(&fit, self.state.clone(), &options);
+        self.state = outcome.state;
+        self.iterations += outcome.iterations;
+        self.monitor.progress(self.iterations as f64 / self.options.max_iterations as f64);
+        Ok((outcome.system, outcome.converged))
+    }
+
+    /// Lengths of all residuals, in standard deviations if these are known, else in pixels.
+    fn lengths(&self) -> Vec<Vec<f64>> {
+        let frames = self.frames.iter().zip(&self.state.attitudes);
+        frames.map(|(frame, attitude)| frame.lengths(&self.state.camera, attitude)).collect()
+    }
+
+    /// Standard deviation of the residuals per axis by their median, over the frames that take part.
+    fn scale(&self, lengths: &[Vec<f64>]) -> f64 {
+        let used = lengths.iter().zip(&self.rejections).filter(|(_, rejection)| rejection.is_none());
+        let mut all: Vec<f64> = used.flat_map(|(lengths, _)| lengths).copied().collect();
+        planar_scale(&mut all).max(SMALLEST_SCALE_PX)
+    }
+
+    fn weigh(&mut self, lengths: &[Vec<f64>], weight: impl Fn(f64) -> f64) {
+        let frames = lengths.iter().zip(&self.rejections);
+        self.weights = frames
+            .map(|(lengths, rejection)| {
+                let used = if rejection.is_none() { 1.0 } else { 0.0 };
+                lengths.iter().map(|&l| if l.is_finite() { used * weight(l) } else { 0.0 }).collect()
+            })
+            .collect();
+    }
+
+    /// Takes frames out that lost most of their matches.
+    fn reject(&mut self) {
+        for (weights, rejection) in self.weights.iter_mut().zip(&mut self.rejections) {
+            let stars = weights.len();
+            let inliers = weights.iter().filter(|&&w| w > 0.0).count();
+            let poor = inliers < MIN_STARS || (inliers as f64) < MIN_INLIER_FRACTION * stars as f64;
+            if rejection.is_none() && poor {
+                *rejection = Some(Rejection::PoorFit { inliers, stars });
+                weights.fill(0.0);
+            }
+        }
+    }
+}
+
+fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
+    let Some(first) = frames.first() else {
+        return Err(Error::Undetermined("no solved frame; give at least one".into()));
+    };
+    if let Model::Polynomial { order } = options.model
+        && !(2..=MAX_ORDER).contains(&order)
+    {
+        let repair = format!("give 2 to {MAX_ORDER}, or the pinhole model");
+        return Err(Error::argument("order", format!("{order} is out of range"), repair));
+    }
+    if options.sigma_clip <= 0.0 || options.sigma_clip.is_nan() {
+        let problem = format!("{} is not positive", options.sigma_clip);
+        return Err(Error::argument(
+            "sigma_clip",
+            problem,
+            "give a number of standard deviations, such as 3",
+        ));
+    }
+    for frame in frames {
+        if frame.camera.image_size() != first.camera.image_size() {
+            return Err(Error::argument(
+                "results",
+                "their frames differ in size",
+                "calibrate frames of one camera and one size together",
+            ));
+        }
+        if frame.camera.mirrored() != first.camera.mirrored() {
+            return Err(Error::argument(
+                "results",
+                "some frames are mirrored and some are not",
+                "calibrate frames of one camera together, and leave wrong solutions out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the stars of a frame, aberrates them, and inverts the covariances.
+fn prepare(frame: &FrameMatches<'_>) -> Result<Frame> {
+    let stars = frame.pixels.len();
+    if frame.sky.len() != stars || frame.covariance.is_some_and(|c| c.len() != stars) {
+        return Err(Error::argument(
+            "centroids",
+            format!("{stars} positions, but {} stars", frame.sky.len()),
+            "give one catalogue star and at most one covariance for each position",
+        ));
+    }
+    if frame.pixels.iter().flatten().any(|c| !c.is_finite()) {
+        return Err(Error::argument("centroids", "a position is not finite", "leave such centroids out"));
+    }
+    if frame.velocity.is_some_and(|beta| beta.norm() >= 1.0 || beta.norm().is_nan()) {
+        let problem = "the observer is not slower than light";
+        return Err(Error::argument("velocities", problem, "give finite barycentric velocities in km/s"));
+    }
+    let seen = |v: &[f64; 3]| {
+        let v = Direction::from(*v);
+        let unit = v / v.norm();
+        if !unit.iter().all(|c| c.is_finite()) {
+            return Err(Error::argument("results", "a star has no direction", "give unit vectors"));
+        }
+        Ok(frame.velocity.map_or(unit, |beta| aberrate(&unit, &beta)))
+    };
+    let sky = frame.sky.iter().map(seen).collect::<Result<_>>()?;
+    let whitening = frame.covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
+    Ok(Frame { pixels: frame.pixels.to_vec(), sky, whitening })
+}
+
+/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy).
+fn whiten(&[xx, xy, yy]: &[f64; 3]) -> Result<[f64; 3]> {
+    let l00 = xx.sqrt();
+    let l10 = xy / l00;
+    let l11 = (yy - l10 * l10).sqrt();
+    if !(l00 > 0.0 && l11 > 0.0 && l00.is_finite() && l11.is_finite()) {
+        return Err(Error::argument(
+            "centroids",
+            format!("the covariance ({xx}, {xy}, {yy}) of a position is not positive definite"),
+            "give variances above zero, or no covariance at all",
+        ));
+    }
+    Ok([1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
+}
+
+/// A pinhole with the frames' median focal length, and for each frame the attitude that fits it best, if any does.
+fn pinhole(
+    frames: &[FrameMatches<'_>],
+    prepared: &[Frame],
+    options: &Options,
+) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
+    let mut focal_lengths: Vec<f64> = frames.iter().map(|f| f.camera.focal_length_px()).collect();
+    let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
+    let size = frames[0].camera.image_size();
+    let camera = CameraModel::new(focal_length, size)?.with_mirrored(frames[0].camera.mirrored());
+    let attitude = |frame: &Frame| {
+        let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
+        Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(camera, sky)| (camera, sky, 1.0)))
+    };
+    let attitudes = prepared.iter().map(attitude).collect();
+    let scale = f64::from(size[0]) / 2.0;
+    let distortion = match options.model {
+        Model::Pinhole => Distortion::None,
+        Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
+        Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 3], [0.0; 2], scale)?),
+    };
+    Ok((camera.with_distortion(distortion), attitudes))
+}

@@ -1,0 +1,213 @@
+//! Residuals of matched stars, and the joint problem with every frame's attitude eliminated.
+
+use std::borrow::Borrow;
+
+use nalgebra::{DVector, Vector3};
+use rayon::prelude::*;
+
+use super::parameters::Parameters;
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::distortion::{Jacobian, Point};
+use crate::lsq::normal::Eliminated;
+use crate::lsq::{NormalEquations, Problem};
+use crate::sphere::Direction;
+
+/// Parameters of one attitude: a small rotation about the camera's axes.
+const ATTITUDE: usize = 3;
+/// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
+/// and always the same, so that results do not depend on the number of threads.
+const GROUPS: usize = 64;
+
+/// The matched stars of one frame, ready to be fitted.
+#[derive(Debug, Clone)]
+pub(super) struct Frame {
+    pub(super) pixels: Vec<Point>,
+    /// Directions as this frame's observer sees them.
+    pub(super) sky: Vec<Direction>,
+    /// Lower triangle of the matrix that makes each star's residual one of unit variance.
+    pub(super) whitening: Option<Vec<[f64; 3]>>,
+}
+
+/// Where a star lies and where the model puts it, in detector pixels, to first order about the star's pixel.
+struct Residual {
+    pixels: Point,
+    /// Pixel from the optical centre.
+    point: Point,
+    jacobian: Jacobian,
+    inverse: Jacobian,
+    /// Gnomonic coordinates in the camera frame.
+    tangent: Point,
+}
+
+impl Residual {
+    /// `None` if the star is behind the camera or the distortion is folded over at its pixel.
+    fn new(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &Direction) -> Option<Self> {
+        let direction = attitude.to_camera(sky);
+        let predicted = camera.direction_to_ideal(&direction)?;
+        let center = camera.optical_center();
+        let point = [pixel[0] - center[0], pixel[1] - center[1]];
+        let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
+        let [[a, b], [c, d]] = jacobian;
+        let det = a * d - b * c;
+        if det <= 0.0 || !det.is_finite() {
+            return None;
+        }
+        let inverse = [[d / det, -b / det], [-c / det, a / det]];
+        let miss = [ideal[0] - predicted[0], ideal[1] - predicted[1]];
+        let tangent = [direction.x / direction.z, direction.y / direction.z];
+        Some(Self { pixels: multiply(&inverse, miss), point, jacobian, inverse, tangent })
+    }
+}
+
+fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
+    [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
+}
+
+impl Frame {
+    /// A residual in units of its own standard deviation (in pixels, if none was given).
+    fn whitened(&self, star: usize, [x, y]: Point) -> Point {
+        self.whitening.as_ref().map_or([x, y], |whitening| {
+            let [w00, w10, w11] = whitening[star];
+            [w00 * x, w10 * x + w11 * y]
+        })
+    }
+
+    /// Lengths of all whitened residuals; infinite where the model has no answer.
+    pub(super) fn lengths(&self, camera: &CameraModel, attitude: &Attitude) -> Vec<f64> {
+        (0..self.pixels.len())
+            .map(|star| {
+                let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
+                residual.map_or(f64::INFINITY, |r| {
+                    let [x, y] = self.whitened(star, r.pixels);
+                    x.hypot(y)
+                })
+            })
+            .collect()
+    }
+
+    /// Normal equations for the shared parameters followed by the frame's attitude.
+    fn linearize(
+        &self,
+        parameters: &Parameters,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        weights: &[f64],
+    ) -> NormalEquations {
+        let shared = parameters.len();
+        let (f, parity) = (camera.focal_length_px(), camera.parity());
+        let mut equations = NormalEquations::new(shared + ATTITUDE);
+        let mut ideal = vec![[0.0; 2]; shared + ATTITUDE];
+        let (mut row_x, mut row_y) = (vec![0.0; shared + ATTITUDE], vec![0.0; shared + ATTITUDE]);
+        for (star, &weight) in weights.iter().enumerate() {
+            if weight == 0.0 {
+                continue;
+            }
+            let Some(residual) = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]) else {
+                return NormalEquations::infeasible(shared + ATTITUDE);
+            };
+            let [t, q] = residual.tangent;
+            parameters.derivatives(
+                camera,
+                residual.point,
+                &residual.jacobian,
+                [parity * t, q],
+                &mut ideal[..shared],
+            );
+            // A rotation by δ moves the direction w by δ × w.
+            ideal[shared] = [parity * f * t * q, f * (1.0 + q * q)];
+            ideal[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
+            ideal[shared + 2] = [parity * f * q, -f * t];
+            for (k, &derivative) in ideal.iter().enumerate() {
+                [row_x[k], row_y[k]] = self.whitened(star, multiply(&residual.inverse, derivative));
+            }
+            let [x, y] = self.whitened(star, residual.pixels);
+            equations.add(&row_x, x, weight);
+            equations.add(&row_y, y, weight);
+        }
+        equations
+    }
+}
+
+/// Intrinsics and attitudes that are fitted together.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) camera: CameraModel,
+    pub(super) attitudes: Vec<Attitude>,
+}
+
+/// Normal equations of the intrinsics, and each frame's attitude as a function of them.
+#[derive(Debug, Clone)]
+pub(super) struct System {
+    pub(super) shared: NormalEquations,
+    /// `None` for frames that take no part.
+    pub(super) frames: Vec<Option<Eliminated>>,
+}
+
+impl Borrow<NormalEquations> for System {
+    fn borrow(&self) -> &NormalEquations {
+        &self.shared
+    }
+}
+
+/// The joint fit at given weights. A frame whose weights are all zero takes no part.
+pub(super) struct JointFit<'a> {
+    pub(super) frames: &'a [Frame],
+    pub(super) weights: &'a [Vec<f64>],
+    pub(super) parameters: &'a Parameters,
+}
+
+impl Problem for JointFit<'_> {
+    type State = State;
+    type System = System;
+
+    fn linearize(&self, state: &State) -> System {
+        let indices: Vec<usize> = (0..self.frames.len()).collect();
+        let groups: Vec<System> = indices
+            .par_chunks(indices.len().div_ceil(GROUPS).max(1))
+            .map(|group| self.reduce(state, group))
+            .collect();
+        let mut total = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
+        for group in groups {
+            total.shared.merge(&group.shared);
+            total.frames.extend(group.frames);
+        }
+        total
+    }
+
+    fn step(&self, state: &State, system: &System, delta: &DVector<f64>) -> Option<State> {
+        let camera = self.parameters.stepped(&state.camera, delta)?;
+        let rotated = |attitude: &Attitude, frame: &Option<Eliminated>| match frame {
+            None => *attitude,
+            Some(frame) => {
+                let step = frame.step(delta);
+                attitude.rotated(&Vector3::new(step[0], step[1], step[2]))
+            }
+        };
+        let attitudes = state.attitudes.iter().zip(&system.frames).map(|(a, f)| rotated(a, f)).collect();
+        Some(State { camera, attitudes })
+    }
+}
+
+impl JointFit<'_> {
+    /// The sum of some frames, each with its attitude eliminated.
+    fn reduce(&self, state: &State, group: &[usize]) -> System {
+        let mut sum = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
+        for &i in group {
+            let frame = &self.frames[i];
+            let equations =
+                frame.linearize(self.parameters, &state.camera, &state.attitudes[i], &self.weights[i]);
+            if equations.cost().is_infinite() {
+                sum.shared.merge(&NormalEquations::infeasible(self.parameters.len()));
+                sum.frames.push(None);
+                continue;
+            }
+            let parts = equations.eliminate(ATTITUDE);
+            sum.frames.push(parts.map(|(shared, attitude)| {
+                sum.shared.merge(&shared);
+                attitude
+            }));
+        }
+        sum
+    }
+}

@@ -1,0 +1,269 @@
+//! The free parameters of a camera: their names, derivatives and steps.
+
+use nalgebra::DVector;
+
+use super::Model;
+use crate::camera::CameraModel;
+use crate::distortion::{Distortion, Jacobian, Point, PolynomialDistortion, RadialDistortion, exponents};
+
+/// One intrinsic parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    FocalLength,
+    CenterX,
+    CenterY,
+    /// Coefficient number `.0` of u (A) and v (B), of x^p y^q.
+    A(usize, usize, usize),
+    B(usize, usize, usize),
+    /// k₁, k₂, k₃.
+    Radial(usize),
+    /// p₁, p₂.
+    Decentring(usize),
+}
+
+/// The parameters that a fit is free to move.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parameters(Vec<Parameter>);
+
+impl Parameters {
+    /// All parameters of a model, those that describe the coarser features first.
+    pub(super) fn of(model: Model) -> Self {
+        let mut all = vec![Parameter::FocalLength];
+        match model {
+            Model::Pinhole => {}
+            Model::Polynomial { order } => {
+                for (k, (p, q)) in exponents(order).into_iter().enumerate() {
+                    // Shift, scale and rotation belong to the attitude and the focal length.
+                    if p + q >= 2 {
+                        all.push(Parameter::A(k, p, q));
+                    }
+                    if p + q >= 1 {
+                        all.push(Parameter::B(k, p, q));
+                    }
+                }
+            }
+            Model::Radial => {
+                all.extend([Parameter::Radial(0), Parameter::CenterX, Parameter::CenterY]);
+                all.extend([Parameter::Radial(1), Parameter::Radial(2)]);
+                all.extend([Parameter::Decentring(0), Parameter::Decentring(1)]);
+            }
+        }
+        Self(all)
+    }
+
+    /// Growing subsets of a model's parameters that lead a fit from a pinhole to the whole model, each from
+    /// where the one before ended: coarse terms first, so that wrong matches are found out before the model is
+    /// flexible enough to follow them.
+    pub(super) fn stages(model: Model) -> Vec<Self> {
+        let all = Self::of(model);
+        let coarse = |parameter: &Parameter, degree: usize| match *parameter {
+            Parameter::FocalLength => true,
+            Parameter::A(_, p, q) | Parameter::B(_, p, q) => p + q <= degree,
+            Parameter::Radial(i) => 2 * i + 3 <= degree,
+            Parameter::CenterX | Parameter::CenterY => degree > 3,
+            Parameter::Decentring(_) => false,
+        };
+        let up_to = |degree| Self(all.0.iter().copied().filter(|p| coarse(p, degree)).collect());
+        let mut stages = vec![up_to(0), up_to(3), up_to(4), all.clone()];
+        stages.dedup();
+        stages
+    }
+
+    /// Without the optical centre.
+    pub(super) fn without_center(&self) -> Self {
+        let center = [Parameter::CenterX, Parameter::CenterY];
+        Self(self.0.iter().copied().filter(|p| !center.contains(p)).collect())
+    }
+
+    /// Positions of the optical centre's coordinates, if it is free.
+    pub(super) fn center(&self) -> Option<[usize; 2]> {
+        let find = |wanted| self.0.iter().position(|&p| p == wanted);
+        Some([find(Parameter::CenterX)?, find(Parameter::CenterY)?])
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Names as a user knows them: `focal_length_px`, `optical_center_x`, `A_20`, `k1`, …
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0
+            .iter()
+            .map(|parameter| match parameter {
+                Parameter::FocalLength => "focal_length_px".into(),
+                Parameter::CenterX => "optical_center_x".into(),
+                Parameter::CenterY => "optical_center_y".into(),
+                Parameter::A(_, p, q) => format!("A_{p}{q}"),
+                Parameter::B(_, p, q) => format!("B_{p}{q}"),
+                Parameter::Radial(i) => format!("k{}", i + 1),
+                Parameter::Decentring(i) => format!("p{}", i + 1),
+            })
+            .collect()
+    }
+
+    /// Derivatives of `undistort(pixel - centre) - f · tangent` in the ideal plane by every parameter.
+    ///
+    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `tangent` the
+    /// star's gnomonic coordinates with the parity applied.
+    pub(super) fn derivatives(
+        &self,
+        camera: &CameraModel,
+        point: Point,
+        jacobian: &Jacobian,
+        tangent: Point,
+        out: &mut [Point],
+    ) {
+        let scale = match camera.distortion() {
+            Distortion::None => 1.0,
+            Distortion::Polynomial(model) => model.scale(),
+            Distortion::Radial(model) => model.scale(),
+        };
+        let [x, y] = [point[0] / scale, point[1] / scale];
+        let r2 = x * x + y * y;
+        for (parameter, d) in self.0.iter().zip(out) {
+            *d = match *parameter {
+                Parameter::FocalLength => [-tangent[0], -tangent[1]],
+                Parameter::CenterX => [-jacobian[0][0], -jacobian[1][0]],
+                Parameter::CenterY => [-jacobian[0][1], -jacobian[1][1]],
+                Parameter::A(_, p, q) => [x.powi(p as i32) * y.powi(q as i32), 0.0],
+                Parameter::B(_, p, q) => [0.0, x.powi(p as i32) * y.powi(q as i32)],
+                Parameter::Radial(i) => {
+                    let term = scale * r2.powi(i as i32 + 1);
+                    [x * term, y * term]
+                }
+                Parameter::Decentring(0) => [scale * 2.0 * x * y, scale * (r2 + 2.0 * y * y)],
+                Parameter::Decentring(_) => [scale * (r2 + 2.0 * x * x), scale * 2.0 * x * y],
+            };
+        }
+    }
+
+    /// The camera moved by `delta`; `None` where there is no such camera.
+    pub(super) fn stepped(&self, camera: &CameraModel, delta: &DVector<f64>) -> Option<CameraModel> {
+        let mut focal_length = camera.focal_length_px();
+        let mut center = camera.optical_center();
+        let mut terms = Terms::of(camera.distortion());
+        for (parameter, d) in self.0.iter().zip(delta) {
+            *match *parameter {
+                Parameter::FocalLength => &mut focal_length,
+                Parameter::CenterX => &mut center[0],
+                Parameter::CenterY => &mut center[1],
+                Parameter::A(k, ..) => &mut terms.a[k],
+                Parameter::B(k, ..) => &mut terms.b[k],
+                Parameter::Radial(i) => &mut terms.a[i],
+                Parameter::Decentring(i) => &mut terms.b[i],
+            } += d;
+        }
+        let sound = focal_length > 0.0 && focal_length.is_finite() && center.iter().all(|c| c.is_finite());
+        let distortion = terms.into_distortion(camera.distortion())?;
+        sound.then(|| {
+            camera
+                .clone()
+                .with_focal_length(focal_length)
+                .with_optical_center(center)
+                .with_distortion(distortion)
+        })
+    }
+}
+
+/// Coefficients of a distortion model: A and B, or k and p.
+struct Terms {
+    a: Vec<f64>,
+    b: Vec<f64>,
+}
+
+impl Terms {
+    fn of(distortion: &Distortion) -> Self {
+        match distortion {
+            Distortion::None => Self { a: vec![], b: vec![] },
+            Distortion::Polynomial(model) => Self { a: model.a().to_vec(), b: model.b().to_vec() },
+            Distortion::Radial(model) => Self { a: model.k().to_vec(), b: model.p().to_vec() },
+        }
+    }
+
+    /// A model of the same kind with these coefficients; `None` if they are not finite.
+    fn into_distortion(self, kind: &Distortion) -> Option<Distortion> {
+        Some(match kind {
+            Distortion::None => Distortion::None,
+            Distortion::Polynomial(model) => Distortion::Polynomial(
+                PolynomialDistortion::new(model.order(), model.scale(), self.a, self.b).ok()?,
+            ),
+            Distortion::Radial(model) => {
+                let (k, p) = (self.a.try_into().ok()?, self.b.try_into().ok()?);
+                Distortion::Radial(RadialDistortion::new(k, p, model.scale()).ok()?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cameras() -> Vec<(Model, CameraModel)> {
+        let camera = CameraModel::new(2000.0, [1000, 800]).unwrap();
+        let polynomial =
+            PolynomialDistortion::new(3, 500.0, (0..10).map(f64::from).collect(), vec![-2.0; 10]).unwrap();
+        let radial = RadialDistortion::new([-0.1, 0.02, 0.003], [0.01, -0.02], 500.0).unwrap();
+        vec![
+            (Model::Pinhole, camera.clone()),
+            (
+                Model::Polynomial { order: 3 },
+                camera.clone().with_distortion(Distortion::Polynomial(polynomial)),
+            ),
+            (
+                Model::Radial,
+                camera.with_optical_center([30.0, -40.0]).with_distortion(Distortion::Radial(radial)),
+            ),
+        ]
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_step() {
+        let (pixel, tangent) = ([210.0, -330.0], [0.11, -0.17]);
+        let residual = |camera: &CameraModel| {
+            let [u, v] = camera.pixel_to_ideal(pixel);
+            [u - camera.focal_length_px() * tangent[0], v - camera.focal_length_px() * tangent[1]]
+        };
+        for (model, camera) in cameras() {
+            let parameters = Parameters::of(model);
+            assert_eq!(parameters.names().len(), parameters.len());
+            let point = [pixel[0] - camera.optical_center()[0], pixel[1] - camera.optical_center()[1]];
+            let (_, jacobian) = camera.distortion().undistort_with_jacobian(point);
+            let mut derivatives = vec![[0.0; 2]; parameters.len()];
+            parameters.derivatives(&camera, point, &jacobian, tangent, &mut derivatives);
+            for (k, name) in parameters.names().iter().enumerate() {
+                let h = 1e-4;
+                let at = |sign: f64| {
+                    let mut delta = DVector::zeros(parameters.len());
+                    delta[k] = sign * h;
+                    residual(&parameters.stepped(&camera, &delta).unwrap())
+                };
+                let (plus, minus) = (at(1.0), at(-1.0));
+                for axis in 0..2 {
+                    let expected = (plus[axis] - minus[axis]) / (2.0 * h);
+                    let error = (derivatives[k][axis] - expected).abs();
+                    assert!(error < 1e-6 * (1.0 + expected.abs()), "{name}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn steps_out_of_the_domain_are_none() {
+        let (model, camera) = cameras().remove(2);
+        let parameters = Parameters::of(model);
+        for value in [f64::NAN, f64::NEG_INFINITY] {
+            assert!(parameters.stepped(&camera, &DVector::repeat(parameters.len(), value)).is_none());
+        }
+    }
+
+    #[test]
+    fn the_gauge_is_fixed() {
+        let names = Parameters::of(Model::Polynomial { order: 2 }).names();
+        assert_eq!(
+            names,
+            ["focal_length_px", "B_10", "B_01", "A_20", "B_20", "A_11", "B_11", "A_02", "B_02"]
+        );
+        assert!(Parameters::of(Model::Radial).without_center().center().is_none());
+    }
+}

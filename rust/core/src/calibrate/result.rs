@@ -1,0 +1,193 @@
+//! What a calibration returns, and how it is worked out from the fit.
+
+use std::fmt;
+
+use nalgebra::{DMatrix, Matrix3};
+
+use super::parameters::Parameters;
+use super::{Fitter, FrameMatches, System};
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::distortion::Point;
+use crate::error::{Error, Result};
+use crate::sphere::Direction;
+
+/// Points per side of the grid on which the fitted distortion is checked for folds.
+const FOLD_GRID: u32 = 33;
+
+/// Result of [`super::calibrate`].
+#[derive(Debug, Clone)]
+pub struct Calibration {
+    /// The camera model.
+    pub camera: CameraModel,
+    /// One for each frame given, in order.
+    pub frames: Vec<FrameFit>,
+    /// RMS distance between the matched stars (the final inliers) and where the frames' own solutions put them.
+    pub rmse_before_px: f64,
+    /// RMS distance between the same stars and where the fitted model puts them.
+    pub rmse_after_px: f64,
+    /// Matches that the fit used.
+    pub n_inliers: usize,
+    /// Matches that it left out, those of rejected frames included.
+    pub n_outliers: usize,
+    /// Steps of the fit.
+    pub iterations: usize,
+    /// Whether steps and inliers came to rest.
+    pub converged: bool,
+    /// Standard deviation of the residuals per axis: in pixels, or, if the positions came with covariances, in units
+    /// of these.
+    pub noise: f64,
+    /// Names of the fitted parameters, in the order of the covariance.
+    pub parameter_names: Vec<String>,
+    /// Parameters of the model that the data do not determine; they are zero.
+    pub frozen: Vec<String>,
+    /// Covariance of the fitted parameters, scaled to the residuals; zero for frozen ones.
+    pub covariance: DMatrix<f64>,
+    /// Condition number of the problem with all parameters scaled to the same information.
+    pub condition_number: f64,
+}
+
+/// One frame's part in a calibration.
+#[derive(Debug, Clone)]
+pub struct FrameFit {
+    /// Attitude with the fitted camera; for a rejected frame the one it came with.
+    pub attitude: Attitude,
+    /// Covariance of a small rotation about the camera's axes (rad²), the intrinsics' uncertainty included.
+    pub attitude_covariance: Matrix3<f64>,
+    /// Measured minus modelled position of every match in pixels; NaN where the model has none.
+    pub residuals: Vec<Point>,
+    /// Which matches the fit used.
+    pub inliers: Vec<bool>,
+    /// RMS length of the inliers' residuals, NaN without inliers.
+    pub rmse_px: f64,
+    /// Why the frame took no part, if so.
+    pub rejected: Option<Rejection>,
+}
+
+/// Why a frame took no part in a calibration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// Too few matched stars, or all in one place.
+    TooFewStars {
+        /// How many there are.
+        stars: usize,
+    },
+    /// Most matches disagree with the model that fits the other frames.
+    PoorFit {
+        /// Matches that agree.
+        inliers: usize,
+        /// All matches.
+        stars: usize,
+    },
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewStars { stars } => {
+                write!(f, "{stars} matched stars are too few, or all in one place")
+            }
+            Self::PoorFit { inliers, stars } => {
+                write!(f, "only {inliers} of {stars} matches agree with the model that fits the other frames")
+            }
+        }
+    }
+}
+
+/// Measured minus modelled position; NaN where the model has none.
+fn reprojection(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &Direction) -> Point {
+    let modelled = camera.direction_to_pixel(&attitude.to_camera(sky)).unwrap_or([f64::NAN; 2]);
+    [pixel[0] - modelled[0], pixel[1] - modelled[1]]
+}
+
+/// RMS length of finite residuals, NaN of none.
+fn rms(residuals: impl Iterator<Item = Point>) -> f64 {
+    let (sum, n) = residuals
+        .map(|[x, y]| x * x + y * y)
+        .filter(|square| square.is_finite())
+        .fold((0.0, 0_usize), |(sum, n), square| (sum + square, n + 1));
+    (sum / n as f64).sqrt()
+}
+
+/// The result of a finished fit.
+pub(super) fn summarize(
+    matches: &[FrameMatches<'_>],
+    fitter: &Fitter<'_>,
+    system: &System,
+) -> Result<Calibration> {
+    let camera = fitter.state.camera.clone();
+    check_folds(&camera)?;
+    let inverse = system.shared.covariance();
+    let variance = fitter.variance(system, inverse.frozen.len());
+    let mut frames = Vec::with_capacity(matches.len());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    for (i, (given, frame)) in matches.iter().zip(fitter.frames).enumerate() {
+        let rejected = fitter.rejections[i];
+        let attitude = if rejected.is_none() { fitter.state.attitudes[i] } else { given.attitude };
+        let inliers: Vec<bool> = fitter.weights[i].iter().map(|&w| w > 0.0).collect();
+        let stars = || frame.pixels.iter().zip(&frame.sky);
+        let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
+        let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
+        after.extend(used());
+        before.extend(
+            stars()
+                .zip(&inliers)
+                .filter(|(_, used)| **used)
+                .map(|((&p, s), _)| reprojection(given.camera, &given.attitude, p, s)),
+        );
+        let covariance = system.frames[i].as_ref().map(|frame| frame.covariance(&inverse.matrix) * variance);
+        frames.push(FrameFit {
+            attitude,
+            attitude_covariance: covariance
+                .map_or(Matrix3::repeat(f64::NAN), |c| c.fixed_view::<3, 3>(0, 0).into_owned()),
+            rmse_px: rms(used()),
+            residuals,
+            inliers,
+            rejected,
+        });
+    }
+    let all: usize = fitter.frames.iter().map(|f| f.pixels.len()).sum();
+    let names = fitter.parameters.names();
+    let whole = Parameters::of(fitter.options.model).names();
+    let frozen = whole
+        .into_iter()
+        .filter(|name| names.iter().position(|n| n == name).is_none_or(|k| inverse.frozen.contains(&k)))
+        .collect();
+    Ok(Calibration {
+        rmse_before_px: rms(before.into_iter()),
+        n_inliers: after.len(),
+        n_outliers: all - after.len(),
+        rmse_after_px: rms(after.into_iter()),
+        camera,
+        frames,
+        iterations: fitter.iterations,
+        converged: fitter.converged,
+        noise: variance.sqrt(),
+        parameter_names: names,
+        frozen,
+        covariance: inverse.matrix * variance,
+        condition_number: inverse.condition_number,
+    })
+}
+
+/// A distortion that folds over within the image was not determined by the stars there.
+fn check_folds(camera: &CameraModel) -> Result<()> {
+    let [width, height] = camera.image_size().map(f64::from);
+    let [cx, cy] = camera.optical_center();
+    let at = |i: u32, size: f64| (f64::from(i) / f64::from(FOLD_GRID - 1) - 0.5) * size;
+    for i in 0..FOLD_GRID {
+        for j in 0..FOLD_GRID {
+            let point = [at(i, width) - cx, at(j, height) - cy];
+            let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
+            let det = a * d - b * c;
+            if det <= 0.0 || det.is_nan() {
+                return Err(Error::Undetermined(
+                    "the fitted distortion folds over within the image, where it has no stars to hold it; \
+                     lower the order, or give frames whose stars cover the image"
+                        .into(),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Non-linear least squares, once for the whole crate: Levenberg-Marquardt on normal equations.
+//!
+//! A [`Problem`] reduces all its data to [`NormalEquations`] about a state, in any way it likes: row by row,
+//! in parallel, or with its own nuisance parameters eliminated. [`minimize`] does the rest. The normal
+//! equations are scaled to a unit diagonal before they are solved, so parameters may have any units, and a
+//! parameter that the data cannot tell from the others does not move (see [`normal`]).
+
+use std::borrow::Borrow;
+
+use nalgebra::DVector;
+
+pub mod normal;
+pub mod robust;
+
+pub use normal::{Covariance, NormalEquations};
+pub use robust::Loss;
+
+/// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
+const FIRST_DAMPING: f64 = 1e-6;
+/// Damping is multiplied by this after a bad step and divided by it after a good one.
+const DAMPING_FACTOR: f64 = 10.0;
+/// When even steps damped this much do not help, none will.
+const LARGEST_DAMPING: f64 = 1e10;
+
+/// A least-squares problem.
+pub trait Problem {
+    /// Everything that is fitted; a step need not be an addition.
+    type State: Clone;
+    /// Normal equations about a state, and whatever [`Problem::step`] needs beside them.
+    type System: Borrow<NormalEquations>;
+
+    /// Normal equations about a state. An infinite cost marks a state outside the model's domain.
+    fn linearize(&self, state: &Self::State) -> Self::System;
+
+    /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
+    fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
+}
+
+/// When [`minimize`] stops.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// At most this many steps are tried.
+    pub max_iterations: usize,
+    /// Converged when a step promises to lower the cost by less than this fraction of it.
+    pub tolerance: f64,
+    /// Converged also when it promises to lower the cost by less than the square of this: the size of a residual
+    /// that is nothing but rounding.
+    pub resolution: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9 }
+    }
+}
+
+/// Where [`minimize`] stopped.
+#[derive(Debug, Clone)]
+pub struct Outcome<P: Problem> {
+    /// Best state found.
+    pub state: P::State,
+    /// Normal equations about it.
+    pub system: P::System,
+    /// Steps tried.
+    pub iterations: usize,
+    /// False when the steps ran out, or none helped although the gradient is not zero.
+    pub converged: bool,
+}
+
+/// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
+pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P> {
+    let mut state = start;
+    let mut system = problem.linearize(&state);
+    let mut damping = 0.0;
+    let mut iterations = 0;
+    let mut converged = false;
+    while iterations < options.max_iterations && !converged && damping <= LARGEST_DAMPING {
+        iterations += 1;
+        let equations: &NormalEquations = system.borrow();
+        let delta = equations.solve(damping);
+        let promised = equations.decrease(&delta);
+        let negligible = options.tolerance * equations.cost() + options.resolution * options.resolution;
+        converged = damping < 1.0 && promised <= negligible;
+        let trial = problem.step(&state, &system, &delta).map(|next| (problem.linearize(&next), next));
+        match trial {
+            Some((next_system, next)) if next_system.borrow().cost() <= equations.cost() => {
+                (state, system) = (next, next_system);
+                damping = if damping > FIRST_DAMPING { damping / DAMPING_FACTOR } else { 0.0 };
+            }
+            _ => damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR),
+        }
+    }
+    Outcome { state, system, iterations, converged }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Residuals 10 (y - x²) and 1 - x: Rosenbrock's valley.
+    struct Rosenbrock;
+
+    impl Problem for Rosenbrock {
+        type State = [f64; 2];
+        type System = NormalEquations;
+
+        fn linearize(&self, &[x, y]: &[f64; 2]) -> NormalEquations {
+            let mut equations = NormalEquations::new(2);
+            equations.add(&[-20.0 * x, 10.0], 10.0 * (y - x * x), 1.0);
+            equations.add(&[-1.0, 0.0], 1.0 - x, 1.0);
+            equations
+        }
+
+        fn step(&self, state: &[f64; 2], _: &NormalEquations, delta: &DVector<f64>) -> Option<[f64; 2]> {
+            Some([state[0] + delta[0], state[1] + delta[1]])
+        }
+    }
+
+    #[test]
+    fn finds_the_end_of_the_valley() {
+        let outcome = minimize(&Rosenbrock, [-1.2, 1.0], &Options::default());
+        assert!(outcome.converged && outcome.iterations < 50);
+        assert!((outcome.state[0] - 1.0).abs() < 1e-8 && (outcome.state[1] - 1.0).abs() < 1e-8);
+    }
+
+    /// exp(-a t) sampled without noise; a < 0 is outside its domain.
+    struct Decay;
+
+    impl Problem for Decay {
+        type State = f64;
+        type System = NormalEquations;
+
+        fn linearize(&self, &a: &f64) -> NormalEquations {
+            let mut equations = NormalEquations::new(1);
+            for t in 0..20 {
+                let t = f64::from(t) / 4.0;
+                equations.add(&[-t * (-a * t).exp()], (-a * t).exp() - (-1.5 * t).exp(), 1.0);
+            }
+            if a < 0.0 { NormalEquations::infeasible(1) } else { equations }
+        }
+
+        fn step(&self, state: &f64, _: &NormalEquations, delta: &DVector<f64>) -> Option<f64> {
+            Some(state + delta[0])
+        }
+    }
+
+    #[test]
+    fn stays_inside_the_domain() {
+        // The undamped first step from 6 overshoots.
+        let outcome = minimize(&Decay, 6.0, &Options::default());
+        assert!(outcome.converged);
+        assert!((outcome.state - 1.5).abs() < 1e-8);
+    }
+
+    #[test]
+    fn steps_that_run_out_are_reported() {
+        let outcome =
+            minimize(&Rosenbrock, [-1.2, 1.0], &Options { max_iterations: 2, ..Options::default() });
+        assert!(!outcome.converged && outcome.iterations == 2);
+    }
+}

@@ -1,0 +1,368 @@
+//! Normal equations: accumulate, add, solve, invert.
+//!
+//! For residuals r with weights W and Jacobian J they hold the matrix JᵀWJ, the gradient JᵀWr and the cost
+//! ½ rᵀWr: blocks of a size that depends on the parameters only, whatever the amount of data.
+//!
+//! They are factorised as `D⁻¹ P L Lᵀ Pᵀ D⁻¹` with the diagonal scaling D that makes every parameter's own
+//! information 1, and the permutation P that takes the best determined parameter next. What is left of a
+//! parameter's information once those before it are known is then its pivot, 1 - R². A parameter whose pivot
+//! is below [`RANK_TOLERANCE`] is *frozen*: it does not move, and the others are solved as if it were known.
+
+use nalgebra::{DMatrix, DVector};
+
+/// Part of a parameter's information that has to be left when all others are known.
+///
+/// Rounding leaves about 1e-15; a polynomial of order 9 on evenly spread points has 1e-5 and more.
+pub const RANK_TOLERANCE: f64 = 1e-11;
+
+/// JᵀWJ, JᵀWr and ½ rᵀWr of some residuals.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NormalEquations {
+    /// Upper triangle by rows of the symmetric matrix; below the diagonal it is not kept.
+    matrix: Vec<f64>,
+    gradient: Vec<f64>,
+    cost: f64,
+    count: usize,
+}
+
+/// Inverse of the normal matrix, and what could not be inverted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Covariance {
+    /// Covariance for residuals of unit variance; rows and columns of frozen parameters are zero.
+    pub matrix: DMatrix<f64>,
+    /// Indices of the parameters that the data do not determine.
+    pub frozen: Vec<usize>,
+    /// Condition number of the Jacobian with its columns scaled to length 1, frozen ones left out.
+    pub condition_number: f64,
+}
+
+impl NormalEquations {
+    /// No residuals yet, for this many parameters.
+    pub fn new(parameters: usize) -> Self {
+        Self {
+            matrix: vec![0.0; parameters * parameters],
+            gradient: vec![0.0; parameters],
+            cost: 0.0,
+            count: 0,
+        }
+    }
+
+    /// Marks a state outside the domain of the model: infinite cost.
+    pub fn infeasible(parameters: usize) -> Self {
+        Self { cost: f64::INFINITY, ..Self::new(parameters) }
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.gradient.len()
+    }
+
+    /// Half the weighted sum of squares.
+    pub fn cost(&self) -> f64 {
+        self.cost
+    }
+
+    /// Number of residuals with a weight above zero.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Gradient of the cost.
+    pub fn gradient(&self) -> &[f64] {
+        &self.gradient
+    }
+
+    /// One element of JᵀWJ.
+    pub fn element(&self, i: usize, j: usize) -> f64 {
+        self.matrix[i.min(j) * self.parameters() + i.max(j)]
+    }
+
+    /// Adds one residual with its derivatives by all parameters.
+    pub fn add(&mut self, derivatives: &[f64], residual: f64, weight: f64) {
+        if weight == 0.0 {
+            return;
+        }
+        let n = self.parameters();
+        for (i, &d) in derivatives.iter().enumerate() {
+            let wd = weight * d;
+            self.gradient[i] += wd * residual;
+            let row = &mut self.matrix[i * n + i..(i + 1) * n];
+            for (m, &other) in row.iter_mut().zip(&derivatives[i..]) {
+                *m += wd * other;
+            }
+        }
+        self.cost += 0.5 * weight * residual * residual;
+        self.count += 1;
+    }
+
+    /// Adds the residuals of another set for the same parameters.
+    ///
+    /// # Panics
+    /// If the numbers of parameters differ.
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.parameters(), other.parameters(), "blocks of different parameters");
+        for (m, o) in self.matrix.iter_mut().zip(&other.matrix) {
+            *m += o;
+        }
+        for (g, o) in self.gradient.iter_mut().zip(&other.gradient) {
+            *g += o;
+        }
+        self.cost += other.cost;
+        self.count += other.count;
+    }
+
+    /// Splits off the last `k` parameters and eliminates them (Schur complement): what remains is the problem
+    /// with those parameters always at their best.
+    ///
+    /// `None` when they are not determined by the data.
+    pub fn eliminate(&self, k: usize) -> Option<(Self, Eliminated)> {
+        let n = self.parameters();
+        let m = n.checked_sub(k)?;
+        let tail = DMatrix::from_fn(k, k, |i, j| self.element(m + i, m + j));
+        let inverse = tail.cholesky()?.inverse();
+        let coupling = DMatrix::from_fn(m, k, |i, j| self.element(i, m + j));
+        let gradient = DVector::from_column_slice(&self.gradient[m..]);
+        let gain = &coupling * &inverse;
+        let mut reduced = Self::new(m);
+        for i in 0..m {
+            reduced.gradient[i] = self.gradient[i] - gain.row(i).transpose().dot(&gradient);
+            for j in i..m {
+                reduced.matrix[i * m + j] = self.matrix[i * n + j] - gain.row(i).dot(&coupling.row(j));
+            }
+        }
+        reduced.cost = self.cost;
+        reduced.count = self.count;
+        Some((reduced, Eliminated { inverse, gain, gradient }))
+    }
+
+    /// Minimises the linearised cost: `(JᵀWJ + damping · diagonal) delta = -JᵀWr`. Frozen parameters get 0.
+    pub fn solve(&self, damping: f64) -> DVector<f64> {
+        let factor = Factor::new(self, damping);
+        let mut delta = DVector::zeros(self.parameters());
+        let kept = factor.kept();
+        let right = DVector::from_fn(kept.len(), |k, _| -self.gradient[kept[k]] * factor.scale[kept[k]]);
+        for (k, value) in factor.solve(right).iter().enumerate() {
+            delta[kept[k]] = value * factor.scale[kept[k]];
+        }
+        delta
+    }
+
+    /// By how much the linearised cost falls with a step.
+    pub fn decrease(&self, delta: &DVector<f64>) -> f64 {
+        let n = self.parameters();
+        let mut decrease = 0.0;
+        for i in 0..n {
+            let row: f64 = (0..n).map(|j| self.element(i, j) * delta[j]).sum();
+            decrease -= delta[i] * (self.gradient[i] + 0.5 * row);
+        }
+        decrease
+    }
+
+    /// Covariance of the parameters for residuals whose variance is the inverse of their weight.
+    pub fn covariance(&self) -> Covariance {
+        let n = self.parameters();
+        let factor = Factor::new(self, 0.0);
+        let kept = factor.kept();
+        let mut matrix = DMatrix::zeros(n, n);
+        for (c, &column) in kept.iter().enumerate() {
+            let unit = DVector::from_fn(kept.len(), |k, _| if k == c { 1.0 } else { 0.0 });
+            for (r, value) in factor.solve(unit).iter().enumerate() {
+                matrix[(kept[r], column)] = value * factor.scale[kept[r]] * factor.scale[column];
+            }
+        }
+        let matrix = (&matrix + matrix.transpose()) * 0.5;
+        let mut frozen = factor.order[factor.rank..].to_vec();
+        frozen.sort_unstable();
+        let condition_number = self.condition_number(kept, &factor.scale);
+        Covariance { matrix, frozen, condition_number }
+    }
+
+    /// Condition number of the Jacobian's columns `kept` when each is scaled to length 1.
+    fn condition_number(&self, kept: &[usize], scale: &[f64]) -> f64 {
+        let scaled = DMatrix::from_fn(kept.len(), kept.len(), |i, j| {
+            self.element(kept[i], kept[j]) * scale[kept[i]] * scale[kept[j]]
+        });
+        if kept.is_empty() || scaled.iter().any(|e| !e.is_finite()) {
+            return 1.0;
+        }
+        let values = scaled.symmetric_eigenvalues();
+        (values.max() / values.min()).abs().sqrt()
+    }
+}
+
+/// Parameters that [`NormalEquations::eliminate`] took out, to be had back once the others are known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Eliminated {
+    inverse: DMatrix<f64>,
+    gain: DMatrix<f64>,
+    gradient: DVector<f64>,
+}
+
+impl Eliminated {
+    /// Their step, given that of the parameters that were kept.
+    pub fn step(&self, kept: &DVector<f64>) -> DVector<f64> {
+        -(&self.inverse * &self.gradient + self.gain.tr_mul(kept))
+    }
+
+    /// Their covariance, given that of the parameters that were kept.
+    pub fn covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
+        &self.inverse + self.gain.tr_mul(&(kept * &self.gain))
+    }
+
+    /// Covariance of the kept parameters (rows) with them (columns).
+    pub fn cross_covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
+        -(kept * &self.gain)
+    }
+}
+
+/// Pivoted Cholesky factor of the scaled normal matrix.
+struct Factor {
+    scale: Vec<f64>,
+    /// Parameters from the best determined on; those from `rank` on are frozen.
+    order: Vec<usize>,
+    rank: usize,
+    /// Lower triangle, rows and columns in that order.
+    lower: DMatrix<f64>,
+}
+
+impl Factor {
+    fn new(equations: &NormalEquations, damping: f64) -> Self {
+        let n = equations.parameters();
+        let scale: Vec<f64> = (0..n)
+            .map(|i| equations.element(i, i))
+            .map(|d| if d > 0.0 && d.is_finite() { 1.0 / d.sqrt() } else { 0.0 })
+            .collect();
+        let mut order: Vec<usize> = (0..n).collect();
+        let mut pivots: Vec<f64> = scale.iter().map(|&s| if s > 0.0 { 1.0 + damping } else { 0.0 }).collect();
+        let mut lower = DMatrix::<f64>::zeros(n, n);
+        let mut rank = 0;
+        while rank < n {
+            // The first of the largest, so that of equals the earlier parameter is kept.
+            let best = (rank..n).fold(rank, |best, k| if pivots[k] > pivots[best] { k } else { best });
+            if pivots[best] < RANK_TOLERANCE {
+                break;
+            }
+            order[rank..=best].rotate_right(1);
+            pivots[rank..=best].rotate_right(1);
+            for k in (rank..best).rev() {
+                lower.swap_rows(k, k + 1);
+            }
+            let pivot = pivots[rank].sqrt();
+            lower[(rank, rank)] = pivot;
+            let p = order[rank];
+            for k in rank + 1..n {
+                let q = order[k];
+                let mut value = equations.element(p, q) * scale[p] * scale[q];
+                for j in 0..rank {
+                    value -= lower[(rank, j)] * lower[(k, j)];
+                }
+                let value = value / pivot;
+                lower[(k, rank)] = value;
+                pivots[k] -= value * value;
+            }
+            rank += 1;
+        }
+        Self { scale, order, rank, lower }
+    }
+
+    fn kept(&self) -> &[usize] {
+        &self.order[..self.rank]
+    }
+
+    /// Solution for the kept parameters, in their order.
+    fn solve(&self, mut right: DVector<f64>) -> DVector<f64> {
+        let lower = self.lower.view((0, 0), (self.rank, self.rank));
+        // The pivots are above the tolerance, so neither substitution can fail.
+        lower.solve_lower_triangular_mut(&mut right);
+        lower.tr_solve_lower_triangular_mut(&mut right);
+        right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Straight line with slope and offset through points, and a third parameter that repeats the offset.
+    fn line(points: &[(f64, f64)], redundant: bool) -> NormalEquations {
+        let mut equations = NormalEquations::new(if redundant { 3 } else { 2 });
+        for &(x, y) in points {
+            let row = [x, 1.0, 2.0];
+            equations.add(&row[..equations.parameters()], -y, 1.0);
+        }
+        equations
+    }
+
+    #[test]
+    fn a_line_is_fitted() {
+        let delta = line(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)], false).solve(0.0);
+        assert!((delta[0] - 2.0).abs() < 1e-14 && (delta[1] - 1.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn a_repeated_parameter_is_frozen() {
+        let equations = line(&[(0.0, 1.0), (1.0, 3.0), (2.0, 5.0)], true);
+        let covariance = equations.covariance();
+        assert_eq!(covariance.frozen, [2]);
+        assert_eq!(equations.solve(0.0)[2], 0.0);
+        assert!((equations.solve(0.0)[1] - 1.0).abs() < 1e-14);
+        // Without the redundant parameter: the textbook covariance of a line.
+        assert!((covariance.matrix[(0, 0)] - 0.5).abs() < 1e-14);
+        assert!((covariance.matrix[(1, 1)] - 5.0 / 6.0).abs() < 1e-14);
+        assert!(covariance.condition_number.is_finite());
+    }
+
+    #[test]
+    fn no_data_freezes_everything() {
+        let covariance = NormalEquations::new(2).covariance();
+        assert_eq!(covariance.frozen, [0, 1]);
+        assert_eq!(covariance.condition_number, 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn elimination_changes_nothing(rows in prop::collection::vec(prop::array::uniform5(-1.0..1.0f64), 8..20)) {
+            let mut all = NormalEquations::new(4);
+            for row in &rows {
+                all.add(&row[..4], row[4], 1.0);
+            }
+            let full = all.covariance();
+            prop_assume!(full.frozen.is_empty() && full.condition_number < 1e3);
+            let (reduced, eliminated) = all.eliminate(2).unwrap();
+            let (delta, kept) = (all.solve(0.0), reduced.solve(0.0));
+            let rest = eliminated.step(&kept);
+            let cov = reduced.covariance().matrix;
+            let (cross, tail) = (eliminated.cross_covariance(&cov), eliminated.covariance(&cov));
+            for i in 0..2 {
+                prop_assert!((delta[i] - kept[i]).abs() < 1e-8 && (delta[i + 2] - rest[i]).abs() < 1e-8);
+                for j in 0..2 {
+                    prop_assert!((full.matrix[(i, j)] - cov[(i, j)]).abs() < 1e-6);
+                    prop_assert!((full.matrix[(i, j + 2)] - cross[(i, j)]).abs() < 1e-6);
+                    prop_assert!((full.matrix[(i + 2, j + 2)] - tail[(i, j)]).abs() < 1e-6);
+                }
+            }
+        }
+
+        #[test]
+        fn blocks_add_up(rows in prop::collection::vec(prop::array::uniform4(-1.0..1.0f64), 2..20), cut in 0_usize..20) {
+            let cut = cut.min(rows.len());
+            let mut parts = [NormalEquations::new(3), NormalEquations::new(3)];
+            let mut whole = NormalEquations::new(3);
+            for (i, row) in rows.iter().enumerate() {
+                parts[usize::from(i >= cut)].add(&row[..3], row[3], 0.5);
+                whole.add(&row[..3], row[3], 0.5);
+            }
+            let [mut sum, other] = parts;
+            sum.merge(&other);
+            prop_assert_eq!(sum.count(), whole.count());
+            prop_assert!((sum.cost() - whole.cost()).abs() < 1e-12);
+            for i in 0..3 {
+                prop_assert!((sum.gradient()[i] - whole.gradient()[i]).abs() < 1e-12);
+                for j in 0..3 {
+                    prop_assert!((sum.element(i, j) - whole.element(i, j)).abs() < 1e-12);
+                }
+            }
+        }
+    }
+}
