@@ -2,9 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod attitude;
+pub mod background;
 pub mod camera;
+pub mod centroid;
+mod detect;
 pub mod distortion;
 pub mod error;
+pub mod extract;
+pub mod image;
 pub mod sphere;
 
 pub use attitude::Attitude;

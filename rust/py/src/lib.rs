@@ -4,8 +4,12 @@
 
 mod arrays;
 mod errors;
+mod extract;
 mod monitor;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::extract::{Extraction, extract_image};
+}
