@@ -13,6 +13,14 @@ pub mod grid;
 pub mod pattern;
 pub mod solve;
 pub mod lsq;
+pub mod background;
+pub mod camera;
+pub mod centroid;
+mod detect;
+pub mod distortion;
+pub mod error;
+pub mod extract;
+pub mod image;
 pub mod sphere;
 
 pub use attitude::Attitude;

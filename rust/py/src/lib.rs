@@ -6,6 +6,7 @@ mod arrays;
 mod calibrate;
 mod camera;
 mod errors;
+mod extract;
 mod monitor;
 
 /// The extension module.
@@ -19,4 +20,5 @@ mod _core {
     use crate::camera::PyCameraModel;
     #[pymodule_export]
     use crate::camera::PyDistortion;
+    use crate::extract::{Extraction, extract_image};
 }

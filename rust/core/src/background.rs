@@ -1,0 +1,405 @@
+//! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
+
+use rayon::prelude::*;
+
+use crate::image::{Image, Pixel};
+
+/// Pixels looked at in one block: more make the mesh smoother and slower (error of the mean 1/√n of the noise).
+const SAMPLES_PER_BLOCK: usize = 1024;
+/// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
+const CLIP_SIGMAS: f32 = 2.0;
+/// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
+const CLIPPED_DEVIATION: f32 = 0.879_626;
+/// Rounds of clipping; it has settled to a per cent after four.
+const CLIP_ROUNDS: usize = 5;
+/// Quartile to standard deviation of a normal distribution.
+const QUARTILE_TO_SIGMA: f32 = 1.482_602;
+/// The noise is taken from blocks at least this wide, so that a star can never fill one.
+const NOISE_BLOCK_SIZE: usize = 64;
+/// A block whose own deviation exceeds the noise around by this factor is filled by a star, and is not background.
+const SWALLOWED_FACTOR: f32 = 3.0;
+/// Fraction of the pixels that must be good for a block to count.
+const MIN_GOOD_FRACTION: f32 = 0.25;
+/// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
+const QUIET_FRACTION: f32 = 0.25;
+
+/// Values at the centres of equal blocks of an image, interpolated bilinearly between them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mesh {
+    values: Vec<f32>,
+    columns: usize,
+    rows: usize,
+    spacing: [f32; 2],
+}
+
+impl Mesh {
+    fn constant(value: f32, image_size: [usize; 2]) -> Self {
+        Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
+    }
+
+    /// Number of columns and rows of blocks.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.columns, self.rows]
+    }
+
+    /// The values, row by row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Mean of the values.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / self.values.len() as f64
+    }
+
+    /// The value at a pixel. Outside the outermost centres the last slope continues.
+    pub fn at(&self, x: f32, y: f32) -> f32 {
+        let (i, u) = locate(x, self.spacing[0], self.columns);
+        let (j, v) = locate(y, self.spacing[1], self.rows);
+        let (i1, j1) = ((i + 1).min(self.columns - 1), (j + 1).min(self.rows - 1));
+        let row = |j: usize| {
+            let row = &self.values[j * self.columns..(j + 1) * self.columns];
+            row[i] + u * (row[i1] - row[i])
+        };
+        let (low, high) = (row(j), row(j1));
+        low + v * (high - low)
+    }
+
+    /// The value at every pixel of an image of this width and height, row by row.
+    pub fn pixels(&self, [width, height]: [usize; 2]) -> Vec<f32> {
+        let mut pixels = vec![0.0; width * height];
+        pixels.par_chunks_mut(width.max(1)).enumerate().for_each_init(Vec::new, |knots, (y, row)| {
+            self.fill_row(y, knots, row);
+        });
+        pixels
+    }
+
+    /// The values along row `y`; `knots` is scratch space.
+    pub(crate) fn fill_row(&self, y: usize, knots: &mut Vec<f32>, out: &mut [f32]) {
+        let (j, v) = locate(y as f32, self.spacing[1], self.rows);
+        let j1 = (j + 1).min(self.rows - 1);
+        knots.clear();
+        knots.extend((0..self.columns).map(|i| {
+            let (low, high) = (self.values[j * self.columns + i], self.values[j1 * self.columns + i]);
+            low + v * (high - low)
+        }));
+        if self.columns == 1 {
+            out.fill(knots[0]);
+            return;
+        }
+        let spacing = self.spacing[0];
+        let (mut start, last) = (0, self.columns - 2);
+        for i in 0..=last {
+            let end = if i == last {
+                out.len()
+            } else {
+                (((i as f32 + 1.5) * spacing - 0.5).ceil() as usize).min(out.len())
+            };
+            let slope = (knots[i + 1] - knots[i]) / spacing;
+            let origin = knots[i] - slope * ((i as f32 + 0.5) * spacing - 0.5);
+            for (x, o) in out.iter_mut().enumerate().take(end).skip(start) {
+                *o = origin + slope * x as f32;
+            }
+            start = end;
+        }
+    }
+
+    /// The same mesh with every value put through `f`.
+    pub(crate) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
+        Self { values: self.values.iter().map(|&v| f(v)).collect(), ..self.clone() }
+    }
+}
+
+/// Index of the block centre before `x` and the distance from it in blocks.
+fn locate(x: f32, spacing: f32, n: usize) -> (usize, f32) {
+    if n == 1 {
+        return (0, 0.0);
+    }
+    let u = (x + 0.5) / spacing - 0.5;
+    let i = (u.max(0.0) as usize).min(n - 2);
+    (i, u - i as f32)
+}
+
+/// Background and noise (standard deviation of a pixel) of a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Background {
+    /// The level without stars.
+    pub level: Mesh,
+    /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
+    pub noise: Mesh,
+}
+
+/// What one block says: mean and deviation of its background pixels, and whether enough of them are good.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    mean: f32,
+    deviation: f32,
+    good: bool,
+}
+
+impl Background {
+    /// Measures a frame in blocks of about `block_size` pixels; `None` if no pixel is good.
+    pub fn measure<T: Pixel>(image: &Image<'_, T>, block_size: usize) -> Option<Self> {
+        let size = [image.width(), image.height()];
+        let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
+        let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];
+        let blocks: Vec<Block> = (0..rows)
+            .into_par_iter()
+            .flat_map_iter(|j| {
+                let mut samples = Vec::with_capacity(2 * SAMPLES_PER_BLOCK);
+                let mut row = vec![0.0; spacing[0].ceil() as usize + 1];
+                (0..columns)
+                    .map(|i| {
+                        let bounds = [edges(i, columns, size[0]), edges(j, rows, size[1])];
+                        measure_block(image, bounds, &mut row, &mut samples)
+                    })
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        if !blocks.iter().any(|b| b.good) {
+            let any = blocks.iter().find(|b| b.mean.is_finite())?;
+            return Some(Self {
+                level: Mesh::constant(any.mean, size),
+                noise: Mesh::constant(any.deviation, size),
+            });
+        }
+        let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
+        let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
+        Some(Self { level, noise })
+    }
+}
+
+fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
+    [i * size / n, (i + 1) * size / n]
+}
+
+fn measure_block<T: Pixel>(
+    image: &Image<'_, T>,
+    [[x0, x1], [y0, y1]]: [[usize; 2]; 2],
+    row: &mut [f32],
+    samples: &mut Vec<f32>,
+) -> Block {
+    let step = ((x1 - x0) * (y1 - y0)).div_ceil(SAMPLES_PER_BLOCK).min((y1 - y0).div_ceil(4).max(1));
+    samples.clear();
+    let mut looked_at = 0;
+    for y in (y0 + step / 2..y1).step_by(step) {
+        let row = &mut row[..x1 - x0];
+        image.read(y, x0, row);
+        looked_at += row.len();
+        samples.extend(row.iter().filter(|v| v.is_finite()));
+    }
+    if samples.is_empty() {
+        return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
+    }
+    let (mean, deviation) = clipped(samples);
+    Block { mean, deviation, good: samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32 }
+}
+
+/// Mean and standard deviation of the background among samples that stars have risen, not lowered.
+fn clipped(samples: &mut [f32]) -> (f32, f32) {
+    let n = samples.len();
+    let (low, &mut median, _) = samples.select_nth_unstable_by(n / 2, f32::total_cmp);
+    let quartile = if low.is_empty() { median } else { *low.select_nth_unstable_by(n / 4, f32::total_cmp).1 };
+    let (mut mean, mut deviation) = (median, QUARTILE_TO_SIGMA * (median - quartile));
+    for _ in 0..CLIP_ROUNDS {
+        // Half a step more than nothing, so that quantised pixels are never all cut off.
+        let cut = (CLIP_SIGMAS * deviation).max(0.5 * f32::EPSILON * mean.abs());
+        let (count, sum, squares) = moments(samples, mean, cut);
+        if count < 1.0 {
+            break;
+        }
+        let offset = sum / count;
+        deviation = (squares / count - offset * offset).max(0.0).sqrt() / CLIPPED_DEVIATION;
+        mean += offset;
+    }
+    (mean, deviation)
+}
+
+/// Count, sum and sum of squares of `v - centre` where it is within ±`cut`, in lanes the compiler can vectorise.
+fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
+    const LANES: usize = 8;
+    let mut acc = [[0.0_f32; LANES]; 3];
+    let mut add = |lane: usize, v: f32| {
+        let d = v - centre;
+        let keep = if d.abs() <= cut { 1.0 } else { 0.0 };
+        let d = if d.abs() <= cut { d } else { 0.0 };
+        acc[0][lane] += keep;
+        acc[1][lane] += d;
+        acc[2][lane] += d * d;
+    };
+    let chunks = samples.chunks_exact(LANES);
+    for (lane, &v) in chunks.remainder().iter().enumerate() {
+        add(lane, v);
+    }
+    for chunk in chunks {
+        for (lane, &v) in chunk.iter().enumerate() {
+            add(lane, v);
+        }
+    }
+    (acc[0].iter().sum(), acc[1].iter().sum(), acc[2].iter().sum())
+}
+
+/// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.
+fn noise_mesh(blocks: &[Block], [columns, rows]: [usize; 2], size: [usize; 2], spacing: [f32; 2]) -> Mesh {
+    let group = (NOISE_BLOCK_SIZE as f32 / spacing[0].min(spacing[1])).round().max(1.0) as usize;
+    let [n, m] = [columns.div_ceil(group), rows.div_ceil(group)];
+    let mut coarse = vec![f32::NAN; n * m];
+    let mut inside = Vec::new();
+    for (k, value) in coarse.iter_mut().enumerate() {
+        let (i0, j0) = ((k % n) * columns / n, (k / n) * rows / m);
+        let (i1, j1) = ((k % n + 1) * columns / n, (k / n + 1) * rows / m);
+        inside.clear();
+        for j in j0..j1 {
+            let row = &blocks[j * columns + i0..j * columns + i1];
+            inside.extend(row.iter().filter(|b| b.good).map(|b| b.deviation));
+        }
+        if !inside.is_empty() {
+            let quarter = inside.len() / 4;
+            *value = *inside.select_nth_unstable_by(quarter, f32::total_cmp).1;
+        }
+    }
+    let mut values = median_filter(&coarse, [n, m]);
+    let mut sorted = values.clone();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let floor = QUIET_FRACTION * sorted[sorted.len() / 2];
+    values.iter_mut().for_each(|v| *v = v.max(floor));
+    Mesh { values, columns: n, rows: m, spacing: [size[0] as f32 / n as f32, size[1] as f32 / m as f32] }
+}
+
+/// Level of the blocks that no star fills, the others filled from around, smoothed.
+fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], noise: &Mesh) -> Mesh {
+    let centre = |k: usize| {
+        let (i, j) = ((k % columns) as f32, (k / columns) as f32);
+        ((i + 0.5) * spacing[0] - 0.5, (j + 0.5) * spacing[1] - 0.5)
+    };
+    let raw: Vec<f32> = blocks
+        .iter()
+        .enumerate()
+        .map(|(k, b)| {
+            let (x, y) = centre(k);
+            let swallowed = b.deviation > SWALLOWED_FACTOR * noise.at(x, y).max(f32::MIN_POSITIVE);
+            if b.good && !swallowed { b.mean } else { f32::NAN }
+        })
+        .collect();
+    let raw = if raw.iter().any(|v| v.is_finite()) { raw } else { blocks.iter().map(|b| b.mean).collect() };
+    let values = median_filter(&raw, [columns, rows]);
+    Mesh { values, columns, rows, spacing }
+}
+
+/// Median over 3 x 3 blocks, after missing blocks were given the median of those beside them, from the rim inwards.
+fn median_filter(values: &[f32], shape: [usize; 2]) -> Vec<f32> {
+    let mut filled = values.to_vec();
+    let mut around = Vec::new();
+    while filled.iter().any(|v| v.is_nan()) && filled.iter().any(|v| !v.is_nan()) {
+        let before = filled.clone();
+        for (k, value) in filled.iter_mut().enumerate().filter(|(_, v)| v.is_nan()) {
+            *value = median_around(&before, shape, k, [1, 1], &mut around);
+        }
+    }
+    // At the border the window is narrower, not lopsided: there it would be biased by a gradient.
+    let reach = |i: usize, n: usize| 1.min(i).min(n - 1 - i);
+    (0..filled.len())
+        .into_par_iter()
+        .with_min_len(256)
+        .map_init(Vec::new, |around, k| {
+            let reach = [reach(k % shape[0], shape[0]), reach(k / shape[0], shape[1])];
+            median_around(&filled, shape, k, reach, around)
+        })
+        .collect()
+}
+
+/// Median of the blocks that are not missing within `reach` of block `k`; NaN if there is none.
+fn median_around(
+    values: &[f32],
+    [columns, rows]: [usize; 2],
+    k: usize,
+    reach: [usize; 2],
+    around: &mut Vec<f32>,
+) -> f32 {
+    let (i, j) = (k % columns, k / columns);
+    around.clear();
+    for j in j.saturating_sub(reach[1])..=(j + reach[1]).min(rows - 1) {
+        let span = j * columns + i.saturating_sub(reach[0])..=j * columns + (i + reach[0]).min(columns - 1);
+        around.extend(values[span].iter().copied().filter(|v| !v.is_nan()));
+    }
+    median(around)
+}
+
+fn median(values: &mut [f32]) -> f32 {
+    let n = values.len();
+    if n == 0 {
+        return f32::NAN;
+    }
+    let (low, &mut middle, _) = values.select_nth_unstable_by(n / 2, f32::total_cmp);
+    if n % 2 == 1 {
+        return middle;
+    }
+    let below = low.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    0.5 * (below + middle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Standard normal numbers: sums of twelve uniform ones from a small generator.
+    fn noise(n: usize) -> Vec<f32> {
+        let mut state = 42_u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1_u64 << 24) as f32
+        };
+        (0..n).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+    }
+
+    #[test]
+    fn follows_a_gradient_and_its_noise() {
+        let (w, h) = (300, 200);
+        let pixels: Vec<f32> =
+            noise(w * h).iter().enumerate().map(|(k, e)| 100.0 + 0.1 * (k % w) as f32 + 5.0 * e).collect();
+        let background = Background::measure(&Image::from_slice(&pixels, w).unwrap(), 50).unwrap();
+        for (x, y) in [(0, 0), (150, 100), (299, 199)] {
+            let error = background.level.at(x as f32, y as f32) - 100.0 - 0.1 * x as f32;
+            assert!(error.abs() < 1.5, "{error} at {x}, {y}");
+            assert!((background.noise.at(x as f32, y as f32) / 5.0 - 1.0).abs() < 0.1);
+        }
+    }
+
+    #[test]
+    fn stars_and_bad_pixels_do_not_matter() {
+        let (w, h) = (256, 256);
+        let mut pixels: Vec<f32> = noise(w * h).iter().map(|e| 50.0 + 2.0 * e).collect();
+        for k in (0..w * h).step_by(17) {
+            pixels[k] += 500.0;
+        }
+        for k in (0..w * h).step_by(13) {
+            pixels[k] = f32::NAN;
+        }
+        for y in 100..132 {
+            pixels[y * w + 100..y * w + 132].fill(1e5);
+        }
+        let background = Background::measure(&Image::from_slice(&pixels, w).unwrap(), 16).unwrap();
+        for (x, y) in [(10.0, 10.0), (116.0, 116.0), (250.0, 90.0)] {
+            assert!((background.level.at(x, y) - 50.0).abs() < 1.0, "{}", background.level.at(x, y));
+            assert!((background.noise.at(x, y) - 2.0).abs() < 0.5, "{}", background.noise.at(x, y));
+        }
+    }
+
+    #[test]
+    fn rows_agree_with_points() {
+        let pixels = noise(130 * 70);
+        let level = Background::measure(&Image::from_slice(&pixels, 130).unwrap(), 16).unwrap().level;
+        let (mut knots, mut row) = (Vec::new(), vec![0.0; 130]);
+        for y in [0, 7, 33, 69] {
+            level.fill_row(y, &mut knots, &mut row);
+            for (x, v) in row.iter().enumerate() {
+                assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_without_good_pixels_has_no_background() {
+        assert!(Background::measure(&Image::from_slice(&[f32::NAN; 64], 8).unwrap(), 4).is_none());
+    }
+}

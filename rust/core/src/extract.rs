@@ -1,0 +1,289 @@
+//! Extraction: from the pixels of a frame to its stars.
+//!
+//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak.
+
+use crate::background::Background;
+use crate::centroid::{self, Moments};
+use crate::detect::{self, Detection, Peak};
+use crate::error::{Error, Result};
+use crate::image::{Image, Pixel};
+
+mod measure;
+mod saturation;
+
+use measure::Measure;
+use saturation::Saturation;
+
+/// What to look for and what to keep. `Default` fits most frames of the sky.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtractOptions {
+    /// Least height of a star in the filtered frame, in standard deviations of its noise.
+    pub sigma_threshold: f64,
+    /// Least number of pixels of a blob.
+    pub min_pixels: usize,
+    /// Greatest number of pixels of a blob.
+    pub max_pixels: usize,
+    /// Keep so many of the brightest stars.
+    pub max_centroids: Option<usize>,
+    /// Side in pixels of the blocks in which the background is measured.
+    pub local_bg_block_size: usize,
+    /// Greatest ratio of the axes of a star's image.
+    pub max_elongation: Option<f64>,
+    /// Standard deviation in pixels of the Gaussian with which the frame is filtered; `None` does not filter.
+    pub matched_filter_sigma: Option<f64>,
+    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak: 1 is a hot pixel.
+    pub max_sharpness: Option<f64>,
+    /// Pixels from this value on are saturated. `None` finds a flat top by itself.
+    pub saturation_level: Option<f64>,
+    /// Stars nearer than this to the edge of the frame are left out.
+    pub border_margin: usize,
+    /// Electrons per unit of the image, for the photon noise of the stars.
+    pub gain: Option<f64>,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        Self {
+            sigma_threshold: 5.0,
+            min_pixels: 3,
+            max_pixels: 10_000,
+            max_centroids: None,
+            local_bg_block_size: 64,
+            max_elongation: Some(3.0),
+            matched_filter_sigma: Some(1.5),
+            max_sharpness: Some(0.9),
+            saturation_level: None,
+            border_margin: 0,
+            gain: None,
+        }
+    }
+}
+
+/// Widest matched filter: beyond it the frame should be binned instead.
+const MAX_FILTER_SIGMA: f64 = 50.0;
+/// Smallest block: below it there is nothing left to be robust with.
+const MIN_BLOCK_SIZE: usize = 4;
+
+impl ExtractOptions {
+    fn check(&self) -> Result<()> {
+        positive("sigma_threshold", Some(self.sigma_threshold))?;
+        positive("gain", self.gain)?;
+        positive("matched_filter_sigma", self.matched_filter_sigma)?;
+        if self.matched_filter_sigma.is_some_and(|s| s > MAX_FILTER_SIGMA) {
+            return Err(Error::argument(
+                "matched_filter_sigma",
+                format!("{} is too wide", self.matched_filter_sigma.unwrap_or_default()),
+                format!("give at most {MAX_FILTER_SIGMA} pixels, or bin the image"),
+            ));
+        }
+        if self.local_bg_block_size < MIN_BLOCK_SIZE {
+            return Err(Error::argument(
+                "local_bg_block_size",
+                format!("{} pixels is too small", self.local_bg_block_size),
+                format!("give at least {MIN_BLOCK_SIZE}"),
+            ));
+        }
+        if self.max_pixels < self.min_pixels {
+            return Err(Error::argument(
+                "max_pixels",
+                format!("{} is less than min_pixels, {}", self.max_pixels, self.min_pixels),
+                "give a range that blobs can fall in",
+            ));
+        }
+        for (name, value, least) in
+            [("max_elongation", self.max_elongation, 1.0), ("max_sharpness", self.max_sharpness, 0.0)]
+        {
+            if value.is_some_and(|v| v.is_nan() || v < least) {
+                return Err(Error::argument(
+                    name,
+                    format!("{} lets nothing pass", value.unwrap_or_default()),
+                    format!("give a number of at least {least}, or none for no limit"),
+                ));
+            }
+        }
+        if self.saturation_level.is_some_and(f64::is_nan) {
+            return Err(Error::argument("saturation_level", "it is NaN", "give a pixel value, or none"));
+        }
+        Ok(())
+    }
+}
+
+fn positive(name: &'static str, value: Option<f64>) -> Result<()> {
+    match value {
+        Some(v) if !(v > 0.0 && v.is_finite()) => {
+            Err(Error::argument(name, format!("{v} is not positive"), "give a positive, finite number"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is special about a star, as bits.
+pub mod flags {
+    /// A pixel of it is saturated: flux and position are worse than their noise tells.
+    pub const SATURATED: u32 = 1;
+    /// It is so near the edge of the frame that a part of it is missing.
+    pub const EDGE: u32 = 2;
+    /// Another star's light reaches into it.
+    pub const BLENDED: u32 = 4;
+    /// A bad pixel lies within it.
+    pub const MASKED: u32 = 8;
+}
+
+/// One star as it was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Star {
+    /// Column of the position, 0-based, of pixel centres.
+    pub column: f64,
+    /// Row of the position.
+    pub row: f64,
+    /// Covariance of the position in square pixels: xx, xy, yy.
+    pub position_cov: Moments,
+    /// Light above the background, in units of the image.
+    pub flux: f64,
+    /// Standard deviation of `flux`.
+    pub flux_error: f64,
+    /// Second moments of the star's image in square pixels: xx, xy, yy.
+    pub cov: Moments,
+    /// Highest pixel above the background.
+    pub peak: f64,
+    /// Background at the star.
+    pub background: f64,
+    /// (peak - mean of its eight neighbours) / peak.
+    pub sharpness: f64,
+    /// Pixels of the blob it belongs to.
+    pub num_pixels: usize,
+    /// Bits of [`flags`].
+    pub flags: u32,
+}
+
+impl Star {
+    /// Ratio of the axes of the image.
+    pub fn elongation(&self) -> f64 {
+        centroid::elongation(self.cov)
+    }
+
+    /// Full width at half maximum of a Gaussian with the image's moments.
+    pub fn fwhm(&self) -> f64 {
+        let [xx, xy, yy] = self.cov;
+        (8.0 * std::f64::consts::LN_2).sqrt() * (xx * yy - xy * xy).max(0.0).powf(0.25)
+    }
+
+    /// Flux over its error.
+    pub fn snr(&self) -> f64 {
+        self.flux / self.flux_error
+    }
+}
+
+/// How many candidates were left out, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// Blobs of fewer than `min_pixels`.
+    pub too_small: usize,
+    /// Blobs of more than `max_pixels`.
+    pub too_large: usize,
+    /// More elongated than `max_elongation`.
+    pub elongated: usize,
+    /// Sharper than `max_sharpness`.
+    pub sharp: usize,
+    /// Within `border_margin`.
+    pub border: usize,
+    /// Without light left when measured.
+    pub faint: usize,
+    /// Beyond the brightest `max_centroids`.
+    pub surplus: usize,
+}
+
+/// Stars of a frame, brightest first, and what was measured on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extraction {
+    /// The stars, brightest first.
+    pub stars: Vec<Star>,
+    /// Background and noise of the frame.
+    pub background: Background,
+    /// Mean threshold in units of the image, after a filter that keeps the flux.
+    pub threshold: f64,
+    /// Blobs with a peak above the threshold.
+    pub num_blobs_raw: usize,
+    /// What was left out.
+    pub rejected: Rejected,
+    /// Value from which pixels counted as saturated.
+    pub saturation_level: Option<f64>,
+}
+
+/// Finds and measures the stars of a frame.
+pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
+    options.check()?;
+    let Some(mut background) = Background::measure(image, options.local_bg_block_size) else {
+        return Err(Error::argument(
+            "image",
+            "no pixel is finite and unmasked",
+            "give an image with data, or check its mask",
+        ));
+    };
+    noiseless_floor(image, &mut background);
+    let detection =
+        detect::detect(image, &background, options.matched_filter_sigma, options.sigma_threshold as f32);
+    let mut rejected = Rejected::default();
+    let peaks = select(image, &detection, options, &mut rejected);
+    let saturation = Saturation::find(image, &background, &peaks, options.saturation_level);
+    let peaks = saturation.merge(image, peaks);
+    let measure = Measure::new(image, &background, &saturation, options, &peaks);
+    let mut stars = measure.stars(&detection.blobs, &peaks, &mut rejected);
+    stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
+    let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
+    rejected.surplus = stars.len() - keep;
+    stars.truncate(keep);
+    let threshold =
+        options.sigma_threshold * f64::from(detection.correlation / detection.gain) * background.noise.mean();
+    Ok(Extraction {
+        stars,
+        threshold,
+        num_blobs_raw: detection.found,
+        rejected,
+        saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
+        background,
+    })
+}
+
+/// Noise assumed in a frame that has none, as a fraction of its range: synthetic stars on a constant background.
+const NOISELESS_FRACTION: f32 = 1e-4;
+
+fn noiseless_floor<T: Pixel>(image: &Image<'_, T>, background: &mut Background) {
+    if background.noise.values().iter().any(|&v| v > 0.0) {
+        return;
+    }
+    let level = background.level.values()[0];
+    let mut row = vec![0.0; image.width()];
+    let mut highest = level;
+    for y in 0..image.height() {
+        image.read(y, 0, &mut row);
+        highest = row.iter().copied().filter(|v| v.is_finite()).fold(highest, f32::max);
+    }
+    background.noise = background.noise.map(|_| NOISELESS_FRACTION * (highest - level));
+}
+
+/// Peaks in blobs of the right size and away from the border.
+fn select<T: Pixel>(
+    image: &Image<'_, T>,
+    detection: &Detection,
+    options: &ExtractOptions,
+    rejected: &mut Rejected,
+) -> Vec<Peak> {
+    for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
+        rejected.too_small += usize::from(blob.pixels < options.min_pixels);
+        rejected.too_large += usize::from(blob.pixels > options.max_pixels);
+    }
+    let margin = options.border_margin;
+    let inside = |i: usize, n: usize| i >= margin && i + margin < n;
+    detection
+        .peaks
+        .iter()
+        .filter(|peak| (options.min_pixels..=options.max_pixels).contains(&detection.blobs[peak.blob].pixels))
+        .filter(|peak| {
+            let keep = inside(peak.x, image.width()) && inside(peak.y, image.height());
+            rejected.border += usize::from(!keep);
+            keep
+        })
+        .copied()
+        .collect()
+}

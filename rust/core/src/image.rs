@@ -1,0 +1,119 @@
+//! Images as the extraction reads them: rows of any pixel type, in place, with bad pixels left out.
+
+use crate::error::{Error, Result};
+
+/// A type images are made of.
+pub trait Pixel: Copy + Send + Sync {
+    /// The pixel in the precision the extraction works with.
+    fn value(self) -> f32;
+}
+
+macro_rules! pixel {
+    ($($kind:ty),*) => {$(
+        impl Pixel for $kind {
+            #[inline]
+            #[allow(clippy::cast_lossless)]
+            fn value(self) -> f32 {
+                self as f32
+            }
+        }
+    )*};
+}
+pixel!(u8, i16, u16, f32, f64);
+
+/// A view of an image: one slice per row, so that any part of a larger array can be read where it is.
+///
+/// Pixels that are not finite, or for which the mask holds true, are bad: they are never used.
+#[derive(Debug, Clone)]
+pub struct Image<'a, T> {
+    rows: Vec<&'a [T]>,
+    mask: Option<Vec<&'a [bool]>>,
+    width: usize,
+}
+
+impl<'a, T: Pixel> Image<'a, T> {
+    /// Refuses an image without pixels, rows of different length, and a mask of another shape.
+    pub fn new(rows: Vec<&'a [T]>, mask: Option<Vec<&'a [bool]>>) -> Result<Self> {
+        let width = rows.first().map_or(0, |row| row.len());
+        if width == 0 {
+            return Err(Error::argument(
+                "image",
+                "it has no pixels",
+                "give an array of shape (height, width)",
+            ));
+        }
+        if rows.iter().any(|row| row.len() != width) {
+            return Err(Error::argument("image", "its rows differ in length", "give a rectangular image"));
+        }
+        if let Some(mask) = &mask
+            && (mask.len() != rows.len() || mask.iter().any(|row| row.len() != width))
+        {
+            return Err(Error::argument(
+                "mask",
+                "its shape is not that of the image",
+                "give one boolean per pixel, true where the pixel is bad",
+            ));
+        }
+        Ok(Self { rows, mask, width })
+    }
+
+    /// An image of contiguous rows.
+    pub fn from_slice(pixels: &'a [T], width: usize) -> Result<Self> {
+        if width == 0 || !pixels.len().is_multiple_of(width) {
+            return Err(Error::argument(
+                "width",
+                format!("{width} does not divide the pixels"),
+                "give the row length",
+            ));
+        }
+        Self::new(pixels.chunks_exact(width).collect(), None)
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Pixels `x0..x0 + out.len()` of row `y`; NaN (or infinite, as it was) where they are bad.
+    #[inline]
+    pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
+        let row = &self.rows[y][x0..x0 + out.len()];
+        for (o, &v) in out.iter_mut().zip(row) {
+            *o = v.value();
+        }
+        if let Some(mask) = &self.mask {
+            for (o, &bad) in out.iter_mut().zip(&mask[y][x0..x0 + row.len()]) {
+                if bad {
+                    *o = f32::NAN;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_shapes_are_refused() {
+        assert!(Image::<f32>::new(vec![], None).is_err());
+        assert!(Image::<f32>::new(vec![&[], &[]], None).is_err());
+        assert!(Image::new(vec![&[1_u8, 2][..], &[3][..]], None).is_err());
+        assert!(Image::new(vec![&[1_u8, 2][..]], Some(vec![&[false][..]])).is_err());
+        assert!(Image::from_slice(&[1.0_f32; 7], 2).is_err());
+    }
+
+    #[test]
+    fn masked_pixels_read_as_nan() {
+        let image = Image::new(vec![&[1_u16, 2, 3][..]], Some(vec![&[false, true, false][..]])).unwrap();
+        let mut row = [0.0; 2];
+        image.read(0, 1, &mut row);
+        assert!(row[0].is_nan() && row[1] == 3.0);
+    }
+}

@@ -1,0 +1,208 @@
+//! `boresight.extract_centroids` across the border.
+
+use boresight::background::Mesh;
+use boresight::extract::{ExtractOptions, Extraction as Core, Star, extract};
+use boresight::image::{Image, Pixel};
+use numpy::ndarray::Axis;
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::{InputError, to_python};
+
+/// The options, as the Python side hands them over: a dict with all of these keys.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Options {
+    sigma_threshold: f64,
+    min_pixels: usize,
+    max_pixels: usize,
+    max_centroids: Option<usize>,
+    local_bg_block_size: usize,
+    max_elongation: Option<f64>,
+    matched_filter_sigma: Option<f64>,
+    max_sharpness: Option<f64>,
+    saturation_level: Option<f64>,
+    border_margin: usize,
+    gain: Option<f64>,
+}
+
+impl From<Options> for ExtractOptions {
+    fn from(o: Options) -> Self {
+        Self {
+            sigma_threshold: o.sigma_threshold,
+            min_pixels: o.min_pixels,
+            max_pixels: o.max_pixels,
+            max_centroids: o.max_centroids,
+            local_bg_block_size: o.local_bg_block_size,
+            max_elongation: o.max_elongation,
+            matched_filter_sigma: o.matched_filter_sigma,
+            max_sharpness: o.max_sharpness,
+            saturation_level: o.saturation_level,
+            border_margin: o.border_margin,
+            gain: o.gain,
+        }
+    }
+}
+
+/// Stars, background and counts of one frame.
+#[pyclass(frozen, module = "boresight._core")]
+pub(crate) struct Extraction {
+    inner: Core,
+    size: [usize; 2],
+}
+
+#[pymethods]
+impl Extraction {
+    /// The columns of the star table, by name.
+    fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stars = &self.inner.stars;
+        let [half_width, half_height] = self.size.map(|n| n as f64 / 2.0);
+        let columns = PyDict::new(py);
+        let float = |name: &str, f: &dyn Fn(&Star) -> f64| {
+            columns.set_item(name, PyArray1::from_iter(py, stars.iter().map(f)))
+        };
+        float("x", &|s| s.column - half_width)?;
+        float("y", &|s| s.row - half_height)?;
+        float("brightness", &|s| s.flux)?;
+        float("brightness_error", &|s| s.flux_error)?;
+        float("peak", &|s| s.peak)?;
+        float("background", &|s| s.background)?;
+        float("sharpness", &|s| s.sharpness)?;
+        columns.set_item("cov", matrices(py, stars, |s| s.cov)?)?;
+        columns.set_item("position_cov", matrices(py, stars, |s| s.position_cov)?)?;
+        columns.set_item("num_pixels", PyArray1::from_iter(py, stars.iter().map(|s| s.num_pixels as i64)))?;
+        columns.set_item("flags", PyArray1::from_iter(py, stars.iter().map(|s| i64::from(s.flags))))?;
+        Ok(columns)
+    }
+
+    /// Background at the centres of the blocks.
+    fn level<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        mesh(py, &self.inner.background.level)
+    }
+
+    /// Noise at the centres of its blocks.
+    fn noise<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        mesh(py, &self.inner.background.noise)
+    }
+
+    /// Background and noise of every pixel.
+    fn maps<'py>(&self, py: Python<'py>) -> [Bound<'py, PyArray2<f32>>; 2] {
+        let [width, height] = self.size;
+        let background = &self.inner.background;
+        [&background.level, &background.noise].map(|mesh| {
+            let pixels = py.detach(|| mesh.pixels([width, height]));
+            // The pixels were made in this very shape.
+            PyArray1::from_vec(py, pixels)
+                .reshape([height, width])
+                .unwrap_or_else(|_| PyArray2::zeros(py, [0, 0], false))
+        })
+    }
+
+    #[getter]
+    fn threshold(&self) -> f64 {
+        self.inner.threshold
+    }
+
+    #[getter]
+    fn num_blobs_raw(&self) -> usize {
+        self.inner.num_blobs_raw
+    }
+
+    #[getter]
+    fn saturation_level(&self) -> Option<f64> {
+        self.inner.saturation_level
+    }
+
+    #[getter]
+    fn image_shape(&self) -> (usize, usize) {
+        (self.size[1], self.size[0])
+    }
+
+    /// How many candidates were left out, by reason.
+    #[getter]
+    fn rejected<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let rejected = self.inner.rejected;
+        let counts = PyDict::new(py);
+        counts.set_item("too_small", rejected.too_small)?;
+        counts.set_item("too_large", rejected.too_large)?;
+        counts.set_item("elongated", rejected.elongated)?;
+        counts.set_item("sharp", rejected.sharp)?;
+        counts.set_item("border", rejected.border)?;
+        counts.set_item("faint", rejected.faint)?;
+        counts.set_item("surplus", rejected.surplus)?;
+        Ok(counts)
+    }
+}
+
+/// (n, 2, 2) array of symmetric matrices.
+fn matrices<'py>(
+    py: Python<'py>,
+    stars: &[Star],
+    f: impl Fn(&Star) -> [f64; 3],
+) -> PyResult<Bound<'py, numpy::PyArray3<f64>>> {
+    let flat = stars.iter().flat_map(|star| {
+        let [xx, xy, yy] = f(star);
+        [xx, xy, xy, yy]
+    });
+    PyArray1::from_iter(py, flat).reshape([stars.len(), 2, 2])
+}
+
+fn mesh<'py>(py: Python<'py>, mesh: &Mesh) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let [columns, rows] = mesh.shape();
+    PyArray1::from_slice(py, mesh.values()).reshape([rows, columns])
+}
+
+/// Finds the stars of an image of a native type with contiguous rows; `mask` is true where a pixel is bad.
+#[pyfunction]
+#[pyo3(name = "extract")]
+pub(crate) fn extract_image(
+    py: Python<'_>,
+    image: &Bound<'_, PyAny>,
+    mask: Option<PyReadonlyArray2<'_, bool>>,
+    options: Options,
+) -> PyResult<Extraction> {
+    let options = options.into();
+    if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f32>>() {
+        run(py, &image, mask.as_ref(), &options)
+    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u16>>() {
+        run(py, &image, mask.as_ref(), &options)
+    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u8>>() {
+        run(py, &image, mask.as_ref(), &options)
+    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, i16>>() {
+        run(py, &image, mask.as_ref(), &options)
+    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f64>>() {
+        run(py, &image, mask.as_ref(), &options)
+    } else {
+        Err(InputError::new_err(
+            "image: its type is not supported here; give float32, float64, uint16, int16 or uint8",
+        ))
+    }
+}
+
+fn run<T: Element + Pixel>(
+    py: Python<'_>,
+    image: &PyReadonlyArray2<'_, T>,
+    mask: Option<&PyReadonlyArray2<'_, bool>>,
+    options: &ExtractOptions,
+) -> PyResult<Extraction> {
+    let size = [image.shape()[1], image.shape()[0]];
+    let image = Image::new(rows("image", image)?, mask.map(|mask| rows("mask", mask)).transpose()?)
+        .map_err(to_python)?;
+    let inner = py.detach(|| extract(&image, options)).map_err(to_python)?;
+    Ok(Extraction { inner, size })
+}
+
+/// The rows of an array, where they are.
+fn rows<'a, T: Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Vec<&'a [T]>> {
+    let view = array.as_array();
+    (0..view.nrows())
+        .map(|y| {
+            view.clone().index_axis_move(Axis(0), y).to_slice().ok_or_else(|| {
+                InputError::new_err(format!(
+                    "{name}: its rows are not contiguous; use numpy.ascontiguousarray"
+                ))
+            })
+        })
+        .collect()
+}
