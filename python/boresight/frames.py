@@ -35,7 +35,7 @@ TESS_REGION_CARDS = ("SCRSA", "SCRED", "SCCSA", "SCCED")
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 #: What astropy and Pillow raise on damaged files (they have no common base).
-DAMAGE = (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, EOFError, OverflowError,
+DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError,
           AttributeError, zlib.error)  # fmt: skip
 
 
@@ -97,8 +97,8 @@ def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = No
     Parameters
     ----------
     path : str or path-like
-        A FITS file (plain, tile-compressed ``.fz``, or gzipped), or anything Pillow reads: PNG, JPEG,
-        BMP, TIFF, ... with 8 or 16 bits. The content decides, not the name.
+        A FITS file (plain, tile-compressed ``.fz``, or gzipped), or anything Pillow reads: PNG,
+        JPEG, BMP, TIFF, ... with 8 or 16 bits. The content decides, not the name.
     region : (slice, slice) or "full", optional
         Rows and columns to read, as in ``numpy.s_[0:2048, 44:2092]``. By default the science region
         where the header of a TESS full frame names one, otherwise all; ``"full"`` reads all.
@@ -121,8 +121,8 @@ def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = No
     -----
     Of a FITS file, the first HDU with a 2-D image is taken; BSCALE, BZERO and BLANK are applied.
     Colours become luminance, Y = 0.299 R + 0.587 G + 0.114 B; transparency is ignored. The time is
-    DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus half of EXPTIME,
-    in the scale of TIMESYS (UTC if there is none).
+    DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus half of
+    EXPTIME, in the scale of TIMESYS (UTC if there is none).
 
     Examples
     --------
@@ -171,9 +171,12 @@ def _read_fits(
             with fits.open(path) as hdus:
                 hdu = next((h for h in hdus if h.is_image and len(h.shape) == 2), None)
                 if hdu is None:
-                    listing = ", ".join(f"{i} {h.name or 'unnamed'} {h.shape}" for i, h in enumerate(hdus))
+                    listing = ", ".join(
+                        f"{i} {h.name or 'unnamed'} {h.shape}" for i, h in enumerate(hdus)
+                    )
                     raise InputError(
-                        f"path: {path} holds no 2-D image (its HDUs: {listing}); give a FITS file with one"
+                        f"path: {path} holds no 2-D image (its HDUs: {listing}); "
+                        "give a FITS file with one"
                     )
                 rows, columns = _resolve(region, hdu.shape, hdu.header)
                 image = np.ascontiguousarray(hdu.section[rows, columns])
@@ -198,7 +201,17 @@ def _read_image(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
-                if picture.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "RGBX", "RGBa"):
+                if picture.mode in (
+                    "P",
+                    "PA",
+                    "CMYK",
+                    "YCbCr",
+                    "LAB",
+                    "HSV",
+                    "RGBA",
+                    "RGBX",
+                    "RGBa",
+                ):
                     pixels = np.asarray(picture.convert("RGB"))
                 elif picture.mode in ("1", "LA", "La"):
                     pixels = np.asarray(picture.convert("L"))
@@ -217,13 +230,13 @@ def _read_image(
 
 
 def _resolve(region: Region | str | None, shape: tuple[int, ...], header: Any) -> Region:
-    """The region asked for, or the header's, with plain start and stop."""
+    """Find the region asked for, or the header's, with plain start and stop."""
     if region is None and all(card in header for card in TESS_REGION_CARDS):
         row, row_end, column, column_end = (int(header[card]) for card in TESS_REGION_CARDS)
         region = slice(row - 1, row_end), slice(column - 1, column_end)
     elif region is None or region == "full":
         region = slice(None), slice(None)
-    repair = "give (rows, columns) as slices inside the image, such as numpy.s_[0:2048, 44:2092], or 'full'"
+    repair = "give slices inside the image, such as numpy.s_[0:2048, 44:2092], or 'full'"
     if not (
         isinstance(region, tuple) and len(region) == 2 and all(isinstance(s, slice) for s in region)
     ):
@@ -233,10 +246,14 @@ def _resolve(region: Region | str | None, shape: tuple[int, ...], header: Any) -
         try:
             start, stop, step = part.indices(length)
         except TypeError as error:
-            raise InputError(f"region: {region!r} holds something else than integers; {repair}") from error
+            raise InputError(
+                f"region: {region!r} holds something else than integers; {repair}"
+            ) from error
         beyond = part.stop is not None and part.stop > length
         if step != 1 or stop <= start or beyond:
-            raise InputError(f"region: {region!r} does not lie in the image of shape {shape}; {repair}")
+            raise InputError(
+                f"region: {region!r} does not lie in the image of shape {shape}; {repair}"
+            )
         resolved.append(slice(start, stop))
     return resolved[0], resolved[1]
 

@@ -46,8 +46,9 @@ def earth_barycentric_velocity(
     Notes
     -----
     The ephemeris is ERFA's ``epv00``, built into astropy: no file and no network. According to its
-    authors it agrees with DE405 to 5e-6 km/s from 1900 to 2100, and the error has grown sixtyfold, to
-    3e-4 km/s, by the years 1000 and 3000.
+    authors it agrees with DE405 to 5e-6 km/s from 1900 to 2100, and the error has grown sixtyfold,
+    to 3e-4 km/s, by the years 1000 and 3000.
+
     The rotation of the Earth (at most 0.46 km/s, 0.3 arcsec) and a satellite's own motion are not
     included: add them where they are known.
 
