@@ -7,3 +7,8 @@ from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
+from boresight.frames import Frame as Frame
+from boresight.frames import read_frame as read_frame
+from boresight.simulate import SimulatedFrame as SimulatedFrame
+from boresight.simulate import simulate_frame as simulate_frame
+from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity

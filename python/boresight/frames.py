@@ -36,7 +36,7 @@ LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 #: What astropy and Pillow raise on damaged files (they have no common base).
 DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError,
-          AttributeError, zlib.error)  # fmt: skip
+          AttributeError, MemoryError, zlib.error)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,14 +168,13 @@ def _read_fits(
         warnings.filterwarnings("error", message=".*truncated", category=AstropyUserWarning)
         warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
         try:
-            with fits.open(path) as hdus:
+            # An open file, because astropy leaves its own open when it finds damage.
+            with path.open("rb") as file, fits.open(file) as hdus:
                 hdu = next((h for h in hdus if h.is_image and len(h.shape) == 2), None)
                 if hdu is None:
-                    listing = ", ".join(
-                        f"{i} {h.name or 'unnamed'} {h.shape}" for i, h in enumerate(hdus)
-                    )
+                    kinds = (f"{i} {type(h).__name__} {h.name}" for i, h in enumerate(hdus))
                     raise InputError(
-                        f"path: {path} holds no 2-D image (its HDUs: {listing}); "
+                        f"path: {path} holds no 2-D image, only the HDUs {', '.join(kinds)}; "
                         "give a FITS file with one"
                     )
                 rows, columns = _resolve(region, hdu.shape, hdu.header)
@@ -185,7 +184,7 @@ def _read_fits(
                 time = _mid_exposure(header, hdus[0].header)
         except InputError:
             raise
-        except (*DAMAGE, AstropyUserWarning) as error:
+        except (*DAMAGE, AstropyUserWarning, fits.VerifyError) as error:
             raise FileFormatError(f"{path} is not a sound FITS file: {error}") from error
     if image.shape != (rows.stop - rows.start, columns.stop - columns.start):
         raise FileFormatError(f"{path} is cut short: pixels of its image are missing")
@@ -199,6 +198,8 @@ def _read_image(
 
     try:
         with warnings.catch_warnings():
+            # Large images are welcome, and of broken side information the pixels do not care.
+            warnings.simplefilter("ignore", UserWarning)
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
                 if picture.mode in (

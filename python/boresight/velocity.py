@@ -89,7 +89,7 @@ def _as_time(time: Any) -> Time:
                 when = Time(np.char.rstrip(values, "Z"), scale="utc")
             else:
                 when = Time(values if values.ndim else values[()], scale="utc")
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
         raise InputError(f"time: {time!r} is not a time; {REPAIR}") from error
     if np.any(when.mask) or not np.all(np.isfinite(when.jd)):
         raise InputError(f"time: {time!r} holds a missing time; {REPAIR}")

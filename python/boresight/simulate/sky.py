@@ -78,7 +78,8 @@ def fit_tan_sip(
     suffix = "-SIP" if order else ""
     cards: dict[str, Any] = {
         "CTYPE1": f"RA---TAN{suffix}", "CTYPE2": f"DEC--TAN{suffix}",
-        "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS", "CRPIX1": width / 2 + 1.0, "CRPIX2": height / 2 + 1.0,
+        "CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS",
+        "CRPIX1": width / 2 + 1.0, "CRPIX2": height / 2 + 1.0,
         "CRVAL1": crval[0], "CRVAL2": crval[1],
         "CD1_1": cd[0, 0], "CD1_2": cd[0, 1], "CD2_1": cd[1, 0], "CD2_2": cd[1, 1],
     }  # fmt: skip
