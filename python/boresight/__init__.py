@@ -12,3 +12,8 @@ from boresight.centroids import CentroidFlags as CentroidFlags
 from boresight.centroids import Centroids as Centroids
 from boresight.extract import ExtractionResult as ExtractionResult
 from boresight.extract import extract_centroids as extract_centroids
+from boresight.frames import Frame as Frame
+from boresight.frames import read_frame as read_frame
+from boresight.simulate import SimulatedFrame as SimulatedFrame
+from boresight.simulate import simulate_frame as simulate_frame
+from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity

@@ -1,0 +1,62 @@
+# Everything runs in a virtual environment that is made here; a fresh machine needs Rust, Python and make.
+#
+#   make demo    simulate ten frames, solve them, calibrate their camera, draw the result (demo/)
+#   make test    all tests: Rust, Python, docstrings, README, notebook
+#   make lint    formatting, clippy, rustdoc, ruff, mypy, stub; warnings are errors
+#   make docs    the documentation, to docs/_build/html
+#   make bench   benchmarks of the core
+#   make clean   remove what was made here (the environment too)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust data -name '*.rs' -o -name Cargo.toml -o -name '*.bin')
+
+.PHONY: demo test lint docs bench clean
+.DEFAULT_GOAL := test
+
+$(VENV)/python.stamp: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) "maturin>=1.9,<2"
+	@touch $@
+
+# The package, importable from python/, with the extension built for speed.
+$(VENV)/package.stamp: $(VENV)/python.stamp $(RUST_SOURCES)
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+# What testing, checking and the notebooks need besides.
+$(VENV)/dev.stamp: pyproject.toml | $(VENV)/package.stamp
+	$(PIP) --no-build-isolation --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/package.stamp
+	$(BIN)/boresight demo
+
+test: $(VENV)/package.stamp $(VENV)/dev.stamp
+	cargo test --quiet
+	$(BIN)/python -m pytest --quiet
+
+lint: $(VENV)/package.stamp $(VENV)/dev.stamp
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m mypy.stubtest boresight._core
+
+docs: $(VENV)/package.stamp $(VENV)/dev.stamp
+	$(PIP) --no-build-isolation --editable ".[docs]"
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going docs docs/_build/html
+
+bench:
+	cargo bench
+
+clean:
+	cargo clean
+	rm -rf $(VENV) demo docs/_build docs/api .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -f python/boresight/*.so

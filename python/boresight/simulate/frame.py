@@ -1,0 +1,426 @@
+"""Simulation of one frame, and its truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight._files import write_atomically
+from boresight.camera import CameraModel
+from boresight.errors import InputError
+from boresight.simulate.render import Psf, add_cosmic_rays, bleed
+from boresight.simulate.sky import (
+    SPEED_OF_LIGHT_KM_S,
+    aberrate,
+    attitude,
+    fit_tan_sip,
+    ra_dec,
+    unit_vector,
+)
+
+if TYPE_CHECKING:
+    import os
+
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+    from boresight.catalog import Catalog
+
+Floats = NDArray[np.float64]
+
+#: Stars that lie this many pixels outside the image still shed light into it.
+MARGIN_PX = 64
+
+#: Stars of the whole sky brighter than magnitude 6, 7, ... 18 (base-10 logarithm).
+SKY_COUNTS = np.array(
+    [3.68, 4.16, 4.62, 5.08, 5.53, 5.97, 6.38, 6.79, 7.18, 7.55, 7.91, 8.24, 8.54]
+)
+SKY_COUNTS_FROM = 6.0
+SKY_SQUARE_DEGREES = 41_253.0
+
+#: Smallest number that counts as positive.
+TINY = float(np.finfo(float).tiny)
+
+#: Hot pixels and cosmic rays: mean charge in units of the noise of a pixel.
+DEFECT_SNR = 100.0
+
+#: Pixels that are hot belong to the detector: the same in every frame of one shape.
+HOT_PIXEL_SEED = 20_180_725
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SimulatedStars:
+    """What was drawn, one element per star.
+
+    Attributes
+    ----------
+    catalog_id : numpy.ndarray of int64
+        Number in the catalogue; 0 for stars made up beyond it.
+    x, y : numpy.ndarray
+        True position in pixels from the image's centre.
+    flux : numpy.ndarray
+        Total counts.
+    magnitude : numpy.ndarray
+        Magnitude.
+    ra_deg, dec_deg : numpy.ndarray
+        ICRS position at the epoch, without aberration.
+    """
+
+    catalog_id: NDArray[np.int64]
+    x: Floats
+    y: Floats
+    flux: Floats
+    magnitude: Floats
+    ra_deg: Floats
+    dec_deg: Floats
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Any) -> SimulatedStars:
+        """Take some of the stars by slice, mask or indices."""
+        columns = (getattr(self, field.name)[index] for field in dataclasses.fields(self))
+        return SimulatedStars(*columns)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SimulatedFrame:
+    """A simulated image and the truth behind it.
+
+    Attributes
+    ----------
+    image : numpy.ndarray of float32
+        Counts, shape (height, width).
+    stars : SimulatedStars
+        What was drawn, brightest first.
+    camera_model : CameraModel
+        The camera.
+    ra_deg, dec_deg, roll_deg : float
+        Where the optical axis points (ICRS), and the position angle of the image's up (-y), from
+        north through east.
+    rotation_icrs_to_camera : numpy.ndarray of shape (3, 3)
+        The attitude.
+    epoch : float
+        Middle of the exposure as a Julian year (TDB).
+    exposure_s : float
+        Length of the exposure in seconds.
+    velocity_km_s : numpy.ndarray of shape (3,)
+        The observer's barycentric velocity that displaced the stars; zeros for none.
+    """
+
+    image: NDArray[np.float32]
+    stars: SimulatedStars
+    camera_model: CameraModel
+    ra_deg: float
+    dec_deg: float
+    roll_deg: float
+    rotation_icrs_to_camera: Floats
+    epoch: float
+    exposure_s: float
+    velocity_km_s: Floats
+
+    def world_to_pixel(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[Floats, Floats]:
+        """Pixels of ICRS positions.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : array_like
+            Position in degrees, without aberration.
+
+        Returns
+        -------
+        x, y : float or numpy.ndarray
+            Pixels from the image's centre; NaN where the camera does not see.
+        """
+        apparent = aberrate(unit_vector(ra_deg, dec_deg), self.velocity_km_s)
+        return self.camera_model.direction_to_pixel(apparent @ self.rotation_icrs_to_camera.T)
+
+    def pixel_to_world(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+        """ICRS positions that pixels see.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixels from the image's centre.
+
+        Returns
+        -------
+        ra_deg, dec_deg : float or numpy.ndarray
+            Position in degrees, without aberration.
+        """
+        apparent = self.camera_model.pixel_to_direction(x, y) @ self.rotation_icrs_to_camera
+        return ra_dec(aberrate(apparent, -self.velocity_km_s))
+
+    def header(self, *, sip_order: int = 6) -> Header:
+        """FITS header with the true WCS, as TAN-SIP for the file's 1-based pixels, and the times.
+
+        Parameters
+        ----------
+        sip_order : int
+            Order of the distortion polynomials, 2 to 9; 0 for none (TAN). Default 6.
+
+        Returns
+        -------
+        astropy.io.fits.Header
+            The WCS is a least-squares fit to the truth over the image. It includes aberration, so
+            it gives ICRS positions.
+        """
+        from astropy.io import fits
+        from astropy.time import Time, TimeDelta
+
+        header = fits.Header()
+        header.update(fit_tan_sip(self.pixel_to_world, self.camera_model.image_shape, sip_order))
+        half = TimeDelta(self.exposure_s / 2.0, format="sec")
+        middle = Time(self.epoch, format="jyear", scale="tdb")
+        header["DATE-OBS"] = (middle - half).utc.isot
+        header["DATE-END"] = (middle + half).utc.isot
+        header["EXPTIME"] = (self.exposure_s, "s")
+        header["SIMULATE"] = (True, "simulated frame")
+        return header
+
+    def wcs(self, *, sip_order: int = 6) -> WCS:
+        """Return the true WCS for 0-based array pixels, from `header`.
+
+        Parameters
+        ----------
+        sip_order : int
+            As in `header`.
+
+        Returns
+        -------
+        astropy.wcs.WCS
+        """
+        from astropy.wcs import WCS
+
+        return WCS(self.header(sip_order=sip_order))
+
+    def write_fits(self, path: str | os.PathLike[str]) -> None:
+        """Write image and header as a FITS file; an existing file is replaced.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file.
+        """
+        from astropy.io import fits
+
+        buffer = io.BytesIO()
+        fits.PrimaryHDU(self.image, self.header()).writeto(buffer)
+        write_atomically(path, buffer.getvalue())
+
+
+def simulate_frame(
+    camera_model: CameraModel,
+    ra_deg: float,
+    dec_deg: float,
+    roll_deg: float = 0.0,
+    *,
+    catalog: Catalog | None = None,
+    epoch: float = 2000.0,
+    velocity_km_s: ArrayLike | None = None,
+    psf_fwhm_px: float = 2.0,
+    moffat_beta: float | None = None,
+    stretch: float = 0.0,
+    coma: float = 0.0,
+    zero_point: float = 20.0,
+    exposure_s: float = 1.0,
+    gain: float = 1.0,
+    read_noise_e: float = 5.0,
+    background: float = 20.0,
+    background_tilt: tuple[float, float] = (0.0, 0.0),
+    full_well_e: float | None = None,
+    bleeding: bool = False,
+    hot_pixels: int = 0,
+    cosmic_rays: int = 0,
+    faint_limit: float | None = None,
+    seed: int = 0,
+) -> SimulatedFrame:
+    """Simulate a frame of the sky.
+
+    Parameters
+    ----------
+    camera_model : CameraModel
+        The camera; its distortion and an optical centre off the image's are honoured.
+    ra_deg, dec_deg : float
+        Where the optical axis points (ICRS).
+    roll_deg : float
+        Position angle of the image's up (-y), from north through east. Default 0.
+    catalog : Catalog, optional
+        Stars to draw. Default: Hipparcos.
+    epoch : float
+        Julian year (TDB) of the middle of the exposure, to which proper motions are applied.
+    velocity_km_s : array_like of shape (3,), optional
+        The observer's barycentric velocity (`earth_barycentric_velocity`); aberration is exact.
+        Default: none.
+    psf_fwhm_px : float
+        Full width at half maximum of a star on the axis.
+    moffat_beta : float, optional
+        Exponent of a Moffat profile, above 1; its wings are wider the lower it is.
+        Default: Gaussian.
+    stretch : float
+        By how much the image of a star is longer along the radius than on the axis, at the corner
+        farthest from the axis; it grows with the square of the distance. Default 0.
+    coma : float
+        Fraction of the light that is displaced outwards at that corner, by 0.6 FWHM; both grow with
+        the distance. The centroid stays at the star's position. Default 0.
+    zero_point : float
+        Magnitude of a star that gives one electron per second.
+    exposure_s : float
+        Exposure in seconds.
+    gain : float
+        Electrons per count.
+    read_noise_e : float
+        RMS of the noise of reading a pixel, in electrons.
+    background : float
+        Light of the sky in electrons per second and pixel.
+    background_tilt : (float, float)
+        Relative change of the background from the left to the right edge and from top to bottom.
+    full_well_e : float, optional
+        Electrons that a pixel can hold. Default: no limit.
+    bleeding : bool
+        Whether charge above the full well spills along its column, half up and half down; otherwise
+        it is lost.
+    hot_pixels : int
+        Number of hot pixels, the same ones in every frame of this shape.
+    cosmic_rays : int
+        Number of cosmic-ray hits, short streaks at random places.
+    faint_limit : float, optional
+        Make up random stars of magnitudes that the catalogue lacks, down to this one, as many as
+        the real sky has in a field as rich as this. Default: none.
+    seed : int
+        Seed of everything random; the same arguments give the same frame.
+
+    Returns
+    -------
+    SimulatedFrame
+        Image and truth.
+
+    Raises
+    ------
+    InputError
+        If an argument is not finite or outside its range.
+
+    Examples
+    --------
+    >>> from boresight import CameraModel
+    >>> from boresight.simulate import simulate_frame
+    >>> camera = CameraModel.from_fov(10.0, (256, 256))
+    >>> frame = simulate_frame(camera, 83.8, -1.2, seed=1)
+    >>> frame.image.shape, frame.image.dtype
+    ((256, 256), dtype('float32'))
+    >>> brightest = frame.stars[0]
+    >>> int(brightest.catalog_id)  # epsilon Orionis
+    26311
+    """
+    velocity = np.zeros(3) if velocity_km_s is None else np.asarray(velocity_km_s, dtype=np.float64)
+    if velocity.shape != (3,) or not np.linalg.norm(velocity) < SPEED_OF_LIGHT_KM_S:
+        raise InputError(
+            f"velocity_km_s: {velocity_km_s!r} is no velocity; give three numbers in km/s"
+        )
+    if moffat_beta is not None and not moffat_beta > 1:
+        raise InputError(f"moffat_beta: {moffat_beta} gives infinite light; give a number above 1")
+    _check_finite(ra_deg=ra_deg, dec_deg=dec_deg, roll_deg=roll_deg, epoch=epoch)
+    _check_finite(zero_point=zero_point, faint_limit=faint_limit or 0.0)
+    _check_finite(0.0, stretch=stretch, coma=coma, read_noise_e=read_noise_e, background=background)
+    _check_finite(0.0, hot_pixels=hot_pixels, cosmic_rays=cosmic_rays)
+    _check_finite(TINY, psf_fwhm_px=psf_fwhm_px, exposure_s=exposure_s, gain=gain)
+    _check_finite(TINY, full_well_e=1.0 if full_well_e is None else full_well_e)
+
+    rng = np.random.default_rng(seed)
+    truth = SimulatedFrame(
+        np.empty((0, 0), np.float32), _no_stars(), camera_model, ra_deg % 360.0, dec_deg, roll_deg,
+        attitude(ra_deg, dec_deg, roll_deg), epoch, exposure_s, velocity)  # fmt: skip
+    stars = _catalog_stars(truth, catalog)
+    if faint_limit is not None:
+        stars = _with_faint_stars(truth, stars, faint_limit, rng)
+    electrons = 10.0 ** (0.4 * (zero_point - stars.magnitude)) * exposure_s
+    order = np.argsort(-electrons, kind="stable")
+    stars, electrons = dataclasses.replace(stars, flux=electrons / gain)[order], electrons[order]
+
+    height, width = camera_model.image_shape
+    noise = math.sqrt(background * exposure_s + read_noise_e**2)
+    psf = Psf(psf_fwhm_px, moffat_beta, stretch, coma, camera_model)
+    image = psf.draw(stars.x, stars.y, electrons, stars.catalog_id > 0, max(noise, 1.0))
+    if full_well_e is not None:
+        image = bleed(image, full_well_e) if bleeding else np.minimum(image, full_well_e)
+    rows, columns = np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width)
+    tilt = 1.0 + background_tilt[0] * columns + background_tilt[1] * rows[:, None]
+    image += background * exposure_s * np.maximum(tilt, 0.0)
+    fixed = np.random.default_rng([HOT_PIXEL_SEED, height, width])
+    image.ravel()[fixed.integers(0, image.size, hot_pixels)] += fixed.exponential(
+        DEFECT_SNR * noise, hot_pixels
+    )
+    image += rng.standard_normal(image.shape) * np.sqrt(image + read_noise_e**2)
+    add_cosmic_rays(image, cosmic_rays, DEFECT_SNR * noise, rng)
+    return dataclasses.replace(truth, image=(image / gain).astype(np.float32), stars=stars)
+
+
+def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:
+    """Refuse arguments that are not finite numbers, or below a minimum."""
+    for name, value in arguments.items():
+        if not (math.isfinite(value) and value >= minimum):
+            least = "" if minimum < 0 else " above zero" if minimum else ", at least zero"
+            raise InputError(f"{name}: {value} is out of range; give a finite number{least}")
+
+
+def _catalog_stars(truth: SimulatedFrame, catalog: Catalog | None) -> SimulatedStars:
+    """Collect the catalogue's stars in and just around the frame."""
+    if catalog is None:
+        from boresight.catalog import Catalog
+
+        catalog = Catalog.hipparcos()
+    stars = catalog.at_epoch(truth.epoch)
+    x, y = truth.world_to_pixel(stars.ra_deg, stars.dec_deg)
+    height, width = truth.camera_model.image_shape
+    inside = (np.abs(x) < width / 2 + MARGIN_PX) & (np.abs(y) < height / 2 + MARGIN_PX)
+    return SimulatedStars(
+        stars.ids,
+        x,
+        y,
+        np.zeros_like(x),
+        stars.magnitude.astype(np.float64),
+        stars.ra_deg,
+        stars.dec_deg,
+    )[inside]
+
+
+def _with_faint_stars(
+    truth: SimulatedFrame, stars: SimulatedStars, faint_limit: float, rng: np.random.Generator
+) -> SimulatedStars:
+    """Fill up each quarter magnitude with random stars to what a field as rich as this one has."""
+    height, width = truth.camera_model.image_shape
+    edges = np.arange(SKY_COUNTS_FROM, faint_limit + 1e-9, 0.25)
+    if len(edges) < 2:
+        return stars
+    area = (
+        (width + 2 * MARGIN_PX)
+        * (height + 2 * MARGIN_PX)
+        * (truth.camera_model.pixel_scale_arcsec / 3600.0) ** 2
+    )
+    magnitudes = SKY_COUNTS_FROM + np.arange(len(SKY_COUNTS))
+    cumulative = 10.0 ** np.interp(edges, magnitudes, SKY_COUNTS) * area / SKY_SQUARE_DEGREES
+    present = np.histogram(stars.magnitude, edges)[0]
+    # Catalogues are complete to about magnitude 8: there they tell how rich the field is.
+    bright = edges[1:] <= 8.0
+    expected = np.diff(cumulative)
+    richness = np.clip((present[bright].sum() + 1) / (expected[bright].sum() + 1), 0.3, 4.0)
+    counts = rng.poisson(np.maximum(richness * expected - present, 0.0))
+    counts[bright] = 0
+    total = int(counts.sum())
+    magnitude = rng.uniform(np.repeat(edges[:-1], counts), np.repeat(edges[1:], counts))
+    x = rng.uniform(-width / 2 - MARGIN_PX, width / 2 + MARGIN_PX, total)
+    y = rng.uniform(-height / 2 - MARGIN_PX, height / 2 + MARGIN_PX, total)
+    ra, dec = truth.pixel_to_world(x, y)
+    faint = (np.zeros(total, np.int64), x, y, np.zeros(total), magnitude, ra, dec)
+    columns = (getattr(stars, field.name) for field in dataclasses.fields(stars))
+    return SimulatedStars(*(np.concatenate(pair) for pair in zip(columns, faint, strict=True)))
+
+
+def _no_stars() -> SimulatedStars:
+    empty = np.empty(0)
+    return SimulatedStars(np.empty(0, np.int64), empty, empty, empty, empty, empty, empty)
