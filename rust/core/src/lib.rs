@@ -2,25 +2,22 @@
 #![forbid(unsafe_code)]
 
 pub mod attitude;
+pub mod background;
 pub mod calibrate;
 pub mod camera;
 pub mod catalog;
 pub mod cells;
-pub mod database;
-pub mod distortion;
-pub mod error;
-pub mod grid;
-pub mod pattern;
-pub mod solve;
-pub mod lsq;
-pub mod background;
-pub mod camera;
 pub mod centroid;
+pub mod database;
 mod detect;
 pub mod distortion;
 pub mod error;
 pub mod extract;
+pub mod grid;
 pub mod image;
+pub mod lsq;
+pub mod pattern;
+pub mod solve;
 pub mod sphere;
 
 pub use attitude::Attitude;

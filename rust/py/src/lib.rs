@@ -20,5 +20,6 @@ mod _core {
     use crate::camera::PyCameraModel;
     #[pymodule_export]
     use crate::camera::PyDistortion;
+    #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
 }
