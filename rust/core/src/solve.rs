@@ -328,13 +328,14 @@ fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: 
         separation(&seen, &attitude.to_camera(&m.direction))
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
-    let matches = &refined.matches;
+    let mut matches = refined.matches.clone();
+    matches.sort_by_key(|m| field.order[m.detection]);
     Solution {
         attitude,
         attitude_covariance: refined.attitude_covariance.into(),
         camera: field.camera.clone().with_focal_length(focal_length).with_mirrored(parity < 0.0),
         probability,
-        matched_detections: matches.iter().map(|m| m.detection).collect(),
+        matched_detections: matches.iter().map(|m| field.order[m.detection]).collect(),
         matched_ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
         matched_directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
         residuals: matches.iter().map(angle).collect(),

@@ -1,5 +1,7 @@
 //! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
 
+use std::collections::HashMap;
+
 use nalgebra::Vector3;
 
 use crate::attitude::Attitude;
@@ -36,12 +38,18 @@ impl Pointing {
     }
 }
 
-/// Detections of one frame, brightest first, in the ideal plane of its camera.
+/// Detections closer than this fraction of the image's width to a brighter one come after all that are not:
+/// a cloud of detections, on a flare or a horizon, would otherwise fill the list of the brightest.
+const CLUSTER_FRACTION: f64 = 0.02;
+
+/// Detections of one frame in the ideal plane of its camera: the brightest first, those in clusters last.
 ///
 /// The ideal plane does not depend on the focal length, so that it is computed once per frame.
 pub(super) struct Field {
     pub(super) camera: CameraModel,
     pub(super) ideal: Vec<Point>,
+    /// Index of each in the list that was given.
+    pub(super) order: Vec<usize>,
     /// Ideal points of the image's corners and edge midpoints, and of its centre last.
     outline: [Point; 9],
     low: Point,
@@ -50,14 +58,15 @@ pub(super) struct Field {
 
 impl Field {
     pub(super) fn new(camera: CameraModel, pixels: &[Point]) -> Self {
-        let ideal = pixels.iter().map(|p| camera.pixel_to_ideal(*p)).collect();
+        let order = isolated_first(pixels, CLUSTER_FRACTION * f64::from(camera.image_size()[0]));
+        let ideal = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
         let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
         let pixels =
             [[-w, -h], [0.0, -h], [w, -h], [w, 0.0], [w, h], [0.0, h], [-w, h], [-w, 0.0], [0.0, 0.0]];
         let outline = pixels.map(|p| camera.pixel_to_ideal(p));
         let fold = |k: usize, f: fn(f64, f64) -> f64| outline.iter().map(|p| p[k]).reduce(f).unwrap_or(0.0);
         let (low, high) = ([fold(0, f64::min), fold(1, f64::min)], [fold(0, f64::max), fold(1, f64::max)]);
-        Self { camera, ideal, outline, low, high }
+        Self { camera, ideal, order, outline, low, high }
     }
 
     /// Whether an ideal point is on the detector, but for the bulge of its edges.
@@ -84,6 +93,31 @@ impl Field {
             .fold(0.0, f64::max);
         (center, radius)
     }
+}
+
+/// Indices of points so that those farther than `separation` from every earlier one of their kind come first.
+fn isolated_first(points: &[Point], separation: f64) -> Vec<usize> {
+    // Cells of one separation: a point's neighbours are in the nine around it, each of which holds few kept points.
+    let cell = |p: &Point| ((p[0] / separation).floor() as i64, (p[1] / separation).floor() as i64);
+    let mut kept: HashMap<(i64, i64), Vec<Point>> = HashMap::new();
+    let (mut first, mut last) = (Vec::with_capacity(points.len()), Vec::new());
+    for (i, p) in points.iter().enumerate() {
+        let (column, row) = cell(p);
+        let crowded = (-1..=1).any(|dx| {
+            (-1..=1).any(|dy| {
+                kept.get(&(column.saturating_add(dx), row.saturating_add(dy)))
+                    .is_some_and(|near| near.iter().any(|q| (q[0] - p[0]).hypot(q[1] - p[1]) < separation))
+            })
+        });
+        if crowded {
+            last.push(i);
+        } else {
+            kept.entry((column, row)).or_default().push(*p);
+            first.push(i);
+        }
+    }
+    first.append(&mut last);
+    first
 }
 
 /// The catalogue as one observer sees it: the database's stars, displaced by aberration if a velocity is given.
