@@ -3,9 +3,16 @@
 //! It is private. The public, typed and documented interface is the Python package `boresight`.
 
 mod arrays;
+mod catalog;
+mod database;
 mod errors;
 mod monitor;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
-mod _core {}
+mod _core {
+    #[pymodule_export]
+    use crate::catalog::PyCatalog;
+    #[pymodule_export]
+    use crate::database::PyDatabase;
+}
