@@ -69,6 +69,11 @@ impl Database {
         self.as_bytes().to_vec()
     }
 
+    /// Checksum of the header, which covers the checksums of everything else: it tells databases apart.
+    pub fn checksum(&self) -> u32 {
+        self.image.header().crc
+    }
+
     /// Compares every byte with the checksums and every index with the number of stars.
     pub fn verify(&self) -> Result<()> {
         self.image.verify()?;
@@ -259,7 +264,7 @@ mod tests {
         let directions: Vec<Direction> = database.directions().iter().map(|v| Direction::from(*v)).collect();
         let mut all = BTreeSet::new();
         for fov in parameters.scales() {
-            let members = select::thin(&directions, fov, parameters.verification_stars_per_fov);
+            let members = select::separated(&directions, parameters.pattern_star_separation(fov));
             let fields =
                 parameters::fields_in_sky(fov) as usize * parameters.lattice_field_oversampling as usize;
             for field in 0..fields {

@@ -5,6 +5,8 @@
 mod arrays;
 mod calibrate;
 mod camera;
+mod catalog;
+mod database;
 mod errors;
 mod extract;
 mod monitor;
@@ -22,4 +24,7 @@ mod _core {
     use crate::camera::PyDistortion;
     #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
+    use crate::catalog::PyCatalog;
+    #[pymodule_export]
+    use crate::database::PyDatabase;
 }

@@ -5,6 +5,7 @@ use std::f64::consts::{PI, TAU};
 use rayon::prelude::*;
 
 use super::generate::Stage;
+use super::parameters::fields_in_sky;
 use crate::cells::{CellIndex, SkyGrid};
 use crate::error::Result;
 use crate::sphere::Direction;
@@ -98,8 +99,7 @@ struct Level {
 
 /// The stars in levels of brightness: nearly all fields find enough in the first one or two.
 fn levels(directions: &[Direction], stars: &[u32], fov: f64, wanted: usize) -> Vec<Level> {
-    let sky_over_field = 2.0 / (1.0 - (fov / 2.0).cos());
-    let first_level = (FIRST_LEVEL * wanted as f64 * sky_over_field).min(4e9) as usize;
+    let first_level = (FIRST_LEVEL * wanted as f64 * fields_in_sky(fov)).min(4e9) as usize;
     let grid = SkyGrid::with_bands((4.0 * PI / fov) as usize);
     let mut levels = Vec::new();
     let (mut first, mut end) = (0, first_level);

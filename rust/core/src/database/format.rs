@@ -66,7 +66,7 @@ pub(super) struct Header {
     magic: [u8; 8],
     version: u32,
     /// Of this header with zero in this place.
-    crc: u32,
+    pub(super) crc: u32,
     file_length: u64,
     sections: [Extent; NUM_SECTIONS],
     max_fov: f64,

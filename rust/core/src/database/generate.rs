@@ -46,7 +46,7 @@ pub(super) fn generate(
     let bright = catalog.select(&select::brightest(catalog, parameters));
     let directions = bright.directions_at(epoch);
     let per_fov = parameters.verification_stars_per_fov;
-    let kept = select::thin(&directions, parameters.smallest_fov(), per_fov);
+    let kept = select::cap_density(&directions, parameters.smallest_fov(), per_fov);
     if kept.len() < 4 {
         let problem = format!("{} are bright enough", kept.len());
         return Err(Error::argument(
@@ -84,7 +84,7 @@ fn field_stars(
     let wanted = combine::stars_for(parameters.patterns_per_lattice_field);
     let mut lists = Vec::new();
     for (fov, fields) in sizes {
-        let members = select::thin(directions, fov, parameters.verification_stars_per_fov);
+        let members = select::separated(directions, parameters.pattern_star_separation(fov));
         lists.extend(fields::brightest_in_fields(directions, &members, fov, fields, wanted, &stage)?);
     }
     Ok(lists)

@@ -47,6 +47,10 @@ const SMALLEST_FOV: f64 = std::f64::consts::PI / 10_800.0;
 /// Most patterns per lattice field accepted: beyond 70 stars a field they tell nothing new.
 const MOST_PATTERNS_PER_FIELD: u32 = 1_000_000;
 
+/// Least distance between the stars of a pattern, relative to the spacing of an even spread of the verification
+/// stars: smaller lets in more of the clusters, larger skips more stars of the ordinary field.
+const PATTERN_STAR_SEPARATION: f64 = 0.6;
+
 impl Parameters {
     /// Refuses what no database can be made with.
     pub fn check(&self) -> Result<()> {
@@ -124,13 +128,18 @@ impl Parameters {
         (0..=steps as usize).map(|k| min_fov * ratio.powf(k as f64 / steps)).collect()
     }
 
+    /// Within this distance of a brighter star of a pattern, in a field of diameter `fov`, no other is taken.
+    pub fn pattern_star_separation(&self, fov: f64) -> f64 {
+        PATTERN_STAR_SEPARATION * fov / f64::from(self.verification_stars_per_fov).sqrt()
+    }
+
     /// Smallest field of view.
     pub(super) fn smallest_fov(&self) -> f64 {
         self.min_fov.unwrap_or(self.max_fov)
     }
 }
 
-/// How many fields of view cover the sky once.
+/// How many round fields of a diameter have together the area of the sky.
 pub(super) fn fields_in_sky(fov: f64) -> f64 {
-    (4.0 * std::f64::consts::PI / (fov * fov)).ceil()
+    (2.0 / (1.0 - (fov / 2.0).cos())).ceil()
 }

@@ -1,13 +1,19 @@
 //! Which stars of a catalogue a database takes.
 
+use std::f64::consts::PI;
+
+use rayon::prelude::*;
+
 use super::parameters::{Parameters, fields_in_sky};
 use crate::catalog::Catalog;
 use crate::cells::SkyGrid;
 use crate::sphere::{Direction, chord};
 
-/// Distance to the nearest brighter star that is kept, relative to the spacing of an even spread: smaller keeps
-/// more of the clusters, larger thins the ordinary field.
-const SEPARATION: f64 = 0.6;
+/// Share of the stars asked for that is taken from the whole sky: the rest is what the Milky Way has above average.
+const EVEN_SHARE: f64 = 0.7;
+
+/// Stars in the cells by which density is capped: fewer cap clusters more, more leave ordinary clumps alone.
+const STARS_PER_CELL: f64 = 32.0;
 
 /// Rows of the stars that are bright enough, brightest first (equal magnitudes: in the catalogue's order).
 pub(super) fn brightest(stars: &Catalog, parameters: &Parameters) -> Vec<u32> {
@@ -18,9 +24,8 @@ pub(super) fn brightest(stars: &Catalog, parameters: &Parameters) -> Vec<u32> {
         rows.sort_by_key(|row| OrderedMagnitude(stars.magnitude[*row as usize]));
     }
     if parameters.star_max_magnitude.is_none() {
-        let fields = fields_in_sky(parameters.smallest_fov());
-        let enough = fields * f64::from(parameters.verification_stars_per_fov);
-        rows.truncate(enough as usize);
+        let all = fields_in_sky(parameters.smallest_fov()) * f64::from(parameters.verification_stars_per_fov);
+        rows.truncate((EVEN_SHARE * all) as usize);
     }
     rows
 }
@@ -42,13 +47,28 @@ impl Ord for OrderedMagnitude {
     }
 }
 
-/// Of stars given brightest first, those that have no brighter one of them too near: the brightest of every
-/// cluster, as many per field of view as asked for, everywhere.
-pub(super) fn thin(directions: &[Direction], fov: f64, stars_per_fov: u32) -> Vec<u32> {
+/// Of stars given brightest first, the brightest everywhere: nowhere denser than `stars_per_fov` in a field.
+pub(super) fn cap_density(directions: &[Direction], fov: f64, stars_per_fov: u32) -> Vec<u32> {
+    let per_steradian = f64::from(stars_per_fov) * fields_in_sky(fov) / (4.0 * PI);
+    let grid = SkyGrid::with_bands((PI / (STARS_PER_CELL / per_steradian).sqrt()) as usize);
+    let per_cell = (per_steradian * 4.0 * PI / grid.num_cells() as f64).ceil() as u32;
+    let mut taken = vec![0; grid.num_cells()];
+    let cells: Vec<u32> = directions.par_iter().map(|v| grid.cell(v) as u32).collect();
+    let fits = |star: &u32| {
+        let taken = &mut taken[cells[*star as usize] as usize];
+        *taken += 1;
+        *taken <= per_cell
+    };
+    (0..directions.len() as u32).filter(fits).collect()
+}
+
+/// Of stars given brightest first, those that have no brighter one of them within `separation`.
+///
+/// Patterns of a cluster's stars would be small, hence badly determined, and crowd out those of the field around.
+pub(super) fn separated(directions: &[Direction], separation: f64) -> Vec<u32> {
     const NONE: u32 = u32::MAX;
-    let separation = SEPARATION * fov / f64::from(stars_per_fov).sqrt();
     let limit = chord(separation).powi(2);
-    let grid = SkyGrid::with_bands((std::f64::consts::PI / separation) as usize);
+    let grid = SkyGrid::with_bands((PI / separation) as usize);
     // Stars kept so far, as a chain through each cell.
     let mut last_in_cell = vec![NONE; grid.num_cells()];
     let mut previous_in_cell = Vec::new();

@@ -1,0 +1,78 @@
+//! Star catalogues across the border, in radians.
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
+
+use boresight::Catalog;
+use boresight::sphere::direction;
+use numpy::{PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+
+use crate::errors::to_python;
+
+/// Columns: identifiers, right ascension, declination, proper motions, parallax, magnitude.
+type Columns<'py> = (Bound<'py, PyArray1<i64>>, [Bound<'py, PyArray1<f64>>; 5], Bound<'py, PyArray1<f32>>);
+
+/// A star catalogue (core `Catalog`).
+#[pyclass(frozen, name = "Catalog", module = "boresight._core")]
+pub(crate) struct PyCatalog(pub(crate) Catalog);
+
+#[pymethods]
+impl PyCatalog {
+    #[new]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        ids: PyReadonlyArray1<'_, i64>,
+        ra: PyReadonlyArray1<'_, f64>,
+        dec: PyReadonlyArray1<'_, f64>,
+        pm_ra: PyReadonlyArray1<'_, f64>,
+        pm_dec: PyReadonlyArray1<'_, f64>,
+        parallax: PyReadonlyArray1<'_, f64>,
+        magnitude: PyReadonlyArray1<'_, f32>,
+        epoch: f64,
+    ) -> PyResult<Self> {
+        let column = |array: PyReadonlyArray1<'_, f64>| array.as_array().to_vec();
+        let catalog = Catalog {
+            ids: ids.as_array().to_vec(),
+            ra: column(ra),
+            dec: column(dec),
+            pm_ra: column(pm_ra),
+            pm_dec: column(pm_dec),
+            parallax: column(parallax),
+            magnitude: magnitude.as_array().to_vec(),
+            epoch,
+        };
+        catalog.check().map_err(to_python)?;
+        Ok(Self(catalog))
+    }
+
+    #[staticmethod]
+    fn hipparcos(py: Python<'_>) -> Self {
+        Self(py.detach(Catalog::hipparcos))
+    }
+
+    #[getter]
+    fn epoch(&self) -> f64 {
+        self.0.epoch
+    }
+
+    fn columns<'py>(&self, py: Python<'py>) -> Columns<'py> {
+        let c = &self.0;
+        let angles =
+            [&c.ra, &c.dec, &c.pm_ra, &c.pm_dec, &c.parallax].map(|column| PyArray1::from_slice(py, column));
+        (PyArray1::from_slice(py, &c.ids), angles, PyArray1::from_slice(py, &c.magnitude))
+    }
+
+    fn at_epoch(&self, py: Python<'_>, year: f64) -> Self {
+        Self(py.detach(|| self.0.at_epoch(year)))
+    }
+
+    fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<i64>> {
+        let rows = py.detach(|| self.0.cone(&direction(ra, dec), radius));
+        PyArray1::from_iter(py, rows.into_iter().map(|row| row as i64))
+    }
+
+    /// Rows of the nearest of the others, -1 where there is none.
+    fn cross_match<'py>(&self, py: Python<'py>, others: &Self, radius: f64) -> Bound<'py, PyArray1<i64>> {
+        let rows = py.detach(|| self.0.cross_match(&others.0, radius));
+        PyArray1::from_iter(py, rows.into_iter().map(|row| row.map_or(-1, |row| row as i64)))
+    }
+}

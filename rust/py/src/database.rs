@@ -1,0 +1,225 @@
+//! The pattern database across the border, and its file.
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use boresight::Database;
+use boresight::database::Parameters;
+use boresight::sphere::direction;
+use memmap2::Mmap;
+use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::arrays::from_rows;
+use crate::catalog::PyCatalog;
+use crate::errors::to_python;
+use crate::monitor;
+
+/// A pattern database (core `Database`).
+#[pyclass(frozen, name = "Database", module = "boresight._core")]
+pub(crate) struct PyDatabase(pub(crate) Arc<Database>);
+
+#[pymethods]
+impl PyDatabase {
+    #[staticmethod]
+    #[pyo3(signature = (
+        stars, *, max_fov, min_fov, star_max_magnitude, pattern_max_error, lattice_field_oversampling,
+        patterns_per_lattice_field, verification_stars_per_fov, multiscale_step, epoch, progress
+    ))]
+    #[allow(clippy::too_many_arguments)]
+    fn generate(
+        py: Python<'_>,
+        stars: &PyCatalog,
+        max_fov: f64,
+        min_fov: Option<f64>,
+        star_max_magnitude: Option<f32>,
+        pattern_max_error: f32,
+        lattice_field_oversampling: u32,
+        patterns_per_lattice_field: u32,
+        verification_stars_per_fov: u32,
+        multiscale_step: f64,
+        epoch: Option<f64>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let parameters = Parameters {
+            max_fov,
+            min_fov,
+            star_max_magnitude,
+            pattern_max_error,
+            lattice_field_oversampling,
+            patterns_per_lattice_field,
+            verification_stars_per_fov,
+            multiscale_step,
+            epoch,
+        };
+        let database =
+            monitor::run(py, progress, |monitor| Database::generate(&stars.0, &parameters, monitor))?;
+        Ok(Self(Arc::new(database)))
+    }
+
+    /// Maps a file.
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let bytes = py.detach(|| map(&path)).map_err(|error| os_error(&error, &path))?;
+        Self::from_shared(bytes)
+    }
+
+    #[staticmethod]
+    fn from_bytes(bytes: &[u8]) -> PyResult<Self> {
+        Self::from_shared(Arc::new(bytes.to_vec()))
+    }
+
+    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.0.as_bytes())
+    }
+
+    /// Writes a file whole or not at all.
+    fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        py.detach(|| write_atomically(&path, self.0.as_bytes())).map_err(|error| os_error(&error, &path))
+    }
+
+    fn verify(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.verify()).map_err(to_python)
+    }
+
+    #[getter]
+    fn num_stars(&self) -> usize {
+        self.0.num_stars()
+    }
+
+    #[getter]
+    fn num_patterns(&self) -> usize {
+        self.0.num_patterns()
+    }
+
+    #[getter]
+    fn num_bytes(&self) -> usize {
+        self.0.as_bytes().len()
+    }
+
+    #[getter]
+    fn checksum(&self) -> u32 {
+        self.0.checksum()
+    }
+
+    fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let parameters = self.0.parameters();
+        let dict = PyDict::new(py);
+        dict.set_item("max_fov", parameters.max_fov)?;
+        dict.set_item("min_fov", parameters.min_fov)?;
+        dict.set_item("star_max_magnitude", parameters.star_max_magnitude)?;
+        dict.set_item("pattern_max_error", parameters.pattern_max_error)?;
+        dict.set_item("lattice_field_oversampling", parameters.lattice_field_oversampling)?;
+        dict.set_item("patterns_per_lattice_field", parameters.patterns_per_lattice_field)?;
+        dict.set_item("verification_stars_per_fov", parameters.verification_stars_per_fov)?;
+        dict.set_item("multiscale_step", parameters.multiscale_step)?;
+        dict.set_item("epoch", parameters.epoch)?;
+        Ok(dict)
+    }
+
+    fn directions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_rows(py, self.0.directions())
+    }
+
+    fn magnitudes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
+        PyArray1::from_slice(py, self.0.magnitudes())
+    }
+
+    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+        PyArray1::from_slice(py, self.0.ids())
+    }
+
+    /// Stars of identifiers, -1 where there is none.
+    fn stars_of_ids<'py>(
+        &self,
+        py: Python<'py>,
+        ids: PyReadonlyArray1<'_, i64>,
+    ) -> Bound<'py, PyArray1<i64>> {
+        let find = |id| self.0.star_of_id(id).map_or(-1, |star| star as i64);
+        PyArray1::from_iter(py, ids.as_array().iter().map(|id| find(*id)))
+    }
+
+    /// Identifier, direction and magnitude of a star; `None` if there is none of that number.
+    fn star(&self, star: usize) -> Option<(i64, [f64; 3], f32)> {
+        let database = &self.0;
+        Some((
+            *database.ids().get(star)?,
+            *database.directions().get(star)?,
+            *database.magnitudes().get(star)?,
+        ))
+    }
+
+    fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<u32>> {
+        let mut stars = Vec::new();
+        self.0.cone(&direction(ra, dec), radius, &mut stars);
+        PyArray1::from_vec(py, stars)
+    }
+}
+
+impl PyDatabase {
+    fn from_shared(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> PyResult<Self> {
+        Ok(Self(Arc::new(Database::from_bytes(bytes).map_err(to_python)?)))
+    }
+}
+
+fn map(path: &Path) -> io::Result<Arc<dyn AsRef<[u8]> + Send + Sync>> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if metadata.len() == 0 {
+        return Ok(Arc::new(Vec::new()));
+    }
+    // SAFETY: Rust requires that the bytes of a map do not change. Database files are only ever replaced by
+    // renaming, which leaves the mapped file as it is; a user who overwrites one in place while it is open gets
+    // wrong stars, as from any damaged file, but every index read from it is checked before use.
+    let map = unsafe { Mmap::map(&file)? };
+    Ok(Arc::new(map))
+}
+
+/// Files written so far by this process, so that no two threads use the same temporary file.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Writes to a temporary file beside the target, brings it to the disk and renames it.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    let serial = WRITES.fetch_add(1, Ordering::Relaxed);
+    temporary.push(format!(".{}-{serial}.tmp", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let mut file = File::create(&temporary)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    drop(file);
+    let outcome = written.and_then(|()| fs::rename(&temporary, path));
+    if outcome.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    outcome
+}
+
+/// The `OSError` of the right class (`FileNotFoundError`, `IsADirectoryError`, ...) that names the file.
+fn os_error(error: &io::Error, path: &Path) -> PyErr {
+    let code = match error.kind() {
+        io::ErrorKind::IsADirectory => Some(21),
+        io::ErrorKind::InvalidInput => Some(22),
+        _ => None,
+    };
+    match error.raw_os_error().or(code) {
+        Some(code) => {
+            let text = error.to_string();
+            PyOSError::new_err((code, text, path.display().to_string()))
+        }
+        None => PyOSError::new_err(format!("{error}: {}", path.display())),
+    }
+}
