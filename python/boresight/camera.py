@@ -181,16 +181,16 @@ class RadialDistortion:
     Brown (1966, Photogrammetric Engineering 32, 444). With ``X = x / scale``, ``Y = y / scale`` and
     ``R² = X² + Y²``::
 
-        u = x (1 + k1 R² + k2 R⁴ + k3 R⁶) + scale (2 p1 X Y + p2 (R² + 2 X²))
-        v = y (1 + k1 R² + k2 R⁴ + k3 R⁶) + scale (p1 (R² + 2 Y²) + 2 p2 X Y)
+        u = x (1 + k1 R² + k2 R⁴ + k3 R⁶ + k4 R⁸) + scale (2 p1 X Y + p2 (R² + 2 X²))
+        v = y (1 + k1 R² + k2 R⁴ + k3 R⁶ + k4 R⁸) + scale (p1 (R² + 2 Y²) + 2 p2 X Y)
 
     OpenCV uses the same terms in the other direction (ideal to pixel) and with ``scale`` the focal
     length.
 
     Parameters
     ----------
-    k1, k2, k3 : float
-        Radial coefficients. Default 0.
+    k1, k2, k3, k4 : float
+        Radial coefficients. Default 0. The fourth serves optical axes far off the detector.
     p1, p2 : float
         Decentring (tangential) coefficients. Default 0.
     scale : float
@@ -220,9 +220,10 @@ class RadialDistortion:
         p1: float = 0.0,
         p2: float = 0.0,
         *,
+        k4: float = 0.0,
         scale: float,
     ) -> None:
-        k, p = (float(k1), float(k2), float(k3)), (float(p1), float(p2))
+        k, p = (float(k1), float(k2), float(k3), float(k4)), (float(p1), float(p2))
         self._core = core.Distortion.radial(k, p, float(scale))
 
     @classmethod
@@ -245,6 +246,11 @@ class RadialDistortion:
     def k3(self) -> float:
         """Coefficient of R⁶."""
         return self._parameters[0][2]
+
+    @property
+    def k4(self) -> float:
+        """Coefficient of R⁸."""
+        return self._parameters[0][3]
 
     @property
     def p1(self) -> float:
@@ -300,7 +306,7 @@ class RadialDistortion:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python numbers, as in the JSON file."""
-        names = ("k1", "k2", "k3", "p1", "p2", "scale")
+        names = ("k1", "k2", "k3", "k4", "p1", "p2", "scale")
         return {"model": "radial"} | {name: getattr(self, name) for name in names}
 
     def __eq__(self, other: object) -> bool:
@@ -313,7 +319,7 @@ class RadialDistortion:
         return _distortion_from_dict, (self.to_dict(),)
 
     def __repr__(self) -> str:
-        terms = ", ".join(f"{n}={getattr(self, n):.6g}" for n in ("k1", "k2", "k3", "p1", "p2"))
+        terms = ", ".join(f"{n}={getattr(self, n):.6g}" for n in ("k1", "k2", "k3", "k4", "p1", "p2"))
         return f"RadialDistortion({terms}, scale={self.scale:g})"
 
 

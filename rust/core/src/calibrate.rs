@@ -27,14 +27,15 @@
 //!
 //! # Wrong matches
 //!
-//! The fit starts from a pinhole and the attitudes that fit it best, and grows to the whole model in stages. Until the
-//! last, matches are weighted down by Geman and McClure's function of their residual over the median one. Then
-//! those beyond `sigma_clip` standard deviations, judged by the median too, are left out and taken back in
+//! The fit starts from a pinhole and the attitudes that fit it best, and grows to the whole model in stages, with
+//! matches weighted down by Geman and McClure's function of their residual over the median one of their part of the
+//! detector. Last, those beyond `sigma_clip` standard deviations, by that median, are left out or taken back in
 //! until that changes nothing. A frame of which most matches are left out does not fit, and is rejected.
 
 mod fit;
 mod parameters;
 mod result;
+mod scale;
 
 use nalgebra::Vector3;
 
@@ -42,11 +43,12 @@ use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
 use crate::error::{Error, Monitor, Result, checkpoint};
-use crate::lsq::robust::{median, planar_scale, planar_truncation};
+use crate::lsq::robust::{median, planar_truncation};
 use crate::lsq::{self, Loss};
 use crate::sphere::{Direction, aberrate};
-use fit::{Frame, JointFit, State, System};
+use fit::{Frame, JointFit, State, System, Weights};
 use parameters::Parameters;
+use scale::{Cells, SMALLEST_SCALE, Scales};
 
 pub use result::{Calibration, FrameFit, Rejection};
 
@@ -59,8 +61,6 @@ const MAX_REWEIGHTS: usize = 12;
 const STEPS_PER_WEIGHTING: usize = 3;
 /// A stage ends when the scale of the residuals changes by less than this fraction.
 const SCALE_TOLERANCE: f64 = 0.02;
-/// Scales below this many pixels are rounding.
-const SMALLEST_SCALE_PX: f64 = 1e-8;
 /// Rounds of clipping at most; the sets of inliers settle in two or three.
 const MAX_CLIPS: usize = 20;
 
@@ -151,7 +151,8 @@ struct Fitter<'a> {
     parameters: Parameters,
     start: CameraModel,
     state: State,
-    weights: Vec<Vec<f64>>,
+    cells: Cells,
+    weights: Vec<Weights>,
     rejections: Vec<Option<Rejection>>,
     iterations: usize,
     converged: bool,
@@ -180,9 +181,10 @@ impl<'a> Fitter<'a> {
             options,
             monitor,
             parameters: Parameters::of(options.model),
+            cells: Cells::new(frames, start.image_size()),
             start,
             state,
-            weights: frames.iter().map(|f| vec![1.0; f.pixels.len()]).collect(),
+            weights: Vec::new(),
             rejections: frames.iter().zip(attitudes).map(rejection).collect(),
             iterations: 0,
             converged: false,
@@ -218,48 +220,45 @@ impl<'a> Fitter<'a> {
         2.0 * system.shared.cost() / freedom as f64 / planar_truncation(self.options.sigma_clip)
     }
 
-    /// Fits some of the parameters with robust weights until the scale of the residuals settles.
+    /// Fits the free parameters with robust weights until the scale of the residuals settles.
     fn settle(&mut self) -> Result<()> {
-        let mut scale = f64::INFINITY;
+        let mut previous = f64::INFINITY;
         for _ in 0..MAX_REWEIGHTS {
-            let lengths = self.lengths();
-            let previous = scale;
-            scale = self.scale(&lengths);
-            self.weigh(&lengths, |length| Loss::GemanMcClure.weight(length / scale));
+            let scales = self.weigh(None, |z| Loss::GemanMcClure.weight(z));
             self.minimize(STEPS_PER_WEIGHTING)?;
-            if (scale / previous - 1.0).abs() < SCALE_TOLERANCE || scale <= SMALLEST_SCALE_PX {
+            if (scales.overall / previous - 1.0).abs() < SCALE_TOLERANCE || scales.overall <= SMALLEST_SCALE {
                 break;
             }
+            previous = scales.overall;
         }
         Ok(())
     }
 
-    /// Fits all parameters to the matches within the clipping limit, until that set no longer changes.
+    /// Fits to the matches within the clipping limit, until that set no longer changes.
     fn clip(&mut self) -> Result<System> {
-        let mut scale = 0.0;
-        for round in 0..MAX_CLIPS {
-            let lengths = self.lengths();
-            // Late rounds keep the limit, so that two sets cannot take turns for ever.
-            if round < MAX_CLIPS / 2 {
-                scale = self.scale(&lengths);
-            }
-            let limit = self.options.sigma_clip * scale;
+        let sigma_clip = self.options.sigma_clip;
+        let mut scales = None;
+        let mut round = 0;
+        loop {
             let before = std::mem::take(&mut self.weights);
-            self.weigh(&lengths, |length| f64::from(u8::from(length <= limit)));
+            // Late rounds keep the limits, so that two sets cannot take turns for ever.
+            let limits = scales.filter(|_| round > MAX_CLIPS / 2);
+            scales = Some(self.weigh(limits, |z| f64::from(u8::from(z <= sigma_clip))));
             self.reject();
-            let settled = round > 0 && self.weights == before;
+            let settled = before.len() == self.weights.len()
+                && before.iter().zip(&self.weights).all(|(before, now)| before.stars == now.stars);
             let (system, converged) = self.minimize(self.options.max_iterations)?;
             self.converged = settled && converged;
-            if settled || self.iterations >= self.options.max_iterations {
+            if settled || round == MAX_CLIPS || self.iterations >= self.options.max_iterations {
                 return Ok(system);
             }
+            round += 1;
         }
-        Ok(self.minimize(self.options.max_iterations)?.0)
     }
 
     fn minimize(&mut self, steps: usize) -> Result<(System, bool)> {
         checkpoint(self.monitor)?;
-        let inliers: usize = self.weights.iter().flatten().filter(|&&w| w > 0.0).count();
+        let inliers: usize = self.weights.iter().map(Weights::inliers).sum();
         let active = self.rejections.iter().filter(|r| r.is_none()).count();
         let unknowns = self.parameters.len() + 3 * active;
         if 2 * inliers <= unknowns {
@@ -278,38 +277,35 @@ impl<'a> Fitter<'a> {
         Ok((outcome.system, outcome.converged))
     }
 
-    /// Lengths of all residuals, in standard deviations if these are known, else in pixels.
-    fn lengths(&self) -> Vec<Vec<f64>> {
-        let frames = self.frames.iter().zip(&self.state.attitudes);
-        frames.map(|(frame, attitude)| frame.lengths(&self.state.camera, attitude)).collect()
-    }
-
-    /// Standard deviation of the residuals per axis by their median, over the frames that take part.
-    fn scale(&self, lengths: &[Vec<f64>]) -> f64 {
-        let used = lengths.iter().zip(&self.rejections).filter(|(_, rejection)| rejection.is_none());
-        let mut all: Vec<f64> = used.flat_map(|(lengths, _)| lengths).copied().collect();
-        planar_scale(&mut all).max(SMALLEST_SCALE_PX)
-    }
-
-    fn weigh(&mut self, lengths: &[Vec<f64>], weight: impl Fn(f64) -> f64) {
-        let frames = lengths.iter().zip(&self.rejections);
-        self.weights = frames
-            .map(|(lengths, rejection)| {
-                let used = if rejection.is_none() { 1.0 } else { 0.0 };
-                lengths.iter().map(|&l| if l.is_finite() { used * weight(l) } else { 0.0 }).collect()
-            })
+    /// Gives every match the weight of its residual over the scale of its neighbourhood, which is returned.
+    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64) -> f64) -> Scales {
+        let camera = &self.state.camera;
+        let metrics: Vec<_> = self.frames.iter().map(|frame| frame.metrics(camera)).collect();
+        let lengths: Vec<_> = (0..self.frames.len())
+            .map(|i| self.frames[i].lengths(camera, &self.state.attitudes[i], &metrics[i]))
             .collect();
+        let scales = scales.unwrap_or_else(|| self.cells.scales(&lengths, &self.rejections));
+        let weight = |frame: usize, star: usize, length: f64| {
+            let used = self.rejections[frame].is_none() && length.is_finite();
+            if used { weight(length / self.cells.at(&scales, frame, star)) } else { 0.0 }
+        };
+        let stars = |(i, lengths): (usize, &Vec<f64>)| -> Vec<f64> {
+            lengths.iter().enumerate().map(|(star, &length)| weight(i, star, length)).collect()
+        };
+        let weights = lengths.iter().enumerate().map(stars).zip(metrics);
+        self.weights = weights.map(|(stars, metrics)| Weights { stars, metrics }).collect();
+        scales
     }
 
     /// Takes frames out that lost most of their matches.
     fn reject(&mut self) {
         for (weights, rejection) in self.weights.iter_mut().zip(&mut self.rejections) {
-            let stars = weights.len();
-            let inliers = weights.iter().filter(|&&w| w > 0.0).count();
+            let stars = weights.stars.len();
+            let inliers = weights.inliers();
             let poor = inliers < MIN_STARS || (inliers as f64) < MIN_INLIER_FRACTION * stars as f64;
             if rejection.is_none() && poor {
                 *rejection = Some(Rejection::PoorFit { inliers, stars });
-                weights.fill(0.0);
+                weights.stars.fill(0.0);
             }
         }
     }
@@ -416,7 +412,7 @@ fn pinhole(
     let distortion = match options.model {
         Model::Pinhole => Distortion::None,
         Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
-        Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 3], [0.0; 2], scale)?),
+        Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
     };
     Ok((camera.with_distortion(distortion), attitudes))
 }

@@ -215,7 +215,7 @@ mod tests {
     proptest! {
         #[test]
         fn pixels_round_trip(x in -512.0..512.0, y in -384.0..384.0, mirrored: bool, cx in -50.0..50.0) {
-            let radial = RadialDistortion::new([-0.03, 0.004, 0.0], [1e-4, 2e-4], 512.0).unwrap();
+            let radial = RadialDistortion::new([-0.03, 0.004, 0.0, 0.0], [1e-4, 2e-4], 512.0).unwrap();
             let camera = CameraModel::from_fov(0.5, [1024, 768])
                 .unwrap()
                 .with_optical_center([cx, -7.0])

@@ -116,7 +116,9 @@ mod tests {
         vec![
             Distortion::None,
             Distortion::Polynomial(PolynomialDistortion::new(4, 1000.0, a, b).unwrap()),
-            Distortion::Radial(RadialDistortion::new([-0.05, 0.01, 0.002], [1e-3, -5e-4], 1000.0).unwrap()),
+            Distortion::Radial(
+                RadialDistortion::new([-0.05, 0.01, 0.002, 0.0], [1e-3, -5e-4], 1000.0).unwrap(),
+            ),
         ]
     }
 
@@ -155,7 +157,8 @@ mod tests {
     #[test]
     fn a_fold_is_not_visible() {
         // u = x (1 - 0.5 x²/s²) never exceeds 0.544 s.
-        let model = Distortion::Radial(RadialDistortion::new([-0.5, 0.0, 0.0], [0.0; 2], 1000.0).unwrap());
+        let model =
+            Distortion::Radial(RadialDistortion::new([-0.5, 0.0, 0.0, 0.0], [0.0; 2], 1000.0).unwrap());
         assert_eq!(model.distort([800.0, 0.0]), None);
         assert!(model.distort([500.0, 0.0]).is_some());
     }

@@ -1,7 +1,7 @@
 //! Calibration of one camera from many frames.
 
+use boresight::Attitude;
 use boresight::calibrate::{self, Calibration, FrameFit, FrameMatches, Model, Options};
-use boresight::{Attitude, CameraModel};
 use nalgebra::Vector3;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -13,7 +13,7 @@ use crate::monitor;
 
 /// One frame as Python hands it over.
 #[derive(FromPyObject)]
-struct GivenFrame<'py> {
+pub(crate) struct GivenFrame<'py> {
     pixels: PyReadonlyArray2<'py, f64>,
     sky: PyReadonlyArray2<'py, f64>,
     covariance: Option<PyReadonlyArray2<'py, f64>>,

@@ -26,7 +26,7 @@ impl PyDistortion {
     }
 
     #[staticmethod]
-    fn radial(k: [f64; 3], p: [f64; 2], scale: f64) -> PyResult<Self> {
+    fn radial(k: [f64; 4], p: [f64; 2], scale: f64) -> PyResult<Self> {
         let model = RadialDistortion::new(k, p, scale).map_err(to_python)?;
         Ok(Self { inner: Distortion::Radial(model) })
     }
@@ -47,7 +47,7 @@ impl PyDistortion {
 
     /// (k, p, scale), or `None` if this is another model.
     #[getter]
-    fn as_radial(&self) -> Option<([f64; 3], [f64; 2], f64)> {
+    fn as_radial(&self) -> Option<([f64; 4], [f64; 2], f64)> {
         match &self.inner {
             Distortion::Radial(m) => Some((m.k(), m.p(), m.scale())),
             _ => None,

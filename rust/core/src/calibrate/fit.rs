@@ -29,13 +29,12 @@ pub(super) struct Frame {
     pub(super) whitening: Option<Vec<[f64; 3]>>,
 }
 
-/// Where a star lies and where the model puts it, in detector pixels, to first order about the star's pixel.
+/// A star's residual in the ideal plane, and what it depends on.
 struct Residual {
-    pixels: Point,
+    miss: Point,
     /// Pixel from the optical centre.
     point: Point,
     jacobian: Jacobian,
-    inverse: Jacobian,
     /// Gnomonic coordinates in the camera frame.
     tangent: Point,
 }
@@ -48,15 +47,10 @@ impl Residual {
         let center = camera.optical_center();
         let point = [pixel[0] - center[0], pixel[1] - center[1]];
         let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
-        let [[a, b], [c, d]] = jacobian;
-        let det = a * d - b * c;
-        if det <= 0.0 || !det.is_finite() {
-            return None;
-        }
-        let inverse = [[d / det, -b / det], [-c / det, a / det]];
+        let det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0];
         let miss = [ideal[0] - predicted[0], ideal[1] - predicted[1]];
         let tangent = [direction.x / direction.z, direction.y / direction.z];
-        Some(Self { pixels: multiply(&inverse, miss), point, jacobian, inverse, tangent })
+        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, tangent })
     }
 }
 
@@ -65,25 +59,42 @@ fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
 }
 
 impl Frame {
-    /// A residual in units of its own standard deviation (in pixels, if none was given).
-    fn whitened(&self, star: usize, [x, y]: Point) -> Point {
-        self.whitening.as_ref().map_or([x, y], |whitening| {
-            let [w00, w10, w11] = whitening[star];
-            [w00 * x, w10 * x + w11 * y]
-        })
+    /// The matrices that bring residuals from the ideal plane to the detector, and there to units of their own
+    /// standard deviation (of pixels, if none was given).
+    ///
+    /// They belong to the camera about which the fit is linearised and count as weights: they stay as they are
+    /// while the fit moves.
+    pub(super) fn metrics(&self, camera: &CameraModel) -> Vec<Jacobian> {
+        let center = camera.optical_center();
+        let metric = |(star, pixel): (usize, &Point)| {
+            let point = [pixel[0] - center[0], pixel[1] - center[1]];
+            let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
+            let det = a * d - b * c;
+            let inverse = [[d / det, -b / det], [-c / det, a / det]];
+            self.whitening.as_ref().map_or(inverse, |whitening| {
+                let [w00, w10, w11] = whitening[star];
+                let [[a, b], [c, d]] = inverse;
+                [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
+            })
+        };
+        self.pixels.iter().enumerate().map(metric).collect()
     }
 
-    /// Lengths of all whitened residuals; infinite where the model has no answer.
-    pub(super) fn lengths(&self, camera: &CameraModel, attitude: &Attitude) -> Vec<f64> {
-        (0..self.pixels.len())
-            .map(|star| {
-                let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
-                residual.map_or(f64::INFINITY, |r| {
-                    let [x, y] = self.whitened(star, r.pixels);
-                    x.hypot(y)
-                })
+    /// Lengths of all residuals in the units of the metrics; infinite where the model has no answer.
+    pub(super) fn lengths(
+        &self,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        metrics: &[Jacobian],
+    ) -> Vec<f64> {
+        let length = |star: usize| {
+            let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
+            residual.map_or(f64::INFINITY, |residual| {
+                let [x, y] = multiply(&metrics[star], residual.miss);
+                x.hypot(y)
             })
-            .collect()
+        };
+        (0..self.pixels.len()).map(length).collect()
     }
 
     /// Normal equations for the shared parameters followed by the frame's attitude.
@@ -92,14 +103,14 @@ impl Frame {
         parameters: &Parameters,
         camera: &CameraModel,
         attitude: &Attitude,
-        weights: &[f64],
+        weights: &Weights,
     ) -> NormalEquations {
         let shared = parameters.len();
         let (f, parity) = (camera.focal_length_px(), camera.parity());
         let mut equations = NormalEquations::new(shared + ATTITUDE);
         let mut ideal = vec![[0.0; 2]; shared + ATTITUDE];
         let (mut row_x, mut row_y) = (vec![0.0; shared + ATTITUDE], vec![0.0; shared + ATTITUDE]);
-        for (star, &weight) in weights.iter().enumerate() {
+        for (star, (&weight, metric)) in weights.stars.iter().zip(&weights.metrics).enumerate() {
             if weight == 0.0 {
                 continue;
             }
@@ -119,13 +130,29 @@ impl Frame {
             ideal[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
             ideal[shared + 2] = [parity * f * q, -f * t];
             for (k, &derivative) in ideal.iter().enumerate() {
-                [row_x[k], row_y[k]] = self.whitened(star, multiply(&residual.inverse, derivative));
+                [row_x[k], row_y[k]] = multiply(metric, derivative);
             }
-            let [x, y] = self.whitened(star, residual.pixels);
+            let [x, y] = multiply(metric, residual.miss);
             equations.add(&row_x, x, weight);
             equations.add(&row_y, y, weight);
         }
         equations
+    }
+}
+
+/// What the residuals of one frame's stars count.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Weights {
+    /// 0 to 1.
+    pub(super) stars: Vec<f64>,
+    /// See [`Frame::metrics`].
+    pub(super) metrics: Vec<Jacobian>,
+}
+
+impl Weights {
+    /// Number of stars that count.
+    pub(super) fn inliers(&self) -> usize {
+        self.stars.iter().filter(|&&w| w > 0.0).count()
     }
 }
 
@@ -153,7 +180,7 @@ impl Borrow<NormalEquations> for System {
 /// The joint fit at given weights. A frame whose weights are all zero takes no part.
 pub(super) struct JointFit<'a> {
     pub(super) frames: &'a [Frame],
-    pub(super) weights: &'a [Vec<f64>],
+    pub(super) weights: &'a [Weights],
     pub(super) parameters: &'a Parameters,
 }
 

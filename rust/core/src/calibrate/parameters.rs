@@ -15,7 +15,7 @@ enum Parameter {
     /// Coefficient number `.0` of u (A) and v (B), of x^p y^q.
     A(usize, usize, usize),
     B(usize, usize, usize),
-    /// k₁, k₂, k₃.
+    /// k₁ to k₄.
     Radial(usize),
     /// p₁, p₂.
     Decentring(usize),
@@ -44,7 +44,7 @@ impl Parameters {
             }
             Model::Radial => {
                 all.extend([Parameter::Radial(0), Parameter::CenterX, Parameter::CenterY]);
-                all.extend([Parameter::Radial(1), Parameter::Radial(2)]);
+                all.extend([Parameter::Radial(1), Parameter::Radial(2), Parameter::Radial(3)]);
                 all.extend([Parameter::Decentring(0), Parameter::Decentring(1)]);
             }
         }
@@ -203,7 +203,7 @@ mod tests {
         let camera = CameraModel::new(2000.0, [1000, 800]).unwrap();
         let polynomial =
             PolynomialDistortion::new(3, 500.0, (0..10).map(f64::from).collect(), vec![-2.0; 10]).unwrap();
-        let radial = RadialDistortion::new([-0.1, 0.02, 0.003], [0.01, -0.02], 500.0).unwrap();
+        let radial = RadialDistortion::new([-0.1, 0.02, 0.003, -0.001], [0.01, -0.02], 500.0).unwrap();
         vec![
             (Model::Pinhole, camera.clone()),
             (

@@ -124,7 +124,7 @@ pub(super) fn summarize(
     for (i, (given, frame)) in matches.iter().zip(fitter.frames).enumerate() {
         let rejected = fitter.rejections[i];
         let attitude = if rejected.is_none() { fitter.state.attitudes[i] } else { given.attitude };
-        let inliers: Vec<bool> = fitter.weights[i].iter().map(|&w| w > 0.0).collect();
+        let inliers: Vec<bool> = fitter.weights[i].stars.iter().map(|&w| w > 0.0).collect();
         let stars = || frame.pixels.iter().zip(&frame.sky);
         let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
         let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);

@@ -1,6 +1,6 @@
 //! Normal equations: accumulate, add, solve, invert.
 //!
-//! For residuals r with weights W and Jacobian J they hold the matrix JᵀWJ, the gradient JᵀWr and the cost
+//! For residuals r with weights W and Jacobian J they hold the matrix `JᵀWJ`, the gradient `JᵀWr` and the cost
 //! ½ rᵀWr: blocks of a size that depends on the parameters only, whatever the amount of data.
 //!
 //! They are factorised as `D⁻¹ P L Lᵀ Pᵀ D⁻¹` with the diagonal scaling D that makes every parameter's own
@@ -15,7 +15,7 @@ use nalgebra::{DMatrix, DVector};
 /// Rounding leaves about 1e-15; a polynomial of order 9 on evenly spread points has 1e-5 and more.
 pub const RANK_TOLERANCE: f64 = 1e-11;
 
-/// JᵀWJ, JᵀWr and ½ rᵀWr of some residuals.
+/// `JᵀWJ`, `JᵀWr` and ½ rᵀWr of some residuals.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NormalEquations {
     /// Upper triangle by rows of the symmetric matrix; below the diagonal it is not kept.
@@ -72,7 +72,7 @@ impl NormalEquations {
         &self.gradient
     }
 
-    /// One element of JᵀWJ.
+    /// One element of `JᵀWJ`.
     pub fn element(&self, i: usize, j: usize) -> f64 {
         self.matrix[i.min(j) * self.parameters() + i.max(j)]
     }

@@ -1,0 +1,105 @@
+//! How large residuals are, here and there on the detector.
+//!
+//! A model that is too stiff for the lens misses stars by more in the corners than in the middle. Judged by one scale
+//! for all, the corners would be thrown out as wrong matches and the fit would never learn of them. So a residual is
+//! judged by the larger of two medians: that of all stars and that of its part of the detector.
+
+use super::Rejection;
+use super::fit::Frame;
+use crate::lsq::robust::planar_scale;
+
+/// Stars a part of the detector should have on average.
+const STARS_PER_CELL: usize = 60;
+/// A part with fewer has no say.
+const MIN_STARS_PER_CELL: usize = 20;
+/// Parts per side at most.
+const MAX_CELLS_PER_SIDE: usize = 12;
+/// Scales below this many pixels are rounding.
+pub(super) const SMALLEST_SCALE: f64 = 1e-8;
+
+/// The cell of the detector in which each star of each frame lies.
+pub(super) struct Cells {
+    count: usize,
+    cell: Vec<Vec<usize>>,
+}
+
+/// Standard deviation of the residuals per axis.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Scales {
+    /// Over the whole detector.
+    pub(super) overall: f64,
+    /// In each cell, nowhere smaller than overall.
+    local: Vec<f64>,
+}
+
+impl Cells {
+    pub(super) fn new(frames: &[Frame], image_size: [u32; 2]) -> Self {
+        let stars: usize = frames.iter().map(|f| f.pixels.len()).sum();
+        let side = (stars / STARS_PER_CELL).isqrt().clamp(1, MAX_CELLS_PER_SIDE);
+        let index = |x: f64, size: u32| {
+            let position = (x / f64::from(size) + 0.5) * side as f64;
+            (position.max(0.0) as usize).min(side - 1)
+        };
+        let cell = |frame: &Frame| {
+            let cells =
+                frame.pixels.iter().map(|p| index(p[1], image_size[1]) * side + index(p[0], image_size[0]));
+            cells.collect()
+        };
+        Self { count: side * side, cell: frames.iter().map(cell).collect() }
+    }
+
+    /// Scales from the residuals' lengths in the frames that are not rejected.
+    pub(super) fn scales(&self, lengths: &[Vec<f64>], rejections: &[Option<Rejection>]) -> Scales {
+        let mut all = Vec::new();
+        let mut parts = vec![Vec::new(); self.count];
+        for (i, lengths) in lengths.iter().enumerate().filter(|(i, _)| rejections[*i].is_none()) {
+            all.extend(lengths);
+            for (&length, &cell) in lengths.iter().zip(&self.cell[i]) {
+                parts[cell].push(length);
+            }
+        }
+        let overall = planar_scale(&mut all).max(SMALLEST_SCALE);
+        let local = parts
+            .iter_mut()
+            .map(
+                |part| {
+                    if part.len() < MIN_STARS_PER_CELL { overall } else { planar_scale(part).max(overall) }
+                },
+            )
+            .collect();
+        Scales { overall, local }
+    }
+
+    /// The scale by which a star is judged.
+    pub(super) fn at(&self, scales: &Scales, frame: usize, star: usize) -> f64 {
+        scales.local[self.cell[frame][star]]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_corner_is_judged_by_itself() {
+        let (mut pixels, mut lengths) = (vec![], vec![]);
+        for i in 0..40 {
+            for j in 0..40 {
+                let (x, y) = (f64::from(i) * 10.0 - 195.0, f64::from(j) * 10.0 - 195.0);
+                pixels.push([x, y]);
+                lengths.push(if x < -120.0 && y < -120.0 { 5.0 } else { 1.0 });
+            }
+        }
+        let frame = Frame { sky: vec![], whitening: None, pixels };
+        let cells = Cells::new(&[frame], [400, 400]);
+        let scales = cells.scales(&[lengths], &[None]);
+        assert!(cells.at(&scales, 0, 0) > 4.9 * scales.overall);
+        assert_eq!(cells.at(&scales, 0, 820), scales.overall);
+    }
+
+    #[test]
+    fn no_stars_have_no_scale() {
+        let cells = Cells::new(&[], [10, 10]);
+        assert_eq!(cells.scales(&[], &[]).overall, SMALLEST_SCALE);
+    }
+}
