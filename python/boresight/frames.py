@@ -120,9 +120,9 @@ def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = No
     Notes
     -----
     Of a FITS file, the first HDU with a 2-D image is taken; BSCALE, BZERO and BLANK are applied.
-    Colours become luminance (ITU-R BT.709, as in `extract_centroids`); transparency is ignored. The time is
-    DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus half of
-    EXPTIME, in the scale of TIMESYS (UTC if there is none).
+    Colours become luminance (ITU-R BT.709, as in `extract_centroids`); transparency is ignored.
+    The time is DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus
+    half of EXPTIME, in the scale of TIMESYS (UTC if there is none).
 
     Examples
     --------

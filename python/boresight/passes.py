@@ -1,4 +1,4 @@
-"""Solving and calibrating in turn, each pass with a narrower match radius and more distortion terms."""
+"""Solving and calibrating in turn, matching more narrowly and with more distortion each time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PASSES", "PassResult", "calibrate_in_passes"]
 
-#: Match radius (fraction of the field of view) and order of the polynomial of each pass. Raising the
-#: order before the matches are right makes it follow the wrong ones.
+#: Match radius (fraction of the field of view) and order of the polynomial of each pass. Raising
+#: the order before the matches are right makes it follow the wrong ones.
 PASSES = ((0.01, 3), (0.005, 4), (0.003, 5), (0.002, 6))
 
 
@@ -120,7 +120,7 @@ def calibrate_in_passes(
             )
             for stars in centroids
         ]
-        if not any(solutions):
+        if all(solution is None for solution in solutions):
             raise UndeterminedError(
                 f"none of the {len(solutions)} frames solves in pass {number}; "
                 "check the field of view and look at the frames"

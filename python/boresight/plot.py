@@ -43,9 +43,9 @@ def plot_solution(
 ) -> Axes:
     """Draw a frame with its matched stars.
 
-    Cyan crosses are where the catalogue's stars should be according to the solution, yellow ellipses
-    the detected stars (six times the standard deviations of their images). The axes are in pixels
-    from the image's centre, y downwards.
+    Cyan crosses are where the catalogue's stars should be according to the solution, yellow
+    ellipses the detected stars (six times the standard deviations of their images). The axes are in
+    pixels from the image's centre, y downwards.
 
     Parameters
     ----------
