@@ -31,8 +31,8 @@ FITS_MAGIC = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
 #: Header cards of TESS that give the science pixels of a full frame: 1-based, both ends included.
 TESS_REGION_CARDS = ("SCRSA", "SCRED", "SCCSA", "SCCED")
 
-#: ITU-R BT.601 weights, those of Pillow's own conversion, of red, green and blue.
-LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+#: Weights of red, green and blue (ITU-R BT.709), as in `extract_centroids`.
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
 
 #: What astropy and Pillow raise on damaged files (they have no common base).
 DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError,
@@ -120,9 +120,9 @@ def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = No
     Notes
     -----
     Of a FITS file, the first HDU with a 2-D image is taken; BSCALE, BZERO and BLANK are applied.
-    Colours become luminance, Y = 0.299 R + 0.587 G + 0.114 B; transparency is ignored. The time is
-    DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus half of
-    EXPTIME, in the scale of TIMESYS (UTC if there is none).
+    Colours become luminance (ITU-R BT.709, as in `extract_centroids`); transparency is ignored.
+    The time is DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus
+    half of EXPTIME, in the scale of TIMESYS (UTC if there is none).
 
     Examples
     --------
