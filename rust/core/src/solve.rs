@@ -299,9 +299,11 @@ fn attempt(
     if pixels.len() < enough {
         return Ok(Err(Status::TooFew));
     }
-    let field = Field::new(options.camera.clone(), pixels);
+    let width = f64::from(options.camera.image_size()[0]);
+    let separation = database.parameters().pattern_star_separation(width);
+    let field = Field::new(options.camera.clone(), pixels, separation);
     let sky = Sky { database, velocity: options.velocity };
-    let radius = options.match_radius * f64::from(options.camera.image_size()[0]);
+    let radius = options.match_radius * width;
     let mut verifier = Verifier::new(&field, &sky, radius);
     let hinted = match &options.hint {
         Some(hint) => hint::search(&field, &sky, options, hint, &mut verifier, budget)?,

@@ -10,6 +10,7 @@ mod database;
 mod errors;
 mod extract;
 mod monitor;
+mod solve;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
@@ -23,8 +24,11 @@ mod _core {
     #[pymodule_export]
     use crate::camera::PyDistortion;
     #[pymodule_export]
-    use crate::extract::{Extraction, extract_image};
     use crate::catalog::PyCatalog;
     #[pymodule_export]
     use crate::database::PyDatabase;
+    #[pymodule_export]
+    use crate::extract::{Extraction, extract_image};
+    #[pymodule_export]
+    use crate::solve::{PySolution, quaternion_of_matrix, solve};
 }

@@ -38,10 +38,6 @@ impl Pointing {
     }
 }
 
-/// Detections closer than this fraction of the image's width to a brighter one come after all that are not:
-/// a cloud of detections, on a flare or a horizon, would otherwise fill the list of the brightest.
-const CLUSTER_FRACTION: f64 = 0.02;
-
 /// Detections of one frame in the ideal plane of its camera: the brightest first, those in clusters last.
 ///
 /// The ideal plane does not depend on the focal length, so that it is computed once per frame.
@@ -57,8 +53,11 @@ pub(super) struct Field {
 }
 
 impl Field {
-    pub(super) fn new(camera: CameraModel, pixels: &[Point]) -> Self {
-        let order = isolated_first(pixels, CLUSTER_FRACTION * f64::from(camera.image_size()[0]));
+    /// `separation` in px: detections closer than that to a brighter one come after all that are not. It is that of
+    /// the database's pattern stars, so that patterns are made of the same stars here and there; and a cloud of
+    /// detections, on a flare or a horizon, does not fill the list of the brightest.
+    pub(super) fn new(camera: CameraModel, pixels: &[Point], separation: f64) -> Self {
+        let order = isolated_first(pixels, separation);
         let ideal = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
         let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
         let pixels =

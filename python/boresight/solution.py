@@ -1,0 +1,287 @@
+"""The solution of one frame: where every pixel looks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight.camera import CameraModel
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["Solution"]
+
+Floats = NDArray[np.float64]
+
+SPEED_OF_LIGHT_KM_S = 299792.458
+
+
+class Solution:
+    """A solved frame, as returned by `boresight.solve_from_centroids`.
+
+    Pixels are measured from the image's centre: ``x = column - width / 2``, ``y = row - height / 2``.
+    Sky positions are ICRS, degrees; if an observer's velocity was given to the solver, stellar
+    aberration is removed again, so that they are ICRS in every case.
+
+    Solutions are immutable and can be pickled.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(15.0, (1024, 1024))
+    >>> frame = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, roll_deg=30.0, seed=1)
+    >>> stars = boresight.extract_centroids(frame.image)
+    >>> solution = database.solve_from_centroids(
+    ...     stars.centroids, fov_estimate_deg=14.5, image_shape=(1024, 1024)
+    ... )
+    >>> print(f"{solution.ra_deg:.2f} {solution.dec_deg:.2f} {solution.roll_deg:.1f}")
+    83.80 -1.20 30.0
+    >>> ra, dec = solution.pixel_to_world(100.0, -50.0)
+    >>> x, y = solution.world_to_pixel(ra, dec)
+    >>> print(f"{x:.3f} {y:.3f}")
+    100.000 -50.000
+    """
+
+    __slots__ = ("_core", "_matched_centroids", "_solve_time_ms")
+
+    def __init__(
+        self, solved: core.Solution, matched_centroids: NDArray[np.uint64], solve_time_ms: float
+    ) -> None:
+        self._core = solved
+        self._matched_centroids = matched_centroids
+        self._solve_time_ms = solve_time_ms
+
+    @property
+    def ra_deg(self) -> float:
+        """Right ascension of the image centre, pixel (0, 0), degrees from 0 to 360."""
+        return float(np.degrees(self._core.pointing[0]))
+
+    @property
+    def dec_deg(self) -> float:
+        """Declination of the image centre, pixel (0, 0), degrees."""
+        return float(np.degrees(self._core.pointing[1]))
+
+    @property
+    def roll_deg(self) -> float:
+        """Position angle of the image's up (-y) at its centre, from north through east, degrees."""
+        return float(np.degrees(self._core.pointing[2]))
+
+    @property
+    def fov_deg(self) -> float:
+        """Horizontal field of view of the pinhole camera with the fitted focal length, degrees."""
+        return self.camera_model.fov_deg
+
+    @property
+    def camera_model(self) -> CameraModel:
+        """The camera, with the focal length and parity found on this frame."""
+        return CameraModel._from_core(self._core.camera)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.camera_model.image_shape
+
+    @property
+    def parity_flip(self) -> bool:
+        """True when the image shows the sky mirrored."""
+        return self._core.camera.mirrored
+
+    @property
+    def quaternion(self) -> Floats:
+        """Attitude: unit quaternion (w, x, y, z), w >= 0, of the rotation ICRS to camera."""
+        return np.array(self._core.quaternion)
+
+    @property
+    def rotation_matrix_icrs_to_camera(self) -> Floats:
+        """The same rotation as a (3, 3) matrix; its rows are the camera's axes in ICRS."""
+        return np.array(self._core.rotation_matrix)
+
+    @property
+    def attitude_cov_rad2(self) -> Floats:
+        """Covariance (3, 3) of the attitude as a small rotation about the camera's x, y, z axes, rad².
+
+        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
+        ``2 n - 4`` degrees of freedom. Elements (0, 0) and (1, 1) are the pointing errors along y
+        and x, (2, 2) that of the roll.
+        """
+        return np.array(self._core.attitude_covariance)
+
+    @property
+    def num_matches(self) -> int:
+        """Number of matched stars."""
+        return len(self._matched_centroids)
+
+    @property
+    def matched_centroids(self) -> NDArray[np.uint64]:
+        """Indices of the matched centroids in the list that was solved, shape (n,)."""
+        return self._matched_centroids
+
+    @property
+    def matched_catalog_ids(self) -> NDArray[np.int64]:
+        """Catalogue number of each matched centroid's star, shape (n,)."""
+        return self._core.matched_ids
+
+    @property
+    def matched_directions(self) -> Floats:
+        """ICRS unit vectors of the matched stars at the database's epoch, shape (n, 3)."""
+        return self._core.matched_directions
+
+    @property
+    def residuals_arcsec(self) -> Floats:
+        """Angle between each matched centroid and its star, shape (n,)."""
+        return np.degrees(self._core.residuals) * 3600.0
+
+    @property
+    def rmse_arcsec(self) -> float:
+        """Root mean square of the residuals."""
+        return float(np.sqrt(np.mean(self.residuals_arcsec**2)))
+
+    @property
+    def p90e_arcsec(self) -> float:
+        """90th percentile of the residuals."""
+        return float(np.percentile(self.residuals_arcsec, 90.0))
+
+    @property
+    def max_err_arcsec(self) -> float:
+        """Largest residual."""
+        return float(self.residuals_arcsec.max())
+
+    @property
+    def probability(self) -> float:
+        """Upper bound on the probability that chance gives such a match."""
+        return self._core.probability
+
+    @property
+    def solve_time_ms(self) -> float:
+        """Wall time the solver took, milliseconds."""
+        return self._solve_time_ms
+
+    @property
+    def observer_velocity_km_s(self) -> Floats | None:
+        """Barycentric velocity taken into account, km/s, or `None`."""
+        velocity = self._core.velocity
+        return None if velocity is None else np.array(velocity) * SPEED_OF_LIGHT_KM_S
+
+    @property
+    def crval_deg(self) -> tuple[float, float]:
+        """Sky position of the reference pixel `crpix`: right ascension and declination, degrees."""
+        return self.ra_deg, self.dec_deg
+
+    @property
+    def crpix(self) -> tuple[float, float]:
+        """Reference pixel: the image centre, (0, 0) in pixels from the image centre."""
+        return 0.0, 0.0
+
+    @property
+    def cd_matrix(self) -> Floats:
+        """Derivatives (2, 2) of the tangent-plane coordinates (east, north) by (x, y) at `crpix`, deg/px."""
+        step = 0.5
+        ends = self._sky(np.array([[step, 0], [-step, 0], [0, step], [0, -step]], float))
+        ra, dec = np.radians(self.crval_deg)
+        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
+        north = np.array([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
+        center = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        plane = np.array([ends @ east, ends @ north]) / (ends @ center)
+        return np.degrees(np.column_stack([plane[:, 0] - plane[:, 1], plane[:, 2] - plane[:, 3]]))
+
+    @property
+    def theta_deg(self) -> float:
+        """Direction of +x in the tangent plane at the image centre, from east towards north, degrees."""
+        east, north = self.cd_matrix[:, 0]
+        return float(np.degrees(np.arctan2(north, east)))
+
+    def pixel_to_world(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+        """Sky positions that pixels see.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixels from the image centre; scalars and arrays broadcast. NaN gives NaN.
+
+        Returns
+        -------
+        ra_deg, dec_deg : float or ndarray
+            ICRS, degrees, of the broadcast shape.
+        """
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        sky = self._sky(np.column_stack([x.ravel(), y.ravel()]))
+        ra = np.degrees(np.arctan2(sky[:, 1], sky[:, 0])) % 360.0
+        dec = np.degrees(np.arctan2(sky[:, 2], np.hypot(sky[:, 0], sky[:, 1])))
+        return ra.reshape(x.shape)[()], dec.reshape(x.shape)[()]
+
+    def world_to_pixel(self, ra: Any, dec: ArrayLike | None = None) -> tuple[Floats, Floats]:
+        """Pixels that see positions of the sky.
+
+        Parameters
+        ----------
+        ra, dec : array_like
+            ICRS, degrees; scalars and arrays broadcast. Or `ra` alone: a
+            `~astropy.coordinates.SkyCoord`.
+
+        Returns
+        -------
+        x, y : float or ndarray
+            Pixels from the image centre, also beyond the detector's edge; NaN where the camera
+            cannot see: behind it, or too far off for its distortion to be known.
+        """
+        if dec is None:
+            try:
+                ra, dec = ra.icrs.ra.deg, ra.icrs.dec.deg
+            except AttributeError:
+                raise InputError("dec: missing; give ra and dec in degrees, or one SkyCoord") from None
+        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
+        alpha, delta = np.radians(ra.ravel()), np.radians(dec.ravel())
+        sky = np.column_stack(
+            [np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)]
+        )
+        pixels = self._core.sky_to_pixel(sky)
+        return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
+
+    def wcs(self, tolerance_px: float = 0.01) -> WCS:
+        """The solution as an `astropy.wcs.WCS` for 0-based array pixels (column, row).
+
+        A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
+        largest error over the image below the tolerance.
+
+        Parameters
+        ----------
+        tolerance_px : float
+            Largest error allowed, pixels.
+
+        Returns
+        -------
+        astropy.wcs.WCS
+            Its header is ``solution.wcs().to_header(relax=True)``.
+
+        See Also
+        --------
+        boresight.wcs.fit_wcs : also tells the accuracy reached.
+        """
+        from boresight.wcs import fit_wcs
+
+        return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+
+    def _sky(self, pixels: Floats) -> Floats:
+        return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._core.parts(), self._matched_centroids, self._solve_time_ms)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Solution RA {self.ra_deg:.4f} Dec {self.dec_deg:+.4f} roll {self.roll_deg:.3f} "
+            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, RMSE {self.rmse_arcsec:.2f} arcsec, "
+            f"false-alarm probability <= {self.probability:.1e}>"
+        )
+
+
+def _restore(
+    parts: tuple[Any, ...], matched_centroids: NDArray[np.uint64], solve_time_ms: float
+) -> Solution:
+    return Solution(core.Solution(*parts), matched_centroids, solve_time_ms)

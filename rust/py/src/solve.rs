@@ -1,0 +1,265 @@
+//! Solving and its result.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use boresight::solve::{Hint, Outcome, Solution, SolveOptions, Status, solve as solve_frame};
+use boresight::sphere::SPEED_OF_LIGHT_KM_S;
+use boresight::{Attitude, Monitor};
+use nalgebra::Vector3;
+use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{from_rows, rows};
+use crate::camera::PyCameraModel;
+use crate::database::PyDatabase;
+use crate::errors::to_python;
+
+/// How often a pending Ctrl-C is looked for.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Looks for signals from the calling thread itself: a solution takes less time than starting another thread.
+struct SignalMonitor {
+    started: Instant,
+    next_ms: AtomicU64,
+}
+
+impl SignalMonitor {
+    fn new() -> Self {
+        Self { started: Instant::now(), next_ms: AtomicU64::new(SIGNAL_INTERVAL.as_millis() as u64) }
+    }
+}
+
+impl Monitor for SignalMonitor {
+    fn cancelled(&self) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        if now < self.next_ms.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.next_ms.store(now + SIGNAL_INTERVAL.as_millis() as u64, Ordering::Relaxed);
+        Python::attach(|py| py.check_signals().is_err())
+    }
+}
+
+/// A solved frame.
+#[pyclass(name = "Solution", module = "boresight._core", frozen)]
+pub(crate) struct PySolution {
+    inner: Solution,
+}
+
+type SolutionParts = (
+    [f64; 4],
+    [[f64; 3]; 3],
+    Py<PyCameraModel>,
+    f64,
+    Vec<usize>,
+    Vec<i64>,
+    Vec<[f64; 3]>,
+    Vec<f64>,
+    Option<[f64; 3]>,
+);
+
+#[pymethods]
+impl PySolution {
+    #[new]
+    #[pyo3(signature = (*parts))]
+    fn new(parts: SolutionParts) -> PyResult<Self> {
+        let (
+            quaternion,
+            attitude_covariance,
+            camera,
+            probability,
+            detections,
+            ids,
+            directions,
+            residuals,
+            velocity,
+        ) = parts;
+        Ok(Self {
+            inner: Solution {
+                attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
+                attitude_covariance,
+                camera: camera.get().inner.clone(),
+                probability,
+                matched_detections: detections,
+                matched_ids: ids,
+                matched_directions: directions,
+                residuals,
+                velocity: velocity.map(Vector3::from),
+            },
+        })
+    }
+
+    /// The constructor's arguments, for pickling.
+    fn parts(&self, py: Python<'_>) -> PyResult<SolutionParts> {
+        let s = &self.inner;
+        Ok((
+            s.attitude.quaternion(),
+            s.attitude_covariance,
+            Py::new(py, PyCameraModel { inner: s.camera.clone() })?,
+            s.probability,
+            s.matched_detections.clone(),
+            s.matched_ids.clone(),
+            s.matched_directions.clone(),
+            s.residuals.clone(),
+            s.velocity.map(Into::into),
+        ))
+    }
+
+    #[getter]
+    fn quaternion(&self) -> [f64; 4] {
+        self.inner.attitude.quaternion()
+    }
+
+    #[getter]
+    fn rotation_matrix(&self) -> [[f64; 3]; 3] {
+        self.inner.attitude.matrix()
+    }
+
+    #[getter]
+    fn attitude_covariance(&self) -> [[f64; 3]; 3] {
+        self.inner.attitude_covariance
+    }
+
+    #[getter]
+    fn camera(&self) -> PyCameraModel {
+        PyCameraModel { inner: self.inner.camera.clone() }
+    }
+
+    #[getter]
+    fn probability(&self) -> f64 {
+        self.inner.probability
+    }
+
+    /// (ra, dec, position angle of up) of the image centre, radians.
+    #[getter]
+    fn pointing(&self) -> (f64, f64, f64) {
+        self.inner.pointing()
+    }
+
+    #[getter]
+    fn matched_detections<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<usize>> {
+        PyArray1::from_slice(py, &self.inner.matched_detections)
+    }
+
+    #[getter]
+    fn matched_ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+        PyArray1::from_slice(py, &self.inner.matched_ids)
+    }
+
+    #[getter]
+    fn matched_directions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_rows(py, &self.inner.matched_directions)
+    }
+
+    #[getter]
+    fn residuals<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.inner.residuals)
+    }
+
+    /// Observer's velocity over the speed of light.
+    #[getter]
+    fn velocity(&self) -> Option<[f64; 3]> {
+        self.inner.velocity.map(Into::into)
+    }
+
+    fn pixel_to_sky<'py>(
+        &self,
+        py: Python<'py>,
+        pixels: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let pixels = rows("x, y", &pixels)?;
+        let sky: Vec<[f64; 3]> =
+            py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_sky(p).into()).collect());
+        from_rows(py, &sky)
+    }
+
+    fn sky_to_pixel<'py>(
+        &self,
+        py: Python<'py>,
+        directions: PyReadonlyArray2<'py, f64>,
+    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let directions = rows::<_, 3>("direction", &directions)?;
+        let pixels: Vec<[f64; 2]> = py.detach(|| {
+            directions.iter().map(|&d| self.inner.sky_to_pixel(&d.into()).unwrap_or([f64::NAN; 2])).collect()
+        });
+        from_rows(py, &pixels)
+    }
+}
+
+/// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
+type HintParts = ([f64; 4], f64, bool);
+
+/// Solves one frame; returns (solution or None, status, patterns checked, candidates checked, best log ratio, seconds).
+#[pyfunction]
+#[pyo3(signature = (
+    database, pixels, camera, *, parity_known, fov_estimate, fov_max_error, match_radius, match_threshold,
+    match_max_error, pattern_checking_stars, refine_iterations, max_patterns_checked, timeout_ms,
+    velocity_km_s, hint,
+))]
+#[expect(clippy::too_many_arguments, reason = "the keywords of the Python function behind it")]
+pub(crate) fn solve(
+    py: Python<'_>,
+    database: &PyDatabase,
+    pixels: PyReadonlyArray2<'_, f64>,
+    camera: &PyCameraModel,
+    parity_known: bool,
+    fov_estimate: Option<f64>,
+    fov_max_error: Option<f64>,
+    match_radius: f64,
+    match_threshold: f64,
+    match_max_error: Option<f64>,
+    pattern_checking_stars: usize,
+    refine_iterations: usize,
+    max_patterns_checked: u64,
+    timeout_ms: Option<u64>,
+    velocity_km_s: Option<PyReadonlyArray1<'_, f64>>,
+    hint: Option<HintParts>,
+) -> PyResult<(Option<PySolution>, &'static str, u64, u64, f64, f64)> {
+    let pixels = rows("centroids", &pixels)?;
+    let velocity = match velocity_km_s {
+        Some(v) => Some(Vector3::from_column_slice(v.as_slice()?) / SPEED_OF_LIGHT_KM_S),
+        None => None,
+    };
+    let hint = match hint {
+        Some((quaternion, uncertainty, strict)) => Some(Hint {
+            attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
+            uncertainty,
+            strict,
+        }),
+        None => None,
+    };
+    let options = SolveOptions {
+        parity_known,
+        fov_estimate,
+        fov_max_error,
+        match_radius,
+        match_threshold,
+        match_max_error,
+        pattern_checking_stars,
+        refine_iterations,
+        max_patterns_checked,
+        timeout: timeout_ms.map(Duration::from_millis),
+        velocity,
+        hint,
+        ..SolveOptions::new(camera.inner.clone())
+    };
+    let Outcome { solution, status, patterns_checked, candidates_checked, best_log_ratio, elapsed } =
+        py.detach(|| solve_frame(&database.0, pixels, &options, &SignalMonitor::new())).map_err(to_python)?;
+    let status = match status {
+        Status::Solved => "solved",
+        Status::NoMatch => "no match",
+        Status::TooFew => "too few stars",
+        Status::Timeout => "timeout",
+        Status::WorkBound => "work bound",
+        _ => "unsolved",
+    };
+    let solution = solution.map(|inner| PySolution { inner });
+    Ok((solution, status, patterns_checked, candidates_checked, best_log_ratio, elapsed.as_secs_f64()))
+}
+
+/// Quaternion (scalar first) of a rotation matrix given by rows.
+#[pyfunction]
+pub(crate) fn quaternion_of_matrix(rows: [[f64; 3]; 3]) -> PyResult<[f64; 4]> {
+    Ok(Attitude::from_matrix(rows).map_err(to_python)?.quaternion())
+}
