@@ -3,13 +3,13 @@
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
+from boresight.centroids import Centroid as Centroid
+from boresight.centroids import CentroidFlags as CentroidFlags
+from boresight.centroids import Centroids as Centroids
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
-from boresight.centroids import Centroid as Centroid
-from boresight.centroids import CentroidFlags as CentroidFlags
-from boresight.centroids import Centroids as Centroids
 from boresight.extract import ExtractionResult as ExtractionResult
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame

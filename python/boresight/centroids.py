@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
@@ -44,9 +44,10 @@ class CentroidFlags(enum.IntFlag):
 class Centroid:
     """One star of a `Centroids`: a light view, not a copy.
 
-    Attributes are those of `Centroids`, in the singular: `x`, `y`, `brightness`, `brightness_error`, `snr`,
-    `peak`, `background`, `elongation`, `sharpness`, `fwhm` are floats, `cov` and `position_cov` are (2, 2)
-    arrays, `num_pixels` is an int and `flags` a `CentroidFlags`.
+    Attributes are those of `Centroids`, in the singular: `x`, `y`, `brightness`,
+    `brightness_error`, `snr`, `peak`, `background`, `elongation`, `sharpness`, `fwhm` are floats,
+    `cov` and `position_cov` are (2, 2) arrays, `num_pixels` is an int and `flags` a
+    `CentroidFlags`.
 
     Examples
     --------
@@ -90,12 +91,14 @@ class Centroid:
     @property
     def cov(self) -> FloatArray:
         """Second moments of the star's image, shape (2, 2), in square pixels."""
-        return self._stars.cov[self._index]
+        cov: FloatArray = self._stars.cov[self._index]
+        return cov
 
     @property
     def position_cov(self) -> FloatArray:
         """Covariance of the position, shape (2, 2), in square pixels."""
-        return self._stars.position_cov[self._index]
+        cov: FloatArray = self._stars.position_cov[self._index]
+        return cov
 
     @property
     def peak(self) -> float:
@@ -162,25 +165,28 @@ def _unknown(shape: tuple[int, ...]) -> FloatArray:
 class Centroids(Sequence[Centroid]):
     """Stars of a frame, as a structure of arrays and as a sequence of `Centroid`.
 
-    Positions are in pixels from the image's centre: ``x = column - width / 2``, ``y = row - height / 2``,
-    columns and rows 0-based at pixel centres, +x right and +y down. What extraction did not measure
-    (stars made from an array, say) is NaN, and 0 for `num_pixels` and `flags`. The arrays are read-only.
+    Positions are in pixels from the image's centre: ``x = column - width / 2``, ``y = row -
+    height / 2``, columns and rows 0-based at pixel centres, +x right and +y down. What extraction
+    did not measure (stars made from an array, say) is NaN, and 0 for `num_pixels` and `flags`.
+    The arrays are read-only.
 
     Parameters
     ----------
     x, y : array_like, shape (n,)
         Position in pixels.
     brightness : array_like, shape (n,), optional
-        Light above the background, in units of the image. Default: NaN, which stands for the order of the
-        stars, brightest first.
+        Light above the background, in units of the image. Default: NaN, which stands for the
+        order of the stars, brightest first.
     brightness_error : array_like, shape (n,), optional
         Standard deviation of `brightness`.
     cov : array_like, shape (n, 2, 2), optional
-        Second moments of each star's image in square pixels: its axes are those of the ellipse to draw.
+        Second moments of each star's image in square pixels: its axes are those of the ellipse to
+        draw.
     position_cov : array_like, shape (n, 2, 2), optional
         Covariance of the position in square pixels.
     peak, background, sharpness : array_like, shape (n,), optional
-        Highest pixel above the background, background, and (peak - mean of the eight neighbours) / peak.
+        Highest pixel above the background, background, and (peak - mean of the eight neighbours)
+        / peak.
     num_pixels, flags : array_like of int, shape (n,), optional
         Pixels of the blob, and bits of `CentroidFlags`.
 
@@ -203,15 +209,15 @@ class Centroids(Sequence[Centroid]):
 
     x: FloatArray
     y: FloatArray
-    brightness: FloatArray = field(default=None)  # type: ignore[assignment]
-    brightness_error: FloatArray = field(default=None)  # type: ignore[assignment]
-    cov: FloatArray = field(default=None)  # type: ignore[assignment]
-    position_cov: FloatArray = field(default=None)  # type: ignore[assignment]
-    peak: FloatArray = field(default=None)  # type: ignore[assignment]
-    background: FloatArray = field(default=None)  # type: ignore[assignment]
-    sharpness: FloatArray = field(default=None)  # type: ignore[assignment]
-    num_pixels: IntArray = field(default=None)  # type: ignore[assignment]
-    flags: IntArray = field(default=None)  # type: ignore[assignment]
+    brightness: FloatArray = None  # type: ignore[assignment]
+    brightness_error: FloatArray = None  # type: ignore[assignment]
+    cov: FloatArray = None  # type: ignore[assignment]
+    position_cov: FloatArray = None  # type: ignore[assignment]
+    peak: FloatArray = None  # type: ignore[assignment]
+    background: FloatArray = None  # type: ignore[assignment]
+    sharpness: FloatArray = None  # type: ignore[assignment]
+    num_pixels: IntArray = None  # type: ignore[assignment]
+    flags: IntArray = None  # type: ignore[assignment]
 
     _MATRICES: ClassVar[tuple[str, ...]] = ("cov", "position_cov")
     _INTEGERS: ClassVar[tuple[str, ...]] = ("num_pixels", "flags")
@@ -252,10 +258,10 @@ class Centroids(Sequence[Centroid]):
         Parameters
         ----------
         stars : Centroids, ExtractionResult, sequence of objects, array_like or Table
-            A `Centroids` (returned as it is); something with a `.centroids`; objects with `x`, `y` and
-            perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[, brightness]; or a
-            table, structured array or mapping with columns ``x``, ``y`` and perhaps ``brightness`` or ``flux``.
-            All in pixels from the image's centre.
+            A `Centroids` (returned as it is); something with a `.centroids`; objects with `x`,
+            `y` and perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[,
+            brightness]; or a table, structured array or mapping with columns ``x``, ``y`` and
+            perhaps ``brightness`` or ``flux``. All in pixels from the image's centre.
 
         Returns
         -------
@@ -265,8 +271,8 @@ class Centroids(Sequence[Centroid]):
         Raises
         ------
         InputError
-            If `stars` is none of those, or a position (or a brightness, but for one that is missing) is NaN or
-            infinite; the message names the row.
+            If `stars` is none of those, or a position (or a brightness, but for one that is
+            missing) is NaN or infinite; the message names the row.
 
         Examples
         --------
@@ -291,7 +297,9 @@ class Centroids(Sequence[Centroid]):
     @classmethod
     def _from_columns(cls, table: Any, names: Sequence[str]) -> Centroids:
         if not {"x", "y"} <= set(names):
-            raise InputError(f"centroids: the table has columns {', '.join(names)}; it needs x and y")
+            raise InputError(
+                f"centroids: the table has columns {', '.join(names)}; it needs x and y"
+            )
         columns = {name: table[name] for name in cls._names() if name in names}
         if "brightness" not in columns and "flux" in names:
             columns["brightness"] = table["flux"]
@@ -309,17 +317,22 @@ class Centroids(Sequence[Centroid]):
     @classmethod
     def _from_array(cls, stars: Any) -> Centroids:
         try:
-            array = np.asarray(stars, dtype=np.float64)
+            array = np.asarray(stars)
+            if array.dtype.kind not in "biuf":
+                raise TypeError
+            array = array.astype(np.float64)
         except (TypeError, ValueError):
             raise InputError(
-                f"centroids: {type(stars).__name__} holds no positions; give Centroids, objects with x and y, "
+                f"centroids: {type(stars).__name__} holds no positions; "
+                "give Centroids, objects with x and y, "
                 "an array of shape (n, 2) or (n, 3), or a table with columns x and y"
             ) from None
         if array.size == 0 and array.ndim <= 2:
             array = array.reshape(0, 3)
         if array.ndim != 2 or array.shape[1] not in (2, 3):
             raise InputError(
-                f"centroids: its shape is {array.shape}; give (n, 2) or (n, 3) with columns x, y[, brightness]"
+                f"centroids: its shape is {array.shape}; "
+                "give (n, 2) or (n, 3) with columns x, y[, brightness]"
             )
         if array.shape[1] == 2:
             return cls(array[:, 0], array[:, 1])
@@ -347,7 +360,7 @@ class Centroids(Sequence[Centroid]):
 
     @property
     def fwhm(self) -> FloatArray:
-        """Full width at half maximum, in pixels, of Gaussians with the moments `cov`, shape (n,)."""
+        """Full width at half maximum of Gaussians with the moments `cov`, in pixels, shape (n,)."""
         return _fwhm(self.cov)
 
     @property
@@ -405,7 +418,8 @@ class Centroids(Sequence[Centroid]):
         if not isinstance(other, Centroids):
             return NotImplemented
         return all(
-            np.array_equal(getattr(self, n), getattr(other, n), equal_nan=True) for n in self._names()
+            np.array_equal(getattr(self, n), getattr(other, n), equal_nan=True)
+            for n in self._names()
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -421,12 +435,16 @@ def _column(name: str, value: Any, kind: type) -> npt.NDArray[Any]:
             raise TypeError
         return np.array(array, dtype=kind, order="C")
     except (TypeError, ValueError):
-        raise InputError(f"{name}: not an array of real numbers; give one number per star") from None
+        raise InputError(
+            f"{name}: not an array of real numbers; give one number per star"
+        ) from None
 
 
 def _column_names(stars: Any) -> list[str]:
     """Names of the columns of a table, structured array or mapping; empty for anything else."""
-    names = getattr(stars, "colnames", None) or getattr(getattr(stars, "dtype", None), "names", None)
+    names = getattr(stars, "colnames", None) or getattr(
+        getattr(stars, "dtype", None), "names", None
+    )
     if names is None and isinstance(stars, Mapping):
         names = stars.keys()
     if names is None and hasattr(stars, "columns") and hasattr(stars, "__getitem__"):

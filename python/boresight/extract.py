@@ -32,13 +32,13 @@ class ExtractionResult:
     background_mesh, noise_mesh : ndarray of float32, shape (rows, columns)
         The same in blocks; see `background_map` for every pixel.
     threshold : float
-        Mean height, in units of the image, that a star had to reach after the matched filter (which keeps the
-        flux of a star and lowers its peak).
+        Mean height, in units of the image, that a star had to reach after the matched filter
+        (which keeps the flux of a star and lowers its peak).
     num_blobs_raw : int
         Groups of pixels above the threshold, before any was left out.
     rejected : dict of str to int
-        How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``, ``sharp``, ``border``,
-        ``faint``, ``surplus``.
+        How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``,
+        ``extended``, ``sharp``, ``border``, ``faint``, ``surplus``.
     saturation_level : float or None
         Pixel value from which on stars were taken as saturated.
     image_shape : tuple of int
@@ -77,7 +77,7 @@ class ExtractionResult:
         return self._raw.maps()[0]
 
     def noise_map(self) -> npt.NDArray[np.float32]:
-        """Standard deviation of every pixel about the background.
+        """Noise of every pixel: its standard deviation about the background.
 
         Returns
         -------
@@ -111,35 +111,39 @@ def extract_centroids(
 ) -> ExtractionResult:
     r"""Find the stars of a frame and measure their positions.
 
-    The background and its noise are measured in blocks (clipped means) and interpolated between them. The frame
-    less its background, over its noise, is filtered with a Gaussian; local maxima above `sigma_threshold`
-    standard deviations of the *filtered* noise (measured, so that correlated noise is counted) are stars.
+    The background and its noise are measured in blocks (clipped means) and interpolated between
+    them. The frame less its background, over its noise, is filtered with a Gaussian; local maxima
+    above `sigma_threshold` standard deviations of the *filtered* noise (measured, so that
+    correlated noise is counted) are stars.
 
     Parameters
     ----------
     image : array_like, shape (height, width)
-        Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData` (its mask is
-        used) or a `~astropy.units.Quantity`. NaN and infinite pixels are left out. With `luminance` also
-        (height, width, 3 or 4). float32, float64, uint16, int16 and uint8 are read in place.
+        Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData`
+        (its mask is used) or a `~astropy.units.Quantity`. NaN and infinite pixels are left out.
+        With `luminance` also (height, width, 3 or 4). float32, float64, uint16, int16 and uint8
+        are read in place.
     sigma_threshold : float, default 5.0
-        Least height of a star in the filtered frame, in standard deviations of the filtered background.
+        Least height of a star in the filtered frame, in standard deviations of the filtered
+        background.
     min_pixels, max_pixels : int, default 3, 10000
-        Least and greatest number of pixels of a blob (pixels that touch and exceed 0.6 of the threshold).
+        Least and greatest number of pixels of a blob (pixels that touch and exceed 0.6 of the
+        threshold).
     max_centroids : int, optional
         Keep so many of the brightest stars. Default: all.
     local_bg_block_size : int, default 64
-        Side in pixels of the blocks of the background: several times a star's image. The noise is always
-        measured over at least 64 pixels.
+        Side in pixels of the blocks of the background: several times a star's image. The noise is
+        always measured over at least 64 pixels.
     max_elongation : float or None, default 3.0
         Greatest ratio of the axes of a star's image; None is no limit.
     matched_filter_sigma : float or None, default 1.5
         Standard deviation in pixels of the Gaussian filter; None does not filter.
     max_sharpness : float or None, default 0.9
-        Greatest (peak - mean of its eight neighbours) / peak. A hot pixel has 1, a star of FWHM 1.5 pixels has
-        at most 0.8; None is no limit.
+        Greatest (peak - mean of its eight neighbours) / peak. A hot pixel has 1, a star of FWHM
+        1.5 pixels has at most 0.8; None is no limit.
     saturation_level : float, optional
-        Pixel value from which on pixels are saturated. Default: found from the frame, if its brightest stars
-        have flat tops.
+        Pixel value from which on pixels are saturated. Default: found from the frame, if its
+        brightest stars have flat tops.
     border_margin : int, default 0
         Stars whose highest pixel is nearer than this to the edge of the frame are left out.
     mask : array_like of bool, shape (height, width), optional
@@ -157,8 +161,8 @@ def extract_centroids(
     Raises
     ------
     InputError
-        If the image is not a two-dimensional array of real numbers (or is of colour, without `luminance`), has no
-        good pixel, or an argument is out of range.
+        If the image is not a two-dimensional array of real numbers (or is of colour, without
+        `luminance`), has no good pixel, or an argument is out of range.
 
     References
     ----------
@@ -170,16 +174,18 @@ def extract_centroids(
     >>> from boresight import extract_centroids
     >>> rng = np.random.default_rng(1)
     >>> y, x = np.mgrid[:100, :120]
-    >>> star = 5000 / (2 * np.pi) * np.exp(-((x - 70.25) ** 2 + (y - 40.5) ** 2) / 2)
+    >>> star = 5000 / (2 * np.pi) * np.exp(-((x - 70.3) ** 2 + (y - 40.5) ** 2) / 2)
     >>> result = extract_centroids(rng.normal(100, 5, (100, 120)) + star)
     >>> [(round(c.x, 1), round(c.y, 1)) for c in result.centroids]
-    [(10.2, -9.5)]
+    [(10.3, -9.5)]
     """
     pixels, bad = _pixels(image, luminance)
     if mask is not None:
         given = np.asarray(mask)
         if given.shape != pixels.shape:
-            raise InputError(f"mask: its shape is {given.shape}; give that of the image, {pixels.shape}")
+            raise InputError(
+                f"mask: its shape is {given.shape}; give that of the image, {pixels.shape}"
+            )
         bad = given.astype(bool) if bad is None else bad | given.astype(bool)
     options = {
         "sigma_threshold": _number("sigma_threshold", sigma_threshold),
@@ -212,7 +218,7 @@ def extract_centroids(
 
 
 def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """The image as a native array with contiguous rows, and its own mask."""
+    """Return the image as a native array with contiguous rows, and its own mask."""
     mask = None
     if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
         mask, image = image.mask, image.data
@@ -222,7 +228,9 @@ def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[
     try:
         array = np.asarray(getattr(image, "value", image))
     except ValueError:
-        raise InputError("image: its rows differ in length; give an array of shape (height, width)") from None
+        raise InputError(
+            "image: its rows differ in length; give an array of shape (height, width)"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"image: its type is {array.dtype}; give real numbers")
     if luminance and array.ndim == 3 and array.shape[2] in (3, 4):
@@ -230,10 +238,13 @@ def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[
         mask = mask.any(axis=2) if mask is not None and np.ndim(mask) == 3 else mask
     if array.ndim == 3 and array.shape[2] in (3, 4):
         raise InputError(
-            f"image: its shape is {array.shape}, a colour image; pass luminance=True, or one of its channels"
+            f"image: its shape is {array.shape}, a colour image; "
+            "pass luminance=True, or one of its channels"
         )
     if array.ndim != 2 or array.size == 0:
-        raise InputError(f"image: its shape is {array.shape}; give a non-empty array of shape (height, width)")
+        raise InputError(
+            f"image: its shape is {array.shape}; give a non-empty array of shape (height, width)"
+        )
     if mask is not None:
         mask = np.broadcast_to(np.asarray(mask, dtype=bool), array.shape)
         mask = mask if mask.any() else None
@@ -241,12 +252,16 @@ def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[
 
 
 def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array itself if it can be read in place, else a float32 copy, the precision of the extraction."""
+    """Return the array if it can be read in place, else a float32 copy."""
     dtype = array.dtype.newbyteorder("=")
     if dtype not in _NATIVE:
         dtype = np.dtype(np.float32)
     array = array.astype(dtype, copy=False)
-    if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize or not array.flags.aligned:
+    if (
+        array.strides[1] != array.itemsize
+        or array.strides[0] % array.itemsize
+        or not array.flags.aligned
+    ):
         array = np.ascontiguousarray(array)
     return np.require(array, requirements="A")
 

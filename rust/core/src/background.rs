@@ -10,13 +10,19 @@ const SAMPLES_PER_BLOCK: usize = 1024;
 const CLIP_SIGMAS: f32 = 2.0;
 /// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
 const CLIPPED_DEVIATION: f32 = 0.879_626;
+/// A block with more than this fraction of pixels at its very lowest value has its noise cut off at the floor of the
+/// converter: what is left is so skewed that only far outliers can be told from it.
+const FLOORED_FRACTION: f32 = 0.1;
+/// Clipping of such a block.
+const FLOORED_CLIP_SIGMAS: f32 = 4.0;
 /// Rounds of clipping; it has settled to a per cent after four.
 const CLIP_ROUNDS: usize = 5;
 /// Quartile to standard deviation of a normal distribution.
 const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// The noise is taken from blocks at least this wide, so that a star can never fill one.
 const NOISE_BLOCK_SIZE: usize = 64;
-/// A block whose own deviation exceeds the noise around by this factor is filled by a star, and is not background.
+/// A block smaller than those of the noise whose own deviation exceeds it by this factor is filled by a star, and is
+/// not background. (A larger one cannot be: there it is a glow, and must be followed.)
 const SWALLOWED_FACTOR: f32 = 3.0;
 /// Fraction of the pixels that must be good for a block to count.
 const MIN_GOOD_FRACTION: f32 = 0.25;
@@ -200,16 +206,23 @@ fn clipped(samples: &mut [f32]) -> (f32, f32) {
     let n = samples.len();
     let (low, &mut median, _) = samples.select_nth_unstable_by(n / 2, f32::total_cmp);
     let quartile = if low.is_empty() { median } else { *low.select_nth_unstable_by(n / 4, f32::total_cmp).1 };
-    let (mut mean, mut deviation) = (median, QUARTILE_TO_SIGMA * (median - quartile));
+    let lowest = samples.iter().copied().fold(f32::INFINITY, f32::min);
+    let floored = samples.iter().filter(|&&v| v == lowest).count() as f32 >= FLOORED_FRACTION * n as f32;
+    if floored {
+        return clip(samples, lowest, f32::INFINITY, FLOORED_CLIP_SIGMAS, 1.0);
+    }
+    clip(samples, median, QUARTILE_TO_SIGMA * (median - quartile), CLIP_SIGMAS, CLIPPED_DEVIATION)
+}
+
+/// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
+fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
     for _ in 0..CLIP_ROUNDS {
-        // Half a step more than nothing, so that quantised pixels are never all cut off.
-        let cut = (CLIP_SIGMAS * deviation).max(0.5 * f32::EPSILON * mean.abs());
-        let (count, sum, squares) = moments(samples, mean, cut);
+        let (count, sum, squares) = moments(samples, mean, sigmas * deviation);
         if count < 1.0 {
             break;
         }
         let offset = sum / count;
-        deviation = (squares / count - offset * offset).max(0.0).sqrt() / CLIPPED_DEVIATION;
+        deviation = (squares / count - offset * offset).max(0.0).sqrt() / shrunk;
         mean += offset;
     }
     (mean, deviation)
@@ -262,27 +275,32 @@ fn noise_mesh(blocks: &[Block], [columns, rows]: [usize; 2], size: [usize; 2], s
     let mut sorted = values.clone();
     sorted.sort_unstable_by(f32::total_cmp);
     let floor = QUIET_FRACTION * sorted[sorted.len() / 2];
-    values.iter_mut().for_each(|v| *v = v.max(floor));
+    for value in &mut values {
+        *value = value.max(floor);
+    }
     Mesh { values, columns: n, rows: m, spacing: [size[0] as f32 / n as f32, size[1] as f32 / m as f32] }
 }
 
-/// Level of the blocks that no star fills, the others filled from around, smoothed.
+/// Level of the blocks that no star fills, the others filled from around; small blocks are smoothed.
 fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], noise: &Mesh) -> Mesh {
     let centre = |k: usize| {
         let (i, j) = ((k % columns) as f32, (k / columns) as f32);
         ((i + 0.5) * spacing[0] - 0.5, (j + 0.5) * spacing[1] - 0.5)
     };
+    let small = spacing[0].min(spacing[1]) < NOISE_BLOCK_SIZE as f32;
     let raw: Vec<f32> = blocks
         .iter()
         .enumerate()
         .map(|(k, b)| {
             let (x, y) = centre(k);
-            let swallowed = b.deviation > SWALLOWED_FACTOR * noise.at(x, y).max(f32::MIN_POSITIVE);
+            let swallowed = small && b.deviation > SWALLOWED_FACTOR * noise.at(x, y).max(f32::MIN_POSITIVE);
             if b.good && !swallowed { b.mean } else { f32::NAN }
         })
         .collect();
     let raw = if raw.iter().any(|v| v.is_finite()) { raw } else { blocks.iter().map(|b| b.mean).collect() };
-    let values = median_filter(&raw, [columns, rows]);
+    // Large blocks need no smoothing, and it would flatten a glow.
+    let values =
+        if small || raw.iter().any(|v| v.is_nan()) { median_filter(&raw, [columns, rows]) } else { raw };
     Mesh { values, columns, rows, spacing }
 }
 
@@ -383,6 +401,17 @@ mod tests {
             assert!((background.level.at(x, y) - 50.0).abs() < 1.0, "{}", background.level.at(x, y));
             assert!((background.noise.at(x, y) - 2.0).abs() < 0.5, "{}", background.noise.at(x, y));
         }
+    }
+
+    #[test]
+    fn noise_cut_off_at_zero_is_not_underestimated() {
+        let pixels: Vec<u8> = noise(128 * 128).iter().map(|e| (6.0 * e - 2.0).max(0.0) as u8).collect();
+        let mean = pixels.iter().map(|&v| f32::from(v)).sum::<f32>() / pixels.len() as f32;
+        let variance =
+            pixels.iter().map(|&v| (f32::from(v) - mean).powi(2)).sum::<f32>() / pixels.len() as f32;
+        let background = Background::measure(&Image::from_slice(&pixels, 128).unwrap(), 64).unwrap();
+        assert!((background.noise.at(64.0, 64.0) / variance.sqrt() - 1.0).abs() < 0.15);
+        assert!((background.level.at(64.0, 64.0) - mean).abs() < 0.2);
     }
 
     #[test]

@@ -17,6 +17,8 @@ const ISOPHOTE_FRACTION: f32 = 0.6;
 const NOISE_ROWS: usize = 8;
 /// Distance from the median to the 16th percentile of a unit normal distribution.
 const PERCENTILE_16: f32 = 0.994_458;
+/// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
+const MAX_CORRELATION: f32 = 3.0;
 /// Pixels filtered together, as many as fit the registers.
 const LANES: usize = 16;
 
@@ -41,23 +43,6 @@ pub(crate) struct Blob {
     pub pixels: usize,
     /// Number of peaks.
     pub peaks: usize,
-    /// First and last column and row.
-    pub bounds: [[usize; 2]; 2],
-    sum: [f64; 2],
-    squares: [f64; 3],
-}
-
-impl Blob {
-    /// Ratio of the axes of the ellipse with the second moments of the blob's area.
-    pub(crate) fn elongation(&self) -> f64 {
-        let n = self.pixels as f64;
-        let mean = self.sum.map(|s| s / n);
-        let pixel = 1.0 / 12.0;
-        let xx = self.squares[0] / n - mean[0] * mean[0] + pixel;
-        let yy = self.squares[1] / n - mean[1] * mean[1] + pixel;
-        let xy = self.squares[2] / n - mean[0] * mean[1];
-        crate::centroid::elongation([xx, xy, yy])
-    }
 }
 
 /// Peaks in reading order, the blobs they belong to, and the scale of the threshold.
@@ -160,7 +145,7 @@ impl<'a, T: Pixel> Filter<'a, T> {
             return 1.0;
         }
         let percentile = *low.select_nth_unstable_by((0.16 * n as f32) as usize, f32::total_cmp).1;
-        ((median - percentile) / PERCENTILE_16).max(1.0)
+        ((median - percentile) / PERCENTILE_16).clamp(1.0, MAX_CORRELATION)
     }
 
     /// Calls `visit(y, [row above, row, row below])` for filtered rows, each with one zero before and after it.
@@ -172,7 +157,7 @@ impl<'a, T: Pixel> Filter<'a, T> {
         let mut across = vec![vec![0.0; padded]; 2 * reach + 1];
         let mut filtered = vec![vec![0.0_f32; padded + 2]; 3];
         let first = rows.start as isize - 1;
-        for y in first - reach as isize..=first + reach as isize - 1 {
+        for y in first - reach as isize..first + reach as isize {
             let slot = y.rem_euclid(across.len() as isize) as usize;
             self.filter_row(y, &mut scratch, &mut across[slot]);
         }
@@ -261,8 +246,8 @@ fn scan(y: usize, rows: [&[f32]; 3], isophote: f32, cut: f32, runs: &mut Vec<Run
     let row = &rows[1][1..rows[1].len() - 1];
     let mut open: Option<usize> = None;
     for (c, chunk) in row.chunks(LANES).enumerate() {
-        let any = chunk.iter().fold(false, |any, &s| any | (s >= isophote));
-        if !any && open.is_none() {
+        let highest = chunk.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
+        if highest < isophote && open.is_none() {
             continue;
         }
         for (i, &s) in chunk.iter().enumerate() {
@@ -326,8 +311,7 @@ fn label(runs: &[Run], peaks: &mut [Peak]) -> Vec<Blob> {
         let root = root(&mut parent, k as u32) as usize;
         if number[root] == u32::MAX {
             number[root] = blobs.len() as u32;
-            let bounds = [[usize::MAX, 0], [usize::MAX, 0]];
-            blobs.push(Blob { pixels: 0, peaks: 0, bounds, sum: [0.0; 2], squares: [0.0; 3] });
+            blobs.push(Blob { pixels: 0, peaks: 0 });
         }
         blob_of.push(number[root] as usize);
         blobs[number[root] as usize].add(*run);
@@ -345,20 +329,7 @@ fn label(runs: &[Run], peaks: &mut [Peak]) -> Vec<Blob> {
 
 impl Blob {
     fn add(&mut self, run: Run) {
-        let (y, a, b) = (f64::from(run.y), f64::from(run.start), f64::from(run.end));
-        let n = b - a;
-        let x = n * 0.5 * (a + b - 1.0);
-        self.pixels += n as usize;
-        self.bounds[0] =
-            [self.bounds[0][0].min(run.start as usize), self.bounds[0][1].max(run.end as usize - 1)];
-        self.bounds[1] = [self.bounds[1][0].min(run.y as usize), self.bounds[1][1].max(run.y as usize)];
-        self.sum[0] += x;
-        self.sum[1] += n * y;
-        // Σ x² over a..b is n (mean² + (n² - 1)/12).
-        let mean = 0.5 * (a + b - 1.0);
-        self.squares[0] += n * (mean * mean + (n * n - 1.0) / 12.0);
-        self.squares[1] += n * y * y;
-        self.squares[2] += x * y;
+        self.pixels += (run.end - run.start) as usize;
     }
 }
 
@@ -394,19 +365,12 @@ mod tests {
     fn corners_connect() {
         let blobs = blobs_of(&["#  #", " ## ", "    ", "##  "]);
         assert_eq!(blobs.iter().map(|b| b.pixels).collect::<Vec<_>>(), [4, 2]);
-        assert_eq!(blobs[0].bounds, [[0, 3], [0, 1]]);
     }
 
     #[test]
     fn a_cup_is_one_blob() {
         assert_eq!(blobs_of(&["# # #", "# # #", "#####"]).len(), 1);
         assert_eq!(blobs_of(&["###", "# #", "###"]).len(), 1);
-    }
-
-    #[test]
-    fn a_line_is_elongated() {
-        let blob = blobs_of(&["##########"])[0];
-        assert!((blob.elongation() - 10.0).abs() < 1e-9);
     }
 
     #[test]

@@ -183,6 +183,8 @@ pub struct Rejected {
     pub too_large: usize,
     /// More elongated than `max_elongation`.
     pub elongated: usize,
+    /// Several times wider than the stars.
+    pub extended: usize,
     /// Sharper than `max_sharpness`.
     pub sharp: usize,
     /// Within `border_margin`.
@@ -227,7 +229,7 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
     let peaks = select(image, &detection, options, &mut rejected);
     let saturation = Saturation::find(image, &background, &peaks, options.saturation_level);
     let peaks = saturation.merge(image, peaks);
-    let measure = Measure::new(image, &background, &saturation, options, &peaks);
+    let measure = Measure::new(image, &background, &saturation, options, &detection.blobs, &peaks);
     let mut stars = measure.stars(&detection.blobs, &peaks, &mut rejected);
     stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
     let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());

@@ -2,28 +2,32 @@
 
 use crate::error::{Error, Result};
 
+/// Floating-point pixels beyond this are bad: their squares would not fit.
+const LIMIT: f32 = 1e15;
+
 /// A type images are made of.
 pub trait Pixel: Copy + Send + Sync {
-    /// The pixel in the precision the extraction works with.
+    /// The pixel in the precision the extraction works with; NaN if it is not finite (or beyond 1e15).
     fn value(self) -> f32;
 }
 
 macro_rules! pixel {
-    ($($kind:ty),*) => {$(
+    ($($kind:ty),*; $convert:expr) => {$(
         impl Pixel for $kind {
             #[inline]
-            #[allow(clippy::cast_lossless)]
             fn value(self) -> f32 {
-                self as f32
+                $convert(self)
             }
         }
     )*};
 }
-pixel!(u8, i16, u16, f32, f64);
+pixel!(u8, i16, u16; f32::from);
+pixel!(f32; |v: f32| if v.abs() <= LIMIT { v } else { f32::NAN });
+pixel!(f64; |v: f64| if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN });
 
 /// A view of an image: one slice per row, so that any part of a larger array can be read where it is.
 ///
-/// Pixels that are not finite, or for which the mask holds true, are bad: they are never used.
+/// Pixels that are not finite (or beyond 1e15), or for which the mask holds true, are bad: they are never used.
 #[derive(Debug, Clone)]
 pub struct Image<'a, T> {
     rows: Vec<&'a [T]>,
@@ -79,7 +83,7 @@ impl<'a, T: Pixel> Image<'a, T> {
         self.rows.len()
     }
 
-    /// Pixels `x0..x0 + out.len()` of row `y`; NaN (or infinite, as it was) where they are bad.
+    /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
     #[inline]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.rows[y][x0..x0 + out.len()];

@@ -127,6 +127,7 @@ impl Extraction {
         counts.set_item("too_small", rejected.too_small)?;
         counts.set_item("too_large", rejected.too_large)?;
         counts.set_item("elongated", rejected.elongated)?;
+        counts.set_item("extended", rejected.extended)?;
         counts.set_item("sharp", rejected.sharp)?;
         counts.set_item("border", rejected.border)?;
         counts.set_item("faint", rejected.faint)?;

@@ -15,6 +15,8 @@ const WIDTH_STARS: usize = 200;
 const DEFAULT_SIGMA: f64 = 1.2;
 /// Narrowest and widest window.
 const SIGMA_RANGE: [f64; 2] = [0.6, 6.0];
+/// What is this many times wider than the stars in every direction is a glow or a cloud.
+const EXTENDED_FACTOR: f64 = 3.0;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;
 /// A saturated star is measured in its saturated pixels and so many sigmas around them.
@@ -36,6 +38,7 @@ enum Outcome {
     Faint,
     Sharp,
     Elongated,
+    Extended,
 }
 
 impl<'a, T: Pixel> Measure<'a, T> {
@@ -44,10 +47,14 @@ impl<'a, T: Pixel> Measure<'a, T> {
         background: &'a Background,
         saturation: &'a Saturation,
         options: &'a ExtractOptions,
+        blobs: &[Blob],
         peaks: &[Peak],
     ) -> Self {
         let mut measure = Self { image, background, saturation, options, sigma: DEFAULT_SIGMA };
-        measure.sigma = measure.typical_sigma(peaks);
+        measure.sigma = measure
+            .typical_sigma(peaks.iter().filter(|peak| blobs[peak.blob].peaks == 1))
+            .or_else(|| measure.typical_sigma(peaks.iter()))
+            .unwrap_or(DEFAULT_SIGMA);
         measure
     }
 
@@ -65,19 +72,19 @@ impl<'a, T: Pixel> Measure<'a, T> {
                 Outcome::Faint => rejected.faint += 1,
                 Outcome::Sharp => rejected.sharp += 1,
                 Outcome::Elongated => rejected.elongated += 1,
+                Outcome::Extended => rejected.extended += 1,
             }
         }
         stars
     }
 
     /// Median width of the highest peaks that are neither saturated nor hot pixels.
-    fn typical_sigma(&self, peaks: &[Peak]) -> f64 {
-        let mut order: Vec<usize> = (0..peaks.len()).collect();
-        order.sort_by(|&a, &b| peaks[b].height.total_cmp(&peaks[a].height));
+    fn typical_sigma<'p>(&self, peaks: impl Iterator<Item = &'p Peak>) -> Option<f64> {
+        let mut order: Vec<&Peak> = peaks.collect();
+        order.sort_by(|a, b| b.height.total_cmp(&a.height));
         let mut stamp = Stamp::default();
         let mut widths: Vec<f64> = order
             .iter()
-            .map(|&k| &peaks[k])
             .filter(|peak| self.saturation.at(self.image, peak).is_none())
             .filter_map(|peak| {
                 stamp.read(
@@ -94,11 +101,11 @@ impl<'a, T: Pixel> Measure<'a, T> {
             .take(WIDTH_STARS)
             .collect();
         if widths.is_empty() {
-            return DEFAULT_SIGMA;
+            return None;
         }
         let middle = widths.len() / 2;
         let median = *widths.select_nth_unstable_by(middle, f64::total_cmp).1;
-        median.clamp(SIGMA_RANGE[0], SIGMA_RANGE[1])
+        Some(median.clamp(SIGMA_RANGE[0], SIGMA_RANGE[1]))
     }
 
     fn star(&self, stamp: &mut Stamp, peak: &Peak, blob: &Blob) -> Outcome {
@@ -117,6 +124,10 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let inside = |v: f64, n: usize| v > -0.5 && v < n as f64 - 0.5;
         if !inside(column, self.image.width()) || !inside(row, self.image.height()) {
             return Outcome::Faint;
+        }
+        let [_, narrowest] = centroid::eigenvalues(seen.moments);
+        if region.is_none() && narrowest > (EXTENDED_FACTOR * self.sigma).powi(2) {
+            return Outcome::Extended;
         }
         let elongation = centroid::elongation(seen.moments);
         if self.options.max_elongation.is_some_and(|limit| elongation > limit) {
