@@ -1,7 +1,5 @@
 //! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
 
-use std::collections::HashMap;
-
 use nalgebra::Vector3;
 
 use crate::attitude::Attitude;
@@ -57,7 +55,7 @@ impl Field {
     /// the database's pattern stars, so that patterns are made of the same stars here and there; and a cloud of
     /// detections, on a flare or a horizon, does not fill the list of the brightest.
     pub(super) fn new(camera: CameraModel, pixels: &[Point], separation: f64) -> Self {
-        let order = isolated_first(pixels, separation);
+        let order = isolated_first(pixels, camera.image_size(), separation);
         let ideal = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
         let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
         let pixels =
@@ -94,29 +92,41 @@ impl Field {
     }
 }
 
+/// Cells per axis at most in which neighbours are looked for.
+const MAX_CELLS_PER_AXIS: f64 = 128.0;
+
 /// Indices of points so that those farther than `separation` from every earlier one of their kind come first.
-fn isolated_first(points: &[Point], separation: f64) -> Vec<usize> {
-    // Cells of one separation: a point's neighbours are in the nine around it, each of which holds few kept points.
-    let cell = |p: &Point| ((p[0] / separation).floor() as i64, (p[1] / separation).floor() as i64);
-    let mut kept: HashMap<(i64, i64), Vec<Point>> = HashMap::new();
-    let (mut first, mut last) = (Vec::with_capacity(points.len()), Vec::new());
+fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> Vec<usize> {
+    const END: u32 = u32::MAX;
+    let half = image_size.map(|n| f64::from(n) / 2.0);
+    let cell = separation.max(half[0].max(half[1]) * 2.0 / MAX_CELLS_PER_AXIS);
+    let cells = half.map(|h| (2.0 * h / cell) as usize + 1);
+    let axis = |x: f64, k: usize| (((x + half[k]) / cell).max(0.0) as usize).min(cells[k] - 1);
+    // Chains of the isolated points of each cell.
+    let mut newest = vec![END; cells[0] * cells[1]];
+    let mut older = vec![END; points.len()];
+    let (mut isolated, mut crowded) = (Vec::with_capacity(points.len()), Vec::new());
     for (i, p) in points.iter().enumerate() {
-        let (column, row) = cell(p);
-        let crowded = (-1..=1).any(|dx| {
-            (-1..=1).any(|dy| {
-                kept.get(&(column.saturating_add(dx), row.saturating_add(dy)))
-                    .is_some_and(|near| near.iter().any(|q| (q[0] - p[0]).hypot(q[1] - p[1]) < separation))
+        let (column, row) = (axis(p[0], 0), axis(p[1], 1));
+        let is_near = |cell: usize| {
+            let chain = std::iter::successors(Some(newest[cell]), |&j| older.get(j as usize).copied());
+            chain.take_while(|&j| j != END).any(|j| {
+                let q = points[j as usize];
+                (q[0] - p[0]).powi(2) + (q[1] - p[1]).powi(2) < separation * separation
             })
-        });
-        if crowded {
-            last.push(i);
+        };
+        let mut rows = row.saturating_sub(1)..=(row + 1).min(cells[1] - 1);
+        let columns = column.saturating_sub(1)..=(column + 1).min(cells[0] - 1);
+        if rows.any(|r| columns.clone().any(|c| is_near(r * cells[0] + c))) {
+            crowded.push(i);
         } else {
-            kept.entry((column, row)).or_default().push(*p);
-            first.push(i);
+            let cell = row * cells[0] + column;
+            older[i] = std::mem::replace(&mut newest[cell], i as u32);
+            isolated.push(i);
         }
     }
-    first.append(&mut last);
-    first
+    isolated.append(&mut crowded);
+    isolated
 }
 
 /// The catalogue as one observer sees it: the database's stars, displaced by aberration if a velocity is given.
@@ -167,6 +177,29 @@ impl Sky<'_> {
                     break;
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn clusters_come_last(points in prop::collection::vec([-60.0..60.0, -60.0..60.0], 0..80), separation in 0.1..40.0) {
+            let order = isolated_first(&points, [100, 100], separation);
+            let mut isolated: Vec<usize> = Vec::new();
+            let near = |i: usize, kept: &[usize]| {
+                kept.iter().any(|&k| (points[i][0] - points[k][0]).hypot(points[i][1] - points[k][1]) < separation)
+            };
+            let mut crowded = Vec::new();
+            for i in 0..points.len() {
+                if near(i, &isolated) { crowded.push(i) } else { isolated.push(i) }
+            }
+            isolated.append(&mut crowded);
+            prop_assert_eq!(order, isolated);
         }
     }
 }

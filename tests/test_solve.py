@@ -1,0 +1,231 @@
+"""Solving and the solution, against the simulated truth and astropy."""
+
+import pickle
+import threading
+
+import astropy.units as u
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from boresight import CameraModel, InputError, extract_centroids
+
+SHAPE = (512, 512)
+
+
+@pytest.fixture(scope="module")
+def stars(wide_frame):
+    return extract_centroids(wide_frame.image).centroids
+
+
+@pytest.fixture(scope="module")
+def solution(wide_database, stars):
+    found = wide_database.solve_from_centroids(stars, fov_estimate_deg=11.5, image_shape=SHAPE)
+    assert found is not None
+    return found
+
+
+def test_pointing_and_scale_are_those_simulated(solution):
+    center = SkyCoord(83.8 * u.deg, -1.2 * u.deg)
+    assert center.separation(SkyCoord(solution.ra_deg, solution.dec_deg, unit="deg")).arcsec < 5
+    assert abs(solution.roll_deg - 30.0) < 0.02
+    assert abs(solution.fov_deg - 12.0) < 0.005
+    assert solution.num_matches >= 20
+    assert solution.rmse_arcsec < 20
+    assert solution.rmse_arcsec <= solution.max_err_arcsec
+    assert solution.p90e_arcsec <= solution.max_err_arcsec
+    assert 0 <= solution.probability <= 1e-5
+    assert not solution.parity_flip
+    assert solution.solve_time_ms > 0
+
+
+def test_attitude_agrees_with_the_pixels(solution):
+    x, y = np.array([0.0, 100.0, -200.0]), np.array([0.0, -50.0, 130.0])
+    ra, dec = solution.pixel_to_world(x, y)
+    sky = SkyCoord(ra, dec, unit="deg").cartesian.xyz.value.T
+    camera = solution.camera_model.pixel_to_direction(x, y)
+    matrix = solution.rotation_matrix_icrs_to_camera
+    np.testing.assert_allclose(sky @ matrix.T, camera, atol=1e-12)
+    w, *v = solution.quaternion
+    cross = np.cross(np.eye(3), v)
+    np.testing.assert_allclose(np.eye(3) - 2 * w * cross + 2 * cross @ cross, matrix, atol=1e-12)
+
+
+def test_matches_are_where_their_stars_are(solution, stars, wide_database):
+    index = solution.matched_centroids
+    assert index.dtype == np.uint64
+    assert len(set(index.tolist())) == len(index) == len(solution.matched_catalog_ids)
+    star = wide_database.get_star_by_id(int(solution.matched_catalog_ids[0]))
+    x, y = solution.world_to_pixel(star.ra_deg, star.dec_deg)
+    seen = stars[int(index[0])]
+    assert np.hypot(x - seen.x, y - seen.y) < 1.0
+    ra, dec = solution.pixel_to_world(stars.x[index], stars.y[index])
+    found = SkyCoord(ra, dec, unit="deg").cartesian.xyz.value.T
+    angle = np.degrees(np.linalg.norm(found - solution.matched_directions, axis=1)) * 3600
+    np.testing.assert_allclose(angle, solution.residuals_arcsec, rtol=1e-3, atol=1e-6)
+
+
+def test_world_and_pixel_are_inverse_for_scalars_arrays_and_skycoords(solution):
+    x, y = np.meshgrid(np.linspace(-256, 256, 5), np.linspace(-256, 256, 4))
+    ra, dec = solution.pixel_to_world(x, y)
+    assert ra.shape == x.shape
+    for back in (
+        solution.world_to_pixel(ra, dec),
+        solution.world_to_pixel(SkyCoord(ra, dec, unit="deg").galactic),
+    ):
+        np.testing.assert_allclose(back, (x, y), atol=1e-8)
+    ra, dec = solution.pixel_to_world(0, 0)
+    assert np.ndim(ra) == 0
+    assert (ra, dec) == (solution.ra_deg, solution.dec_deg)
+
+
+def test_behind_the_camera_is_nan(solution):
+    x, y = solution.world_to_pixel((solution.ra_deg + 180) % 360, -solution.dec_deg)
+    assert np.isnan(x)
+    assert np.isnan(y)
+    assert np.isnan(solution.pixel_to_world(np.nan, 0.0)[0])
+
+
+def test_wcs_agrees_for_array_pixels(solution):
+    wcs = solution.wcs()
+    columns, rows = np.array([0.0, 255.5, 511.0]), np.array([10.0, 300.0, 500.0])
+    sky = wcs.pixel_to_world(columns, rows)
+    ra, dec = solution.pixel_to_world(columns - 256, rows - 256)
+    assert sky.separation(SkyCoord(ra, dec, unit="deg")).arcsec.max() < 1e-3
+    np.testing.assert_allclose(wcs.world_to_pixel(sky), (columns, rows), atol=1e-3)
+    np.testing.assert_allclose(
+        wcs.pixel_scale_matrix, solution.cd_matrix, rtol=1e-5, atol=1e-9
+    )
+    east, north = solution.cd_matrix @ [0, -1]
+    assert np.degrees(np.arctan2(east, north)) == pytest.approx(solution.roll_deg, abs=1e-3)
+
+
+def test_covariance_of_the_attitude_is_that_of_repeated_noise(wide_database, wide_frame):
+    """The scatter of 60 solutions with fresh centroid noise against the covariance they report."""
+    truth = wide_frame.truth
+    inside = (abs(truth["x"]) < 250) & (abs(truth["y"]) < 250)
+    bright = np.argsort(-truth["flux"][inside])[:40]
+    xy = np.column_stack([truth["x"][inside], truth["y"][inside]])[bright]
+    rng = np.random.default_rng(5)
+    offsets, reported = [], []
+    for _ in range(60):
+        noisy = xy + rng.normal(0, 0.3, xy.shape)
+        found = wide_database.solve_from_centroids(noisy, 12.0, image_shape=SHAPE)
+        boresight = found.rotation_matrix_icrs_to_camera @ wide_frame.rotation_matrix_icrs_to_camera.T
+        offsets.append([boresight[2, 1], boresight[0, 2], boresight[1, 0]])
+        reported.append(np.diag(found.attitude_cov_rad2))
+    ratio = np.std(offsets, axis=0) / np.sqrt(np.mean(reported, axis=0))
+    assert np.all((ratio > 0.7) & (ratio < 1.4)), ratio
+
+
+@pytest.mark.parametrize("form", ["list", "array", "brightest first", "table"])
+def test_centroids_in_any_form(wide_database, stars, solution, form):
+    given_as = {
+        "list": list(stars),
+        "array": np.column_stack([stars.x, stars.y, stars.brightness]),
+        "brightest first": np.column_stack([stars.x, stars.y]),
+        "table": Table({"x": stars.x, "y": stars.y, "flux": stars.brightness}),
+    }[form]
+    found = wide_database.solve_from_centroids(given_as, 11.5, image_shape=SHAPE)
+    np.testing.assert_array_equal(found.matched_centroids, solution.matched_centroids)
+    np.testing.assert_array_equal(found.quaternion, solution.quaternion)
+
+
+def test_order_of_the_centroids_does_not_matter(wide_database, stars, solution):
+    shuffled = np.random.default_rng(1).permutation(len(stars))
+    found = wide_database.solve_from_centroids(stars[shuffled], 11.5, image_shape=SHAPE)
+    assert set(shuffled[found.matched_centroids]) == set(solution.matched_centroids.tolist())
+    np.testing.assert_allclose(found.quaternion, solution.quaternion, atol=1e-9)
+
+
+def test_mirrored(wide_database, stars):
+    mirrored = np.column_stack([-stars.x, stars.y, stars.brightness])
+    found = wide_database.solve_from_centroids(mirrored, 11.5, image_shape=SHAPE)
+    assert found.parity_flip
+    assert np.linalg.det(found.wcs().pixel_scale_matrix) > 0
+    ra, dec = found.pixel_to_world(-100.0, 50.0)
+    straight = wide_database.solve_from_centroids(stars, 11.5, image_shape=SHAPE)
+    there = SkyCoord(*straight.pixel_to_world(100.0, 50.0), unit="deg")
+    assert there.separation(SkyCoord(ra, dec, unit="deg")).arcsec < 1
+
+
+def test_hints(wide_database, stars, solution):
+    for hint in (solution, solution.quaternion, solution.rotation_matrix_icrs_to_camera):
+        found = wide_database.solve_from_centroids(
+            stars, 12.0, image_shape=SHAPE, attitude_hint=hint, strict_hint=True
+        )
+        np.testing.assert_allclose(found.quaternion, solution.quaternion, atol=1e-7)
+    away = CameraModel.from_fov(12.0, SHAPE)
+    options = {"attitude_hint": [1.0, 0, 0, 0], "image_shape": SHAPE, "camera_model": away}
+    assert wide_database.solve_from_centroids(stars, strict_hint=True, **options) is None
+    assert wide_database.solve_from_centroids(stars, **options) is not None
+
+
+def test_pickle(solution):
+    copy = pickle.loads(pickle.dumps(solution))
+    assert repr(copy) == repr(solution)
+    np.testing.assert_array_equal(copy.matched_catalog_ids, solution.matched_catalog_ids)
+    np.testing.assert_array_equal(copy.pixel_to_world(3, 4), solution.pixel_to_world(3, 4))
+
+
+def test_threads_share_one_database(wide_database, stars, solution):
+    found = [None] * 8
+
+    def work(k):
+        found[k] = wide_database.solve_from_centroids(stars, 11.5, image_shape=SHAPE)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in found:
+        np.testing.assert_array_equal(one.quaternion, solution.quaternion)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_too_few_stars_do_not_solve(wide_database, stars, count):
+    assert wide_database.solve_from_centroids(stars[:count], 11.5, image_shape=SHAPE) is None
+
+
+BAD = [
+    ({"fov_estimate_deg": 0}, "fov_estimate_deg"),
+    ({"fov_estimate_deg": -5.0}, "fov_estimate_deg"),
+    ({"fov_estimate_deg": 180.0}, "fov_estimate_deg"),
+    ({"fov_estimate_deg": float("nan")}, "fov_estimate_deg"),
+    ({"fov_estimate_deg": "wide"}, "fov_estimate_deg"),
+    ({"fov_max_error_deg": -1.0}, "fov_max_error_deg"),
+    ({"image_shape": None}, "image_shape"),
+    ({"image_shape": (0, 512)}, "image_shape"),
+    ({"camera_model": CameraModel.from_fov(12.0, (100, 100))}, "image_shape"),
+    ({"match_radius": 0.0}, "match_radius"),
+    ({"match_threshold": float("inf")}, "match_threshold"),
+    ({"pattern_checking_stars": 2.5}, "pattern_checking_stars"),
+    ({"solve_timeout_ms": -1}, "solve_timeout_ms"),
+    ({"observer_velocity_km_s": [1.0, 2.0]}, "observer_velocity_km_s"),
+    ({"observer_velocity_km_s": [4e5, 0.0, 0.0]}, "observer_velocity_km_s"),
+    ({"attitude_hint": [1.0, 0.0]}, "attitude_hint"),
+    ({"attitude_hint": np.ones((3, 3))}, "attitude"),
+    ({"attitude_hint": [1.0, 0, 0, 0], "hint_uncertainty_deg": 90.0}, "hint_uncertainty_deg"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "name"), BAD, ids=[str(i) for i in range(len(BAD))])
+def test_bad_arguments_are_named(wide_database, stars, wrong, name):
+    options = {"fov_estimate_deg": 11.5, "image_shape": SHAPE} | wrong
+    with pytest.raises(InputError, match=name):
+        wide_database.solve_from_centroids(stars, **options)
+
+
+@given(
+    hnp.arrays(float, st.tuples(st.integers(0, 30), st.integers(2, 3)), elements=st.floats(-1e4, 1e4)),
+    st.floats(0.1, 179.0),
+)
+def test_no_list_of_centroids_does_harm(wide_database, centroids, fov):
+    wide_database.solve_from_centroids(
+        centroids, fov, image_shape=SHAPE, max_patterns_checked=500
+    )
