@@ -11,6 +11,11 @@ use crate::sphere::Direction;
 const CLIP_SIGMA: f64 = 5.0;
 /// No match closer than this is dropped, px: catalogue errors and blends are of that size.
 const MIN_CLIP_PX: f64 = 0.3;
+/// Expected number of stray detections within the match radius of a star: only so many of the brightest detections
+/// are matched that it is not exceeded, so a wide radius takes bright stars and a narrow one takes all.
+const CROWDING_LIMIT: f64 = 0.3;
+/// Detections that are matched whatever the radius.
+const MIN_DETECTIONS: usize = 30;
 /// Catalogue stars tried per detection.
 const STARS_PER_DETECTION: usize = 3;
 /// Catalogue stars tried where there are few detections.
@@ -53,12 +58,9 @@ pub(super) fn refine(
     radius: f64,
     rounds: usize,
 ) -> Option<Refined> {
-    let grid = PointGrid::new(&field.ideal, radius);
-    let limit = (STARS_PER_DETECTION * field.ideal.len()).max(MIN_STARS);
-    let (mut scratch, mut stars) = (Vec::new(), Vec::new());
-    sky.in_view(field, &start, limit, &mut scratch, &mut stars);
-    let (mut pointing, mut clip) = (start, radius);
-    let mut matches = match_stars(field, sky, &grid, &stars, &pointing, clip);
+    let matcher = Matcher::new(field, sky, &start);
+    let mut pointing = start;
+    let mut matches = matcher.matches(&pointing, radius);
     let mut covariance = None;
     for _ in 0..rounds.max(1) {
         if matches.len() < MIN_MATCHES {
@@ -67,8 +69,8 @@ pub(super) fn refine(
         let fit = fit(field, &matches, &pointing)?;
         pointing = fit.pointing;
         covariance = Some(fit.attitude_covariance);
-        clip = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
-        let next = match_stars(field, sky, &grid, &stars, &pointing, clip);
+        let clip = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
+        let next = matcher.matches(&pointing, clip);
         let settled = next.len() == matches.len()
             && next.iter().zip(&matches).all(|(a, b)| a.detection == b.detection && a.star == b.star);
         matches = next;
@@ -79,26 +81,41 @@ pub(super) fn refine(
     (matches.len() >= MIN_MATCHES).then_some(Refined { pointing, matches, attitude_covariance: covariance? })
 }
 
-/// Every star with its nearest detection within `radius`; a detection keeps its nearest star. In order of detection.
-fn match_stars(
-    field: &Field,
-    sky: &Sky<'_>,
-    grid: &PointGrid,
-    stars: &[ProjectedStar],
-    pointing: &Pointing,
-    radius: f64,
-) -> Vec<Match> {
-    let mut best: Vec<Option<(f64, Match)>> = vec![None; field.ideal.len()];
-    for star in stars {
-        let Some(direction) = sky.direction(star.star) else { continue };
-        let Some(at) = pointing.project(&direction) else { continue };
-        if let Some((detection, d2)) = grid.nearest(at, radius)
-            && best[detection].is_none_or(|(nearest, _)| d2 < nearest)
-        {
-            best[detection] = Some((d2, Match { detection, star: star.star, direction }));
-        }
+/// Detections and the catalogue stars that may be theirs.
+struct Matcher<'a> {
+    field: &'a Field,
+    sky: &'a Sky<'a>,
+    stars: Vec<ProjectedStar>,
+}
+
+impl<'a> Matcher<'a> {
+    fn new(field: &'a Field, sky: &'a Sky<'a>, start: &Pointing) -> Self {
+        let limit = (STARS_PER_DETECTION * field.ideal.len()).max(MIN_STARS);
+        let (mut scratch, mut stars) = (Vec::new(), Vec::new());
+        sky.in_view(field, start, limit, &mut scratch, &mut stars);
+        Self { field, sky, stars }
     }
-    best.into_iter().flatten().map(|(_, found)| found).collect()
+
+    /// Every star with its nearest detection within `radius`; a detection keeps its nearest star. By detection.
+    fn matches(&self, pointing: &Pointing, radius: f64) -> Vec<Match> {
+        let crowd = CROWDING_LIMIT * self.field.area() / (std::f64::consts::PI * radius * radius);
+        let faintest = (crowd as usize).max(MIN_DETECTIONS);
+        let eligible: Vec<usize> =
+            (0..self.field.ideal.len()).filter(|&i| self.field.order[i] < faintest).collect();
+        let points: Vec<Point> = eligible.iter().map(|&i| self.field.ideal[i]).collect();
+        let grid = PointGrid::new(&points, radius);
+        let mut best: Vec<Option<(f64, Match)>> = vec![None; points.len()];
+        for star in self.stars.iter().take((STARS_PER_DETECTION * points.len()).max(MIN_STARS)) {
+            let Some(direction) = self.sky.direction(star.star) else { continue };
+            let Some(at) = pointing.project(&direction) else { continue };
+            if let Some((point, d2)) = grid.nearest(at, radius)
+                && best[point].is_none_or(|(nearest, _)| d2 < nearest)
+            {
+                best[point] = Some((d2, Match { detection: eligible[point], star: star.star, direction }));
+            }
+        }
+        best.into_iter().flatten().map(|(_, found)| found).collect()
+    }
 }
 
 struct Fit {
