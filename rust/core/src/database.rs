@@ -41,6 +41,9 @@ pub struct Database {
 }
 
 impl Database {
+    /// Version of the file format, and a number that changes when the same parameters give another database.
+    pub const VERSION: (u32, u32) = (format::VERSION, generate::GENERATION);
+
     /// Makes a database of a catalogue; the same for any number of threads.
     pub fn generate(stars: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
         generate::generate(stars, parameters, monitor)

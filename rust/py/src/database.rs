@@ -223,3 +223,9 @@ fn os_error(error: &io::Error, path: &Path) -> PyErr {
         None => PyOSError::new_err(format!("{error}: {}", path.display())),
     }
 }
+
+/// Format version and generation of the databases made here.
+#[pyfunction]
+pub(crate) fn database_version() -> (u32, u32) {
+    Database::VERSION
+}

@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use crate::catalog::PyCatalog;
     #[pymodule_export]
-    use crate::database::PyDatabase;
+    use crate::database::{PyDatabase, database_version};
     #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
     #[pymodule_export]
