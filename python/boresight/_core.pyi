@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +14,7 @@ class Distortion:
     def polynomial(order: int, scale: float, a: list[float], b: list[float]) -> Distortion: ...
     @staticmethod
     def radial(
-        k: tuple[float, float, float], p: tuple[float, float], scale: float
+        k: tuple[float, float, float, float], p: tuple[float, float], scale: float
     ) -> Distortion: ...
     @property
     def name(self) -> str: ...
@@ -170,3 +172,63 @@ def solve(
     hint: tuple[tuple[float, ...], float, bool] | None,
 ) -> tuple[Solution | None, str, int, int, float, float]: ...
 def quaternion_of_matrix(rows: list[list[float]]) -> tuple[float, float, float, float]: ...
+class Calibration:
+    @property
+    def camera(self) -> CameraModel: ...
+    @property
+    def frames(
+        self,
+    ) -> list[
+        tuple[
+            list[float],
+            list[list[float]],
+            NDArray[np.float64],
+            NDArray[np.bool_],
+            float,
+            str | None,
+        ]
+    ]: ...
+    @property
+    def rmse_px(self) -> tuple[float, float]: ...
+    @property
+    def counts(self) -> tuple[int, int]: ...
+    @property
+    def iterations(self) -> int: ...
+    @property
+    def converged(self) -> bool: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def parameter_names(self) -> list[str]: ...
+    @property
+    def frozen(self) -> list[str]: ...
+    @property
+    def covariance(self) -> NDArray[np.float64]: ...
+    @property
+    def condition_number(self) -> float: ...
+
+class MatchedFrame(Protocol):
+    @property
+    def pixels(self) -> NDArray[np.float64]: ...
+    @property
+    def sky(self) -> NDArray[np.float64]: ...
+    @property
+    def covariance(self) -> NDArray[np.float64] | None: ...
+    @property
+    def camera(self) -> CameraModel: ...
+    @property
+    def quaternion(self) -> tuple[float, ...]: ...
+    @property
+    def solved_velocity(self) -> tuple[float, ...] | None: ...
+    @property
+    def velocity(self) -> tuple[float, ...] | None: ...
+
+def calibrate_camera(
+    frames: Sequence[MatchedFrame],
+    model: str,
+    order: int,
+    sigma_clip: float,
+    max_iterations: int,
+    focal_length_px: float | None,
+    progress: Callable[[float], object] | None,
+) -> Calibration: ...

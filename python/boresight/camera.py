@@ -319,7 +319,9 @@ class RadialDistortion:
         return _distortion_from_dict, (self.to_dict(),)
 
     def __repr__(self) -> str:
-        terms = ", ".join(f"{n}={getattr(self, n):.6g}" for n in ("k1", "k2", "k3", "k4", "p1", "p2"))
+        terms = ", ".join(
+            f"{n}={getattr(self, n):.6g}" for n in ("k1", "k2", "k3", "k4", "p1", "p2")
+        )
         return f"RadialDistortion({terms}, scale={self.scale:g})"
 
 

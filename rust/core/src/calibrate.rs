@@ -20,10 +20,11 @@
 //!   every frame), A₁₀ (scale, the focal length) and A₀₁ (a turn, the roll) are zero. B₀₁ (aspect) and B₁₀ (skew)
 //!   are free, as is everything of degree 2 and more. Where the optical axis lies is then not told by the model: shifts
 //!   and tilts differ only in terms of degree 2, which are free.
-//! * **Radial**: everything is free, the optical centre too; it may lie far off the detector. If it would be uncertain
-//!   by more than half the image (a lens with little distortion does not tell), it is kept at the image centre.
+//! * **Radial**: everything is free, the optical centre too; it may lie far off the detector. But if that explains the
+//!   stars no better than an optical centre at the image centre does (where a lens has little distortion, or the
+//!   decentring terms do the same), it is kept there: it could be anywhere.
 //!
-//! What the data still cannot tell apart is frozen at zero and named in [`Calibration::frozen`].
+//! What is kept so, and what the data cannot tell from the rest, is zero and named in [`Calibration::frozen`].
 //!
 //! # Wrong matches
 //!
@@ -59,6 +60,8 @@ const MIN_INLIER_FRACTION: f64 = 0.5;
 /// Reweightings per stage at most, and the steps between two.
 const MAX_REWEIGHTS: usize = 12;
 const STEPS_PER_WEIGHTING: usize = 3;
+/// What a free optical centre has to lower chi-square by; chance does so by 2 on average, and by this once in 10⁵.
+const SIGNIFICANT_GAIN: f64 = 25.0;
 /// A stage ends when the scale of the residuals changes by less than this fraction.
 const SCALE_TOLERANCE: f64 = 0.02;
 /// Rounds of clipping at most; the sets of inliers settle in two or three.
@@ -91,6 +94,8 @@ pub struct FrameMatches<'a> {
     pub camera: &'a CameraModel,
     /// The attitude it was solved with.
     pub attitude: Attitude,
+    /// The observer's velocity over the speed of light when it was solved, if that was taken into account.
+    pub solved_velocity: Option<Vector3<f64>>,
     /// The observer's velocity over the speed of light; stellar aberration is then taken out exactly.
     pub velocity: Option<Vector3<f64>>,
 }
@@ -130,15 +135,17 @@ pub fn calibrate(
     check(frames, options)?;
     let prepared: Vec<Frame> = frames.iter().map(prepare).collect::<Result<_>>()?;
     let (camera, attitudes) = pinhole(frames, &prepared, options)?;
-    let mut fitter = Fitter::new(&prepared, camera, &attitudes, options, monitor);
-    let mut system = fitter.run(&Parameters::stages(options.model))?;
-    if fitter.center_is_unknown(&system) {
-        let iterations = fitter.iterations;
-        fitter = Fitter::new(&prepared, fitter.start, &attitudes, options, monitor);
-        fitter.iterations = iterations;
-        let stages: Vec<_> =
-            Parameters::stages(options.model).iter().map(Parameters::without_center).collect();
-        system = fitter.run(&stages)?;
+    let stages = Parameters::stages(options.model);
+    let mut fitter = Fitter::new(&prepared, &camera, &attitudes, options, monitor);
+    let mut system = fitter.run(&stages)?;
+    if options.model == Model::Radial {
+        let stages: Vec<_> = stages.iter().map(Parameters::without_center).collect();
+        let mut centred = Fitter::new(&prepared, &camera, &attitudes, options, monitor);
+        if let Ok(centred_system) = centred.run(&stages)
+            && !fitter.improves_on(&system, &centred)
+        {
+            (fitter, system) = (centred, centred_system);
+        }
     }
     result::summarize(frames, &fitter, &system)
 }
@@ -149,7 +156,6 @@ struct Fitter<'a> {
     options: &'a Options,
     monitor: &'a dyn Monitor,
     parameters: Parameters,
-    start: CameraModel,
     state: State,
     cells: Cells,
     weights: Vec<Weights>,
@@ -161,7 +167,7 @@ struct Fitter<'a> {
 impl<'a> Fitter<'a> {
     fn new(
         frames: &'a [Frame],
-        start: CameraModel,
+        start: &CameraModel,
         attitudes: &[Option<Attitude>],
         options: &'a Options,
         monitor: &'a dyn Monitor,
@@ -182,7 +188,6 @@ impl<'a> Fitter<'a> {
             monitor,
             parameters: Parameters::of(options.model),
             cells: Cells::new(frames, start.image_size()),
-            start,
             state,
             weights: Vec::new(),
             rejections: frames.iter().zip(attitudes).map(rejection).collect(),
@@ -200,16 +205,12 @@ impl<'a> Fitter<'a> {
         self.clip()
     }
 
-    /// Whether a free optical centre came out more uncertain than half the image.
-    fn center_is_unknown(&self, system: &System) -> bool {
-        let Some(center) = self.parameters.center() else { return false };
-        let covariance = system.shared.covariance();
-        let variance = self.variance(system, covariance.frozen.len());
-        let limit = f64::from(self.start.image_size()[0]) / 2.0;
-        center.iter().any(|&k| {
-            let sigma = (covariance.matrix[(k, k)] * variance).sqrt();
-            covariance.frozen.contains(&k) || sigma >= limit || sigma.is_nan()
-        })
+    /// Whether this fit explains its stars significantly better than another with fewer free parameters does.
+    fn improves_on(&self, system: &System, other: &Fitter<'_>) -> bool {
+        let fit = JointFit { frames: self.frames, weights: &self.weights, parameters: &other.parameters };
+        let refitted = lsq::minimize(&fit, other.state.clone(), &lsq::Options::default());
+        let gain = 2.0 * (refitted.system.shared.cost() - system.shared.cost());
+        gain > SIGNIFICANT_GAIN * self.variance(system, 0)
     }
 
     /// Variance of a whitened residual: reduced chi-square, corrected for the clipped tail.
@@ -365,17 +366,18 @@ fn prepare(frame: &FrameMatches<'_>) -> Result<Frame> {
         let problem = "the observer is not slower than light";
         return Err(Error::argument("velocities", problem, "give finite barycentric velocities in km/s"));
     }
-    let seen = |v: &[f64; 3]| {
-        let v = Direction::from(*v);
-        let unit = v / v.norm();
-        if !unit.iter().all(|c| c.is_finite()) {
-            return Err(Error::argument("results", "a star has no direction", "give unit vectors"));
-        }
-        Ok(frame.velocity.map_or(unit, |beta| aberrate(&unit, &beta)))
-    };
-    let sky = frame.sky.iter().map(seen).collect::<Result<_>>()?;
+    let sky: Vec<Direction> = frame.sky.iter().map(|v| apparent(v, frame.velocity)).collect();
+    if sky.iter().flatten().any(|c| !c.is_finite()) {
+        return Err(Error::argument("results", "a star has no direction", "give unit vectors"));
+    }
     let whitening = frame.covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
     Ok(Frame { pixels: frame.pixels.to_vec(), sky, whitening })
+}
+
+/// Where an observer of this velocity sees a star.
+fn apparent(star: &[f64; 3], velocity: Option<Vector3<f64>>) -> Direction {
+    let direction = Direction::from(*star).normalize();
+    velocity.map_or(direction, |beta| aberrate(&direction, &beta))
 }
 
 /// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy).

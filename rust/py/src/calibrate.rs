@@ -19,6 +19,7 @@ pub(crate) struct GivenFrame<'py> {
     covariance: Option<PyReadonlyArray2<'py, f64>>,
     camera: Bound<'py, PyCameraModel>,
     quaternion: [f64; 4],
+    solved_velocity: Option<[f64; 3]>,
     velocity: Option<[f64; 3]>,
 }
 
@@ -30,6 +31,7 @@ impl GivenFrame<'_> {
             covariance: self.covariance.as_ref().map(|c| rows("centroids", c)).transpose()?,
             camera: &self.camera.get().inner,
             attitude: Attitude::from_quaternion(self.quaternion).map_err(to_python)?,
+            solved_velocity: self.solved_velocity.map(Vector3::from),
             velocity: self.velocity.map(Vector3::from),
         })
     }

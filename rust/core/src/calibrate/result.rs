@@ -5,7 +5,7 @@ use std::fmt;
 use nalgebra::{DMatrix, Matrix3};
 
 use super::parameters::Parameters;
-use super::{Fitter, FrameMatches, System};
+use super::{Fitter, FrameMatches, System, apparent};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::Point;
@@ -129,12 +129,12 @@ pub(super) fn summarize(
         let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
         let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
         after.extend(used());
-        before.extend(
-            stars()
-                .zip(&inliers)
-                .filter(|(_, used)| **used)
-                .map(|((&p, s), _)| reprojection(given.camera, &given.attitude, p, s)),
-        );
+        before.extend(given.pixels.iter().zip(given.sky).zip(&inliers).filter(|(_, used)| **used).map(
+            |((&pixel, star), _)| {
+                let seen = apparent(star, given.solved_velocity);
+                reprojection(given.camera, &given.attitude, pixel, &seen)
+            },
+        ));
         let covariance = system.frames[i].as_ref().map(|frame| frame.covariance(&inverse.matrix) * variance);
         frames.push(FrameFit {
             attitude,

@@ -1,0 +1,436 @@
+"""Calibration: one camera model from the matched stars of many solved frames.
+
+The intrinsics, which all frames share, and one attitude for each frame are fitted together, so what
+one frame cannot tell (where a star lies and how the camera is turned are nearly the same thing to a
+single frame) another does. What is held fixed so that the problem has one answer:
+
+- pinhole: the focal length.
+- polynomial: the focal length, aspect (B_01), skew (B_10) and all terms of degree 2 to `order`. The
+  optical centre stays at the image centre; a shift, a turn or a scale of the whole image belongs to
+  the attitudes and the focal length.
+- radial: the focal length, the optical centre (which may lie far off the detector), k1 to k4, p1
+  and p2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight.camera import CameraModel
+from boresight.centroids import Centroids
+from boresight.errors import InputError, UndeterminedError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from boresight.solution import Solution
+
+__all__ = ["CalibrateResult", "FrameCalibration", "calibrate_camera"]
+
+Floats = NDArray[np.float64]
+
+SPEED_OF_LIGHT_KM_S = 299792.458
+
+POSITION_FLOOR_PX = 0.01
+"""Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
+what
+the model cannot follow. Without it a few bright stars would decide everything."""
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCalibration:
+    """One frame's part in a calibration.
+
+    Attributes
+    ----------
+    quaternion : ndarray of shape (4,)
+        Attitude with the calibrated camera: rotation ICRS to camera, scalar first. For a rejected
+        frame the one it was solved with.
+    attitude_cov_rad2 : ndarray of shape (3, 3)
+        Covariance of a small rotation about the camera's x, y and z axes, the uncertainty of the
+        intrinsics included; NaN for a rejected frame.
+    residuals_px : ndarray of shape (n, 2)
+        Measured minus modelled position of every matched star, in the order of the result's
+        `matched_centroids`; NaN where the model has no such pixel.
+    inliers : ndarray of bool, shape (n,)
+        Which matches the fit used.
+    rmse_px : float
+        RMS length of the inliers' residuals; NaN for a rejected frame.
+    rejected : str or None
+        Why the frame took no part, or `None`.
+    """
+
+    quaternion: Floats
+    attitude_cov_rad2: Floats
+    residuals_px: Floats
+    inliers: NDArray[np.bool_]
+    rmse_px: float
+    rejected: str | None
+
+    @property
+    def n_inliers(self) -> int:
+        """Number of matches that the fit used."""
+        return int(np.count_nonzero(self.inliers))
+
+    @property
+    def n_outliers(self) -> int:
+        """Number of matches that it left out."""
+        return len(self.inliers) - self.n_inliers
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrateResult:
+    """What `calibrate_camera` found.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The calibrated camera.
+    rmse_before_px : float
+        RMS distance in pixels between the inliers and where the frames' own solutions put them.
+    rmse_after_px : float
+        RMS distance in pixels between the same stars and where the calibrated camera puts them.
+    n_inliers, n_outliers : int
+        Matches that the fit used and left out (those of rejected frames included).
+    iterations : int
+        Steps of the fit.
+    converged : bool
+        False if `max_iterations` ended the fit early.
+    frames : tuple of (FrameCalibration or None)
+        One for each result given, in order; `None` where the result was.
+    noise : float
+        Standard deviation of the residuals per axis: in pixels, or, if the centroids came with
+        position uncertainties, in units of these (1 if they are right).
+    parameter_names : tuple of str
+        The fitted parameters: ``focal_length_px``, ``B_10``, ``A_20``, ..., or ``k1``,
+        ``optical_center_x``, ...
+    covariance : ndarray of shape (n, n)
+        Covariance of these parameters, scaled to the residuals; zero for a frozen one.
+    frozen : tuple of str
+        Parameters that the data do not determine; they stay zero.
+    condition_number : float
+        Condition number of the problem with every parameter scaled to the same information. Beyond
+        1e6 the single parameters mean little (the model as a whole may be fine where there are
+        stars).
+    """
+
+    camera_model: CameraModel
+    rmse_before_px: float
+    rmse_after_px: float
+    n_inliers: int
+    n_outliers: int
+    iterations: int
+    converged: bool
+    frames: tuple[FrameCalibration | None, ...]
+    noise: float
+    parameter_names: tuple[str, ...]
+    covariance: Floats
+    frozen: tuple[str, ...]
+    condition_number: float
+
+    @property
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """Value and standard deviation of every fitted parameter, by name."""
+        sigmas = np.sqrt(np.diag(self.covariance))
+        values = _parameter_values(self.camera_model)
+        return {
+            name: (values[name], float(sigma))
+            for name, sigma in zip(self.parameter_names, sigmas, strict=True)
+        }
+
+    def table(self) -> Table:
+        """One row for each frame that was solved.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns ``frame`` (index in the list that was given), ``n_inliers``, ``n_outliers``,
+            ``rmse_px`` and ``rejected`` (the reason, or an empty string).
+        """
+        from astropy.table import Table
+
+        used = [(i, frame) for i, frame in enumerate(self.frames) if frame is not None]
+        table = Table()
+        table["frame"] = [i for i, _ in used]
+        table["n_inliers"] = [frame.n_inliers for _, frame in used]
+        table["n_outliers"] = [frame.n_outliers for _, frame in used]
+        table["rmse_px"] = [frame.rmse_px for _, frame in used]
+        table["rmse_px"].format = ".4f"
+        table["rejected"] = [frame.rejected or "" for _, frame in used]
+        return table
+
+    def __repr__(self) -> str:
+        used = sum(frame is not None and frame.rejected is None for frame in self.frames)
+        notes = "" if self.converged else ", not converged"
+        if self.frozen:
+            notes += f", frozen: {', '.join(self.frozen)}"
+        rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
+        return (
+            f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
+            f"{self.n_outliers} left out, RMSE {rmse}{notes}\n {self.camera_model!r}>"
+        )
+
+
+class _MatchedFrame(NamedTuple):
+    """A frame as the core takes it."""
+
+    pixels: Floats
+    sky: Floats
+    covariance: Floats | None
+    camera: core.CameraModel
+    quaternion: tuple[float, ...]
+    solved_velocity: tuple[float, ...] | None
+    velocity: tuple[float, ...] | None
+
+
+def calibrate_camera(
+    results: Solution | Sequence[Solution | None] | None,
+    centroids: Any,
+    image_shape: tuple[int, int] | None = None,
+    order: int = 4,
+    model: Literal["polynomial", "radial", "pinhole"] = "polynomial",
+    *,
+    sigma_clip: float = 3.0,
+    max_iterations: int = 200,
+    camera_model: CameraModel | None = None,
+    velocities: Sequence[ArrayLike | None] | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> CalibrateResult:
+    """Fit one camera model to the matched stars of many solved frames.
+
+    Parameters
+    ----------
+    results : sequence of (Solution or None)
+        The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
+        taken as a sequence of one.
+    centroids : sequence
+        For each result the centroids it was solved from, as anything the solver takes: a
+        `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
+        or a table. If all of them have position uncertainties, each star counts accordingly.
+    image_shape : (int, int), optional
+        Height and width in pixels. Default: that of the results, which it must not contradict.
+    order : int
+        Order of the polynomial model, 2 to 9. Default 4. The other models have none.
+    model : {'polynomial', 'radial', 'pinhole'}
+        Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
+        optical axis, even off the detector, but follows only a lens that is symmetric about it.
+    sigma_clip : float
+        Matches farther off than this many standard deviations (by the median residual of their part
+        of the detector) are left out. Default 3.
+    max_iterations : int
+        At most this many steps of the fit. Default 200; about 30 are needed.
+    camera_model : CameraModel, optional
+        Camera whose focal length the fit starts from. Default: the median of the results'.
+    velocities : sequence of (array_like of shape (3,) or None), optional
+        The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
+        (exactly). Default: what each result was solved with.
+    progress : callable, optional
+        Called now and then with the fraction done.
+
+    Returns
+    -------
+    CalibrateResult
+
+    Raises
+    ------
+    InputError
+        If lengths differ, the image shapes contradict each other, centroids are not those of the
+        result, or an argument is out of its range.
+    UndeterminedError
+        If no frame is solved, too few stars match for the model, or it folds over within the image
+        because no stars hold it there.
+
+    Notes
+    -----
+    Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
+    attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
+    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips; only
+    focal length, parity and matches are taken from the results, so calibrating again with its own
+    model changes nothing. The result is the same to the last bit for any number of threads.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(
+    ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
+    ... )
+    >>> frames = [
+    ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
+    ...     for ra in (80.0, 83.0, 86.0)
+    ... ]
+    >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+    >>> solutions = [
+    ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
+    ...     for s in stars
+    ... ]
+    >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
+    >>> result.rmse_after_px < 0.1
+    True
+    """
+    results, centroids = _as_lists(results, centroids)
+    if velocities is not None and len(velocities) != len(results):
+        raise InputError(
+            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
+        )
+    shape = _common_shape(results, image_shape, camera_model)
+    solved = [i for i, result in enumerate(results) if result]
+    if not solved:
+        raise UndeterminedError(f"results: none of {len(results)} frames is solved; solve one")
+    frames = [
+        _matched(
+            i,
+            results[i],
+            centroids[i],
+            results[i].observer_velocity_km_s if velocities is None else velocities[i],
+        )
+        for i in solved
+    ]
+    if any(frame.covariance is None for frame in frames):
+        frames = [frame._replace(covariance=None) for frame in frames]
+    if model == "polynomial" and not (isinstance(order, int | np.integer) and 2 <= order <= 9):
+        raise InputError(f"order: {order!r} is no order; give a whole number from 2 to 9")
+    fit = core.calibrate_camera(
+        frames,
+        model,
+        int(order),
+        float(sigma_clip),
+        max(0, int(max_iterations)),
+        None if camera_model is None else camera_model.focal_length_px,
+        progress,
+    )
+    camera = CameraModel._from_core(fit.camera)
+    assert camera.image_shape == shape
+    by_index = dict(zip(solved, (_frame(*parts) for parts in fit.frames), strict=True))
+    return CalibrateResult(
+        camera,
+        *fit.rmse_px,
+        *fit.counts,
+        fit.iterations,
+        fit.converged,
+        tuple(by_index.get(i) for i in range(len(results))),
+        fit.noise,
+        tuple(fit.parameter_names),
+        fit.covariance,
+        tuple(fit.frozen),
+        fit.condition_number,
+    )
+
+
+def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
+    """Make lists of results and of centroids, of one length."""
+    if results is None or hasattr(results, "matched_centroids"):
+        results, centroids = [results], [centroids]
+    try:
+        results, centroids = list(results), list(centroids)
+    except TypeError:
+        raise InputError(
+            "results, centroids: not sequences; give a solution and its centroids for each frame"
+        ) from None
+    if len(results) != len(centroids):
+        raise InputError(
+            f"centroids: {len(centroids)} lists for {len(results)} results; "
+            "give the list of each frame, those that did not solve included"
+        )
+    return results, centroids
+
+
+def _common_shape(
+    results: Sequence[Any], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
+) -> tuple[int, int]:
+    """Find the image shape that everything agrees on."""
+    named = [(f"results[{i}]", r.camera_model.image_shape) for i, r in enumerate(results) if r]
+    if camera_model is not None:
+        named.append(("camera_model", camera_model.image_shape))
+    if image_shape is not None:
+        named.insert(0, ("image_shape", tuple(image_shape)))
+    for name, shape in named[1:]:
+        if shape != named[0][1]:
+            raise InputError(
+                f"{name}: {shape} contradicts {named[0][0]}, {named[0][1]}; "
+                "give frames of one camera, all of the same (height, width)"
+            )
+    return named[0][1] if named else (0, 0)
+
+
+def _matched(index: int, result: Any, centroids: Any, velocity: ArrayLike | None) -> _MatchedFrame:
+    """Collect the matched stars of one frame."""
+    stars = Centroids.from_any(centroids)
+    matched = np.asarray(result.matched_centroids, dtype=np.int64)
+    if len(matched) and not 0 <= matched.min() <= matched.max() < len(stars):
+        raise InputError(
+            f"centroids[{index}]: {len(stars)} of them, but results[{index}] matched number "
+            f"{matched.max()}; give the list that frame was solved from"
+        )
+    return _MatchedFrame(
+        pixels=np.column_stack([stars.x[matched], stars.y[matched]]),
+        sky=np.ascontiguousarray(result.matched_directions, dtype=np.float64),
+        covariance=_position_covariance(stars.position_cov[matched]),
+        camera=result.camera_model._core,
+        quaternion=tuple(float(q) for q in result.quaternion),
+        solved_velocity=_beta(index, result.observer_velocity_km_s),
+        velocity=_beta(index, velocity),
+    )
+
+
+def _position_covariance(cov: Floats) -> Floats | None:
+    """(n, 3) columns xx, xy, yy with the floor added; `None` if no star has an uncertainty."""
+    floor = POSITION_FLOOR_PX**2
+    xx, xy, yy = cov[:, 0, 0] + floor, cov[:, 0, 1], cov[:, 1, 1] + floor
+    with np.errstate(invalid="ignore"):
+        known = (xx >= floor) & (yy >= floor) & (xx * yy > xy**2) & np.isfinite(xx * yy)
+    if not known.any():
+        return None
+    # A star without an uncertainty of its own is taken for as bad as the worst that has one.
+    worst = max(xx[known].max(), yy[known].max())
+    columns = [
+        np.where(known, given, value) for given, value in ((xx, worst), (xy, 0.0), (yy, worst))
+    ]
+    return np.column_stack(columns)
+
+
+def _beta(index: int, velocity: ArrayLike | None) -> tuple[float, ...] | None:
+    if velocity is None:
+        return None
+    beta = np.asarray(velocity, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
+    if beta.shape != (3,) or not np.isfinite(beta).all():
+        raise InputError(f"velocities[{index}]: {velocity!r} is none; give (x, y, z) in km/s")
+    return tuple(float(b) for b in beta)
+
+
+def _frame(
+    quaternion: list[float],
+    attitude_cov: list[list[float]],
+    residuals: Floats,
+    inliers: NDArray[np.bool_],
+    rmse_px: float,
+    rejected: str | None,
+) -> FrameCalibration:
+    return FrameCalibration(
+        np.array(quaternion), np.array(attitude_cov), residuals, inliers, rmse_px, rejected
+    )
+
+
+def _parameter_values(camera: CameraModel) -> dict[str, float]:
+    """Every parameter of a camera by the name it has in a calibration."""
+    values = {
+        "focal_length_px": camera.focal_length_px,
+        "optical_center_x": camera.optical_center[0],
+        "optical_center_y": camera.optical_center[1],
+    }
+    if camera.distortion is None:
+        return values
+    terms = camera.distortion.to_dict()
+    if terms["model"] == "radial":
+        return values | {name: terms[name] for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
+    exponents = [(d - q, q) for d in range(terms["order"] + 1) for q in range(d + 1)]
+    for axis in ("a", "b"):
+        for (p, q), value in zip(exponents, terms[f"{axis}_coeffs"], strict=True):
+            values[f"{axis.upper()}_{p}{q}"] = value
+    return values

@@ -1,0 +1,360 @@
+"""World coordinate systems: what every pixel sees, as FITS and astropy know it.
+
+This is the one place where FITS's 1-based pixels occur: `to_fits_pixel` and `from_fits_pixel`
+convert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.errors import InputError, UndeterminedError
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["WcsAccuracy", "fit_wcs", "from_fits_pixel", "to_fits_pixel"]
+
+Floats = NDArray[np.float64]
+Fit = TypeVar("Fit")
+
+SIP_MAX_ORDER = 9
+"""Highest order of the SIP convention."""
+
+FIT_POINTS_PER_SIDE = 33
+"""Nodes per side for the fit: twice what the highest order needs."""
+
+CHECK_POINTS_PER_SIDE = 41
+"""Points per side, edges included, at which the largest error is looked for."""
+
+MIN_COS_FROM_CENTER = 0.05
+"""Directions more than 87 degrees from the image centre have no place on its tangent plane."""
+
+
+@dataclass(frozen=True)
+class WcsAccuracy:
+    """How well a WCS represents the mapping it was fitted to.
+
+    Attributes
+    ----------
+    order : int
+        Order of the SIP polynomials A and B; 1 for a plain TAN, which has none.
+    inverse_order : int
+        Order of AP and BP.
+    max_error_px : float
+        Largest error from pixel to sky over the image, in pixels.
+    max_inverse_error_px : float
+        Largest error of the inverse polynomials AP and BP (which astropy does not use: it inverts A
+        and B by iteration); for TAN equal to `max_error_px`.
+    tolerance_px : float
+        What was asked for.
+    """
+
+    order: int
+    inverse_order: int
+    max_error_px: float
+    max_inverse_error_px: float
+    tolerance_px: float
+
+    @property
+    def reached(self) -> bool:
+        """True when both errors are within the tolerance."""
+        return max(self.max_error_px, self.max_inverse_error_px) <= self.tolerance_px
+
+
+def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """FITS pixels (1-based) of pixels from the image centre.
+
+    Parameters
+    ----------
+    x, y : ndarray or float
+        Pixels from the image centre.
+    image_shape : (int, int)
+        Height and width.
+
+    Returns
+    -------
+    x, y : ndarray or float
+        FITS pixels: the first is at (1, 1).
+
+    Examples
+    --------
+    >>> from boresight.wcs import to_fits_pixel
+    >>> to_fits_pixel(-512.0, -384.0, (768, 1024))
+    (1.0, 1.0)
+    """
+    height, width = image_shape
+    return x + width / 2 + 1, y + height / 2 + 1
+
+
+def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Pixels from the image centre of FITS pixels (1-based): the inverse of `to_fits_pixel`.
+
+    Parameters
+    ----------
+    x, y : ndarray or float
+        FITS pixels.
+    image_shape : (int, int)
+        Height and width.
+
+    Returns
+    -------
+    x, y : ndarray or float
+        Pixels from the image centre.
+
+    Examples
+    --------
+    >>> from boresight.wcs import from_fits_pixel
+    >>> from_fits_pixel(513.0, 385.0, (768, 1024))
+    (0.0, 0.0)
+    """
+    height, width = image_shape
+    return x - width / 2 - 1, y - height / 2 - 1
+
+
+def fit_wcs(
+    pixel_to_direction: Callable[[Floats], Floats],
+    image_shape: tuple[int, int],
+    *,
+    tolerance_px: float = 0.01,
+    max_order: int = SIP_MAX_ORDER,
+) -> tuple[WCS, WcsAccuracy]:
+    """Represent a mapping from pixels to the sky as a FITS WCS, TAN or TAN-SIP.
+
+    The reference pixel is the image centre. A gnomonic mapping about it (a pinhole camera with its
+    optical centre there) is TAN exactly. Any other is fitted on a grid over the image by TAN-SIP
+    (Shupe et al. 2005, ADASS XIV, 491), the order of either direction raised until its largest
+    error, measured at other points than those of the fit, is within the tolerance.
+
+    Parameters
+    ----------
+    pixel_to_direction : callable
+        Given pixels from the image centre, shape (n, 2), returns ICRS unit vectors, shape (n, 3).
+        Pixels that see nothing may give NaN and are left out.
+    image_shape : (int, int)
+        Height and width.
+    tolerance_px : float
+        Largest error allowed, in pixels. Default 0.01.
+    max_order : int
+        Highest order to try, 1 (TAN only) to 9. Default 9.
+
+    Returns
+    -------
+    wcs : astropy.wcs.WCS
+        For 0-based array pixels: ``wcs.pixel_to_world(column, row)``. Its header is
+        ``wcs.to_header(relax=True)``.
+    accuracy : WcsAccuracy
+        The errors measured. If no order reaches the tolerance this is the best, and
+        ``accuracy.reached`` is False.
+
+    Raises
+    ------
+    InputError
+        For a shape, tolerance or order out of range.
+    UndeterminedError
+        If the image centre sees nothing, or the image reaches farther than 87 degrees from it,
+        which no tangent plane holds.
+
+    Notes
+    -----
+    SIP's A and B map pixels to the ideal plane, the direction in which Boresight's own distortion
+    polynomials go as well; AP and BP are fitted separately as their inverse.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import CameraModel, RadialDistortion
+    >>> from boresight.wcs import fit_wcs
+    >>> lens = RadialDistortion(k1=-0.02, scale=512.0)
+    >>> camera = CameraModel(2500.0, (768, 1024), distortion=lens)
+    >>> def look(pixels):  # a camera that looks at RA 0, Dec 0 with north up
+    ...     x, y, z = camera.pixel_to_direction(pixels[:, 0], pixels[:, 1]).T
+    ...     return np.column_stack([z, -x, -y])
+    >>> wcs, accuracy = fit_wcs(look, (768, 1024))
+    >>> accuracy.order, accuracy.reached
+    (3, True)
+    >>> wcs.pixel_to_world(512, 384).to_string(precision=3)
+    '0.000 0.000'
+    """
+    height, width = image_shape
+    if not (height > 0 and width > 0):
+        raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
+    if not tolerance_px > 0:
+        raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
+    if not 1 <= max_order <= SIP_MAX_ORDER:
+        raise InputError(f"max_order: {max_order} is out of range; give 1 to {SIP_MAX_ORDER}")
+    plane = _Plane.around(pixel_to_direction)
+    pixels, sky = plane.sample(pixel_to_direction, _nodes(image_shape))
+    check_pixels, check_sky = plane.sample(pixel_to_direction, _points(image_shape))
+
+    def forward(order: int) -> tuple[float, _Forward]:
+        fit = _Forward.fit(pixels, sky, order)
+        return _largest(fit.ideal(check_pixels) - fit.flat(check_sky)), fit
+
+    def inverse(order: int) -> tuple[float, _Polynomials]:
+        ideal = there.flat(sky)
+        back = _Polynomials.fit(ideal, pixels - ideal, range(1, order + 1))
+        ideal = there.flat(check_sky)
+        return _largest(ideal + back(ideal) - check_pixels), back
+
+    error, there = _lowest_order(forward, range(1, max_order + 1), tolerance_px)
+    if there.order == 1:
+        accuracy = WcsAccuracy(1, 1, error, error, tolerance_px)
+        return _build(plane, there, None, image_shape), accuracy
+    inverse_error, back = _lowest_order(inverse, range(2, max_order + 1), tolerance_px)
+    accuracy = WcsAccuracy(there.order, back.order, error, inverse_error, tolerance_px)
+    return _build(plane, there, back, image_shape), accuracy
+
+
+def _nodes(image_shape: tuple[int, int]) -> Floats:
+    """Chebyshev nodes over the image: a fit there is nearly the best in the largest error."""
+    height, width = image_shape
+    t = np.cos(np.pi * (np.arange(FIT_POINTS_PER_SIDE) + 0.5) / FIT_POINTS_PER_SIDE)
+    x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _points(image_shape: tuple[int, int]) -> Floats:
+    """Even points from edge to edge of the image."""
+    height, width = image_shape
+    t = np.linspace(-1.0, 1.0, CHECK_POINTS_PER_SIDE)
+    x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """Tangent plane about the direction of the image centre; rows of `axes`: east, north, out."""
+
+    ra: float
+    dec: float
+    axes: Floats
+
+    @classmethod
+    def around(cls, pixel_to_direction: Callable[[Floats], Floats]) -> _Plane:
+        x, y, z = np.asarray(pixel_to_direction(np.zeros((1, 2))), np.float64).reshape(3)
+        if not np.isfinite([x, y, z]).all():
+            raise UndeterminedError(
+                "the image centre sees no direction, so there is no WCS about it"
+            )
+        ra, dec = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+        sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)
+        axes = np.array([[-sa, ca, 0.0], [-sd * ca, -sd * sa, cd], [cd * ca, cd * sa, sd]])
+        return cls(float(ra), float(dec), axes)
+
+    def sample(
+        self, pixel_to_direction: Callable[[Floats], Floats], pixels: Floats
+    ) -> tuple[Floats, Floats]:
+        """Pixels and their gnomonic coordinates (east, north) in degrees."""
+        directions = np.asarray(pixel_to_direction(pixels), np.float64)
+        seen = np.isfinite(directions).all(axis=1)
+        pixels, (east, north, out) = pixels[seen], self.axes @ directions[seen].T
+        if len(pixels) == 0 or out.min() < MIN_COS_FROM_CENTER:
+            raise UndeterminedError(
+                "the image reaches 87 degrees from its centre, which no tangent plane holds; "
+                "make a WCS of a smaller part of it"
+            )
+        return pixels, np.degrees(np.column_stack([east / out, north / out]))
+
+
+@dataclass(frozen=True)
+class _Polynomials:
+    """A pair of polynomials as SIP writes them: a[p, q] is the coefficient of x^p y^q."""
+
+    a: Floats
+    b: Floats
+
+    @property
+    def order(self) -> int:
+        return len(self.a) - 1
+
+    @classmethod
+    def fit(cls, points: Floats, values: Floats, degrees: range) -> _Polynomials:
+        """Least-squares fit to values (n, 2) with the terms of these degrees."""
+        terms = [(d - q, q) for d in degrees for q in range(d + 1)]
+        scale = np.abs(points).max()
+        x, y = (points / scale).T
+        design = np.column_stack([x**p * y**q for p, q in terms])
+        solution = np.linalg.lstsq(design, values, rcond=None)[0]
+        a, b = np.zeros((2, degrees.stop, degrees.stop))
+        for (p, q), (u, v) in zip(terms, solution, strict=True):
+            a[p, q], b[p, q] = u / scale ** (p + q), v / scale ** (p + q)
+        return cls(a, b)
+
+    def __call__(self, points: Floats) -> Floats:
+        x, y = points.T
+        polyval2d = np.polynomial.polynomial.polyval2d
+        return np.column_stack([polyval2d(x, y, self.a), polyval2d(x, y, self.b)])
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """From pixels to the tangent plane: A and B, then CD."""
+
+    cd: Floats
+    bend: _Polynomials
+
+    @property
+    def order(self) -> int:
+        return self.bend.order
+
+    @classmethod
+    def fit(cls, pixels: Floats, sky: Floats, order: int) -> _Forward:
+        # The reference pixel maps to the reference point, so there is no degree 0.
+        whole = _Polynomials.fit(pixels, sky, range(1, order + 1))
+        cd = np.array([[whole.a[1, 0], whole.a[0, 1]], [whole.b[1, 0], whole.b[0, 1]]])
+        a, b = np.tensordot(np.linalg.inv(cd), np.stack([whole.a, whole.b]), axes=1)
+        a[1, 0] = a[0, 1] = b[1, 0] = b[0, 1] = 0.0
+        return cls(cd, _Polynomials(a, b))
+
+    def ideal(self, pixels: Floats) -> Floats:
+        """Pixels with the distortion taken out."""
+        return pixels + self.bend(pixels)
+
+    def flat(self, sky: Floats) -> Floats:
+        """Take points of the tangent plane back to such pixels."""
+        return sky @ np.linalg.inv(self.cd).T
+
+
+def _largest(misses: Floats) -> float:
+    return float(np.hypot(*misses.T).max())
+
+
+def _lowest_order(
+    fit: Callable[[int], tuple[float, Fit]], orders: range, tolerance: float
+) -> tuple[float, Fit]:
+    """Return the first fit within the tolerance, or else the best of all."""
+    best = fit(orders[0])
+    for order in orders[1:]:
+        if best[0] <= tolerance:
+            break
+        best = min(best, fit(order), key=lambda candidate: candidate[0])
+    return best
+
+
+def _build(
+    plane: _Plane, there: _Forward, back: _Polynomials | None, image_shape: tuple[int, int]
+) -> WCS:
+    from astropy.wcs import WCS, Sip
+
+    height, width = image_shape
+    suffix = "-SIP" if back else ""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = [f"RA---TAN{suffix}", f"DEC--TAN{suffix}"]
+    wcs.wcs.cunit = ["deg", "deg"]
+    wcs.wcs.radesys = "ICRS"
+    wcs.wcs.crpix = to_fits_pixel(0.0, 0.0, image_shape)  # type: ignore[arg-type]
+    wcs.wcs.crval = [np.degrees(plane.ra) % 360.0, np.degrees(plane.dec)]
+    # The default differs at the pole itself; said, it is the same everywhere.
+    wcs.wcs.lonpole = 180.0
+    wcs.wcs.cd = there.cd
+    if back:
+        wcs.sip = Sip(there.bend.a, there.bend.b, back.a, back.b, wcs.wcs.crpix)
+    wcs.pixel_shape = (width, height)
+    wcs.wcs.set()
+    return wcs
