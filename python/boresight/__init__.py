@@ -9,6 +9,10 @@ from boresight.camera import RadialDistortion as RadialDistortion
 from boresight.centroids import Centroid as Centroid
 from boresight.centroids import CentroidFlags as CentroidFlags
 from boresight.centroids import Centroids as Centroids
+from boresight.database import DatabaseParameters as DatabaseParameters
+from boresight.database import SolverDatabase as SolverDatabase
+from boresight.database import Star as Star
+from boresight.database import Stars as Stars
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
@@ -19,4 +23,6 @@ from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
 from boresight.simulate import SimulatedFrame as SimulatedFrame
 from boresight.simulate import simulate_frame as simulate_frame
+from boresight.solution import Solution as Solution
+from boresight.solve import solve_from_centroids as solve_from_centroids
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity
