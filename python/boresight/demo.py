@@ -150,6 +150,7 @@ def _draw(path: Path, frames: list[Frame], solutions: Any, centroids: list[Centr
             solutions,
             centroids,
             titles=[frame.path.stem for frame in frames],
+            columns=5,
         )
         figure.savefig(path, dpi=150)
 
