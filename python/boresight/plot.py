@@ -107,7 +107,7 @@ def plot_solution(
         v = solution.matched_directions
         ra, dec = np.arctan2(v[:, 1], v[:, 0]), np.arcsin(np.clip(v[:, 2], -1.0, 1.0))
         x, y = solution.world_to_pixel(np.degrees(ra), np.degrees(dec))
-        ax.plot(x, y, "+", color="cyan", markersize=4, markeredgewidth=0.6)
+        ax.plot(x, y, "+", color="cyan", markersize=3, markeredgewidth=0.4)
     ax.set_xlim(left, left + width)
     ax.set_ylim(top + height, top)
     if title is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from boresight.camera import CameraModel, RadialDistortion
@@ -32,6 +33,9 @@ TESS_SIZE = 2048
 TESS_FOCAL_LENGTH_PX = 9731.3
 TESS_AXIS_PX = 2104.0
 TESS_DISTORTION = (-2.527e-3, -3.94e-5, -1.13e-6)
+
+#: Made-up stars go down to this magnitude; binned frames, with fewer pixels for them, to less.
+TESS_FAINT_LIMIT = 11.0
 
 
 def tess_like_camera(*, binning: int = 1) -> CameraModel:
@@ -113,5 +117,6 @@ def simulate_tess_sector(
         psf_fwhm_px=1.9, stretch=0.45, coma=0.2,
         zero_point=20.44, exposure_s=1425.6, gain=1425.6, read_noise_e=268.0, background=110.0,
         background_tilt=(0.2, -0.15), full_well_e=1.0e5 * 1425.6, bleeding=True,
-        hot_pixels=1000, cosmic_rays=200, faint_limit=13.0, seed=seed * 1000 + sector,
+        hot_pixels=1000, cosmic_rays=200,
+        faint_limit=TESS_FAINT_LIMIT - 5.0 * math.log10(binning), seed=seed * 1000 + sector,
     )  # fmt: skip

@@ -1,0 +1,37 @@
+"""Sphinx configuration; `make docs` builds to docs/_build/html."""
+
+import importlib.metadata
+
+project = "Boresight"
+author = "The Boresight developers"
+copyright = "The Boresight developers"  # noqa: A001 - the name is Sphinx's
+version = release = importlib.metadata.version("boresight")
+
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+default_role = "py:obj"
+intersphinx_mapping = {
+    "astropy": ("https://docs.astropy.org/en/stable/", None),
+    "matplotlib": ("https://matplotlib.org/stable/", None),
+    "numpy": ("https://numpy.org/doc/stable/", None),
+    "python": ("https://docs.python.org/3/", None),
+}
+
+# Notebooks are run by the tests; the pages show them without running them again.
+nb_execution_mode = "off"
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = "Boresight"
+html_theme_options = {"github_url": "https://github.com/boresight/boresight"}

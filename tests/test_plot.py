@@ -1,0 +1,60 @@
+"""Figures show what was solved where it is."""
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from boresight import Centroids, InputError, extract_centroids
+from boresight.plot import plot_solution, plot_solutions
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def stars(wide_frame):
+    return extract_centroids(wide_frame.image).centroids
+
+
+def test_matched_stars_and_expected_positions_coincide(wide_database, wide_frame, stars):
+    solution = wide_database.solve_from_centroids(
+        stars, fov_estimate_deg=12.0, image_shape=wide_frame.image.shape
+    )
+    ax = plot_solution(wide_frame.image, solution, stars, title="Orion")
+    assert ax.get_title() == "Orion"
+    (crosses,) = ax.lines
+    (ellipses,) = ax.collections
+    crosses = np.column_stack(crosses.get_data())
+    np.testing.assert_allclose(ellipses.get_offsets(), crosses, atol=0.5)
+    assert len(crosses) == solution.num_matches
+    # Axes in pixels from the centre: the array's first pixel is the upper left one.
+    assert ax.get_xlim() == (-256.5, 255.5)
+    assert ax.get_ylim() == (255.5, -256.5)
+
+
+def test_without_solution_all_stars_are_drawn(wide_frame, stars):
+    ax = plot_solution(wide_frame.image, centroids=stars)
+    assert len(ax.collections[0].get_offsets()) == len(stars)
+    assert not ax.lines
+    bare = Centroids(x=[1.0], y=[2.0])  # no moments: a small circle
+    assert len(plot_solution(wide_frame.image, centroids=bare).collections) == 1
+    assert not plot_solution(wide_frame.image, centroids=bare[:0]).collections
+
+
+def test_a_grid_of_panels(wide_frame, stars):
+    images = [wide_frame.image, np.full((30, 40), np.nan), wide_frame.image.astype(np.uint16)]
+    figure = plot_solutions(images, [None] * 3, [stars] * 3, titles=["a", "b", "c"], columns=2)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["a: not solved", "b: not solved", "c: not solved", ""]
+
+
+def test_bad_input_is_refused(wide_frame, stars):
+    with pytest.raises(InputError, match=r"^image: "):
+        plot_solution(np.zeros((3, 4, 3)))
+    with pytest.raises(InputError, match=r"^images: "):
+        plot_solutions([], [], [])
+    with pytest.raises(InputError, match=r"^images: "):
+        plot_solutions([wide_frame.image], [None, None], [stars])
