@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::cells::{CellStar, CellView, SkyGrid};
 use crate::error::{Error, Monitor, Result};
-use crate::pattern::{Pattern, PatternShape, RatioWindow};
+use crate::pattern::{Pattern, PatternShape, PatternWindow};
 use crate::sphere::Direction;
 
 mod combine;
@@ -175,14 +175,14 @@ impl Database {
         longest: RangeInclusive<f32>,
         mut visit: impl FnMut(&Pattern),
     ) {
-        let window = RatioWindow::new(shape, tolerance);
+        let window = PatternWindow::new(shape, tolerance, longest);
         let (offsets, patterns) = (self.ratio_offsets(), self.patterns());
         self.ratios.runs(&window, |cells| {
             let (Some(&start), Some(&end)) = (offsets.get(cells.start), offsets.get(cells.end)) else {
                 return;
             };
             for pattern in patterns.get(start as usize..end as usize).unwrap_or(&[]) {
-                if window.contains(pattern) && longest.contains(&pattern.longest) && self.holds(pattern) {
+                if window.contains(pattern) && self.holds(pattern) {
                     visit(pattern);
                 }
             }
@@ -210,7 +210,8 @@ impl Database {
     /// The sections must agree with each other about how many stars and cells there are.
     fn check_sizes(&self) -> Result<()> {
         let stars = self.num_stars();
-        let agree = self.directions().len() == stars
+        let agree = self.ratios.is_sound()
+            && self.directions().len() == stars
             && self.ids().len() == stars
             && self.id_order().len() == stars
             && self.cells().stars.len() == stars
@@ -365,8 +366,8 @@ mod tests {
             shape.ratios.iter_mut().for_each(|ratio| *ratio += 0.0007 * ((k % 5) as f32 - 2.0));
             for tolerance in [0.0, 0.001, 0.003, 0.01, 0.1, 2.0] {
                 let longest = shape.longest * 0.9..=shape.longest * 1.1;
-                let window = RatioWindow::new(&shape, tolerance);
-                let near = |p: &&Pattern| window.contains(p) && longest.contains(&p.longest);
+                let window = PatternWindow::new(&shape, tolerance, longest.clone());
+                let near = |p: &&Pattern| window.contains(p);
                 let mut expected: Vec<[u32; 4]> =
                     database.patterns().iter().filter(near).map(|p| p.stars).collect();
                 let mut found = Vec::new();

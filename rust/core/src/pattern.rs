@@ -1,5 +1,7 @@
 //! Patterns of four stars and the shape by which one is recognised whatever the scale, rotation or mirroring.
 
+use std::ops::RangeInclusive;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::sphere::Direction;
@@ -70,26 +72,26 @@ pub fn centroid_order(directions: [&Direction; 4]) -> [usize; 4] {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
 pub struct Pattern {
-    /// Indices of the stars in the database, in [`centroid_order`].
-    pub stars: [u32; 4],
+    pub(crate) ratios: [u16; 5],
+    longest_step: u16,
     /// The longest mutual distance, a chord.
     pub longest: f32,
-    pub(crate) ratios: [u16; 5],
-    padding: u16,
+    /// Indices of the stars in the database, in [`centroid_order`].
+    pub stars: [u32; 4],
 }
 
 /// Number of steps in which a ratio is kept, so one is off by 8e-6 at most.
-pub(crate) const RATIO_STEPS: f32 = 65535.0;
+const RATIO_STEPS: f32 = 65535.0;
 
 impl Pattern {
     /// The pattern of four stars, whose directions are given in the same order as their indices.
     pub fn new(stars: [u32; 4], directions: [&Direction; 4]) -> Self {
         let shape = pattern_shape(directions);
         Self {
-            stars: centroid_order(directions).map(|i| stars[i]),
-            longest: shape.longest,
             ratios: shape.ratios.map(|ratio| (ratio * RATIO_STEPS + 0.5) as u16),
-            padding: 0,
+            longest_step: length_step(shape.longest),
+            longest: shape.longest,
+            stars: centroid_order(directions).map(|i| stars[i]),
         }
     }
 
@@ -102,30 +104,50 @@ impl Pattern {
     }
 }
 
-/// The ratios, in steps, that lie within a tolerance of a shape's.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RatioWindow {
-    pub(crate) low: [u16; 5],
-    pub(crate) high: [u16; 5],
+/// A length in 16 bits, ascending, 2048 steps an octave: the upper bits of the floating-point number.
+fn length_step(length: f32) -> u16 {
+    const SHORTEST: f32 = 1.0 / (1 << 28) as f32;
+    let steps = (length.max(SHORTEST).to_bits() - SHORTEST.to_bits()) >> 12;
+    steps.min(u32::from(u16::MAX)) as u16
 }
 
-impl RatioWindow {
-    /// Widened outwards to whole steps, so nothing within the tolerance is missed.
-    pub(crate) fn new(shape: &PatternShape, tolerance: f32) -> Self {
+/// The patterns near a shape: whose ratios are within a tolerance and whose longest distance is in a range.
+#[derive(Debug, Clone)]
+pub(crate) struct PatternWindow {
+    /// Least and greatest values of the first eight halfwords of a pattern, those before its stars.
+    low: [u16; 8],
+    high: [u16; 8],
+    longest: RangeInclusive<f32>,
+}
+
+impl PatternWindow {
+    /// Ratios are widened outwards to whole steps, so nothing within the tolerance is missed.
+    pub(crate) fn new(shape: &PatternShape, tolerance: f32, longest: RangeInclusive<f32>) -> Self {
         let steps = tolerance.max(0.0) * RATIO_STEPS + 0.5;
-        Self {
-            low: shape.ratios.map(|ratio| (ratio * RATIO_STEPS - steps).ceil() as u16),
-            high: shape.ratios.map(|ratio| (ratio * RATIO_STEPS + steps).floor() as u16),
+        let mut low = [0; 8];
+        let mut high = [u16::MAX; 8];
+        for (i, ratio) in shape.ratios.iter().enumerate() {
+            low[i] = (ratio * RATIO_STEPS - steps).ceil() as u16;
+            high[i] = (ratio * RATIO_STEPS + steps).floor() as u16;
         }
+        low[5] = length_step(*longest.start());
+        high[5] = length_step(*longest.end());
+        Self { low, high, longest }
     }
 
-    /// Whether all five ratios are inside.
-    #[allow(clippy::needless_bitwise_bool)]
+    /// Whether a pattern is near.
     pub(crate) fn contains(&self, pattern: &Pattern) -> bool {
-        // No early exit: five comparisons at once are cheaper than a mispredicted one.
-        (0..5).fold(true, |inside, i| {
-            inside & (self.low[i] <= pattern.ratios[i]) & (pattern.ratios[i] <= self.high[i])
-        })
+        let halfwords: &[u16; 16] = bytemuck::cast_ref(pattern);
+        let mut outside = 0;
+        for (value, (low, high)) in halfwords.iter().zip(self.low.iter().zip(&self.high)) {
+            outside |= value.saturating_sub(*high) | low.saturating_sub(*value);
+        }
+        outside == 0 && self.longest.contains(&pattern.longest)
+    }
+
+    /// Least and greatest value of a ratio.
+    pub(crate) fn ratio(&self, ratio: usize) -> (u16, u16) {
+        (self.low[ratio], self.high[ratio])
     }
 }
 
@@ -199,9 +221,17 @@ mod tests {
             let pattern = Pattern::new([0, 1, 2, 3], points.each_ref());
             let mut shape = pattern_shape(points.each_ref());
             shape.ratios = shape.ratios.map(|ratio| ratio + off);
-            let inside = RatioWindow::new(&shape, tolerance).contains(&pattern);
+            let inside = PatternWindow::new(&shape, tolerance, 0.0..=2.0).contains(&pattern);
             prop_assert!(inside || off.abs() > tolerance - 1e-6);
             prop_assert!(!inside || off.abs() < tolerance + 4e-5);
+        }
+
+        #[test]
+        fn window_holds_the_lengths_asked_for(points in points(), start in 0.0_f32..0.5, length in 0.0_f32..0.5) {
+            let pattern = Pattern::new([0, 1, 2, 3], points.each_ref());
+            let longest = start..=start + length;
+            let inside = PatternWindow::new(&pattern.shape(), 0.0, longest.clone()).contains(&pattern);
+            prop_assert_eq!(inside, longest.contains(&pattern.longest));
         }
     }
 }
