@@ -97,9 +97,7 @@ def test_wcs_agrees_for_array_pixels(solution):
     ra, dec = solution.pixel_to_world(columns - 256, rows - 256)
     assert sky.separation(SkyCoord(ra, dec, unit="deg")).arcsec.max() < 1e-3
     np.testing.assert_allclose(wcs.world_to_pixel(sky), (columns, rows), atol=1e-3)
-    np.testing.assert_allclose(
-        wcs.pixel_scale_matrix, solution.cd_matrix, rtol=1e-5, atol=1e-9
-    )
+    np.testing.assert_allclose(wcs.pixel_scale_matrix, solution.cd_matrix, rtol=1e-5, atol=1e-9)
     east, north = solution.cd_matrix @ [0, -1]
     assert np.degrees(np.arctan2(east, north)) == pytest.approx(solution.roll_deg, abs=1e-3)
 
@@ -115,8 +113,8 @@ def test_covariance_of_the_attitude_is_that_of_repeated_noise(wide_database, wid
     for _ in range(60):
         noisy = xy + rng.normal(0, 0.3, xy.shape)
         found = wide_database.solve_from_centroids(noisy, 12.0, image_shape=SHAPE)
-        boresight = found.rotation_matrix_icrs_to_camera @ wide_frame.rotation_matrix_icrs_to_camera.T
-        offsets.append([boresight[2, 1], boresight[0, 2], boresight[1, 0]])
+        off = found.rotation_matrix_icrs_to_camera @ wide_frame.rotation_matrix_icrs_to_camera.T
+        offsets.append([off[2, 1], off[0, 2], off[1, 0]])
         reported.append(np.diag(found.attitude_cov_rad2))
     ratio = np.std(offsets, axis=0) / np.sqrt(np.mean(reported, axis=0))
     assert np.all((ratio > 0.7) & (ratio < 1.4)), ratio
@@ -222,10 +220,10 @@ def test_bad_arguments_are_named(wide_database, stars, wrong, name):
 
 
 @given(
-    hnp.arrays(float, st.tuples(st.integers(0, 30), st.integers(2, 3)), elements=st.floats(-1e4, 1e4)),
+    hnp.arrays(
+        float, st.tuples(st.integers(0, 30), st.integers(2, 3)), elements=st.floats(-1e4, 1e4)
+    ),
     st.floats(0.1, 179.0),
 )
 def test_no_list_of_centroids_does_harm(wide_database, centroids, fov):
-    wide_database.solve_from_centroids(
-        centroids, fov, image_shape=SHAPE, max_patterns_checked=500
-    )
+    wide_database.solve_from_centroids(centroids, fov, image_shape=SHAPE, max_patterns_checked=500)

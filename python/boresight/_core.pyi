@@ -1,10 +1,8 @@
 """The private extension module; `boresight` is the documented interface."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,15 +51,9 @@ class CameraModel:
     def pixel_to_direction(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def direction_to_pixel(self, directions: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def pixel_to_ideal(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
 """Stub of the extension module; private."""
 
-from typing import Any
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 import numpy.typing as npt
 
 class Extraction:
@@ -153,6 +145,20 @@ class Solution:
     def pixel_to_sky(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def sky_to_pixel(self, directions: NDArray[np.float64]) -> NDArray[np.float64]: ...
 
+class Outcome:
+    @property
+    def solution(self) -> Solution | None: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def patterns_checked(self) -> int: ...
+    @property
+    def candidates_checked(self) -> int: ...
+    @property
+    def best_log_ratio(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
 def solve(
     database: Database,
     pixels: NDArray[np.float64],
@@ -170,8 +176,9 @@ def solve(
     timeout_ms: int | None,
     velocity_km_s: NDArray[np.float64] | None,
     hint: tuple[tuple[float, ...], float, bool] | None,
-) -> tuple[Solution | None, str, int, int, float, float]: ...
+) -> Outcome: ...
 def quaternion_of_matrix(rows: list[list[float]]) -> tuple[float, float, float, float]: ...
+
 class Calibration:
     @property
     def camera(self) -> CameraModel: ...

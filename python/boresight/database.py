@@ -384,9 +384,7 @@ class SolverDatabase:
         self._core.write(Path(path))
 
     @classmethod
-    def load_from_file(
-        cls, path: str | os.PathLike[str], verify: bool = False
-    ) -> SolverDatabase:
+    def load_from_file(cls, path: str | os.PathLike[str], verify: bool = False) -> SolverDatabase:
         """Open a database file by mapping it into memory.
 
         The header, the sizes and the bounds are checked, at a cost that does not grow with the
@@ -540,9 +538,7 @@ class SolverDatabase:
         """
         rows = self._rows(identifiers)
         stars = self.stars
-        return Stars(
-            stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows]
-        )
+        return Stars(stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows])
 
     def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Stars:
         """Stars within a circle on the sky, brightest first.
@@ -570,9 +566,7 @@ class SolverDatabase:
             )
         rows = self._core.cone(*(float(np.radians(v)) for v in (ra_deg, dec_deg, radius_deg)))
         stars = self.stars
-        return Stars(
-            stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows]
-        )
+        return Stars(stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows])
 
     def _rows(self, identifiers: ArrayLike) -> NDArray[np.int64]:
         wanted = np.atleast_1d(np.asarray(identifiers))

@@ -135,7 +135,7 @@ class Solution:
     @property
     def residuals_arcsec(self) -> Floats:
         """Angle between each matched centroid and its star, shape (n,)."""
-        return np.degrees(self._core.residuals) * 3600.0
+        return self._core.residuals * (180.0 * 3600.0 / np.pi)
 
     @property
     def rmse_arcsec(self) -> float:
@@ -234,7 +234,9 @@ class Solution:
             try:
                 ra, dec = ra.icrs.ra.deg, ra.icrs.dec.deg
             except AttributeError:
-                raise InputError("dec: missing; give ra and dec in degrees, or one SkyCoord") from None
+                raise InputError(
+                    "dec: missing; give ra and dec in degrees, or one SkyCoord"
+                ) from None
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
         alpha, delta = np.radians(ra.ravel()), np.radians(dec.ravel())
         sky = np.column_stack(

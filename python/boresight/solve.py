@@ -114,7 +114,7 @@ def solve_from_centroids(
         fov_estimate_deg = camera_model.fov_deg
     order = np.argsort(-stars.brightness, kind="stable")
     pixels = np.ascontiguousarray(np.column_stack([stars.x, stars.y])[order], dtype=np.float64)
-    solved, status, patterns, candidates, best_log_ratio, seconds = core.solve(
+    outcome = core.solve(
         database._core,
         pixels,
         camera._core,
@@ -133,25 +133,27 @@ def solve_from_centroids(
         velocity_km_s=_velocity(observer_velocity_km_s),
         hint=_hint(attitude_hint, hint_uncertainty_deg, strict_hint),
     )
-    if solved is None:
+    if outcome.solution is None:
         logger.info(
-            "not solved (%s): %d centroids, %d patterns, %d candidates, best log likelihood ratio %.1f",
-            status,
+            "not solved (%s): %d centroids, %d patterns, %d candidates, best log ratio %.1f",
+            outcome.status,
             len(stars),
-            patterns,
-            candidates,
-            best_log_ratio,
+            outcome.patterns_checked,
+            outcome.candidates_checked,
+            outcome.best_log_ratio,
         )
         return None
-    matched = order[solved.matched_detections].astype(np.uint64)
-    return Solution(solved, matched, seconds * 1e3)
+    matched = order[outcome.solution.matched_detections].astype(np.uint64)
+    return Solution(outcome.solution, matched, outcome.seconds * 1e3)
 
 
 def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
     """The camera to start from; a pinhole one when only the image's shape is known."""
     if image_shape is None:
         if camera_model is None:
-            raise InputError("image_shape: missing; give (height, width) in pixels or a camera_model")
+            raise InputError(
+                "image_shape: missing; give (height, width) in pixels or a camera_model"
+            )
         return camera_model
     if camera_model is None:
         # The focal length is the solver's to find: any field of view will do here.

@@ -1,5 +1,4 @@
 //! Star catalogues across the border, in radians.
-#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
 
 use boresight::Catalog;
 use boresight::sphere::direction;
@@ -18,7 +17,6 @@ pub(crate) struct PyCatalog(pub(crate) Catalog);
 #[pymethods]
 impl PyCatalog {
     #[new]
-    #[allow(clippy::too_many_arguments)]
     fn new(
         ids: PyReadonlyArray1<'_, i64>,
         ra: PyReadonlyArray1<'_, f64>,

@@ -1,5 +1,4 @@
 //! The pattern database across the border, and its file.
-#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -32,7 +31,6 @@ impl PyDatabase {
         stars, *, max_fov, min_fov, star_max_magnitude, pattern_max_error, lattice_field_oversampling,
         patterns_per_lattice_field, verification_stars_per_fov, multiscale_step, epoch, progress
     ))]
-    #[allow(clippy::too_many_arguments)]
     fn generate(
         py: Python<'_>,
         stars: &PyCatalog,

@@ -199,7 +199,7 @@ fn rows<'a, T: Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyRes
     let view = array.as_array();
     (0..view.nrows())
         .map(|y| {
-            view.clone().index_axis_move(Axis(0), y).to_slice().ok_or_else(|| {
+            view.index_axis_move(Axis(0), y).to_slice().ok_or_else(|| {
                 InputError::new_err(format!(
                     "{name}: its rows are not contiguous; use numpy.ascontiguousarray"
                 ))

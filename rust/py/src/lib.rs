@@ -1,6 +1,8 @@
 //! The extension module `boresight._core`: converts, releases the GIL, maps errors, nothing else.
 //!
 //! It is private. The public, typed and documented interface is the Python package `boresight`.
+#![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
+#![allow(clippy::too_many_arguments)] // The keywords of a Python function.
 
 mod arrays;
 mod calibrate;
@@ -30,5 +32,5 @@ mod _core {
     #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
     #[pymodule_export]
-    use crate::solve::{PySolution, quaternion_of_matrix, solve};
+    use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve};
 }

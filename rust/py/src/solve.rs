@@ -187,17 +187,48 @@ impl PySolution {
     }
 }
 
+/// What came of solving one frame.
+#[pyclass(name = "Outcome", module = "boresight._core", frozen, get_all)]
+pub(crate) struct PyOutcome {
+    solution: Option<Py<PySolution>>,
+    status: &'static str,
+    patterns_checked: u64,
+    candidates_checked: u64,
+    best_log_ratio: f64,
+    seconds: f64,
+}
+
+impl PyOutcome {
+    fn new(py: Python<'_>, outcome: Outcome) -> PyResult<Self> {
+        let status = match outcome.status {
+            Status::Solved => "solved",
+            Status::NoMatch => "no match",
+            Status::TooFew => "too few stars",
+            Status::Timeout => "timeout",
+            Status::WorkBound => "work bound",
+            _ => "unsolved",
+        };
+        Ok(Self {
+            solution: outcome.solution.map(|inner| Py::new(py, PySolution { inner })).transpose()?,
+            status,
+            patterns_checked: outcome.patterns_checked,
+            candidates_checked: outcome.candidates_checked,
+            best_log_ratio: outcome.best_log_ratio,
+            seconds: outcome.elapsed.as_secs_f64(),
+        })
+    }
+}
+
 /// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
 type HintParts = ([f64; 4], f64, bool);
 
-/// Solves one frame; returns (solution or None, status, patterns checked, candidates checked, best log ratio, seconds).
+/// Solves one frame.
 #[pyfunction]
 #[pyo3(signature = (
     database, pixels, camera, *, parity_known, fov_estimate, fov_max_error, match_radius, match_threshold,
     match_max_error, pattern_checking_stars, refine_iterations, max_patterns_checked, timeout_ms,
     velocity_km_s, hint,
 ))]
-#[expect(clippy::too_many_arguments, reason = "the keywords of the Python function behind it")]
 pub(crate) fn solve(
     py: Python<'_>,
     database: &PyDatabase,
@@ -215,7 +246,7 @@ pub(crate) fn solve(
     timeout_ms: Option<u64>,
     velocity_km_s: Option<PyReadonlyArray1<'_, f64>>,
     hint: Option<HintParts>,
-) -> PyResult<(Option<PySolution>, &'static str, u64, u64, f64, f64)> {
+) -> PyResult<PyOutcome> {
     let pixels = rows("centroids", &pixels)?;
     let velocity = match velocity_km_s {
         Some(v) => Some(Vector3::from_column_slice(v.as_slice()?) / SPEED_OF_LIGHT_KM_S),
@@ -244,18 +275,9 @@ pub(crate) fn solve(
         hint,
         ..SolveOptions::new(camera.inner.clone())
     };
-    let Outcome { solution, status, patterns_checked, candidates_checked, best_log_ratio, elapsed } =
+    let outcome =
         py.detach(|| solve_frame(&database.0, pixels, &options, &SignalMonitor::new())).map_err(to_python)?;
-    let status = match status {
-        Status::Solved => "solved",
-        Status::NoMatch => "no match",
-        Status::TooFew => "too few stars",
-        Status::Timeout => "timeout",
-        Status::WorkBound => "work bound",
-        _ => "unsolved",
-    };
-    let solution = solution.map(|inner| PySolution { inner });
-    Ok((solution, status, patterns_checked, candidates_checked, best_log_ratio, elapsed.as_secs_f64()))
+    PyOutcome::new(py, outcome)
 }
 
 /// Quaternion (scalar first) of a rotation matrix given by rows.
