@@ -12,7 +12,7 @@ Progress = bool | Callable[[float], object] | None
 def progress_callback(
     progress: Progress, description: str
 ) -> Iterator[Callable[[float], object] | None]:
-    """What to call with the fraction done, 0 to 1, for a `progress` argument of the public API.
+    """Give what to call with the fraction done, 0 to 1, for a `progress` argument.
 
     `True` draws a bar on standard error; a callable is called as it is; `None` and `False` do
     nothing.

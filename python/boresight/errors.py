@@ -11,7 +11,7 @@ class BoresightError(Exception):
 
 
 class InputError(BoresightError, ValueError):
-    """An argument cannot be worked with; the message names it, what was wrong and how to mend it."""
+    """An argument cannot be worked with; the message says which, what was wrong and the mend."""
 
 
 class FileFormatError(BoresightError, ValueError):

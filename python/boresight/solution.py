@@ -24,7 +24,8 @@ SPEED_OF_LIGHT_KM_S = 299792.458
 class Solution:
     """A solved frame, as returned by `boresight.solve_from_centroids`.
 
-    Pixels are measured from the image's centre: ``x = column - width / 2``, ``y = row - height / 2``.
+    Pixels are measured from the image's centre: ``x = column - width / 2`` and
+    ``y = row - height / 2``.
     Sky positions are ICRS, degrees; if an observer's velocity was given to the solver, stellar
     aberration is removed again, so that they are ICRS in every case.
 
@@ -104,7 +105,7 @@ class Solution:
 
     @property
     def attitude_cov_rad2(self) -> Floats:
-        """Covariance (3, 3) of the attitude as a small rotation about the camera's x, y, z axes, rad².
+        """Covariance (3, 3) of the attitude, as a rotation about the camera's x, y, z axes, rad².
 
         ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
         ``2 n - 4`` degrees of freedom. Elements (0, 0) and (1, 1) are the pointing errors along y
@@ -180,7 +181,7 @@ class Solution:
 
     @property
     def cd_matrix(self) -> Floats:
-        """Derivatives (2, 2) of the tangent-plane coordinates (east, north) by (x, y) at `crpix`, deg/px."""
+        """Derivatives (2, 2) of the tangent plane (east, north) by (x, y) at `crpix`, deg/px."""
         step = 0.5
         ends = self._sky(np.array([[step, 0], [-step, 0], [0, step], [0, -step]], float))
         ra, dec = np.radians(self.crval_deg)
@@ -192,7 +193,7 @@ class Solution:
 
     @property
     def theta_deg(self) -> float:
-        """Direction of +x in the tangent plane at the image centre, from east towards north, degrees."""
+        """Direction of +x on the sky at the image centre, from east towards north, degrees."""
         east, north = self.cd_matrix[:, 0]
         return float(np.degrees(np.arctan2(north, east)))
 
@@ -246,7 +247,7 @@ class Solution:
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 
     def wcs(self, tolerance_px: float = 0.01) -> WCS:
-        """The solution as an `astropy.wcs.WCS` for 0-based array pixels (column, row).
+        """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
 
         A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
         largest error over the image below the tolerance.
@@ -278,8 +279,8 @@ class Solution:
     def __repr__(self) -> str:
         return (
             f"<Solution RA {self.ra_deg:.4f} Dec {self.dec_deg:+.4f} roll {self.roll_deg:.3f} "
-            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, RMSE {self.rmse_arcsec:.2f} arcsec, "
-            f"false-alarm probability <= {self.probability:.1e}>"
+            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, "
+            f"RMSE {self.rmse_arcsec:.2f} arcsec, false-alarm probability <= {self.probability:.1e}>"
         )
 
 

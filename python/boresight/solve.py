@@ -148,7 +148,7 @@ def solve_from_centroids(
 
 
 def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
-    """The camera to start from; a pinhole one when only the image's shape is known."""
+    """Make the camera to start from; a pinhole one when only the image's shape is known."""
     if image_shape is None:
         if camera_model is None:
             raise InputError(
@@ -187,7 +187,8 @@ def _velocity(velocity: ArrayLike | None) -> NDArray[np.float64] | None:
     vector = np.ascontiguousarray(velocity, dtype=np.float64)
     if vector.shape != (3,):
         raise InputError(
-            f"observer_velocity_km_s: its shape is {vector.shape}; give the three ICRS components in km/s"
+            f"observer_velocity_km_s: its shape is {vector.shape}; "
+            "give the three ICRS components in km/s"
         )
     return vector
 
