@@ -274,7 +274,8 @@ class Solution:
         return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._core.parts(), self._matched_centroids, self._solve_time_ms)
+        parts = self._core.parts(), self.camera_model, self._matched_centroids, self._solve_time_ms
+        return _restore, parts
 
     def __repr__(self) -> str:
         return (
@@ -285,6 +286,9 @@ class Solution:
 
 
 def _restore(
-    parts: tuple[Any, ...], matched_centroids: NDArray[np.uint64], solve_time_ms: float
+    parts: tuple[Any, ...],
+    camera_model: CameraModel,
+    matched_centroids: NDArray[np.uint64],
+    solve_time_ms: float,
 ) -> Solution:
-    return Solution(core.Solution(*parts), matched_centroids, solve_time_ms)
+    return Solution(core.Solution(camera_model._core, *parts), matched_centroids, solve_time_ms)

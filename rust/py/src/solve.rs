@@ -47,39 +47,21 @@ pub(crate) struct PySolution {
     inner: Solution,
 }
 
-type SolutionParts = (
-    [f64; 4],
-    [[f64; 3]; 3],
-    Py<PyCameraModel>,
-    f64,
-    Vec<usize>,
-    Vec<i64>,
-    Vec<[f64; 3]>,
-    Vec<f64>,
-    Option<[f64; 3]>,
-);
+type SolutionParts =
+    ([f64; 4], [[f64; 3]; 3], f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
 
 #[pymethods]
 impl PySolution {
     #[new]
-    #[pyo3(signature = (*parts))]
-    fn new(parts: SolutionParts) -> PyResult<Self> {
-        let (
-            quaternion,
-            attitude_covariance,
-            camera,
-            probability,
-            detections,
-            ids,
-            directions,
-            residuals,
-            velocity,
-        ) = parts;
+    #[pyo3(signature = (camera, *parts))]
+    fn new(camera: &PyCameraModel, parts: SolutionParts) -> PyResult<Self> {
+        let (quaternion, attitude_covariance, probability, detections, ids, directions, residuals, velocity) =
+            parts;
         Ok(Self {
             inner: Solution {
                 attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
                 attitude_covariance,
-                camera: camera.get().inner.clone(),
+                camera: camera.inner.clone(),
                 probability,
                 matched_detections: detections,
                 matched_ids: ids,
@@ -90,20 +72,19 @@ impl PySolution {
         })
     }
 
-    /// The constructor's arguments, for pickling.
-    fn parts(&self, py: Python<'_>) -> PyResult<SolutionParts> {
+    /// The constructor's arguments but for the camera, for pickling.
+    fn parts(&self) -> SolutionParts {
         let s = &self.inner;
-        Ok((
+        (
             s.attitude.quaternion(),
             s.attitude_covariance,
-            Py::new(py, PyCameraModel { inner: s.camera.clone() })?,
             s.probability,
             s.matched_detections.clone(),
             s.matched_ids.clone(),
             s.matched_directions.clone(),
             s.residuals.clone(),
             s.velocity.map(Into::into),
-        ))
+        )
     }
 
     #[getter]
