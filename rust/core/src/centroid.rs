@@ -14,7 +14,7 @@ const POSITION_TOLERANCE: f64 = 1e-4;
 /// A position that moves further than this (pixels) has gone to a neighbour: it is put back.
 const MAX_DRIFT: f64 = 2.0;
 /// Rounds of the width of an adaptive window.
-const WIDTH_ROUNDS: usize = 6;
+const WIDTH_ROUNDS: usize = 8;
 /// Second moments of a single pixel: nothing is narrower.
 const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
 
@@ -218,7 +218,7 @@ pub(crate) fn windowed(stamp: &Stamp, start: [f64; 2], sigma: f64, gain: Option<
 }
 
 /// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
-fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
+pub(crate) fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
     let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
     let window = sigma * sigma;
     let [large, small] = eigenvalues([xx, xy, yy]).map(|m| {
@@ -236,12 +236,19 @@ fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
 
 /// Standard deviation (geometric mean of the axes) of a star's image by a window that adapts to it.
 pub(crate) fn adaptive_sigma(stamp: &Stamp, start: [f64; 2], first_guess: f64) -> Option<f64> {
-    let mut sigma = first_guess;
+    let (mut centre, mut sigma) = (start, first_guess);
     for _ in 0..WIDTH_ROUNDS {
-        let [xx, xy, yy] = windowed(stamp, start, sigma, None)?.moments;
+        let s = sums(stamp, centre, sigma, None);
+        if s.weight_flux <= 0.0 {
+            return None;
+        }
+        let step = s.first.map(|m| (2.0 * m / s.weight_flux).clamp(-0.5, 0.5));
+        centre = [centre[0] + step[0], centre[1] + step[1]];
+        let [xx, xy, yy] = unwindow(s.second.map(|m| m / s.weight_flux), sigma, stamp.half as f64);
         sigma = (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25);
     }
-    sigma.is_finite().then_some(sigma)
+    let drift = (centre[0] - start[0]).hypot(centre[1] - start[1]);
+    (sigma.is_finite() && drift < MAX_DRIFT).then_some(sigma)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `boresight.extract_centroids` across the border.
 
 use boresight::background::Mesh;
-use boresight::extract::{ExtractOptions, Extraction as Core, Star, extract};
+use boresight::extract::{ExtractOptions, Extraction as Core, Method, Star, extract};
 use boresight::image::{Image, Pixel};
 use numpy::ndarray::Axis;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -25,11 +25,22 @@ pub(crate) struct Options {
     saturation_level: Option<f64>,
     border_margin: usize,
     gain: Option<f64>,
+    method: String,
 }
 
-impl From<Options> for ExtractOptions {
-    fn from(o: Options) -> Self {
-        Self {
+impl Options {
+    fn check(self) -> PyResult<ExtractOptions> {
+        let o = self;
+        let method = match o.method.as_str() {
+            "psf" => Method::Psf,
+            "window" => Method::Window,
+            other => {
+                return Err(InputError::new_err(format!(
+                    "method: {other:?} is unknown; give 'psf' or 'window'"
+                )));
+            }
+        };
+        Ok(ExtractOptions {
             sigma_threshold: o.sigma_threshold,
             min_pixels: o.min_pixels,
             max_pixels: o.max_pixels,
@@ -41,7 +52,8 @@ impl From<Options> for ExtractOptions {
             saturation_level: o.saturation_level,
             border_margin: o.border_margin,
             gain: o.gain,
-        }
+            method,
+        })
     }
 }
 
@@ -163,7 +175,7 @@ pub(crate) fn extract_image(
     mask: Option<PyReadonlyArray2<'_, bool>>,
     options: Options,
 ) -> PyResult<Extraction> {
-    let options = options.into();
+    let options = options.check()?;
     if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f32>>() {
         run(py, &image, mask.as_ref(), &options)
     } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u16>>() {

@@ -2,43 +2,58 @@
 
 use rayon::prelude::*;
 
-use super::saturation::{Region, Saturation};
-use super::{ExtractOptions, Rejected, Star, flags};
+use super::saturation::{self, Region, Saturation};
+use super::{ExtractOptions, Method, Rejected, Star, flags};
 use crate::background::Background;
-use crate::centroid::{self, Stamp, Windowed};
-use crate::detect::{Blob, Peak};
+use crate::centroid::{self, Moments, Stamp, Windowed};
+use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
+use crate::psf::build::build;
+use crate::psf::fit::{Fit, Noise, Source, Stamps, Work};
+use crate::psf::{Layout, Psf};
 
 /// So many of the highest peaks tell the width of the stars.
-const WIDTH_STARS: usize = 200;
+const WIDTH_STARS: usize = 60;
 /// Width (sigma, pixels) assumed where no star tells it.
 const DEFAULT_SIGMA: f64 = 1.2;
 /// Narrowest and widest window.
 const SIGMA_RANGE: [f64; 2] = [0.6, 6.0];
+/// Half width of the stamps on which the width is measured.
+const WIDTH_HALF: usize = 10;
+/// Half width of a fitted stamp in sigmas of the stars, and its range in pixels.
+const FIT_SIGMAS: f64 = 3.5;
+const FIT_HALF_RANGE: [usize; 2] = [4, 12];
+/// A saturated star is fitted if the stamp reaches this many pixels beyond its saturated part.
+const UNSATURATED_RIM: usize = 2;
 /// What is this many times wider than the stars in every direction is a glow or a cloud.
 const EXTENDED_FACTOR: f64 = 3.0;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;
-/// A saturated star is measured in its saturated pixels and so many sigmas around them.
-const SATURATED_MARGIN: f64 = 4.0;
-/// Position error of a saturated star as a fraction of the size of its saturated part.
-const SATURATED_ERROR: f64 = 0.05;
 
-/// Everything needed to measure a peak.
+/// Everything needed to measure peaks.
 pub(super) struct Measure<'a, T> {
     image: &'a Image<'a, T>,
     background: &'a Background,
     saturation: &'a Saturation,
+    detection: &'a Detection,
     options: &'a ExtractOptions,
+    /// Typical standard deviation of a star's image.
     sigma: f64,
 }
 
-enum Outcome {
-    Star(Star),
+/// Why a peak did not become a star.
+enum Refusal {
     Faint,
     Sharp,
     Elongated,
     Extended,
+}
+
+/// How the highest pixel stands out.
+#[derive(Debug, Clone, Copy)]
+struct Top {
+    height: f64,
+    sharpness: f64,
 }
 
 impl<'a, T: Pixel> Measure<'a, T> {
@@ -46,33 +61,32 @@ impl<'a, T: Pixel> Measure<'a, T> {
         image: &'a Image<'a, T>,
         background: &'a Background,
         saturation: &'a Saturation,
+        detection: &'a Detection,
         options: &'a ExtractOptions,
-        blobs: &[Blob],
         peaks: &[Peak],
     ) -> Self {
-        let mut measure = Self { image, background, saturation, options, sigma: DEFAULT_SIGMA };
+        let mut measure = Self { image, background, saturation, detection, options, sigma: DEFAULT_SIGMA };
         measure.sigma = measure
-            .typical_sigma(peaks.iter().filter(|peak| blobs[peak.blob].peaks == 1))
+            .typical_sigma(peaks.iter().filter(|peak| detection.blobs[peak.blob].peaks == 1))
             .or_else(|| measure.typical_sigma(peaks.iter()))
             .unwrap_or(DEFAULT_SIGMA);
         measure
     }
 
     /// The stars among the peaks, in their order.
-    pub(super) fn stars(&self, blobs: &[Blob], peaks: &[Peak], rejected: &mut Rejected) -> Vec<Star> {
-        let outcomes: Vec<Outcome> = peaks
-            .par_iter()
-            .with_min_len(TASK_STARS)
-            .map_init(Stamp::default, |stamp, peak| self.star(stamp, peak, &blobs[peak.blob]))
-            .collect();
-        let mut stars = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Star(star) => stars.push(star),
-                Outcome::Faint => rejected.faint += 1,
-                Outcome::Sharp => rejected.sharp += 1,
-                Outcome::Elongated => rejected.elongated += 1,
-                Outcome::Extended => rejected.extended += 1,
+    pub(super) fn stars(&self, peaks: &[Peak], rejected: &mut Rejected) -> Vec<Star> {
+        let measured = match self.options.method {
+            Method::Psf => self.fitted(peaks),
+            Method::Window => self.windowed(peaks),
+        };
+        let mut stars = Vec::with_capacity(measured.len());
+        for result in measured {
+            match result {
+                Ok(star) => stars.push(star),
+                Err(Refusal::Faint) => rejected.faint += 1,
+                Err(Refusal::Sharp) => rejected.sharp += 1,
+                Err(Refusal::Elongated) => rejected.elongated += 1,
+                Err(Refusal::Extended) => rejected.extended += 1,
             }
         }
         stars
@@ -87,14 +101,9 @@ impl<'a, T: Pixel> Measure<'a, T> {
             .iter()
             .filter(|peak| self.saturation.at(self.image, peak).is_none())
             .filter_map(|peak| {
-                stamp.read(
-                    self.image,
-                    self.background,
-                    [peak.x, peak.y],
-                    Stamp::half_for(SIGMA_RANGE[1] / 2.0),
-                );
+                stamp.read(self.image, self.background, [peak.x, peak.y], WIDTH_HALF);
                 let limit = self.options.max_sharpness.unwrap_or(f64::INFINITY);
-                let usable = !stamp.cut && brightest(&stamp, peak).1 <= limit;
+                let usable = !stamp.cut && top(peak, |p| stamp.pixel(p)).sharpness <= limit;
                 let start = peak.vertex.map(f64::from);
                 if usable { centroid::adaptive_sigma(&stamp, start, DEFAULT_SIGMA) } else { None }
             })
@@ -108,137 +117,239 @@ impl<'a, T: Pixel> Measure<'a, T> {
         Some(median.clamp(SIGMA_RANGE[0], SIGMA_RANGE[1]))
     }
 
-    fn star(&self, stamp: &mut Stamp, peak: &Peak, blob: &Blob) -> Outcome {
-        stamp.read(self.image, self.background, [peak.x, peak.y], Stamp::half_for(self.sigma));
-        let (height, sharpness) = brightest(stamp, peak);
-        let region = self.saturation.at(self.image, peak);
-        if region.is_none() && self.options.max_sharpness.is_some_and(|limit| sharpness > limit) {
-            return Outcome::Sharp;
+    /// By Gaussian windows.
+    fn windowed(&self, peaks: &[Peak]) -> Vec<Result<Star, Refusal>> {
+        peaks
+            .par_iter()
+            .with_min_len(TASK_STARS)
+            .map_init(Stamp::default, |stamp, peak| {
+                stamp.read(self.image, self.background, [peak.x, peak.y], Stamp::half_for(self.sigma));
+                let region = self.saturation.at(self.image, peak);
+                let top = top(peak, |p| stamp.pixel(p));
+                let seen = match region {
+                    Some(region) => self.centre_of_light(region),
+                    None => {
+                        centroid::windowed(stamp, peak.vertex.map(f64::from), self.sigma, self.options.gain)
+                    }
+                };
+                let masked = stamp.good.iter().any(|good| !good) && !stamp.cut;
+                self.judge(peak, region, top, seen, if masked { flags::MASKED } else { 0 })
+            })
+            .collect()
+    }
+
+    /// By the frame's own point-spread function.
+    fn fitted(&self, peaks: &[Peak]) -> Vec<Result<Star, Refusal>> {
+        let half = ((FIT_SIGMAS * self.sigma).ceil() as usize).clamp(FIT_HALF_RANGE[0], FIT_HALF_RANGE[1]);
+        let regions: Vec<Option<&Region>> = peaks.iter().map(|p| self.saturation.at(self.image, p)).collect();
+        let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
+        let mut index = vec![None; peaks.len()];
+        let mut sources = Vec::with_capacity(peaks.len());
+        for (k, (peak, region)) in peaks.iter().zip(&regions).enumerate() {
+            if !region.is_some_and(bulky) {
+                index[k] = Some(sources.len());
+                sources.push(self.source(peak, *region));
+            }
         }
-        let seen = match region {
-            Some(region) => self.saturated(region),
-            None => centroid::windowed(stamp, peak.vertex.map(f64::from), self.sigma, self.options.gain),
+        let stamps = Stamps::cut(
+            self.image,
+            self.background,
+            &sources,
+            half,
+            self.saturation.level(),
+            self.detection.correlation,
+        );
+        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &sources, self.options.gain);
+        let fits = stamps.fit(&psf, noise, &sources);
+        let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+        let centroid = psf.centroid();
+        (0..peaks.len())
+            .into_par_iter()
+            .with_min_len(TASK_STARS)
+            .map_init(Work::default, |work, k| {
+                let (peak, region) = (&peaks[k], regions[k]);
+                let Some(i) = index[k] else {
+                    let seen = region.and_then(|region| self.centre_of_light(region));
+                    let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
+                    return self.judge(peak, region, top, seen, 0);
+                };
+                stamps.step(&psf, noise, &sources, i, work);
+                let seen = shape(&stamps, i, &fits[i], work, self.sigma, centroid);
+                let layout = psf.layout();
+                let pixel = |[x, y]: [isize; 2]| {
+                    let (x, y) =
+                        (x - sources[i].pixel[0] + half as isize, y - sources[i].pixel[1] + half as isize);
+                    let side = layout.side as isize;
+                    let inside = (0..side).contains(&x) && (0..side).contains(&y);
+                    let v = if inside {
+                        stamps.data(i)[y as usize * layout.stride + x as usize]
+                    } else {
+                        f32::NAN
+                    };
+                    v.is_finite().then_some(v)
+                };
+                let top = top(peak, pixel);
+                let blended = work.light.iter().any(|&l| l * l > stamps.variance(i));
+                let masked = region.is_none() && self.core_is_masked(peak, pixel);
+                let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
+                self.judge(peak, region, top, seen, bits)
+            })
+            .collect()
+    }
+
+    /// First guess of a star.
+    fn source(&self, peak: &Peak, region: Option<&Region>) -> Source {
+        let start = region
+            .and_then(|region| self.centre_of_light(region))
+            .map_or(peak.vertex, |seen| seen.position.map(|p| p as f32));
+        let pixel = if region.is_some() {
+            start.map(|p| p.round() as isize)
+        } else {
+            [peak.x as isize, peak.y as isize]
         };
-        let Some(seen) = seen else { return Outcome::Faint };
+        let offset = [start[0] - pixel[0] as f32, start[1] - pixel[1] as f32];
+        let noise = self.background.noise.at(start[0], start[1]) * self.detection.correlation;
+        // A Gaussian star of unit flux through the filter of unit noise.
+        let width = self.sigma * self.sigma;
+        let response = match self.options.matched_filter_sigma {
+            Some(filter) => filter / (std::f64::consts::PI.sqrt() * (filter * filter + width)),
+            None => 1.0 / (std::f64::consts::TAU * width),
+        };
+        Source { pixel, offset, flux: peak.height * noise / response as f32 }
+    }
+
+    fn centre_of_light(&self, region: &Region) -> Option<Windowed> {
+        saturation::centre_of_light(self.image, self.background, region, self.sigma)
+    }
+
+    fn core_is_masked(&self, peak: &Peak, pixel: impl Fn([isize; 2]) -> Option<f32>) -> bool {
+        let reach = (2.0 * self.sigma).ceil() as isize;
+        let inside = |v: isize, n: usize| (0..n as isize).contains(&v);
+        (-reach..=reach).any(|j| {
+            (-reach..=reach).any(|i| {
+                let (x, y) = (peak.x as isize + i, peak.y as isize + j);
+                inside(x, self.image.width()) && inside(y, self.image.height()) && pixel([x, y]).is_none()
+            })
+        })
+    }
+
+    /// The star, if what was seen is one.
+    fn judge(
+        &self,
+        peak: &Peak,
+        region: Option<&Region>,
+        top: Top,
+        seen: Option<Windowed>,
+        bits: u32,
+    ) -> Result<Star, Refusal> {
+        if region.is_none() && self.options.max_sharpness.is_some_and(|limit| top.sharpness > limit) {
+            return Err(Refusal::Sharp);
+        }
+        let seen = seen.ok_or(Refusal::Faint)?;
         let [column, row] = seen.position;
         let inside = |v: f64, n: usize| v > -0.5 && v < n as f64 - 0.5;
         if !inside(column, self.image.width()) || !inside(row, self.image.height()) {
-            return Outcome::Faint;
+            return Err(Refusal::Faint);
         }
         let [_, narrowest] = centroid::eigenvalues(seen.moments);
         if region.is_none() && narrowest > (EXTENDED_FACTOR * self.sigma).powi(2) {
-            return Outcome::Extended;
+            return Err(Refusal::Extended);
         }
-        let elongation = centroid::elongation(seen.moments);
-        if self.options.max_elongation.is_some_and(|limit| elongation > limit) {
-            return Outcome::Elongated;
+        if self.options.max_elongation.is_some_and(|limit| centroid::elongation(seen.moments) > limit) {
+            return Err(Refusal::Elongated);
         }
-        Outcome::Star(Star {
+        let near = |v: f64, n: usize| v < 2.0 * self.sigma || v > n as f64 - 1.0 - 2.0 * self.sigma;
+        let edge = near(column, self.image.width()) || near(row, self.image.height());
+        let blob = &self.detection.blobs[peak.blob];
+        let mut bits = bits;
+        for (bit, set) in
+            [(flags::SATURATED, region.is_some()), (flags::EDGE, edge), (flags::BLENDED, blob.peaks > 1)]
+        {
+            bits |= if set { bit } else { 0 };
+        }
+        Ok(Star {
             column,
             row,
             position_cov: seen.covariance,
             flux: seen.flux,
             flux_error: seen.flux_error,
             cov: seen.moments,
-            peak: height,
+            peak: top.height,
             background: f64::from(self.background.level.at(column as f32, row as f32)),
-            sharpness,
+            sharpness: top.sharpness,
             num_pixels: blob.pixels,
-            flags: self.flags(stamp, &seen, region, blob),
-        })
-    }
-
-    fn flags(&self, stamp: &Stamp, seen: &Windowed, region: Option<&Region>, blob: &Blob) -> u32 {
-        let near = |v: f64, n: usize| v < 2.0 * self.sigma || v > n as f64 - 1.0 - 2.0 * self.sigma;
-        let edge = near(seen.position[0], self.image.width()) || near(seen.position[1], self.image.height());
-        let reach = (2.0 * self.sigma).ceil() as usize;
-        let core = (stamp.half.saturating_sub(reach)..=stamp.half + reach)
-            .flat_map(|j| (stamp.half.saturating_sub(reach)..=stamp.half + reach).map(move |i| (i, j)));
-        let masked = core
-            .filter(|&(i, j)| {
-                let inside =
-                    |k: usize, i: usize, n: usize| (0..n as isize).contains(&(stamp.origin[k] + i as isize));
-                i < stamp.side()
-                    && j < stamp.side()
-                    && inside(0, i, self.image.width())
-                    && inside(1, j, self.image.height())
-            })
-            .any(|(i, j)| !stamp.good[j * stamp.side() + i]);
-        let mut bits = 0;
-        for (bit, set) in [
-            (flags::SATURATED, region.is_some()),
-            (flags::EDGE, edge),
-            (flags::BLENDED, blob.peaks > 1),
-            (flags::MASKED, masked),
-        ] {
-            bits |= if set { bit } else { 0 };
-        }
-        bits
-    }
-
-    /// Centre of the light of a saturated star, from its saturated pixels and those around.
-    fn saturated(&self, region: &Region) -> Option<Windowed> {
-        let margin = (SATURATED_MARGIN * self.sigma).ceil() as usize;
-        let span = |[low, high]: [usize; 2], n: usize| low.saturating_sub(margin)..(high + 1 + margin).min(n);
-        let columns = span(region.bounds[0], self.image.width());
-        let rows = span(region.bounds[1], self.image.height());
-        let mut pixels = vec![0.0; columns.len()];
-        let (mut level, mut knots) = (vec![0.0; self.image.width()], Vec::new());
-        let (mut flux, mut first, mut second) = (0.0, [0.0; 2], [0.0; 3]);
-        let origin = [columns.start as f64, rows.start as f64];
-        for y in rows {
-            self.image.read(y, columns.start, &mut pixels);
-            self.background.level.fill_row(y, &mut knots, &mut level);
-            let dy = y as f64 - origin[1];
-            for (i, (&value, &level)) in pixels.iter().zip(&level[columns.clone()]).enumerate() {
-                let v = f64::from(value - level);
-                if v > 0.0 {
-                    let dx = i as f64;
-                    flux += v;
-                    first[0] += v * dx;
-                    first[1] += v * dy;
-                    second[0] += v * dx * dx;
-                    second[1] += v * dx * dy;
-                    second[2] += v * dy * dy;
-                }
-            }
-        }
-        if flux <= 0.0 {
-            return None;
-        }
-        let [x, y] = first.map(|m| m / flux);
-        let error = SATURATED_ERROR * (region.pixels as f64).sqrt();
-        let area = (columns.len() as f64).powi(2);
-        let noise = f64::from(self.background.noise.at((origin[0] + x) as f32, (origin[1] + y) as f32));
-        Some(Windowed {
-            position: [origin[0] + x, origin[1] + y],
-            covariance: [error * error, 0.0, error * error],
-            flux,
-            flux_error: noise * area.sqrt(),
-            moments: [
-                (second[0] / flux - x * x).max(1.0 / 12.0),
-                second[1] / flux - x * y,
-                (second[2] / flux - y * y).max(1.0 / 12.0),
-            ],
+            flags: bits,
         })
     }
 }
 
-/// Height of the highest pixel at a peak and its sharpness.
-fn brightest(stamp: &Stamp, peak: &Peak) -> (f64, f64) {
-    let (x, y) = (peak.x as isize, peak.y as isize);
-    let near = |x: isize, y: isize| (-1..=1).flat_map(move |j| (-1..=1).map(move |i| [x + i, y + j]));
-    let highest = near(x, y)
-        .filter_map(|p| stamp.pixel(p).map(|v| (p, v)))
-        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
-    let Some((centre, height)) = highest else { return (0.0, 1.0) };
-    let (mut sum, mut count) = (0.0, 0.0);
-    for p in near(centre[0], centre[1]).filter(|&p| p != centre) {
-        if let Some(v) = stamp.pixel(p) {
+/// Position, flux and second moments of a fitted star; `work` holds its model and its neighbours' light.
+fn shape(
+    stamps: &Stamps,
+    i: usize,
+    fit: &Fit,
+    work: &Work,
+    sigma: f64,
+    centroid: [f64; 2],
+) -> Option<Windowed> {
+    let Source { pixel, offset, flux } = fit.source;
+    if flux <= 0.0 || !fit.flux_error.is_finite() {
+        return None;
+    }
+    let position = [0, 1].map(|k| pixel[k] as f64 + f64::from(offset[k]) + centroid[k]);
+    let moments = own_moments(stamps, i, fit, work, sigma).unwrap_or([sigma * sigma, 0.0, sigma * sigma]);
+    Some(Windowed {
+        position,
+        covariance: fit.covariance,
+        flux: f64::from(flux),
+        flux_error: f64::from(fit.flux_error),
+        moments,
+    })
+}
+
+/// Second moments of the star's own light in a Gaussian window about its position.
+fn own_moments(stamps: &Stamps, i: usize, fit: &Fit, work: &Work, sigma: f64) -> Option<Moments> {
+    let Source { offset, flux, .. } = fit.source;
+    let half = stamps.half();
+    let Layout { side, stride, .. } = Layout::new(half);
+    let window = |offset: f32| -> [[f32; 2]; 2 * FIT_HALF_RANGE[1] + 1] {
+        std::array::from_fn(|k| {
+            let d = k as f32 - half as f32 - offset;
+            [d, (-0.5 * d * d / (sigma * sigma) as f32).exp()]
+        })
+    };
+    let (columns, rows) = (window(offset[0]), window(offset[1]));
+    let [mut sum, mut xx, mut xy, mut yy] = [0.0_f32; 4];
+    for (j, &[dy, wy]) in rows[..side].iter().enumerate() {
+        let span = j * stride..j * stride + side;
+        let pixels =
+            stamps.data(i)[span.clone()].iter().zip(&work.own.value[span.clone()]).zip(&work.light[span]);
+        for (((&d, &p), &light), &[dx, wx]) in pixels.zip(&columns) {
+            // Where there is no pixel the model stands in.
+            let own = if d.is_finite() { d - light } else { flux * p };
+            let v = wx * wy * own;
             sum += v;
-            count += 1.0;
+            xx += v * dx * dx;
+            xy += v * dx * dy;
+            yy += v * dy * dy;
         }
     }
+    let moments = [xx, xy, yy].map(|m| f64::from(m / sum));
+    (sum > 0.0).then(|| centroid::unwindow(moments, sigma, half as f64))
+}
+
+/// The highest pixel at a peak; `pixel` gives those that are good.
+fn top(peak: &Peak, pixel: impl Fn([isize; 2]) -> Option<f32>) -> Top {
+    let around = |[x, y]: [isize; 2]| (-1..=1).flat_map(move |j| (-1..=1).map(move |i| [x + i, y + j]));
+    let highest = around([peak.x as isize, peak.y as isize])
+        .filter_map(|p| pixel(p).map(|v| (p, v)))
+        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
+    let Some((centre, height)) = highest else { return Top { height: 0.0, sharpness: 1.0 } };
+    let (mut sum, mut count) = (0.0, 0.0);
+    for v in around(centre).filter(|&p| p != centre).filter_map(pixel) {
+        sum += v;
+        count += 1.0;
+    }
     let mean = if count > 0.0 { sum / count } else { 0.0 };
-    (f64::from(height), f64::from((height - mean) / height.max(f32::MIN_POSITIVE)))
+    Top { height: f64::from(height), sharpness: f64::from((height - mean) / height.max(f32::MIN_POSITIVE)) }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::background::Background;
+use crate::centroid::Windowed;
 use crate::detect::Peak;
 use crate::image::{Image, Pixel};
 
@@ -10,6 +11,10 @@ use crate::image::{Image, Pixel};
 const FLAT_TOP: f32 = 0.01;
 /// That many pixels within the flat top around one peak mean saturation; fewer happen to a star centred on a corner.
 const FLAT_TOP_PIXELS: usize = 4;
+/// A saturated star is measured in its saturated pixels and so many sigmas around them.
+const MARGIN: f64 = 4.0;
+/// Position error of a saturated star as a fraction of the size of its saturated part.
+const POSITION_ERROR: f64 = 0.05;
 /// Pixels around a peak that are looked at.
 const REACH: usize = 2;
 
@@ -20,6 +25,13 @@ pub(crate) struct Region {
     pub pixels: usize,
     /// First and last column and row.
     pub bounds: [[usize; 2]; 2],
+}
+
+impl Region {
+    /// The larger of width and height.
+    pub(crate) fn size(&self) -> usize {
+        self.bounds.iter().map(|[low, high]| high - low + 1).max().unwrap_or(0)
+    }
 }
 
 /// The level and the saturated regions of a frame.
@@ -110,6 +122,59 @@ impl Saturation {
         }
         self.regions.push(region);
     }
+}
+
+/// Centre of the light of a saturated star, from its saturated pixels and those around.
+pub(crate) fn centre_of_light<T: Pixel>(
+    image: &Image<'_, T>,
+    background: &Background,
+    region: &Region,
+    sigma: f64,
+) -> Option<Windowed> {
+    let margin = (MARGIN * sigma).ceil() as usize;
+    let span = |[low, high]: [usize; 2], n: usize| low.saturating_sub(margin)..(high + 1 + margin).min(n);
+    let columns = span(region.bounds[0], image.width());
+    let rows = span(region.bounds[1], image.height());
+    let mut pixels = vec![0.0; columns.len()];
+    let (mut level, mut knots) = (vec![0.0; image.width()], Vec::new());
+    let (mut flux, mut first, mut second) = (0.0, [0.0; 2], [0.0; 3]);
+    let origin = [columns.start as f64, rows.start as f64];
+    let height = rows.len();
+    for y in rows {
+        image.read(y, columns.start, &mut pixels);
+        background.level.fill_row(y, &mut knots, &mut level);
+        let dy = y as f64 - origin[1];
+        for (i, (&value, &level)) in pixels.iter().zip(&level[columns.clone()]).enumerate() {
+            let v = f64::from(value - level);
+            if v > 0.0 {
+                let dx = i as f64;
+                flux += v;
+                first[0] += v * dx;
+                first[1] += v * dy;
+                second[0] += v * dx * dx;
+                second[1] += v * dx * dy;
+                second[2] += v * dy * dy;
+            }
+        }
+    }
+    if flux <= 0.0 {
+        return None;
+    }
+    let [x, y] = first.map(|m| m / flux);
+    let error = POSITION_ERROR * (region.pixels as f64).sqrt();
+    let area = (columns.len() * height) as f64;
+    let noise = f64::from(background.noise.at((origin[0] + x) as f32, (origin[1] + y) as f32));
+    Some(Windowed {
+        position: [origin[0] + x, origin[1] + y],
+        covariance: [error * error, 0.0, error * error],
+        flux,
+        flux_error: noise * area.sqrt(),
+        moments: [
+            (second[0] / flux - x * x).max(1.0 / 12.0),
+            second[1] / flux - x * y,
+            (second[2] / flux - y * y).max(1.0 / 12.0),
+        ],
+    })
 }
 
 /// Level of the flat top of the brightest stars; infinite if they have none.

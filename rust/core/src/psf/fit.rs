@@ -1,0 +1,348 @@
+//! Position and flux of stars by weighted least squares with the point-spread function, neighbours included.
+
+use rayon::prelude::*;
+
+use super::{Layout, MAX_OFFSET, Psf, Rendering};
+use crate::background::Background;
+use crate::centroid::Moments;
+use crate::image::{Image, Pixel};
+
+/// Longest step of a position in one round, in pixels: the model is linear over not much more.
+const MAX_STEP: f32 = 0.4;
+/// Rounds at most. Stars alone need three, close pairs more.
+const MAX_ROUNDS: usize = 8;
+/// A star is settled when it moves by less than this fraction of its error, and less than [`SETTLED_PIXELS`].
+const SETTLED_SIGMAS: f32 = 0.03;
+const SETTLED_PIXELS: f32 = 0.01;
+/// Stars fitted by one task.
+const TASK_STARS: usize = 128;
+
+/// Variance of a pixel: `σ² + photon · light + model · light²`, of the light of all stars on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Noise {
+    /// Units of the image per electron.
+    pub photon: f32,
+    /// Square of the relative error of the point-spread function.
+    pub model: f32,
+}
+
+impl Noise {
+    #[inline]
+    pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
+        let light = light.max(0.0);
+        background + self.photon * light + self.model * light * light
+    }
+}
+
+/// What is known of a star.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Source {
+    /// Column and row of the pixel in the middle of its stamp.
+    pub pixel: [isize; 2],
+    /// Position from there.
+    pub offset: [f32; 2],
+    /// Light on its stamp.
+    pub flux: f32,
+}
+
+/// A star fitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Fit {
+    pub source: Source,
+    /// Covariance of x, y: xx, xy, yy.
+    pub covariance: Moments,
+    pub flux_error: f32,
+    /// Sum of squared residuals over their variance, and their number.
+    pub chi2: f32,
+    pub pixels: f32,
+    /// Covariance of x, y and flux.
+    inverse: [f32; 6],
+    settled: bool,
+}
+
+impl Fit {
+    /// Covariance of x, y and flux, in full.
+    pub(crate) fn inverse(&self) -> [[f32; 3]; 3] {
+        let [xx, xy, xf, yy, yf, ff] = self.inverse;
+        [[xx, xy, xf], [xy, yy, yf], [xf, yf, ff]]
+    }
+}
+
+/// Stamps of stars, with who is near whom.
+#[derive(Debug)]
+pub(crate) struct Stamps {
+    half: usize,
+    layout: Layout,
+    /// Frame less background, NaN where bad, saturated, or outside the frame.
+    data: Vec<f32>,
+    /// Variance of the background at each star.
+    variance: Vec<f32>,
+    /// Neighbours of star i: `neighbours[starts[i]..starts[i + 1]]`.
+    neighbours: Vec<u32>,
+    starts: Vec<u32>,
+}
+
+/// Scratch space of a task.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub own: Rendering,
+    other: Rendering,
+    /// Light of the neighbours on the stamp.
+    pub light: Vec<f32>,
+}
+
+impl Stamps {
+    /// Cuts the stamps of `sources`; pixels from `saturation` on are bad. `excess` scales the noise for its correlation.
+    pub(crate) fn cut<T: Pixel>(
+        image: &Image<'_, T>,
+        background: &Background,
+        sources: &[Source],
+        half: usize,
+        saturation: f32,
+        excess: f32,
+    ) -> Self {
+        let layout = Layout::new(half);
+        let mut data = vec![f32::NAN; sources.len() * layout.len()];
+        data.par_chunks_mut(layout.len()).with_min_len(TASK_STARS).zip(sources).for_each(
+            |(stamp, source)| {
+                cut(image, background, source.pixel, half, saturation, stamp);
+            },
+        );
+        let variance = sources
+            .iter()
+            .map(|s| {
+                let noise = excess * background.noise.at(s.pixel[0] as f32, s.pixel[1] as f32);
+                (noise * noise).max(f32::MIN_POSITIVE)
+            })
+            .collect();
+        let (neighbours, starts) = neighbours(sources, half);
+        Self { half, layout, data, variance, neighbours, starts }
+    }
+
+    pub(crate) fn half(&self) -> usize {
+        self.half
+    }
+
+    pub(crate) fn data(&self, i: usize) -> &[f32] {
+        &self.data[i * self.layout.len()..(i + 1) * self.layout.len()]
+    }
+
+    pub(crate) fn variance(&self, i: usize) -> f32 {
+        self.variance[i]
+    }
+
+    pub(crate) fn neighbours(&self, i: usize) -> &[u32] {
+        &self.neighbours[self.starts[i] as usize..self.starts[i + 1] as usize]
+    }
+
+    /// Fits all the stars together: each round, each star to what its neighbours of the round before leave.
+    pub(crate) fn fit(&self, psf: &Psf, noise: Noise, sources: &[Source]) -> Vec<Fit> {
+        let mut fits: Vec<Fit> = self.round(psf, noise, sources, None);
+        for _ in 1..MAX_ROUNDS {
+            if fits.iter().all(|fit| fit.settled) {
+                break;
+            }
+            let current: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+            fits = self.round(psf, noise, &current, Some(&fits));
+        }
+        fits
+    }
+
+    fn round(&self, psf: &Psf, noise: Noise, sources: &[Source], before: Option<&[Fit]>) -> Vec<Fit> {
+        (0..sources.len())
+            .into_par_iter()
+            .with_min_len(TASK_STARS)
+            .map_init(Work::default, |work, i| {
+                if let Some(before) = before
+                    && before[i].settled
+                    && self.neighbours(i).iter().all(|&j| before[j as usize].settled)
+                {
+                    return before[i];
+                }
+                self.step(psf, noise, sources, i, work)
+            })
+            .collect()
+    }
+
+    /// One Gauss-Newton step of star `i`; `work` keeps its model and its neighbours' light.
+    pub(crate) fn step(&self, psf: &Psf, noise: Noise, sources: &[Source], i: usize, work: &mut Work) -> Fit {
+        let source = sources[i];
+        psf.render(source.offset, &mut work.own);
+        self.shine(psf, sources, i, work);
+        let normal = self.normal(i, source.flux, noise, work);
+        let Some(inverse) = normal.inverse() else {
+            return Fit {
+                source: Source { flux: 0.0, ..source },
+                covariance: [1.0, 0.0, 1.0],
+                flux_error: f32::INFINITY,
+                chi2: 0.0,
+                pixels: normal.pixels,
+                inverse: [0.0; 6],
+                settled: true,
+            };
+        };
+        let [xx, xy, xf, yy, yf, ff] = inverse;
+        let [bx, by, bf] = normal.right;
+        let step = [xx * bx + xy * by + xf * bf, xy * bx + yy * by + yf * bf];
+        let length = step[0].hypot(step[1]);
+        let shorten = if length > MAX_STEP { MAX_STEP / length } else { 1.0 };
+        let [x, y] = [0, 1].map(|k| (source.offset[k] + shorten * step[k]).clamp(-MAX_OFFSET, MAX_OFFSET));
+        let sigma = (0.5 * (xx + yy)).sqrt();
+        // A step of the position that was cut short leaves the flux to the position it has.
+        let flux =
+            source.flux + if shorten < 1.0 { bf / normal.left[5] } else { xf * bx + yf * by + ff * bf };
+        Fit {
+            source: Source { offset: [x, y], flux, ..source },
+            covariance: [f64::from(xx), f64::from(xy), f64::from(yy)],
+            flux_error: ff.sqrt(),
+            chi2: normal.chi2,
+            pixels: normal.pixels,
+            inverse,
+            settled: length < (SETTLED_SIGMAS * sigma).min(SETTLED_PIXELS),
+        }
+    }
+
+    /// Adds up the neighbours' light on the stamp of star `i`.
+    pub(crate) fn shine(&self, psf: &Psf, sources: &[Source], i: usize, work: &mut Work) {
+        let Layout { side, stride, .. } = self.layout;
+        work.light.clear();
+        work.light.resize(self.layout.len(), 0.0);
+        for &j in self.neighbours(i) {
+            let other = sources[j as usize];
+            if other.flux <= 0.0 {
+                continue;
+            }
+            psf.render_value(other.offset, &mut work.other);
+            let [dx, dy] = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
+            let columns = dx.max(0)..(side as isize + dx).min(side as isize);
+            for row in dy.max(0)..(side as isize + dy).min(side as isize) {
+                let to = row as usize * stride;
+                let from = (row - dy) as usize * stride;
+                let light = &mut work.light[to + columns.start as usize..to + columns.end as usize];
+                let shape = &work.other.value[from + (columns.start - dx) as usize..];
+                for (l, &p) in light.iter_mut().zip(shape) {
+                    *l += other.flux * p;
+                }
+            }
+        }
+    }
+
+    fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
+        const LANES: usize = 4;
+        let background = self.variance[i];
+        let mut sums = [[0.0_f32; LANES]; 11];
+        let data = self.data(i).chunks_exact(LANES);
+        let value = work.own.value.chunks_exact(LANES);
+        let slopes = work.own.by_x.chunks_exact(LANES).zip(work.own.by_y.chunks_exact(LANES));
+        for (((d, p), (px, py)), light) in data.zip(value).zip(slopes).zip(work.light.chunks_exact(LANES)) {
+            for k in 0..LANES {
+                let model = light[k] + flux * p[k];
+                let residual = d[k] - model;
+                let good = residual == residual;
+                let weight = if good { 1.0 / noise.variance(background, model) } else { 0.0 };
+                let residual = if good { residual } else { 0.0 };
+                let (gx, gy, gf) = (flux * px[k], flux * py[k], p[k]);
+                let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
+                let terms = [
+                    wx * gx,
+                    wx * gy,
+                    wx * gf,
+                    wy * gy,
+                    wy * gf,
+                    wf * gf,
+                    wx * residual,
+                    wy * residual,
+                    wf * residual,
+                    weight * residual * residual,
+                    if good { 1.0 } else { 0.0 },
+                ];
+                for (sum, term) in sums.iter_mut().zip(terms) {
+                    sum[k] += term;
+                }
+            }
+        }
+        let [xx, xy, xf, yy, yf, ff, bx, by, bf, chi2, pixels] = sums.map(|s| s.iter().sum::<f32>());
+        Normal { left: [xx, xy, xf, yy, yf, ff], right: [bx, by, bf], chi2, pixels }
+    }
+}
+
+/// Normal equations of x, y, flux: the upper triangle and the right-hand side.
+#[derive(Debug, Clone, Copy)]
+struct Normal {
+    left: [f32; 6],
+    right: [f32; 3],
+    chi2: f32,
+    pixels: f32,
+}
+
+impl Normal {
+    /// Upper triangle of the inverse, if the star has light and pixels enough.
+    fn inverse(&self) -> Option<[f32; 6]> {
+        let [xx, xy, xf, yy, yf, ff] = self.left.map(f64::from);
+        let minors = [yy * ff - yf * yf, xf * yf - xy * ff, xy * yf - xf * yy];
+        let determinant = xx * minors[0] + xy * minors[1] + xf * minors[2];
+        if !(determinant > 1e-9 * xx * yy * ff && determinant.is_finite() && xx > 0.0 && yy > 0.0) {
+            return None;
+        }
+        let inverse =
+            [minors[0], minors[1], minors[2], xx * ff - xf * xf, xy * xf - xx * yf, xx * yy - xy * xy]
+                .map(|m| (m / determinant) as f32);
+        inverse.iter().all(|v| v.is_finite()).then_some(inverse)
+    }
+}
+
+/// Reads one stamp: frame less background, NaN where it cannot be used.
+fn cut<T: Pixel>(
+    image: &Image<'_, T>,
+    background: &Background,
+    [x, y]: [isize; 2],
+    half: usize,
+    saturation: f32,
+    stamp: &mut [f32],
+) {
+    let Layout { side, stride, .. } = Layout::new(half);
+    let (left, top) = (x - half as isize, y - half as isize);
+    let columns = left.max(0)..(left + side as isize).min(image.width() as isize);
+    let level = background.level.at(x as f32, y as f32);
+    let slope = [
+        background.level.at(x as f32 + 1.0, y as f32) - level,
+        background.level.at(x as f32, y as f32 + 1.0) - level,
+    ];
+    for row in top.max(0)..(top + side as isize).min(image.height() as isize) {
+        let start = (row - top) as usize * stride + (columns.start - left) as usize;
+        let pixels = &mut stamp[start..start + columns.len()];
+        image.read(row as usize, columns.start as usize, pixels);
+        let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
+        for v in pixels {
+            *v = if *v < saturation { *v - under } else { f32::NAN };
+            under += slope[0];
+        }
+    }
+}
+
+/// For each star the others whose light may reach its stamp, as compressed rows.
+fn neighbours(sources: &[Source], half: usize) -> (Vec<u32>, Vec<u32>) {
+    let reach = 2 * half as isize;
+    let cell = |s: &Source| [s.pixel[0].div_euclid(reach + 1), s.pixel[1].div_euclid(reach + 1)];
+    let mut order: Vec<(isize, isize, u32)> =
+        sources.iter().enumerate().map(|(i, s)| (cell(s)[1], cell(s)[0], i as u32)).collect();
+    order.sort_unstable();
+    let mut starts = vec![0];
+    let mut found = Vec::new();
+    for (i, source) in sources.iter().enumerate() {
+        let [cx, cy] = cell(source);
+        let first = found.len();
+        for row in cy - 1..=cy + 1 {
+            let from = order.partition_point(|&(r, c, _)| (r, c) < (row, cx - 1));
+            for &(_, _, j) in order[from..].iter().take_while(|&&(r, c, _)| r == row && c <= cx + 1) {
+                let near = |k: usize| (sources[j as usize].pixel[k] - source.pixel[k]).abs() <= reach;
+                if j as usize != i && near(0) && near(1) {
+                    found.push(j);
+                }
+            }
+        }
+        found[first..].sort_unstable();
+        starts.push(found.len() as u32);
+    }
+    (found, starts)
+}
