@@ -37,6 +37,8 @@ mod fit;
 mod parameters;
 mod result;
 mod scale;
+#[cfg(test)]
+mod tests;
 
 use nalgebra::Vector3;
 
