@@ -3,6 +3,9 @@
 Files that are damaged are tested where they are read: test_frames, test_database, test_camera.
 """
 
+import contextlib
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from boresight import (
-    BoresightError,
     CameraModel,
     InputError,
     SolverDatabase,
@@ -21,6 +23,16 @@ from boresight import (
 
 SHAPE = (480, 640)
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@contextlib.contextmanager
+def refusal(pattern):
+    """Allow an `InputError` whose message matches."""
+    try:
+        yield
+    except InputError as error:
+        if not re.search(pattern, str(error)):
+            raise
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +77,7 @@ def test_what_is_no_image_is_refused_by_name(image):
         extract_centroids(image)
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -3.5, 1e30])
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5, 1e9])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (3, 3), (100, 90)])
 def test_a_constant_image_has_no_stars(value, shape):
     assert len(extract_centroids(np.full(shape, value)).centroids) == 0
@@ -89,11 +101,8 @@ def test_a_hundred_million_pixels():
     block=st.integers(-1, 100),
 )
 def test_any_image_and_any_threshold(image, sigma, block):
-    try:
+    with refusal(r"^(image|sigma_threshold|local_bg_block_size): "):
         stars = extract_centroids(image, sigma, local_bg_block_size=block).centroids
-    except InputError as error:
-        assert str(error).split(":")[0] in ("image", "sigma_threshold", "local_bg_block_size")
-    else:
         assert np.isfinite(stars.x).all()
         assert np.isfinite(stars.y).all()
 
@@ -109,18 +118,17 @@ def test_a_field_of_view_that_is_none(database, fov):
     stars = np.random.default_rng(1).uniform(-200, 200, (20, 2))
     with pytest.raises(InputError, match=r"^fov_estimate_deg: "):
         database.solve_from_centroids(stars, fov_estimate_deg=fov, image_shape=SHAPE)
-    if fov != 400.0:
-        with pytest.raises(InputError, match=r"^fov_deg: |^fov_estimate_deg: |could not convert"):
-            CameraModel.from_fov(float(fov) if fov != "wide" else np.nan, SHAPE)
-    with pytest.raises(InputError, match=r"fov"):
+    with pytest.raises(InputError, match=r"^max_fov_deg: "):
         SolverDatabase.generate_from_hipparcos(max_fov_deg=fov)
+    with pytest.raises(InputError, match=r"^fov_deg: "):
+        CameraModel.from_fov(fov, SHAPE)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_positions_that_are_not_finite_are_refused(database, bad):
     stars = np.random.default_rng(1).uniform(-200, 200, (20, 2))
     stars[7, 1] = bad
-    with pytest.raises(InputError, match=r"finite"):
+    with pytest.raises(InputError, match=r"^centroids: y of row 7 is"):
         database.solve_from_centroids(stars, fov_estimate_deg=25.0, image_shape=SHAPE)
 
 
@@ -167,13 +175,10 @@ def test_nothing_solved_cannot_be_calibrated(database, solved):
     match_threshold=ANY_FLOAT,
 )  # fmt: skip
 def test_any_stars_and_any_numbers(database, stars, fov, fov_error, match_radius, match_threshold):
-    try:
+    with refusal(r"^\w+: .*"):
         solution = database.solve_from_centroids(
             stars, fov, fov_error, SHAPE, match_radius, match_threshold, max_patterns_checked=200
         )
-    except BoresightError as error:
-        assert ": " in str(error)
-    else:
         assert solution is None or np.isfinite(solution.ra_deg)
 
 

@@ -41,7 +41,8 @@ def test_solve_prints_a_table(run):
     result = run("solve", "sky0.fits", "sky1.fits", "--fov", "12", "--database", "wide.db")
     assert result.exit_code == 0, result.output
     assert "sky0.fits" in result.stdout
-    assert "80.0" in result.stdout
+    assert result.stdout.count("sky") == 2
+    assert "not solved" not in result.stdout
 
 
 def test_solve_prints_json_and_nothing_else(run):
@@ -81,7 +82,8 @@ def test_aberration_needs_a_time(run):
 
 def test_calibrate_saves_the_camera(run, folder):
     result = run("calibrate", "sky0.fits", "sky1.fits", "sky2.fits", "--fov", "12", "--order", "3",
-                 "--database", "wide.db", "--output", "camera.json", "--plot", "matched.png")  # fmt: skip
+                 "--database", "wide.db", "--output", "camera.json",
+                 "--plot", "matched.png")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "Pass 4: 3/3 solved" in result.stdout
     assert CameraModel.load(folder / "camera.json").fov_deg == pytest.approx(FOV, abs=0.05)

@@ -45,7 +45,7 @@ def test_stored_notebooks_have_no_outputs(path):
 
 @pytest.fixture(scope="module")
 def reference_sectors(reference):
-    """Folder of ten sectors by the reference's simulator; made once, which takes minutes, and kept."""
+    """Folder of ten sectors by the reference's simulator; made once, in minutes, and kept."""
     folder = Path(os.environ.get("BORESIGHT_REFERENCE_SECTORS", ROOT / "build" / "sectors"))
     missing = [s for s in SECTORS if not (folder / f"sector{s:02d}_cam1_ccd1.fits").exists()]
     if missing:

@@ -19,7 +19,7 @@ FOV_ERRORS = (-0.2, 0.0, 0.2)
 def frames(reference):
     """Manifest entries of frames whose truth is known well, by set."""
     entries = json.loads((reference / "frames" / "manifest.json").read_text(encoding="utf-8"))
-    good = [entry for entry in entries if entry["truth"].get("quality") in ("A", "B")]
+    good = [entry for entry in entries if (entry["truth"] or {}).get("quality") in ("A", "B")]
     assert len(good) > 20
     return {name: [e for e in good if e["set"] == name] for name in {e["set"] for e in good}}
 

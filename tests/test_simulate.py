@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from boresight import (
     CameraModel,
-    Catalog,
     InputError,
     RadialDistortion,
     earth_barycentric_velocity,
     read_frame,
     simulate_frame,
 )
+from boresight.catalog import Catalog
 from boresight.simulate import TESS_SECTORS, simulate_tess_sector, tess_like_camera
 
 CAMERA = CameraModel.from_fov(12.0, (256, 320))
@@ -70,7 +70,12 @@ def test_light_and_centroid_are_the_truth(one_star, optics, ra, dec, roll):
 
 @given(st.floats(0, 360), st.floats(-90, 90), st.floats(-180, 180))
 def test_a_pinhole_is_the_tangent_plane_of_astropy(ra, dec, roll):
-    frame = simulate_frame(CAMERA, ra, dec, roll, catalog=Catalog.hipparcos())
+    stars = np.random.default_rng(1).normal(size=(4000, 3))
+    frame = simulate_frame(
+        CAMERA, ra, dec, roll, catalog=Catalog(
+            ids=np.arange(4000), ra_deg=np.degrees(np.arctan2(stars[:, 1], stars[:, 0])) % 360,
+            dec_deg=np.degrees(np.arctan2(stars[:, 2], np.hypot(stars[:, 0], stars[:, 1]))),
+            magnitude=np.full(4000, 12.0), epoch=2000.0))  # fmt: skip
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
     wcs.wcs.crval = [ra, dec]
@@ -92,7 +97,7 @@ def test_aberration_agrees_with_astropy():
     frame = simulate_frame(CAMERA, 83.0, -1.0, epoch=time.jyear, velocity_km_s=velocity)
     # GCRS is ICRS as seen from the moving Earth; stars this far away have no parallax. It includes
     # the bending of light by the Sun, below 0.02 arcsec in this field.
-    sky = SkyCoord(frame.stars.ra_deg, frame.stars.dec_deg, unit="deg", distance=1 * u.Gpc)
+    sky = SkyCoord(frame.stars.ra_deg * u.deg, frame.stars.dec_deg * u.deg, distance=1 * u.Gpc)
     apparent = sky.transform_to(GCRS(obstime=time))
     still = dataclasses.replace(frame, velocity_km_s=np.zeros(3))
     x, y = still.world_to_pixel(apparent.ra.deg, apparent.dec.deg)
@@ -132,8 +137,8 @@ def test_proper_motion_moves_the_star():
 
 
 def test_noise_is_photons_and_reading(one_star):
-    frame = simulate_frame(CAMERA, 263.0, 1.0, catalog=one_star, background=400.0, read_noise_e=15.0,
-                           exposure_s=2.0, gain=4.0, background_tilt=(0.0, 0.0))  # fmt: skip
+    frame = simulate_frame(CAMERA, 263.0, 1.0, catalog=one_star, background=400.0,
+                           read_noise_e=15.0, exposure_s=2.0, gain=4.0)  # fmt: skip
     assert len(frame.stars) == 0
     assert frame.image.dtype == np.float32
     assert frame.image.mean() == pytest.approx(800.0 / 4.0, rel=1e-3)
@@ -221,10 +226,10 @@ def test_a_written_file_is_read_back(tmp_path):
 def test_the_tess_like_camera_is_the_same_binned_or_not(binning):
     camera = tess_like_camera(binning=binning)
     assert camera.image_shape == (2048 // binning, 2048 // binning)
-    # Corner of the detector farthest from the axis: its direction does not depend on the binning.
+    # Corner of the detector farthest from the axis: by the published optics, whatever the binning.
     corner = -0.5 - camera.image_shape[0] / 2
     direction = camera.pixel_to_direction(corner, corner)
-    assert np.degrees(np.arccos(direction[2])) == pytest.approx(16.82, abs=0.01)
+    assert np.degrees(np.arccos(direction[2])) == pytest.approx(16.605, abs=0.005)
     x, _ = camera.direction_to_pixel([0.0, 0.0, 1.0])
     assert (x + camera.image_shape[1] / 2 + 0.5) * binning - 0.5 == pytest.approx(2104.0)
     assert len(TESS_SECTORS) == 10

@@ -11,13 +11,13 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
+from boresight._progress import progress_callback
 from boresight.errors import BoresightError, InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="boresight")
+@click.version_option(package_name="boresight", prog_name="boresight")
 def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
 
@@ -239,13 +239,13 @@ def make_database(
         if catalog == "hipparcos"
         else SolverDatabase.generate_from_gaia
     )
-    with _progress("Generating the database", quiet=False) as progress:
-        made = generate(
-            max_fov_deg=max_fov,
-            min_fov_deg=min_fov,
-            epoch_proper_motion_year=epoch,
-            progress=progress,
-        )
+    made = generate(
+        max_fov_deg=max_fov,
+        min_fov_deg=min_fov,
+        epoch_proper_motion_year=epoch,
+        progress=True,
+        cache=False,
+    )
     made.save_to_file(output)
     click.echo(f"{output}: {made.num_stars} stars, {made.num_patterns} patterns")
 
@@ -316,10 +316,9 @@ def _database(
     if path is not None:
         return SolverDatabase.load_from_file(path)
     low, high = _database_range(fov if fov is not None else camera.fov_deg if camera else None)
-    with _progress("Preparing the star patterns", quiet=quiet) as progress:
-        return SolverDatabase.generate_from_hipparcos(
-            max_fov_deg=high, min_fov_deg=low, cache=True, progress=progress
-        )
+    return SolverDatabase.generate_from_hipparcos(
+        max_fov_deg=high, min_fov_deg=low, progress=not quiet
+    )
 
 
 def _database_range(fov: float | None) -> tuple[float, float]:
@@ -341,7 +340,7 @@ def _extracted(
     from boresight.frames import read_frame
 
     options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
-    with _progress("Frames", quiet=quiet) as progress:
+    with progress_callback(not quiet, "Frames") as progress:
         for done, path in enumerate(paths):
             try:
                 frame = read_frame(path)
@@ -350,21 +349,8 @@ def _extracted(
                 failed.append({"file": str(path), "solved": False, "error": str(error)})
             else:
                 yield path, frame, stars
-            progress((done + 1) / len(paths))
-
-
-@contextmanager
-def _progress(text: str, *, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Show a bar on standard error while it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    hidden = quiet or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(text, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+            if progress is not None:
+                progress((done + 1) / len(paths))
 
 
 def _record(path: Path, num_centroids: int, solution: Solution | None) -> Record:

@@ -65,6 +65,7 @@ def run(folder: Path, *, binning: int = 1) -> bool:
         patterns_per_lattice_field=500,
         verification_stars_per_fov=3000,
         epoch_proper_motion_year=2018,
+        cache=False,
     )
     step(f"Solving and calibrating with {database.num_patterns} patterns")
     last = calibrate_in_passes(

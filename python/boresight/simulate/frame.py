@@ -177,8 +177,10 @@ class SimulatedFrame:
         header.update(fit_tan_sip(self.pixel_to_world, self.camera_model.image_shape, sip_order))
         half = TimeDelta(self.exposure_s / 2.0, format="sec")
         middle = Time(self.epoch, format="jyear", scale="tdb")
-        header["DATE-OBS"] = (middle - half).utc.isot
-        header["DATE-END"] = (middle + half).utc.isot
+        # With the dates alone, astropy adds the days and tells so with a warning.
+        for suffix, instant in (("OBS", middle - half), ("END", middle + half)):
+            header[f"DATE-{suffix}"] = instant.utc.isot
+            header[f"MJD-{suffix}"] = instant.utc.mjd
         header["EXPTIME"] = (self.exposure_s, "s")
         header["SIMULATE"] = (True, "simulated frame")
         return header
@@ -346,8 +348,6 @@ def simulate_frame(
     noise = math.sqrt(background * exposure_s + read_noise_e**2)
     psf = Psf(psf_fwhm_px, moffat_beta, stretch, coma, camera_model)
     image = psf.draw(stars.x, stars.y, electrons, stars.catalog_id > 0, max(noise, 1.0))
-    if full_well_e is not None:
-        image = bleed(image, full_well_e) if bleeding else np.minimum(image, full_well_e)
     rows, columns = np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width)
     tilt = 1.0 + background_tilt[0] * columns + background_tilt[1] * rows[:, None]
     image += background * exposure_s * np.maximum(tilt, 0.0)
@@ -355,8 +355,12 @@ def simulate_frame(
     image.ravel()[fixed.integers(0, image.size, hot_pixels)] += fixed.exponential(
         DEFECT_SNR * noise, hot_pixels
     )
-    image += rng.standard_normal(image.shape) * np.sqrt(image + read_noise_e**2)
+    # Photons arrive by chance, then the pixel is full or not, then it is read.
+    image += rng.standard_normal(image.shape) * np.sqrt(image)
     add_cosmic_rays(image, cosmic_rays, DEFECT_SNR * noise, rng)
+    if full_well_e is not None:
+        image = bleed(image, full_well_e) if bleeding else np.minimum(image, full_well_e)
+    image += rng.standard_normal(image.shape) * read_noise_e
     return dataclasses.replace(truth, image=(image / gain).astype(np.float32), stars=stars)
 
 
