@@ -42,7 +42,7 @@ fn benches(c: &mut Criterion) {
         group.bench_function(name, |b| b.iter(|| Database::generate(&stars, &parameters, &()).unwrap()));
     }
     group.bench_function("calibration", |b| {
-        b.iter(|| Database::generate(&stars, &calibration(), &()).unwrap())
+        b.iter(|| Database::generate(&stars, &calibration(), &()).unwrap());
     });
     group.finish();
 

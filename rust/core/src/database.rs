@@ -25,6 +25,9 @@ use format::{Image, Section};
 use grid::RatioGrid;
 pub use parameters::Parameters;
 
+/// Changes whenever the same stars and parameters give another database than before.
+pub const REVISION: u32 = 1;
+
 /// Bytes that may be owned, mapped or borrowed from elsewhere.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 

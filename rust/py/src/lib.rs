@@ -15,4 +15,7 @@ mod _core {
     use crate::catalog::PyCatalog;
     #[pymodule_export]
     use crate::database::PyDatabase;
+    /// Tells databases made by different versions of the algorithm apart.
+    #[pymodule_export]
+    const DATABASE_REVISION: u32 = boresight::database::REVISION;
 }

