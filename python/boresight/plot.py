@@ -183,7 +183,8 @@ def _draw_ellipses(ax: Axes, stars: Centroids) -> None:
 
     if not len(stars):
         return
-    cov = np.where(np.isfinite(stars.cov).all(axis=(1, 2))[:, None, None], stars.cov, np.eye(2))
+    known = np.isfinite(stars.cov).all(axis=(1, 2), keepdims=True)
+    cov = np.where(known, stars.cov, np.eye(2))
     values, vectors = np.linalg.eigh(cov)
     minor, major = 2.0 * ELLIPSE_SIGMAS * np.sqrt(np.maximum(values, 0.0)).T
     angles = np.degrees(np.arctan2(vectors[:, 1, 1], vectors[:, 0, 1]))

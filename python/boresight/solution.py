@@ -19,6 +19,7 @@ __all__ = ["Solution"]
 Floats = NDArray[np.float64]
 
 SPEED_OF_LIGHT_KM_S = 299792.458
+ARCSEC_PER_RADIAN = 180.0 * 3600.0 / np.pi
 
 
 class Solution:
@@ -136,7 +137,7 @@ class Solution:
     @property
     def residuals_arcsec(self) -> Floats:
         """Angle between each matched centroid and its star, shape (n,)."""
-        return self._core.residuals * (180.0 * 3600.0 / np.pi)
+        return self._core.residuals * ARCSEC_PER_RADIAN
 
     @property
     def rmse_arcsec(self) -> float:
@@ -189,7 +190,8 @@ class Solution:
         north = np.array([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
         center = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
         plane = np.array([ends @ east, ends @ north]) / (ends @ center)
-        return np.degrees(np.column_stack([plane[:, 0] - plane[:, 1], plane[:, 2] - plane[:, 3]]))
+        per_px: Floats = np.column_stack([plane[:, 0] - plane[:, 1], plane[:, 2] - plane[:, 3]])
+        return np.degrees(per_px)
 
     @property
     def theta_deg(self) -> float:
@@ -280,8 +282,8 @@ class Solution:
     def __repr__(self) -> str:
         return (
             f"<Solution RA {self.ra_deg:.4f} Dec {self.dec_deg:+.4f} roll {self.roll_deg:.3f} "
-            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, "
-            f"RMSE {self.rmse_arcsec:.2f} arcsec, false-alarm probability <= {self.probability:.1e}>"
+            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, RMSE "
+            f"{self.rmse_arcsec:.2f} arcsec, false-alarm probability <= {self.probability:.1e}>"
         )
 
 

@@ -88,11 +88,21 @@ impl Catalog {
         };
         for star in 0..self.len() {
             if !self.ra[star].is_finite() {
-                return refuse("ra", star, self.ra[star], "leave out stars without position");
+                return refuse(
+                    "ra_deg",
+                    star,
+                    self.ra[star].to_degrees(),
+                    "leave out stars without position",
+                );
             }
             // A hair more than π/2: degrees converted to radians may round up.
             if self.dec[star].is_nan() || self.dec[star].abs() > std::f64::consts::FRAC_PI_2 + 1e-12 {
-                return refuse("dec", star, self.dec[star], "give declinations from -90 to 90 degrees");
+                return refuse(
+                    "dec_deg",
+                    star,
+                    self.dec[star].to_degrees(),
+                    "give declinations from -90 to 90 degrees",
+                );
             }
             if !self.magnitude[star].is_finite() {
                 let value = f64::from(self.magnitude[star]);

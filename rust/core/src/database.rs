@@ -25,6 +25,9 @@ use format::{Image, Section};
 use grid::RatioGrid;
 pub use parameters::Parameters;
 
+/// Changes whenever the same stars and parameters give another database than before.
+pub const REVISION: u32 = 1;
+
 /// Bytes that may be owned, mapped or borrowed from elsewhere.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -41,9 +44,6 @@ pub struct Database {
 }
 
 impl Database {
-    /// Version of the file format, and a number that changes when the same parameters give another database.
-    pub const VERSION: (u32, u32) = (format::VERSION, generate::GENERATION);
-
     /// Makes a database of a catalogue; the same for any number of threads.
     pub fn generate(stars: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
         generate::generate(stars, parameters, monitor)

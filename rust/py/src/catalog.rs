@@ -19,25 +19,13 @@ impl PyCatalog {
     #[new]
     fn new(
         ids: PyReadonlyArray1<'_, i64>,
-        ra: PyReadonlyArray1<'_, f64>,
-        dec: PyReadonlyArray1<'_, f64>,
-        pm_ra: PyReadonlyArray1<'_, f64>,
-        pm_dec: PyReadonlyArray1<'_, f64>,
-        parallax: PyReadonlyArray1<'_, f64>,
+        angles: [PyReadonlyArray1<'_, f64>; 5],
         magnitude: PyReadonlyArray1<'_, f32>,
         epoch: f64,
     ) -> PyResult<Self> {
-        let column = |array: PyReadonlyArray1<'_, f64>| array.as_array().to_vec();
-        let catalog = Catalog {
-            ids: ids.as_array().to_vec(),
-            ra: column(ra),
-            dec: column(dec),
-            pm_ra: column(pm_ra),
-            pm_dec: column(pm_dec),
-            parallax: column(parallax),
-            magnitude: magnitude.as_array().to_vec(),
-            epoch,
-        };
+        let [ra, dec, pm_ra, pm_dec, parallax] = angles.map(|column| column.as_array().to_vec());
+        let (ids, magnitude) = (ids.as_array().to_vec(), magnitude.as_array().to_vec());
+        let catalog = Catalog { ids, ra, dec, pm_ra, pm_dec, parallax, magnitude, epoch };
         catalog.check().map_err(to_python)?;
         Ok(Self(catalog))
     }

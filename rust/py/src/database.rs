@@ -8,17 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use boresight::Database;
 use boresight::database::Parameters;
-use boresight::sphere::direction;
+use boresight::sphere::{Direction, direction, ra_dec};
 use memmap2::Mmap;
-use numpy::{PyArray1, PyArray2, PyReadonlyArray1};
+use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::arrays::from_rows;
 use crate::catalog::PyCatalog;
 use crate::errors::to_python;
 use crate::monitor;
+
+/// Columns: identifiers, right ascension, declination, magnitude.
+type Stars<'py> = (
+    Bound<'py, PyArray1<i64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f64>>,
+    Bound<'py, PyArray1<f32>>,
+);
 
 /// A pattern database (core `Database`).
 #[pyclass(frozen, name = "Database", module = "boresight._core")]
@@ -69,8 +76,8 @@ impl PyDatabase {
     }
 
     #[staticmethod]
-    fn from_bytes(bytes: &[u8]) -> PyResult<Self> {
-        Self::from_shared(Arc::new(bytes.to_vec()))
+    fn from_bytes(data: &[u8]) -> PyResult<Self> {
+        Self::from_shared(Arc::new(data.to_vec()))
     }
 
     fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -121,42 +128,42 @@ impl PyDatabase {
         Ok(dict)
     }
 
-    fn directions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        from_rows(py, self.0.directions())
-    }
-
-    fn magnitudes<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f32>> {
-        PyArray1::from_slice(py, self.0.magnitudes())
-    }
-
-    fn ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        PyArray1::from_slice(py, self.0.ids())
-    }
-
-    /// Stars of identifiers, -1 where there is none.
-    fn stars_of_ids<'py>(
-        &self,
-        py: Python<'py>,
-        ids: PyReadonlyArray1<'_, i64>,
-    ) -> Bound<'py, PyArray1<i64>> {
+    /// Rows of identifiers, -1 where there is none.
+    fn rows_of_ids<'py>(&self, py: Python<'py>, ids: PyReadonlyArray1<'_, i64>) -> Bound<'py, PyArray1<i64>> {
         let find = |id| self.0.star_of_id(id).map_or(-1, |star| star as i64);
         PyArray1::from_iter(py, ids.as_array().iter().map(|id| find(*id)))
     }
 
-    /// Identifier, direction and magnitude of a star; `None` if there is none of that number.
-    fn star(&self, star: usize) -> Option<(i64, [f64; 3], f32)> {
-        let database = &self.0;
-        Some((
-            *database.ids().get(star)?,
-            *database.directions().get(star)?,
-            *database.magnitudes().get(star)?,
-        ))
-    }
-
-    fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<u32>> {
+    /// Rows of the stars within a cone, brightest first.
+    fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<i64>> {
         let mut stars = Vec::new();
         self.0.cone(&direction(ra, dec), radius, &mut stars);
-        PyArray1::from_vec(py, stars)
+        PyArray1::from_iter(py, stars.into_iter().map(i64::from))
+    }
+
+    /// Identifiers, right ascensions, declinations and magnitudes of rows; those out of range are left out.
+    fn stars<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'_, i64>) -> Stars<'py> {
+        let database = &self.0;
+        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for row in rows.as_array() {
+            let row = usize::try_from(*row).unwrap_or(usize::MAX);
+            let star =
+                (database.ids().get(row), database.directions().get(row), database.magnitudes().get(row));
+            if let (Some(id), Some(v), Some(magnitude)) = star {
+                let (ra, dec) = ra_dec(&Direction::from(*v));
+                columns.0.push(*id);
+                columns.1.push(ra);
+                columns.2.push(dec);
+                columns.3.push(*magnitude);
+            }
+        }
+        let (ids, ra, dec, magnitudes) = columns;
+        (
+            PyArray1::from_vec(py, ids),
+            PyArray1::from_vec(py, ra),
+            PyArray1::from_vec(py, dec),
+            PyArray1::from_vec(py, magnitudes),
+        )
     }
 }
 
@@ -220,10 +227,4 @@ fn os_error(error: &io::Error, path: &Path) -> PyErr {
         }
         None => PyOSError::new_err(format!("{error}: {}", path.display())),
     }
-}
-
-/// Format version and generation of the databases made here.
-#[pyfunction]
-pub(crate) fn database_version() -> (u32, u32) {
-    Database::VERSION
 }

@@ -28,9 +28,12 @@ mod _core {
     #[pymodule_export]
     use crate::catalog::PyCatalog;
     #[pymodule_export]
-    use crate::database::{PyDatabase, database_version};
+    use crate::database::PyDatabase;
     #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
     #[pymodule_export]
     use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve};
+    /// Tells databases made by different versions of the algorithm apart.
+    #[pymodule_export]
+    const DATABASE_REVISION: u32 = boresight::database::REVISION;
 }

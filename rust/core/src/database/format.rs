@@ -19,7 +19,7 @@ compile_error!("databases are read in place and are little-endian");
 const MAGIC: [u8; 8] = *b"BSIGHTDB";
 
 /// The version written, and the only one read.
-pub(super) const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 
 /// Sections begin at multiples of this many bytes, those of a cache line.
 const ALIGNMENT: usize = 64;

@@ -35,9 +35,6 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Counts changes after which the same catalogue and parameters give another database: caches are made anew then.
-pub(super) const GENERATION: u32 = 1;
-
 pub(super) fn generate(
     catalog: &Catalog,
     parameters: &Parameters,
