@@ -122,7 +122,7 @@ def test_a_broken_file_does_not_stop_the_others(run):
         (("solve", "sky0.fits", "--fov", "0"), "--fov: 0.0 is no field of view"),
         (("solve", "sky0.fits", "--fov", "180"), "--fov: 180.0 is no field of view"),
         (("solve", "sky0.fits", "--database", "none.db"), "none.db"),
-        (("solve", "sky0.fits", "--database", "text.fits"), "text.fits"),
+        (("solve", "sky0.fits", "--database", "text.fits"), "not a Boresight database"),
         (("solve", "sky0.fits", "--camera", "text.fits"), "text.fits"),
         (("calibrate", "none.fits", "--database", "wide.db"), "none of them can be read"),
         (("calibrate", "noise.png", "--database", "wide.db"), "none of the 1 frames solves"),
