@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DATABASE_REVISION",
     "Calibration",
     "CameraModel",
     "Catalog",
-    "DATABASE_REVISION",
     "Database",
     "Distortion",
     "Extraction",
