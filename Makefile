@@ -3,7 +3,7 @@
 #   make demo    simulate ten frames, solve them, calibrate their camera, draw the result (demo/)
 #   make test    all tests: Rust, Python, docstrings, README, notebook
 #   make lint    formatting, clippy, rustdoc, ruff, mypy, stub; warnings are errors
-#   make docs    the documentation, to docs/_build/html
+#   make docs    the documentation, to docs/_build/html (BORESIGHT_OFFLINE=1 without network)
 #   make bench   benchmarks of the core
 #   make clean   remove what was made here (the environment too)
 

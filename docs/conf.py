@@ -1,6 +1,7 @@
 """Sphinx configuration; `make docs` builds to docs/_build/html."""
 
 import importlib.metadata
+import os
 
 project = "Boresight"
 author = "The Boresight developers"
@@ -12,9 +13,12 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
 ]
+# Links into other projects' pages need their indices, and so the network.
+if not os.environ.get("BORESIGHT_OFFLINE"):
+    extensions.append("sphinx.ext.intersphinx")
+
 exclude_patterns = ["_build", "**.ipynb_checkpoints"]
 autosummary_generate = True
 autodoc_typehints = "none"

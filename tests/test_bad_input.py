@@ -84,12 +84,15 @@ def test_a_constant_image_has_no_stars(value, shape):
 
 
 def test_a_hundred_million_pixels():
-    image = np.zeros((10_000, 10_000), np.uint8)
-    image[5_000:5_003, 7_000:7_003] = 200
-    result = extract_centroids(image)
+    image = np.full((10_000, 10_000), 10, np.uint8)
+    image[::7, ::5] = 12
+    y, x = np.mgrid[-8:9, -8:9]
+    star = 10 + 200 * np.exp(-0.5 * (x**2 + y**2) / 1.5**2)
+    image[5_012:5_029, 6_992:7_009] = star.round()
+    result = extract_centroids(image, sigma_threshold=20.0)
     assert len(result.centroids) == 1
-    assert result.centroids.x[0] == pytest.approx(2001.0, abs=0.1)
-    assert result.centroids.y[0] == pytest.approx(1.0, abs=0.1)
+    assert result.centroids.x[0] == pytest.approx(2000.0, abs=0.1)
+    assert result.centroids.y[0] == pytest.approx(20.0, abs=0.1)
 
 
 @given(

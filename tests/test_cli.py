@@ -101,7 +101,8 @@ def test_calibrate_as_json(run):
     document = json.loads(result.stdout)
     assert [frame["solved"] for frame in document["frames"]] == [True, True, False]
     assert CameraModel.from_dict(document["camera_model"]).image_shape == (400, 512)
-    assert document["rmse_after_px"] <= document["rmse_before_px"] + 1e-9
+    assert 0.0 < document["rmse_after_px"] < 0.1
+    assert document["n_inliers"] > 100
 
 
 def test_a_broken_file_does_not_stop_the_others(run):
@@ -122,7 +123,7 @@ def test_a_broken_file_does_not_stop_the_others(run):
         (("solve", "sky0.fits", "--fov", "0"), "--fov: 0.0 is no field of view"),
         (("solve", "sky0.fits", "--fov", "180"), "--fov: 180.0 is no field of view"),
         (("solve", "sky0.fits", "--database", "none.db"), "none.db"),
-        (("solve", "sky0.fits", "--database", "text.fits"), "text.fits"),
+        (("solve", "sky0.fits", "--database", "text.fits"), "not a Boresight database"),
         (("solve", "sky0.fits", "--camera", "text.fits"), "text.fits"),
         (("calibrate", "none.fits", "--database", "wide.db"), "none of them can be read"),
         (("calibrate", "noise.png", "--database", "wide.db"), "none of the 1 frames solves"),

@@ -129,7 +129,7 @@ def crooked_frame():
 def test_proper_motion_moves_the_star():
     barnard = Catalog(
         ids=[87937], ra_deg=[269.452075], dec_deg=[4.693391], magnitude=[9.5],
-        pm_ra_mas_yr=[-798.58], pm_dec_mas_yr=[10328.12], epoch=1991.25)  # fmt: skip
+        pmra_mas_yr=[-798.58], pmdec_mas_yr=[10328.12], epoch=1991.25)  # fmt: skip
     camera = CameraModel.from_fov(0.5, (256, 256))
     for year, seconds in ((1991.25, 0.0), (2091.25, 1032.8)):
         frame = simulate_frame(camera, 269.452075, 4.693391, catalog=barnard, epoch=year)

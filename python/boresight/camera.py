@@ -434,7 +434,11 @@ class CameraModel:
         >>> CameraModel.from_fov(90.0, (512, 512)).focal_length_px
         256.0
         """
-        focal = core.CameraModel.focal_length_of_fov(np.radians(fov_deg), _image_size(image_shape))
+        try:
+            fov = float(np.radians(float(fov_deg)))
+        except (TypeError, ValueError):
+            raise InputError(f"fov_deg: {fov_deg!r} is not a number; give degrees") from None
+        focal = core.CameraModel.focal_length_of_fov(fov, _image_size(image_shape))
         return cls(
             focal,
             image_shape,
