@@ -10,6 +10,7 @@ pub mod distortion;
 pub mod error;
 pub mod extract;
 pub mod image;
+mod lanes;
 mod psf;
 pub mod sphere;
 
