@@ -2,10 +2,13 @@
 
 use rayon::prelude::*;
 
-use crate::image::{Image, Pixel};
+use crate::image::{Image, LIMIT, Pixel};
+use crate::lanes::{LANES, Lanes};
 
 /// Pixels looked at in one block: more make the mesh smoother and slower (error of the mean 1/√n of the noise).
 const SAMPLES_PER_BLOCK: usize = 1024;
+/// Pixels of a block whose quartiles tell where to begin.
+const START_SAMPLES: usize = 64;
 /// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
 const CLIP_SIGMAS: f32 = 2.0;
 /// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
@@ -15,8 +18,9 @@ const CLIPPED_DEVIATION: f32 = 0.879_626;
 const FLOORED_FRACTION: f32 = 0.1;
 /// Clipping of such a block.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
-/// Rounds of clipping; it has settled to a per cent after four.
-const CLIP_ROUNDS: usize = 5;
+/// Rounds of clipping at most, and the relative change of the deviation that ends them.
+const CLIP_ROUNDS: usize = 6;
+const CLIP_TOLERANCE: f32 = 0.01;
 /// Quartile to standard deviation of a normal distribution.
 const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// The noise is taken from blocks at least this wide, so that a star can never fill one.
@@ -74,14 +78,18 @@ impl Mesh {
     /// The value at every pixel of an image of this width and height, row by row.
     pub fn pixels(&self, [width, height]: [usize; 2]) -> Vec<f32> {
         let mut pixels = vec![0.0; width * height];
-        pixels.par_chunks_mut(width.max(1)).enumerate().for_each_init(Vec::new, |knots, (y, row)| {
-            self.fill_row(y, knots, row);
-        });
+        pixels.par_chunks_mut(width.max(1)).enumerate().for_each_init(
+            RowScratch::default,
+            |scratch, (y, row)| {
+                self.fill_row(y, scratch, row);
+            },
+        );
         pixels
     }
 
-    /// The values along row `y`; `knots` is scratch space.
-    pub(crate) fn fill_row(&self, y: usize, knots: &mut Vec<f32>, out: &mut [f32]) {
+    /// The values along row `y`.
+    pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
+        ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
         let (j, v) = locate(y as f32, self.spacing[1], self.rows);
         let j1 = (j + 1).min(self.rows - 1);
         knots.clear();
@@ -103,10 +111,12 @@ impl Mesh {
             };
             let slope = (knots[i + 1] - knots[i]) / spacing;
             let origin = knots[i] - slope * ((i as f32 + 0.5) * spacing - 0.5);
-            for (x, o) in out.iter_mut().enumerate().take(end).skip(start) {
-                *o = origin + slope * x as f32;
+            if start < end {
+                for (o, x) in out[start..end].iter_mut().zip(&ramp[start..end]) {
+                    *o = origin + slope * x;
+                }
+                start = end;
             }
-            start = end;
         }
     }
 
@@ -114,6 +124,13 @@ impl Mesh {
     pub(crate) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
         Self { values: self.values.iter().map(|&v| f(v)).collect(), ..self.clone() }
     }
+}
+
+/// Scratch space for [`Mesh::fill_row`]: the mesh at the row, and the numbers 0, 1, 2, ….
+#[derive(Debug, Default)]
+pub(crate) struct RowScratch {
+    knots: Vec<f32>,
+    ramp: Vec<f32>,
 }
 
 /// Index of the block centre before `x` and the distance from it in blocks.
@@ -152,12 +169,13 @@ impl Background {
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                let mut samples = Vec::with_capacity(2 * SAMPLES_PER_BLOCK);
+                let mut scratch =
+                    (Vec::with_capacity(2 * SAMPLES_PER_BLOCK), Vec::with_capacity(START_SAMPLES));
                 let mut row = vec![0.0; spacing[0].ceil() as usize + 1];
                 (0..columns)
                     .map(|i| {
                         let bounds = [edges(i, columns, size[0]), edges(j, rows, size[1])];
-                        measure_block(image, bounds, &mut row, &mut samples)
+                        measure_block(image, bounds, &mut row, &mut scratch)
                     })
                     .collect::<Vec<_>>()
             })
@@ -183,7 +201,7 @@ fn measure_block<T: Pixel>(
     image: &Image<'_, T>,
     [[x0, x1], [y0, y1]]: [[usize; 2]; 2],
     row: &mut [f32],
-    samples: &mut Vec<f32>,
+    (samples, few): &mut (Vec<f32>, Vec<f32>),
 ) -> Block {
     let step = ((x1 - x0) * (y1 - y0)).div_ceil(SAMPLES_PER_BLOCK).min((y1 - y0).div_ceil(4).max(1));
     samples.clear();
@@ -192,24 +210,29 @@ fn measure_block<T: Pixel>(
         let row = &mut row[..x1 - x0];
         image.read(y, x0, row);
         looked_at += row.len();
-        samples.extend(row.iter().filter(|v| v.is_finite()));
+        if row.iter().all(|v| v.is_finite()) {
+            samples.extend_from_slice(row);
+        } else {
+            samples.extend(row.iter().filter(|v| v.is_finite()));
+        }
     }
     if samples.is_empty() {
         return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
     }
-    let (mean, deviation) = clipped(samples);
+    let (mean, deviation) = clipped(samples, few);
     Block { mean, deviation, good: samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32 }
 }
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
-fn clipped(samples: &mut [f32]) -> (f32, f32) {
-    let n = samples.len();
-    let (low, &mut median, _) = samples.select_nth_unstable_by(n / 2, f32::total_cmp);
-    let quartile = if low.is_empty() { median } else { *low.select_nth_unstable_by(n / 4, f32::total_cmp).1 };
-    let lowest = samples.iter().copied().fold(f32::INFINITY, f32::min);
-    let floored = samples.iter().filter(|&&v| v == lowest).count() as f32 >= FLOORED_FRACTION * n as f32;
-    if floored {
-        return clip(samples, lowest, f32::INFINITY, FLOORED_CLIP_SIGMAS, 1.0);
+fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
+    few.clear();
+    few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
+    let few = &mut few[..];
+    few.sort_unstable_by(f32::total_cmp);
+    let [lowest, floor, quartile, median] =
+        [0.0, FLOORED_FRACTION, 0.25, 0.5].map(|q| few[(q * (few.len() - 1) as f32) as usize]);
+    if floor == lowest {
+        return clip(samples, median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
     }
     clip(samples, median, QUARTILE_TO_SIGMA * (median - quartile), CLIP_SIGMAS, CLIPPED_DEVIATION)
 }
@@ -217,39 +240,39 @@ fn clipped(samples: &mut [f32]) -> (f32, f32) {
 /// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
 fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
     for _ in 0..CLIP_ROUNDS {
-        let (count, sum, squares) = moments(samples, mean, sigmas * deviation);
+        let (count, sum, squares) = moments(samples, mean, (sigmas * deviation).min(LIMIT));
         if count < 1.0 {
             break;
         }
         let offset = sum / count;
+        let before = deviation;
         deviation = (squares / count - offset * offset).max(0.0).sqrt() / shrunk;
         mean += offset;
+        if (deviation - before).abs() <= CLIP_TOLERANCE * deviation {
+            break;
+        }
     }
     (mean, deviation)
 }
 
-/// Count, sum and sum of squares of `v - centre` where it is within ±`cut`, in lanes the compiler can vectorise.
+/// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
 fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
-    const LANES: usize = 8;
-    let mut acc = [[0.0_f32; LANES]; 3];
-    let mut add = |lane: usize, v: f32| {
-        let d = v - centre;
-        let keep = if d.abs() <= cut { 1.0 } else { 0.0 };
-        let d = if d.abs() <= cut { d } else { 0.0 };
-        acc[0][lane] += keep;
-        acc[1][lane] += d;
-        acc[2][lane] += d * d;
+    let zero = Lanes::splat(0.0);
+    let (mut count, mut sum, mut squares) = (zero, zero, zero);
+    let mut add = |chunk: &[f32]| {
+        let offset = Lanes::load(chunk) - Lanes::splat(centre);
+        let near = offset.within(cut);
+        let kept = offset * near;
+        count = count + near;
+        sum = sum + kept;
+        squares = squares + kept * kept;
     };
     let chunks = samples.chunks_exact(LANES);
-    for (lane, &v) in chunks.remainder().iter().enumerate() {
-        add(lane, v);
-    }
-    for chunk in chunks {
-        for (lane, &v) in chunk.iter().enumerate() {
-            add(lane, v);
-        }
-    }
-    (acc[0].iter().sum(), acc[1].iter().sum(), acc[2].iter().sum())
+    let mut last = [f32::MAX; LANES];
+    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    add(&last);
+    chunks.for_each(add);
+    (count.sum(), sum.sum(), squares.sum())
 }
 
 /// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.
@@ -418,9 +441,9 @@ mod tests {
     fn rows_agree_with_points() {
         let pixels = noise(130 * 70);
         let level = Background::measure(&Image::from_slice(&pixels, 130).unwrap(), 16).unwrap().level;
-        let (mut knots, mut row) = (Vec::new(), vec![0.0; 130]);
+        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 130]);
         for y in [0, 7, 33, 69] {
-            level.fill_row(y, &mut knots, &mut row);
+            level.fill_row(y, &mut scratch, &mut row);
             for (x, v) in row.iter().enumerate() {
                 assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
             }

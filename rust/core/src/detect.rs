@@ -4,8 +4,9 @@
 
 use rayon::prelude::*;
 
-use crate::background::{Background, Mesh};
+use crate::background::{Background, Mesh, RowScratch};
 use crate::image::{Image, Pixel};
+use crate::lanes::{self, Lanes};
 
 /// The filter's kernel ends at this many of its sigmas.
 const KERNEL_CUT: f64 = 3.0;
@@ -20,7 +21,7 @@ const PERCENTILE_16: f32 = 0.994_458;
 /// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
 const MAX_CORRELATION: f32 = 3.0;
 /// Pixels filtered together, as many as fit the registers.
-const LANES: usize = 16;
+const BLOCK: usize = 16;
 
 /// A local maximum of the filtered frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,7 +153,7 @@ impl<'a, T: Pixel> Filter<'a, T> {
     fn triples(&self, rows: std::ops::Range<usize>, mut visit: impl FnMut(usize, [&[f32]; 3])) {
         let reach = self.kernel.len() - 1;
         let (width, height) = (self.image.width(), self.image.height());
-        let padded = width.next_multiple_of(LANES);
+        let padded = width.next_multiple_of(BLOCK);
         let mut scratch = Scratch::new(width, padded, reach);
         let mut across = vec![vec![0.0; padded]; 2 * reach + 1];
         let mut filtered = vec![vec![0.0_f32; padded + 2]; 3];
@@ -189,8 +190,8 @@ impl<'a, T: Pixel> Filter<'a, T> {
             return;
         }
         let (y, reach, width) = (y as usize, self.kernel.len() - 1, self.image.width());
-        self.level.fill_row(y, &mut scratch.knots, &mut scratch.level);
-        self.weight.fill_row(y, &mut scratch.knots, &mut scratch.weight);
+        self.level.fill_row(y, &mut scratch.rows, &mut scratch.level);
+        self.weight.fill_row(y, &mut scratch.rows, &mut scratch.weight);
         let row = &mut scratch.row[reach..reach + width];
         self.image.read(y, 0, row);
         for ((v, &level), &weight) in row.iter_mut().zip(&scratch.level).zip(&scratch.weight) {
@@ -210,7 +211,7 @@ struct Scratch {
     row: Vec<f32>,
     level: Vec<f32>,
     weight: Vec<f32>,
-    knots: Vec<f32>,
+    rows: RowScratch,
 }
 
 impl Scratch {
@@ -219,16 +220,16 @@ impl Scratch {
             row: vec![0.0; padded + 2 * reach],
             level: vec![0.0; width],
             weight: vec![0.0; width],
-            knots: Vec::new(),
+            rows: RowScratch::default(),
         }
     }
 }
 
-/// `out = kernel[0] * centre + Σ kernel[i] * (before[i] + after[i])`; all of the same length, a multiple of [`LANES`].
+/// `out = kernel[0] * centre + Σ kernel[i] * (before[i] + after[i])`; all of the same length, a multiple of [`BLOCK`].
 fn symmetric(kernel: &[f32], pairs: &[(&[f32], &[f32])], out: &mut [f32]) {
-    for (c, out) in out.chunks_exact_mut(LANES).enumerate() {
-        let span = c * LANES..(c + 1) * LANES;
-        let mut sum = [0.0_f32; LANES];
+    for (c, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+        let span = c * BLOCK..(c + 1) * BLOCK;
+        let mut sum = [0.0_f32; BLOCK];
         for (s, &v) in sum.iter_mut().zip(&pairs[0].0[span.clone()]) {
             *s = kernel[0] * v;
         }
@@ -245,13 +246,15 @@ fn symmetric(kernel: &[f32], pairs: &[(&[f32], &[f32])], out: &mut [f32]) {
 fn scan(y: usize, rows: [&[f32]; 3], isophote: f32, cut: f32, runs: &mut Vec<Run>, peaks: &mut Vec<Peak>) {
     let row = &rows[1][1..rows[1].len() - 1];
     let mut open: Option<usize> = None;
-    for (c, chunk) in row.chunks(LANES).enumerate() {
-        let highest = chunk.iter().fold(f32::NEG_INFINITY, |m, &s| if s > m { s } else { m });
-        if highest < isophote && open.is_none() {
+    for (c, chunk) in row.chunks(BLOCK).enumerate() {
+        let quarters = chunk.chunks_exact(lanes::LANES).map(Lanes::load);
+        let highest = quarters.reduce(Lanes::max);
+        let below = chunk.len() == BLOCK && highest.is_some_and(|h| !h.any_reaches(isophote));
+        if below && open.is_none() {
             continue;
         }
         for (i, &s) in chunk.iter().enumerate() {
-            let x = c * LANES + i;
+            let x = c * BLOCK + i;
             if s < isophote {
                 if let Some(start) = open.take() {
                     runs.push(Run { y: y as u32, start: start as u32, end: x as u32 });

@@ -240,10 +240,9 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
         detect::detect(image, &background, options.matched_filter_sigma, options.sigma_threshold as f32);
     let mut rejected = Rejected::default();
     let peaks = select(image, &detection, options, &mut rejected);
-    let saturation = Saturation::find(image, &background, &peaks, options.saturation_level);
-    let peaks = saturation.merge(image, peaks);
-    let measure = Measure::new(image, &background, &saturation, &detection, options, &peaks);
-    let mut stars = measure.stars(&peaks, &mut rejected);
+    let (saturation, candidates) = Saturation::find(image, &background, &peaks, options.saturation_level);
+    let measure = Measure::new(image, &background, &saturation, &detection, options, &candidates);
+    let mut stars = measure.stars(&candidates, &mut rejected);
     stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
     let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
     rejected.surplus = stars.len() - keep;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 /// Floating-point pixels beyond this are bad: their squares would not fit.
-const LIMIT: f32 = 1e15;
+pub(crate) const LIMIT: f32 = 1e15;
 
 /// A type images are made of.
 pub trait Pixel: Copy + Send + Sync {

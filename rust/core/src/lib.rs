@@ -18,6 +18,7 @@ pub mod image;
 pub mod lsq;
 pub mod pattern;
 pub mod solve;
+mod lanes;
 mod psf;
 pub mod sphere;
 

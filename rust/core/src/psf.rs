@@ -6,12 +6,12 @@
 pub(crate) mod build;
 pub(crate) mod fit;
 
+use crate::lanes::LANES;
+
 /// Coefficients a pixel.
 const OVERSAMPLING: usize = 2;
 /// A star may stand this far (pixels) from the centre of its stamp.
 pub(crate) const MAX_OFFSET: f32 = 1.0;
-/// Rows of stamps are padded to a multiple of this, for the vector units.
-const LANES: usize = 4;
 /// Light fainter than this fraction of the brightest counts less and less for the centroid.
 const WING: f32 = 0.01;
 /// Corrections are blurred with this: it has no response at a period of one pixel. A ripple of that period could not be

@@ -2,14 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::saturation::{self, Region, Saturation};
+use super::saturation::{self, Candidate, Region, Saturation};
 use super::{ExtractOptions, Method, Rejected, Star, flags};
 use crate::background::Background;
 use crate::centroid::{self, Moments, Stamp, Windowed};
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
 use crate::psf::build::build;
-use crate::psf::fit::{Fit, Noise, Source, Stamps, Work};
+use crate::psf::fit::{Fit, Shape, Source, Stamps, Work};
 use crate::psf::{Layout, Psf};
 
 /// So many of the highest peaks tell the width of the stars.
@@ -63,21 +63,21 @@ impl<'a, T: Pixel> Measure<'a, T> {
         saturation: &'a Saturation,
         detection: &'a Detection,
         options: &'a ExtractOptions,
-        peaks: &[Peak],
+        candidates: &[Candidate],
     ) -> Self {
         let mut measure = Self { image, background, saturation, detection, options, sigma: DEFAULT_SIGMA };
         measure.sigma = measure
-            .typical_sigma(peaks.iter().filter(|peak| detection.blobs[peak.blob].peaks == 1))
-            .or_else(|| measure.typical_sigma(peaks.iter()))
+            .typical_sigma(candidates.iter().filter(|c| detection.blobs[c.peak.blob].peaks == 1))
+            .or_else(|| measure.typical_sigma(candidates.iter()))
             .unwrap_or(DEFAULT_SIGMA);
         measure
     }
 
     /// The stars among the peaks, in their order.
-    pub(super) fn stars(&self, peaks: &[Peak], rejected: &mut Rejected) -> Vec<Star> {
+    pub(super) fn stars(&self, candidates: &[Candidate], rejected: &mut Rejected) -> Vec<Star> {
         let measured = match self.options.method {
-            Method::Psf => self.fitted(peaks),
-            Method::Window => self.windowed(peaks),
+            Method::Psf => self.fitted(candidates),
+            Method::Window => self.windowed(candidates),
         };
         let mut stars = Vec::with_capacity(measured.len());
         for result in measured {
@@ -93,13 +93,12 @@ impl<'a, T: Pixel> Measure<'a, T> {
     }
 
     /// Median width of the highest peaks that are neither saturated nor hot pixels.
-    fn typical_sigma<'p>(&self, peaks: impl Iterator<Item = &'p Peak>) -> Option<f64> {
-        let mut order: Vec<&Peak> = peaks.collect();
+    fn typical_sigma<'p>(&self, candidates: impl Iterator<Item = &'p Candidate>) -> Option<f64> {
+        let mut order: Vec<&Peak> = candidates.filter(|c| c.region.is_none()).map(|c| &c.peak).collect();
         order.sort_by(|a, b| b.height.total_cmp(&a.height));
         let mut stamp = Stamp::default();
         let mut widths: Vec<f64> = order
             .iter()
-            .filter(|peak| self.saturation.at(self.image, peak).is_none())
             .filter_map(|peak| {
                 stamp.read(self.image, self.background, [peak.x, peak.y], WIDTH_HALF);
                 let limit = self.options.max_sharpness.unwrap_or(f64::INFINITY);
@@ -118,13 +117,12 @@ impl<'a, T: Pixel> Measure<'a, T> {
     }
 
     /// By Gaussian windows.
-    fn windowed(&self, peaks: &[Peak]) -> Vec<Result<Star, Refusal>> {
-        peaks
+    fn windowed(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
+        candidates
             .par_iter()
             .with_min_len(TASK_STARS)
-            .map_init(Stamp::default, |stamp, peak| {
+            .map_init(Stamp::default, |stamp, Candidate { peak, region }| {
                 stamp.read(self.image, self.background, [peak.x, peak.y], Stamp::half_for(self.sigma));
-                let region = self.saturation.at(self.image, peak);
                 let top = top(peak, |p| stamp.pixel(p));
                 let seen = match region {
                     Some(region) => self.centre_of_light(region),
@@ -133,29 +131,28 @@ impl<'a, T: Pixel> Measure<'a, T> {
                     }
                 };
                 let masked = stamp.good.iter().any(|good| !good) && !stamp.cut;
-                self.judge(peak, region, top, seen, if masked { flags::MASKED } else { 0 })
+                self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
             })
             .collect()
     }
 
     /// By the frame's own point-spread function.
-    fn fitted(&self, peaks: &[Peak]) -> Vec<Result<Star, Refusal>> {
+    fn fitted(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
         let half = ((FIT_SIGMAS * self.sigma).ceil() as usize).clamp(FIT_HALF_RANGE[0], FIT_HALF_RANGE[1]);
-        let regions: Vec<Option<&Region>> = peaks.iter().map(|p| self.saturation.at(self.image, p)).collect();
         let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
-        let mut index = vec![None; peaks.len()];
-        let mut sources = Vec::with_capacity(peaks.len());
-        for (k, (peak, region)) in peaks.iter().zip(&regions).enumerate() {
-            if !region.is_some_and(bulky) {
+        let mut index = vec![None; candidates.len()];
+        let mut sources = Vec::with_capacity(candidates.len());
+        for (k, Candidate { peak, region }) in candidates.iter().enumerate() {
+            if !region.as_ref().is_some_and(bulky) {
                 index[k] = Some(sources.len());
-                sources.push(self.source(peak, *region));
+                sources.push(self.source(peak, region.as_ref()));
             }
         }
         let stamps = Stamps::cut(
             self.image,
             self.background,
             &sources,
-            half,
+            Shape { half, sigma: self.sigma as f32 },
             self.saturation.level(),
             self.detection.correlation,
         );
@@ -163,11 +160,12 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let fits = stamps.fit(&psf, noise, &sources);
         let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
         let centroid = psf.centroid();
-        (0..peaks.len())
+        (0..candidates.len())
             .into_par_iter()
             .with_min_len(TASK_STARS)
             .map_init(Work::default, |work, k| {
-                let (peak, region) = (&peaks[k], regions[k]);
+                let Candidate { peak, region } = &candidates[k];
+                let region = region.as_ref();
                 let Some(i) = index[k] else {
                     let seen = region.and_then(|region| self.centre_of_light(region));
                     let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
@@ -326,7 +324,7 @@ fn own_moments(stamps: &Stamps, i: usize, fit: &Fit, work: &Work, sigma: f64) ->
             stamps.data(i)[span.clone()].iter().zip(&work.own.value[span.clone()]).zip(&work.light[span]);
         for (((&d, &p), &light), &[dx, wx]) in pixels.zip(&columns) {
             // Where there is no pixel the model stands in.
-            let own = if d.is_finite() { d - light } else { flux * p };
+            let own = if Stamps::is_good(d) { d - light } else { flux * p };
             let v = wx * wy * own;
             sum += v;
             xx += v * dx * dx;

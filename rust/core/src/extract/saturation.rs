@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::background::Background;
+use rayon::prelude::*;
+
+use crate::background::{Background, RowScratch};
 use crate::centroid::Windowed;
 use crate::detect::Peak;
 use crate::image::{Image, Pixel};
@@ -39,28 +41,50 @@ impl Region {
 pub(crate) struct Saturation {
     level: f32,
     regions: Vec<Region>,
-    /// Region of a saturated pixel.
-    region_of: HashMap<(usize, usize), usize>,
+}
+
+/// A peak with its saturated region, if it has one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate {
+    pub peak: Peak,
+    pub region: Option<Region>,
 }
 
 impl Saturation {
-    /// The regions at the peaks, from the `given` level on or, without, from a flat top that the frame shows.
+    /// The regions at the peaks, from the `given` level on or, without, from a flat top that the frame shows; and the
+    /// peaks, of which each region keeps the highest alone.
     pub(crate) fn find<T: Pixel>(
         image: &Image<'_, T>,
         background: &Background,
         peaks: &[Peak],
         given: Option<f64>,
-    ) -> Self {
-        let level = given.map_or_else(|| flat_top(image, background, peaks), |level| level as f32);
-        let mut found = Self { level, regions: Vec::new(), region_of: HashMap::new() };
-        if level < f32::INFINITY {
-            for peak in peaks {
-                for (pixel, _) in around(image, peak).filter(|&(_, v)| v >= level) {
-                    found.flood(image, pixel);
-                }
+    ) -> (Self, Vec<Candidate>) {
+        let windows: Vec<Window> =
+            peaks.par_iter().with_min_len(1024).map(|peak| Window::read(image, peak)).collect();
+        let level = given.map_or_else(|| flat_top(background, peaks, &windows), |level| level as f32);
+        let mut found = Self { level, regions: Vec::new() };
+        let mut region_of = HashMap::new();
+        let region: Vec<Option<usize>> = windows
+            .iter()
+            .map(|window| {
+                let (x, y, _) = window.pixels().find(|&(_, _, v)| v >= level)?;
+                Some(found.flood(image, (x, y), &mut region_of))
+            })
+            .collect();
+        let mut best = vec![usize::MAX; found.regions.len()];
+        for (k, region) in region.iter().enumerate().filter_map(|(k, r)| r.map(|r| (k, r))) {
+            if best[region] == usize::MAX || peaks[k].height > peaks[best[region]].height {
+                best[region] = k;
             }
         }
-        found
+        let candidates = peaks
+            .iter()
+            .zip(&region)
+            .enumerate()
+            .filter(|&(k, (_, region))| region.is_none_or(|r| best[r] == k))
+            .map(|(_, (&peak, region))| Candidate { peak, region: region.map(|r| found.regions[r]) })
+            .collect();
+        (found, candidates)
     }
 
     /// Value from which pixels are saturated; infinite where nothing is.
@@ -68,44 +92,20 @@ impl Saturation {
         self.level
     }
 
-    /// The saturated region at a peak.
-    pub(crate) fn at<T: Pixel>(&self, image: &Image<'_, T>, peak: &Peak) -> Option<&Region> {
-        self.index(image, peak).map(|index| &self.regions[index])
-    }
-
-    /// One peak, the highest, for each saturated region, and all the peaks that are not saturated.
-    pub(crate) fn merge<T: Pixel>(&self, image: &Image<'_, T>, peaks: Vec<Peak>) -> Vec<Peak> {
-        if self.regions.is_empty() {
-            return peaks;
-        }
-        let mut best: HashMap<usize, usize> = HashMap::new();
-        for (k, peak) in peaks.iter().enumerate() {
-            if let Some(region) = self.index(image, peak) {
-                let holder = best.entry(region).or_insert(k);
-                if peak.height > peaks[*holder].height {
-                    *holder = k;
-                }
-            }
-        }
-        let keep = |k: usize, peak: &Peak| self.index(image, peak).is_none_or(|region| best[&region] == k);
-        peaks.iter().enumerate().filter(|&(k, peak)| keep(k, peak)).map(|(_, peak)| *peak).collect()
-    }
-
-    fn index<T: Pixel>(&self, image: &Image<'_, T>, peak: &Peak) -> Option<usize> {
-        if self.regions.is_empty() {
-            return None;
-        }
-        around(image, peak).find_map(|(pixel, _)| self.region_of.get(&pixel).copied())
-    }
-
-    fn flood<T: Pixel>(&mut self, image: &Image<'_, T>, start: (usize, usize)) {
-        if self.region_of.contains_key(&start) {
-            return;
+    /// Index of the region of a saturated pixel.
+    fn flood<T: Pixel>(
+        &mut self,
+        image: &Image<'_, T>,
+        start: (usize, usize),
+        region_of: &mut HashMap<(usize, usize), usize>,
+    ) -> usize {
+        if let Some(&known) = region_of.get(&start) {
+            return known;
         }
         let index = self.regions.len();
         let mut region = Region { pixels: 0, bounds: [[start.0, start.0], [start.1, start.1]] };
         let mut stack = vec![start];
-        self.region_of.insert(start, index);
+        region_of.insert(start, index);
         while let Some((x, y)) = stack.pop() {
             region.pixels += 1;
             for (bounds, v) in region.bounds.iter_mut().zip([x, y]) {
@@ -113,14 +113,15 @@ impl Saturation {
             }
             for y in y.saturating_sub(1)..=(y + 1).min(image.height() - 1) {
                 for x in x.saturating_sub(1)..=(x + 1).min(image.width() - 1) {
-                    if value(image, x, y) >= self.level && !self.region_of.contains_key(&(x, y)) {
-                        self.region_of.insert((x, y), index);
+                    if value(image, x, y) >= self.level && !region_of.contains_key(&(x, y)) {
+                        region_of.insert((x, y), index);
                         stack.push((x, y));
                     }
                 }
             }
         }
         self.regions.push(region);
+        index
     }
 }
 
@@ -136,13 +137,13 @@ pub(crate) fn centre_of_light<T: Pixel>(
     let columns = span(region.bounds[0], image.width());
     let rows = span(region.bounds[1], image.height());
     let mut pixels = vec![0.0; columns.len()];
-    let (mut level, mut knots) = (vec![0.0; image.width()], Vec::new());
+    let (mut level, mut scratch) = (vec![0.0; image.width()], RowScratch::default());
     let (mut flux, mut first, mut second) = (0.0, [0.0; 2], [0.0; 3]);
     let origin = [columns.start as f64, rows.start as f64];
     let height = rows.len();
     for y in rows {
         image.read(y, columns.start, &mut pixels);
-        background.level.fill_row(y, &mut knots, &mut level);
+        background.level.fill_row(y, &mut scratch, &mut level);
         let dy = y as f64 - origin[1];
         for (i, (&value, &level)) in pixels.iter().zip(&level[columns.clone()]).enumerate() {
             let v = f64::from(value - level);
@@ -178,11 +179,11 @@ pub(crate) fn centre_of_light<T: Pixel>(
 }
 
 /// Level of the flat top of the brightest stars; infinite if they have none.
-fn flat_top<T: Pixel>(image: &Image<'_, T>, background: &Background, peaks: &[Peak]) -> f32 {
-    let highest = |peak: &Peak| around(image, peak).map(|(_, v)| v).fold(f32::NEG_INFINITY, f32::max);
+fn flat_top(background: &Background, peaks: &[Peak], windows: &[Window]) -> f32 {
+    let highest = |window: &Window| window.pixels().map(|(_, _, v)| v).fold(f32::NEG_INFINITY, f32::max);
     let Some((peak, top)) = peaks
         .iter()
-        .map(|p| (p, highest(p)))
+        .zip(windows.iter().map(highest))
         .filter(|(_, v)| v.is_finite())
         .max_by(|a, b| a.1.total_cmp(&b.1))
     else {
@@ -190,15 +191,35 @@ fn flat_top<T: Pixel>(image: &Image<'_, T>, background: &Background, peaks: &[Pe
     };
     let floor = background.level.at(peak.x as f32, peak.y as f32);
     let level = top - FLAT_TOP * (top - floor);
-    let flat = |peak: &Peak| around(image, peak).filter(|&(_, v)| v >= level).count() >= FLAT_TOP_PIXELS;
-    if peaks.iter().any(flat) { level } else { f32::INFINITY }
+    let flat = |window: &Window| window.pixels().filter(|&(_, _, v)| v >= level).count() >= FLAT_TOP_PIXELS;
+    if windows.iter().any(flat) { level } else { f32::INFINITY }
 }
 
-/// Pixels near a peak and their values.
-fn around<T: Pixel>(image: &Image<'_, T>, peak: &Peak) -> impl Iterator<Item = ((usize, usize), f32)> {
-    let columns = peak.x.saturating_sub(REACH)..=(peak.x + REACH).min(image.width() - 1);
-    let rows = peak.y.saturating_sub(REACH)..=(peak.y + REACH).min(image.height() - 1);
-    rows.flat_map(move |y| columns.clone().map(move |x| ((x, y), value(image, x, y))))
+/// Pixels near a peak; NaN outside the frame.
+struct Window {
+    origin: [usize; 2],
+    values: [[f32; SIDE]; SIDE],
+}
+
+const SIDE: usize = 2 * REACH + 1;
+
+impl Window {
+    fn read<T: Pixel>(image: &Image<'_, T>, peak: &Peak) -> Self {
+        let origin = [peak.x.saturating_sub(REACH), peak.y.saturating_sub(REACH)];
+        let columns = (peak.x + REACH + 1).min(image.width()) - origin[0];
+        let rows = (peak.y + REACH + 1).min(image.height()) - origin[1];
+        let mut values = [[f32::NAN; SIDE]; SIDE];
+        for (j, row) in values[..rows].iter_mut().enumerate() {
+            image.read(origin[1] + j, origin[0], &mut row[..columns]);
+        }
+        Self { origin, values }
+    }
+
+    fn pixels(&self) -> impl Iterator<Item = (usize, usize, f32)> {
+        let [x, y] = self.origin;
+        let rows = self.values.iter().enumerate();
+        rows.flat_map(move |(j, row)| row.iter().enumerate().map(move |(i, &v)| (x + i, y + j, v)))
+    }
 }
 
 fn value<T: Pixel>(image: &Image<'_, T>, x: usize, y: usize) -> f32 {

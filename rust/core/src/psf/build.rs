@@ -38,7 +38,7 @@ fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
             let whole = (0..layout.side).all(|j| {
                 stamps.data(i)[j * layout.stride..j * layout.stride + layout.side]
                     .iter()
-                    .all(|v| v.is_finite())
+                    .all(|&v| Stamps::is_good(v))
             });
             let alone = || {
                 stamps
@@ -113,7 +113,7 @@ fn gather(
                     let model = flux * p;
                     let r = d - light - model;
                     let w = flux * flux / noise.variance(stamps.variance(i), model + light);
-                    let good = r.is_finite();
+                    let good = Stamps::is_good(d);
                     weight.push(if good { w } else { 0.0 });
                     residual.push(if good { w * r / flux } else { 0.0 });
                 }
@@ -146,7 +146,7 @@ fn measure_noise(
         for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
             let light = source.flux * p;
             let background = stamps.variance(i);
-            if !d.is_finite() || light * light < background {
+            if !Stamps::is_good(d) || light * light < background {
                 continue;
             }
             let variance = building.variance(background, light + other);

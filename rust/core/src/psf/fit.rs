@@ -6,14 +6,24 @@ use super::{Layout, MAX_OFFSET, Psf, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
 use crate::image::{Image, Pixel};
+use crate::lanes::{LANES, Lanes};
 
 /// Longest step of a position in one round, in pixels: the model is linear over not much more.
 const MAX_STEP: f32 = 0.4;
 /// Rounds at most. Stars alone need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
-/// A star is settled when it moves by less than this fraction of its error, and less than [`SETTLED_PIXELS`].
-const SETTLED_SIGMAS: f32 = 0.03;
-const SETTLED_PIXELS: f32 = 0.01;
+/// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the next
+/// one, being of second order, would be smaller still.
+const SETTLED_SIGMAS: f32 = 0.1;
+const SETTLED_PIXELS: f32 = 0.02;
+/// A neighbour that casts less than this fraction of the noise on the nearest pixel that matters is left out.
+const FAINT_LIGHT: f32 = 0.2;
+/// The pixels of a star that matter for its position are within so many sigmas of it.
+const CORE_SIGMAS: f32 = 2.0;
+/// Surface brightness of the far wings, falling with the square of the distance, in units of the peak.
+const WING_BRIGHTNESS: f32 = 0.01;
+/// Stands for a pixel that is bad: larger than any that is good.
+const BAD: f32 = 1e30;
 /// Stars fitted by one task.
 const TASK_STARS: usize = 128;
 
@@ -68,12 +78,31 @@ impl Fit {
     }
 }
 
+/// What is known of the stars' images before they are fitted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    /// Half width of a stamp.
+    pub half: usize,
+    /// Standard deviation of a star's image.
+    pub sigma: f32,
+}
+
+impl Shape {
+    /// Surface brightness of a star of unit flux where it comes nearest to the core of another, `apart` from it.
+    fn brightness_near(self, apart: [isize; 2]) -> f32 {
+        let distance = (apart[0] as f32).hypot(apart[1] as f32);
+        let r = (distance / self.sigma - CORE_SIGMAS).max(0.0);
+        let peak = 1.0 / (std::f32::consts::TAU * self.sigma * self.sigma);
+        peak * (-0.5 * r * r).exp().max(WING_BRIGHTNESS / (1.0 + r * r))
+    }
+}
+
 /// Stamps of stars, with who is near whom.
 #[derive(Debug)]
 pub(crate) struct Stamps {
     half: usize,
     layout: Layout,
-    /// Frame less background, NaN where bad, saturated, or outside the frame.
+    /// Frame less background, BAD where bad, saturated, or outside the frame.
     data: Vec<f32>,
     /// Variance of the background at each star.
     variance: Vec<f32>,
@@ -97,25 +126,26 @@ impl Stamps {
         image: &Image<'_, T>,
         background: &Background,
         sources: &[Source],
-        half: usize,
+        shape: Shape,
         saturation: f32,
         excess: f32,
     ) -> Self {
+        let half = shape.half;
         let layout = Layout::new(half);
-        let mut data = vec![f32::NAN; sources.len() * layout.len()];
+        let mut data = vec![BAD; sources.len() * layout.len()];
         data.par_chunks_mut(layout.len()).with_min_len(TASK_STARS).zip(sources).for_each(
             |(stamp, source)| {
                 cut(image, background, source.pixel, half, saturation, stamp);
             },
         );
-        let variance = sources
+        let variance: Vec<f32> = sources
             .iter()
             .map(|s| {
                 let noise = excess * background.noise.at(s.pixel[0] as f32, s.pixel[1] as f32);
                 (noise * noise).max(f32::MIN_POSITIVE)
             })
             .collect();
-        let (neighbours, starts) = neighbours(sources, half);
+        let (neighbours, starts) = neighbours(sources, &variance, shape);
         Self { half, layout, data, variance, neighbours, starts }
     }
 
@@ -125,6 +155,11 @@ impl Stamps {
 
     pub(crate) fn data(&self, i: usize) -> &[f32] {
         &self.data[i * self.layout.len()..(i + 1) * self.layout.len()]
+    }
+
+    /// Whether a pixel of [`Self::data`] may be used.
+    pub(crate) fn is_good(value: f32) -> bool {
+        value < BAD
     }
 
     pub(crate) fn variance(&self, i: usize) -> f32 {
@@ -228,41 +263,37 @@ impl Stamps {
     }
 
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
-        const LANES: usize = 4;
-        let background = self.variance[i];
-        let mut sums = [[0.0_f32; LANES]; 11];
-        let data = self.data(i).chunks_exact(LANES);
-        let value = work.own.value.chunks_exact(LANES);
+        let (background, flux) = (Lanes::splat(self.variance[i]), Lanes::splat(flux));
+        let (photon, model_error) = (Lanes::splat(noise.photon), Lanes::splat(noise.model));
+        let (zero, one) = (Lanes::splat(0.0), Lanes::splat(1.0));
+        let [mut xx, mut xy, mut xf, mut yy, mut yf, mut ff, mut bx, mut by, mut bf, mut chi2, mut pixels] =
+            [zero; 11];
+        let data = self.data(i).chunks_exact(LANES).zip(work.light.chunks_exact(LANES));
         let slopes = work.own.by_x.chunks_exact(LANES).zip(work.own.by_y.chunks_exact(LANES));
-        for (((d, p), (px, py)), light) in data.zip(value).zip(slopes).zip(work.light.chunks_exact(LANES)) {
-            for k in 0..LANES {
-                let model = light[k] + flux * p[k];
-                let residual = d[k] - model;
-                let good = residual == residual;
-                let weight = if good { 1.0 / noise.variance(background, model) } else { 0.0 };
-                let residual = if good { residual } else { 0.0 };
-                let (gx, gy, gf) = (flux * px[k], flux * py[k], p[k]);
-                let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
-                let terms = [
-                    wx * gx,
-                    wx * gy,
-                    wx * gf,
-                    wy * gy,
-                    wy * gf,
-                    wf * gf,
-                    wx * residual,
-                    wy * residual,
-                    wf * residual,
-                    weight * residual * residual,
-                    if good { 1.0 } else { 0.0 },
-                ];
-                for (sum, term) in sums.iter_mut().zip(terms) {
-                    sum[k] += term;
-                }
-            }
+        for (((d, light), p), (px, py)) in data.zip(work.own.value.chunks_exact(LANES)).zip(slopes) {
+            let gf = Lanes::load(p);
+            let model = Lanes::load(light) + flux * gf;
+            let light = model.max(zero);
+            let difference = Lanes::load(d) - model;
+            let weight = one / (background + light * (photon + model_error * light));
+            let good = difference.within(BAD / 2.0);
+            let (weight, residual) = (weight * good, difference * good);
+            let (gx, gy) = (flux * Lanes::load(px), flux * Lanes::load(py));
+            let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
+            xx = xx + wx * gx;
+            xy = xy + wx * gy;
+            xf = xf + wx * gf;
+            yy = yy + wy * gy;
+            yf = yf + wy * gf;
+            ff = ff + wf * gf;
+            bx = bx + wx * residual;
+            by = by + wy * residual;
+            bf = bf + wf * residual;
+            chi2 = chi2 + weight * residual * residual;
+            pixels = pixels + good;
         }
-        let [xx, xy, xf, yy, yf, ff, bx, by, bf, chi2, pixels] = sums.map(|s| s.iter().sum::<f32>());
-        Normal { left: [xx, xy, xf, yy, yf, ff], right: [bx, by, bf], chi2, pixels }
+        let left = [xx.sum(), xy.sum(), xf.sum(), yy.sum(), yf.sum(), ff.sum()];
+        Normal { left, right: [bx.sum(), by.sum(), bf.sum()], chi2: chi2.sum(), pixels: pixels.sum() }
     }
 }
 
@@ -291,7 +322,7 @@ impl Normal {
     }
 }
 
-/// Reads one stamp: frame less background, NaN where it cannot be used.
+/// Reads one stamp: frame less background, BAD where it cannot be used.
 fn cut<T: Pixel>(
     image: &Image<'_, T>,
     background: &Background,
@@ -314,15 +345,15 @@ fn cut<T: Pixel>(
         image.read(row as usize, columns.start as usize, pixels);
         let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
         for v in pixels {
-            *v = if *v < saturation { *v - under } else { f32::NAN };
+            *v = if *v < saturation { *v - under } else { BAD };
             under += slope[0];
         }
     }
 }
 
-/// For each star the others whose light may reach its stamp, as compressed rows.
-fn neighbours(sources: &[Source], half: usize) -> (Vec<u32>, Vec<u32>) {
-    let reach = 2 * half as isize;
+/// For each star the others whose light matters on its stamp, as compressed rows.
+fn neighbours(sources: &[Source], variance: &[f32], shape: Shape) -> (Vec<u32>, Vec<u32>) {
+    let reach = 2 * shape.half as isize;
     let cell = |s: &Source| [s.pixel[0].div_euclid(reach + 1), s.pixel[1].div_euclid(reach + 1)];
     let mut order: Vec<(isize, isize, u32)> =
         sources.iter().enumerate().map(|(i, s)| (cell(s)[1], cell(s)[0], i as u32)).collect();
@@ -332,11 +363,14 @@ fn neighbours(sources: &[Source], half: usize) -> (Vec<u32>, Vec<u32>) {
     for (i, source) in sources.iter().enumerate() {
         let [cx, cy] = cell(source);
         let first = found.len();
+        let threshold = FAINT_LIGHT * variance[i].sqrt();
         for row in cy - 1..=cy + 1 {
             let from = order.partition_point(|&(r, c, _)| (r, c) < (row, cx - 1));
             for &(_, _, j) in order[from..].iter().take_while(|&&(r, c, _)| r == row && c <= cx + 1) {
-                let near = |k: usize| (sources[j as usize].pixel[k] - source.pixel[k]).abs() <= reach;
-                if j as usize != i && near(0) && near(1) {
+                let other = &sources[j as usize];
+                let apart = [0, 1].map(|k| other.pixel[k] - source.pixel[k]);
+                let near = apart.iter().all(|d| d.abs() <= reach);
+                if j as usize != i && near && other.flux * shape.brightness_near(apart) > threshold {
                     found.push(j);
                 }
             }

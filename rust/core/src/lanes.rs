@@ -1,0 +1,75 @@
+//! Four numbers at a time, in a form the compiler turns into vector instructions on any machine.
+
+use std::ops::{Add, Div, Mul, Sub};
+
+/// Numbers in one [`Lanes`].
+pub(crate) const LANES: usize = 4;
+
+/// Four numbers, calculated with element by element.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(align(16))]
+pub(crate) struct Lanes([f32; LANES]);
+
+impl Lanes {
+    #[inline(always)]
+    pub(crate) fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+
+    /// The first four numbers of a slice.
+    #[inline(always)]
+    pub(crate) fn load(slice: &[f32]) -> Self {
+        Self([slice[0], slice[1], slice[2], slice[3]])
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        let ([a, b, c, d], [p, q, r, s]) = (self.0, other.0);
+        Self([f(a, p), f(b, q), f(c, r), f(d, s)])
+    }
+
+    #[inline(always)]
+    pub(crate) fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+
+    /// 1 where `|self| < limit`, else 0; by arithmetic, as the compiler would make a branch of a comparison.
+    #[inline(always)]
+    pub(crate) fn within(self, limit: f32) -> Self {
+        const STEEP: f32 = 1e30;
+        Self(self.0.map(|v| {
+            let inside = (limit - v.abs()) * STEEP;
+            let inside = if inside > 0.0 { inside } else { 0.0 };
+            if inside < 1.0 { inside } else { 1.0 }
+        }))
+    }
+
+    /// Whether any is at least `limit`.
+    #[inline(always)]
+    pub(crate) fn any_reaches(self, limit: f32) -> bool {
+        let [a, b, c, d] = self.0;
+        (a >= limit) | (b >= limit) | (c >= limit) | (d >= limit)
+    }
+
+    #[inline(always)]
+    pub(crate) fn sum(self) -> f32 {
+        let [a, b, c, d] = self.0;
+        (a + c) + (b + d)
+    }
+}
+
+macro_rules! operator {
+    ($trait:ident, $method:ident, $op:tt) => {
+        impl $trait for Lanes {
+            type Output = Self;
+            #[inline(always)]
+            fn $method(self, other: Self) -> Self {
+                self.zip(other, |a, b| a $op b)
+            }
+        }
+    };
+}
+operator!(Add, add, +);
+operator!(Sub, sub, -);
+operator!(Mul, mul, *);
+operator!(Div, div, /);
