@@ -80,6 +80,18 @@ impl Frame {
         self.pixels.iter().enumerate().map(metric).collect()
     }
 
+    /// A star's residual in the units of its metric; `None` where the model has no answer.
+    fn residual(
+        &self,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        star: usize,
+        metric: &Jacobian,
+    ) -> Option<Point> {
+        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star])?;
+        Some(multiply(metric, residual.miss))
+    }
+
     /// Lengths of all residuals in the units of the metrics; infinite where the model has no answer.
     pub(super) fn lengths(
         &self,
@@ -87,14 +99,18 @@ impl Frame {
         attitude: &Attitude,
         metrics: &[Jacobian],
     ) -> Vec<f64> {
-        let length = |star: usize| {
-            let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
-            residual.map_or(f64::INFINITY, |residual| {
-                let [x, y] = multiply(&metrics[star], residual.miss);
-                x.hypot(y)
-            })
+        let residuals = metrics.iter().enumerate().map(|(star, m)| self.residual(camera, attitude, star, m));
+        residuals.map(|residual| residual.map_or(f64::INFINITY, |[x, y]| x.hypot(y))).collect()
+    }
+
+    /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
+    fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
+        let stars = weights.stars.iter().zip(&weights.metrics).enumerate();
+        let cost = |(star, (&weight, metric)): (usize, (&f64, &Jacobian))| {
+            let residual = self.residual(camera, attitude, star, metric);
+            residual.map_or(f64::INFINITY, |[x, y]| 0.5 * weight * (x * x + y * y))
         };
-        (0..self.pixels.len()).map(length).collect()
+        stars.filter(|(_, (weight, _))| **weight > 0.0).map(cost).sum()
     }
 
     /// Normal equations for the shared parameters followed by the frame's attitude.
@@ -115,7 +131,7 @@ impl Frame {
                 continue;
             }
             let Some(residual) = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]) else {
-                return NormalEquations::infeasible(shared + ATTITUDE);
+                continue;
             };
             let [t, q] = residual.tangent;
             parameters.derivatives(
@@ -188,6 +204,12 @@ impl Problem for JointFit<'_> {
     type State = State;
     type System = System;
 
+    fn cost(&self, state: &State) -> f64 {
+        let frame = |i: usize| self.frames[i].cost(&state.camera, &state.attitudes[i], &self.weights[i]);
+        let costs: Vec<f64> = (0..self.frames.len()).into_par_iter().map(frame).collect();
+        costs.iter().sum()
+    }
+
     fn linearize(&self, state: &State) -> System {
         let indices: Vec<usize> = (0..self.frames.len()).collect();
         let groups: Vec<System> = indices
@@ -224,11 +246,6 @@ impl JointFit<'_> {
             let frame = &self.frames[i];
             let equations =
                 frame.linearize(self.parameters, &state.camera, &state.attitudes[i], &self.weights[i]);
-            if equations.cost().is_infinite() {
-                sum.shared.merge(&NormalEquations::infeasible(self.parameters.len()));
-                sum.frames.push(None);
-                continue;
-            }
             let parts = equations.eliminate(ATTITUDE);
             sum.frames.push(parts.map(|(shared, attitude)| {
                 sum.shared.merge(&shared);
