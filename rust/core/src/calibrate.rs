@@ -53,7 +53,7 @@ use fit::{Frame, JointFit, State, System, Weights};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
-pub use result::{Calibration, FrameFit, Rejection};
+pub use result::{Calibration, FrameFit, Rejection, model_covariance};
 
 /// A frame with fewer matched stars tells nothing that can be checked.
 const MIN_STARS: usize = 4;

@@ -17,8 +17,8 @@ pub mod grid;
 pub mod image;
 pub mod lsq;
 pub mod pattern;
-pub mod solve;
 mod psf;
+pub mod solve;
 pub mod sphere;
 
 pub use attitude::Attitude;
