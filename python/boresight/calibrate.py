@@ -151,8 +151,8 @@ class CalibrateResult:
         """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
 
         The covariance of where the model puts the star that a pixel sees. It does not hold the
-        uncertainty of a measured position, nor what the model's form cannot follow. Far from the stars
-        that were fitted it grows without bound, as it should.
+        uncertainty of a measured position, nor what the model's form cannot follow. Far from the
+        stars that were fitted it grows without bound, as it should.
 
         Parameters
         ----------
@@ -164,8 +164,8 @@ class CalibrateResult:
         Returns
         -------
         ndarray of shape (..., 2, 2)
-            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on the
-            sky, along the pixel axes.
+            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on
+            the sky, along the pixel axes.
 
         Raises
         ------

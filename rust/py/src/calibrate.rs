@@ -45,8 +45,15 @@ pub(crate) struct PyCalibration {
 
 /// One frame's part in it: quaternion, attitude covariance, residuals, inliers, RMSE, reason of rejection, and
 /// the covariance of its attitude with the intrinsics.
-type Frame<'py> =
-    ([f64; 4], [[f64; 3]; 3], Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<bool>>, f64, Option<String>);
+type Frame<'py> = (
+    [f64; 4],
+    [[f64; 3]; 3],
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray1<bool>>,
+    f64,
+    Option<String>,
+    Bound<'py, PyArray2<f64>>,
+);
 
 #[pymethods]
 impl PyCalibration {
