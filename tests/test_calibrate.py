@@ -1,6 +1,7 @@
 """Calibration of simulated cameras with known truth."""
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -219,6 +220,44 @@ def test_the_covariance_is_honest():
     assert 0.75 < np.mean(errors) < 1.35
 
 
+@pytest.mark.parametrize(
+    ("camera", "options"),
+    [(polynomial_camera(order=4), {"order": 4}), (RADIAL, {"model": "radial"})],
+    ids=["polynomial", "radial"],
+)
+def test_the_uncertainty_of_what_pixels_see_is_honest(camera, options):
+    x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(-h, h - 1, 6) for h in HALF)))
+    pulls = []
+    for seed in range(20):
+        results, centroids, truth = simulate(camera, frames=3, stars=100, noise=0.05, seed=seed)
+        result = calibrate_camera(results, centroids, **options)
+        for i, (rotation, _) in enumerate(truth):
+            true = rotation.inv().apply(camera.pixel_to_direction(x, y))
+            turn = rotation_of(result.frames[i].quaternion)
+            there = np.transpose(result.camera_model.direction_to_pixel(turn.apply(true)))
+            miss = there - np.column_stack([x, y])
+            cov = result.model_cov_px2(i, x, y)
+            pulls.append(np.einsum("ni,nij,nj->n", miss, np.linalg.inv(cov), miss) / 2)
+    pulls = np.array(pulls)
+    # Chi-square per degree of freedom, over everything and at every place of the detector.
+    assert 0.8 < pulls.mean() < 1.25
+    assert pulls.mean(axis=0).min() > 0.5
+    assert pulls.mean(axis=0).max() < 2.0
+    with pytest.raises(InputError, match=r"^frame"):
+        replace(result, frames=(None,)).model_cov_px2(0, 0.0, 0.0)
+
+
+def test_results_are_pickled():
+    results, centroids, _ = simulate(polynomial_camera(), frames=2)
+    result = calibrate_camera(results, centroids)
+    copy = pickle.loads(pickle.dumps(result))
+    assert copy.camera_model == result.camera_model
+    assert repr(copy) == repr(result)
+    cov = result.model_cov_px2(1, [1.0, 2.0], [[3.0]])
+    assert cov.shape == (1, 2, 2, 2)
+    np.testing.assert_array_equal(copy.model_cov_px2(1, [1.0, 2.0], [[3.0]]), cov)
+
+
 def test_position_uncertainties_are_weights():
     from boresight import Centroids
 
@@ -379,7 +418,7 @@ class TestBadInput:
             )
             for r in results
         ]
-        with pytest.raises(UndeterminedError, match="do not determine"):
+        with pytest.raises(UndeterminedError, match=r"do not determine"):
             calibrate_camera(few, centroids, order=6)
 
     def test_stars_in_a_corner_do_not_give_a_wild_model(self, solved):

@@ -233,6 +233,7 @@ class Calibration:
             NDArray[np.bool_],
             float,
             str | None,
+            NDArray[np.float64],
         ]
     ]: ...
     @property
@@ -255,6 +256,13 @@ class Calibration:
     def condition_number(self) -> float: ...
 
 @type_check_only
+def model_covariance(
+    camera: CameraModel,
+    parameter_names: Sequence[str],
+    joint: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+) -> NDArray[np.float64]: ...
+
 class MatchedFrame(Protocol):
     @property
     def pixels(self) -> NDArray[np.float64]: ...

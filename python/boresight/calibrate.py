@@ -64,6 +64,8 @@ class FrameCalibration:
         RMS length of the inliers' residuals; NaN for a rejected frame.
     rejected : str or None
         Why the frame took no part, or `None`.
+    cross_cov : ndarray of shape (m, 3)
+        Covariance of the m intrinsics, `CalibrateResult.parameter_names`, with that small rotation.
     """
 
     quaternion: Floats
@@ -72,6 +74,7 @@ class FrameCalibration:
     inliers: NDArray[np.bool_]
     rmse_px: float
     rejected: str | None
+    cross_cov: Floats
 
     @property
     def n_inliers(self) -> int:
@@ -143,6 +146,42 @@ class CalibrateResult:
             name: (values[name], float(sigma))
             for name, sigma in zip(self.parameter_names, sigmas, strict=True)
         }
+
+    def model_cov_px2(self, frame: int, x: ArrayLike, y: ArrayLike) -> Floats:
+        """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
+
+        The covariance of where the model puts the star that a pixel sees. It does not hold the
+        uncertainty of a measured position, nor what the model's form cannot follow. Far from the
+        stars that were fitted it grows without bound, as it should.
+
+        Parameters
+        ----------
+        frame : int
+            Index in the list of results.
+        x, y : array_like
+            Pixels from the image centre; scalars and arrays broadcast.
+
+        Returns
+        -------
+        ndarray of shape (..., 2, 2)
+            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on
+            the sky, along the pixel axes.
+
+        Raises
+        ------
+        InputError
+            If the frame was not solved, or was rejected.
+        """
+        part = self.frames[frame]
+        if part is None or part.rejected is not None:
+            raise InputError(f"frame: frame {frame} took no part in the fit; give one that did")
+        joint = np.block(
+            [[self.covariance, part.cross_cov], [part.cross_cov.T, part.attitude_cov_rad2]]
+        )
+        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
+        pixels = np.stack([xs.ravel(), ys.ravel()], axis=-1)
+        cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
+        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2)
 
     def table(self) -> Table:
         """One row for each frame that was solved.
@@ -411,9 +450,16 @@ def _frame(
     inliers: NDArray[np.bool_],
     rmse_px: float,
     rejected: str | None,
+    cross_cov: Floats,
 ) -> FrameCalibration:
     return FrameCalibration(
-        np.array(quaternion), np.array(attitude_cov), residuals, inliers, rmse_px, rejected
+        np.array(quaternion),
+        np.array(attitude_cov),
+        residuals,
+        inliers,
+        rmse_px,
+        rejected,
+        cross_cov,
     )
 
 

@@ -47,13 +47,13 @@ use crate::camera::CameraModel;
 use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
 use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::lsq::robust::{median, planar_truncation};
-use crate::lsq::{self, Loss};
+use crate::lsq::{self, Loss, Problem};
 use crate::sphere::{Direction, aberrate};
 use fit::{Frame, JointFit, State, System, Weights};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
-pub use result::{Calibration, FrameFit, Rejection};
+pub use result::{Calibration, FrameFit, Rejection, model_covariance};
 
 /// A frame with fewer matched stars tells nothing that can be checked.
 const MIN_STARS: usize = 4;
@@ -61,7 +61,7 @@ const MIN_STARS: usize = 4;
 const MIN_INLIER_FRACTION: f64 = 0.5;
 /// Reweightings per stage at most, and the steps between two.
 const MAX_REWEIGHTS: usize = 12;
-const STEPS_PER_WEIGHTING: usize = 3;
+const STEPS_PER_WEIGHTING: usize = 1;
 /// What a free optical centre has to lower chi-square by; chance does so by 2 on average, and by this once in 10⁵.
 const SIGNIFICANT_GAIN: f64 = 25.0;
 /// A stage ends when the scale of the residuals changes by less than this fraction.
@@ -211,7 +211,7 @@ impl<'a> Fitter<'a> {
     fn improves_on(&self, system: &System, other: &Fitter<'_>) -> bool {
         let fit = JointFit { frames: self.frames, weights: &self.weights, parameters: &other.parameters };
         let refitted = lsq::minimize(&fit, other.state.clone(), &lsq::Options::default());
-        let gain = 2.0 * (refitted.system.shared.cost() - system.shared.cost());
+        let gain = 2.0 * (refitted.cost - system.shared.cost());
         gain > SIGNIFICANT_GAIN * self.variance(system, 0)
     }
 
@@ -241,25 +241,28 @@ impl<'a> Fitter<'a> {
     fn clip(&mut self) -> Result<System> {
         let sigma_clip = self.options.sigma_clip;
         let mut scales = None;
-        let mut round = 0;
-        loop {
+        for round in 0..MAX_CLIPS {
             let before = std::mem::take(&mut self.weights);
             // Late rounds keep the limits, so that two sets cannot take turns for ever.
             let limits = scales.filter(|_| round > MAX_CLIPS / 2);
             scales = Some(self.weigh(limits, |z| f64::from(u8::from(z <= sigma_clip))));
             self.reject();
-            let settled = before.len() == self.weights.len()
-                && before.iter().zip(&self.weights).all(|(before, now)| before.stars == now.stars);
-            let (system, converged) = self.minimize(self.options.max_iterations)?;
+            let settled = before.iter().zip(&self.weights).all(|(before, now)| before.stars == now.stars);
+            let converged = self.minimize(self.options.max_iterations)?;
             self.converged = settled && converged;
-            if settled || round == MAX_CLIPS || self.iterations >= self.options.max_iterations {
-                return Ok(system);
+            if settled || self.iterations >= self.options.max_iterations {
+                break;
             }
-            round += 1;
         }
+        Ok(self.problem().linearize(&self.state))
     }
 
-    fn minimize(&mut self, steps: usize) -> Result<(System, bool)> {
+    fn problem(&self) -> JointFit<'_> {
+        JointFit { frames: self.frames, weights: &self.weights, parameters: &self.parameters }
+    }
+
+    /// Takes some steps; true if no more are needed.
+    fn minimize(&mut self, steps: usize) -> Result<bool> {
         checkpoint(self.monitor)?;
         let inliers: usize = self.weights.iter().map(Weights::inliers).sum();
         let active = self.rejections.iter().filter(|r| r.is_none()).count();
@@ -270,14 +273,13 @@ impl<'a> Fitter<'a> {
                  give more frames or stars, or a lower order"
             )));
         }
-        let fit = JointFit { frames: self.frames, weights: &self.weights, parameters: &self.parameters };
         let left = self.options.max_iterations.saturating_sub(self.iterations);
         let options = lsq::Options { max_iterations: steps.min(left), ..lsq::Options::default() };
-        let outcome = lsq::minimize(&fit, self.state.clone(), &options);
+        let outcome = lsq::minimize(&self.problem(), self.state.clone(), &options);
         self.state = outcome.state;
         self.iterations += outcome.iterations;
         self.monitor.progress(self.iterations as f64 / self.options.max_iterations as f64);
-        Ok((outcome.system, outcome.converged))
+        Ok(outcome.converged)
     }
 
     /// Gives every match the weight of its residual over the scale of its neighbourhood, which is returned.

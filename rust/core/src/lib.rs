@@ -20,6 +20,7 @@ pub mod pattern;
 pub mod solve;
 mod lanes;
 mod psf;
+pub mod solve;
 pub mod sphere;
 
 pub use attitude::Attitude;

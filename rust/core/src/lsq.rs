@@ -29,7 +29,10 @@ pub trait Problem {
     /// Normal equations about a state, and whatever [`Problem::step`] needs beside them.
     type System: Borrow<NormalEquations>;
 
-    /// Normal equations about a state. An infinite cost marks a state outside the model's domain.
+    /// Half the weighted sum of squares at a state; infinite outside the model's domain.
+    fn cost(&self, state: &Self::State) -> f64;
+
+    /// Normal equations about a state inside the domain.
     fn linearize(&self, state: &Self::State) -> Self::System;
 
     /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
@@ -39,7 +42,7 @@ pub trait Problem {
 /// When [`minimize`] stops.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
-    /// At most this many steps are tried.
+    /// At most this many steps are taken; those that did not help and were taken back are not counted here.
     pub max_iterations: usize,
     /// Converged when a step promises to lower the cost by less than this fraction of it.
     pub tolerance: f64,
@@ -54,13 +57,13 @@ impl Default for Options {
     }
 }
 
-/// Where [`minimize`] stopped.
-#[derive(Debug, Clone)]
-pub struct Outcome<P: Problem> {
+/// Where [`minimize`] stopped. It stops at once if the start lies outside the domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome<S> {
     /// Best state found.
-    pub state: P::State,
-    /// Normal equations about it.
-    pub system: P::System,
+    pub state: S,
+    /// Its cost.
+    pub cost: f64,
     /// Steps tried.
     pub iterations: usize,
     /// False when the steps ran out, or none helped although the gradient is not zero.
@@ -68,29 +71,38 @@ pub struct Outcome<P: Problem> {
 }
 
 /// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
-pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P> {
-    let mut state = start;
-    let mut system = problem.linearize(&state);
+pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P::State> {
+    let cost = problem.cost(&start);
+    let mut best = Outcome { state: start, cost, iterations: 0, converged: false };
+    if !best.cost.is_finite() {
+        return best;
+    }
     let mut damping = 0.0;
-    let mut iterations = 0;
-    let mut converged = false;
-    while iterations < options.max_iterations && !converged && damping <= LARGEST_DAMPING {
-        iterations += 1;
+    for _ in 0..options.max_iterations {
+        let system = problem.linearize(&best.state);
         let equations: &NormalEquations = system.borrow();
-        let delta = equations.solve(damping);
-        let promised = equations.decrease(&delta);
-        let negligible = options.tolerance * equations.cost() + options.resolution * options.resolution;
-        converged = damping < 1.0 && promised <= negligible;
-        let trial = problem.step(&state, &system, &delta).map(|next| (problem.linearize(&next), next));
-        match trial {
-            Some((next_system, next)) if next_system.borrow().cost() <= equations.cost() => {
-                (state, system) = (next, next_system);
+        loop {
+            best.iterations += 1;
+            let delta = equations.solve(damping);
+            let promised = equations.decrease(&delta);
+            let negligible = options.tolerance * best.cost + options.resolution * options.resolution;
+            best.converged = damping < 1.0 && promised <= negligible;
+            let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
+            if let Some((cost, state)) = next.filter(|(cost, _)| *cost <= best.cost) {
+                (best.cost, best.state) = (cost, state);
                 damping = if damping > FIRST_DAMPING { damping / DAMPING_FACTOR } else { 0.0 };
+                break;
             }
-            _ => damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR),
+            damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR);
+            if best.converged || damping > LARGEST_DAMPING {
+                return best;
+            }
+        }
+        if best.converged {
+            break;
         }
     }
-    Outcome { state, system, iterations, converged }
+    best
 }
 
 #[cfg(test)]
@@ -103,6 +115,10 @@ mod tests {
     impl Problem for Rosenbrock {
         type State = [f64; 2];
         type System = NormalEquations;
+
+        fn cost(&self, state: &[f64; 2]) -> f64 {
+            self.linearize(state).cost()
+        }
 
         fn linearize(&self, &[x, y]: &[f64; 2]) -> NormalEquations {
             let mut equations = NormalEquations::new(2);
@@ -130,13 +146,17 @@ mod tests {
         type State = f64;
         type System = NormalEquations;
 
+        fn cost(&self, &a: &f64) -> f64 {
+            if a < 0.0 { f64::INFINITY } else { self.linearize(&a).cost() }
+        }
+
         fn linearize(&self, &a: &f64) -> NormalEquations {
             let mut equations = NormalEquations::new(1);
             for t in 0..20 {
                 let t = f64::from(t) / 4.0;
                 equations.add(&[-t * (-a * t).exp()], (-a * t).exp() - (-1.5 * t).exp(), 1.0);
             }
-            if a < 0.0 { NormalEquations::infeasible(1) } else { equations }
+            equations
         }
 
         fn step(&self, state: &f64, _: &NormalEquations, delta: &DVector<f64>) -> Option<f64> {
@@ -156,6 +176,6 @@ mod tests {
     fn steps_that_run_out_are_reported() {
         let outcome =
             minimize(&Rosenbrock, [-1.2, 1.0], &Options { max_iterations: 2, ..Options::default() });
-        assert!(!outcome.converged && outcome.iterations == 2);
+        assert!(!outcome.converged && outcome.iterations >= 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use boresight::Attitude;
 use boresight::calibrate::{self, Calibration, FrameFit, FrameMatches, Model, Options};
-use nalgebra::Vector3;
+use nalgebra::{DMatrix, Vector3};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -43,9 +43,17 @@ pub(crate) struct PyCalibration {
     inner: Calibration,
 }
 
-/// One frame's part in it: quaternion, attitude covariance, residuals, inliers, RMSE, reason of rejection.
-type Frame<'py> =
-    ([f64; 4], [[f64; 3]; 3], Bound<'py, PyArray2<f64>>, Bound<'py, PyArray1<bool>>, f64, Option<String>);
+/// One frame's part in it: quaternion, attitude covariance, residuals, inliers, RMSE, reason of rejection, and
+/// the covariance of its attitude with the intrinsics.
+type Frame<'py> = (
+    [f64; 4],
+    [[f64; 3]; 3],
+    Bound<'py, PyArray2<f64>>,
+    Bound<'py, PyArray1<bool>>,
+    f64,
+    Option<String>,
+    Bound<'py, PyArray2<f64>>,
+);
 
 #[pymethods]
 impl PyCalibration {
@@ -64,6 +72,7 @@ impl PyCalibration {
                 PyArray1::from_slice(py, &fit.inliers),
                 fit.rmse_px,
                 fit.rejected.map(|reason| reason.to_string()),
+                from_matrix(py, &fit.cross_covariance)?,
             ))
         };
         self.inner.frames.iter().map(frame).collect()
@@ -106,15 +115,34 @@ impl PyCalibration {
 
     #[getter]
     fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        // Symmetric, so the order of rows and columns does not matter.
-        let matrix = &self.inner.covariance;
-        PyArray1::from_slice(py, matrix.as_slice()).reshape([matrix.nrows(), matrix.ncols()])
+        from_matrix(py, &self.inner.covariance)
     }
 
     #[getter]
     fn condition_number(&self) -> f64 {
         self.inner.condition_number
     }
+}
+
+fn from_matrix<'py>(py: Python<'py>, matrix: &DMatrix<f64>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let by_rows = matrix.transpose();
+    PyArray1::from_slice(py, by_rows.as_slice()).reshape([matrix.nrows(), matrix.ncols()])
+}
+
+/// Covariance of where a calibrated model puts stars.
+#[pyfunction]
+pub(crate) fn model_covariance<'py>(
+    py: Python<'py>,
+    camera: &PyCameraModel,
+    parameter_names: Vec<String>,
+    joint: PyReadonlyArray2<'py, f64>,
+    pixels: PyReadonlyArray2<'py, f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let pixels = rows("x, y", &pixels)?;
+    let view = joint.as_array();
+    let joint = DMatrix::from_fn(view.nrows(), view.ncols(), |i, j| view[[i, j]]);
+    let work = || calibrate::model_covariance(&camera.inner, &parameter_names, &joint, pixels);
+    from_rows(py, &py.detach(work).map_err(to_python)?)
 }
 
 /// Fits one camera to the matched stars of many frames.

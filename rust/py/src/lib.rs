@@ -22,6 +22,8 @@ mod _core {
     #[pymodule_export]
     use crate::calibrate::calibrate_camera;
     #[pymodule_export]
+    use crate::calibrate::model_covariance;
+    #[pymodule_export]
     use crate::camera::PyCameraModel;
     #[pymodule_export]
     use crate::camera::PyDistortion;

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use nalgebra::{DVector, Vector3};
+use nalgebra::{DMatrix, DVector, Vector3};
 use rayon::prelude::*;
 
 use super::parameters::Parameters;
@@ -54,6 +54,42 @@ impl Residual {
     }
 }
 
+impl Residual {
+    /// Derivatives of the miss by the shared parameters followed by the attitude.
+    fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
+        let (f, parity, shared) = (camera.focal_length_px(), camera.parity(), parameters.len());
+        let [t, q] = self.tangent;
+        parameters.derivatives(camera, self.point, &self.jacobian, [parity * t, q], &mut out[..shared]);
+        // A rotation by δ moves the direction w by δ × w.
+        out[shared] = [parity * f * t * q, f * (1.0 + q * q)];
+        out[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
+        out[shared + 2] = [parity * f * q, -f * t];
+    }
+}
+
+/// How far parameters and attitude move what a pixel sees, in detector pixels: a row for x and one for y.
+///
+/// `None` where the distortion is folded over.
+pub(super) fn sensitivity(
+    parameters: &Parameters,
+    camera: &CameraModel,
+    pixel: Point,
+) -> Option<DMatrix<f64>> {
+    let seen = camera.pixel_to_direction(pixel);
+    let upright = Attitude::from_quaternion([1.0, 0.0, 0.0, 0.0]).ok()?;
+    let residual = Residual::new(camera, &upright, pixel, &seen)?;
+    let mut derivatives = vec![[0.0; 2]; parameters.len() + ATTITUDE];
+    residual.derivatives(parameters, camera, &mut derivatives);
+    let inverse = inverted(&residual.jacobian);
+    let rows = derivatives.into_iter().map(|d| multiply(&inverse, d));
+    Some(DMatrix::from_iterator(2, parameters.len() + ATTITUDE, rows.flatten()))
+}
+
+fn inverted(&[[a, b], [c, d]]: &Jacobian) -> Jacobian {
+    let det = a * d - b * c;
+    [[d / det, -b / det], [-c / det, a / det]]
+}
+
 fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
     [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
@@ -68,9 +104,7 @@ impl Frame {
         let center = camera.optical_center();
         let metric = |(star, pixel): (usize, &Point)| {
             let point = [pixel[0] - center[0], pixel[1] - center[1]];
-            let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
-            let det = a * d - b * c;
-            let inverse = [[d / det, -b / det], [-c / det, a / det]];
+            let inverse = inverted(&camera.distortion().undistort_with_jacobian(point).1);
             self.whitening.as_ref().map_or(inverse, |whitening| {
                 let [w00, w10, w11] = whitening[star];
                 let [[a, b], [c, d]] = inverse;
@@ -80,6 +114,18 @@ impl Frame {
         self.pixels.iter().enumerate().map(metric).collect()
     }
 
+    /// A star's residual in the units of its metric; `None` where the model has no answer.
+    fn residual(
+        &self,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        star: usize,
+        metric: &Jacobian,
+    ) -> Option<Point> {
+        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star])?;
+        Some(multiply(metric, residual.miss))
+    }
+
     /// Lengths of all residuals in the units of the metrics; infinite where the model has no answer.
     pub(super) fn lengths(
         &self,
@@ -87,14 +133,18 @@ impl Frame {
         attitude: &Attitude,
         metrics: &[Jacobian],
     ) -> Vec<f64> {
-        let length = |star: usize| {
-            let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
-            residual.map_or(f64::INFINITY, |residual| {
-                let [x, y] = multiply(&metrics[star], residual.miss);
-                x.hypot(y)
-            })
+        let residuals = metrics.iter().enumerate().map(|(star, m)| self.residual(camera, attitude, star, m));
+        residuals.map(|residual| residual.map_or(f64::INFINITY, |[x, y]| x.hypot(y))).collect()
+    }
+
+    /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
+    fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
+        let stars = weights.stars.iter().zip(&weights.metrics).enumerate();
+        let cost = |(star, (&weight, metric)): (usize, (&f64, &Jacobian))| {
+            let residual = self.residual(camera, attitude, star, metric);
+            residual.map_or(f64::INFINITY, |[x, y]| 0.5 * weight * (x * x + y * y))
         };
-        (0..self.pixels.len()).map(length).collect()
+        stars.filter(|(_, (weight, _))| **weight > 0.0).map(cost).sum()
     }
 
     /// Normal equations for the shared parameters followed by the frame's attitude.
@@ -106,7 +156,6 @@ impl Frame {
         weights: &Weights,
     ) -> NormalEquations {
         let shared = parameters.len();
-        let (f, parity) = (camera.focal_length_px(), camera.parity());
         let mut equations = NormalEquations::new(shared + ATTITUDE);
         let mut ideal = vec![[0.0; 2]; shared + ATTITUDE];
         let (mut row_x, mut row_y) = (vec![0.0; shared + ATTITUDE], vec![0.0; shared + ATTITUDE]);
@@ -115,20 +164,9 @@ impl Frame {
                 continue;
             }
             let Some(residual) = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]) else {
-                return NormalEquations::infeasible(shared + ATTITUDE);
+                continue;
             };
-            let [t, q] = residual.tangent;
-            parameters.derivatives(
-                camera,
-                residual.point,
-                &residual.jacobian,
-                [parity * t, q],
-                &mut ideal[..shared],
-            );
-            // A rotation by δ moves the direction w by δ × w.
-            ideal[shared] = [parity * f * t * q, f * (1.0 + q * q)];
-            ideal[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
-            ideal[shared + 2] = [parity * f * q, -f * t];
+            residual.derivatives(parameters, camera, &mut ideal);
             for (k, &derivative) in ideal.iter().enumerate() {
                 [row_x[k], row_y[k]] = multiply(metric, derivative);
             }
@@ -188,6 +226,12 @@ impl Problem for JointFit<'_> {
     type State = State;
     type System = System;
 
+    fn cost(&self, state: &State) -> f64 {
+        let frame = |i: usize| self.frames[i].cost(&state.camera, &state.attitudes[i], &self.weights[i]);
+        let costs: Vec<f64> = (0..self.frames.len()).into_par_iter().map(frame).collect();
+        costs.iter().sum()
+    }
+
     fn linearize(&self, state: &State) -> System {
         let indices: Vec<usize> = (0..self.frames.len()).collect();
         let groups: Vec<System> = indices
@@ -224,11 +268,6 @@ impl JointFit<'_> {
             let frame = &self.frames[i];
             let equations =
                 frame.linearize(self.parameters, &state.camera, &state.attitudes[i], &self.weights[i]);
-            if equations.cost().is_infinite() {
-                sum.shared.merge(&NormalEquations::infeasible(self.parameters.len()));
-                sum.frames.push(None);
-                continue;
-            }
             let parts = equations.eliminate(ATTITUDE);
             sum.frames.push(parts.map(|(shared, attitude)| {
                 sum.shared.merge(&shared);

@@ -69,6 +69,17 @@ impl Parameters {
         stages
     }
 
+    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
+    pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
+        let all = Self::of(match distortion {
+            Distortion::None => Model::Pinhole,
+            Distortion::Polynomial(model) => Model::Polynomial { order: model.order() },
+            Distortion::Radial(_) => Model::Radial,
+        });
+        let known = all.0.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
+        Self(known.map(|(parameter, _)| *parameter).collect())
+    }
+
     /// Without the optical centre.
     pub(super) fn without_center(&self) -> Self {
         let center = [Parameter::CenterX, Parameter::CenterY];

@@ -4,6 +4,7 @@ use std::fmt;
 
 use nalgebra::{DMatrix, Matrix3};
 
+use super::fit::sensitivity;
 use super::parameters::Parameters;
 use super::{Fitter, FrameMatches, System, apparent};
 use crate::attitude::Attitude;
@@ -47,6 +48,48 @@ pub struct Calibration {
     pub condition_number: f64,
 }
 
+impl Calibration {
+    /// Covariance of the fitted parameters followed by a frame's small rotation about the camera's axes.
+    pub fn joint_covariance(&self, frame: &FrameFit) -> DMatrix<f64> {
+        let shared = self.parameter_names.len();
+        let mut joint = DMatrix::zeros(shared + 3, shared + 3);
+        joint.view_mut((0, 0), (shared, shared)).copy_from(&self.covariance);
+        joint.view_mut((0, shared), (shared, 3)).copy_from(&frame.cross_covariance);
+        joint.view_mut((shared, 0), (3, shared)).copy_from(&frame.cross_covariance.transpose());
+        joint.view_mut((shared, shared), (3, 3)).copy_from(&frame.attitude_covariance);
+        joint
+    }
+}
+
+/// Covariance (xx, xy, yy) in square pixels of where a calibrated model puts the stars that pixels of a frame see.
+///
+/// `joint` is [`Calibration::joint_covariance`] of the frame, for the parameters of these names. The result holds
+/// the uncertainty of intrinsics and attitude, not that of a measured position; NaN where the distortion folds
+/// over.
+pub fn model_covariance(
+    camera: &CameraModel,
+    parameter_names: &[String],
+    joint: &DMatrix<f64>,
+    pixels: &[Point],
+) -> Result<Vec<[f64; 3]>> {
+    let parameters = Parameters::named(camera.distortion(), parameter_names);
+    let size = parameters.len() + 3;
+    if parameters.len() != parameter_names.len() || joint.shape() != (size, size) {
+        return Err(Error::argument(
+            "parameter_names",
+            "they are not those of the camera and the covariance",
+            "give the camera, names and covariance of one calibration",
+        ));
+    }
+    let covariance = |&pixel: &Point| {
+        sensitivity(&parameters, camera, pixel).map_or([f64::NAN; 3], |rows| {
+            let covariance = &rows * joint * rows.transpose();
+            [covariance[(0, 0)], covariance[(0, 1)], covariance[(1, 1)]]
+        })
+    };
+    Ok(pixels.iter().map(covariance).collect())
+}
+
 /// One frame's part in a calibration.
 #[derive(Debug, Clone)]
 pub struct FrameFit {
@@ -62,6 +105,8 @@ pub struct FrameFit {
     pub rmse_px: f64,
     /// Why the frame took no part, if so.
     pub rejected: Option<Rejection>,
+    /// Covariance of the intrinsics (rows) with the small rotation (columns); zero for a rejected frame.
+    pub cross_covariance: DMatrix<f64>,
 }
 
 /// Why a frame took no part in a calibration.
@@ -135,7 +180,9 @@ pub(super) fn summarize(
                 reprojection(given.camera, &given.attitude, pixel, &seen)
             },
         ));
-        let covariance = system.frames[i].as_ref().map(|frame| frame.covariance(&inverse.matrix) * variance);
+        let eliminated = system.frames[i].as_ref();
+        let covariance = eliminated.map(|frame| frame.covariance(&inverse.matrix) * variance);
+        let cross = eliminated.map(|frame| frame.cross_covariance(&inverse.matrix) * variance);
         frames.push(FrameFit {
             attitude,
             attitude_covariance: covariance
@@ -144,6 +191,7 @@ pub(super) fn summarize(
             residuals,
             inliers,
             rejected,
+            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.parameters.len(), 3)),
         });
     }
     let all: usize = fitter.frames.iter().map(|f| f.pixels.len()).sum();

@@ -47,11 +47,6 @@ impl NormalEquations {
         }
     }
 
-    /// Marks a state outside the domain of the model: infinite cost.
-    pub fn infeasible(parameters: usize) -> Self {
-        Self { cost: f64::INFINITY, ..Self::new(parameters) }
-    }
-
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.gradient.len()
