@@ -19,6 +19,7 @@ __all__ = [
     "Solution",
     "calibrate_camera",
     "extract",
+    "model_covariance",
     "quaternion_of_matrix",
     "solve",
 ]
@@ -255,7 +256,6 @@ class Calibration:
     @property
     def condition_number(self) -> float: ...
 
-@type_check_only
 def model_covariance(
     camera: CameraModel,
     parameter_names: Sequence[str],
@@ -263,6 +263,7 @@ def model_covariance(
     pixels: NDArray[np.float64],
 ) -> NDArray[np.float64]: ...
 
+@type_check_only
 class MatchedFrame(Protocol):
     @property
     def pixels(self) -> NDArray[np.float64]: ...

@@ -1,4 +1,5 @@
 //! Four numbers at a time, in a form the compiler turns into vector instructions on any machine.
+#![allow(clippy::inline_always)] // Each is a few instructions: a call would cost more than what it does.
 
 use std::ops::{Add, Div, Mul, Sub};
 
