@@ -311,10 +311,10 @@ def simulate_frame(
     --------
     >>> from boresight import CameraModel
     >>> from boresight.simulate import simulate_frame
-    >>> camera = CameraModel.from_fov(10.0, (256, 256))
+    >>> camera = CameraModel.from_fov(10.0, (1024, 1024))
     >>> frame = simulate_frame(camera, 83.8, -1.2, seed=1)
     >>> frame.image.shape, frame.image.dtype
-    ((256, 256), dtype('float32'))
+    ((1024, 1024), dtype('float32'))
     >>> brightest = frame.stars[0]
     >>> int(brightest.catalog_id)  # epsilon Orionis
     26311
