@@ -6,7 +6,7 @@
 pub(crate) mod build;
 pub(crate) mod fit;
 
-use crate::lanes::LANES;
+use crate::lanes::{LANES, Lanes};
 
 /// Coefficients a pixel.
 const OVERSAMPLING: usize = 2;
@@ -47,7 +47,7 @@ impl Layout {
         let stride = side.next_multiple_of(LANES);
         // Four taps about every half pixel, for stars up to MAX_OFFSET off the centre.
         let grid = 2 * Self::centre(half) + 1;
-        let plane = (grid.div_ceil(2) + stride - side + 2).next_multiple_of(LANES);
+        let plane = (grid.div_ceil(2) + stride - side + LANES).next_multiple_of(LANES);
         Self { side, stride, grid, plane }
     }
 
@@ -157,14 +157,14 @@ impl Psf {
         for stamp in [&mut out.value, &mut out.by_x, &mut out.by_y] {
             stamp.resize(layout.len(), 0.0);
         }
-        let [row, slope] = &mut out.rows;
+        let [rows, slopes] = &mut out.rows;
         for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
-            let first = y.start + OVERSAMPLING * j;
-            self.blend_rows(first, y.weights, row, x.start / 2 + crop.columns[0], span.len());
-            self.blend_rows(first, y.slopes, slope, x.start / 2 + crop.columns[0], span.len());
-            blend_columns(x.start, x.weights, row, &mut out.value[span.clone()]);
-            blend_columns(x.start, x.slopes, row, &mut out.by_x[span.clone()]);
-            blend_columns(x.start, x.weights, slope, &mut out.by_y[span]);
+            let (first, start) = (y.start + OVERSAMPLING * j, x.start / 2 + crop.columns[0]);
+            self.blend_rows(first, y.weights, rows, start, span.len());
+            self.blend_rows(first, y.slopes, slopes, start, span.len());
+            blend_columns(x.start, x.weights, rows, &mut out.value[span.clone()]);
+            blend_columns(x.start, x.slopes, rows, &mut out.by_x[span.clone()]);
+            blend_columns(x.start, x.weights, slopes, &mut out.by_y[span]);
         }
     }
 
@@ -189,17 +189,14 @@ impl Psf {
     /// Four rows of coefficients from `first` on, blended: of even and of odd columns those under `len` pixels.
     fn blend_rows(&self, first: usize, weights: [f32; 4], out: &mut [Vec<f32>; 2], start: usize, len: usize) {
         let layout = self.layout();
+        // Two more than pixels, for the four taps, in whole lanes.
+        let n = len + LANES;
         for (parity, out) in out.iter_mut().enumerate() {
             let at = |k: usize| {
-                let from = (first + k) * layout.row() + parity * layout.plane + start;
-                &self.coefficients[from..from + len + 2]
+                &self.coefficients[(first + k) * layout.row() + parity * layout.plane + start..][..n]
             };
-            let (a, b, c, d) = (at(0), at(1), at(2), at(3));
-            out.clear();
-            out.extend(
-                (0..len + 2)
-                    .map(|i| weights[0] * a[i] + weights[1] * b[i] + weights[2] * c[i] + weights[3] * d[i]),
-            );
+            out.resize(n, 0.0);
+            blend(weights, [at(0), at(1), at(2), at(3)], out);
         }
     }
 
@@ -232,11 +229,17 @@ impl Psf {
 
 /// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
 fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
-    let n = out.len();
-    let at = |a: usize| &rows[(start + a) % 2][(start % 2 + a) / 2..][..n];
-    let (a, b, c, d) = (at(0), at(1), at(2), at(3));
-    for (i, o) in out.iter_mut().enumerate() {
-        *o = weights[0] * a[i] + weights[1] * b[i] + weights[2] * c[i] + weights[3] * d[i];
+    let at = |a: usize| &rows[(start + a) % 2][(start % 2 + a) / 2..][..out.len()];
+    blend(weights, [at(0), at(1), at(2), at(3)], out);
+}
+
+/// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
+#[inline(always)]
+fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
+    let [p, q, r, s] = weights.map(Lanes::splat);
+    for at in (0..out.len()).step_by(LANES) {
+        let load = |row: &[f32]| Lanes::load(&row[at..at + LANES]);
+        (p * load(a) + q * load(b) + r * load(c) + s * load(d)).store(&mut out[at..at + LANES]);
     }
 }
 
