@@ -23,6 +23,12 @@ impl Lanes {
         Self([slice[0], slice[1], slice[2], slice[3]])
     }
 
+    /// Puts them into the first four places of a slice.
+    #[inline(always)]
+    pub(crate) fn store(self, slice: &mut [f32]) {
+        slice[..LANES].copy_from_slice(&self.0);
+    }
+
     #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         let ([a, b, c, d], [p, q, r, s]) = (self.0, other.0);

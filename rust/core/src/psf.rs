@@ -6,7 +6,7 @@
 pub(crate) mod build;
 pub(crate) mod fit;
 
-use crate::lanes::LANES;
+use crate::lanes::{LANES, Lanes};
 
 /// Coefficients a pixel.
 const OVERSAMPLING: usize = 2;
@@ -47,7 +47,7 @@ impl Layout {
         let stride = side.next_multiple_of(LANES);
         // Four taps about every half pixel, for stars up to MAX_OFFSET off the centre.
         let grid = 2 * Self::centre(half) + 1;
-        let plane = (grid.div_ceil(2) + stride - side + 1).next_multiple_of(LANES);
+        let plane = (grid.div_ceil(2) + stride - side + LANES).next_multiple_of(LANES);
         Self { side, stride, grid, plane }
     }
 
@@ -66,13 +66,35 @@ impl Layout {
     }
 }
 
+/// The middle part of a stamp: rows and, in whole [`LANES`], columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crop {
+    rows: [usize; 2],
+    columns: [usize; 2],
+}
+
+impl Crop {
+    /// The pixels within `reach` rows and columns of the middle one (and a few columns more).
+    pub(crate) fn new(half: usize, reach: usize) -> Self {
+        let (low, high) = (half - reach.min(half), half + reach.min(half) + 1);
+        Self { rows: [low, high], columns: [low / LANES * LANES, high.next_multiple_of(LANES)] }
+    }
+
+    /// Ranges of the parts of its rows in a stamp.
+    pub(crate) fn spans(self, layout: Layout) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let [first, last] = self.columns;
+        (self.rows[0]..self.rows[1]).map(move |j| j * layout.stride + first..j * layout.stride + last)
+    }
+}
+
 /// A stamp of the point-spread function and of its derivatives with respect to the star's position.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rendering {
     pub value: Vec<f32>,
     pub by_x: Vec<f32>,
     pub by_y: Vec<f32>,
-    rows: [Vec<f32>; 2],
+    /// Blended coefficients, and their derivatives along y, as even and odd columns.
+    rows: [[Vec<f32>; 2]; 2],
 }
 
 /// First coefficient under the first pixel, and the weights of four, with their derivatives.
@@ -128,51 +150,53 @@ impl Psf {
         Layout::new(self.half)
     }
 
-    /// The stamp of a star at `offset` pixels from the centre of the stamp's middle pixel.
-    pub(crate) fn render(&self, offset: [f32; 2], out: &mut Rendering) {
+    /// The cropped stamp of a star at `offset` pixels from the centre of the stamp's middle pixel, and its derivatives.
+    pub(crate) fn render(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
-        let [x, y] = offset.map(|o| Taps::new(self.half, o));
+        let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
         for stamp in [&mut out.value, &mut out.by_x, &mut out.by_y] {
             stamp.resize(layout.len(), 0.0);
         }
-        for row in &mut out.rows {
-            row.resize(layout.row(), 0.0);
-        }
-        let [row, slope] = &mut out.rows;
-        for j in 0..layout.side {
-            self.blend_rows(layout, y.start + OVERSAMPLING * j, y.weights, row);
-            self.blend_rows(layout, y.start + OVERSAMPLING * j, y.slopes, slope);
-            let span = j * layout.stride..(j + 1) * layout.stride;
-            blend_columns(layout, x.start, x.weights, row, &mut out.value[span.clone()]);
-            blend_columns(layout, x.start, x.slopes, row, &mut out.by_x[span.clone()]);
-            blend_columns(layout, x.start, x.weights, slope, &mut out.by_y[span]);
+        let [rows, slopes] = &mut out.rows;
+        for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+            let (first, start) = (y.start + OVERSAMPLING * j, x.start / 2 + crop.columns[0]);
+            self.blend_rows(first, y.weights, rows, start, span.len());
+            self.blend_rows(first, y.slopes, slopes, start, span.len());
+            blend_columns(x.start, x.weights, rows, &mut out.value[span.clone()]);
+            blend_columns(x.start, x.slopes, rows, &mut out.by_x[span.clone()]);
+            blend_columns(x.start, x.weights, slopes, &mut out.by_y[span]);
         }
     }
 
-    /// The stamp alone, without derivatives.
-    pub(crate) fn render_value(&self, offset: [f32; 2], out: &mut Rendering) {
+    /// The cropped stamp alone, without derivatives.
+    pub(crate) fn render_value(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
-        let [x, y] = offset.map(|o| Taps::new(self.half, o));
+        let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
         out.value.resize(layout.len(), 0.0);
-        out.rows[0].resize(layout.row(), 0.0);
         let row = &mut out.rows[0];
-        for j in 0..layout.side {
-            self.blend_rows(layout, y.start + OVERSAMPLING * j, y.weights, row);
-            blend_columns(
-                layout,
-                x.start,
-                x.weights,
+        for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+            self.blend_rows(
+                y.start + OVERSAMPLING * j,
+                y.weights,
                 row,
-                &mut out.value[j * layout.stride..(j + 1) * layout.stride],
+                x.start / 2 + crop.columns[0],
+                span.len(),
             );
+            blend_columns(x.start, x.weights, row, &mut out.value[span]);
         }
     }
 
-    fn blend_rows(&self, layout: Layout, start: usize, weights: [f32; 4], out: &mut [f32]) {
-        let n = layout.row();
-        let [a, b, c, d] = [0, 1, 2, 3].map(|k| &self.coefficients[(start + k) * n..(start + k + 1) * n]);
-        for ((((o, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-            *o = weights[0] * a + weights[1] * b + weights[2] * c + weights[3] * d;
+    /// Four rows of coefficients from `first` on, blended: of even and of odd columns those under `len` pixels.
+    fn blend_rows(&self, first: usize, weights: [f32; 4], out: &mut [Vec<f32>; 2], start: usize, len: usize) {
+        let layout = self.layout();
+        // Two more than pixels, for the four taps, in whole lanes.
+        let n = len + LANES;
+        for (parity, out) in out.iter_mut().enumerate() {
+            let at = |k: usize| {
+                &self.coefficients[(first + k) * layout.row() + parity * layout.plane + start..][..n]
+            };
+            out.resize(n, 0.0);
+            blend(weights, [at(0), at(1), at(2), at(3)], out);
         }
     }
 
@@ -203,15 +227,19 @@ impl Psf {
     }
 }
 
-/// `out[i] = Σ weights[a] row[start + a + 2 i]`.
-fn blend_columns(layout: Layout, start: usize, weights: [f32; 4], row: &[f32], out: &mut [f32]) {
-    let taps = [0, 1, 2, 3].map(|a| {
-        let first = (start + a) % 2 * layout.plane + (start + a) / 2;
-        &row[first..first + out.len()]
-    });
-    let [a, b, c, d] = taps;
-    for ((((o, a), b), c), d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-        *o = weights[0] * a + weights[1] * b + weights[2] * c + weights[3] * d;
+/// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
+fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
+    let at = |a: usize| &rows[(start + a) % 2][(start % 2 + a) / 2..][..out.len()];
+    blend(weights, [at(0), at(1), at(2), at(3)], out);
+}
+
+/// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
+#[inline(always)]
+fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
+    let [p, q, r, s] = weights.map(Lanes::splat);
+    for at in (0..out.len()).step_by(LANES) {
+        let load = |row: &[f32]| Lanes::load(&row[at..at + LANES]);
+        (p * load(a) + q * load(b) + r * load(c) + s * load(d)).store(&mut out[at..at + LANES]);
     }
 }
 
@@ -243,7 +271,7 @@ impl Correction {
     /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients under them.
     pub(crate) fn add(&mut self, half: usize, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
         let layout = self.layout;
-        let [x, y] = offset.map(|o| Taps::new(half, o));
+        let (x, y) = (Taps::new(half, offset[0]), Taps::new(half, offset[1]));
         for j in 0..layout.side {
             let span = j * layout.stride..j * layout.stride + layout.side;
             for (source, row) in [residual, weight].into_iter().zip(&mut self.rows) {
@@ -304,7 +332,7 @@ mod tests {
 
     fn rendered(psf: &Psf, offset: [f32; 2]) -> Rendering {
         let mut out = Rendering::default();
-        psf.render(offset, &mut out);
+        psf.render(offset, Crop::new(psf.half, psf.half), &mut out);
         out
     }
 

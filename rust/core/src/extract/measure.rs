@@ -13,13 +13,13 @@ use crate::psf::fit::{Fit, Shape, Source, Stamps, Work};
 use crate::psf::{Layout, Psf};
 
 /// So many of the highest peaks tell the width of the stars.
-const WIDTH_STARS: usize = 60;
+const WIDTH_STARS: usize = 40;
 /// Width (sigma, pixels) assumed where no star tells it.
 const DEFAULT_SIGMA: f64 = 1.2;
 /// Narrowest and widest window.
 const SIGMA_RANGE: [f64; 2] = [0.6, 6.0];
 /// Half width of the stamps on which the width is measured.
-const WIDTH_HALF: usize = 10;
+const WIDTH_HALF: usize = 9;
 /// Half width of a fitted stamp in sigmas of the stars, and its range in pixels.
 const FIT_SIGMAS: f64 = 3.5;
 const FIT_HALF_RANGE: [usize; 2] = [4, 12];
@@ -171,8 +171,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
                     let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
                     return self.judge(peak, region, top, seen, 0);
                 };
-                stamps.step(&psf, noise, &sources, i, work);
-                let seen = shape(&stamps, i, &fits[i], work, self.sigma, centroid);
+                let fit = stamps.step(&psf, noise, &sources, i, work);
+                let seen = shape(&stamps, i, &fit, work, self.sigma, centroid);
                 let layout = psf.layout();
                 let pixel = |[x, y]: [isize; 2]| {
                     let (x, y) =
@@ -310,19 +310,21 @@ fn own_moments(stamps: &Stamps, i: usize, fit: &Fit, work: &Work, sigma: f64) ->
     let Source { offset, flux, .. } = fit.source;
     let half = stamps.half();
     let Layout { side, stride, .. } = Layout::new(half);
-    let window = |offset: f32| -> [[f32; 2]; 2 * FIT_HALF_RANGE[1] + 1] {
-        std::array::from_fn(|k| {
+    let window = |offset: f32| {
+        let mut window = [[0.0; 2]; 2 * FIT_HALF_RANGE[1] + 1];
+        for (k, entry) in window[..side].iter_mut().enumerate() {
             let d = k as f32 - half as f32 - offset;
-            [d, (-0.5 * d * d / (sigma * sigma) as f32).exp()]
-        })
+            *entry = [d, (-0.5 * d * d / (sigma * sigma) as f32).exp()];
+        }
+        window
     };
     let (columns, rows) = (window(offset[0]), window(offset[1]));
     let [mut sum, mut xx, mut xy, mut yy] = [0.0_f32; 4];
-    for (j, &[dy, wy]) in rows[..side].iter().enumerate() {
-        let span = j * stride..j * stride + side;
-        let pixels =
-            stamps.data(i)[span.clone()].iter().zip(&work.own.value[span.clone()]).zip(&work.light[span]);
-        for (((&d, &p), &light), &[dx, wx]) in pixels.zip(&columns) {
+    for span in stamps.crop(i).spans(Layout::new(half)) {
+        let ([dy, wy], first) = (rows[span.start / stride], span.start % stride);
+        let light = &work.light[span.clone()];
+        let pixels = stamps.data(i)[span.clone()].iter().zip(&work.own.value[span]).zip(light);
+        for (((&d, &p), &light), &[dx, wx]) in pixels.zip(&columns[first..side]) {
             // Where there is no pixel the model stands in.
             let own = if Stamps::is_good(d) { d - light } else { flux * p };
             let v = wx * wy * own;

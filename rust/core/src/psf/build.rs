@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::fit::{Fit, Noise, Source, Stamps, Work};
-use super::{Correction, Psf};
+use super::{Correction, Crop, Psf};
 
 /// So many of the brightest stars that qualify are used.
 const MAX_STARS: usize = 300;
@@ -28,7 +28,7 @@ const TASK_STARS: usize = 32;
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness: f32 = {
         let mut work = Work::default();
-        psf.render([0.0, 0.0], &mut work.own);
+        psf.render([0.0, 0.0], Crop::new(psf.half(), psf.half()), &mut work.own);
         work.own.value.iter().map(|p| p * p).sum::<f32>().sqrt()
     };
     let layout = psf.layout();
@@ -106,7 +106,7 @@ fn gather(
             let fit = stamps.step(psf, noise, sources, i, &mut work);
             let Source { offset, flux, .. } = fit.source;
             if flux > 0.0 {
-                psf.render_value(offset, &mut work.own);
+                psf.render_value(offset, Crop::new(psf.half(), psf.half()), &mut work.own);
                 residual.clear();
                 weight.clear();
                 for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Layout, MAX_OFFSET, Psf, Rendering};
+use super::{Crop, Layout, MAX_OFFSET, Psf, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
 use crate::image::{Image, Pixel};
@@ -12,16 +12,20 @@ use crate::lanes::{LANES, Lanes};
 const MAX_STEP: f32 = 0.4;
 /// Rounds at most. Stars alone need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
-/// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the next
-/// one, being of second order, would be smaller still.
-const SETTLED_SIGMAS: f32 = 0.1;
-const SETTLED_PIXELS: f32 = 0.02;
+/// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the one
+/// more that all stars get, being of second order, is then the last that counts.
+const SETTLED_SIGMAS: f32 = 0.3;
+const SETTLED_PIXELS: f32 = 0.05;
 /// A neighbour that casts less than this fraction of the noise on the nearest pixel that matters is left out.
 const FAINT_LIGHT: f32 = 0.2;
 /// The pixels of a star that matter for its position are within so many sigmas of it.
 const CORE_SIGMAS: f32 = 2.0;
 /// Surface brightness of the far wings, falling with the square of the distance, in units of the peak.
 const WING_BRIGHTNESS: f32 = 0.01;
+/// A star whose central pixel exceeds so many sigmas of the background is fitted on its whole stamp.
+const BRIGHT_PEAK: f32 = 30.0;
+/// A fainter one within so many sigmas of its image: there is nothing but background further out.
+const FAINT_REACH: f32 = 2.7;
 /// Stands for a pixel that is bad: larger than any that is good.
 const BAD: f32 = 1e30;
 /// Stars fitted by one task.
@@ -88,12 +92,16 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Surface brightness at the centre of a star of unit flux.
+    fn peak(self) -> f32 {
+        1.0 / (std::f32::consts::TAU * self.sigma * self.sigma)
+    }
+
     /// Surface brightness of a star of unit flux where it comes nearest to the core of another, `apart` from it.
     fn brightness_near(self, apart: [isize; 2]) -> f32 {
         let distance = (apart[0] as f32).hypot(apart[1] as f32);
         let r = (distance / self.sigma - CORE_SIGMAS).max(0.0);
-        let peak = 1.0 / (std::f32::consts::TAU * self.sigma * self.sigma);
-        peak * (-0.5 * r * r).exp().max(WING_BRIGHTNESS / (1.0 + r * r))
+        self.peak() * (-0.5 * r * r).exp().max(WING_BRIGHTNESS / (1.0 + r * r))
     }
 }
 
@@ -106,6 +114,8 @@ pub(crate) struct Stamps {
     data: Vec<f32>,
     /// Variance of the background at each star.
     variance: Vec<f32>,
+    /// Part of each stamp that is worked on: bright stars tell something further out than faint ones.
+    crops: Vec<Crop>,
     /// Neighbours of star i: `neighbours[starts[i]..starts[i + 1]]`.
     neighbours: Vec<u32>,
     starts: Vec<u32>,
@@ -146,7 +156,16 @@ impl Stamps {
             })
             .collect();
         let (neighbours, starts) = neighbours(sources, &variance, shape);
-        Self { half, layout, data, variance, neighbours, starts }
+        let crops = sources
+            .iter()
+            .zip(&variance)
+            .map(|(s, &v)| {
+                let faint = s.flux * shape.peak() < BRIGHT_PEAK * v.sqrt();
+                let faint = faint && s.offset[0].abs().max(s.offset[1].abs()) <= 0.5;
+                Crop::new(half, if faint { (FAINT_REACH * shape.sigma).ceil() as usize } else { half })
+            })
+            .collect();
+        Self { half, layout, data, variance, crops, neighbours, starts }
     }
 
     pub(crate) fn half(&self) -> usize {
@@ -160,6 +179,11 @@ impl Stamps {
     /// Whether a pixel of [`Self::data`] may be used.
     pub(crate) fn is_good(value: f32) -> bool {
         value < BAD
+    }
+
+    /// Part of the stamp that is worked on.
+    pub(crate) fn crop(&self, i: usize) -> Crop {
+        self.crops[i]
     }
 
     pub(crate) fn variance(&self, i: usize) -> f32 {
@@ -202,7 +226,7 @@ impl Stamps {
     /// One Gauss-Newton step of star `i`; `work` keeps its model and its neighbours' light.
     pub(crate) fn step(&self, psf: &Psf, noise: Noise, sources: &[Source], i: usize, work: &mut Work) -> Fit {
         let source = sources[i];
-        psf.render(source.offset, &mut work.own);
+        psf.render(source.offset, self.crops[i], &mut work.own);
         self.shine(psf, sources, i, work);
         let normal = self.normal(i, source.flux, noise, work);
         let Some(inverse) = normal.inverse() else {
@@ -247,7 +271,7 @@ impl Stamps {
             if other.flux <= 0.0 {
                 continue;
             }
-            psf.render_value(other.offset, &mut work.other);
+            psf.render_value(other.offset, Crop::new(self.half, self.half), &mut work.other);
             let [dx, dy] = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
             let columns = dx.max(0)..(side as isize + dx).min(side as isize);
             for row in dy.max(0)..(side as isize + dy).min(side as isize) {
@@ -268,17 +292,17 @@ impl Stamps {
         let (zero, one) = (Lanes::splat(0.0), Lanes::splat(1.0));
         let [mut xx, mut xy, mut xf, mut yy, mut yf, mut ff, mut bx, mut by, mut bf, mut chi2, mut pixels] =
             [zero; 11];
-        let data = self.data(i).chunks_exact(LANES).zip(work.light.chunks_exact(LANES));
-        let slopes = work.own.by_x.chunks_exact(LANES).zip(work.own.by_y.chunks_exact(LANES));
-        for (((d, light), p), (px, py)) in data.zip(work.own.value.chunks_exact(LANES)).zip(slopes) {
-            let gf = Lanes::load(p);
-            let model = Lanes::load(light) + flux * gf;
+        let (data, own) = (self.data(i), &work.own);
+        for at in self.crops[i].spans(self.layout).flat_map(|span| span.step_by(LANES)) {
+            let load = |stamp: &[f32]| Lanes::load(&stamp[at..at + LANES]);
+            let gf = load(&own.value);
+            let model = load(&work.light) + flux * gf;
             let light = model.max(zero);
-            let difference = Lanes::load(d) - model;
+            let difference = load(data) - model;
             let weight = one / (background + light * (photon + model_error * light));
             let good = difference.within(BAD / 2.0);
             let (weight, residual) = (weight * good, difference * good);
-            let (gx, gy) = (flux * Lanes::load(px), flux * Lanes::load(py));
+            let (gx, gy) = (flux * load(&own.by_x), flux * load(&own.by_y));
             let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
             xx = xx + wx * gx;
             xy = xy + wx * gy;
