@@ -332,6 +332,19 @@ def test_a_stiff_model_keeps_the_corners():
     assert sky_error_px(camera, result, truth).max() < 6.0
 
 
+def test_corners_that_are_matched_wrongly_are_left_out():
+    """As after solving with a pinhole: no true match survives where the lens bends most."""
+    camera = polynomial_camera(order=3)
+    results, centroids, truth = simulate(camera, stars=300)
+    rng = np.random.default_rng(2)
+    for xy in centroids:
+        corner = (np.abs(xy) > 0.6 * HALF).all(axis=1)
+        xy[corner] += rng.uniform(-20, 20, (corner.sum(), 2))
+    result = calibrate_camera(results, centroids, order=3)
+    assert result.noise == pytest.approx(0.02, rel=0.1)
+    assert sky_error_px(camera, result, truth).max() < 0.15
+
+
 def test_the_order_of_frames_does_not_matter():
     results, centroids, _ = simulate(polynomial_camera(), outliers=0.05)
     one = calibrate_camera(results, centroids)

@@ -2,7 +2,9 @@
 //!
 //! A model that is too stiff for the lens misses stars by more in the corners than in the middle. Judged by one scale
 //! for all, the corners would be thrown out as wrong matches and the fit would never learn of them. So a residual is
-//! judged by the larger of two medians: that of all stars and that of its part of the detector.
+//! judged by the larger of two medians: that of all stars and that of its part of the detector. But only within
+//! limits: where a whole part is matched wrongly, as in the corners of a frame solved without its distortion, its
+//! own median would let everything pass.
 
 use super::Rejection;
 use super::fit::Frame;
@@ -14,6 +16,9 @@ const STARS_PER_CELL: usize = 60;
 const MIN_STARS_PER_CELL: usize = 20;
 /// Parts per side at most.
 const MAX_CELLS_PER_SIDE: usize = 12;
+/// A part is judged by at most this many times the scale of all: where a model is stiff, misfits are a few times the
+/// noise; beyond, most of the part's matches are wrong.
+const MAX_LOCAL_EXCESS: f64 = 5.0;
 /// Scales below this many pixels are rounding.
 pub(super) const SMALLEST_SCALE: f64 = 1e-8;
 
@@ -61,11 +66,13 @@ impl Cells {
         let overall = planar_scale(&mut all).max(SMALLEST_SCALE);
         let local = parts
             .iter_mut()
-            .map(
-                |part| {
-                    if part.len() < MIN_STARS_PER_CELL { overall } else { planar_scale(part).max(overall) }
-                },
-            )
+            .map(|part| {
+                if part.len() < MIN_STARS_PER_CELL {
+                    overall
+                } else {
+                    planar_scale(part).clamp(overall, MAX_LOCAL_EXCESS * overall)
+                }
+            })
             .collect();
         Scales { overall, local }
     }
@@ -95,6 +102,16 @@ mod tests {
         let scales = cells.scales(&[lengths], &[None]);
         assert!(cells.at(&scales, 0, 0) > 4.9 * scales.overall);
         assert_eq!(cells.at(&scales, 0, 820), scales.overall);
+    }
+
+    #[test]
+    fn a_corner_of_wrong_matches_has_no_licence() {
+        let pixels: Vec<_> =
+            (0..1600).map(|i| [f64::from(i % 40) * 10.0 - 195.0, f64::from(i / 40) * 10.0 - 195.0]).collect();
+        let lengths = pixels.iter().map(|p| if p[0] < -120.0 && p[1] < -120.0 { 1e4 } else { 1.0 }).collect();
+        let cells = Cells::new(&[Frame { sky: vec![], whitening: None, pixels }], [400, 400]);
+        let scales = cells.scales(&[lengths], &[None]);
+        assert_eq!(cells.at(&scales, 0, 0), MAX_LOCAL_EXCESS * scales.overall);
     }
 
     #[test]
