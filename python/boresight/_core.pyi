@@ -172,6 +172,8 @@ class Solution:
     @property
     def pointing(self) -> tuple[float, float, float]: ...
     @property
+    def num_matches(self) -> int: ...
+    @property
     def matched_detections(self) -> NDArray[np.uint64]: ...
     @property
     def matched_ids(self) -> NDArray[np.int64]: ...
@@ -201,7 +203,7 @@ class Outcome:
 
 def solve(
     database: Database,
-    pixels: NDArray[np.float64],
+    stars: NDArray[np.float64],
     camera: CameraModel,
     *,
     parity_known: bool,

@@ -50,13 +50,10 @@ class Solution:
     100.000 -50.000
     """
 
-    __slots__ = ("_core", "_matched_centroids", "_solve_time_ms")
+    __slots__ = ("_core", "_solve_time_ms")
 
-    def __init__(
-        self, solved: core.Solution, matched_centroids: NDArray[np.uint64], solve_time_ms: float
-    ) -> None:
+    def __init__(self, solved: core.Solution, solve_time_ms: float) -> None:
         self._core = solved
-        self._matched_centroids = matched_centroids
         self._solve_time_ms = solve_time_ms
 
     @property
@@ -117,12 +114,12 @@ class Solution:
     @property
     def num_matches(self) -> int:
         """Number of matched stars."""
-        return len(self._matched_centroids)
+        return self._core.num_matches
 
     @property
     def matched_centroids(self) -> NDArray[np.uint64]:
         """Indices of the matched centroids in the list that was solved, shape (n,)."""
-        return self._matched_centroids
+        return self._core.matched_detections
 
     @property
     def matched_catalog_ids(self) -> NDArray[np.int64]:
@@ -276,8 +273,7 @@ class Solution:
         return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = self._core.parts(), self.camera_model, self._matched_centroids, self._solve_time_ms
-        return _restore, parts
+        return _restore, (self._core.parts(), self.camera_model, self._solve_time_ms)
 
     def __repr__(self) -> str:
         return (
@@ -290,7 +286,6 @@ class Solution:
 def _restore(
     parts: tuple[Any, ...],
     camera_model: CameraModel,
-    matched_centroids: NDArray[np.uint64],
     solve_time_ms: float,
 ) -> Solution:
-    return Solution(core.Solution(camera_model._core, *parts), matched_centroids, solve_time_ms)
+    return Solution(core.Solution(camera_model._core, *parts), solve_time_ms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,15 +109,13 @@ def solve_from_centroids(
     --------
     See `Solution`.
     """
-    stars = Centroids.from_any(centroids)
+    stars = _star_rows(centroids)
     camera = _camera(camera_model, image_shape)
     if fov_estimate_deg is None and camera_model is not None:
         fov_estimate_deg = camera_model.fov_deg
-    order = np.argsort(-stars.brightness, kind="stable")
-    pixels = np.ascontiguousarray(np.column_stack([stars.x, stars.y])[order], dtype=np.float64)
     outcome = core.solve(
         database._core,
-        pixels,
+        stars,
         camera._core,
         parity_known=camera_model is not None,
         fov_estimate=_radians("fov_estimate_deg", fov_estimate_deg),
@@ -143,8 +142,7 @@ def solve_from_centroids(
             outcome.best_log_ratio,
         )
         return None
-    matched = order[outcome.solution.matched_detections].astype(np.uint64)
-    return Solution(outcome.solution, matched, outcome.seconds * 1e3)
+    return Solution(outcome.solution, outcome.seconds * 1e3)
 
 
 def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
@@ -156,14 +154,28 @@ def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | Non
             )
         return camera_model
     if camera_model is None:
-        # The focal length is the solver's to find: any field of view will do here.
-        return CameraModel.from_fov(90.0, image_shape)
+        return _pinhole(*image_shape)
     if tuple(image_shape) != camera_model.image_shape:
         raise InputError(
             f"image_shape: {tuple(image_shape)} contradicts the camera model's "
             f"{camera_model.image_shape}; leave it out or give the model of this camera"
         )
     return camera_model
+
+
+@lru_cache(maxsize=16)
+def _pinhole(height: int, width: int) -> CameraModel:
+    """Make a pinhole camera for images of a shape; the solver finds its focal length."""
+    return CameraModel.from_fov(90.0, (height, width))
+
+
+def _star_rows(centroids: Any) -> NDArray[np.float64]:
+    """Give rows (x, y, brightness) that the core can read in place."""
+    plain = isinstance(centroids, np.ndarray) and centroids.dtype.kind == "f"
+    if plain and centroids.ndim == 2 and centroids.shape[1] == 3:
+        return np.ascontiguousarray(centroids, dtype=np.float64)
+    stars = Centroids.from_any(centroids)
+    return np.column_stack([stars.x, stars.y, stars.brightness])
 
 
 def _radians(name: str, degrees: float | None) -> float | None:

@@ -119,8 +119,13 @@ impl PySolution {
     }
 
     #[getter]
-    fn matched_detections<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<usize>> {
-        PyArray1::from_slice(py, &self.inner.matched_detections)
+    fn num_matches(&self) -> usize {
+        self.inner.matched_detections.len()
+    }
+
+    #[getter]
+    fn matched_detections<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
+        PyArray1::from_iter(py, self.inner.matched_detections.iter().map(|&i| i as u64))
     }
 
     #[getter]
@@ -203,17 +208,26 @@ impl PyOutcome {
 /// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
 type HintParts = ([f64; 4], f64, bool);
 
-/// Solves one frame.
+/// Positions by falling brightness, and the row of each. Stars of the same brightness stay in order, those of unknown
+/// (NaN) brightness come last.
+fn brightest_first(stars: &[[f64; 3]]) -> (Vec<[f64; 2]>, Vec<usize>) {
+    let brightness = |i: usize| if stars[i][2].is_nan() { f64::NEG_INFINITY } else { stars[i][2] };
+    let mut order: Vec<usize> = (0..stars.len()).collect();
+    order.sort_by(|&i, &j| brightness(j).total_cmp(&brightness(i)));
+    (order.iter().map(|&i| [stars[i][0], stars[i][1]]).collect(), order)
+}
+
+/// Solves one frame. The rows of `stars` are x, y and brightness, in any order.
 #[pyfunction]
 #[pyo3(signature = (
-    database, pixels, camera, *, parity_known, fov_estimate, fov_max_error, match_radius, match_threshold,
+    database, stars, camera, *, parity_known, fov_estimate, fov_max_error, match_radius, match_threshold,
     match_max_error, pattern_checking_stars, refine_iterations, max_patterns_checked, timeout_ms,
     velocity_km_s, hint,
 ))]
 pub(crate) fn solve(
     py: Python<'_>,
     database: &PyDatabase,
-    pixels: PyReadonlyArray2<'_, f64>,
+    stars: PyReadonlyArray2<'_, f64>,
     camera: &PyCameraModel,
     parity_known: bool,
     fov_estimate: Option<f64>,
@@ -228,7 +242,7 @@ pub(crate) fn solve(
     velocity_km_s: Option<PyReadonlyArray1<'_, f64>>,
     hint: Option<HintParts>,
 ) -> PyResult<PyOutcome> {
-    let pixels = rows("centroids", &pixels)?;
+    let (pixels, order) = brightest_first(rows("centroids", &stars)?);
     let velocity = match velocity_km_s {
         Some(v) => Some(Vector3::from_column_slice(v.as_slice()?) / SPEED_OF_LIGHT_KM_S),
         None => None,
@@ -256,8 +270,14 @@ pub(crate) fn solve(
         hint,
         ..SolveOptions::new(camera.inner.clone())
     };
-    let outcome =
-        py.detach(|| solve_frame(&database.0, pixels, &options, &SignalMonitor::new())).map_err(to_python)?;
+    let mut outcome = py
+        .detach(|| solve_frame(&database.0, &pixels, &options, &SignalMonitor::new()))
+        .map_err(to_python)?;
+    if let Some(solution) = &mut outcome.solution {
+        for detection in &mut solution.matched_detections {
+            *detection = order[*detection];
+        }
+    }
     PyOutcome::new(py, outcome)
 }
 
