@@ -13,6 +13,7 @@ pub mod image;
 mod lanes;
 mod psf;
 pub mod sphere;
+mod stamp;
 
 pub use attitude::Attitude;
 pub use camera::CameraModel;
