@@ -194,13 +194,17 @@ impl<'a, T: Pixel> Measure<'a, T> {
                     region.is_none() && self.core_is_masked(peak, pixel, stamps.data(i), stamps.layout());
                 let top = Top::of(peak, pixel, stamps.data(i), stamps.layout());
                 let light = fit.source.flux > 0.0 && fit.flux_error.is_finite();
-                let seen = light.then(|| Seen {
+                let fitted = light.then(|| Seen {
                     position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
                     covariance: fit.covariance,
                     flux: f64::from(fit.source.flux),
                     flux_error: f64::from(fit.flux_error),
                     moments: self.own_moments(&stamps, i, fit.source, work),
                 });
+                let seen = match region {
+                    Some(region) => better(fitted, self.centre_of_light(region)),
+                    None => fitted,
+                };
                 let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
                 self.judge(peak, region, top, seen, bits)
             })
@@ -309,6 +313,15 @@ impl<'a, T: Pixel> Measure<'a, T> {
             num_pixels: blob.pixels,
             flags: bits,
         })
+    }
+}
+
+/// The one with the smaller error of position.
+fn better(a: Option<Seen>, b: Option<Seen>) -> Option<Seen> {
+    let error = |seen: &Seen| seen.covariance[0] + seen.covariance[2];
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if error(&a) <= error(&b) { a } else { b }),
+        (a, b) => a.or(b),
     }
 }
 
