@@ -108,7 +108,8 @@ def extract_centroids(
     mask: npt.ArrayLike | None = None,
     luminance: bool = False,
     gain: float | None = None,
-    method: str = "psf",
+    method: str | None = None,
+    fast: bool = False,
 ) -> ExtractionResult:
     r"""Find the stars of a frame and measure their positions.
 
@@ -153,10 +154,14 @@ def extract_centroids(
         Turn a colour image (height, width, 3 or 4) into its Rec. 709 luminance; alpha is ignored.
     gain : float, optional
         Electrons per unit of the image. Default: estimated from the frame's own stars.
-    method : {"psf", "window"}, default "psf"
+    method : {"psf", "window"}, optional
         ``"psf"`` measures the point-spread function from the frame's own stars and fits it to all
         of them, neighbours together. ``"window"`` takes the centroid in a Gaussian window: faster,
-        less exact for faint, close or undersampled stars.
+        less exact for bright, close or undersampled stars. Default: ``"psf"``, and ``"window"`` if
+        `fast`.
+    fast : bool, default False
+        Detect on pixels binned two by two and sample the background more sparsely: several times
+        faster, a little less sensitive.
 
     Returns
     -------
@@ -204,7 +209,8 @@ def extract_centroids(
         "saturation_level": _optional("saturation_level", saturation_level),
         "border_margin": _count("border_margin", border_margin),
         "gain": _optional("gain", gain),
-        "method": str(method),
+        "method": ("window" if fast else "psf") if method is None else str(method),
+        "fast": bool(fast),
     }
     raw = _core.extract(pixels, None if bad is None else np.ascontiguousarray(bad), options)
     level, noise = raw.level(), raw.noise()

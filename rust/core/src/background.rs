@@ -5,8 +5,10 @@ use rayon::prelude::*;
 use crate::image::{Image, LIMIT, Pixel};
 use crate::lanes::{LANES, Lanes};
 
-/// Pixels looked at in one block: more make the mesh smoother and slower (error of the mean 1/√n of the noise).
-const SAMPLES_PER_BLOCK: usize = 1024;
+/// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
+pub const FINE_SAMPLES: usize = 1024;
+/// ... and for a quick one.
+pub const COARSE_SAMPLES: usize = 256;
 /// Pixels of a block whose quartiles tell where to begin.
 const START_SAMPLES: usize = 64;
 /// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
@@ -161,21 +163,26 @@ struct Block {
 }
 
 impl Background {
-    /// Measures a frame in blocks of about `block_size` pixels; `None` if no pixel is good.
+    /// Measures a frame in blocks of about `block_size` pixels, looking at [`FINE_SAMPLES`] in each.
     pub fn measure<T: Pixel>(image: &Image<'_, T>, block_size: usize) -> Option<Self> {
+        Self::sample(image, block_size, FINE_SAMPLES)
+    }
+
+    /// Measures a frame in blocks of about `block_size` pixels, looking at about `samples` in each; `None` if no
+    /// pixel is good.
+    pub fn sample<T: Pixel>(image: &Image<'_, T>, block_size: usize, samples: usize) -> Option<Self> {
         let size = [image.width(), image.height()];
         let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
         let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                let mut scratch =
-                    (Vec::with_capacity(2 * SAMPLES_PER_BLOCK), Vec::with_capacity(START_SAMPLES));
+                let mut scratch = (Vec::with_capacity(2 * samples), Vec::with_capacity(START_SAMPLES));
                 let mut row = vec![0.0; spacing[0].ceil() as usize + 1];
                 (0..columns)
                     .map(|i| {
                         let bounds = [edges(i, columns, size[0]), edges(j, rows, size[1])];
-                        measure_block(image, bounds, &mut row, &mut scratch)
+                        measure_block(image, bounds, samples, &mut row, &mut scratch)
                     })
                     .collect::<Vec<_>>()
             })
@@ -200,10 +207,11 @@ fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
 fn measure_block<T: Pixel>(
     image: &Image<'_, T>,
     [[x0, x1], [y0, y1]]: [[usize; 2]; 2],
+    wanted: usize,
     row: &mut [f32],
     (samples, few): &mut (Vec<f32>, Vec<f32>),
 ) -> Block {
-    let step = ((x1 - x0) * (y1 - y0)).div_ceil(SAMPLES_PER_BLOCK).min((y1 - y0).div_ceil(4).max(1));
+    let step = ((x1 - x0) * (y1 - y0)).div_ceil(wanted).min((y1 - y0).div_ceil(4).max(1));
     samples.clear();
     let mut looked_at = 0;
     for y in (y0 + step / 2..y1).step_by(step) {

@@ -1,22 +1,20 @@
 //! Gaussian-weighted moments: position, flux and shape of one star's image, without a model of it.
 
-use crate::background::Background;
-use crate::image::{Image, Pixel};
+use crate::lanes::{LANES, Lanes};
+use crate::stamp::{BAD, Crop, Layout};
 
-/// The window ends at this many of its sigmas.
-const WINDOW_CUT: f64 = 4.0;
-/// Smallest and largest half width of a stamp.
-const HALF_RANGE: [usize; 2] = [3, 24];
 /// Rounds of the position; each divides what is left by about ten.
-const POSITION_ROUNDS: usize = 12;
+const POSITION_ROUNDS: usize = 5;
 /// A round that moves the position by less than this (pixels) is the last.
-const POSITION_TOLERANCE: f64 = 1e-4;
+const POSITION_TOLERANCE: f32 = 1e-3;
 /// A position that moves further than this (pixels) has gone to a neighbour: it is put back.
-const MAX_DRIFT: f64 = 2.0;
+const MAX_DRIFT: f32 = 1.5;
 /// Rounds of the width of an adaptive window.
 const WIDTH_ROUNDS: usize = 8;
 /// Second moments of a single pixel: nothing is narrower.
 const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
+/// Longest row of a stamp that can be weighted.
+const MAX_STRIDE: usize = 32;
 
 /// Second moments xx, xy, yy.
 pub type Moments = [f64; 3];
@@ -33,197 +31,188 @@ pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
     [mean + spread, mean - spread]
 }
 
-/// Pixels around a star: frame less background, and where they may be used.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stamp {
-    /// The stamp has 2 `half` + 1 pixels a side.
-    pub half: usize,
-    /// Column and row of the first pixel; negative where the stamp sticks out of the frame.
-    pub origin: [isize; 2],
-    /// Pixel less background, row by row; 0 where it is bad or outside.
-    pub data: Vec<f32>,
-    /// Whether the pixel is inside the frame and good.
-    pub good: Vec<bool>,
-    /// Whether a part lies outside the frame.
-    pub cut: bool,
-    /// Background at the centre.
-    pub level: f32,
-    /// Noise at the centre.
-    pub noise: f32,
-}
-
-impl Stamp {
-    /// Half width of the stamp that a window of this sigma needs.
-    pub(crate) fn half_for(sigma: f64) -> usize {
-        ((WINDOW_CUT * sigma).ceil() as usize).clamp(HALF_RANGE[0], HALF_RANGE[1])
-    }
-
-    /// Pixels a side.
-    pub(crate) fn side(&self) -> usize {
-        2 * self.half + 1
-    }
-
-    /// Reads the pixels around column `x`, row `y`.
-    pub(crate) fn read<T: Pixel>(
-        &mut self,
-        image: &Image<'_, T>,
-        background: &Background,
-        [x, y]: [usize; 2],
-        half: usize,
-    ) {
-        let side = 2 * half + 1;
-        self.half = half;
-        self.origin = [x as isize - half as isize, y as isize - half as isize];
-        self.data.clear();
-        self.data.resize(side * side, 0.0);
-        self.good.clear();
-        self.good.resize(side * side, false);
-        let columns = self.origin[0].max(0)..(self.origin[0] + side as isize).min(image.width() as isize);
-        let rows = self.origin[1].max(0)..(self.origin[1] + side as isize).min(image.height() as isize);
-        self.cut = columns.len() < side || rows.len() < side;
-        self.level = background.level.at(x as f32, y as f32);
-        self.noise = background.noise.at(x as f32, y as f32);
-        let slope = [
-            background.level.at(x as f32 + 1.0, y as f32) - self.level,
-            background.level.at(x as f32, y as f32 + 1.0) - self.level,
-        ];
-        for row in rows {
-            let start = (row - self.origin[1]) as usize * side + (columns.start - self.origin[0]) as usize;
-            let span = start..start + columns.len();
-            let data = &mut self.data[span.clone()];
-            image.read(row as usize, columns.start as usize, data);
-            let level = self.level + slope[1] * (row - y as isize) as f32;
-            for ((value, good), column) in data.iter_mut().zip(&mut self.good[span]).zip(columns.clone()) {
-                *good = value.is_finite();
-                *value = if *good { *value - level - slope[0] * (column - x as isize) as f32 } else { 0.0 };
-            }
-        }
-    }
-
-    /// Value and goodness of the pixel at column `x`, row `y` of the frame.
-    pub(crate) fn pixel(&self, [x, y]: [isize; 2]) -> Option<f32> {
-        let (i, j) = (x - self.origin[0], y - self.origin[1]);
-        let side = self.side() as isize;
-        if !(0..side).contains(&i) || !(0..side).contains(&j) {
-            return None;
-        }
-        let k = (j * side + i) as usize;
-        self.good[k].then(|| self.data[k])
-    }
-}
-
-/// What a Gaussian window sees.
+/// A star's image as it was measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Windowed {
+pub(crate) struct Seen {
     /// Column and row.
     pub position: [f64; 2],
     /// Covariance of the position.
     pub covariance: Moments,
-    /// Flux of a Gaussian star of the measured moments, and its error.
+    /// Light above the background, and its error.
     pub flux: f64,
     pub flux_error: f64,
-    /// Second moments of the star's image, with the window taken out again.
+    /// Second moments of the image.
     pub moments: Moments,
 }
 
+/// Sums over a stamp of `weight · value · dx^p · dy^q`.
+#[derive(Debug, Clone, Copy, Default)]
 struct Sums {
-    weight_flux: f64,
-    first: [f64; 2],
-    second: Moments,
-    flux_variance: f64,
-    first_variance: Moments,
+    total: f32,
+    first: [f32; 2],
+    second: [f32; 3],
 }
 
-/// Weighted sums about `centre`; the noise variance of a pixel is `noise²` and, with a gain, its own photons'.
-fn sums(stamp: &Stamp, centre: [f64; 2], sigma: f64, gain: Option<f64>) -> Sums {
-    let side = stamp.side();
-    let axis = |k: usize| -> Vec<f64> {
-        let offset = centre[k] - stamp.origin[k] as f64;
-        (0..side).map(|i| (-0.5 * ((i as f64 - offset) / sigma).powi(2)).exp()).collect()
-    };
-    let (wx, wy) = (axis(0), axis(1));
-    let noise = f64::from(stamp.noise * stamp.noise);
-    let photon = gain.map_or(0.0, |g| 1.0 / g);
-    let mut s = Sums {
-        weight_flux: 0.0,
-        first: [0.0; 2],
-        second: [0.0; 3],
-        flux_variance: 0.0,
-        first_variance: [0.0; 3],
-    };
-    for (j, wy) in wy.iter().enumerate() {
-        let dy = j as f64 + stamp.origin[1] as f64 - centre[1];
-        let span = j * side..(j + 1) * side;
-        for (i, ((&value, &good), wx)) in
-            stamp.data[span.clone()].iter().zip(&stamp.good[span]).zip(&wx).enumerate()
-        {
-            let dx = i as f64 + stamp.origin[0] as f64 - centre[0];
-            let value = f64::from(value);
-            let w = wx * wy;
-            let wv = w * value;
-            s.weight_flux += wv;
-            s.first[0] += wv * dx;
-            s.first[1] += wv * dy;
-            s.second[0] += wv * dx * dx;
-            s.second[1] += wv * dx * dy;
-            s.second[2] += wv * dy * dy;
-            let variance = if good { w * w * (noise + photon * value.max(0.0)) } else { 0.0 };
-            s.flux_variance += variance;
-            s.first_variance[0] += variance * dx * dx;
-            s.first_variance[1] += variance * dx * dy;
-            s.first_variance[2] += variance * dy * dy;
+impl Sums {
+    fn second_moments(&self) -> Moments {
+        self.second.map(|m| f64::from(m / self.total))
+    }
+}
+
+/// The Gaussian `exp(-d²/2σ²)` to a power, and d, along one axis of a stamp.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    weight: [f32; MAX_STRIDE],
+    distance: [f32; MAX_STRIDE],
+}
+
+impl Window {
+    fn new(layout: Layout, offset: f32, sigma: f32, power: f32) -> Self {
+        let mut window = Self { weight: [0.0; MAX_STRIDE], distance: [0.0; MAX_STRIDE] };
+        for (k, (w, d)) in window.weight[..layout.side].iter_mut().zip(&mut window.distance).enumerate() {
+            *d = k as f32 - layout.half as f32 - offset;
+            *w = (-0.5 * power * *d * *d / (sigma * sigma)).exp();
         }
+        window
+    }
+}
+
+/// Weighted sums of `value(pixel)` about `offset` from the middle of a stamp; bad pixels count nothing.
+fn sums(
+    stamp: &[f32],
+    layout: Layout,
+    crop: Crop,
+    offset: [f32; 2],
+    sigma: f32,
+    power: f32,
+    value: impl Fn(Lanes) -> Lanes,
+) -> Sums {
+    let [x, y] = [0, 1].map(|k| Window::new(layout, offset[k], sigma, power));
+    let mut s = Sums::default();
+    for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+        let zero = Lanes::splat(0.0);
+        let (mut sum, mut first, mut second) = (zero, zero, zero);
+        let first_column = crop.columns[0];
+        for (c, at) in span.step_by(LANES).enumerate() {
+            let column = first_column + c * LANES;
+            let pixels = Lanes::load(&stamp[at..at + LANES]);
+            let dx = Lanes::load(&x.distance[column..column + LANES]);
+            let weight = Lanes::load(&x.weight[column..column + LANES]) * pixels.within(BAD / 2.0);
+            let v = weight * value(pixels);
+            sum = sum + v;
+            first = first + v * dx;
+            second = second + v * dx * dx;
+        }
+        let (wy, dy) = (y.weight[j], y.distance[j]);
+        let [sum, first, second] = [sum, first, second].map(|l| wy * l.sum());
+        s.total += sum;
+        s.first[0] += first;
+        s.first[1] += dy * sum;
+        s.second[0] += second;
+        s.second[1] += dy * first;
+        s.second[2] += dy * dy * sum;
     }
     s
 }
 
-/// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), and its flux and shape.
-///
-/// `None` where there is no light in the window.
-pub(crate) fn windowed(stamp: &Stamp, start: [f64; 2], sigma: f64, gain: Option<f64>) -> Option<Windowed> {
-    let mut centre = start;
-    for _ in 0..POSITION_ROUNDS {
-        let s = sums(stamp, centre, sigma, gain);
-        if s.weight_flux <= 0.0 {
-            break;
+/// A window on a stamp.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// Frame less background about the star.
+    pub stamp: &'a [f32],
+    pub layout: Layout,
+    /// The part that is looked at.
+    pub crop: Crop,
+    /// Variance of a pixel without light, and more per unit of light.
+    pub variance: f32,
+    pub photon: f32,
+}
+
+impl View<'_> {
+    fn sums(&self, offset: [f32; 2], sigma: f32) -> Sums {
+        sums(self.stamp, self.layout, self.crop, offset, sigma, 1.0, |v| v)
+    }
+
+    /// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), its flux and shape.
+    ///
+    /// From the middle of the stamp. `None` where there is no light in the window.
+    pub(crate) fn windowed(&self, start: [f32; 2], sigma: f32) -> Option<Seen> {
+        let mut offset = start;
+        for _ in 0..POSITION_ROUNDS {
+            let s = self.sums(offset, sigma);
+            if s.total <= 0.0 {
+                break;
+            }
+            // Twice: a window as wide as the star halves its first moment.
+            let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
+            offset = [offset[0] + step[0], offset[1] + step[1]];
+            if step[0].hypot(step[1]) < POSITION_TOLERANCE {
+                break;
+            }
         }
-        // Twice: a window as wide as the star halves its first moment.
-        let step = s.first.map(|m| (2.0 * m / s.weight_flux).clamp(-0.5, 0.5));
-        centre = [centre[0] + step[0], centre[1] + step[1]];
-        if step[0].hypot(step[1]) < POSITION_TOLERANCE {
-            break;
+        let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
+        if drift.is_nan() || drift > MAX_DRIFT {
+            offset = start;
         }
+        self.shape(offset, sigma)
     }
-    let drift = (centre[0] - start[0]).hypot(centre[1] - start[1]);
-    if drift.is_nan() || drift > MAX_DRIFT {
-        centre = start;
+
+    /// Flux and shape of a star at `offset`, and the errors a windowed position has.
+    fn shape(&self, offset: [f32; 2], sigma: f32) -> Option<Seen> {
+        let s = self.sums(offset, sigma);
+        if s.total <= 0.0 {
+            return None;
+        }
+        let (zero, photon) = (Lanes::splat(0.0), Lanes::splat(self.photon));
+        let noise = sums(self.stamp, self.layout, self.crop, offset, sigma, 2.0, |v| {
+            Lanes::splat(self.variance) + photon * v.max(zero)
+        });
+        let moments = unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64);
+        // A Gaussian star through a Gaussian window: Σ w v = flux |W|^½ / |W + C|^½.
+        let window = f64::from(sigma * sigma);
+        let [xx, xy, yy] = moments;
+        let scale = ((window + xx) * (window + yy) - xy * xy).max(0.0).sqrt() / window;
+        let total = f64::from(s.total);
+        Some(Seen {
+            position: offset.map(f64::from),
+            covariance: noise.second.map(|v| 4.0 * f64::from(v) / (total * total)),
+            flux: total * scale,
+            flux_error: f64::from(noise.total).sqrt() * scale,
+            moments,
+        })
     }
-    let s = sums(stamp, centre, sigma, gain);
-    if s.weight_flux <= 0.0 {
-        return None;
+
+    /// Second moments of the light about `offset`, if there is any.
+    pub(crate) fn moments(&self, offset: [f32; 2], sigma: f32) -> Option<Moments> {
+        let s = self.sums(offset, sigma);
+        (s.total > 0.0).then(|| unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64))
     }
-    let moments = unwindow(s.second.map(|m| m / s.weight_flux), sigma, stamp.half as f64);
-    // A Gaussian star through a Gaussian window: Σ w v = flux |W|^½ / |W + C|^½.
-    let window = sigma * sigma;
-    let [xx, xy, yy] = moments;
-    let scale = (((window + xx) * (window + yy) - xy * xy).max(0.0)).sqrt() / window;
-    let position_scale = 4.0 / (s.weight_flux * s.weight_flux);
-    Some(Windowed {
-        position: centre,
-        covariance: s.first_variance.map(|v| v * position_scale),
-        flux: s.weight_flux * scale,
-        flux_error: s.flux_variance.sqrt() * scale,
-        moments,
-    })
+
+    /// Standard deviation (geometric mean of the axes) of a star's image by a window that adapts to it.
+    pub(crate) fn adaptive_sigma(&self, start: [f32; 2], first_guess: f32) -> Option<f64> {
+        let (mut offset, mut sigma) = (start, f64::from(first_guess));
+        for _ in 0..WIDTH_ROUNDS {
+            let s = self.sums(offset, sigma as f32);
+            if s.total <= 0.0 {
+                return None;
+            }
+            let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
+            offset = [offset[0] + step[0], offset[1] + step[1]];
+            let [xx, xy, yy] = unwindow(s.second_moments(), sigma, self.layout.half as f64);
+            sigma = (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25);
+        }
+        let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
+        (sigma.is_finite() && drift < MAX_DRIFT).then_some(sigma)
+    }
 }
 
 /// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
-pub(crate) fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
+fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
     let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
     let window = sigma * sigma;
     let [large, small] = eigenvalues([xx, xy, yy]).map(|m| {
         let inverse = 1.0 / m.max(PIXEL_VARIANCE / 2.0) - 1.0 / window;
-        let limit = (0.5 * half).powi(2);
+        let limit = half * half;
         if inverse > 1.0 / limit { (1.0 / inverse).max(PIXEL_VARIANCE) } else { limit }
     });
     let (sin, cos) = angle.sin_cos();
@@ -234,63 +223,46 @@ pub(crate) fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments 
     ]
 }
 
-/// Standard deviation (geometric mean of the axes) of a star's image by a window that adapts to it.
-pub(crate) fn adaptive_sigma(stamp: &Stamp, start: [f64; 2], first_guess: f64) -> Option<f64> {
-    let (mut centre, mut sigma) = (start, first_guess);
-    for _ in 0..WIDTH_ROUNDS {
-        let s = sums(stamp, centre, sigma, None);
-        if s.weight_flux <= 0.0 {
-            return None;
-        }
-        let step = s.first.map(|m| (2.0 * m / s.weight_flux).clamp(-0.5, 0.5));
-        centre = [centre[0] + step[0], centre[1] + step[1]];
-        let [xx, xy, yy] = unwindow(s.second.map(|m| m / s.weight_flux), sigma, stamp.half as f64);
-        sigma = (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25);
-    }
-    let drift = (centre[0] - start[0]).hypot(centre[1] - start[1]);
-    (sigma.is_finite() && drift < MAX_DRIFT).then_some(sigma)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn gaussian_stamp(centre: [f64; 2], [xx, xy, yy]: Moments, flux: f64) -> Stamp {
-        let half = 12;
+    fn gaussian_stamp(half: usize, centre: [f64; 2], [xx, xy, yy]: Moments, flux: f64) -> Vec<f32> {
+        let layout = Layout::new(half);
         let determinant = xx * yy - xy * xy;
-        let mut stamp = Stamp { half, noise: 1.0, ..Stamp::default() };
-        for j in 0..stamp.side() {
-            for i in 0..stamp.side() {
-                let (x, y) = (i as f64 - centre[0], j as f64 - centre[1]);
+        let mut stamp = vec![BAD; layout.len()];
+        for j in 0..layout.side {
+            for i in 0..layout.side {
+                let (x, y) = (i as f64 - half as f64 - centre[0], j as f64 - half as f64 - centre[1]);
                 let r = (yy * x * x - 2.0 * xy * x * y + xx * y * y) / determinant;
-                stamp
-                    .data
-                    .push((flux * (-0.5 * r).exp() / (std::f64::consts::TAU * determinant.sqrt())) as f32);
-                stamp.good.push(true);
+                let peak = flux / (std::f64::consts::TAU * determinant.sqrt());
+                stamp[j * layout.stride + i] = (peak * (-0.5 * r).exp()) as f32;
             }
         }
         stamp
     }
 
+    fn view(stamp: &[f32], half: usize) -> View<'_> {
+        View { stamp, layout: Layout::new(half), crop: Crop::whole(half), variance: 1.0, photon: 0.0 }
+    }
+
     #[test]
     fn recovers_a_gaussian_star() {
-        let stamp = gaussian_stamp([12.3, 11.8], [2.5, 0.6, 1.4], 1e4);
-        let seen = windowed(&stamp, [12.0, 12.0], 1.5, None).unwrap();
-        assert!((seen.position[0] - 12.3).abs() < 1e-3 && (seen.position[1] - 11.8).abs() < 1e-3, "{seen:?}");
+        let stamp = gaussian_stamp(12, [0.3, -0.2], [2.5, 0.6, 1.4], 1e4);
+        let seen = view(&stamp, 12).windowed([0.0, 0.0], 1.5).unwrap();
+        assert!((seen.position[0] - 0.3).abs() < 2e-3 && (seen.position[1] + 0.2).abs() < 2e-3, "{seen:?}");
         assert!((seen.flux / 1e4 - 1.0).abs() < 1e-3);
         for (a, b) in seen.moments.iter().zip([2.5, 0.6, 1.4]) {
             assert!((a - b).abs() < 0.01, "{:?}", seen.moments);
         }
-        let sigma = adaptive_sigma(&stamp, [12.0, 12.0], 1.2).unwrap();
+        let sigma = view(&stamp, 12).adaptive_sigma([0.0, 0.0], 1.2).unwrap();
         assert!((sigma - (2.5_f64 * 1.4 - 0.36).powf(0.25)).abs() < 0.01);
     }
 
     #[test]
     fn no_light_is_none() {
-        assert!(
-            windowed(&gaussian_stamp([12.0, 12.0], [2.0, 0.0, 2.0], -10.0), [12.0, 12.0], 1.5, None)
-                .is_none()
-        );
+        let stamp = gaussian_stamp(8, [0.0, 0.0], [2.0, 0.0, 2.0], -10.0);
+        assert!(view(&stamp, 8).windowed([0.0, 0.0], 1.5).is_none());
     }
 
     #[test]

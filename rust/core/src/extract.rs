@@ -2,7 +2,7 @@
 //!
 //! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak.
 
-use crate::background::Background;
+use crate::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
 use crate::centroid::{self, Moments};
 use crate::detect::{self, Detection, Peak};
 use crate::error::{Error, Result};
@@ -41,6 +41,8 @@ pub struct ExtractOptions {
     pub gain: Option<f64>,
     /// How positions are measured.
     pub method: Method,
+    /// Detect on pixels binned two by two and sample the background more sparsely: faster, a little less sensitive.
+    pub fast: bool,
 }
 
 /// How positions are measured.
@@ -68,12 +70,15 @@ impl Default for ExtractOptions {
             border_margin: 0,
             gain: None,
             method: Method::default(),
+            fast: false,
         }
     }
 }
 
 /// Widest matched filter: beyond it the frame should be binned instead.
 const MAX_FILTER_SIGMA: f64 = 50.0;
+/// Pixels added up each way for fast detection.
+const FAST_BIN: usize = 2;
 /// Smallest block: below it there is nothing left to be robust with.
 const MIN_BLOCK_SIZE: usize = 4;
 
@@ -228,7 +233,9 @@ pub struct Extraction {
 /// Finds and measures the stars of a frame.
 pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
     options.check()?;
-    let Some(mut background) = Background::measure(image, options.local_bg_block_size) else {
+    let (samples, bin) = if options.fast { (COARSE_SAMPLES, FAST_BIN) } else { (FINE_SAMPLES, 1) };
+    let bin = if image.width().min(image.height()) < bin { 1 } else { bin };
+    let Some(mut background) = Background::sample(image, options.local_bg_block_size, samples) else {
         return Err(Error::argument(
             "image",
             "no pixel is finite and unmasked",
@@ -237,7 +244,7 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
     };
     noiseless_floor(image, &mut background);
     let detection =
-        detect::detect(image, &background, options.matched_filter_sigma, options.sigma_threshold as f32);
+        detect::detect(image, &background, options.matched_filter_sigma, options.sigma_threshold as f32, bin);
     let mut rejected = Rejected::default();
     let peaks = select(image, &detection, options, &mut rejected);
     let (saturation, candidates) = Saturation::find(image, &background, &peaks, options.saturation_level);

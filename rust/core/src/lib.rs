@@ -21,6 +21,7 @@ pub mod pattern;
 mod psf;
 pub mod solve;
 pub mod sphere;
+mod stamp;
 
 pub use attitude::Attitude;
 pub use camera::CameraModel;

@@ -2,11 +2,13 @@
 //!
 //! It is a cubic B-spline on a grid of half pixels, so it is smooth, has exact derivatives, and holds images of stars
 //! down to a width of one pixel without loss (the pixel itself is part of it: Anderson & King 2000, PASP 112, 1360).
+#![allow(clippy::manual_midpoint)] // Halves of column numbers, not means.
 
 pub(crate) mod build;
 pub(crate) mod fit;
 
 use crate::lanes::{LANES, Lanes};
+use crate::stamp::{Crop, Layout};
 
 /// Coefficients a pixel.
 const OVERSAMPLING: usize = 2;
@@ -28,27 +30,23 @@ pub(crate) struct Psf {
     coefficients: Vec<f32>,
 }
 
-/// Sizes that follow from the half width of a stamp.
+/// Sizes of the grid of coefficients that follow from the half width of a stamp.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Layout {
-    /// Pixels a side.
-    pub side: usize,
-    /// Length of a padded row of a stamp.
-    pub stride: usize,
+struct Grid {
+    stamp: Layout,
     /// Coefficients a side.
-    grid: usize,
+    side: usize,
     /// Length of the even or odd columns of a row of coefficients.
     plane: usize,
 }
 
-impl Layout {
-    pub(crate) fn new(half: usize) -> Self {
-        let side = 2 * half + 1;
-        let stride = side.next_multiple_of(LANES);
+impl Grid {
+    fn new(half: usize) -> Self {
+        let stamp = Layout::new(half);
         // Four taps about every half pixel, for stars up to MAX_OFFSET off the centre.
-        let grid = 2 * Self::centre(half) + 1;
-        let plane = (grid.div_ceil(2) + stride - side + LANES).next_multiple_of(LANES);
-        Self { side, stride, grid, plane }
+        let side = 2 * Self::centre(half) + 1;
+        let plane = (side.div_ceil(2) + stamp.stride - stamp.side + LANES).next_multiple_of(LANES);
+        Self { stamp, side, plane }
     }
 
     /// Index of the coefficient at the star's position.
@@ -56,34 +54,13 @@ impl Layout {
         OVERSAMPLING * (half + MAX_OFFSET as usize) + 2
     }
 
-    /// Length of a stamp.
-    pub(crate) fn len(self) -> usize {
-        self.side * self.stride
-    }
-
+    /// Length of a row: its even columns, padded, and then its odd ones.
     fn row(self) -> usize {
         2 * self.plane
     }
-}
 
-/// The middle part of a stamp: rows and, in whole [`LANES`], columns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Crop {
-    rows: [usize; 2],
-    columns: [usize; 2],
-}
-
-impl Crop {
-    /// The pixels within `reach` rows and columns of the middle one (and a few columns more).
-    pub(crate) fn new(half: usize, reach: usize) -> Self {
-        let (low, high) = (half - reach.min(half), half + reach.min(half) + 1);
-        Self { rows: [low, high], columns: [low / LANES * LANES, high.next_multiple_of(LANES)] }
-    }
-
-    /// Ranges of the parts of its rows in a stamp.
-    pub(crate) fn spans(self, layout: Layout) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let [first, last] = self.columns;
-        (self.rows[0]..self.rows[1]).map(move |j| j * layout.stride + first..j * layout.stride + last)
+    fn index(self, row: usize, column: usize) -> usize {
+        row * self.row() + column % 2 * self.plane + column / 2
     }
 }
 
@@ -113,7 +90,7 @@ impl Taps {
         let floor = u.floor();
         let t = u - floor;
         let s = 1.0 - t;
-        let start = (Layout::centre(half) - OVERSAMPLING * half) as isize + floor as isize - 1;
+        let start = (Grid::centre(half) - OVERSAMPLING * half) as isize + floor as isize - 1;
         let weights = [
             s * s * s / 6.0,
             (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0,
@@ -128,14 +105,14 @@ impl Taps {
 impl Psf {
     /// A round Gaussian whose image, as pixels sample it, has this standard deviation.
     pub(crate) fn gaussian(half: usize, sigma: f64) -> Self {
-        let layout = Layout::new(half);
+        let grid = Grid::new(half);
         let variance = (sigma * sigma - SPLINE_VARIANCE).max(SPLINE_VARIANCE);
-        let mut psf = Self { half, coefficients: vec![0.0; layout.grid * layout.row()] };
-        let centre = Layout::centre(half) as f64;
-        for k in 0..layout.grid {
-            for l in 0..layout.grid {
+        let mut psf = Self { half, coefficients: vec![0.0; grid.side * grid.row()] };
+        let centre = Grid::centre(half) as f64;
+        for k in 0..grid.side {
+            for l in 0..grid.side {
                 let r2 = ((k as f64 - centre).powi(2) + (l as f64 - centre).powi(2)) / 4.0;
-                psf.coefficients[index(layout, k, l)] = (-0.5 * r2 / variance).exp() as f32;
+                psf.coefficients[grid.index(k, l)] = (-0.5 * r2 / variance).exp() as f32;
             }
         }
         psf.normalise();
@@ -148,6 +125,10 @@ impl Psf {
 
     pub(crate) fn layout(&self) -> Layout {
         Layout::new(self.half)
+    }
+
+    fn grid(&self) -> Grid {
+        Grid::new(self.half)
     }
 
     /// The cropped stamp of a star at `offset` pixels from the centre of the stamp's middle pixel, and its derivatives.
@@ -188,13 +169,12 @@ impl Psf {
 
     /// Four rows of coefficients from `first` on, blended: of even and of odd columns those under `len` pixels.
     fn blend_rows(&self, first: usize, weights: [f32; 4], out: &mut [Vec<f32>; 2], start: usize, len: usize) {
-        let layout = self.layout();
+        let grid = self.grid();
         // Two more than pixels, for the four taps, in whole lanes.
         let n = len + LANES;
         for (parity, out) in out.iter_mut().enumerate() {
-            let at = |k: usize| {
-                &self.coefficients[(first + k) * layout.row() + parity * layout.plane + start..][..n]
-            };
+            let at =
+                |k: usize| &self.coefficients[(first + k) * grid.row() + parity * grid.plane + start..][..n];
             out.resize(n, 0.0);
             blend(weights, [at(0), at(1), at(2), at(3)], out);
         }
@@ -202,13 +182,13 @@ impl Psf {
 
     /// Position of the light's centroid, its far wings left to symmetry: there is more noise than light in them.
     pub(crate) fn centroid(&self) -> [f64; 2] {
-        let layout = self.layout();
-        let centre = Layout::centre(self.half) as f64;
+        let grid = self.grid();
+        let centre = Grid::centre(self.half) as f64;
         let wing = WING * self.coefficients.iter().copied().fold(0.0, f32::max);
         let (mut sum, mut first) = (0.0, [0.0; 2]);
-        for k in 0..layout.grid {
-            for l in 0..layout.grid {
-                let c = self.coefficients[index(layout, k, l)].max(0.0);
+        for k in 0..grid.side {
+            for l in 0..grid.side {
+                let c = self.coefficients[grid.index(k, l)].max(0.0);
                 let c = f64::from(c * c / (c + wing));
                 sum += c;
                 first[0] += c * (l as f64 - centre) / OVERSAMPLING as f64;
@@ -234,7 +214,7 @@ fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mu
 }
 
 /// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
-#[inline(always)]
+#[inline]
 fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
     let [p, q, r, s] = weights.map(Lanes::splat);
     for at in (0..out.len()).step_by(LANES) {
@@ -243,14 +223,10 @@ fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
     }
 }
 
-fn index(layout: Layout, row: usize, column: usize) -> usize {
-    row * layout.row() + column % 2 * layout.plane + column / 2
-}
-
 /// Corrections to the coefficients, gathered from the residuals of many stars.
 #[derive(Debug, Clone)]
 pub(crate) struct Correction {
-    layout: Layout,
+    grid: Grid,
     sum: Vec<f32>,
     weight: Vec<f32>,
     rows: [Vec<f32>; 2],
@@ -258,36 +234,32 @@ pub(crate) struct Correction {
 
 impl Correction {
     pub(crate) fn new(half: usize) -> Self {
-        let layout = Layout::new(half);
-        let zeros = || vec![0.0; layout.grid * layout.row()];
-        Self {
-            layout,
-            sum: zeros(),
-            weight: zeros(),
-            rows: [vec![0.0; layout.row()], vec![0.0; layout.row()]],
-        }
+        let grid = Grid::new(half);
+        let zeros = || vec![0.0; grid.side * grid.row()];
+        let row = || vec![0.0; grid.row()];
+        Self { grid, sum: zeros(), weight: zeros(), rows: [row(), row()] }
     }
 
     /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients under them.
-    pub(crate) fn add(&mut self, half: usize, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
-        let layout = self.layout;
-        let (x, y) = (Taps::new(half, offset[0]), Taps::new(half, offset[1]));
+    pub(crate) fn add(&mut self, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
+        let (grid, layout) = (self.grid, self.grid.stamp);
+        let (x, y) = (Taps::new(layout.half, offset[0]), Taps::new(layout.half, offset[1]));
         for j in 0..layout.side {
             let span = j * layout.stride..j * layout.stride + layout.side;
             for (source, row) in [residual, weight].into_iter().zip(&mut self.rows) {
                 row.fill(0.0);
                 for (a, &w) in x.weights.iter().enumerate() {
-                    let first = (x.start + a) % 2 * layout.plane + (x.start + a) / 2;
+                    let first = (x.start + a) % 2 * grid.plane + (x.start + a) / 2;
                     for (r, &v) in row[first..first + layout.side].iter_mut().zip(&source[span.clone()]) {
                         *r += w * v;
                     }
                 }
             }
             for (b, &w) in y.weights.iter().enumerate() {
-                let start = (y.start + OVERSAMPLING * j + b) * layout.row();
+                let start = (y.start + OVERSAMPLING * j + b) * grid.row();
                 let targets = [&mut self.sum, &mut self.weight];
                 for (target, row) in targets.into_iter().zip(&self.rows) {
-                    for (t, &v) in target[start..start + layout.row()].iter_mut().zip(row) {
+                    for (t, &v) in target[start..start + grid.row()].iter_mut().zip(row) {
                         *t += w * v;
                     }
                 }
@@ -307,19 +279,19 @@ impl Correction {
 
     /// Applies the correction; each coefficient stays as it was with the weight `prior`, in units of their mean weight.
     pub(crate) fn apply(&self, psf: &mut Psf, prior: f32) {
-        let prior = prior * self.weight.iter().sum::<f32>() / (self.layout.grid * self.layout.grid) as f32;
-        let layout = self.layout;
+        let prior = prior * self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32;
+        let grid = self.grid;
         let step = |row: usize, column: usize| {
-            let k = index(layout, row, column);
+            let k = grid.index(row, column);
             if self.weight[k] > 0.0 { self.sum[k] / (self.weight[k] + prior) } else { 0.0 }
         };
-        for row in 1..layout.grid - 1 {
-            for column in 1..layout.grid - 1 {
+        for row in 1..grid.side - 1 {
+            for column in 1..grid.side - 1 {
                 let blurred: f32 = (0..3)
                     .flat_map(|j| (0..3).map(move |i| (i, j)))
                     .map(|(i, j)| BLUR[i] * BLUR[j] * step(row + j - 1, column + i - 1))
                     .sum();
-                psf.coefficients[index(layout, row, column)] += blurred;
+                psf.coefficients[grid.index(row, column)] += blurred;
             }
         }
         psf.normalise();
@@ -332,7 +304,7 @@ mod tests {
 
     fn rendered(psf: &Psf, offset: [f32; 2]) -> Rendering {
         let mut out = Rendering::default();
-        psf.render(offset, Crop::new(psf.half, psf.half), &mut out);
+        psf.render(offset, Crop::whole(psf.half), &mut out);
         out
     }
 
@@ -380,7 +352,7 @@ mod tests {
                 let offset = [(k % 10) as f32 / 10.0 - 0.45, (k / 10) as f32 / 10.0 - 0.45];
                 let (seen, model) = (rendered(&truth, offset), rendered(&psf, offset));
                 let residual: Vec<f32> = seen.value.iter().zip(&model.value).map(|(s, m)| s - m).collect();
-                correction.add(half, offset, &residual, &vec![1.0; layout.len()]);
+                correction.add(offset, &residual, &vec![1.0; layout.len()]);
             }
             correction.apply(&mut psf, 0.0);
         }

@@ -26,6 +26,7 @@ pub(crate) struct Options {
     border_margin: usize,
     gain: Option<f64>,
     method: String,
+    fast: bool,
 }
 
 impl Options {
@@ -53,6 +54,7 @@ impl Options {
             border_margin: o.border_margin,
             gain: o.gain,
             method,
+            fast: o.fast,
         })
     }
 }

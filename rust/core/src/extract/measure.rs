@@ -5,12 +5,13 @@ use rayon::prelude::*;
 use super::saturation::{self, Candidate, Region, Saturation};
 use super::{ExtractOptions, Method, Rejected, Star, flags};
 use crate::background::Background;
-use crate::centroid::{self, Moments, Stamp, Windowed};
+use crate::centroid::{self, Moments, Seen, View};
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
+use crate::psf::Psf;
 use crate::psf::build::build;
-use crate::psf::fit::{Fit, Shape, Source, Stamps, Work};
-use crate::psf::{Layout, Psf};
+use crate::psf::fit::{Shape, Source, Stamps, Work};
+use crate::stamp::{self, Crop, Layout, is_good};
 
 /// So many of the highest peaks tell the width of the stars.
 const WIDTH_STARS: usize = 40;
@@ -96,15 +97,20 @@ impl<'a, T: Pixel> Measure<'a, T> {
     fn typical_sigma<'p>(&self, candidates: impl Iterator<Item = &'p Candidate>) -> Option<f64> {
         let mut order: Vec<&Peak> = candidates.filter(|c| c.region.is_none()).map(|c| &c.peak).collect();
         order.sort_by(|a, b| b.height.total_cmp(&a.height));
-        let mut stamp = Stamp::default();
+        let layout = Layout::new(WIDTH_HALF);
+        let mut stamp = vec![0.0; layout.len()];
         let mut widths: Vec<f64> = order
             .iter()
             .filter_map(|peak| {
-                stamp.read(self.image, self.background, [peak.x, peak.y], WIDTH_HALF);
-                let limit = self.options.max_sharpness.unwrap_or(f64::INFINITY);
-                let usable = !stamp.cut && top(peak, |p| stamp.pixel(p)).sharpness <= limit;
-                let start = peak.vertex.map(f64::from);
-                if usable { centroid::adaptive_sigma(&stamp, start, DEFAULT_SIGMA) } else { None }
+                let centre = [peak.x as isize, peak.y as isize];
+                stamp::cut(self.image, self.background, centre, WIDTH_HALF, f32::INFINITY, &mut stamp);
+                let top = Top::of(peak, centre, &stamp, layout);
+                if self.options.max_sharpness.is_some_and(|limit| top.sharpness > limit) {
+                    return None;
+                }
+                let crop = Crop::whole(WIDTH_HALF);
+                let view = View { stamp: &stamp, layout, crop, variance: 0.0, photon: 0.0 };
+                view.adaptive_sigma(offset(peak.vertex, centre), DEFAULT_SIGMA as f32)
             })
             .take(WIDTH_STARS)
             .collect();
@@ -118,27 +124,37 @@ impl<'a, T: Pixel> Measure<'a, T> {
 
     /// By Gaussian windows.
     fn windowed(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
+        let layout = Layout::new(self.half());
+        let photon = self.options.gain.map_or(0.0, |gain| 1.0 / gain) as f32;
+        let crop = Crop::whole(layout.half);
         candidates
             .par_iter()
             .with_min_len(TASK_STARS)
-            .map_init(Stamp::default, |stamp, Candidate { peak, region }| {
-                stamp.read(self.image, self.background, [peak.x, peak.y], Stamp::half_for(self.sigma));
-                let top = top(peak, |p| stamp.pixel(p));
-                let seen = match region {
-                    Some(region) => self.centre_of_light(region),
-                    None => {
-                        centroid::windowed(stamp, peak.vertex.map(f64::from), self.sigma, self.options.gain)
-                    }
-                };
-                let masked = stamp.good.iter().any(|good| !good) && !stamp.cut;
-                self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
-            })
+            .map_init(
+                || vec![0.0; layout.len()],
+                |stamp, Candidate { peak, region }| {
+                    let centre = [peak.x as isize, peak.y as isize];
+                    stamp::cut(self.image, self.background, centre, layout.half, f32::INFINITY, stamp);
+                    let noise =
+                        self.detection.correlation * self.background.noise.at(peak.vertex[0], peak.vertex[1]);
+                    let view = View { stamp, layout, crop, variance: noise * noise, photon };
+                    let seen = match region {
+                        Some(region) => self.centre_of_light(region),
+                        None => view.windowed(offset(peak.vertex, centre), self.sigma as f32).map(|seen| {
+                            Seen { position: [0, 1].map(|k| centre[k] as f64 + seen.position[k]), ..seen }
+                        }),
+                    };
+                    let masked = self.core_is_masked(peak, centre, stamp, layout);
+                    let top = Top::of(peak, centre, stamp, layout);
+                    self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
+                },
+            )
             .collect()
     }
 
     /// By the frame's own point-spread function.
     fn fitted(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
-        let half = ((FIT_SIGMAS * self.sigma).ceil() as usize).clamp(FIT_HALF_RANGE[0], FIT_HALF_RANGE[1]);
+        let half = self.half();
         let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
         let mut index = vec![None; candidates.len()];
         let mut sources = Vec::with_capacity(candidates.len());
@@ -172,27 +188,44 @@ impl<'a, T: Pixel> Measure<'a, T> {
                     return self.judge(peak, region, top, seen, 0);
                 };
                 let fit = stamps.step(&psf, noise, &sources, i, work);
-                let seen = shape(&stamps, i, &fit, work, self.sigma, centroid);
-                let layout = psf.layout();
-                let pixel = |[x, y]: [isize; 2]| {
-                    let (x, y) =
-                        (x - sources[i].pixel[0] + half as isize, y - sources[i].pixel[1] + half as isize);
-                    let side = layout.side as isize;
-                    let inside = (0..side).contains(&x) && (0..side).contains(&y);
-                    let v = if inside {
-                        stamps.data(i)[y as usize * layout.stride + x as usize]
-                    } else {
-                        f32::NAN
-                    };
-                    v.is_finite().then_some(v)
-                };
-                let top = top(peak, pixel);
                 let blended = work.light.iter().any(|&l| l * l > stamps.variance(i));
-                let masked = region.is_none() && self.core_is_masked(peak, pixel);
+                let pixel = sources[i].pixel;
+                let masked =
+                    region.is_none() && self.core_is_masked(peak, pixel, stamps.data(i), stamps.layout());
+                let top = Top::of(peak, pixel, stamps.data(i), stamps.layout());
+                let light = fit.source.flux > 0.0 && fit.flux_error.is_finite();
+                let fitted = light.then(|| Seen {
+                    position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
+                    covariance: fit.covariance,
+                    flux: f64::from(fit.source.flux),
+                    flux_error: f64::from(fit.flux_error),
+                    moments: self.own_moments(&stamps, i, fit.source, work),
+                });
+                let seen = match region {
+                    Some(region) => better(fitted, self.centre_of_light(region)),
+                    None => fitted,
+                };
                 let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
                 self.judge(peak, region, top, seen, bits)
             })
             .collect()
+    }
+
+    /// Half width of the stamps on which stars are measured.
+    fn half(&self) -> usize {
+        ((FIT_SIGMAS * self.sigma).ceil() as usize).clamp(FIT_HALF_RANGE[0], FIT_HALF_RANGE[1])
+    }
+
+    /// Second moments of the star's own light; `work` holds its model and its neighbours' light, and is used up.
+    fn own_moments(&self, stamps: &Stamps, i: usize, source: Source, work: &mut Work) -> Moments {
+        for ((own, &d), &p) in work.light.iter_mut().zip(stamps.data(i)).zip(&work.own.value) {
+            // Where there is no pixel the model stands in.
+            *own = if is_good(d) { d - *own } else { source.flux * p };
+        }
+        let (layout, crop) = (stamps.layout(), stamps.crop(i));
+        let view = View { stamp: &work.light, layout, crop, variance: 0.0, photon: 0.0 };
+        let round = [self.sigma * self.sigma, 0.0, self.sigma * self.sigma];
+        view.moments(source.offset, self.sigma as f32).unwrap_or(round)
     }
 
     /// First guess of a star.
@@ -205,7 +238,6 @@ impl<'a, T: Pixel> Measure<'a, T> {
         } else {
             [peak.x as isize, peak.y as isize]
         };
-        let offset = [start[0] - pixel[0] as f32, start[1] - pixel[1] as f32];
         let noise = self.background.noise.at(start[0], start[1]) * self.detection.correlation;
         // A Gaussian star of unit flux through the filter of unit noise.
         let width = self.sigma * self.sigma;
@@ -213,20 +245,23 @@ impl<'a, T: Pixel> Measure<'a, T> {
             Some(filter) => filter / (std::f64::consts::PI.sqrt() * (filter * filter + width)),
             None => 1.0 / (std::f64::consts::TAU * width),
         };
-        Source { pixel, offset, flux: peak.height * noise / response as f32 }
+        Source { pixel, offset: offset(start, pixel), flux: peak.height * noise / response as f32 }
     }
 
-    fn centre_of_light(&self, region: &Region) -> Option<Windowed> {
+    fn centre_of_light(&self, region: &Region) -> Option<Seen> {
         saturation::centre_of_light(self.image, self.background, region, self.sigma)
     }
 
-    fn core_is_masked(&self, peak: &Peak, pixel: impl Fn([isize; 2]) -> Option<f32>) -> bool {
+    /// Whether a bad pixel of the frame lies within two sigmas of the peak.
+    fn core_is_masked(&self, peak: &Peak, centre: [isize; 2], stamp: &[f32], layout: Layout) -> bool {
         let reach = (2.0 * self.sigma).ceil() as isize;
         let inside = |v: isize, n: usize| (0..n as isize).contains(&v);
         (-reach..=reach).any(|j| {
             (-reach..=reach).any(|i| {
-                let (x, y) = (peak.x as isize + i, peak.y as isize + j);
-                inside(x, self.image.width()) && inside(y, self.image.height()) && pixel([x, y]).is_none()
+                let at = [peak.x as isize + i, peak.y as isize + j];
+                inside(at[0], self.image.width())
+                    && inside(at[1], self.image.height())
+                    && layout.index(centre, at).is_some_and(|k| !is_good(stamp[k]))
             })
         })
     }
@@ -237,7 +272,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         peak: &Peak,
         region: Option<&Region>,
         top: Top,
-        seen: Option<Windowed>,
+        seen: Option<Seen>,
         bits: u32,
     ) -> Result<Star, Refusal> {
         if region.is_none() && self.options.max_sharpness.is_some_and(|limit| top.sharpness > limit) {
@@ -281,75 +316,38 @@ impl<'a, T: Pixel> Measure<'a, T> {
     }
 }
 
-/// Position, flux and second moments of a fitted star; `work` holds its model and its neighbours' light.
-fn shape(
-    stamps: &Stamps,
-    i: usize,
-    fit: &Fit,
-    work: &Work,
-    sigma: f64,
-    centroid: [f64; 2],
-) -> Option<Windowed> {
-    let Source { pixel, offset, flux } = fit.source;
-    if flux <= 0.0 || !fit.flux_error.is_finite() {
-        return None;
+/// The one with the smaller error of position.
+fn better(a: Option<Seen>, b: Option<Seen>) -> Option<Seen> {
+    let error = |seen: &Seen| seen.covariance[0] + seen.covariance[2];
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if error(&a) <= error(&b) { a } else { b }),
+        (a, b) => a.or(b),
     }
-    let position = [0, 1].map(|k| pixel[k] as f64 + f64::from(offset[k]) + centroid[k]);
-    let moments = own_moments(stamps, i, fit, work, sigma).unwrap_or([sigma * sigma, 0.0, sigma * sigma]);
-    Some(Windowed {
-        position,
-        covariance: fit.covariance,
-        flux: f64::from(flux),
-        flux_error: f64::from(fit.flux_error),
-        moments,
-    })
 }
 
-/// Second moments of the star's own light in a Gaussian window about its position.
-fn own_moments(stamps: &Stamps, i: usize, fit: &Fit, work: &Work, sigma: f64) -> Option<Moments> {
-    let Source { offset, flux, .. } = fit.source;
-    let half = stamps.half();
-    let Layout { side, stride, .. } = Layout::new(half);
-    let window = |offset: f32| {
-        let mut window = [[0.0; 2]; 2 * FIT_HALF_RANGE[1] + 1];
-        for (k, entry) in window[..side].iter_mut().enumerate() {
-            let d = k as f32 - half as f32 - offset;
-            *entry = [d, (-0.5 * d * d / (sigma * sigma) as f32).exp()];
-        }
-        window
-    };
-    let (columns, rows) = (window(offset[0]), window(offset[1]));
-    let [mut sum, mut xx, mut xy, mut yy] = [0.0_f32; 4];
-    for span in stamps.crop(i).spans(Layout::new(half)) {
-        let ([dy, wy], first) = (rows[span.start / stride], span.start % stride);
-        let light = &work.light[span.clone()];
-        let pixels = stamps.data(i)[span.clone()].iter().zip(&work.own.value[span]).zip(light);
-        for (((&d, &p), &light), &[dx, wx]) in pixels.zip(&columns[first..side]) {
-            // Where there is no pixel the model stands in.
-            let own = if Stamps::is_good(d) { d - light } else { flux * p };
-            let v = wx * wy * own;
+/// Position from the middle of a stamp's pixel `centre`.
+fn offset(position: [f32; 2], centre: [isize; 2]) -> [f32; 2] {
+    [position[0] - centre[0] as f32, position[1] - centre[1] as f32]
+}
+
+impl Top {
+    /// At a peak, on the stamp about `centre`.
+    fn of(peak: &Peak, centre: [isize; 2], stamp: &[f32], layout: Layout) -> Self {
+        let pixel = |at: [isize; 2]| layout.index(centre, at).map(|k| stamp[k]).filter(|&v| is_good(v));
+        let around = |[x, y]: [isize; 2]| (-1..=1).flat_map(move |j| (-1..=1).map(move |i| [x + i, y + j]));
+        let highest = around([peak.x as isize, peak.y as isize])
+            .filter_map(|at| pixel(at).map(|v| (at, v)))
+            .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
+        let Some((top, height)) = highest else { return Self { height: 0.0, sharpness: 1.0 } };
+        let (mut sum, mut count) = (0.0, 0.0);
+        for v in around(top).filter(|&at| at != top).filter_map(pixel) {
             sum += v;
-            xx += v * dx * dx;
-            xy += v * dx * dy;
-            yy += v * dy * dy;
+            count += 1.0;
+        }
+        let mean = if count > 0.0 { sum / count } else { 0.0 };
+        Self {
+            height: f64::from(height),
+            sharpness: f64::from((height - mean) / height.max(f32::MIN_POSITIVE)),
         }
     }
-    let moments = [xx, xy, yy].map(|m| f64::from(m / sum));
-    (sum > 0.0).then(|| centroid::unwindow(moments, sigma, half as f64))
-}
-
-/// The highest pixel at a peak; `pixel` gives those that are good.
-fn top(peak: &Peak, pixel: impl Fn([isize; 2]) -> Option<f32>) -> Top {
-    let around = |[x, y]: [isize; 2]| (-1..=1).flat_map(move |j| (-1..=1).map(move |i| [x + i, y + j]));
-    let highest = around([peak.x as isize, peak.y as isize])
-        .filter_map(|p| pixel(p).map(|v| (p, v)))
-        .max_by(|a, b| a.1.total_cmp(&b.1).then_with(|| b.0.cmp(&a.0)));
-    let Some((centre, height)) = highest else { return Top { height: 0.0, sharpness: 1.0 } };
-    let (mut sum, mut count) = (0.0, 0.0);
-    for v in around(centre).filter(|&p| p != centre).filter_map(pixel) {
-        sum += v;
-        count += 1.0;
-    }
-    let mean = if count > 0.0 { sum / count } else { 0.0 };
-    Top { height: f64::from(height), sharpness: f64::from((height - mean) / height.max(f32::MIN_POSITIVE)) }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use crate::background::{Background, RowScratch};
-use crate::centroid::Windowed;
+use crate::centroid::Seen;
 use crate::detect::Peak;
 use crate::image::{Image, Pixel};
 
@@ -131,7 +131,7 @@ pub(crate) fn centre_of_light<T: Pixel>(
     background: &Background,
     region: &Region,
     sigma: f64,
-) -> Option<Windowed> {
+) -> Option<Seen> {
     let margin = (MARGIN * sigma).ceil() as usize;
     let span = |[low, high]: [usize; 2], n: usize| low.saturating_sub(margin)..(high + 1 + margin).min(n);
     let columns = span(region.bounds[0], image.width());
@@ -165,7 +165,7 @@ pub(crate) fn centre_of_light<T: Pixel>(
     let error = POSITION_ERROR * (region.pixels as f64).sqrt();
     let area = (columns.len() * height) as f64;
     let noise = f64::from(background.noise.at((origin[0] + x) as f32, (origin[1] + y) as f32));
-    Some(Windowed {
+    Some(Seen {
         position: [origin[0] + x, origin[1] + y],
         covariance: [error * error, 0.0, error * error],
         flux,

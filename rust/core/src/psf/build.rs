@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::fit::{Fit, Noise, Source, Stamps, Work};
-use super::{Correction, Crop, Psf};
+use super::{Correction, Psf};
+use crate::stamp::{Crop, is_good};
 
 /// So many of the brightest stars that qualify are used.
 const MAX_STARS: usize = 300;
@@ -28,7 +29,7 @@ const TASK_STARS: usize = 32;
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness: f32 = {
         let mut work = Work::default();
-        psf.render([0.0, 0.0], Crop::new(psf.half(), psf.half()), &mut work.own);
+        psf.render([0.0, 0.0], Crop::whole(psf.half()), &mut work.own);
         work.own.value.iter().map(|p| p * p).sum::<f32>().sqrt()
     };
     let layout = psf.layout();
@@ -36,9 +37,7 @@ fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
         .filter(|&i| {
             let source = &sources[i];
             let whole = (0..layout.side).all(|j| {
-                stamps.data(i)[j * layout.stride..j * layout.stride + layout.side]
-                    .iter()
-                    .all(|&v| Stamps::is_good(v))
+                stamps.data(i)[j * layout.stride..j * layout.stride + layout.side].iter().all(|&v| is_good(v))
             });
             let alone = || {
                 stamps
@@ -106,18 +105,18 @@ fn gather(
             let fit = stamps.step(psf, noise, sources, i, &mut work);
             let Source { offset, flux, .. } = fit.source;
             if flux > 0.0 {
-                psf.render_value(offset, Crop::new(psf.half(), psf.half()), &mut work.own);
+                psf.render_value(offset, Crop::whole(psf.half()), &mut work.own);
                 residual.clear();
                 weight.clear();
                 for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
                     let model = flux * p;
                     let r = d - light - model;
                     let w = flux * flux / noise.variance(stamps.variance(i), model + light);
-                    let good = Stamps::is_good(d);
+                    let good = is_good(d);
                     weight.push(if good { w } else { 0.0 });
                     residual.push(if good { w * r / flux } else { 0.0 });
                 }
-                correction.add(psf.half(), offset, &residual, &weight);
+                correction.add(offset, &residual, &weight);
             }
             fit
         })
@@ -146,7 +145,7 @@ fn measure_noise(
         for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
             let light = source.flux * p;
             let background = stamps.variance(i);
-            if !Stamps::is_good(d) || light * light < background {
+            if !is_good(d) || light * light < background {
                 continue;
             }
             let variance = building.variance(background, light + other);

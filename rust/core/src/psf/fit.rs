@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
-use super::{Crop, Layout, MAX_OFFSET, Psf, Rendering};
+use super::{MAX_OFFSET, Psf, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
 use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
+use crate::stamp::{self, BAD, Crop, Layout};
 
 /// Longest step of a position in one round, in pixels: the model is linear over not much more.
 const MAX_STEP: f32 = 0.4;
@@ -26,8 +27,6 @@ const WING_BRIGHTNESS: f32 = 0.01;
 const BRIGHT_PEAK: f32 = 30.0;
 /// A fainter one within so many sigmas of its image: there is nothing but background further out.
 const FAINT_REACH: f32 = 2.7;
-/// Stands for a pixel that is bad: larger than any that is good.
-const BAD: f32 = 1e30;
 /// Stars fitted by one task.
 const TASK_STARS: usize = 128;
 
@@ -108,7 +107,6 @@ impl Shape {
 /// Stamps of stars, with who is near whom.
 #[derive(Debug)]
 pub(crate) struct Stamps {
-    half: usize,
     layout: Layout,
     /// Frame less background, BAD where bad, saturated, or outside the frame.
     data: Vec<f32>,
@@ -145,7 +143,7 @@ impl Stamps {
         let mut data = vec![BAD; sources.len() * layout.len()];
         data.par_chunks_mut(layout.len()).with_min_len(TASK_STARS).zip(sources).for_each(
             |(stamp, source)| {
-                cut(image, background, source.pixel, half, saturation, stamp);
+                stamp::cut(image, background, source.pixel, half, saturation, stamp);
             },
         );
         let variance: Vec<f32> = sources
@@ -165,20 +163,15 @@ impl Stamps {
                 Crop::new(half, if faint { (FAINT_REACH * shape.sigma).ceil() as usize } else { half })
             })
             .collect();
-        Self { half, layout, data, variance, crops, neighbours, starts }
+        Self { layout, data, variance, crops, neighbours, starts }
     }
 
-    pub(crate) fn half(&self) -> usize {
-        self.half
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     pub(crate) fn data(&self, i: usize) -> &[f32] {
         &self.data[i * self.layout.len()..(i + 1) * self.layout.len()]
-    }
-
-    /// Whether a pixel of [`Self::data`] may be used.
-    pub(crate) fn is_good(value: f32) -> bool {
-        value < BAD
     }
 
     /// Part of the stamp that is worked on.
@@ -271,7 +264,7 @@ impl Stamps {
             if other.flux <= 0.0 {
                 continue;
             }
-            psf.render_value(other.offset, Crop::new(self.half, self.half), &mut work.other);
+            psf.render_value(other.offset, Crop::whole(self.layout.half), &mut work.other);
             let [dx, dy] = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
             let columns = dx.max(0)..(side as isize + dx).min(side as isize);
             for row in dy.max(0)..(side as isize + dy).min(side as isize) {
@@ -343,35 +336,6 @@ impl Normal {
             [minors[0], minors[1], minors[2], xx * ff - xf * xf, xy * xf - xx * yf, xx * yy - xy * xy]
                 .map(|m| (m / determinant) as f32);
         inverse.iter().all(|v| v.is_finite()).then_some(inverse)
-    }
-}
-
-/// Reads one stamp: frame less background, BAD where it cannot be used.
-fn cut<T: Pixel>(
-    image: &Image<'_, T>,
-    background: &Background,
-    [x, y]: [isize; 2],
-    half: usize,
-    saturation: f32,
-    stamp: &mut [f32],
-) {
-    let Layout { side, stride, .. } = Layout::new(half);
-    let (left, top) = (x - half as isize, y - half as isize);
-    let columns = left.max(0)..(left + side as isize).min(image.width() as isize);
-    let level = background.level.at(x as f32, y as f32);
-    let slope = [
-        background.level.at(x as f32 + 1.0, y as f32) - level,
-        background.level.at(x as f32, y as f32 + 1.0) - level,
-    ];
-    for row in top.max(0)..(top + side as isize).min(image.height() as isize) {
-        let start = (row - top) as usize * stride + (columns.start - left) as usize;
-        let pixels = &mut stamp[start..start + columns.len()];
-        image.read(row as usize, columns.start as usize, pixels);
-        let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
-        for v in pixels {
-            *v = if *v < saturation { *v - under } else { BAD };
-            under += slope[0];
-        }
     }
 }
 
