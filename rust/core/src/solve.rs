@@ -1,8 +1,8 @@
 //! Plate solving: where a frame looks, from nothing but the positions of its stars.
 //!
 //! Patterns of four detections are looked up by shape in the [`Database`]; each find is a candidate pointing, which is
-//! verified on the other detections ([`verify`]'s likelihood ratio) and, once accepted, refined on all matches
-//! ([`refine`]). With a [`Hint`] candidates come from pairs of stars near the expected pointing instead.
+//! verified on the other detections by a likelihood ratio and, once accepted, refined on all matches. With a [`Hint`]
+//! candidates come from pairs of stars near the expected pointing instead.
 //!
 //! The Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star Identification with Hash Tables".
 
