@@ -258,20 +258,16 @@ class Catalog:
         482176 2016.0 True
         """
         records = _read_gaia(gaia_path(path))
-        stars = cls(records["id"], records["ra"], records["dec"], records["g"], epoch=_GAIA_EPOCH)
-        hipparcos = cls.hipparcos().at_epoch(_GAIA_EPOCH)
-        row = hipparcos.match(stars, _SAME_STAR_ARCSEC)
-        same = row >= 0
-        same[same] = (
-            np.abs(hipparcos.magnitude[same] - records["g"][row[same]]) < _SAME_STAR_MAGNITUDES
+        unknown = np.full(len(records), np.nan)
+        stars = CoreCatalog(
+            np.ascontiguousarray(records["id"]),
+            [np.radians(records["ra"]), np.radians(records["dec"]), unknown, unknown, unknown],
+            np.ascontiguousarray(records["g"]),
+            _GAIA_EPOCH,
         )
-        motions = {}
-        for name in ("pmra_mas_yr", "pmdec_mas_yr", "parallax_mas"):
-            motions[name] = np.full(len(stars), np.nan)
-            motions[name][row[same]] = getattr(hipparcos, name)[same]
-        return cls(
-            records["id"], records["ra"], records["dec"], records["g"], epoch=_GAIA_EPOCH, **motions
-        )
+        hipparcos = cls.hipparcos()._core
+        radius = _SAME_STAR_ARCSEC * 1000 * _MAS
+        return cls._from_core(stars.with_motions_of(hipparcos, radius, _SAME_STAR_MAGNITUDES))
 
     @classmethod
     def from_table(

@@ -123,7 +123,13 @@ impl Catalog {
     /// Unit vectors of all stars at a Julian year.
     pub fn directions_at(&self, year: f64) -> Vec<Direction> {
         let years = year - self.epoch;
-        let moved = |star| self.position_and_velocity(star, years).0.normalize();
+        let moved = |star| {
+            if years == 0.0 {
+                direction(self.ra[star], self.dec[star])
+            } else {
+                self.position_and_velocity(star, years).0.normalize()
+            }
+        };
         (0..self.len()).into_par_iter().map(moved).collect()
     }
 
@@ -134,22 +140,25 @@ impl Catalog {
     #[must_use]
     pub fn at_epoch(&self, year: f64) -> Self {
         let years = year - self.epoch;
-        let moved: Vec<[f64; 4]> = (0..self.len())
+        let moved: Vec<Option<[f64; 4]>> = (0..self.len())
             .into_par_iter()
             .map(|star| {
                 let (position, velocity) = self.position_and_velocity(star, years);
+                if velocity == Vector3::zeros() {
+                    return None;
+                }
                 let distance = position.norm();
                 let v = position / distance;
                 let motion = (velocity - v * v.dot(&velocity)) / distance;
                 let (east, north) = east_north(&v);
                 let (ra, dec) = ra_dec(&v);
-                [ra, dec, motion.dot(&east), motion.dot(&north)]
+                Some([ra, dec, motion.dot(&east), motion.dot(&north)])
             })
             .collect();
         let mut out = Self { epoch: year, ..self.clone() };
-        for (star, [ra, dec, pm_ra, pm_dec]) in moved.into_iter().enumerate() {
-            if self.motion(star) != Vector3::zeros() {
-                (out.ra[star], out.dec[star], out.pm_ra[star], out.pm_dec[star]) = (ra, dec, pm_ra, pm_dec);
+        for (star, moved) in moved.into_iter().enumerate() {
+            if let Some(columns) = moved {
+                [out.ra[star], out.dec[star], out.pm_ra[star], out.pm_dec[star]] = columns;
             }
         }
         out
@@ -176,6 +185,23 @@ impl Catalog {
             .collect()
     }
 
+    /// The catalogue with proper motions and parallaxes of another that has them, for the stars both have: for
+    /// each of the others the nearest here, at this catalogue's epoch, within `radius` and `magnitudes`.
+    #[must_use]
+    pub fn with_motions_of(&self, others: &Self, radius: f64, magnitudes: f32) -> Self {
+        let others = others.at_epoch(self.epoch);
+        let mut out = self.clone();
+        for (other, star) in others.cross_match(self, radius).into_iter().enumerate() {
+            let Some(star) = star else { continue };
+            if (others.magnitude[other] - self.magnitude[star]).abs() < magnitudes {
+                out.pm_ra[star] = others.pm_ra[other];
+                out.pm_dec[star] = others.pm_dec[other];
+                out.parallax[star] = others.parallax[other];
+            }
+        }
+        out
+    }
+
     /// Rows of the stars within `radius` of a direction, in the catalogue's order.
     pub fn cone(&self, center: &Direction, radius: f64) -> Vec<usize> {
         let limit = crate::sphere::chord(radius.clamp(0.0, std::f64::consts::PI)).powi(2);
@@ -186,18 +212,13 @@ impl Catalog {
 
     /// Position after `years` with the present distance as unit, and the velocity per year.
     fn position_and_velocity(&self, star: usize, years: f64) -> (Vector3<f64>, Vector3<f64>) {
-        let velocity = self.motion(star);
-        (direction(self.ra[star], self.dec[star]) + velocity * years, velocity)
-    }
-
-    /// Proper motion as a vector, radians per year.
-    fn motion(&self, star: usize) -> Vector3<f64> {
         let (sin_ra, cos_ra) = self.ra[star].sin_cos();
         let (sin_dec, cos_dec) = self.dec[star].sin_cos();
         let east = Vector3::new(-sin_ra, cos_ra, 0.0);
         let north = Vector3::new(-sin_dec * cos_ra, -sin_dec * sin_ra, cos_dec);
         let known = |motion: f64| if motion.is_finite() { motion } else { 0.0 };
-        east * known(self.pm_ra[star]) + north * known(self.pm_dec[star])
+        let velocity = east * known(self.pm_ra[star]) + north * known(self.pm_dec[star]);
+        (Vector3::new(cos_dec * cos_ra, cos_dec * sin_ra, sin_dec) + velocity * years, velocity)
     }
 }
 

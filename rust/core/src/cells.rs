@@ -33,6 +33,8 @@ pub struct CellStar {
 pub struct SkyGrid {
     /// First cell of each band, and the number of all cells.
     first_cell: Vec<u32>,
+    /// Southern edge of each band, and the north pole.
+    edges: Vec<Declination>,
 }
 
 impl SkyGrid {
@@ -53,7 +55,11 @@ impl SkyGrid {
             cells += (TAU * middle.cos() / height).round().max(1.0) as u32;
             first_cell.push(cells);
         }
-        Self { first_cell }
+        let edge = |band: usize| {
+            let (sin, cos) = (band as f64 * height - FRAC_PI_2).sin_cos();
+            [cos.max(0.0), sin]
+        };
+        Self { first_cell, edges: (0..=bands).map(edge).collect() }
     }
 
     /// Number of bands.
@@ -88,14 +94,12 @@ impl SkyGrid {
 
     /// Calls `visit` with runs of cells that together cover a cone.
     pub(crate) fn runs(&self, center: &Direction, radius: f64, mut visit: impl FnMut(Range<usize>)) {
-        let height = PI / self.num_bands() as f64;
-        let dec = center.z.clamp(-1.0, 1.0).asin();
-        let ra = center.y.atan2(center.x);
         // Wider by a hair, so that rounding never loses a star.
-        let radius = (radius + 1e-9).min(PI);
-        for band in self.band(dec - radius)..=self.band(dec + radius) {
-            let south = band as f64 * height - FRAC_PI_2;
-            let width = half_width(dec, radius, south, south + height);
+        let cone = Cone::new(center, (radius + 1e-9).min(PI));
+        let ra = center.y.atan2(center.x);
+        let dec = center.z.clamp(-1.0, 1.0).asin();
+        for band in self.band(dec - cone.radius)..=self.band(dec + cone.radius) {
+            let width = cone.half_width(self.edges[band], self.edges[band + 1]);
             let cells = self.cells_of(band);
             let (first, last) =
                 (Self::column(cells.len(), ra - width), Self::column(cells.len(), ra + width));
@@ -113,23 +117,60 @@ impl SkyGrid {
     }
 }
 
-/// Largest difference in right ascension between the middle of a cone and its points in a band.
-fn half_width(dec: f64, radius: f64, south: f64, north: f64) -> f64 {
-    if dec.abs() + radius >= FRAC_PI_2 {
-        // A pole is inside. The cone covers what lies between the pole and its near rim all the way round.
-        let rim = FRAC_PI_2 - (dec.abs() + radius - FRAC_PI_2);
-        if radius >= FRAC_PI_2 || (if dec > 0.0 { north > rim } else { -south > rim }) {
-            return PI;
+/// A declination, as a point of the unit circle: (cosine, sine).
+type Declination = [f64; 2];
+
+/// A cone on the sky, prepared for asking how wide it is.
+struct Cone {
+    radius: f64,
+    /// Declination of its axis.
+    axis: Declination,
+    /// Declination where it is widest in right ascension: where it touches meridians, poleward of the axis.
+    widest: Declination,
+    /// Haversine of the radius.
+    haversine: f64,
+    /// Sine of the declination, north or south as the axis is, beyond which it goes all the way round.
+    all_round: f64,
+}
+
+impl Cone {
+    fn new(center: &Direction, radius: f64) -> Self {
+        let axis = [center.x.hypot(center.y), center.z];
+        let (sin, cos) = radius.sin_cos();
+        let sin_widest = (center.z / cos).clamp(-1.0, 1.0);
+        // With a pole inside, the rim beyond it is at declination π - |dec| - radius.
+        let all_round = if cos <= 0.0 {
+            -1.0
+        } else if center.z.abs() >= cos {
+            center.z.abs() * cos + axis[0] * sin
+        } else {
+            f64::INFINITY
+        };
+        Self {
+            radius,
+            axis,
+            widest: [(1.0 - sin_widest * sin_widest).sqrt(), sin_widest],
+            haversine: (radius / 2.0).sin().powi(2),
+            all_round,
         }
     }
-    let haversine = |angle: f64| (angle / 2.0).sin().powi(2);
-    let width_at = |at: f64| {
-        let square = (haversine(radius) - haversine(at - dec)) / (at.cos() * dec.cos());
-        2.0 * square.clamp(0.0, 1.0).sqrt().asin()
-    };
-    // The cone is widest where it touches a meridian, a little poleward of its middle.
-    let widest = (dec.sin() / radius.cos()).clamp(-1.0, 1.0).asin();
-    width_at(widest.clamp(south, north)).max(width_at(south)).max(width_at(north)) + 1e-9
+
+    /// Largest difference in right ascension between the axis and points of the cone in a band.
+    fn half_width(&self, south: Declination, north: Declination) -> f64 {
+        if (if self.axis[1] > 0.0 { north[1] } else { -south[1] }) > self.all_round {
+            return PI;
+        }
+        // Haversine of the difference at a declination, by chords: exact for small ones, too.
+        let haversine_at = |[cos, sin]: Declination| {
+            let chord = (cos - self.axis[0]).powi(2) + (sin - self.axis[1]).powi(2);
+            (self.haversine - chord / 4.0) / (cos * self.axis[0])
+        };
+        let mut widest = haversine_at(south).max(haversine_at(north));
+        if south[1] < self.widest[1] && self.widest[1] < north[1] {
+            widest = widest.max(haversine_at(self.widest));
+        }
+        2.0 * widest.clamp(0.0, 1.0).sqrt().asin() + 1e-9
+    }
 }
 
 /// Stars in the cells of a grid, wherever they are kept.

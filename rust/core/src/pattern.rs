@@ -49,7 +49,10 @@ fn sort6(v: &mut [f32; 6]) {
     const NETWORK: [(usize, usize); 12] =
         [(0, 5), (1, 3), (2, 4), (1, 2), (3, 4), (0, 3), (2, 5), (0, 1), (2, 3), (4, 5), (1, 2), (3, 4)];
     for (i, j) in NETWORK {
-        (v[i], v[j]) = (v[i].min(v[j]), v[i].max(v[j]));
+        // One instruction each; `min` and `max` would look for NaN as well.
+        let (a, b) = (v[i], v[j]);
+        v[i] = if a < b { a } else { b };
+        v[j] = if a < b { b } else { a };
     }
 }
 

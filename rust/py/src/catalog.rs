@@ -56,6 +56,10 @@ impl PyCatalog {
         PyArray1::from_iter(py, rows.into_iter().map(|row| row as i64))
     }
 
+    fn with_motions_of(&self, py: Python<'_>, others: &Self, radius: f64, magnitudes: f32) -> Self {
+        Self(py.detach(|| self.0.with_motions_of(&others.0, radius, magnitudes)))
+    }
+
     /// Rows of the nearest of the others, -1 where there is none.
     fn cross_match<'py>(&self, py: Python<'py>, others: &Self, radius: f64) -> Bound<'py, PyArray1<i64>> {
         let rows = py.detach(|| self.0.cross_match(&others.0, radius));
