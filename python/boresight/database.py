@@ -464,6 +464,8 @@ multiscale_step, epoch_proper_motion_year, progress, cache
             max_fov_deg=_degrees(values.pop("max_fov")),
             min_fov_deg=_degrees(values.pop("min_fov")),
             epoch_proper_motion_year=values.pop("epoch"),
+            star_max_magnitude=_single(values.pop("star_max_magnitude")),
+            pattern_max_error=_single(values.pop("pattern_max_error")),
             **values,
         )
 
@@ -710,6 +712,11 @@ def _core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
 def _degrees(radians: float) -> float:
     # The radians were made of degrees: give back the number that was asked for.
     return float(np.round(np.degrees(radians), 12))
+
+
+def _single(number: float) -> float:
+    # What was kept in single precision: 0.005 and not 0.004999999888.
+    return float(f"{number:.7g}")
 
 
 def _from_bytes(data: bytes) -> SolverDatabase:

@@ -183,8 +183,9 @@ fn map(path: &Path) -> io::Result<Arc<dyn AsRef<[u8]> + Send + Sync>> {
         return Ok(Arc::new(Vec::new()));
     }
     // SAFETY: Rust requires that the bytes of a map do not change. Database files are only ever replaced by
-    // renaming, which leaves the mapped file as it is; a user who overwrites one in place while it is open gets
-    // wrong stars, as from any damaged file, but every index read from it is checked before use.
+    // renaming, which leaves the mapped file as it is. Should a user overwrite one in place while it is open, they
+    // get wrong stars, as from any damaged file: every index read from it is checked before use. (One cut short in
+    // place ends the process with a bus error, as it does any program that maps files.)
     let map = unsafe { Mmap::map(&file)? };
     Ok(Arc::new(map))
 }

@@ -20,31 +20,12 @@ pub(super) fn brightest(stars: &Catalog, parameters: &Parameters) -> Vec<u32> {
     let limit = parameters.star_max_magnitude.unwrap_or(f32::INFINITY);
     let mut rows: Vec<u32> =
         (0..stars.len() as u32).filter(|row| stars.magnitude[*row as usize] <= limit).collect();
-    if !rows.is_sorted_by_key(|row| OrderedMagnitude(stars.magnitude[*row as usize])) {
-        rows.sort_by_key(|row| OrderedMagnitude(stars.magnitude[*row as usize]));
-    }
+    rows.sort_by(|a, b| stars.magnitude[*a as usize].total_cmp(&stars.magnitude[*b as usize]));
     if parameters.star_max_magnitude.is_none() {
         let all = fields_in_sky(parameters.smallest_fov()) * f64::from(parameters.verification_stars_per_fov);
         rows.truncate((EVEN_SHARE * all) as usize);
     }
     rows
-}
-
-#[derive(PartialEq)]
-struct OrderedMagnitude(f32);
-
-impl Eq for OrderedMagnitude {}
-
-impl PartialOrd for OrderedMagnitude {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for OrderedMagnitude {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }
 
 /// Of stars given brightest first, the brightest everywhere: nowhere denser than `stars_per_fov` in a field.
