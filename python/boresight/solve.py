@@ -154,7 +154,10 @@ def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | Non
             )
         return camera_model
     if camera_model is None:
-        return _pinhole(*image_shape)
+        try:
+            return _pinhole(tuple(image_shape))
+        except TypeError:  # not a pair at all: say so
+            return CameraModel.from_fov(90.0, image_shape)
     if tuple(image_shape) != camera_model.image_shape:
         raise InputError(
             f"image_shape: {tuple(image_shape)} contradicts the camera model's "
@@ -164,9 +167,9 @@ def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | Non
 
 
 @lru_cache(maxsize=16)
-def _pinhole(height: int, width: int) -> CameraModel:
+def _pinhole(image_shape: tuple[int, int]) -> CameraModel:
     """Make a pinhole camera for images of a shape; the solver finds its focal length."""
-    return CameraModel.from_fov(90.0, (height, width))
+    return CameraModel.from_fov(90.0, image_shape)
 
 
 def _star_rows(centroids: Any) -> NDArray[np.float64]:
