@@ -15,6 +15,9 @@ use crate::sphere::Direction;
 const ROUNDS: [(f64, f64); 3] = [(1.0, 1.0), (3.0, 0.75), (10.0, 0.6)];
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
+/// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
+/// deviations with centroids good to half a pixel.
+const EDGE_ERROR_PX: f64 = 1.0;
 /// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
@@ -158,19 +161,20 @@ impl Round<'_, '_, '_> {
         if longest * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
             return None;
         }
+        let tolerance = self.tolerance + EDGE_ERROR_PX / (longest * hypothesis.focal_length);
         let range = (longest * hypothesis.length_ratio.start()) as f32
             ..=(longest * hypothesis.length_ratio.end()) as f32;
         found.clear();
-        self.sky.database.patterns_near(&shape, self.tolerance as f32, range, |pattern| found.push(*pattern));
+        self.sky.database.patterns_near(&shape, tolerance as f32, range, |pattern| found.push(*pattern));
         let image =
             ImagePattern { ideal: used.map(|i| self.field.ideal[i]), focal_length: hypothesis.focal_length };
         found.iter().find_map(|pattern| {
             let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
                 return None;
             };
-            let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * self.tolerance)?;
+            let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
             let range = self.options.focal_range(self.field, self.sky.database);
-            let slack = 1.0 + LENGTH_SLACK * self.tolerance;
+            let slack = 1.0 + LENGTH_SLACK * tolerance;
             if pointing.focal_length < range[0] / slack || pointing.focal_length > range[2] * slack {
                 return None;
             }
