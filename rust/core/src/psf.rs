@@ -4,6 +4,7 @@
 //! down to a width of one pixel without loss (the pixel itself is part of it: Anderson & King 2000, PASP 112, 1360).
 
 pub(crate) mod build;
+pub(crate) mod deblend;
 pub(crate) mod fit;
 
 use crate::lanes::{LANES, Lanes};
@@ -195,6 +196,14 @@ impl Psf {
             }
         }
         first.map(|f| f / sum)
+    }
+
+    /// Root of the sum of squares on the stamp: the signal to noise of a unit of flux in unit noise.
+    pub(crate) fn sharpness(&self) -> f32 {
+        let mut stamp = Rendering::default();
+        self.render_value([0.0, 0.0], Crop::whole(self.half), &mut stamp);
+        let rows = stamp.value.chunks_exact(self.layout().stride);
+        rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
     }
 
     fn normalise(&mut self) {

@@ -27,11 +27,7 @@ const TASK_STARS: usize = 32;
 
 /// Indices of the stars that tell the shape: bright, alone, whole.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
-    let sharpness: f32 = {
-        let mut work = Work::default();
-        psf.render([0.0, 0.0], Crop::whole(psf.half()), &mut work.own);
-        work.own.value.iter().map(|p| p * p).sum::<f32>().sqrt()
-    };
+    let sharpness = psf.sharpness();
     let layout = psf.layout();
     let mut found: Vec<usize> = (0..sources.len())
         .filter(|&i| {
