@@ -217,12 +217,15 @@ impl Psf {
 
 /// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
 fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
-    let at = |a: usize| &rows[(start + a) % 2][(start % 2 + a) / 2..][..out.len()];
+    let at = |a: usize| {
+        let column = start % 2 + a;
+        &rows[column % 2][column / 2..][..out.len()]
+    };
     blend(weights, [at(0), at(1), at(2), at(3)], out);
 }
 
 /// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
-#[inline(always)]
+#[inline]
 fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
     let [p, q, r, s] = weights.map(Lanes::splat);
     for at in (0..out.len()).step_by(LANES) {
@@ -257,7 +260,7 @@ impl Correction {
             for (source, row) in [residual, weight].into_iter().zip(&mut self.rows) {
                 row.fill(0.0);
                 for (a, &w) in x.weights.iter().enumerate() {
-                    let first = (x.start + a) % 2 * grid.plane + (x.start + a) / 2;
+                    let first = grid.index(0, x.start + a);
                     for (r, &v) in row[first..first + layout.side].iter_mut().zip(&source[span.clone()]) {
                         *r += w * v;
                     }

@@ -198,13 +198,22 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let mut stamps = self.cut(&sources, half);
         let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &sources, self.options.gain);
         let mut fits = stamps.fit(&psf, noise, &sources);
-        for _ in 0..DEBLEND_PASSES {
-            let hidden = deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32);
-            if hidden.is_empty() {
+        for pass in 0.. {
+            let hidden = if pass < DEBLEND_PASSES {
+                deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
+            } else {
+                Vec::new()
+            };
+            let single = deblend::single(&stamps, &fits, candidates.len(), self.sigma as f32);
+            let astray = fits.iter().any(|fit| fit.source.is_astray());
+            if hidden.is_empty() && single.iter().all(|&s| s) && !astray || pass > DEBLEND_PASSES {
                 break;
             }
-            sources = fits.iter().map(|fit| fit.source).chain(hidden.iter().map(|h| h.source)).collect();
             let beside: Vec<usize> = hidden.iter().map(|h| owner[h.beside]).collect();
+            let kept = |i: usize| single[i];
+            sources = (0..fits.len()).filter(|&i| kept(i)).map(|i| fits[i].source.recentred()).collect();
+            owner = (0..fits.len()).filter(|&i| kept(i)).map(|i| owner[i]).collect();
+            sources.extend(hidden.iter().map(|h| h.source));
             owner.extend(beside);
             stamps = self.cut(&sources, half);
             fits = stamps.fit(&psf, noise, &sources);

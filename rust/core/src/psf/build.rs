@@ -81,6 +81,7 @@ pub(crate) fn build(stamps: &Stamps, start: Psf, sources: &[Source], gain: Optio
         chosen.retain(|_| keep.next().unwrap_or(true));
     }
     let noise = measure_noise(stamps, &psf, noise, &sources, &chosen, gain);
+
     (psf, noise)
 }
 
