@@ -67,13 +67,27 @@ struct Window {
 }
 
 impl Window {
-    fn new(layout: Layout, offset: f32, sigma: f32, power: f32) -> Self {
-        let mut window = Self { weight: [0.0; MAX_STRIDE], distance: [0.0; MAX_STRIDE] };
-        for (k, (w, d)) in window.weight[..layout.side].iter_mut().zip(&mut window.distance).enumerate() {
-            *d = k as f32 - layout.half as f32 - offset;
-            *w = (-0.5 * power * *d * *d / (sigma * sigma)).exp();
+    const EMPTY: Self = Self { weight: [0.0; MAX_STRIDE], distance: [0.0; MAX_STRIDE] };
+
+    /// By the recurrence of a Gaussian, outwards from its middle: w(d + 1) / w(d) itself falls by the constant
+    /// exp(-1/σ²).
+    fn fill(&mut self, Layout { half, side, .. }: Layout, offset: f32, sigma: f32, power: f32) {
+        let steep = power / (sigma * sigma);
+        let fall = (-steep).exp();
+        for (k, d) in self.distance[..side].iter_mut().enumerate() {
+            *d = k as f32 - half as f32 - offset;
         }
-        window
+        let middle = (-0.5 * steep * offset * offset).exp();
+        let mut recur = |steps: &mut dyn Iterator<Item = usize>, mut ratio: f32| {
+            let mut weight = middle;
+            for k in steps {
+                self.weight[k] = weight;
+                weight *= ratio;
+                ratio *= fall;
+            }
+        };
+        recur(&mut (half..side), (-steep * (0.5 - offset)).exp());
+        recur(&mut (0..=half).rev(), (-steep * (0.5 + offset)).exp());
     }
 }
 
@@ -87,7 +101,9 @@ fn sums(
     power: f32,
     value: impl Fn(Lanes) -> Lanes,
 ) -> Sums {
-    let [x, y] = [0, 1].map(|k| Window::new(layout, offset[k], sigma, power));
+    let (mut x, mut y) = (Window::EMPTY, Window::EMPTY);
+    x.fill(layout, offset[0], sigma, power);
+    y.fill(layout, offset[1], sigma, power);
     let mut s = Sums::default();
     for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
         let zero = Lanes::splat(0.0);
@@ -263,6 +279,19 @@ mod tests {
     fn no_light_is_none() {
         let stamp = gaussian_stamp(8, [0.0, 0.0], [2.0, 0.0, 2.0], -10.0);
         assert!(view(&stamp, 8).windowed([0.0, 0.0], 1.5).is_none());
+    }
+
+    #[test]
+    fn windows_are_gaussian_however_narrow() {
+        for (sigma, offset) in [(0.5, 0.4), (1.3, -0.5), (5.0, 0.9)] {
+            let layout = Layout::new(12);
+            let mut window = Window::EMPTY;
+            window.fill(layout, offset, sigma, 1.0);
+            for k in 0..layout.side {
+                let d = k as f32 - 12.0 - offset;
+                assert!((window.weight[k] - (-0.5 * d * d / (sigma * sigma)).exp()).abs() < 1e-5);
+            }
+        }
     }
 
     #[test]

@@ -69,16 +69,17 @@ struct Run {
     end: u32,
 }
 
-/// Finds the peaks higher than `threshold` sigmas. With `bin` above 1 so many pixels each way are added up first:
+/// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
 /// faster, and a little less sensitive.
 pub(crate) fn detect<T: Pixel>(
     image: &Image<'_, T>,
     background: &Background,
     filter_sigma: Option<f64>,
     threshold: f32,
-    bin: usize,
+    binned: bool,
 ) -> Detection {
-    let filter = Filter::new(image, background, filter_sigma, bin);
+    let filter = Filter::new(image, background, filter_sigma, binned);
+    let bin = filter.bin;
     let [_, height] = filter.size();
     let correlation = filter.noise();
     let cut = threshold * correlation;
@@ -254,7 +255,7 @@ mod tests {
         }
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 32).unwrap();
-        let detection = detect(&image, &background, Some(1.5), 5.0, 1);
+        let detection = detect(&image, &background, Some(1.5), 5.0, false);
         let mut found: Vec<_> = detection.peaks.iter().map(|p| (p.x, p.y)).collect();
         found.sort_unstable();
         assert_eq!(found, [(5, 0), (10, 127), (30, 128), (50, 255), (63, 299)]);

@@ -77,8 +77,8 @@ impl Default for ExtractOptions {
 
 /// Widest matched filter: beyond it the frame should be binned instead.
 const MAX_FILTER_SIGMA: f64 = 50.0;
-/// Pixels added up each way for fast detection.
-const FAST_BIN: usize = 2;
+/// Smallest frame that is binned for fast detection.
+const MIN_BINNED_SIZE: usize = 16;
 /// Smallest block: below it there is nothing left to be robust with.
 const MIN_BLOCK_SIZE: usize = 4;
 
@@ -233,8 +233,8 @@ pub struct Extraction {
 /// Finds and measures the stars of a frame.
 pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
     options.check()?;
-    let (samples, bin) = if options.fast { (COARSE_SAMPLES, FAST_BIN) } else { (FINE_SAMPLES, 1) };
-    let bin = if image.width().min(image.height()) < bin { 1 } else { bin };
+    let samples = if options.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
+    let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
     let Some(mut background) = Background::sample(image, options.local_bg_block_size, samples) else {
         return Err(Error::argument(
             "image",
@@ -243,8 +243,13 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
         ));
     };
     noiseless_floor(image, &mut background);
-    let detection =
-        detect::detect(image, &background, options.matched_filter_sigma, options.sigma_threshold as f32, bin);
+    let detection = detect::detect(
+        image,
+        &background,
+        options.matched_filter_sigma,
+        options.sigma_threshold as f32,
+        binned,
+    );
     let mut rejected = Rejected::default();
     let peaks = select(image, &detection, options, &mut rejected);
     let (saturation, candidates) = Saturation::find(image, &background, &peaks, options.saturation_level);

@@ -5,6 +5,7 @@
 #![allow(clippy::manual_midpoint)] // Halves of column numbers, not means.
 
 pub(crate) mod build;
+pub(crate) mod deblend;
 pub(crate) mod fit;
 
 use crate::lanes::{LANES, Lanes};
@@ -198,6 +199,14 @@ impl Psf {
         first.map(|f| f / sum)
     }
 
+    /// Root of the sum of squares on the stamp: the signal to noise of a unit of flux in unit noise.
+    pub(crate) fn sharpness(&self) -> f32 {
+        let mut stamp = Rendering::default();
+        self.render_value([0.0, 0.0], Crop::whole(self.half), &mut stamp);
+        let rows = stamp.value.chunks_exact(self.layout().stride);
+        rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
+    }
+
     fn normalise(&mut self) {
         let sum: f64 = self.coefficients.iter().map(|&c| f64::from(c)).sum();
         let scale = (OVERSAMPLING * OVERSAMPLING) as f64 / sum;
@@ -209,7 +218,10 @@ impl Psf {
 
 /// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
 fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
-    let at = |a: usize| &rows[(start + a) % 2][(start % 2 + a) / 2..][..out.len()];
+    let at = |a: usize| {
+        let column = start % 2 + a;
+        &rows[column % 2][column / 2..][..out.len()]
+    };
     blend(weights, [at(0), at(1), at(2), at(3)], out);
 }
 
@@ -249,7 +261,7 @@ impl Correction {
             for (source, row) in [residual, weight].into_iter().zip(&mut self.rows) {
                 row.fill(0.0);
                 for (a, &w) in x.weights.iter().enumerate() {
-                    let first = (x.start + a) % 2 * grid.plane + (x.start + a) / 2;
+                    let first = grid.index(0, x.start + a);
                     for (r, &v) in row[first..first + layout.side].iter_mut().zip(&source[span.clone()]) {
                         *r += w * v;
                     }

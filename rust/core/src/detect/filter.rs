@@ -4,7 +4,6 @@ use rayon::prelude::*;
 
 use crate::background::{Background, Mesh, RowScratch};
 use crate::image::{Image, Pixel};
-use crate::lanes::{LANES, Lanes};
 
 /// The kernel ends at this many of its sigmas.
 const KERNEL_CUT: f64 = 3.0;
@@ -14,6 +13,8 @@ const NOISE_ROWS: usize = 8;
 const PERCENTILE_16: f32 = 0.994_458;
 /// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
 const MAX_CORRELATION: f32 = 3.0;
+/// Pixels, each way, that fast detection adds up first.
+const BIN: usize = 2;
 /// Pixels filtered together, as many as fit the registers.
 pub(super) const BLOCK: usize = 16;
 
@@ -25,7 +26,7 @@ pub(super) struct Filter<'a, T> {
     /// Half of the symmetric kernel, from its centre outwards, of unit square sum.
     kernel: Vec<f32>,
     /// Pixels of the frame, each way, that make one of the filtered frame.
-    bin: usize,
+    pub(super) bin: usize,
     /// Sum of the two-dimensional kernel over the pixels of the frame; its response to white noise is one.
     pub(super) gain: f32,
 }
@@ -35,8 +36,9 @@ impl<'a, T: Pixel> Filter<'a, T> {
         image: &'a Image<'a, T>,
         background: &'a Background,
         sigma: Option<f64>,
-        bin: usize,
+        binned: bool,
     ) -> Self {
+        let bin = if binned { BIN } else { 1 };
         let sigma = sigma.map(|sigma| sigma / bin as f64);
         let kernel: Vec<f64> = match sigma {
             Some(sigma) => (0..=(KERNEL_CUT * sigma).ceil() as usize)
@@ -131,13 +133,13 @@ impl<'a, T: Pixel> Filter<'a, T> {
             let Scratch { row, level, weight, rows, .. } = scratch;
             self.read(y, &mut row[reach..reach + width], level, weight, rows);
         } else {
-            scratch.row[reach..reach + width].fill(0.0);
-            for part in 0..self.bin {
-                let Scratch { row, line, level, weight, rows } = scratch;
-                self.read(y * self.bin + part, line, level, weight, rows);
-                for (sum, pixels) in row[reach..reach + width].iter_mut().zip(line.chunks_exact(self.bin)) {
-                    *sum += pixels.iter().sum::<f32>() / self.bin as f32;
-                }
+            let Scratch { row, lines: [first, second], level, weight, rows } = scratch;
+            self.read(BIN * y, first, level, weight, rows);
+            self.read(BIN * y + 1, second, level, weight, rows);
+            let pairs = first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
+            for (sum, ([a, b], [c, d])) in row[reach..reach + width].iter_mut().zip(pairs) {
+                // Four pixels have twice the noise of one.
+                *sum = 0.5 * ((a + b) + (c + d));
             }
         }
         let row = &scratch.row;
@@ -171,8 +173,8 @@ impl<'a, T: Pixel> Filter<'a, T> {
 struct Scratch {
     /// A row to be filtered, with room for the kernel on both sides.
     row: Vec<f32>,
-    /// A row of the frame, where several are added up.
-    line: Vec<f32>,
+    /// Two rows of the frame, where they are added up.
+    lines: [Vec<f32>; BIN],
     level: Vec<f32>,
     weight: Vec<f32>,
     rows: RowScratch,
@@ -183,7 +185,7 @@ impl Scratch {
         let line = || vec![0.0; width];
         Self {
             row: vec![0.0; padded + 2 * reach],
-            line: line(),
+            lines: [line(), line()],
             level: line(),
             weight: line(),
             rows: RowScratch::default(),
@@ -193,22 +195,18 @@ impl Scratch {
 
 /// `out = kernel[0] * centre + Σ kernel[i] * (before[i] + after[i])`; all of the same length, a multiple of [`BLOCK`].
 fn symmetric(kernel: &[f32], pairs: &[(&[f32], &[f32])], out: &mut [f32]) {
-    for at in (0..out.len()).step_by(BLOCK) {
-        let load = |row: &[f32]| -> [Lanes; BLOCK / LANES] {
-            let row = &row[at..at + BLOCK];
-            [0, 1, 2, 3].map(|k| Lanes::load(&row[k * LANES..]))
-        };
-        let k = Lanes::splat(kernel[0]);
-        let mut sum = load(pairs[0].0).map(|v| k * v);
-        for (&k, &(before, after)) in kernel.iter().zip(pairs).skip(1) {
-            let (k, before, after) = (Lanes::splat(k), load(before), load(after));
-            for ((s, a), b) in sum.iter_mut().zip(before).zip(after) {
-                *s = *s + k * (a + b);
+    for (c, out) in out.chunks_exact_mut(BLOCK).enumerate() {
+        let span = c * BLOCK..(c + 1) * BLOCK;
+        let mut sum = [0.0_f32; BLOCK];
+        for (s, &v) in sum.iter_mut().zip(&pairs[0].0[span.clone()]) {
+            *s = kernel[0] * v;
+        }
+        for (&k, (before, after)) in kernel.iter().zip(pairs).skip(1) {
+            for ((s, &a), &b) in sum.iter_mut().zip(&before[span.clone()]).zip(&after[span.clone()]) {
+                *s += k * (a + b);
             }
         }
-        for (s, out) in sum.into_iter().zip(out[at..at + BLOCK].chunks_exact_mut(LANES)) {
-            s.store(out);
-        }
+        out.copy_from_slice(&sum);
     }
 }
 
@@ -232,8 +230,9 @@ mod tests {
             .collect();
         let image = Image::from_slice(&pixels, 400).unwrap();
         let background = Background::measure(&image, 64).unwrap();
-        for bin in [1, 2] {
-            let filter = Filter::new(&image, &background, Some(1.5), bin);
+        for binned in [false, true] {
+            let filter = Filter::new(&image, &background, Some(1.5), binned);
+            let bin = filter.bin;
             let (mut n, mut squares) = (0.0, 0.0);
             filter.triples(20..380 / bin, |_, [_, row, _]| {
                 for &s in &row[20..380 / bin] {

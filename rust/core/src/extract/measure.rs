@@ -8,9 +8,9 @@ use crate::background::Background;
 use crate::centroid::{self, Moments, Seen, View};
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
-use crate::psf::Psf;
 use crate::psf::build::build;
-use crate::psf::fit::{Shape, Source, Stamps, Work};
+use crate::psf::fit::{Noise, Shape, Source, Stamps, Work};
+use crate::psf::{Psf, deblend};
 use crate::stamp::{self, Crop, Layout, is_good};
 
 /// So many of the highest peaks tell the width of the stars.
@@ -28,6 +28,8 @@ const FIT_HALF_RANGE: [usize; 2] = [4, 12];
 const UNSATURATED_RIM: usize = 2;
 /// What is this many times wider than the stars in every direction is a glow or a cloud.
 const EXTENDED_FACTOR: f64 = 3.0;
+/// How often stars are looked for beside those that do not fit.
+const DEBLEND_PASSES: usize = 2;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;
 
@@ -40,6 +42,22 @@ pub(super) struct Measure<'a, T> {
     options: &'a ExtractOptions,
     /// Typical standard deviation of a star's image.
     sigma: f64,
+}
+
+/// Stars fitted together.
+struct Field {
+    /// The first so many sources were detected, the others found beside them.
+    detected: usize,
+    stamps: Stamps,
+    psf: Psf,
+    /// Centroid of the point-spread function.
+    centroid: [f64; 2],
+    /// Its signal to noise of a unit of flux in unit noise.
+    sharpness: f32,
+    noise: Noise,
+    sources: Vec<Source>,
+    /// Index of the candidate each source is, or was found beside.
+    owner: Vec<usize>,
 }
 
 /// Why a peak did not become a star.
@@ -156,59 +174,108 @@ impl<'a, T: Pixel> Measure<'a, T> {
     fn fitted(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
         let half = self.half();
         let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
-        let mut index = vec![None; candidates.len()];
-        let mut sources = Vec::with_capacity(candidates.len());
-        for (k, Candidate { peak, region }) in candidates.iter().enumerate() {
-            if !region.as_ref().is_some_and(bulky) {
-                index[k] = Some(sources.len());
-                sources.push(self.source(peak, region.as_ref()));
-            }
-        }
-        let stamps = Stamps::cut(
-            self.image,
-            self.background,
-            &sources,
-            Shape { half, sigma: self.sigma as f32 },
-            self.saturation.level(),
-            self.detection.correlation,
-        );
-        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &sources, self.options.gain);
-        let fits = stamps.fit(&psf, noise, &sources);
-        let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-        let centroid = psf.centroid();
-        (0..candidates.len())
+        let (to_fit, too_bulky): (Vec<&Candidate>, Vec<&Candidate>) =
+            candidates.iter().partition(|c| !c.region.as_ref().is_some_and(bulky));
+        let field = self.fit_field(&to_fit, half);
+        let mut stars: Vec<Result<Star, Refusal>> = (0..field.sources.len())
             .into_par_iter()
             .with_min_len(TASK_STARS)
-            .map_init(Work::default, |work, k| {
-                let Candidate { peak, region } = &candidates[k];
-                let region = region.as_ref();
-                let Some(i) = index[k] else {
-                    let seen = region.and_then(|region| self.centre_of_light(region));
-                    let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
-                    return self.judge(peak, region, top, seen, 0);
-                };
-                let fit = stamps.step(&psf, noise, &sources, i, work);
-                let blended = work.light.iter().any(|&l| l * l > stamps.variance(i));
-                let pixel = sources[i].pixel;
-                let masked =
-                    region.is_none() && self.core_is_masked(peak, pixel, stamps.data(i), stamps.layout());
-                let top = Top::of(peak, pixel, stamps.data(i), stamps.layout());
-                let light = fit.source.flux > 0.0 && fit.flux_error.is_finite();
-                let fitted = light.then(|| Seen {
-                    position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
-                    covariance: fit.covariance,
-                    flux: f64::from(fit.source.flux),
-                    flux_error: f64::from(fit.flux_error),
-                    moments: self.own_moments(&stamps, i, fit.source, work),
-                });
-                let seen = match region {
-                    Some(region) => better(fitted, self.centre_of_light(region)),
-                    None => fitted,
-                };
-                let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
-                self.judge(peak, region, top, seen, bits)
-            })
-            .collect()
+            .map_init(Work::default, |work, i| self.fitted_star(&field, to_fit[field.owner[i]], i, work))
+            .collect();
+        stars.extend(too_bulky.iter().filter_map(|Candidate { peak, region }| {
+            let region = region.as_ref()?;
+            let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
+            Some(self.judge(peak, Some(region), top, self.centre_of_light(region), 0))
+        }));
+        stars
+    }
+
+    /// Fits all candidates together, and those that show beside them once they are fitted.
+    fn fit_field(&self, candidates: &[&Candidate], half: usize) -> Field {
+        let mut sources: Vec<Source> =
+            candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
+        let mut owner: Vec<usize> = (0..candidates.len()).collect();
+        let mut stamps = self.cut(&sources, half);
+        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &sources, self.options.gain);
+        let mut fits = stamps.fit(&psf, noise, &sources);
+        for pass in 0.. {
+            let hidden = if pass < DEBLEND_PASSES {
+                deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
+            } else {
+                Vec::new()
+            };
+            let single = deblend::single(&stamps, &fits, candidates.len(), self.sigma as f32);
+            let astray = fits.iter().any(|fit| fit.source.is_astray());
+            if hidden.is_empty() && single.iter().all(|&s| s) && !astray || pass > DEBLEND_PASSES {
+                break;
+            }
+            let beside: Vec<usize> = hidden.iter().map(|h| owner[h.beside]).collect();
+            let kept = |i: usize| single[i];
+            sources = (0..fits.len()).filter(|&i| kept(i)).map(|i| fits[i].source.recentred()).collect();
+            owner = (0..fits.len()).filter(|&i| kept(i)).map(|i| owner[i]).collect();
+            sources.extend(hidden.iter().map(|h| h.source));
+            owner.extend(beside);
+            stamps = self.cut(&sources, half);
+            fits = stamps.fit(&psf, noise, &sources);
+        }
+        let sources = fits.iter().map(|fit| fit.source).collect();
+        Field {
+            detected: candidates.len(),
+            centroid: psf.centroid(),
+            sharpness: psf.sharpness(),
+            stamps,
+            psf,
+            noise,
+            sources,
+            owner,
+        }
+    }
+
+    fn cut(&self, sources: &[Source], half: usize) -> Stamps {
+        let shape = Shape { half, sigma: self.sigma as f32 };
+        let (level, excess) = (self.saturation.level(), self.detection.correlation);
+        Stamps::cut(self.image, self.background, sources, shape, level, excess)
+    }
+
+    /// Source `i` of a fitted field; `candidate` is where, or beside which, it was found.
+    fn fitted_star(
+        &self,
+        field: &Field,
+        candidate: &Candidate,
+        i: usize,
+        work: &mut Work,
+    ) -> Result<Star, Refusal> {
+        let Field { stamps, psf, noise, sources, .. } = field;
+        let pixel = sources[i].pixel;
+        let found_beside = i >= field.detected;
+        let fit = stamps.step(psf, *noise, sources, i, work);
+        let (flux, error) = (fit.source.flux, stamps.variance(i).sqrt() / field.sharpness);
+        if found_beside && flux < self.options.sigma_threshold as f32 * error {
+            return Err(Refusal::Faint);
+        }
+        let (peak, region) = if found_beside {
+            let [x, y] = pixel.map(|p| p.max(0) as usize);
+            (Peak { x, y, ..candidate.peak }, None)
+        } else {
+            (candidate.peak, candidate.region.as_ref())
+        };
+        let blended = work.light.iter().any(|&l| l * l > stamps.variance(i));
+        let masked = region.is_none() && self.core_is_masked(&peak, pixel, stamps.data(i), stamps.layout());
+        let moments = self.own_moments(stamps, i, fit.source, work);
+        let top = Top::of(&peak, pixel, &work.light, stamps.layout());
+        let fitted = (flux > 0.0 && fit.flux_error.is_finite()).then(|| Seen {
+            position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + field.centroid[k]),
+            covariance: fit.covariance,
+            flux: f64::from(flux),
+            flux_error: f64::from(fit.flux_error),
+            moments,
+        });
+        let seen = match region {
+            Some(region) => better(fitted, self.centre_of_light(region)),
+            None => fitted,
+        };
+        let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
+        self.judge(&peak, region, top, seen, bits)
     }
 
     /// Half width of the stamps on which stars are measured.

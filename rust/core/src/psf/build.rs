@@ -27,11 +27,7 @@ const TASK_STARS: usize = 32;
 
 /// Indices of the stars that tell the shape: bright, alone, whole.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
-    let sharpness: f32 = {
-        let mut work = Work::default();
-        psf.render([0.0, 0.0], Crop::whole(psf.half()), &mut work.own);
-        work.own.value.iter().map(|p| p * p).sum::<f32>().sqrt()
-    };
+    let sharpness = psf.sharpness();
     let layout = psf.layout();
     let mut found: Vec<usize> = (0..sources.len())
         .filter(|&i| {
@@ -85,6 +81,7 @@ pub(crate) fn build(stamps: &Stamps, start: Psf, sources: &[Source], gain: Optio
         chosen.retain(|_| keep.next().unwrap_or(true));
     }
     let noise = measure_noise(stamps, &psf, noise, &sources, &chosen, gain);
+
     (psf, noise)
 }
 

@@ -11,6 +11,8 @@ use crate::stamp::{self, BAD, Crop, Layout};
 
 /// Longest step of a position in one round, in pixels: the model is linear over not much more.
 const MAX_STEP: f32 = 0.4;
+/// A star further than this from the middle of its stamp, in pixels along an axis, gets a new stamp.
+const ASTRAY: f32 = 0.75;
 /// Rounds at most. Stars alone need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
 /// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the one
@@ -56,6 +58,33 @@ pub(crate) struct Source {
     pub offset: [f32; 2],
     /// Light on its stamp.
     pub flux: f32,
+}
+
+impl Source {
+    /// Whether it has left the middle of its stamp.
+    pub(crate) fn is_astray(&self) -> bool {
+        self.offset.iter().any(|o| o.abs() > ASTRAY)
+    }
+
+    /// The same star on a stamp about the pixel it is on.
+    pub(crate) fn recentred(self) -> Self {
+        if !self.is_astray() {
+            return self;
+        }
+        let whole = self.offset.map(f32::round);
+        Self {
+            pixel: [0, 1].map(|k| self.pixel[k] + whole[k] as isize),
+            offset: [0, 1].map(|k| self.offset[k] - whole[k]),
+            ..self
+        }
+    }
+
+    /// Distance to another in pixels.
+    pub(crate) fn distance(&self, other: &Self) -> f32 {
+        let [x, y] =
+            [0, 1].map(|k| (other.pixel[k] - self.pixel[k]) as f32 + other.offset[k] - self.offset[k]);
+        x.hypot(y)
+    }
 }
 
 /// A star fitted.
