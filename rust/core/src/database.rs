@@ -20,6 +20,7 @@ mod grid;
 mod parameters;
 mod select;
 mod sort;
+mod stage;
 
 use format::{Image, Section};
 use grid::RatioGrid;

@@ -6,6 +6,9 @@ use pyo3::prelude::*;
 
 use crate::errors::InputError;
 
+/// What a pixel or direction without counterpart becomes.
+pub(crate) const NOWHERE: [f64; 2] = [f64::NAN; 2];
+
 /// The rows of a C-contiguous (n, N) array, in place.
 pub(crate) fn rows<'a, T: Element + Pod, const N: usize>(
     name: &str,
@@ -35,4 +38,20 @@ where
     [T; N]: Pod,
 {
     PyArray1::from_slice(py, bytemuck::cast_slice(rows)).reshape([rows.len(), N])
+}
+
+/// `f` of every row of a C-contiguous (n, N) array, as a new (n, M) array; computed without the GIL.
+pub(crate) fn map_rows<'py, const N: usize, const M: usize>(
+    py: Python<'py>,
+    name: &str,
+    array: &PyReadonlyArray2<'py, f64>,
+    f: impl Fn([f64; N]) -> [f64; M] + Sync,
+) -> PyResult<Bound<'py, PyArray2<f64>>>
+where
+    [f64; N]: Pod,
+    [f64; M]: Pod,
+{
+    let rows = rows(name, array)?;
+    let mapped: Vec<[f64; M]> = py.detach(|| rows.iter().map(|&row| f(row)).collect());
+    from_rows(py, &mapped)
 }

@@ -5,11 +5,8 @@ use boresight::{CameraModel, Distortion};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{NOWHERE, map_rows};
 use crate::errors::{InputError, to_python};
-
-/// What a pixel or direction without counterpart becomes.
-const NOWHERE: [f64; 2] = [f64::NAN; 2];
 
 /// One distortion model.
 #[pyclass(name = "Distortion", module = "boresight._core", frozen)]
@@ -59,9 +56,7 @@ impl PyDistortion {
         py: Python<'py>,
         pixels: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let pixels = rows("x, y", &pixels)?;
-        let ideal: Vec<_> = py.detach(|| pixels.iter().map(|&p| self.inner.undistort(p)).collect());
-        from_rows(py, &ideal)
+        map_rows(py, "x, y", &pixels, |pixel| self.inner.undistort(pixel))
     }
 
     fn distort<'py>(
@@ -69,10 +64,7 @@ impl PyDistortion {
         py: Python<'py>,
         ideal: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let ideal = rows("x, y", &ideal)?;
-        let pixels: Vec<_> =
-            py.detach(|| ideal.iter().map(|&p| self.inner.distort(p).unwrap_or(NOWHERE)).collect());
-        from_rows(py, &pixels)
+        map_rows(py, "x, y", &ideal, |point| self.inner.distort(point).unwrap_or(NOWHERE))
     }
 }
 
@@ -156,10 +148,7 @@ impl PyCameraModel {
         py: Python<'py>,
         pixels: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let pixels = rows("x, y", &pixels)?;
-        let directions: Vec<[f64; 3]> =
-            py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_direction(p).into()).collect());
-        from_rows(py, &directions)
+        map_rows(py, "x, y", &pixels, |pixel| self.inner.pixel_to_direction(pixel).into())
     }
 
     fn direction_to_pixel<'py>(
@@ -167,11 +156,9 @@ impl PyCameraModel {
         py: Python<'py>,
         directions: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let directions = rows::<_, 3>("direction", &directions)?;
-        let pixels: Vec<[f64; 2]> = py.detach(|| {
-            directions.iter().map(|&d| self.inner.direction_to_pixel(&d.into()).unwrap_or(NOWHERE)).collect()
-        });
-        from_rows(py, &pixels)
+        map_rows(py, "direction", &directions, |direction: [f64; 3]| {
+            self.inner.direction_to_pixel(&direction.into()).unwrap_or(NOWHERE)
+        })
     }
 
     fn pixel_to_ideal<'py>(
@@ -179,8 +166,6 @@ impl PyCameraModel {
         py: Python<'py>,
         pixels: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let pixels = rows("x, y", &pixels)?;
-        let ideal: Vec<_> = py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_ideal(p)).collect());
-        from_rows(py, &ideal)
+        map_rows(py, "x, y", &pixels, |pixel| self.inner.pixel_to_ideal(pixel))
     }
 }

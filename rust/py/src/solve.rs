@@ -10,7 +10,7 @@ use nalgebra::Vector3;
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::database::PyDatabase;
 use crate::errors::to_python;
@@ -154,10 +154,7 @@ impl PySolution {
         py: Python<'py>,
         pixels: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let pixels = rows("x, y", &pixels)?;
-        let sky: Vec<[f64; 3]> =
-            py.detach(|| pixels.iter().map(|&p| self.inner.pixel_to_sky(p).into()).collect());
-        from_rows(py, &sky)
+        map_rows(py, "x, y", &pixels, |pixel| self.inner.pixel_to_sky(pixel).into())
     }
 
     fn sky_to_pixel<'py>(
@@ -165,11 +162,9 @@ impl PySolution {
         py: Python<'py>,
         directions: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        let directions = rows::<_, 3>("direction", &directions)?;
-        let pixels: Vec<[f64; 2]> = py.detach(|| {
-            directions.iter().map(|&d| self.inner.sky_to_pixel(&d.into()).unwrap_or([f64::NAN; 2])).collect()
-        });
-        from_rows(py, &pixels)
+        map_rows(py, "direction", &directions, |direction: [f64; 3]| {
+            self.inner.sky_to_pixel(&direction.into()).unwrap_or(NOWHERE)
+        })
     }
 }
 

@@ -7,8 +7,8 @@
 use rayon::prelude::*;
 
 use super::fields::Fields;
-use super::generate::Stage;
 use super::grid::BUCKETS;
+use super::stage::Stage;
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::sphere::Direction;

@@ -4,8 +4,8 @@ use std::f64::consts::{PI, TAU};
 
 use rayon::prelude::*;
 
-use super::generate::Stage;
 use super::parameters::fields_in_sky;
+use super::stage::Stage;
 use crate::cells::{CellIndex, SkyGrid};
 use crate::error::Result;
 use crate::sphere::Direction;

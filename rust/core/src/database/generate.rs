@@ -1,39 +1,16 @@
 //! Makes a database: stars, the patterns of the brightest in every field of the sky, and their order by shape.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::format::{Draft, Header, Section};
 use super::parameters::{Parameters, fields_in_sky};
+use super::stage::Stage;
 use super::{Database, combine, fields, select, sort};
 use crate::catalog::Catalog;
 use crate::cells::CellIndex;
-use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::error::{Error, Monitor, Result};
 use crate::sphere::Direction;
 
 /// Shares of the whole time that end with finding the fields' stars, and with combining them.
 const PROGRESS: [f64; 2] = [0.3, 0.8];
-
-/// A part of the work, done in steps by many threads.
-pub(super) struct Stage<'a> {
-    monitor: &'a dyn Monitor,
-    from: f64,
-    to: f64,
-    steps: usize,
-    done: AtomicUsize,
-}
-
-impl<'a> Stage<'a> {
-    pub(super) fn new(monitor: &'a dyn Monitor, from: f64, to: f64, steps: usize) -> Self {
-        Self { monitor, from, to, steps, done: AtomicUsize::new(0) }
-    }
-
-    /// Tells that a step is done; an error if the work is to stop.
-    pub(super) fn step(&self) -> Result<()> {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        self.monitor.progress(self.from + (self.to - self.from) * done as f64 / self.steps as f64);
-        checkpoint(self.monitor)
-    }
-}
 
 pub(super) fn generate(
     catalog: &Catalog,

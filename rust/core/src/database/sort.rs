@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::combine::Patterns;
-use super::generate::Stage;
 use super::grid::{BUCKETS, RatioGrid};
+use super::stage::Stage;
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 
