@@ -10,9 +10,23 @@ use crate::error::Result;
 use crate::pattern::{Pattern, PatternShape, pattern_shape};
 use crate::sphere::Direction;
 
-/// Rounds of the search, each with a wider tolerance and fewer stars: factor on the database's tolerance, and the
-/// share of the pattern-checking stars. Wide lenses without a camera model solve in the later ones.
-const ROUNDS: [(f64, f64); 3] = [(1.0, 1.0), (3.0, 0.75), (10.0, 0.6)];
+/// One round of the search: how much wider its tolerance is, and how many stars it takes.
+struct Widening {
+    /// Factor on the database's tolerance.
+    factor: f64,
+    /// Share of the square of the field's half-diagonal angle, by which lenses of one kind distort, that is added.
+    distortion: f64,
+    /// Share of the pattern-checking stars.
+    stars: f64,
+}
+
+/// The search widens in rounds: wide lenses without a camera model solve in the later ones, with the fewer patterns
+/// the more chance candidates each finds.
+const ROUNDS: [Widening; 3] = [
+    Widening { factor: 1.0, distortion: 0.0, stars: 1.0 },
+    Widening { factor: 2.0, distortion: 0.04, stars: 0.6 },
+    Widening { factor: 3.0, distortion: 0.12, stars: 0.5 },
+];
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
@@ -94,14 +108,16 @@ pub(super) fn search(
     let first =
         options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
     let range = options.focal_range(field, sky.database);
+    let theta = (field.reach() / range[1]).atan();
     let mut tried = f64::NEG_INFINITY;
-    for (factor, share) in ROUNDS {
-        let tolerance = (first * factor).min(MAX_TOLERANCE.max(first));
+    for round in ROUNDS {
+        let wider = first * round.factor + round.distortion * theta * theta;
+        let tolerance = wider.min(MAX_TOLERANCE.max(first));
         if tolerance <= tried {
             break;
         }
         tried = tolerance;
-        let stars = (options.pattern_checking_stars as f64 * share).ceil() as usize;
+        let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
         let stars = stars.max(4).min(field.ideal.len());
         let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
         let mut round = Round { field, sky, options, tolerance, verifier, budget };
