@@ -152,6 +152,21 @@ fn random_fields_do_not_solve() {
 }
 
 #[test]
+fn chance_solves_no_more_often_than_asked() {
+    const FIELDS: usize = 60;
+    let mut random = Random(8);
+    for stars in [6, 25, 200] {
+        let lenient = SolveOptions { match_threshold: 0.1, max_patterns_checked: 4000, ..options(12.0) };
+        let solved = (0..FIELDS).filter(|_| {
+            let pixels: Vec<_> = (0..stars).map(|_| random.pixel()).collect();
+            solve(&DATABASE, &pixels, &lenient, &()).unwrap().solution.is_some()
+        });
+        // Six are expected at most; twelve happen in two of a hundred runs.
+        assert!(solved.count() < 12, "{stars} stars");
+    }
+}
+
+#[test]
 fn aberration_is_taken_out() {
     let beta = Vector3::new(6e-5, -5e-5, 6e-5);
     let mut random = Random(4);

@@ -24,7 +24,7 @@ struct Widening {
 /// the more chance candidates each finds.
 const ROUNDS: [Widening; 3] = [
     Widening { factor: 1.0, distortion: 0.0, stars: 1.0 },
-    Widening { factor: 2.0, distortion: 0.04, stars: 0.6 },
+    Widening { factor: 2.0, distortion: 0.04, stars: 0.8 },
     Widening { factor: 3.0, distortion: 0.12, stars: 0.5 },
 ];
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
