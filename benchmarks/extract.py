@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import time
 from collections.abc import Callable
 
@@ -98,7 +99,7 @@ def methods(fwhm: float) -> dict[str, Method]:
             # Its origin is the middle of the middle pixels.
             return lambda image: (
                 np.array([(c.x, c.y) for c in function(image).centroids]) + (SIZE - 1) / 2
-            )  # type: ignore[attr-defined]
+            )
 
         found["tetra3rs"] = peer(tetra3rs.extract_centroids)
         found["tetra3rs fast"] = peer(tetra3rs.extract_centroids_fast)
@@ -114,7 +115,7 @@ def score(positions: np.ndarray, truth: np.ndarray, saturated: np.ndarray) -> st
     hit = hit[back[star[hit]] == hit]
     star = star[hit]
     cells = []
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in itertools.pairwise(BINS):
         inside = (truth[:, 4] >= low) & (truth[:, 4] < high) & ~saturated
         keep = inside[star]
         error = near[hit][keep] / np.sqrt(2) / truth[star[keep], 3]
@@ -144,19 +145,16 @@ def main() -> None:
             run[name](image)
             times[name].append(time.perf_counter() - start)
     slowest = max(np.median(t) for t in times.values())
-    print(
-        f"{options.stars} stars of FWHM {options.fwhm} px on {SIZE}x{SIZE}: error / bound, completeness"
-    )
+    print(f"{options.stars} stars of FWHM {options.fwhm} px: error / bound, completeness")
     print(
         f"{'':18s}"
-        + " ".join(f"{f'{a}-{b}':>10s}" for a, b in zip(BINS[:-1], BINS[1:], strict=True))
+        + " ".join(f"{f'{a}-{b}':>10s}" for a, b in itertools.pairwise(BINS))
         + "   purity   median ms  of slowest"
     )
     for name, positions in results.items():
         median = np.median(times[name])
-        print(
-            f"{name:18s}{score(positions, truth, saturated)}  {1e3 * median:8.1f}  {median / slowest:8.3f}"
-        )
+        quality = score(positions, truth, saturated)
+        print(f"{name:18s}{quality}  {1e3 * median:8.1f}  {median / slowest:8.3f}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ use crate::centroid::{self, Moments, Seen, View};
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
 use crate::psf::build::build;
-use crate::psf::fit::{Noise, Shape, Source, Stamps, Work};
+use crate::psf::fit::{Fit, Noise, Shape, Source, Stamps, Work};
 use crate::psf::{Psf, deblend};
 use crate::stamp::{self, Crop, Layout, is_good};
 
@@ -192,31 +192,34 @@ impl<'a, T: Pixel> Measure<'a, T> {
 
     /// Fits all candidates together, and those that show beside them once they are fitted.
     fn fit_field(&self, candidates: &[&Candidate], half: usize) -> Field {
-        let mut sources: Vec<Source> =
+        let guesses: Vec<Source> =
             candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
         let mut owner: Vec<usize> = (0..candidates.len()).collect();
-        let mut stamps = self.cut(&sources, half);
-        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &sources, self.options.gain);
-        let mut fits = stamps.fit(&psf, noise, &sources);
-        for pass in 0.. {
+        let mut stamps = self.cut(&guesses, half);
+        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &guesses, self.options.gain);
+        let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
+        for pass in 0..=DEBLEND_PASSES {
+            // The last pass only clears up.
             let hidden = if pass < DEBLEND_PASSES {
                 deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
             } else {
                 Vec::new()
             };
             let single = deblend::single(&stamps, &fits, candidates.len(), self.sigma as f32);
-            let astray = fits.iter().any(|fit| fit.source.is_astray());
-            if hidden.is_empty() && single.iter().all(|&s| s) && !astray || pass > DEBLEND_PASSES {
+            let unchanged = single.iter().all(|&s| s) && !fits.iter().any(|fit| fit.source.is_astray());
+            if hidden.is_empty() && unchanged {
                 break;
             }
-            let beside: Vec<usize> = hidden.iter().map(|h| owner[h.beside]).collect();
-            let kept = |i: usize| single[i];
-            sources = (0..fits.len()).filter(|&i| kept(i)).map(|i| fits[i].source.recentred()).collect();
-            owner = (0..fits.len()).filter(|&i| kept(i)).map(|i| owner[i]).collect();
-            sources.extend(hidden.iter().map(|h| h.source));
-            owner.extend(beside);
+            let kept = (0..fits.len()).filter(|&i| single[i]);
+            let beside = hidden.iter().map(|h| owner[h.beside]);
+            owner = kept.clone().map(|i| owner[i]).chain(beside).collect();
+            fits = kept
+                .map(|i| fits[i].recentred())
+                .chain(hidden.iter().map(|h| Fit::guess(h.source)))
+                .collect();
+            let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
             stamps = self.cut(&sources, half);
-            fits = stamps.fit(&psf, noise, &sources);
+            fits = stamps.fit(&psf, noise, fits);
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
         Field {

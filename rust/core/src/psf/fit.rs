@@ -103,6 +103,25 @@ pub(crate) struct Fit {
 }
 
 impl Fit {
+    /// A star yet to be fitted.
+    pub(crate) fn guess(source: Source) -> Self {
+        Self {
+            source,
+            covariance: [1.0, 0.0, 1.0],
+            flux_error: f32::INFINITY,
+            chi2: 0.0,
+            pixels: 0.0,
+            inverse: [0.0; 6],
+            settled: false,
+        }
+    }
+
+    /// The same star on a stamp about the pixel it is on, to be fitted anew if that is another one.
+    pub(crate) fn recentred(self) -> Self {
+        let source = self.source.recentred();
+        if source == self.source { self } else { Self { settled: false, source, ..self } }
+    }
+
     /// Covariance of x, y and flux, in full.
     pub(crate) fn inverse(&self) -> [[f32; 3]; 3] {
         let [xx, xy, xf, yy, yf, ff] = self.inverse;
@@ -217,32 +236,28 @@ impl Stamps {
     }
 
     /// Fits all the stars together: each round, each star to what its neighbours of the round before leave.
-    pub(crate) fn fit(&self, psf: &Psf, noise: Noise, sources: &[Source]) -> Vec<Fit> {
-        let mut fits: Vec<Fit> = self.round(psf, noise, sources, None);
-        for _ in 1..MAX_ROUNDS {
+    ///
+    /// Stars that are settled, and whose neighbours are, stay as they are.
+    pub(crate) fn fit(&self, psf: &Psf, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
+        for _ in 0..MAX_ROUNDS {
             if fits.iter().all(|fit| fit.settled) {
                 break;
             }
-            let current: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-            fits = self.round(psf, noise, &current, Some(&fits));
+            let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+            fits = (0..fits.len())
+                .into_par_iter()
+                .with_min_len(TASK_STARS)
+                .map_init(Work::default, |work, i| {
+                    let settled = |j: usize| fits[j].settled;
+                    if settled(i) && self.neighbours(i).iter().all(|&j| settled(j as usize)) {
+                        fits[i]
+                    } else {
+                        self.step(psf, noise, &sources, i, work)
+                    }
+                })
+                .collect();
         }
         fits
-    }
-
-    fn round(&self, psf: &Psf, noise: Noise, sources: &[Source], before: Option<&[Fit]>) -> Vec<Fit> {
-        (0..sources.len())
-            .into_par_iter()
-            .with_min_len(TASK_STARS)
-            .map_init(Work::default, |work, i| {
-                if let Some(before) = before
-                    && before[i].settled
-                    && self.neighbours(i).iter().all(|&j| before[j as usize].settled)
-                {
-                    return before[i];
-                }
-                self.step(psf, noise, sources, i, work)
-            })
-            .collect()
     }
 
     /// One Gauss-Newton step of star `i`; `work` keeps its model and its neighbours' light.
@@ -252,15 +267,8 @@ impl Stamps {
         self.shine(psf, sources, i, work);
         let normal = self.normal(i, source.flux, noise, work);
         let Some(inverse) = normal.inverse() else {
-            return Fit {
-                source: Source { flux: 0.0, ..source },
-                covariance: [1.0, 0.0, 1.0],
-                flux_error: f32::INFINITY,
-                chi2: 0.0,
-                pixels: normal.pixels,
-                inverse: [0.0; 6],
-                settled: true,
-            };
+            let fit = Fit::guess(Source { flux: 0.0, ..source });
+            return Fit { pixels: normal.pixels, settled: true, ..fit };
         };
         let [xx, xy, xf, yy, yf, ff] = inverse;
         let [bx, by, bf] = normal.right;
