@@ -120,18 +120,11 @@ class Database:
     @staticmethod
     def generate(
         stars: Catalog,
-        *,
-        max_fov: float,
-        min_fov: float | None,
-        star_max_magnitude: float | None,
-        pattern_max_error: float,
-        lattice_field_oversampling: int,
-        patterns_per_lattice_field: int,
-        verification_stars_per_fov: int,
-        multiscale_step: float,
-        epoch: float | None,
+        parameters: dict[str, Any],
         progress: Callable[[float], object] | None,
     ) -> Database: ...
+    @staticmethod
+    def estimate_size(stars: Catalog, parameters: dict[str, Any]) -> tuple[int, int, int]: ...
     @staticmethod
     def open(path: Path) -> Database: ...
     @staticmethod
