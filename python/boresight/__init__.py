@@ -25,5 +25,7 @@ from boresight.parameters import SizeEstimate as SizeEstimate
 from boresight.simulate import SimulatedFrame as SimulatedFrame
 from boresight.simulate import simulate_frame as simulate_frame
 from boresight.solution import Solution as Solution
-from boresight.solve import solve_from_centroids as solve_from_centroids
+from boresight.solving import solve as solve
+from boresight.solving import solve_from_centroids as solve_from_centroids
+from boresight.solving import solve_many as solve_many
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity

@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SolverDatabase"]
 
+#: Fields of view that the default database serves at the limits of its own 3 to 40 degrees.
+SMALLEST_DEFAULT_FOV_DEG, LARGEST_DEFAULT_FOV_DEG = 2.0, 45.0
+
 # One default database per process, however many threads ask for it.
 _default_lock = threading.Lock()
-_default: SolverDatabase | None = None
+_defaults: dict[str, SolverDatabase] = {}
 
 
 class SolverDatabase:
@@ -78,7 +81,7 @@ class SolverDatabase:
     # ---- made -----------------------------------------------------------------------------------
 
     @classmethod
-    def default(cls, progress: Progress = None) -> SolverDatabase:
+    def default(cls, fov_deg: float | None = None, *, progress: Progress = None) -> SolverDatabase:
         """Return the database for fields of about 3 to 40 degrees, of Hipparcos.
 
         It is made when first asked for, in one to two seconds, and takes 300 MB of the cache folder
@@ -87,6 +90,9 @@ class SolverDatabase:
 
         Parameters
         ----------
+        fov_deg : float, optional
+            Field of view to be served: for one beyond the default's range, the preset ``"wide"`` is
+            returned.
         progress : bool or callable, optional
             As in `generate_from_hipparcos`.
 
@@ -94,16 +100,27 @@ class SolverDatabase:
         -------
         SolverDatabase
 
+        Raises
+        ------
+        InputError
+            If the field of view is too small for the stars of Hipparcos.
+
         Examples
         --------
         >>> SolverDatabase.default()
         SolverDatabase(117959 stars, 8..., fields of 3 to 40 degrees, epoch J2025.0)
         """
-        global _default
+        if fov_deg is not None and fov_deg < SMALLEST_DEFAULT_FOV_DEG:
+            raise InputError(
+                f"fov_deg: {fov_deg:g} degrees are too few for the default database; "
+                "give one of fainter stars, as SolverDatabase.generate_from_gaia makes"
+            )
+        wide = fov_deg is not None and fov_deg > LARGEST_DEFAULT_FOV_DEG
         with _default_lock:
-            if _default is None:
-                _default = cls.preset("default", progress=progress)
-            return _default
+            name = "wide" if wide else "default"
+            if name not in _defaults:
+                _defaults[name] = cls.preset(name, progress=progress)
+            return _defaults[name]
 
     @classmethod
     def preset(
@@ -722,7 +739,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         Solution or None
             None when the frame does not solve.
         """
-        from boresight.solve import solve_from_centroids
+        from boresight.solving import solve_from_centroids
 
         return solve_from_centroids(
             self,
