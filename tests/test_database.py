@@ -479,3 +479,60 @@ def test_magnitudes_and_units_of_a_table_are_used():
     database = SolverDatabase.generate_from_stars(table, **SMALL, cache=False)
     brightest = int(np.argmin(table["Vmag"]))
     assert database.get_star(0).ra_deg == pytest.approx(np.degrees(table["RArad"][brightest]))
+
+
+class TestPurposes:
+    @pytest.mark.parametrize("name", ["tracker", "wide"])
+    def test_presets_serve_their_fields(self, name):
+        database = SolverDatabase.preset(name)
+        again = SolverDatabase.preset(name, max_fov_deg=40.0)
+        assert again.min_fov_deg == again.max_fov_deg == 40.0
+        assert again.parameters.lattice_field_oversampling == (
+            database.parameters.lattice_field_oversampling
+        )
+
+    def test_a_preset_takes_any_catalog(self):
+        bright = HIPPARCOS[:400]
+        database = SolverDatabase.preset("wide", catalog=bright, max_fov_deg=60.0, cache=False)
+        assert database.num_stars == 400
+
+    def test_there_is_one_default(self):
+        with ThreadPoolExecutor(4) as pool:
+            found = set(map(id, pool.map(lambda _: SolverDatabase.default(), range(4))))
+        assert len(found) == 1
+        database = SolverDatabase.default()
+        assert (database.min_fov_deg, database.max_fov_deg) == (3.0, 40.0)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"preset": "tracker"},
+            {"preset": "wide", "max_fov_deg": 45.0},
+            {"max_fov_deg": 9.0, "lattice_field_oversampling": 30},
+            {"catalog": HIPPARCOS[::3], "max_fov_deg": 30.0, "min_fov_deg": 7.0},
+        ],
+        ids=["preset", "changed preset", "one scale", "own stars"],
+    )
+    def test_size_is_told_before(self, parameters):
+        told = SolverDatabase.estimate_size(**parameters)
+        if "preset" in parameters:
+            made = SolverDatabase.preset(parameters.pop("preset"), **parameters, cache=False)
+        else:
+            stars = parameters.pop("catalog", HIPPARCOS)
+            made = SolverDatabase.generate_from_stars(stars, **parameters, cache=False)
+        assert told.num_stars == made.num_stars
+        assert told.num_patterns == pytest.approx(made.num_patterns, rel=0.2)
+        assert told.num_bytes == pytest.approx(made._core.num_bytes, rel=0.2)
+
+    @pytest.mark.parametrize(
+        ("wrong", "name"),
+        [
+            ({"name": "narrow"}, "name"),
+            ({"name": "wide", "catalog": "tycho"}, "catalog"),
+            ({"name": "wide", "fov": 3.0}, "fov"),
+            ({"name": "wide", "max_fov_deg": "30 degrees"}, "max_fov_deg"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, wrong, name):
+        with pytest.raises(InputError, match=f"^{name}"):
+            SolverDatabase.preset(**wrong)

@@ -11,7 +11,6 @@ from boresight.catalog import Star as Star
 from boresight.centroids import Centroid as Centroid
 from boresight.centroids import CentroidFlags as CentroidFlags
 from boresight.centroids import Centroids as Centroids
-from boresight.database import DatabaseParameters as DatabaseParameters
 from boresight.database import SolverDatabase as SolverDatabase
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
@@ -21,8 +20,12 @@ from boresight.extract import ExtractionResult as ExtractionResult
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
+from boresight.parameters import DatabaseParameters as DatabaseParameters
+from boresight.parameters import SizeEstimate as SizeEstimate
 from boresight.simulate import SimulatedFrame as SimulatedFrame
 from boresight.simulate import simulate_frame as simulate_frame
 from boresight.solution import Solution as Solution
-from boresight.solve import solve_from_centroids as solve_from_centroids
+from boresight.solving import solve as solve
+from boresight.solving import solve_from_centroids as solve_from_centroids
+from boresight.solving import solve_many as solve_many
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity

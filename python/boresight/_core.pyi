@@ -22,6 +22,8 @@ __all__ = [
     "model_covariance",
     "quaternion_of_matrix",
     "solve",
+    "solve_many",
+    "solve_or_explain",
 ]
 
 DATABASE_REVISION: int
@@ -120,18 +122,11 @@ class Database:
     @staticmethod
     def generate(
         stars: Catalog,
-        *,
-        max_fov: float,
-        min_fov: float | None,
-        star_max_magnitude: float | None,
-        pattern_max_error: float,
-        lattice_field_oversampling: int,
-        patterns_per_lattice_field: int,
-        verification_stars_per_fov: int,
-        multiscale_step: float,
-        epoch: float | None,
+        parameters: dict[str, Any],
         progress: Callable[[float], object] | None,
     ) -> Database: ...
+    @staticmethod
+    def estimate_size(stars: Catalog, parameters: dict[str, Any]) -> tuple[int, int, int]: ...
     @staticmethod
     def open(path: Path) -> Database: ...
     @staticmethod
@@ -203,23 +198,18 @@ class Outcome:
     def seconds(self) -> float: ...
 
 def solve(
-    database: Database,
-    stars: NDArray[np.float64],
-    camera: CameraModel,
-    *,
-    parity_known: bool,
-    fov_estimate: float | None,
-    fov_max_error: float | None,
-    match_radius: float,
-    match_threshold: float,
-    match_max_error: float | None,
-    pattern_checking_stars: int,
-    refine_iterations: int,
-    max_patterns_checked: int,
-    timeout_ms: int | None,
-    velocity_km_s: NDArray[np.float64] | None,
-    hint: tuple[tuple[float, ...], float, bool] | None,
+    database: Database, stars: NDArray[np.float64], camera: CameraModel, options: dict[str, Any]
 ) -> Outcome: ...
+def solve_many(
+    database: Database,
+    frames: list[NDArray[np.float64]],
+    camera: CameraModel,
+    options: dict[str, Any],
+    progress: Callable[[float], object] | None,
+) -> list[Outcome]: ...
+def solve_or_explain(
+    database: Database, stars: NDArray[np.float64], camera: CameraModel, options: dict[str, Any]
+) -> tuple[Outcome, tuple[float, float, Solution | None] | None]: ...
 def quaternion_of_matrix(rows: list[list[float]]) -> tuple[float, float, float, float]: ...
 
 @final

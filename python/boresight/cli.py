@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from boresight._progress import progress_callback
 from boresight.errors import BoresightError, InputError
@@ -29,15 +28,6 @@ if TYPE_CHECKING:
     from boresight.solution import Solution
 
 __all__ = ["main"]
-
-#: Field of view in degrees that the default database covers when none is given.
-DEFAULT_FOV_RANGE = (8.0, 40.0)
-
-#: A database for a given field of view covers at least this much less and more of it.
-FOV_MARGIN = 1.35
-
-#: Limits of a database's fields of view are powers of this, so that few different ones are made.
-FOV_STEP = 1.5
 
 Record = dict[str, Any]
 
@@ -76,7 +66,7 @@ _OPTIONS = [
     click.option(
         "--database",
         type=click.Path(path_type=Path),
-        help="Database file. [default: from Hipparcos for --fov, kept in the cache]",
+        help="Database file. [default: of Hipparcos, kept in the cache]",
     ),
     click.option("--sigma", type=float, help="Detection threshold in standard deviations."),
     click.option(
@@ -310,26 +300,16 @@ def _load_camera(path: Path | None) -> CameraModel | None:
 def _database(
     path: Path | None, fov: float | None, camera: CameraModel | None, *, quiet: bool
 ) -> SolverDatabase:
-    """Load the database named, or a cached one from Hipparcos for the field of view."""
+    """Load the database named, or the default one for the field of view."""
     from boresight.database import SolverDatabase
 
     if path is not None:
         return SolverDatabase.load_from_file(path)
-    low, high = _database_range(fov if fov is not None else camera.fov_deg if camera else None)
-    return SolverDatabase.generate_from_hipparcos(
-        max_fov_deg=high, min_fov_deg=low, progress=not quiet
-    )
-
-
-def _database_range(fov: float | None) -> tuple[float, float]:
-    """Smallest and largest field of view of the default database."""
-    if fov is None:
-        return DEFAULT_FOV_RANGE
-    if not 0.0 < fov < 180.0:
+    if fov is not None and not 0.0 < fov < 180.0:
         raise InputError(f"--fov: {fov} is no field of view; give degrees above 0 and below 180")
-    low = FOV_STEP ** np.floor(np.log(fov / FOV_MARGIN) / np.log(FOV_STEP))
-    high = FOV_STEP ** np.ceil(np.log(fov * FOV_MARGIN) / np.log(FOV_STEP))
-    return float(low), float(min(high, 179.0))
+    if fov is None and camera is not None:
+        fov = camera.fov_deg
+    return SolverDatabase.default(fov, progress=not quiet)
 
 
 def _extracted(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import astuple, dataclass
+import threading
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,12 @@ from boresight import _core, cache
 from boresight._progress import Progress, progress_callback
 from boresight.catalog import Catalog, Star, check_cone, gaia_path
 from boresight.errors import FileFormatError, InputError
+from boresight.parameters import (
+    DatabaseParameters,
+    SizeEstimate,
+    core_arguments,
+    preset_parameters,
+)
 
 if TYPE_CHECKING:
     import os
@@ -25,53 +32,14 @@ if TYPE_CHECKING:
     from boresight.camera import CameraModel
     from boresight.solution import Solution
 
-__all__ = ["DatabaseParameters", "SolverDatabase"]
+__all__ = ["SolverDatabase"]
 
-# The core counts to this and refuses what is out of range, naming the range.
-_MOST = 2**32 - 1
+#: Fields of view that the default database serves at the limits of its own 3 to 40 degrees.
+SMALLEST_DEFAULT_FOV_DEG, LARGEST_DEFAULT_FOV_DEG = 2.0, 45.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class DatabaseParameters:
-    """What a database is made for.
-
-    Attributes
-    ----------
-    max_fov_deg : float
-        Largest field of view to be solved, degrees.
-    min_fov_deg : float or None
-        Smallest field of view to be solved; None: as the largest.
-    star_max_magnitude : float or None
-        Faintest stars taken; None: as many as `verification_stars_per_fov` asks for.
-    pattern_max_error : float
-        Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
-    lattice_field_oversampling : int
-        Fields in the lattice over the sky, relative to how many cover it once.
-    patterns_per_lattice_field : int
-        Patterns made of the brightest stars in each of these fields.
-    verification_stars_per_fov : int
-        Stars kept per smallest field of view: the brightest, nowhere denser than this.
-    multiscale_step : float
-        Largest ratio between the scales from `min_fov_deg` to `max_fov_deg` for which patterns are
-        made.
-    epoch_proper_motion_year : float or None
-        Julian year to which the stars are moved; None: their catalogue's own epoch.
-
-    Examples
-    --------
-    >>> DatabaseParameters(max_fov_deg=20.0).patterns_per_lattice_field
-    50
-    """
-
-    max_fov_deg: float = 30.0
-    min_fov_deg: float | None = None
-    star_max_magnitude: float | None = None
-    pattern_max_error: float = 0.001
-    lattice_field_oversampling: int = 100
-    patterns_per_lattice_field: int = 50
-    verification_stars_per_fov: int = 150
-    multiscale_step: float = 1.5
-    epoch_proper_motion_year: float | None = 2025.0
+# One default database per process, however many threads ask for it.
+_default_lock = threading.Lock()
+_defaults: dict[str, SolverDatabase] = {}
 
 
 class SolverDatabase:
@@ -111,6 +79,133 @@ class SolverDatabase:
         self._path = path
 
     # ---- made -----------------------------------------------------------------------------------
+
+    @classmethod
+    def default(cls, fov_deg: float | None = None, *, progress: Progress = None) -> SolverDatabase:
+        """Return the database for fields of about 3 to 40 degrees, of Hipparcos.
+
+        It is made when first asked for, in one to two seconds, and takes 300 MB of the cache folder
+        (see `boresight.cache`), from which it is opened later in less than a millisecond. A process
+        has one, whichever thread asks.
+
+        Parameters
+        ----------
+        fov_deg : float, optional
+            Field of view to be served: for one beyond the default's range, the preset ``"wide"`` is
+            returned.
+        progress : bool or callable, optional
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If the field of view is too small for the stars of Hipparcos.
+
+        Examples
+        --------
+        >>> SolverDatabase.default()
+        SolverDatabase(117959 stars, 8..., fields of 3 to 40 degrees, epoch J2025.0)
+        """
+        if fov_deg is not None and fov_deg < SMALLEST_DEFAULT_FOV_DEG:
+            raise InputError(
+                f"fov_deg: {fov_deg:g} degrees are too few for the default database; "
+                "give one of fainter stars, as SolverDatabase.generate_from_gaia makes"
+            )
+        wide = fov_deg is not None and fov_deg > LARGEST_DEFAULT_FOV_DEG
+        with _default_lock:
+            name = "wide" if wide else "default"
+            if name not in _defaults:
+                _defaults[name] = cls.preset(name, progress=progress)
+            return _defaults[name]
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        *,
+        catalog: object = "hipparcos",
+        progress: Progress = None,
+        cache: bool = True,
+        **parameters: Any,
+    ) -> SolverDatabase:
+        """Make a database for a purpose.
+
+        Parameters
+        ----------
+        name : {"default", "tracker", "wide", "calibration"}
+            ``"default"``: fields of 3 to 40 degrees, 300 MB. ``"tracker"``: star trackers of 8 to
+            25 degrees that see few stars, 40 MB. ``"wide"``: camera lenses of 20 to 120 degrees, 9
+            MB. ``"calibration"``: 8 to 24 degrees with every star of the catalogue to match, 80 MB.
+        catalog : {"hipparcos", "gaia"} or stars
+            Where the stars come from; also whatever `Catalog.from_any` takes.
+        progress, cache
+            As in `generate_from_hipparcos`.
+        **parameters
+            Any of `DatabaseParameters`, instead of the preset's. A `max_fov_deg` alone makes the
+            database for fields of that size only.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If there is no such preset, or a parameter is unknown or out of range.
+
+        Examples
+        --------
+        >>> SolverDatabase.preset("wide")
+        SolverDatabase(13..., fields of 20 to 120 degrees, epoch J2025.0)
+        >>> SolverDatabase.preset("tracker", max_fov_deg=15).parameters.verification_stars_per_fov
+        60
+        """
+        stars, key = _source(catalog, cache)
+        made_for = _parameters(preset_parameters(name, parameters))
+        return cls._generate(stars, key, made_for, progress, cache)
+
+    @classmethod
+    def estimate_size(
+        cls, catalog: object = "hipparcos", *, preset: str | None = None, **parameters: Any
+    ) -> SizeEstimate:
+        """Tell how large a database would be, without making it.
+
+        The patterns are counted in parts of the sky, which takes from a fifth of the time of making
+        the database, for small fields, to about as long, for fields that take no time anyway.
+
+        Parameters
+        ----------
+        catalog : {"hipparcos", "gaia"} or stars
+            Where the stars come from; also whatever `Catalog.from_any` takes.
+        preset : str, optional
+            Start from the parameters of this preset, see `preset`.
+        **parameters
+            Any of `DatabaseParameters`.
+
+        Returns
+        -------
+        SizeEstimate
+            The stars exactly, the patterns and bytes usually within 10 %.
+
+        Raises
+        ------
+        InputError
+            If a parameter is unknown or out of range, or fewer than four stars are bright enough.
+
+        Examples
+        --------
+        >>> SolverDatabase.estimate_size(max_fov_deg=30.0)
+        SizeEstimate(num_stars=5832, num_patterns=75543, num_bytes=3...)
+        """
+        if preset is not None:
+            parameters = preset_parameters(preset, parameters)
+        stars, _ = _source(catalog, cached=False)
+        arguments = core_arguments(_parameters(parameters))
+        return SizeEstimate(*_core.Database.estimate_size(stars()._core, arguments))
 
     @classmethod
     def generate_from_hipparcos(
@@ -238,10 +333,9 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         >>> SolverDatabase.generate_from_gaia(max_fov_deg=20)
         SolverDatabase(13..., fields of 20 degrees, epoch J2025.0)
         """
-        file = gaia_path(path)
-        key = f"gaia {hashlib.sha256(file.read_bytes()).hexdigest()}" if cache else ""
+        stars, key = _gaia(path, cache)
         return cls._generate(
-            lambda: Catalog.gaia(file),
+            stars,
             key,
             DatabaseParameters(
                 max_fov_deg=max_fov_deg,
@@ -302,10 +396,10 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         >>> SolverDatabase.generate_from_stars(bright, max_fov_deg=60, cache=False)
         SolverDatabase(500 stars, ..., fields of 60 degrees, epoch J2025.0)
         """
-        catalog = Catalog.from_any(stars)
+        catalog, key = _stars(stars, cache)
         return cls._generate(
-            lambda: catalog,
-            f"stars {catalog.checksum()}" if cache else "",
+            catalog,
+            key,
             DatabaseParameters(
                 max_fov_deg=max_fov_deg,
                 min_fov_deg=min_fov_deg,
@@ -331,7 +425,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         cached: bool,
     ) -> SolverDatabase:
         """Open the database of the catalogue that `key` tells, or make and keep it."""
-        arguments = _core_arguments(parameters)
+        arguments = core_arguments(parameters)
         path = None
         if cached:
             # A cache that cannot be used is done without.
@@ -349,7 +443,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
                 cache.touch(path)
                 return kept
         with progress_callback(progress, "Making the pattern database") as callback:
-            core = _core.Database.generate(catalog()._core, **arguments, progress=callback)
+            core = _core.Database.generate(catalog()._core, arguments, callback)
             if callback is not None:
                 callback(1.0)
         if path is not None:
@@ -645,7 +739,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         Solution or None
             None when the frame does not solve.
         """
-        from boresight.solve import solve_from_centroids
+        from boresight.solving import solve_from_centroids
 
         return solve_from_centroids(
             self,
@@ -676,37 +770,34 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         return calibrate_camera(results, centroids, **options)
 
 
-def _core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
-    """Parameters as the core takes them, in radians."""
+def _source(catalog: object, cached: bool) -> tuple[Callable[[], Catalog], str]:
+    """Give what reads a catalogue, and what tells it from others in the cache."""
+    if isinstance(catalog, str):
+        if catalog == "hipparcos":
+            return Catalog.hipparcos, "hipparcos"
+        if catalog == "gaia":
+            return _gaia(None, cached)
+        raise InputError(f"catalog: {catalog!r} is unknown; give 'hipparcos', 'gaia' or stars")
+    return _stars(catalog, cached)
 
-    def number(name: str) -> float:
-        value = getattr(parameters, name)
-        try:
-            return float(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{name}: is {value!r}; give a number") from error
 
-    def optional(name: str) -> float | None:
-        return None if getattr(parameters, name) is None else number(name)
+def _gaia(path: str | os.PathLike[str] | None, cached: bool) -> tuple[Callable[[], Catalog], str]:
+    file = gaia_path(path)
+    key = f"gaia {hashlib.sha256(file.read_bytes()).hexdigest()}" if cached else ""
+    return lambda: Catalog.gaia(file), key
 
-    def count(name: str) -> int:
-        value = getattr(parameters, name)
-        if isinstance(value, bool) or number(name) != value or value != int(value):
-            raise InputError(f"{name}: is {value!r}; give a whole number")
-        return min(max(int(value), 0), _MOST)
 
-    min_fov_deg = optional("min_fov_deg")
-    return {
-        "max_fov": float(np.radians(number("max_fov_deg"))),
-        "min_fov": None if min_fov_deg is None else float(np.radians(min_fov_deg)),
-        "star_max_magnitude": optional("star_max_magnitude"),
-        "pattern_max_error": number("pattern_max_error"),
-        "lattice_field_oversampling": count("lattice_field_oversampling"),
-        "patterns_per_lattice_field": count("patterns_per_lattice_field"),
-        "verification_stars_per_fov": count("verification_stars_per_fov"),
-        "multiscale_step": number("multiscale_step"),
-        "epoch": optional("epoch_proper_motion_year"),
-    }
+def _stars(stars: object, cached: bool) -> tuple[Callable[[], Catalog], str]:
+    catalog = Catalog.from_any(stars)
+    return lambda: catalog, f"stars {catalog.checksum()}" if cached else ""
+
+
+def _parameters(values: dict[str, Any]) -> DatabaseParameters:
+    known = DatabaseParameters.__dataclass_fields__
+    for name in values:
+        if name not in known:
+            raise InputError(f"{name}: no such parameter; there are {', '.join(known)}")
+    return DatabaseParameters(**values)
 
 
 def _degrees(radians: float) -> float:

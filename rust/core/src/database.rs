@@ -13,6 +13,7 @@ use crate::pattern::{Pattern, PatternShape, PatternWindow};
 use crate::sphere::Direction;
 
 mod combine;
+mod estimate;
 mod fields;
 mod format;
 mod generate;
@@ -22,6 +23,7 @@ mod select;
 mod sort;
 mod stage;
 
+pub use estimate::SizeEstimate;
 use format::{Image, Section};
 use grid::RatioGrid;
 pub use parameters::Parameters;
@@ -48,6 +50,16 @@ impl Database {
     /// Makes a database of a catalogue; the same for any number of threads.
     pub fn generate(stars: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
         generate::generate(stars, parameters, monitor)
+    }
+
+    /// Tells how large a database will be, in a fraction of the time it takes to make it: the patterns are counted in
+    /// patches of the sky, everything else is exact.
+    pub fn estimate_size(
+        stars: &Catalog,
+        parameters: &Parameters,
+        monitor: &dyn Monitor,
+    ) -> Result<SizeEstimate> {
+        estimate::estimate_size(stars, parameters, monitor)
     }
 
     /// Opens the bytes of a database: looks at the header alone, so the cost does not grow with the size.
@@ -309,6 +321,20 @@ mod tests {
             assert_eq!(made.len(), distinct.len());
             assert_eq!(distinct, reference(&database, &parameters));
             database.verify().unwrap();
+        }
+    }
+
+    #[test]
+    fn size_is_estimated() {
+        let sizes = [(40.0, 40.0), (40.0, 10.0), (7.0, 7.0), (6.0, 3.0)];
+        for (max_fov, min_fov) in sizes.map(|(max, min): (f64, f64)| (max.to_radians(), min.to_radians())) {
+            let parameters = Parameters { max_fov, min_fov: Some(min_fov), ..wide() };
+            let made = Database::generate(&Catalog::hipparcos(), &parameters, &()).unwrap();
+            let told = Database::estimate_size(&Catalog::hipparcos(), &parameters, &()).unwrap();
+            assert_eq!(told.stars, made.num_stars());
+            let off = |told: usize, made: usize| (told as f64 / made as f64 - 1.0).abs();
+            assert!(off(told.patterns, made.num_patterns()) < 0.1, "{told:?} {made:?}");
+            assert!(off(told.bytes, made.as_bytes().len()) < 0.1, "{told:?} {made:?}");
         }
     }
 

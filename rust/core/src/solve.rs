@@ -9,7 +9,9 @@
 mod candidate;
 mod field;
 mod hint;
+mod many;
 mod refine;
+mod rejected;
 mod search;
 mod verify;
 
@@ -25,6 +27,9 @@ use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
 pub use hint::Hint;
+pub use many::solve_many;
+pub use rejected::{Rejected, best_rejected};
+use search::Accepted;
 use verify::Verifier;
 
 /// Fewest detections with which a blind search makes sense.
@@ -139,6 +144,20 @@ impl SolveOptions {
         Ok(())
     }
 
+    /// The work allowed, none of it done.
+    fn budget<'m>(&self, acceptance: Acceptance, monitor: &'m dyn Monitor) -> Budget<'m> {
+        Budget {
+            started: Instant::now(),
+            timeout: self.timeout,
+            max_patterns: self.max_patterns_checked,
+            patterns: 0,
+            candidates: 0,
+            best_log_ratio: f64::NEG_INFINITY,
+            acceptance,
+            monitor,
+        }
+    }
+
     /// 1 or -1 when the parity is known.
     fn parity(&self) -> Option<f64> {
         self.parity_known.then(|| self.camera.parity())
@@ -214,6 +233,15 @@ pub struct Outcome {
     pub elapsed: Duration,
 }
 
+/// Which candidates are accepted.
+#[derive(Debug, Clone, Copy)]
+enum Acceptance {
+    /// Those that chance is unlikely to give.
+    Probability,
+    /// The first with this logarithm of the likelihood ratio, however likely it is by chance.
+    LogRatio(f64),
+}
+
 /// Work done so far, and when to stop.
 struct Budget<'m> {
     started: Instant,
@@ -222,6 +250,7 @@ struct Budget<'m> {
     patterns: u64,
     candidates: u64,
     best_log_ratio: f64,
+    acceptance: Acceptance,
     monitor: &'m dyn Monitor,
 }
 
@@ -244,7 +273,11 @@ impl Budget<'_> {
     /// Bound on the probability that chance reaches this likelihood ratio among the candidates so far.
     fn probability(&mut self, log_ratio: f64) -> f64 {
         self.best_log_ratio = self.best_log_ratio.max(log_ratio);
-        (self.candidates as f64 * (-log_ratio).exp()).min(1.0)
+        match self.acceptance {
+            Acceptance::Probability => (self.candidates as f64 * (-log_ratio).exp()).min(1.0),
+            Acceptance::LogRatio(wanted) if log_ratio >= wanted => 0.0,
+            Acceptance::LogRatio(_) => f64::INFINITY,
+        }
     }
 }
 
@@ -258,22 +291,8 @@ pub fn solve(
     monitor: &dyn Monitor,
 ) -> Result<Outcome> {
     options.validate()?;
-    if let Some(row) = pixels.iter().position(|p| !(p[0].is_finite() && p[1].is_finite())) {
-        return Err(Error::argument(
-            "centroids",
-            format!("the position of centroid {row} is not finite"),
-            "leave such centroids out",
-        ));
-    }
-    let mut budget = Budget {
-        started: Instant::now(),
-        timeout: options.timeout,
-        max_patterns: options.max_patterns_checked,
-        patterns: 0,
-        candidates: 0,
-        best_log_ratio: f64::NEG_INFINITY,
-        monitor,
-    };
+    check_positions(pixels, String::new)?;
+    let mut budget = options.budget(Acceptance::Probability, monitor);
     let attempt = attempt(database, pixels, options, &mut budget)?;
     let (solution, status) = match attempt {
         Ok(solution) => (Some(solution), Status::Solved),
@@ -289,6 +308,38 @@ pub fn solve(
     })
 }
 
+/// Refuses positions that are not finite; `place` says where they are.
+fn check_positions(pixels: &[Point], place: impl Fn() -> String) -> Result<()> {
+    match pixels.iter().position(|p| !(p[0].is_finite() && p[1].is_finite())) {
+        None => Ok(()),
+        Some(row) => Err(Error::argument(
+            "centroids",
+            format!("{}the position of centroid {row} is not finite", place()),
+            "leave such centroids out",
+        )),
+    }
+}
+
+/// What a search looks at.
+struct Prepared<'a> {
+    field: Field,
+    sky: Sky<'a>,
+    /// Match radius, px.
+    radius: f64,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(database: &'a Database, pixels: &[Point], options: &SolveOptions) -> Self {
+        let width = f64::from(options.camera.image_size()[0]);
+        let separation = database.parameters().pattern_star_separation(width);
+        Self {
+            field: Field::new(options.camera.clone(), pixels, separation),
+            sky: Sky { database, velocity: options.velocity },
+            radius: options.match_radius * width,
+        }
+    }
+}
+
 fn attempt(
     database: &Database,
     pixels: &[Point],
@@ -299,28 +350,35 @@ fn attempt(
     if pixels.len() < enough {
         return Ok(Err(Status::TooFew));
     }
-    let width = f64::from(options.camera.image_size()[0]);
-    let separation = database.parameters().pattern_star_separation(width);
-    let field = Field::new(options.camera.clone(), pixels, separation);
-    let sky = Sky { database, velocity: options.velocity };
-    let radius = options.match_radius * width;
-    let mut verifier = Verifier::new(&field, &sky, radius);
+    let prepared = Prepared::new(database, pixels, options);
+    let accepted = search_all(&prepared, options, budget)?;
+    let Prepared { field, sky, radius } = &prepared;
+    Ok(accepted.and_then(|accepted| {
+        refine::refine(field, sky, accepted.pointing, *radius, options.refine_iterations)
+            .map(|refined| finish(field, sky, &refined, accepted.probability))
+            .ok_or(Status::NoMatch)
+    }))
+}
+
+/// Searches near the hint, if there is one, and then the whole sky, if that is asked for.
+fn search_all(
+    prepared: &Prepared<'_>,
+    options: &SolveOptions,
+    budget: &mut Budget<'_>,
+) -> Result<std::result::Result<Accepted, Status>> {
+    let Prepared { field, sky, radius } = prepared;
+    let mut verifier = Verifier::new(field, sky, *radius);
     let hinted = match &options.hint {
-        Some(hint) => hint::search(&field, &sky, options, hint, &mut verifier, budget)?,
+        Some(hint) => hint::search(field, sky, options, hint, &mut verifier, budget)?,
         None => Err(Status::NoMatch),
     };
     let strict = options.hint.is_some_and(|hint| hint.strict);
-    let accepted = match hinted {
-        Err(Status::NoMatch) if !strict && pixels.len() >= MIN_DETECTIONS => {
-            search::search(&field, &sky, options, &mut verifier, budget)?
+    match hinted {
+        Err(Status::NoMatch) if !strict && field.ideal.len() >= MIN_DETECTIONS => {
+            search::search(field, sky, options, &mut verifier, budget)
         }
-        other => other,
-    };
-    Ok(accepted.and_then(|accepted| {
-        refine::refine(&field, &sky, accepted.pointing, radius, options.refine_iterations)
-            .map(|refined| finish(&field, &sky, &refined, accepted.probability))
-            .ok_or(Status::NoMatch)
-    }))
+        other => Ok(other),
+    }
 }
 
 fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {

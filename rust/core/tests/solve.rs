@@ -6,7 +6,7 @@ use boresight::attitude::Attitude;
 use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
-use boresight::solve::{Hint, Outcome, SolveOptions, Status, solve};
+use boresight::solve::{Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
 use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
 use nalgebra::Vector3;
 use proptest::prelude::*;
@@ -246,4 +246,48 @@ proptest! {
         let options = SolveOptions { match_radius: radius, max_patterns_checked: 2000, ..options(fov) };
         let _ = solve(&DATABASE, &pixels, &options, &()).unwrap();
     }
+}
+
+#[test]
+fn many_frames_are_solved_as_one_by_one() {
+    let mut random = Random(21);
+    let mut frames: Vec<Vec<[f64; 2]>> =
+        (0..12).map(|_| scene(&mut random, 12.0, Flaws { stray: 0.2, ..CLEAN }).pixels).collect();
+    frames[3].truncate(2);
+    let alone: Vec<Outcome> =
+        frames.iter().map(|pixels| solve(&DATABASE, pixels, &options(12.0), &()).unwrap()).collect();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let outcomes = pool.install(|| solve_many(&DATABASE, &frames, &options(12.0), &())).unwrap();
+        for (outcome, alone) in outcomes.iter().zip(&alone) {
+            let parts = |o: &Outcome| {
+                let solution = o.solution.as_ref();
+                (
+                    o.status,
+                    o.patterns_checked,
+                    solution.map(|s| (s.attitude.quaternion(), s.residuals.clone())),
+                )
+            };
+            assert_eq!(parts(outcome), parts(alone));
+        }
+    }
+    frames[5][1][0] = f64::NAN;
+    frames[7][0][1] = f64::INFINITY;
+    let error = solve_many(&DATABASE, &frames, &options(12.0), &()).unwrap_err().to_string();
+    assert!(error.contains("frame 5"), "{error}");
+}
+
+#[test]
+fn the_best_rejected_candidate_is_told() {
+    let mut random = Random(22);
+    let scene = scene(&mut random, 12.0, Flaws { stars: 14, ..CLEAN });
+    // A threshold that nothing passes.
+    let options = SolveOptions { match_threshold: 1e-300, max_patterns_checked: 2000, ..options(12.0) };
+    let outcome = solve(&DATABASE, &scene.pixels, &options, &()).unwrap();
+    assert_eq!(outcome.solution.as_ref().map(|s| s.probability), None);
+    let rejected = best_rejected(&DATABASE, &scene.pixels, &options, &outcome, &()).unwrap().unwrap();
+    assert_eq!(rejected.log_ratio, outcome.best_log_ratio);
+    assert!(rejected.probability > 1e-300 && rejected.probability < 1e-5);
+    let outcome = Outcome { solution: rejected.solution, ..outcome };
+    assert!(pointing_error_px(&scene, &outcome) < 1.0);
 }

@@ -27,6 +27,37 @@ type Stars<'py> = (
     Bound<'py, PyArray1<f32>>,
 );
 
+/// Parameters of generation, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct ParameterValues {
+    max_fov: f64,
+    min_fov: Option<f64>,
+    star_max_magnitude: Option<f32>,
+    pattern_max_error: f32,
+    lattice_field_oversampling: u32,
+    patterns_per_lattice_field: u32,
+    verification_stars_per_fov: u32,
+    multiscale_step: f64,
+    epoch: Option<f64>,
+}
+
+impl From<ParameterValues> for Parameters {
+    fn from(values: ParameterValues) -> Self {
+        Self {
+            max_fov: values.max_fov,
+            min_fov: values.min_fov,
+            star_max_magnitude: values.star_max_magnitude,
+            pattern_max_error: values.pattern_max_error,
+            lattice_field_oversampling: values.lattice_field_oversampling,
+            patterns_per_lattice_field: values.patterns_per_lattice_field,
+            verification_stars_per_fov: values.verification_stars_per_fov,
+            multiscale_step: values.multiscale_step,
+            epoch: values.epoch,
+        }
+    }
+}
+
 /// A pattern database (core `Database`).
 #[pyclass(frozen, name = "Database", module = "boresight._core")]
 pub(crate) struct PyDatabase(pub(crate) Arc<Database>);
@@ -34,38 +65,29 @@ pub(crate) struct PyDatabase(pub(crate) Arc<Database>);
 #[pymethods]
 impl PyDatabase {
     #[staticmethod]
-    #[pyo3(signature = (
-        stars, *, max_fov, min_fov, star_max_magnitude, pattern_max_error, lattice_field_oversampling,
-        patterns_per_lattice_field, verification_stars_per_fov, multiscale_step, epoch, progress
-    ))]
+    #[pyo3(signature = (stars, parameters, progress))]
     fn generate(
         py: Python<'_>,
         stars: &PyCatalog,
-        max_fov: f64,
-        min_fov: Option<f64>,
-        star_max_magnitude: Option<f32>,
-        pattern_max_error: f32,
-        lattice_field_oversampling: u32,
-        patterns_per_lattice_field: u32,
-        verification_stars_per_fov: u32,
-        multiscale_step: f64,
-        epoch: Option<f64>,
+        parameters: ParameterValues,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        let parameters = Parameters {
-            max_fov,
-            min_fov,
-            star_max_magnitude,
-            pattern_max_error,
-            lattice_field_oversampling,
-            patterns_per_lattice_field,
-            verification_stars_per_fov,
-            multiscale_step,
-            epoch,
-        };
+        let parameters = parameters.into();
         let database =
             monitor::run(py, progress, |monitor| Database::generate(&stars.0, &parameters, monitor))?;
         Ok(Self(Arc::new(database)))
+    }
+
+    /// Stars, patterns and bytes of the database that these parameters would give.
+    #[staticmethod]
+    fn estimate_size(
+        py: Python<'_>,
+        stars: &PyCatalog,
+        parameters: ParameterValues,
+    ) -> PyResult<(usize, usize, usize)> {
+        let parameters = parameters.into();
+        let size = monitor::run(py, None, |monitor| Database::estimate_size(&stars.0, &parameters, monitor))?;
+        Ok((size.stars, size.patterns, size.bytes))
     }
 
     /// Maps a file.

@@ -34,7 +34,7 @@ mod _core {
     #[pymodule_export]
     use crate::extract::{Extraction, extract_image};
     #[pymodule_export]
-    use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve};
+    use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve, solve_many, solve_or_explain};
     /// Tells databases made by different versions of the algorithm apart.
     #[pymodule_export]
     const DATABASE_REVISION: u32 = boresight::database::REVISION;

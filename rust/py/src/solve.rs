@@ -3,17 +3,21 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boresight::solve::{Hint, Outcome, Solution, SolveOptions, Status, solve as solve_frame};
+use boresight::solve::{
+    Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
+    solve_many as solve_frames,
+};
 use boresight::sphere::SPEED_OF_LIGHT_KM_S;
 use boresight::{Attitude, Monitor};
 use nalgebra::Vector3;
-use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 
 use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::database::PyDatabase;
 use crate::errors::to_python;
+use crate::monitor;
 
 /// How often a pending Ctrl-C is looked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -203,6 +207,59 @@ impl PyOutcome {
 /// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
 type HintParts = ([f64; 4], f64, bool);
 
+/// How to solve, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct OptionValues {
+    parity_known: bool,
+    fov_estimate: Option<f64>,
+    fov_max_error: Option<f64>,
+    match_radius: f64,
+    match_threshold: f64,
+    match_max_error: Option<f64>,
+    pattern_checking_stars: usize,
+    refine_iterations: usize,
+    max_patterns_checked: u64,
+    timeout_ms: Option<u64>,
+    velocity_km_s: Option<[f64; 3]>,
+    hint: Option<HintParts>,
+}
+
+impl OptionValues {
+    fn with_camera(self, camera: &PyCameraModel) -> PyResult<SolveOptions> {
+        let hint = match self.hint {
+            Some((quaternion, uncertainty, strict)) => Some(Hint {
+                attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
+                uncertainty,
+                strict,
+            }),
+            None => None,
+        };
+        Ok(SolveOptions {
+            parity_known: self.parity_known,
+            fov_estimate: self.fov_estimate,
+            fov_max_error: self.fov_max_error,
+            match_radius: self.match_radius,
+            match_threshold: self.match_threshold,
+            match_max_error: self.match_max_error,
+            pattern_checking_stars: self.pattern_checking_stars,
+            refine_iterations: self.refine_iterations,
+            max_patterns_checked: self.max_patterns_checked,
+            timeout: self.timeout_ms.map(Duration::from_millis),
+            velocity: self.velocity_km_s.map(|v| Vector3::from(v) / SPEED_OF_LIGHT_KM_S),
+            hint,
+            ..SolveOptions::new(camera.inner.clone())
+        })
+    }
+}
+
+/// Turns matched places among the brightest first into rows of the list that was given.
+fn restore_order(solution: Option<&mut Solution>, order: &[usize]) {
+    for detection in solution.into_iter().flat_map(|solution| &mut solution.matched_detections) {
+        *detection = order[*detection];
+    }
+}
+
 /// Positions by falling brightness, and the row of each. Stars of the same brightness stay in order, those of unknown
 /// (NaN) brightness come last.
 fn brightest_first(stars: &[[f64; 3]]) -> (Vec<[f64; 2]>, Vec<usize>) {
@@ -214,66 +271,84 @@ fn brightest_first(stars: &[[f64; 3]]) -> (Vec<[f64; 2]>, Vec<usize>) {
 
 /// Solves one frame. The rows of `stars` are x, y and brightness, in any order.
 #[pyfunction]
-#[pyo3(signature = (
-    database, stars, camera, *, parity_known, fov_estimate, fov_max_error, match_radius, match_threshold,
-    match_max_error, pattern_checking_stars, refine_iterations, max_patterns_checked, timeout_ms,
-    velocity_km_s, hint,
-))]
 pub(crate) fn solve(
     py: Python<'_>,
     database: &PyDatabase,
     stars: PyReadonlyArray2<'_, f64>,
     camera: &PyCameraModel,
-    parity_known: bool,
-    fov_estimate: Option<f64>,
-    fov_max_error: Option<f64>,
-    match_radius: f64,
-    match_threshold: f64,
-    match_max_error: Option<f64>,
-    pattern_checking_stars: usize,
-    refine_iterations: usize,
-    max_patterns_checked: u64,
-    timeout_ms: Option<u64>,
-    velocity_km_s: Option<PyReadonlyArray1<'_, f64>>,
-    hint: Option<HintParts>,
+    options: OptionValues,
 ) -> PyResult<PyOutcome> {
     let (pixels, order) = brightest_first(rows("centroids", &stars)?);
-    let velocity = match velocity_km_s {
-        Some(v) => Some(Vector3::from_column_slice(v.as_slice()?) / SPEED_OF_LIGHT_KM_S),
-        None => None,
-    };
-    let hint = match hint {
-        Some((quaternion, uncertainty, strict)) => Some(Hint {
-            attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-            uncertainty,
-            strict,
-        }),
-        None => None,
-    };
-    let options = SolveOptions {
-        parity_known,
-        fov_estimate,
-        fov_max_error,
-        match_radius,
-        match_threshold,
-        match_max_error,
-        pattern_checking_stars,
-        refine_iterations,
-        max_patterns_checked,
-        timeout: timeout_ms.map(Duration::from_millis),
-        velocity,
-        hint,
-        ..SolveOptions::new(camera.inner.clone())
-    };
+    let options = options.with_camera(camera)?;
     let mut outcome = py
         .detach(|| solve_frame(&database.0, &pixels, &options, &SignalMonitor::new()))
         .map_err(to_python)?;
-    if let Some(solution) = &mut outcome.solution {
-        for detection in &mut solution.matched_detections {
-            *detection = order[*detection];
-        }
-    }
+    restore_order(outcome.solution.as_mut(), &order);
     PyOutcome::new(py, outcome)
+}
+
+/// Solves many frames in parallel.
+#[pyfunction]
+#[pyo3(signature = (database, frames, camera, options, progress))]
+pub(crate) fn solve_many(
+    py: Python<'_>,
+    database: &PyDatabase,
+    frames: Vec<PyReadonlyArray2<'_, f64>>,
+    camera: &PyCameraModel,
+    options: OptionValues,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Vec<PyOutcome>> {
+    let (mut pixels, mut orders) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
+    for stars in &frames {
+        let (sorted, order) = brightest_first(rows("centroids", stars)?);
+        pixels.push(sorted);
+        orders.push(order);
+    }
+    let options = options.with_camera(camera)?;
+    let outcomes =
+        monitor::run(py, progress, |monitor| solve_frames(&database.0, &pixels, &options, monitor))?;
+    outcomes
+        .into_iter()
+        .zip(&orders)
+        .map(|(mut outcome, order)| {
+            restore_order(outcome.solution.as_mut(), order);
+            PyOutcome::new(py, outcome)
+        })
+        .collect()
+}
+
+/// The best candidate that was rejected: logarithm of its likelihood ratio, probability, and solution.
+type RejectedParts = (f64, f64, Option<PySolution>);
+
+/// Solves one frame and, if that fails, tells the best candidate that was rejected.
+#[pyfunction]
+pub(crate) fn solve_or_explain(
+    py: Python<'_>,
+    database: &PyDatabase,
+    stars: PyReadonlyArray2<'_, f64>,
+    camera: &PyCameraModel,
+    options: OptionValues,
+) -> PyResult<(PyOutcome, Option<RejectedParts>)> {
+    let (pixels, order) = brightest_first(rows("centroids", &stars)?);
+    let options = options.with_camera(camera)?;
+    let (mut outcome, mut rejected) = py
+        .detach(|| {
+            let monitor = SignalMonitor::new();
+            let outcome = solve_frame(&database.0, &pixels, &options, &monitor)?;
+            let rejected = if outcome.solution.is_none() {
+                best_rejected(&database.0, &pixels, &options, &outcome, &monitor)?
+            } else {
+                None
+            };
+            Ok((outcome, rejected))
+        })
+        .map_err(to_python)?;
+    restore_order(outcome.solution.as_mut(), &order);
+    restore_order(rejected.as_mut().and_then(|rejected| rejected.solution.as_mut()), &order);
+    let rejected = rejected.map(|rejected| {
+        (rejected.log_ratio, rejected.probability, rejected.solution.map(|inner| PySolution { inner }))
+    });
+    Ok((PyOutcome::new(py, outcome)?, rejected))
 }
 
 /// Quaternion (scalar first) of a rotation matrix given by rows.

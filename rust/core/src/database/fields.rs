@@ -53,13 +53,15 @@ pub(super) fn tasks(fields: usize) -> usize {
     fields.div_ceil(FIELDS_PER_TASK)
 }
 
-/// Finds the brightest of `stars` (indices into `directions`, ascending: brightest first) in every field.
+/// Finds the brightest of `stars` (indices into `directions`, ascending: brightest first) in every field whose centre
+/// is to be `searched`.
 pub(super) fn brightest_in_fields(
     directions: &[Direction],
     stars: &[u32],
     fov: f64,
     fields: usize,
     wanted: usize,
+    searched: &(impl Fn(&Direction) -> bool + Sync),
     stage: &Stage<'_>,
 ) -> Result<Vec<Fields>> {
     let levels = levels(directions, stars, fov, wanted);
@@ -70,6 +72,9 @@ pub(super) fn brightest_in_fields(
             let mut found = Vec::new();
             for field in task * FIELDS_PER_TASK..((task + 1) * FIELDS_PER_TASK).min(fields) {
                 let center = lattice_point(field, fields);
+                if !searched(&center) {
+                    continue;
+                }
                 found.clear();
                 for level in &levels {
                     let begin = found.len();

@@ -52,7 +52,7 @@ const ELEMENT_BYTES: [usize; NUM_SECTIONS] = [24, 4, 8, 4, 4, 16, 4, 32];
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Pod, Zeroable)]
-struct Extent {
+pub(super) struct Extent {
     offset: u64,
     length: u64,
     crc: u32,
@@ -227,6 +227,19 @@ impl Image {
     }
 }
 
+/// Where sections of these numbers of elements go, and the length of the file.
+pub(super) fn layout(elements: [usize; NUM_SECTIONS]) -> ([Extent; NUM_SECTIONS], usize) {
+    let mut sections = [Extent::zeroed(); NUM_SECTIONS];
+    let mut end = HEADER_BYTES;
+    for ((extent, elements), element) in sections.iter_mut().zip(elements).zip(ELEMENT_BYTES) {
+        let offset = end.next_multiple_of(ALIGNMENT);
+        let length = elements * element;
+        *extent = Extent { offset: offset as u64, length: length as u64, crc: 0, padding: 0 };
+        end = offset + length;
+    }
+    (sections, end)
+}
+
 /// A database being written, in memory.
 pub(super) struct Draft {
     words: Vec<u64>,
@@ -236,13 +249,8 @@ pub(super) struct Draft {
 impl Draft {
     /// Room for sections of these numbers of elements.
     pub(super) fn new(mut header: Header, elements: [usize; NUM_SECTIONS]) -> Self {
-        let mut end = HEADER_BYTES;
-        for ((extent, elements), element) in header.sections.iter_mut().zip(elements).zip(ELEMENT_BYTES) {
-            let offset = end.next_multiple_of(ALIGNMENT);
-            let length = elements * element;
-            *extent = Extent { offset: offset as u64, length: length as u64, crc: 0, padding: 0 };
-            end = offset + length;
-        }
+        let end;
+        (header.sections, end) = layout(elements);
         header.file_length = end as u64;
         Self { words: vec![0; end.div_ceil(8)], header }
     }

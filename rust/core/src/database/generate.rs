@@ -10,13 +10,17 @@ use crate::error::{Error, Monitor, Result};
 use crate::sphere::Direction;
 
 /// Shares of the whole time that end with finding the fields' stars, and with combining them.
-const PROGRESS: [f64; 2] = [0.3, 0.8];
+pub(super) const PROGRESS: [f64; 2] = [0.3, 0.8];
 
-pub(super) fn generate(
-    catalog: &Catalog,
-    parameters: &Parameters,
-    monitor: &dyn Monitor,
-) -> Result<Database> {
+/// The stars a database takes, brightest first.
+pub(super) struct Chosen {
+    pub(super) stars: Catalog,
+    /// At the database's epoch.
+    pub(super) directions: Vec<Direction>,
+    epoch: f64,
+}
+
+pub(super) fn choose(catalog: &Catalog, parameters: &Parameters) -> Result<Chosen> {
     parameters.check()?;
     catalog.check()?;
     let epoch = parameters.epoch.unwrap_or(catalog.epoch);
@@ -33,9 +37,17 @@ pub(super) fn generate(
         ));
     }
     let stars = bright.select(&kept);
-    let directions: Vec<Direction> = kept.iter().map(|star| directions[*star as usize]).collect();
+    let directions = kept.iter().map(|star| directions[*star as usize]).collect();
+    Ok(Chosen { stars, directions, epoch })
+}
 
-    let lists = field_stars(&directions, parameters, monitor)?;
+pub(super) fn generate(
+    catalog: &Catalog,
+    parameters: &Parameters,
+    monitor: &dyn Monitor,
+) -> Result<Database> {
+    let Chosen { stars, directions, epoch } = choose(catalog, parameters)?;
+    let lists = field_stars(&directions, parameters, monitor, |_, _| true)?;
     let wanted = parameters.patterns_per_lattice_field;
     let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
         Stage::new(monitor, PROGRESS[0], PROGRESS[1], steps)
@@ -44,11 +56,12 @@ pub(super) fn generate(
     assemble(&stars, &directions, &patterns, parameters, epoch, monitor)
 }
 
-/// The brightest stars of all fields of all scales.
-fn field_stars(
+/// The brightest stars of the fields of all scales, for which `searched(centre, fov)`.
+pub(super) fn field_stars(
     directions: &[Direction],
     parameters: &Parameters,
     monitor: &dyn Monitor,
+    searched: impl Fn(&Direction, f64) -> bool + Sync,
 ) -> Result<Vec<fields::Fields>> {
     let scales = parameters.scales();
     let sizes = scales.iter().map(|fov| {
@@ -62,7 +75,10 @@ fn field_stars(
     let mut lists = Vec::new();
     for (fov, fields) in sizes {
         let members = select::separated(directions, parameters.pattern_star_separation(fov));
-        lists.extend(fields::brightest_in_fields(directions, &members, fov, fields, wanted, &stage)?);
+        let searched = |center: &Direction| searched(center, fov);
+        let found =
+            fields::brightest_in_fields(directions, &members, fov, fields, wanted, &searched, &stage)?;
+        lists.extend(found);
     }
     Ok(lists)
 }

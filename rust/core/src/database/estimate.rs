@@ -1,0 +1,102 @@
+//! How large a database will be, before it is made.
+//!
+//! Patterns are made as for the database itself, but in patches of the sky only: of all fields that reach into one. A
+//! pattern counts where its faintest star lies within a patch.
+
+use std::f64::consts::PI;
+
+use rayon::prelude::*;
+
+use super::fields::lattice_point;
+use super::format::layout;
+use super::generate::{Chosen, PROGRESS, choose, field_stars};
+use super::grid::RatioGrid;
+use super::stage::Stage;
+use super::{Parameters, combine};
+use crate::catalog::Catalog;
+use crate::cells::CellIndex;
+use crate::error::{Monitor, Result};
+use crate::sphere::Direction;
+
+/// Patches spread evenly over the sky: fewer are quicker, more see more of its unevenness.
+const PATCHES: usize = 60;
+
+/// Radius of a patch in smallest fields of view: with larger ones less is searched at their edges in vain.
+const PATCH_RADIUS: f64 = 1.5;
+
+/// Beyond this share of the sky in patches all of it is counted: there are few fields then.
+const WHOLE_SKY: f64 = 0.3;
+
+/// How large a database will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeEstimate {
+    /// Stars; exact.
+    pub stars: usize,
+    /// Patterns.
+    pub patterns: usize,
+    /// Bytes of the file, and in memory.
+    pub bytes: usize,
+}
+
+/// Round parts of the sky.
+struct Patches {
+    centers: Vec<Direction>,
+    radius: f64,
+}
+
+impl Patches {
+    /// Patches for a smallest field of view; none if they would fill the sky.
+    fn new(fov: f64) -> Self {
+        let radius = (PATCH_RADIUS * fov).min(PI);
+        let mut patches = Self { centers: (0..PATCHES).map(|i| lattice_point(i, PATCHES)).collect(), radius };
+        if patches.share() > WHOLE_SKY {
+            patches.centers.clear();
+        }
+        patches
+    }
+
+    /// Share of the sky.
+    fn share(&self) -> f64 {
+        if self.centers.is_empty() {
+            return 1.0;
+        }
+        self.centers.len() as f64 * (self.radius / 2.0).sin().powi(2)
+    }
+
+    /// Whether a place is in a patch or within `margin` of one.
+    fn contain(&self, place: &Direction, margin: f64) -> bool {
+        let limit = (self.radius + margin).min(PI).cos();
+        self.centers.is_empty() || self.centers.iter().any(|center| center.dot(place) >= limit)
+    }
+}
+
+pub(super) fn estimate_size(
+    catalog: &Catalog,
+    parameters: &Parameters,
+    monitor: &dyn Monitor,
+) -> Result<SizeEstimate> {
+    let Chosen { stars, directions, .. } = choose(catalog, parameters)?;
+    let patches = Patches::new(parameters.smallest_fov());
+    let near = |center: &Direction, fov: f64| patches.contain(center, fov / 2.0);
+    let lists = field_stars(&directions, parameters, monitor, near)?;
+    let wanted = parameters.patterns_per_lattice_field;
+    let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
+        Stage::new(monitor, PROGRESS[0], 1.0, steps)
+    })?;
+    let counted: usize = patterns
+        .0
+        .par_iter()
+        .map(|batch| {
+            let faintest = batch.patterns.iter().filter_map(|pattern| pattern.stars.iter().max());
+            faintest.filter(|star| patches.contain(&directions[**star as usize], 0.0)).count()
+        })
+        .sum();
+    let patterns = (counted as f64 / patches.share()).round() as usize;
+
+    let stars = stars.len();
+    let directions: Vec<[f64; 3]> = directions.iter().map(|v| (*v).into()).collect();
+    let sky_cells = CellIndex::new(&directions).offsets.len();
+    let ratio_cells = RatioGrid::for_patterns(patterns).num_cells() as usize + 1;
+    let (_, bytes) = layout([stars, stars, stars, stars, sky_cells, stars, ratio_cells, patterns]);
+    Ok(SizeEstimate { stars, patterns, bytes })
+}

@@ -1,0 +1,46 @@
+//! Many frames at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use super::{Outcome, SolveOptions, check_positions, solve};
+use crate::database::Database;
+use crate::distortion::Point;
+use crate::error::{Monitor, Result, checkpoint};
+
+/// Solves many frames of one camera, each on its own, on all threads; the outcomes are in the order of the frames.
+///
+/// Every outcome is that of [`solve`], whatever the number of threads, but for frames that run into their time bound.
+pub fn solve_many(
+    database: &Database,
+    frames: &[Vec<Point>],
+    options: &SolveOptions,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Outcome>> {
+    options.validate()?;
+    // Before the work, so that of several bad frames the first is named.
+    for (number, pixels) in frames.iter().enumerate() {
+        check_positions(pixels, || format!("in frame {number}, "))?;
+    }
+    let done = AtomicUsize::new(0);
+    frames
+        .par_iter()
+        .map(|pixels| {
+            checkpoint(monitor)?;
+            let outcome = solve(database, pixels, options, &Quiet(monitor))?;
+            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+            monitor.progress(done as f64 / frames.len() as f64);
+            Ok(outcome)
+        })
+        .collect()
+}
+
+/// Passes on when to stop; the progress of one frame is none of many.
+struct Quiet<'m>(&'m dyn Monitor);
+
+impl Monitor for Quiet<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}

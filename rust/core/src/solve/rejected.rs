@@ -1,0 +1,46 @@
+//! What a frame that did not solve came closest to.
+
+use super::refine::{Refined, refine};
+use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, finish, search_all};
+use crate::database::Database;
+use crate::distortion::Point;
+use crate::error::{Monitor, Result};
+
+/// The most likely of the candidates that were rejected.
+#[derive(Debug, Clone)]
+pub struct Rejected {
+    /// Natural logarithm of its likelihood ratio.
+    pub log_ratio: f64,
+    /// Bound on the probability that chance gives such a match, at most 1.
+    pub probability: f64,
+    /// What the solution would be; `None` when fewer than three stars match after all.
+    pub solution: Option<Solution>,
+}
+
+/// Finds the best candidate of a frame that [`super::solve`] did not solve: repeats the search up to it, so that
+/// solving itself need not remember it.
+pub fn best_rejected(
+    database: &Database,
+    pixels: &[Point],
+    options: &SolveOptions,
+    outcome: &Outcome,
+    monitor: &dyn Monitor,
+) -> Result<Option<Rejected>> {
+    if outcome.candidates_checked == 0 || outcome.status == Status::TooFew {
+        return Ok(None);
+    }
+    let log_ratio = outcome.best_log_ratio;
+    let work =
+        SolveOptions { max_patterns_checked: outcome.patterns_checked, timeout: None, ..options.clone() };
+    let prepared = Prepared::new(database, pixels, &work);
+    let mut budget = work.budget(Acceptance::LogRatio(log_ratio), monitor);
+    let Ok(accepted) = search_all(&prepared, &work, &mut budget)? else {
+        return Ok(None);
+    };
+    let Prepared { field, sky, radius } = &prepared;
+    let finished = |refined: Refined| finish(field, sky, &refined, accepted.probability);
+    let solution = refine(field, sky, accepted.pointing, *radius, options.refine_iterations).map(finished);
+    let probability = (outcome.candidates_checked as f64 * (-log_ratio).exp()).min(1.0);
+    let solution = solution.map(|solution| Solution { probability, ..solution });
+    Ok(Some(Rejected { log_ratio, probability, solution }))
+}
