@@ -261,7 +261,8 @@ def calibrate_camera(
         optical axis, even off the detector, but follows only a lens that is symmetric about it.
     sigma_clip : float
         Matches farther off than this many standard deviations (by the median residual of their part
-        of the detector) are left out. Default 3.
+        of the detector) lose weight with the square of their distance, and those that are also more
+        than 0.3 px off are left out. Default 3.
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
@@ -289,7 +290,9 @@ def calibrate_camera(
     -----
     Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
     attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
-    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips; only
+    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips: within
+    0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept at low
+    weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
     focal length, parity and matches are taken from the results, so calibrating again with its own
     model changes nothing. The result is the same to the last bit for any number of threads.
 

@@ -30,8 +30,11 @@
 //!
 //! The fit starts from a pinhole and the attitudes that fit it best, and grows to the whole model in stages, with
 //! matches weighted down by Geman and McClure's function of their residual over the median one of their part of the
-//! detector. Last, those beyond `sigma_clip` standard deviations, by that median, are left out or taken back in
-//! until that changes nothing. A frame of which most matches are left out does not fit, and is rejected.
+//! detector. Last, matches within `sigma_clip` standard deviations, by that median, count fully. Farther off, but
+//! within a fraction of a pixel, is where blended and variable stars lie that are rightly identified and badly
+//! measured: they count with Cauchy's tail, so that they hold the model where nothing better does. All others are
+//! left out, or taken back in, until that changes nothing. A frame of which most matches are left out does not fit,
+//! and is rejected.
 
 mod fit;
 mod parameters;
@@ -46,7 +49,7 @@ use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
 use crate::error::{Error, Monitor, Result, checkpoint};
-use crate::lsq::robust::{median, planar_truncation};
+use crate::lsq::robust::{clipped_variance, clipped_weight, median};
 use crate::lsq::{self, Loss, Problem};
 use crate::sphere::{Direction, aberrate};
 use fit::{Frame, JointFit, State, System, Weights};
@@ -66,8 +69,13 @@ const STEPS_PER_WEIGHTING: usize = 1;
 const SIGNIFICANT_GAIN: f64 = 25.0;
 /// A stage ends when the scale of the residuals changes by less than this fraction.
 const SCALE_TOLERANCE: f64 = 0.02;
-/// Rounds of clipping at most; the sets of inliers settle in two or three.
-const MAX_CLIPS: usize = 20;
+/// Rounds of clipping at most; the sets of inliers settle in two or three, their weights in ten.
+const MAX_CLIPS: usize = 30;
+/// Weights that change by less than this between two rounds have settled.
+const WEIGHT_TOLERANCE: f64 = 1e-7;
+/// No match closer than this is left out, px: so far do unseen neighbours and catalogue errors move a star that is
+/// the right one. Wrong matches rarely come so close.
+const MAX_DISPLACEMENT_PX: f64 = 0.3;
 
 /// Form of the camera model to fit. See the [module](self) for what is free in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +115,7 @@ pub struct FrameMatches<'a> {
 pub struct Options {
     /// Form of the model.
     pub model: Model,
-    /// Matches farther off than this many standard deviations are left out.
+    /// Matches farther off than this many standard deviations lose weight, or are left out.
     pub sigma_clip: f64,
     /// At most this many steps in all.
     pub max_iterations: usize,
@@ -215,19 +223,35 @@ impl<'a> Fitter<'a> {
         gain > SIGNIFICANT_GAIN * self.variance(system, 0)
     }
 
-    /// Variance of a whitened residual: reduced chi-square, corrected for the clipped tail.
+    /// Variance by which the inverse normal matrix becomes the covariance: that of a whitened residual.
+    ///
+    /// The mean square pull (weight times residual) over the mean weight (Huber 1981, section 7.6), corrected for what
+    /// the weights take from normal residuals.
     fn variance(&self, system: &System, frozen: usize) -> f64 {
         let attitudes = 3 * system.frames.iter().flatten().count();
         let unknowns = self.parameters.len() - frozen + attitudes;
-        let freedom = system.shared.count().saturating_sub(unknowns).max(1);
-        2.0 * system.shared.cost() / freedom as f64 / planar_truncation(self.options.sigma_clip)
+        let weight: f64 = self.weights.iter().flat_map(|w| &w.stars).sum();
+        let count = self.weights.iter().map(Weights::inliers).sum::<usize>() as f64;
+        let freedom = (1.0 - unknowns as f64 / (2.0 * count)).max(1.0 / (2.0 * count));
+        self.square_pull() / (2.0 * weight * freedom) / clipped_variance(self.options.sigma_clip)
+    }
+
+    /// Sum of the squares of weight times whitened residual.
+    fn square_pull(&self) -> f64 {
+        let frame = |(i, weights): (usize, &Weights)| -> f64 {
+            let attitude = &self.state.attitudes[i];
+            let lengths = self.frames[i].lengths(&self.state.camera, attitude, &weights.metrics);
+            let used = lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0);
+            used.map(|(length, weight)| (weight * length).powi(2)).sum()
+        };
+        self.weights.iter().enumerate().map(frame).sum()
     }
 
     /// Fits the free parameters with robust weights until the scale of the residuals settles.
     fn settle(&mut self) -> Result<()> {
         let mut previous = f64::INFINITY;
         for _ in 0..MAX_REWEIGHTS {
-            let scales = self.weigh(None, |z| Loss::GemanMcClure.weight(z));
+            let scales = self.weigh(None, |z, _| Loss::GemanMcClure.weight(z));
             self.minimize(STEPS_PER_WEIGHTING)?;
             if (scales.overall / previous - 1.0).abs() < SCALE_TOLERANCE || scales.overall <= SMALLEST_SCALE {
                 break;
@@ -237,7 +261,7 @@ impl<'a> Fitter<'a> {
         Ok(())
     }
 
-    /// Fits to the matches within the clipping limit, until that set no longer changes.
+    /// Fits to the matches within the clipping limits, until neither their set nor their weights change.
     fn clip(&mut self) -> Result<System> {
         let sigma_clip = self.options.sigma_clip;
         let mut scales = None;
@@ -245,9 +269,13 @@ impl<'a> Fitter<'a> {
             let before = std::mem::take(&mut self.weights);
             // Late rounds keep the limits, so that two sets cannot take turns for ever.
             let limits = scales.filter(|_| round > MAX_CLIPS / 2);
-            scales = Some(self.weigh(limits, |z| f64::from(u8::from(z <= sigma_clip))));
+            scales = Some(self.weigh(limits, |z, distance| {
+                let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
+                if right { clipped_weight(z, sigma_clip) } else { 0.0 }
+            }));
             self.reject();
-            let settled = before.iter().zip(&self.weights).all(|(before, now)| before.stars == now.stars);
+            let settled =
+                !before.is_empty() && before.iter().zip(&self.weights).all(|(b, now)| b.resembles(now));
             let converged = self.minimize(self.options.max_iterations)?;
             self.converged = settled && converged;
             if settled || self.iterations >= self.options.max_iterations {
@@ -282,20 +310,23 @@ impl<'a> Fitter<'a> {
         Ok(outcome.converged)
     }
 
-    /// Gives every match the weight of its residual over the scale of its neighbourhood, which is returned.
-    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64) -> f64) -> Scales {
+    /// Gives every match a weight by its residual over the scale of its neighbourhood and by its distance in pixels;
+    /// returns the scales.
+    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64) -> Scales {
         let camera = &self.state.camera;
         let metrics: Vec<_> = self.frames.iter().map(|frame| frame.metrics(camera)).collect();
         let lengths: Vec<_> = (0..self.frames.len())
             .map(|i| self.frames[i].lengths(camera, &self.state.attitudes[i], &metrics[i]))
             .collect();
         let scales = scales.unwrap_or_else(|| self.cells.scales(&lengths, &self.rejections));
-        let weight = |frame: usize, star: usize, length: f64| {
+        let weight = |frame: usize, star: usize, length: f64, distance: f64| {
             let used = self.rejections[frame].is_none() && length.is_finite();
-            if used { weight(length / self.cells.at(&scales, frame, star)) } else { 0.0 }
+            if used { weight(length / self.cells.at(&scales, frame, star), distance) } else { 0.0 }
         };
         let stars = |(i, lengths): (usize, &Vec<f64>)| -> Vec<f64> {
-            lengths.iter().enumerate().map(|(star, &length)| weight(i, star, length)).collect()
+            let distances = self.frames[i].distances(camera, &self.state.attitudes[i]);
+            let both = lengths.iter().zip(&distances).enumerate();
+            both.map(|(star, (&length, &distance))| weight(i, star, length, distance)).collect()
         };
         let weights = lengths.iter().enumerate().map(stars).zip(metrics);
         self.weights = weights.map(|(stars, metrics)| Weights { stars, metrics }).collect();

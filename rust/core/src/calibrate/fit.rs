@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use nalgebra::{DMatrix, DVector, Vector3};
 use rayon::prelude::*;
 
+use super::WEIGHT_TOLERANCE;
 use super::parameters::Parameters;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
@@ -137,6 +138,18 @@ impl Frame {
         residuals.map(|residual| residual.map_or(f64::INFINITY, |[x, y]| x.hypot(y))).collect()
     }
 
+    /// Lengths of all residuals in pixels; infinite where the model has no answer.
+    pub(super) fn distances(&self, camera: &CameraModel, attitude: &Attitude) -> Vec<f64> {
+        let distance = |(&pixel, sky): (&Point, &Direction)| {
+            let residual = Residual::new(camera, attitude, pixel, sky);
+            residual.map_or(f64::INFINITY, |r| {
+                let [x, y] = multiply(&inverted(&r.jacobian), r.miss);
+                x.hypot(y)
+            })
+        };
+        self.pixels.iter().zip(&self.sky).map(distance).collect()
+    }
+
     /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
     fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
         let stars = weights.stars.iter().zip(&weights.metrics).enumerate();
@@ -191,6 +204,12 @@ impl Weights {
     /// Number of stars that count.
     pub(super) fn inliers(&self) -> usize {
         self.stars.iter().filter(|&&w| w > 0.0).count()
+    }
+
+    /// Whether the same stars count, and nearly the same.
+    pub(super) fn resembles(&self, other: &Self) -> bool {
+        let mut pairs = self.stars.iter().zip(&other.stars);
+        pairs.all(|(a, b)| (*a > 0.0) == (*b > 0.0) && (a - b).abs() < WEIGHT_TOLERANCE)
     }
 }
 

@@ -46,10 +46,26 @@ pub fn median(values: &mut [f64]) -> f64 {
     *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
-/// Variance per axis that is left of two-dimensional unit normal residuals after those longer than `cut` are gone.
-pub fn planar_truncation(cut: f64) -> f64 {
-    let half = 0.5 * cut * cut;
-    if half > 300.0 { 1.0 } else { 1.0 - half / (half.exp() - 1.0) }
+/// Steps of the quadrature in [`clipped_variance`], and how far out it goes: beyond, normal residuals are negligible.
+const QUADRATURE_STEPS: u32 = 2000;
+const QUADRATURE_END: f64 = 10.0;
+
+/// Weight of a residual of `z` scales: 1 up to `cut`, beyond it falls as Cauchy's, with the square of z.
+pub fn clipped_weight(z: f64, cut: f64) -> f64 {
+    if z <= cut { 1.0 } else { (cut / z).powi(2) }
+}
+
+/// Mean square pull per axis over mean weight that [`clipped_weight`] leaves of two-dimensional unit normal residuals.
+pub fn clipped_variance(cut: f64) -> f64 {
+    let step = QUADRATURE_END / f64::from(QUADRATURE_STEPS);
+    let (mut weights, mut pulls) = (0.0, 0.0);
+    for i in 0..QUADRATURE_STEPS {
+        let z = (f64::from(i) + 0.5) * step;
+        let (density, weight) = (z * (-0.5 * z * z).exp(), clipped_weight(z, cut));
+        weights += density * weight;
+        pulls += density * (weight * z).powi(2);
+    }
+    pulls / (2.0 * weights)
 }
 
 #[cfg(test)]
@@ -70,13 +86,14 @@ mod tests {
     fn scale_and_truncation_of_a_normal_sample() {
         // Lengths at the quantiles of Rayleigh's distribution, 2 per axis.
         let n = 10_000;
-        let mut lengths: Vec<f64> =
+        let lengths: Vec<f64> =
             (0..n).map(|i| 2.0 * (-2.0 * (1.0 - (f64::from(i) + 0.5) / f64::from(n)).ln()).sqrt()).collect();
         assert!((planar_scale(&mut lengths.clone()) - 2.0).abs() < 1e-3);
-        lengths.retain(|&l| l < 4.0);
-        let variance = lengths.iter().map(|l| l * l).sum::<f64>() / (2.0 * lengths.len() as f64);
-        assert!((variance / 4.0 - planar_truncation(2.0)).abs() < 1e-3);
+        let weights: Vec<f64> = lengths.iter().map(|l| clipped_weight(l / 2.0, 2.0)).collect();
+        let pulls: f64 = lengths.iter().zip(&weights).map(|(l, w)| (l * w).powi(2)).sum();
+        let variance = pulls / (2.0 * weights.iter().sum::<f64>());
+        assert!((variance / 4.0 - clipped_variance(2.0)).abs() < 1e-3);
+        assert!((clipped_variance(f64::INFINITY) - 1.0).abs() < 1e-5);
         assert!(planar_scale(&mut []).is_nan());
-        assert_eq!(planar_truncation(f64::INFINITY), 1.0);
     }
 }
