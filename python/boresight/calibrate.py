@@ -289,10 +289,11 @@ def calibrate_camera(
     Notes
     -----
     Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
-    attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
-    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips: within
-    0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept at low
-    weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only focal length, parity and matches are taken from the results, so calibrating again with its own
+    attitude eliminated, so time grows with the number of frames and memory does not. The fit
+    starts from a pinhole, grows to the whole model with wrong matches weighted down, and then
+    clips: within 0.3 px a match is taken for the right star, moved by a neighbour it blends with,
+    and kept at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
+    focal length, parity and matches are taken from the results, so calibrating again with its own
     model changes nothing. The result is the same to the last bit for any number of threads.
 
     Examples
