@@ -14,6 +14,7 @@ from boresight import (
     InputError,
     PolynomialDistortion,
     RadialDistortion,
+    UndeterminedError,
 )
 
 
@@ -204,3 +205,72 @@ def test_no_number_panics(x, y, f, k, flip):
     with np.errstate(all="ignore"):
         camera.direction_to_pixel(camera.pixel_to_direction(x, y))
         camera.direction_to_pixel([x, y, 1.0])
+
+
+def opencv_project(matrix, coefficients, directions):
+    """What OpenCV's manual says of projectPoints, point by point."""
+    k1, k2, p1, p2, k3 = coefficients
+    pixels = []
+    for x, y, z in directions:
+        a, b = x / z, y / z
+        r2 = a * a + b * b
+        radial = 1 + k1 * r2 + k2 * r2**2 + k3 * r2**3
+        u = a * radial + 2 * p1 * a * b + p2 * (r2 + 2 * a * a)
+        v = b * radial + p1 * (r2 + 2 * b * b) + 2 * p2 * a * b
+        pixels.append((matrix @ [u, v, 1.0])[:2])
+    return np.array(pixels)
+
+
+class TestOpenCV:
+    SHAPE = (480, 640)
+    MATRIX = np.array([[900.0, 0.0, 331.0], [0.0, 900.0, 228.0], [0.0, 0.0, 1.0]])
+
+    def misses(self, camera, matrix, coefficients):
+        """Distances between both on an uneven grid of pixels."""
+        x, y = (g.ravel() for g in np.meshgrid(np.arange(0, 640, 37), np.arange(0, 480, 37)))
+        seen = camera.pixel_to_direction(x - 320.0, y - 240.0)
+        projected = opencv_project(matrix, coefficients, seen)
+        return np.hypot(projected[:, 0] - x, projected[:, 1] - y)
+
+    @pytest.mark.parametrize("center", [(0.0, 0.0), (40.0, -25.0)])
+    def test_to(self, center):
+        lens = RadialDistortion(-0.03, 0.004, p1=3e-5, p2=-2e-5, scale=320.0)
+        camera = CameraModel(900.0, self.SHAPE, optical_center=center, distortion=lens)
+        matrix, coefficients, error = camera.to_opencv()
+        misses = self.misses(camera, matrix, coefficients)
+        assert misses.max() <= 1.05 * error < 0.01
+        # The other direction: the coefficients are not those of the model.
+        assert coefficients[0] > 0 > lens.k1
+
+    @pytest.mark.parametrize("coefficients", [[-0.2, 0.05, 1e-4, -5e-5], [0.1, -0.3, 0, 0, 0.2]])
+    @pytest.mark.parametrize("aspect", [1.0, 1.003])
+    def test_from_and_back(self, coefficients, aspect):
+        matrix = self.MATRIX * [[1.0], [aspect], [1.0]]
+        matrix[1, 2] = 228.0
+        camera, error = CameraModel.from_opencv(matrix, coefficients, self.SHAPE)
+        padded = np.append(coefficients, np.zeros(5 - len(coefficients)))
+        assert self.misses(camera, matrix, padded).max() <= 1.05 * error <= 0.0105
+        if aspect == 1.0:
+            assert isinstance(camera.distortion, RadialDistortion)
+            back, terms, _ = camera.to_opencv(0.05)
+            np.testing.assert_array_equal(back, matrix)
+            np.testing.assert_allclose(terms[0], coefficients[0], atol=0.01)
+
+    def test_pinhole(self):
+        matrix, coefficients, error = CameraModel(900.0, self.SHAPE).to_opencv()
+        np.testing.assert_allclose(coefficients, 0.0, atol=1e-12)
+        assert matrix[0, 2] == 320.0
+        assert error < 1e-9
+
+    def test_refusals(self):
+        bent = PolynomialDistortion(4, 320.0, [0, 0, 0, 5, 0, 0, *[3.0] * 9], None)
+        with pytest.raises(UndeterminedError, match="more than tolerance_px"):
+            CameraModel(900.0, self.SHAPE, distortion=bent).to_opencv()
+        with pytest.raises(InputError, match="parity_flip"):
+            CameraModel(900.0, self.SHAPE, parity_flip=True).to_opencv()
+        with pytest.raises(InputError, match="camera_matrix"):
+            CameraModel.from_opencv(np.zeros((3, 3)), np.zeros(5), self.SHAPE)
+        with pytest.raises(InputError, match="dist_coeffs"):
+            CameraModel.from_opencv(self.MATRIX, np.zeros(8), self.SHAPE)
+        with pytest.raises(UndeterminedError, match="folds over"):
+            CameraModel.from_opencv(self.MATRIX, [-3.0, 0, 0, 0], self.SHAPE)

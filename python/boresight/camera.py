@@ -602,6 +602,117 @@ class CameraModel:
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"this camera model is damaged: {error}") from error
 
+    def to_opencv(self, tolerance_px: float = 0.01) -> tuple[Floats, Floats, float]:
+        """Camera matrix and distortion coefficients as OpenCV has them.
+
+        Parameters
+        ----------
+        tolerance_px : float
+            Largest error allowed, pixels. Default 0.01.
+
+        Returns
+        -------
+        camera_matrix : ndarray of shape (3, 3)
+            For 0-based pixels (column, row).
+        dist_coeffs : ndarray of shape (5,)
+            k1, k2, p1, p2, k3.
+        max_error_px : float
+            Largest distance over the image between where OpenCV and this model put a star.
+
+        Raises
+        ------
+        InputError
+            For a mirrored camera, which OpenCV does not know.
+        UndeterminedError
+            If the error is larger than the tolerance.
+
+        Notes
+        -----
+        OpenCV's distortion goes from the ideal point to the pixel, so its coefficients are not
+        those of `RadialDistortion`; they are fitted on a grid over the image, and the error is
+        measured on another.
+
+        Examples
+        --------
+        >>> from boresight.camera import CameraModel, RadialDistortion
+        >>> lens = RadialDistortion(k1=-0.02, scale=512.0)
+        >>> camera = CameraModel(2500.0, (768, 1024), distortion=lens)
+        >>> matrix, coefficients, error = camera.to_opencv()
+        >>> print(f"{coefficients[0]:.2f}", error < 0.001)
+        0.48 True
+        """
+        from boresight._opencv import fit
+
+        return fit(self, float(tolerance_px))
+
+    @classmethod
+    def from_opencv(
+        cls,
+        camera_matrix: ArrayLike,
+        dist_coeffs: ArrayLike,
+        image_shape: tuple[int, int],
+        tolerance_px: float = 0.01,
+    ) -> tuple[CameraModel, float]:
+        """Camera from OpenCV's matrix and distortion coefficients.
+
+        Parameters
+        ----------
+        camera_matrix : array_like of shape (3, 3)
+            For 0-based pixels (column, row).
+        dist_coeffs : array_like of shape (4,) or (5,)
+            k1, k2, p1, p2 and perhaps k3.
+        image_shape : (int, int)
+            Height and width of the image in pixels.
+        tolerance_px : float
+            Largest error allowed, pixels. Default 0.01.
+
+        Returns
+        -------
+        camera : CameraModel
+            With `RadialDistortion` where that reaches the tolerance, else (or where fx and fy
+            differ) with `PolynomialDistortion` of the lowest order that does.
+        max_error_px : float
+            Largest distance over the image between where OpenCV and the model put a star.
+
+        Raises
+        ------
+        InputError
+            If the arrays are none of OpenCV's.
+        UndeterminedError
+            If the distortion folds over within the image, or the error is larger than the
+            tolerance.
+
+        Examples
+        --------
+        >>> from boresight.camera import CameraModel
+        >>> matrix = [[900.0, 0.0, 320.0], [0.0, 900.0, 240.0], [0.0, 0.0, 1.0]]
+        >>> camera, error = CameraModel.from_opencv(matrix, [-0.1, 0.01, 0.0, 0.0], (480, 640))
+        >>> camera.focal_length_px, error < 0.001
+        (900.0, True)
+        """
+        from boresight._opencv import camera_of
+
+        width, height = _image_size(image_shape)
+        matrix = np.array(camera_matrix, dtype=np.float64)
+        lower = np.array([matrix[1, 0], *matrix[2]]) if matrix.shape == (3, 3) else None
+        if (
+            lower is None
+            or not np.array_equal(lower, [0.0, 0.0, 0.0, 1.0])
+            or not (np.isfinite(matrix).all() and min(matrix[0, 0], matrix[1, 1]) > 0.0)
+        ):
+            raise InputError(
+                "camera_matrix: it is not [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with fx and fy "
+                "positive; give the matrix that OpenCV's calibrateCamera returns"
+            )
+        coefficients = np.array(dist_coeffs, dtype=np.float64).ravel()
+        if len(coefficients) not in (4, 5) or not np.isfinite(coefficients).all():
+            raise InputError(
+                f"dist_coeffs: {coefficients.tolist()} are not k1, k2, p1, p2 and perhaps k3; "
+                "calibrate without OpenCV's rational, thin-prism and tilted models"
+            )
+        five = np.append(coefficients, np.zeros(5 - len(coefficients)))
+        return camera_of(matrix, five, (height, width), float(tolerance_px))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save as a JSON file, readable by people and exact to the last bit.
 

@@ -20,11 +20,11 @@ from boresight._progress import progress_callback
 from boresight.errors import BoresightError, InputError
 
 if TYPE_CHECKING:
+    from boresight.calibration import CalibrateResult
     from boresight.camera import CameraModel
     from boresight.centroids import Centroids
     from boresight.database import SolverDatabase
     from boresight.frames import Frame
-    from boresight.passes import PassResult
     from boresight.solution import Solution
 
 __all__ = ["main"]
@@ -82,12 +82,15 @@ def _frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+_ABERRATION = click.option(
+    "--aberration", is_flag=True, help="Allow for the Earth's motion, by the header's time."
+)
+
+
 @main.command()
 @_FRAMES
 @_frame_options
-@click.option(
-    "--aberration", is_flag=True, help="Allow for the Earth's motion, by the header's time."
-)
+@_ABERRATION
 @_clear_errors
 def solve(
     frames: tuple[Path, ...],
@@ -101,18 +104,12 @@ def solve(
     aberration: bool,
 ) -> None:
     """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
-    from boresight.velocity import earth_barycentric_velocity
-
     model = _load_camera(camera)
     solver = _database(database, fov, model, quiet=as_json)
     records: list[Record] = []
     drawn: list[tuple[Frame, Solution | None, Centroids]] = []
     for path, frame, stars in _extracted(frames, sigma, records, quiet=as_json):
-        velocity = None
-        if aberration:
-            if frame.time is None:
-                raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
-            velocity = earth_barycentric_velocity(frame.time)
+        velocity = _velocity(path, frame) if aberration else None
         solution = solver.solve_from_centroids(
             stars,
             fov_estimate_deg=fov,
@@ -135,14 +132,21 @@ def solve(
 @main.command()
 @_FRAMES
 @_frame_options
-@click.option("--order", default=6, show_default=True, help="Highest order of the polynomial.")
+@click.option(
+    "--order",
+    type=click.Choice(["auto", *map(str, range(2, 10))]),
+    default="6",
+    show_default=True,
+    help="Highest order of the polynomial; auto finds it by leaving frames and stars out.",
+)
 @click.option(
     "--model",
-    type=click.Choice(["polynomial", "radial"]),
+    type=click.Choice(["polynomial", "radial", "pinhole", "auto"]),
     default="polynomial",
     show_default=True,
     help="Distortion model.",
 )
+@_ABERRATION
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Save the camera model here (JSON)."
 )
@@ -156,12 +160,13 @@ def calibrate(
     sigma: float | None,
     plot: Path | None,
     as_json: bool,
-    order: int,
+    order: str,
     model: str,
+    aberration: bool,
     output: Path | None,
 ) -> None:
     """Calibrate the one camera that took all FRAMES, from the stars in them."""
-    from boresight.passes import calibrate_in_passes
+    from boresight.calibrating import calibrate
 
     start = _load_camera(camera)
     solver = _database(database, fov, start, quiet=as_json)
@@ -176,30 +181,33 @@ def calibrate(
                 f"FRAMES: {path} has {frame.image_shape} pixels, {taken[0][0]} has {shape}; "
                 "give frames of one camera"
             )
-    last = calibrate_in_passes(
-        solver,
+    result = calibrate(
         [stars for _, _, stars in taken],
-        shape,
+        solver,
+        image_shape=shape,
         fov_estimate_deg=fov,
         fov_max_error_deg=fov_error,
-        order=order,
-        model=model,
+        order="auto" if order == "auto" else int(order),
+        model=model,  # type: ignore[arg-type]
         camera_model=start,
+        velocities=[_velocity(p, f) for p, f, _ in taken] if aberration else None,
         on_pass=None if as_json else _print_pass,
     )
     records = unread + [
-        _record(path, len(stars), solution)
-        for (path, _, stars), solution in zip(taken, last.solutions, strict=True)
+        _record(path, len(stars), solution) | ({"rejected": reason} if reason else {})
+        for (path, _, stars), solution, reason in zip(
+            taken, result.solutions, result.rejected, strict=True
+        )
     ]
     if output is not None:
-        last.calibration.camera_model.save(output)
+        result.camera_model.save(output)
     if plot is not None:
-        _save_plot(plot, [(f, s, c) for (_, f, c), s in zip(taken, last.solutions, strict=True)])
+        _save_plot(plot, [(f, s, c) for (_, f, c), s in zip(taken, result.solutions, strict=True)])
     if as_json:
-        click.echo(json.dumps(_calibration_record(last, records), indent=2))
+        click.echo(json.dumps(_calibration_record(result, records), indent=2))
     else:
         _print_solutions(records)
-        click.echo(f"{last.calibration.camera_model}")
+        click.echo(f"{result.camera_model}")
     raise SystemExit(0 if all(record["solved"] for record in records) else 1)
 
 
@@ -333,6 +341,15 @@ def _extracted(
                 progress((done + 1) / len(paths))
 
 
+def _velocity(path: Path, frame: Frame) -> Any:
+    """Earth's velocity at the time that a header tells."""
+    from boresight.velocity import earth_barycentric_velocity
+
+    if frame.time is None:
+        raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+    return earth_barycentric_velocity(frame.time)
+
+
 def _record(path: Path, num_centroids: int, solution: Solution | None) -> Record:
     """One frame's result as plain numbers."""
     record: Record = {
@@ -348,24 +365,27 @@ def _record(path: Path, num_centroids: int, solution: Solution | None) -> Record
     return record
 
 
-def _calibration_record(last: PassResult, records: list[Record]) -> Record:
-    calibration = last.calibration
+def _calibration_record(result: CalibrateResult, records: list[Record]) -> Record:
     return {
-        "camera_model": calibration.camera_model.to_dict(),
-        "rmse_before_px": calibration.rmse_before_px,
-        "rmse_after_px": calibration.rmse_after_px,
-        "n_inliers": calibration.n_inliers,
-        "n_outliers": calibration.n_outliers,
+        "camera_model": result.camera_model.to_dict(),
+        "rmse_before_px": result.rmse_before_px,
+        "rmse_after_px": result.rmse_after_px,
+        "held_out_rmse_px": result.held_out_rmse_px,
+        "n_inliers": result.n_inliers,
+        "n_outliers": result.n_outliers,
+        "converged": result.converged,
         "frames": records,
     }
 
 
-def _print_pass(result: PassResult) -> None:
-    calibration = result.calibration
+def _print_pass(number: int, result: CalibrateResult) -> None:
+    solved = sum(solution is not None for solution in result.solutions)
+    held_out = result.held_out_rmse_px
     click.echo(
-        f"Pass {result.number}: {result.num_solved}/{len(result.solutions)} solved, "
-        f"calibration RMSE {calibration.rmse_before_px:.3f} -> {calibration.rmse_after_px:.3f} px, "
-        f"{calibration.n_inliers} inliers"
+        f"Pass {number}: {solved}/{len(result.solutions)} solved, "
+        f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
+        + ("" if held_out is None else f"{held_out:.3f} held out, ")
+        + f"{result.n_inliers} inliers"
     )
 
 

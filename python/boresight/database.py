@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from boresight.calibrate import CalibrateResult
+    from boresight.calibration import CalibrateResult
     from boresight.camera import CameraModel
     from boresight.solution import Solution
 
@@ -765,7 +765,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         -------
         CalibrateResult
         """
-        from boresight.calibrate import calibrate_camera
+        from boresight.calibration import calibrate_camera
 
         return calibrate_camera(results, centroids, **options)
 

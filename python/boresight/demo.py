@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,9 @@ import numpy as np
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from boresight.calibrate import CalibrateResult
+    from boresight.calibration import CalibrateResult
     from boresight.centroids import Centroids
     from boresight.frames import Frame
-    from boresight.passes import PassResult
     from boresight.solution import Solution
 
 __all__ = ["run"]
@@ -44,8 +44,9 @@ def run(folder: Path, *, binning: int = 1) -> bool:
     """
     from rich.console import Console
 
+    from boresight.calibrating import calibrate
     from boresight.database import SolverDatabase
-    from boresight.passes import calibrate_in_passes
+    from boresight.velocity import earth_barycentric_velocity
 
     console = Console(width=100, highlight=False)
     began = time.perf_counter()
@@ -68,23 +69,26 @@ def run(folder: Path, *, binning: int = 1) -> bool:
         cache=False,
     )
     step(f"Solving and calibrating with {database.num_patterns} patterns")
-    last = calibrate_in_passes(
-        database,
+    result = calibrate(
         centroids,
-        frames[0].image_shape,
+        database,
+        image_shape=frames[0].image_shape,
         fov_estimate_deg=11.8,
         fov_max_error_deg=0.5,
-        on_pass=lambda result: step(_summary(result)),
+        order=6,
+        velocities=[earth_barycentric_velocity(frame.time) for frame in frames if frame.time],
+        on_pass=lambda number, result: step(_summary(number, result)),
     )
     step("Drawing the matched stars")
     figure = folder / "matched_stars.png"
-    _draw(figure, frames, last.solutions, centroids)
-    separations = [_separation(*pair) for pair in zip(frames, last.solutions, strict=True)]
-    _print_table(console, frames, last.solutions, separations)
+    _draw(figure, frames, result.solutions, centroids)
+    separations = [_separation(*pair) for pair in zip(frames, result.solutions, strict=True)]
+    _print_table(console, frames, result.solutions, separations)
     mean = float(np.mean(separations))
-    passed = last.num_solved == len(frames) and mean < GOAL_ARCSEC
+    num_solved = sum(solution is not None for solution in result.solutions)
+    passed = num_solved == len(frames) and mean < GOAL_ARCSEC
     step(
-        f'{last.num_solved} of {len(frames)} solved; mean separation from the true WCS {mean:.3f}" '
+        f'{num_solved} of {len(frames)} solved; mean separation from the true WCS {mean:.3f}" '
         f'({"good" if passed else "NOT good"}: the goal is {GOAL_ARCSEC}"); see {figure}'
     )
     return passed
@@ -131,12 +135,12 @@ def _separation(frame: Frame, solution: Solution | None) -> float:
     return float(true.separation(SkyCoord(ra, dec, unit="deg")).arcsec)
 
 
-def _summary(result: PassResult) -> str:
-    calibration: CalibrateResult = result.calibration
+def _summary(number: int, result: CalibrateResult) -> str:
+    solved = sum(solution is not None for solution in result.solutions)
     return (
-        f"Pass {result.number}: {result.num_solved}/{len(result.solutions)} solved, "
-        f"calibration RMSE {calibration.rmse_before_px:.3f} -> {calibration.rmse_after_px:.3f} px, "
-        f"{calibration.n_inliers} inliers"
+        f"Pass {number}: {solved}/{len(result.solutions)} solved, "
+        f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
+        f"{result.n_inliers} inliers"
     )
 
 
@@ -159,7 +163,7 @@ def _draw(path: Path, frames: list[Frame], solutions: Any, centroids: list[Centr
 def _print_table(
     console: Console,
     frames: list[Frame],
-    solutions: list[Solution | None],
+    solutions: Sequence[Solution | None],
     separations: list[float],
 ) -> None:
     from rich.table import Table

@@ -69,10 +69,12 @@ const STEPS_PER_WEIGHTING: usize = 1;
 const SIGNIFICANT_GAIN: f64 = 25.0;
 /// A stage ends when the scale of the residuals changes by less than this fraction.
 const SCALE_TOLERANCE: f64 = 0.02;
-/// Rounds of clipping at most; the sets of inliers settle in two or three, their weights in ten.
-const MAX_CLIPS: usize = 30;
+/// Rounds of clipping at most; the sets of inliers settle in two or three, their weights in ten or twenty.
+const MAX_CLIPS: usize = 60;
+/// Rounds in which the scales may change; later they stay, so that two sets cannot take turns for ever.
+const SCALING_ROUNDS: usize = 6;
 /// Weights that change by less than this between two rounds have settled.
-const WEIGHT_TOLERANCE: f64 = 1e-7;
+const WEIGHT_TOLERANCE: f64 = 1e-5;
 /// No match closer than this is left out, px: so far do unseen neighbours and catalogue errors move a star that is
 /// the right one. Wrong matches rarely come so close.
 const MAX_DISPLACEMENT_PX: f64 = 0.3;
@@ -267,8 +269,7 @@ impl<'a> Fitter<'a> {
         let mut scales = None;
         for round in 0..MAX_CLIPS {
             let before = std::mem::take(&mut self.weights);
-            // Late rounds keep the limits, so that two sets cannot take turns for ever.
-            let limits = scales.filter(|_| round > MAX_CLIPS / 2);
+            let limits = scales.filter(|_| round >= SCALING_ROUNDS);
             scales = Some(self.weigh(limits, |z, distance| {
                 let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
                 if right { clipped_weight(z, sigma_clip) } else { 0.0 }

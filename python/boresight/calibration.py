@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight import _held_out
 from boresight.camera import CameraModel
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
@@ -39,8 +40,19 @@ SPEED_OF_LIGHT_KM_S = 299792.458
 
 POSITION_FLOOR_PX = 0.01
 """Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
-what
-the model cannot follow. Without it a few bright stars would decide everything."""
+what the model cannot follow. Without it a few bright stars would decide everything."""
+
+AUTO_ORDERS = range(2, 10)
+"""Orders that ``order="auto"`` tries, from the lowest."""
+
+MAX_IN_VAIN = 1
+"""Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the
+image centre has odd terms only."""
+
+SIGNIFICANCE = 2.0
+"""Standard errors by which a model with more parameters has to be better."""
+
+UNSOLVED = "it did not solve"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +133,16 @@ class CalibrateResult:
         Condition number of the problem with every parameter scaled to the same information. Beyond
         1e6 the single parameters mean little (the model as a whole may be fine where there are
         stars).
+    held_out_rmse_px : float or None
+        RMS distance in pixels between the same stars and where a camera puts them that was fitted
+        to the other frames (of one or two frames: to the other stars), each frame's attitude to
+        its other stars. Larger than `rmse_after_px` by what the fit adapts to noise; `None` where
+        it was not asked for.
+    solutions : tuple of (Solution or None)
+        From `boresight.calibrate`: what every frame's pixels see, by the calibrated camera; `None`
+        for a frame that was rejected. Empty otherwise.
+    rejected : tuple of (str or None)
+        Why each frame took no part; `None` for those that did.
     """
 
     camera_model: CameraModel
@@ -136,6 +158,9 @@ class CalibrateResult:
     covariance: Floats
     frozen: tuple[str, ...]
     condition_number: float
+    held_out_rmse_px: float | None
+    rejected: tuple[str | None, ...]
+    solutions: tuple[Solution | None, ...] = ()
 
     @property
     def parameters(self) -> dict[str, tuple[float, float]]:
@@ -210,6 +235,8 @@ class CalibrateResult:
         if self.frozen:
             notes += f", frozen: {', '.join(self.frozen)}"
         rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
+        if self.held_out_rmse_px is not None:
+            rmse += f" ({self.held_out_rmse_px:.3f} held out)"
         return (
             f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
             f"{self.n_outliers} left out, RMSE {rmse}{notes}\n {self.camera_model!r}>"
@@ -232,9 +259,10 @@ def calibrate_camera(
     results: Solution | Sequence[Solution | None] | None,
     centroids: Any,
     image_shape: tuple[int, int] | None = None,
-    order: int = 4,
-    model: Literal["polynomial", "radial", "pinhole"] = "polynomial",
+    order: int | Literal["auto"] = 4,
+    model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
     *,
+    held_out: bool = False,
     sigma_clip: float = 3.0,
     max_iterations: int = 200,
     camera_model: CameraModel | None = None,
@@ -243,78 +271,91 @@ def calibrate_camera(
 ) -> CalibrateResult:
     """Fit one camera model to the matched stars of many solved frames.
 
-    Parameters
-    ----------
-    results : sequence of (Solution or None)
-        The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
-        taken as a sequence of one.
-    centroids : sequence
-        For each result the centroids it was solved from, as anything the solver takes: a
-        `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
-        or a table. If all of them have position uncertainties, each star counts accordingly.
-    image_shape : (int, int), optional
-        Height and width in pixels. Default: that of the results, which it must not contradict.
-    order : int
-        Order of the polynomial model, 2 to 9. Default 4. The other models have none.
-    model : {'polynomial', 'radial', 'pinhole'}
-        Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
-        optical axis, even off the detector, but follows only a lens that is symmetric about it.
-    sigma_clip : float
-        Matches farther off than this many standard deviations (by the median residual of their part
-        of the detector) lose weight with the square of their distance, and those that are also more
-        than 0.3 px off are left out. Default 3.
-    max_iterations : int
-        At most this many steps of the fit. Default 200; about 30 are needed.
-    camera_model : CameraModel, optional
-        Camera whose focal length the fit starts from. Default: the median of the results'.
-    velocities : sequence of (array_like of shape (3,) or None), optional
-        The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
-        (exactly). Default: what each result was solved with.
-    progress : callable, optional
-        Called now and then with the fraction done.
+        Parameters
+        ----------
+        results : sequence of (Solution or None)
+            The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
+            taken as a sequence of one.
+        centroids : sequence
+            For each result the centroids it was solved from, as anything the solver takes: a
+            `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
+            or a table. If all of them have position uncertainties, each star counts accordingly.
+        image_shape : (int, int), optional
+            Height and width in pixels. Default: that of the results, which it must not contradict.
+        order : int or 'auto'
+            Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
+            it while that lowers the error of frames and stars that are left out of the fit in turn.
+        model : {'polynomial', 'radial', 'pinhole', 'auto'}
+            Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
+            optical axis, even off the detector, but follows only a lens that is symmetric about it.
+            'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
+            significantly better than those before it.
+        held_out : bool
+            Also measure `CalibrateResult.held_out_rmse_px`, by five or so more fits. Default False;
+            with 'auto' it is measured anyway.
+        sigma_clip : float
+            Matches farther off than this many standard deviations (by the median residual of their part
+            of the detector) lose weight with the square of their distance, and those that are also more
+            than 0.3 px off are left out. Default 3.
+        max_iterations : int
+            At most this many steps of the fit. Default 200; about 30 are needed.
+        camera_model : CameraModel, optional
+            Camera whose focal length the fit starts from. Default: the median of the results'.
+        velocities : sequence of (array_like of shape (3,) or None), optional
+            The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
+            (exactly). Default: what each result was solved with.
+        progress : callable, optional
+            Called now and then with the fraction done.
 
-    Returns
-    -------
-    CalibrateResult
+        Returns
+        -------
+        CalibrateResult
 
-    Raises
-    ------
-    InputError
-        If lengths differ, the image shapes contradict each other, centroids are not those of the
-        result, or an argument is out of its range.
-    UndeterminedError
-        If no frame is solved, too few stars match for the model, or it folds over within the image
-        because no stars hold it there.
+        Raises
+        ------
+        InputError
+            If lengths differ, the image shapes contradict each other, centroids are not those of the
+            result, or an argument is out of its range.
+        UndeterminedError
+            If no frame is solved, too few stars match for the model, or it folds over within the image
+            because no stars hold it there.
 
-    Notes
-    -----
-    Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
-    attitude eliminated, so time grows with the number of frames and memory does not. The fit
-    starts from a pinhole, grows to the whole model with wrong matches weighted down, and then
-    clips: within 0.3 px a match is taken for the right star, moved by a neighbour it blends with,
-    and kept at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
-    focal length, parity and matches are taken from the results, so calibrating again with its own
-    model changes nothing. The result is the same to the last bit for any number of threads.
+        Notes
+        -----
+        Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
+    <<<<<<< HEAD:python/boresight/calibrate.py
+        attitude eliminated, so time grows with the number of frames and memory does not. The fit
+        starts from a pinhole, grows to the whole model with wrong matches weighted down, and then
+        clips: within 0.3 px a match is taken for the right star, moved by a neighbour it blends with,
+        and kept at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
+    =======
+        attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
+        from a pinhole, grows to the whole model with wrong matches weighted down, and then clips:
+        within 0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept
+        at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
+    >>>>>>> calibrate:python/boresight/calibration.py
+        focal length, parity and matches are taken from the results, so calibrating again with its own
+        model changes nothing. The result is the same to the last bit for any number of threads.
 
-    Examples
-    --------
-    >>> import boresight
-    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
-    >>> camera = boresight.CameraModel.from_fov(
-    ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
-    ... )
-    >>> frames = [
-    ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
-    ...     for ra in (80.0, 83.0, 86.0)
-    ... ]
-    >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
-    >>> solutions = [
-    ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
-    ...     for s in stars
-    ... ]
-    >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
-    >>> result.rmse_after_px < 0.1
-    True
+        Examples
+        --------
+        >>> import boresight
+        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+        >>> camera = boresight.CameraModel.from_fov(
+        ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
+        ... )
+        >>> frames = [
+        ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
+        ...     for ra in (80.0, 83.0, 86.0)
+        ... ]
+        >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+        >>> solutions = [
+        ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
+        ...     for s in stars
+        ... ]
+        >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
+        >>> result.rmse_after_px < 0.1
+        True
     """
     results, centroids = _as_lists(results, centroids)
     if velocities is not None and len(velocities) != len(results):
@@ -336,33 +377,137 @@ def calibrate_camera(
     ]
     if any(frame.covariance is None for frame in frames):
         frames = [frame._replace(covariance=None) for frame in frames]
-    if model == "polynomial" and not (isinstance(order, int | np.integer) and 2 <= order <= 9):
-        raise InputError(f"order: {order!r} is no order; give a whole number from 2 to 9")
-    fit = core.calibrate_camera(
-        frames,
-        model,
-        int(order),
-        float(sigma_clip),
-        max(0, int(max_iterations)),
-        None if camera_model is None else camera_model.focal_length_px,
-        progress,
-    )
-    camera = CameraModel._from_core(fit.camera)
+
+    def fit(given: Sequence[_MatchedFrame], model: str, order: int) -> core.Calibration:
+        return core.calibrate_camera(
+            given,
+            model,
+            order,
+            float(sigma_clip),
+            max(0, int(max_iterations)),
+            None if camera_model is None else camera_model.focal_length_px,
+            progress,
+        )
+
+    best, error = _choose(frames, fit, _candidates(model, order), held_out)
+    camera = CameraModel._from_core(best.camera)
     assert camera.image_shape == shape
-    by_index = dict(zip(solved, (_frame(*parts) for parts in fit.frames), strict=True))
+    by_index = dict(zip(solved, (_frame(*parts) for parts in best.frames), strict=True))
+    parts = tuple(by_index.get(i) for i in range(len(results)))
     return CalibrateResult(
         camera,
-        *fit.rmse_px,
-        *fit.counts,
-        fit.iterations,
-        fit.converged,
-        tuple(by_index.get(i) for i in range(len(results))),
-        fit.noise,
-        tuple(fit.parameter_names),
-        fit.covariance,
-        tuple(fit.frozen),
-        fit.condition_number,
+        *best.rmse_px,
+        *best.counts,
+        best.iterations,
+        best.converged,
+        parts,
+        best.noise,
+        tuple(best.parameter_names),
+        best.covariance,
+        tuple(best.frozen),
+        best.condition_number,
+        error,
+        tuple(UNSOLVED if part is None else part.rejected for part in parts),
     )
+
+
+def _candidates(model: str, order: int | str) -> list[list[tuple[str, int]]]:
+    """Models to choose from, the simplest first: groups of (model, order), tried in turn."""
+    if order == "auto":
+        orders = AUTO_ORDERS
+    elif isinstance(order, int | np.integer) and 2 <= order <= 9:
+        orders = range(int(order), int(order) + 1)
+    elif model in ("polynomial", "auto"):
+        raise InputError(
+            f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+        )
+    else:
+        orders = range(2, 3)
+    polynomials = [("polynomial", order) for order in orders]
+    if model == "auto":
+        return [[("pinhole", 0)], [("radial", 0)], polynomials]
+    return [polynomials if model == "polynomial" else [(model, 0)]]
+
+
+def _choose(
+    frames: Sequence[_MatchedFrame],
+    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
+    groups: list[list[tuple[str, int]]],
+    held_out: bool,
+) -> tuple[core.Calibration, float | None]:
+    """Fit the candidate that foretells stars left out best; also their RMS residual."""
+    if len(groups) == 1 and len(groups[0]) == 1:
+        best = fit(frames, *groups[0][0])
+        if not held_out:
+            return best, None
+        return best, _rms(_left_out(frames, best, fit, groups[0][0]))
+    winner: _Fitted | None = None
+    problem: UndeterminedError | None = None
+    for group in groups:
+        best_of_group: _Fitted | None = None
+        in_vain = 0
+        for candidate in group:
+            try:
+                fitted = fit(frames, *candidate)
+                found = _Fitted(fitted, _left_out(frames, fitted, fit, candidate))
+            except UndeterminedError as error:
+                problem = error
+                break
+            if found.improves_on(best_of_group):
+                best_of_group, in_vain = found, 0
+            else:
+                in_vain += 1
+            if in_vain > MAX_IN_VAIN:
+                break
+        if best_of_group is not None and best_of_group.improves_on(winner):
+            winner = best_of_group
+    if winner is None:
+        assert problem is not None  # there is at least one candidate
+        raise problem
+    return winner.calibration, _rms(winner.left_out)
+
+
+class _Fitted(NamedTuple):
+    """A fit and the residual lengths of its stars, each left out in turn."""
+
+    calibration: core.Calibration
+    left_out: list[Floats]
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that took part."""
+        return sum(frame[5] is None for frame in self.calibration.frames)
+
+    def improves_on(self, other: _Fitted | None) -> bool:
+        """Tell whether it foretells stars significantly better than one with fewer parameters."""
+        if other is None:
+            return True
+        if self.num_frames != other.num_frames:
+            return self.num_frames > other.num_frames
+        gain, uncertainty = _held_out.gain(other.left_out, self.left_out)
+        return gain > SIGNIFICANCE * uncertainty
+
+
+def _left_out(
+    frames: Sequence[_MatchedFrame],
+    fitted: core.Calibration,
+    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
+    candidate: tuple[str, int],
+) -> list[Floats]:
+    """Residual lengths of the stars that a fit used, each left out in turn; NaN for others."""
+    taken = [i for i, frame in enumerate(fitted.frames) if frame[5] is None]
+    used = [np.asarray(fitted.frames[i][3]) for i in taken]
+    lengths = [np.full(len(frame.pixels), np.nan) for frame in frames]
+    found = _held_out.residuals(
+        [frames[i] for i in taken], used, lambda some: fit(some, *candidate).camera
+    )
+    for i, some in zip(taken, found, strict=True):
+        lengths[i] = some
+    return lengths
+
+
+def _rms(lengths: Sequence[Floats]) -> float:
+    return float(np.sqrt(np.nanmean(np.concatenate(lengths) ** 2)))
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:

@@ -1,0 +1,363 @@
+"""From frames to their camera in one call: stars, solutions, a fit, and again until it settles."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight.calibration import CalibrateResult, calibrate_camera
+from boresight.camera import PolynomialDistortion
+from boresight.centroids import Centroids
+from boresight.errors import InputError, UndeterminedError
+from boresight.extract import ExtractionResult, extract_centroids
+from boresight.frames import Frame, read_frame
+from boresight.solution import SPEED_OF_LIGHT_KM_S, Solution
+from boresight.velocity import earth_barycentric_velocity
+
+if TYPE_CHECKING:
+    from boresight.camera import CameraModel
+    from boresight.database import SolverDatabase
+
+__all__ = ["calibrate"]
+
+Floats = NDArray[np.float64]
+
+PASSES = ((0.01, 3), (0.005, 4), (0.003, 5))
+"""Match radius (fraction of the field of view) and highest order of the first passes. Raising the
+order before the matches are right makes it follow the wrong ones."""
+
+FINAL_RADIUS = 0.002
+"""Match radius of all further passes, which fit the whole model."""
+
+MAX_FINAL_PASSES = 8
+"""The matches usually stay the same from the second of them on."""
+
+
+def calibrate(
+    frames: Sequence[Any],
+    database: SolverDatabase,
+    *,
+    image_shape: tuple[int, int] | None = None,
+    fov_estimate_deg: float | None = None,
+    fov_max_error_deg: float | None = None,
+    order: int | Literal["auto"] = "auto",
+    model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
+    camera_model: CameraModel | None = None,
+    aberration: bool = False,
+    velocities: Sequence[ArrayLike | None] | None = None,
+    extract_options: Mapping[str, Any] | None = None,
+    solve_options: Mapping[str, Any] | None = None,
+    on_pass: Callable[[int, CalibrateResult], object] | None = None,
+    **options: Any,
+) -> CalibrateResult:
+    """Calibrate the camera that took some frames, from the stars in them.
+
+    Stars are found, the frames solved, and the camera fitted; with that camera the frames are
+    solved again and matched more narrowly, and so on until the matches stay the same.
+
+    Parameters
+    ----------
+    frames : sequence
+        Frames of one camera, each as a path, a `Frame`, an image (array of shape (height, width) or
+        (height, width, 3)), an `ExtractionResult`, or the centroids in it, as the solver takes them
+        (then `image_shape` is needed).
+    database : SolverDatabase
+        Patterns for this field of view.
+    image_shape : (int, int), optional
+        (height, width) in pixels. Default: that of the frames, which it must not contradict.
+    fov_estimate_deg, fov_max_error_deg : float, optional
+        Horizontal field of view for the first pass and its largest error, as for the solver.
+    order, model
+        As for `calibrate_camera`; the order is 'auto' by default. The first passes fit less.
+    camera_model : CameraModel, optional
+        Camera to start from. One with distortion is taken to be right to 0.2 % of the field of
+        view, so that the wide first passes are left out.
+    aberration : bool
+        Take stellar aberration by the Earth's motion out, at the time that each frame's file tells.
+        Default False: of it remain a scale that differs by up to 1e-4 between frames (2 arcsec at
+        the edge of a field of 10 degrees) and 0.1 arcsec, which nothing else can take up.
+    velocities : sequence of (array_like of shape (3,) or None), optional
+        The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
+    extract_options, solve_options : mapping, optional
+        Further arguments of `extract_centroids` and `solve_from_centroids`.
+    on_pass : callable, optional
+        Called after each pass with its number, from 1, and its result.
+    **options
+        Further arguments of `calibrate_camera`: `sigma_clip`, `max_iterations`, `held_out`.
+
+    Returns
+    -------
+    CalibrateResult
+        With `solutions`, one for each frame, `None` where it was rejected, and `rejected`, the
+        reasons. The solutions have the calibrated camera and the attitudes of the joint fit, and
+        the matches are those it used.
+
+    Raises
+    ------
+    InputError
+        If the frames differ in shape, a frame's time is needed and unknown, or an argument is out
+        of its range.
+    UndeterminedError
+        If no frame solves, or too few stars match for the model.
+    FileFormatError, OSError
+        If a file cannot be read.
+
+    Notes
+    -----
+    Calibrating again with ``camera_model=result.camera_model`` and the same arguments changes
+    nothing. ``result.converged`` is False if the matches still changed in the last of 8 final
+    passes.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20.0)
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512), optical_center=(20.0, -10.0))
+    >>> frames = [boresight.simulate_frame(camera, ra, 10.0, seed=ra) for ra in (20, 140, 260)]
+    >>> result = boresight.calibrate(
+    ...     [frame.image for frame in frames], database, fov_estimate_deg=15.0, order=3
+    ... )
+    >>> round(result.camera_model.fov_deg, 2)
+    15.0
+    >>> [round(solution.dec_deg, 1) for solution in result.solutions]
+    [9.7, 9.7, 9.7]
+    """
+    taken = [_take(i, frame, extract_options or {}) for i, frame in enumerate(frames)]
+    loop = _Loop(
+        database,
+        [frame.stars for frame in taken],
+        _velocities(taken, velocities, aberration),
+        {
+            "image_shape": _shape(taken, image_shape, camera_model),
+            "fov_estimate_deg": fov_estimate_deg,
+            "fov_max_error_deg": fov_max_error_deg,
+        }
+        | dict(solve_options or {}),
+        options,
+        camera_model,
+        on_pass,
+    )
+    if camera_model is None or camera_model.distortion is None:
+        for match_radius, limit in PASSES:
+            pass_order = limit if order == "auto" else min(limit, order)
+            pass_model = "polynomial" if model == "auto" else model
+            loop.calibrate(loop.solve(match_radius), order=pass_order, model=pass_model)
+    return _settle(loop, order, model)
+
+
+def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
+    """Solve and fit the whole model until the matches stay the same, and the choice of the model.
+
+    The model is chosen twice at least: at first, and for the matches in which that ended.
+    """
+    asked = {"order": order, "model": model}
+    choice: dict[str, Any] | None = None
+    chosen_for_these = False
+    last: list[Solution | None] = []
+    for _ in range(MAX_FINAL_PASSES):
+        solutions = loop.solve(FINAL_RADIUS)
+        same = _same_matches(solutions, last)
+        if same and chosen_for_these:
+            return loop.result
+        if same or choice is None:
+            before, choice = choice, _choice(loop.calibrate(solutions, **asked), asked)
+            chosen_for_these = True
+            if same and choice == before:
+                return loop.result
+        else:
+            loop.calibrate(solutions, **choice)
+            chosen_for_these = choice == asked
+        last = solutions
+    return dataclasses.replace(loop.result, converged=False)
+
+
+def _choice(result: CalibrateResult, asked: dict[str, Any]) -> dict[str, Any]:
+    """Find the order and model that were chosen."""
+    if "auto" not in (asked["order"], asked["model"]):
+        return asked
+    distortion = result.camera_model.distortion
+    if distortion is None:
+        return {"order": 2, "model": "pinhole"}
+    if isinstance(distortion, PolynomialDistortion):
+        return {"order": distortion.order, "model": "polynomial"}
+    return {"order": 2, "model": "radial"}
+
+
+class _Loop:
+    """What all passes have in common, and what came of the last one."""
+
+    result: CalibrateResult
+
+    def __init__(
+        self,
+        database: SolverDatabase,
+        centroids: list[Centroids],
+        velocities: list[ArrayLike | None],
+        solve_options: dict[str, Any],
+        fit_options: dict[str, Any],
+        camera: CameraModel | None,
+        on_pass: Callable[[int, CalibrateResult], object] | None,
+    ) -> None:
+        self._database = database
+        self._centroids = centroids
+        self._velocities = velocities
+        self._solve_options = solve_options
+        self._fit_options = fit_options
+        self._camera = camera
+        self._on_pass = on_pass
+        self._number = 0
+
+    def solve(self, match_radius: float) -> list[Solution | None]:
+        """Solve all frames with the last camera."""
+        options = self._solve_options | {"match_radius": match_radius, "camera_model": self._camera}
+        if self._camera is not None:
+            options["fov_estimate_deg"] = self._camera.fov_deg
+        solutions = [
+            self._database.solve_from_centroids(stars, observer_velocity_km_s=velocity, **options)
+            for stars, velocity in zip(self._centroids, self._velocities, strict=True)
+        ]
+        if all(solution is None for solution in solutions):
+            raise UndeterminedError(
+                f"none of the {len(solutions)} frames solves in pass {self._number + 1}; "
+                "check the field of view and look at the frames"
+            )
+        return solutions
+
+    def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrateResult:
+        """Fit the camera to them, for the next pass to start from."""
+        fitted = calibrate_camera(solutions, self._centroids, **(self._fit_options | model))
+        self._camera = fitted.camera_model
+        self._number += 1
+        self.result = dataclasses.replace(
+            fitted, solutions=_solutions(fitted, solutions, self._centroids)
+        )
+        if self._on_pass is not None:
+            self._on_pass(self._number, self.result)
+        return self.result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Taken:
+    """The stars of a frame, and what its file says about it."""
+
+    stars: Centroids
+    shape: tuple[int, int] | None
+    frame: Frame | None
+
+
+def _take(index: int, given: Any, extract_options: Mapping[str, Any]) -> _Taken:
+    frame = None
+    if isinstance(given, str | os.PathLike):
+        given = read_frame(given)
+    if isinstance(given, Frame):
+        frame = given
+        given = extract_centroids(frame.image, **({"mask": frame.mask} | dict(extract_options)))
+    elif _is_image(given):
+        given = extract_centroids(given, **extract_options)
+    shape = given.image_shape if isinstance(given, ExtractionResult) else None
+    try:
+        return _Taken(Centroids.from_any(given), shape, frame)
+    except InputError as error:
+        raise InputError(f"frames[{index}]: {error}") from None
+
+
+def _is_image(given: Any) -> bool:
+    """Tell an image from rows of centroids, which have two or three columns."""
+    return isinstance(given, np.ndarray) and (
+        given.ndim == 3 or (given.ndim == 2 and given.shape[1] > 3)
+    )
+
+
+def _shape(
+    taken: Sequence[_Taken], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
+) -> tuple[int, int]:
+    """Find the image shape that everything agrees on."""
+    named = [(f"frames[{i}]", frame.shape) for i, frame in enumerate(taken) if frame.shape]
+    if camera_model is not None:
+        named.append(("camera_model", camera_model.image_shape))
+    if image_shape is not None:
+        named.insert(0, ("image_shape", (image_shape[0], image_shape[1])))
+    if not named:
+        raise InputError("image_shape: missing; give (height, width) in pixels of the frames")
+    for name, shape in named[1:]:
+        if shape != named[0][1]:
+            raise InputError(
+                f"{name}: {shape} pixels, but {named[0][0]} has {named[0][1]}; "
+                "give frames of one camera, all of the same (height, width)"
+            )
+    return named[0][1]
+
+
+def _velocities(
+    taken: Sequence[_Taken], velocities: Sequence[ArrayLike | None] | None, aberration: bool
+) -> list[ArrayLike | None]:
+    if velocities is not None:
+        if len(velocities) != len(taken):
+            raise InputError(
+                f"velocities: {len(velocities)} for {len(taken)} frames; give one (or None) each"
+            )
+        return list(velocities)
+    if not aberration:
+        return [None] * len(taken)
+    times = [None if frame.frame is None else frame.frame.time for frame in taken]
+    if None in times:
+        raise InputError(
+            f"aberration: the time of frames[{times.index(None)}] is unknown; "
+            "give the velocities instead, or leave it out"
+        )
+    return [earth_barycentric_velocity(time) for time in times]
+
+
+def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:
+    """Tell whether the same stars are matched in the same frames."""
+
+    def same(a: Solution | None, b: Solution | None) -> bool:
+        if a is None or b is None:
+            return a is b
+        return np.array_equal(a.matched_centroids, b.matched_centroids) and np.array_equal(
+            a.matched_catalog_ids, b.matched_catalog_ids
+        )
+
+    return len(new) == len(old) and all(map(same, new, old))
+
+
+def _solutions(
+    fitted: CalibrateResult, solutions: Sequence[Solution | None], centroids: Sequence[Centroids]
+) -> tuple[Solution | None, ...]:
+    """Put the common camera and the attitudes of the joint fit into the frames' solutions."""
+
+    def joint(index: int, solution: Solution | None) -> Solution | None:
+        part = fitted.frames[index]
+        if solution is None or part is None or part.rejected is not None:
+            return None
+        velocity = solution.observer_velocity_km_s
+        detections = solution.matched_centroids[part.inliers]
+        stars = solution.matched_directions[part.inliers]
+
+        def with_residuals(residuals: Floats) -> core.Solution:
+            return core.Solution(
+                fitted.camera_model._core,
+                part.quaternion.tolist(),
+                part.attitude_cov_rad2.tolist(),
+                solution.probability,
+                detections.tolist(),
+                solution.matched_catalog_ids[part.inliers].tolist(),
+                stars.tolist(),
+                residuals.tolist(),
+                None if velocity is None else (velocity / SPEED_OF_LIGHT_KM_S).tolist(),
+            )
+
+        at = centroids[index]
+        seen = with_residuals(np.zeros(len(stars))).pixel_to_sky(
+            np.column_stack([at.x[detections], at.y[detections]])
+        )
+        angles = 2.0 * np.arcsin(np.linalg.norm(seen - stars, axis=1) / 2.0)
+        return Solution(with_residuals(angles), solution.solve_time_ms)
+
+    return tuple(joint(i, solution) for i, solution in enumerate(solutions))

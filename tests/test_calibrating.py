@@ -1,0 +1,165 @@
+"""From frames to their camera in one call, on simulated frames with known truth."""
+
+import numpy as np
+import pytest
+
+import boresight
+from boresight import (
+    CameraModel,
+    InputError,
+    RadialDistortion,
+    SolverDatabase,
+    UndeterminedError,
+    extract_centroids,
+    simulate_frame,
+)
+
+SHAPE = (400, 512)
+CAMERA = CameraModel.from_fov(
+    14.0,
+    SHAPE,
+    optical_center=(15.0, -9.0),
+    distortion=RadialDistortion(-0.012, 0.001, scale=256.0),
+)
+FIELDS = [(40.0, 20.0), (95.0, -15.0), (190.0, 40.0), (280.0, -30.0)]
+
+
+@pytest.fixture(scope="module")
+def database():
+    return SolverDatabase.generate_from_hipparcos(max_fov_deg=18.0, min_fov_deg=12.0)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return [simulate_frame(CAMERA, *field, roll_deg=10.0, seed=i) for i, field in enumerate(FIELDS)]
+
+
+@pytest.fixture(scope="module")
+def stars(frames):
+    return [extract_centroids(frame.image).centroids for frame in frames]
+
+
+@pytest.fixture(scope="module")
+def result(stars, database):
+    return boresight.calibrate(stars, database, image_shape=SHAPE, fov_estimate_deg=14.0, order=4)
+
+
+def corners(solutions):
+    """Sky positions of a grid of pixels as unit vectors: (frames, points, 3)."""
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(-250, 250, 7), np.linspace(-190, 190, 7)))
+    found = []
+    for solution in solutions:
+        ra, dec = np.radians(solution.pixel_to_world(x, y))
+        found.append(
+            np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        )
+    return np.array(found)
+
+
+def test_the_camera_and_the_sky_are_right(result, frames):
+    assert result.converged
+    assert result.rejected == (None,) * 4
+    x, y = (g.ravel() for g in np.meshgrid(np.linspace(-240, 240, 5), np.linspace(-180, 180, 5)))
+    for solution, frame in zip(result.solutions, frames, strict=True):
+        seen_x, seen_y = frame.world_to_pixel(*solution.pixel_to_world(x, y))
+        # Some 120 stars a frame of 0.03 px each: the corners are the least certain.
+        miss = np.hypot(seen_x - x, seen_y - y)
+        assert np.sqrt(np.mean(miss**2)) < 0.1
+        assert miss.max() < 0.4
+        assert solution.camera_model == result.camera_model
+
+
+def test_its_own_camera_changes_nothing(result, stars, database):
+    again = boresight.calibrate(
+        stars, database, image_shape=SHAPE, camera_model=result.camera_model, order=4
+    )
+    assert again.converged
+    turned = np.linalg.norm(corners(again.solutions) - corners(result.solutions), axis=-1)
+    assert turned.max() * result.camera_model.focal_length_px < 1e-6
+    assert again.n_inliers == result.n_inliers
+
+
+def test_auto_is_a_fixed_point_too(stars, database):
+    options = {"image_shape": SHAPE, "model": "auto", "fov_estimate_deg": 14.0}
+    first = boresight.calibrate(stars, database, **options)
+    again = boresight.calibrate(stars, database, camera_model=first.camera_model, **options)
+    assert first.converged
+    assert again.converged
+    assert first.held_out_rmse_px >= 0.9 * first.rmse_after_px
+    assert again.held_out_rmse_px == pytest.approx(first.held_out_rmse_px, rel=1e-6)
+    turned = np.linalg.norm(corners(again.solutions) - corners(first.solutions), axis=-1)
+    assert turned.max() * first.camera_model.focal_length_px < 1e-5
+
+
+def test_all_kinds_of_frames_are_the_same(result, frames, stars, database, tmp_path):
+    frames[0].write_fits(tmp_path / "frame.fits")
+    mixed = [
+        tmp_path / "frame.fits",
+        frames[1].image,
+        extract_centroids(frames[2].image),
+        np.column_stack([stars[3].x, stars[3].y, stars[3].brightness]),
+    ]
+    passes = []
+    found = boresight.calibrate(
+        mixed, database, fov_estimate_deg=14.0, order=4, on_pass=lambda n, r: passes.append((n, r))
+    )
+    apart = np.linalg.norm(corners(found.solutions) - corners(result.solutions), axis=-1)
+    assert apart.max() * CAMERA.focal_length_px < 0.1  # the array has no position uncertainties
+    assert [number for number, _ in passes] == list(range(1, len(passes) + 1))
+    assert passes[-1][1].camera_model == found.camera_model
+
+
+def test_frames_that_do_not_fit_are_rejected_with_a_reason(stars, database):
+    rng = np.random.default_rng(4)
+    noise = rng.uniform(-190, 190, (40, 2))
+    found = boresight.calibrate(
+        [noise, *stars], database, image_shape=SHAPE, fov_estimate_deg=14.0, order=4
+    )
+    assert [solution is None for solution in found.solutions] == [True] + [False] * 4
+    assert found.rejected == ("it did not solve", None, None, None, None)
+
+
+def test_matches_are_those_of_the_fit(result, stars):
+    for solution, part, found in zip(result.solutions, result.frames, stars, strict=True):
+        assert solution.num_matches == part.n_inliers
+        x, y = found.x[solution.matched_centroids], found.y[solution.matched_centroids]
+        ra, dec = solution.pixel_to_world(x, y)
+        stars_ra = np.degrees(np.arctan2(*solution.matched_directions[:, 1::-1].T))
+        stars_dec = np.degrees(np.arcsin(solution.matched_directions[:, 2]))
+        east = ((ra - stars_ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec))
+        apart = np.hypot(east, dec - stars_dec) * 3600.0
+        np.testing.assert_allclose(solution.residuals_arcsec, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_aberration_needs_times_and_counts(frames, stars, database, result):
+    with pytest.raises(InputError, match=r"the time of frames\[0\] is unknown"):
+        boresight.calibrate(stars, database, image_shape=SHAPE, aberration=True)
+    velocity = np.array([20.0, -20.0, 8.0])
+    found = boresight.calibrate(
+        stars,
+        database,
+        image_shape=SHAPE,
+        fov_estimate_deg=14.0,
+        order=4,
+        velocities=[velocity] * 4,
+    )
+    for solution in found.solutions:
+        np.testing.assert_allclose(solution.observer_velocity_km_s, velocity)
+    # The pointing is ICRS with or without.
+    apart = np.linalg.norm(corners(found.solutions) - corners(result.solutions), axis=-1)
+    assert apart.max() * CAMERA.focal_length_px < 0.1
+
+
+def test_bad_input(stars, database):
+    with pytest.raises(InputError, match="image_shape: missing"):
+        boresight.calibrate(stars, database)
+    with pytest.raises(InputError, match=r"frames\[1\]: .* pixels, but frames\[0\]"):
+        boresight.calibrate([np.zeros((20, 30)), np.zeros((30, 20))], database)
+    with pytest.raises(InputError, match=r"frames\[0\]"):
+        boresight.calibrate([3], database, image_shape=SHAPE)
+    with pytest.raises(InputError, match="velocities: 1 for 4 frames"):
+        boresight.calibrate(stars, database, image_shape=SHAPE, velocities=[None])
+    with pytest.raises(UndeterminedError, match="none of the 1 frames solves in pass 1"):
+        boresight.calibrate([np.zeros((5, 2))], database, image_shape=SHAPE)
+    with pytest.raises(FileNotFoundError):
+        boresight.calibrate(["absent.fits"], database)
