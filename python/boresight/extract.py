@@ -116,7 +116,11 @@ def extract_centroids(
     The background and its noise are measured in blocks (clipped means) and interpolated between
     them. The frame less its background, over its noise, is filtered with a Gaussian; local maxima
     above `sigma_threshold` standard deviations of the *filtered* noise (measured, so that
-    correlated noise is counted) are stars.
+    correlated noise is counted) are stars. Their positions are those of the centroid of the
+    point-spread function, which the frame's own bright stars tell (as an effective point-spread
+    function on a grid of half pixels), fitted to position and flux by weighted least squares,
+    neighbours together; stars that show in the residuals beside others are added. Photon noise and
+    the error of the point-spread function are measured too, so that `position_cov` is honest.
 
     Parameters
     ----------
@@ -176,7 +180,8 @@ def extract_centroids(
 
     References
     ----------
-    Bertin & Arnouts 1996, A&AS 117, 393 (windowed positions: the SExtractor manual).
+    Anderson & King 2000, PASP 112, 1360 (effective point-spread functions). Bertin & Arnouts 1996,
+    A&AS 117, 393 (windowed positions: the SExtractor manual).
 
     Examples
     --------

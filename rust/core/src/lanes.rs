@@ -1,6 +1,10 @@
 //! Four numbers at a time, in a form the compiler turns into vector instructions on any machine.
 #![allow(clippy::inline_always)] // Each is a few instructions: a call would cost more than what it does.
-#![allow(clippy::needless_bitwise_bool)] // Four comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
+// Four comparisons at once, without branches.
+
+// Each of these is an instruction or two: a call would cost more than the work.
+#![allow(clippy::inline_always)]
 
 use std::ops::{Add, Div, Mul, Sub};
 
@@ -13,36 +17,36 @@ pub(crate) const LANES: usize = 4;
 pub(crate) struct Lanes([f32; LANES]);
 
 impl Lanes {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn splat(value: f32) -> Self {
         Self([value; LANES])
     }
 
     /// The first four numbers of a slice.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn load(slice: &[f32]) -> Self {
         Self([slice[0], slice[1], slice[2], slice[3]])
     }
 
     /// Puts them into the first four places of a slice.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(self, slice: &mut [f32]) {
         slice[..LANES].copy_from_slice(&self.0);
     }
 
-    #[inline]
+    #[inline(always)]
     fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         let ([a, b, c, d], [p, q, r, s]) = (self.0, other.0);
         Self([f(a, p), f(b, q), f(c, r), f(d, s)])
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn max(self, other: Self) -> Self {
         self.zip(other, |a, b| if a > b { a } else { b })
     }
 
     /// 1 where `|self| < limit`, else 0; by arithmetic, as the compiler would make a branch of a comparison.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn within(self, limit: f32) -> Self {
         const STEEP: f32 = 1e30;
         Self(self.0.map(|v| {
@@ -53,13 +57,13 @@ impl Lanes {
     }
 
     /// Whether any is at least `limit`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn any_reaches(self, limit: f32) -> bool {
         let [a, b, c, d] = self.0;
         a >= limit || b >= limit || c >= limit || d >= limit
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sum(self) -> f32 {
         let [a, b, c, d] = self.0;
         (a + c) + (b + d)
@@ -70,7 +74,7 @@ macro_rules! operator {
     ($trait:ident, $method:ident, $op:tt) => {
         impl $trait for Lanes {
             type Output = Self;
-            #[inline]
+            #[inline(always)]
             fn $method(self, other: Self) -> Self {
                 self.zip(other, |a, b| a $op b)
             }

@@ -252,6 +252,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let pixel = sources[i].pixel;
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
+        let fit = stamps.with_model_error(fit, *noise, i, work);
         let (flux, error) = (fit.source.flux, stamps.variance(i).sqrt() / field.sharpness);
         if found_beside && flux < self.options.sigma_threshold as f32 * error {
             return Err(Refusal::Faint);

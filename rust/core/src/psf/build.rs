@@ -15,7 +15,7 @@ const MIN_SNR: f32 = 20.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
 /// Rounds of position, flux and shape in turn.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 10;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
 /// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.

@@ -9,6 +9,8 @@ use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{self, BAD, Crop, Layout};
 
+/// Relative error of the point-spread function that is counted at most in the weights of pixels.
+const MAX_WEIGHT_ERROR: f32 = 0.03;
 /// Longest step of a position in one round, in pixels: the model is linear over not much more.
 const MAX_STEP: f32 = 0.4;
 /// A star further than this from the middle of its stamp, in pixels along an axis, gets a new stamp.
@@ -46,6 +48,13 @@ impl Noise {
     pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
         let light = light.max(0.0);
         background + self.photon * light + self.model * light * light
+    }
+
+    /// The variance to weight pixels with. The error of the point-spread function counts in it only as far as it keeps
+    /// the brightest pixels from ruling alone: counted in full it would leave a bright star to its faint wings, and to
+    /// whoever else shines there.
+    fn weighting(self) -> Self {
+        Self { model: self.model.min(MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR), ..self }
     }
 }
 
@@ -291,6 +300,38 @@ impl Stamps {
         }
     }
 
+    /// The fit with what the error of the point-spread function adds to its covariance, beyond what the weights know;
+    /// `work` holds the star's model and its neighbours' light.
+    pub(crate) fn with_model_error(&self, fit: Fit, noise: Noise, i: usize, work: &Work) -> Fit {
+        let weighting = noise.weighting();
+        let unweighted = noise.model - weighting.model;
+        let (flux, inverse) = (fit.source.flux, fit.inverse());
+        if unweighted <= 0.0 || !fit.flux_error.is_finite() {
+            return fit;
+        }
+        let mut added = [[0.0_f32; 3]; 3];
+        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| stamp::is_good(self.data(i)[at])) {
+            let light = (work.light[at] + flux * work.own.value[at]).max(0.0);
+            let weight = 1.0 / weighting.variance(self.variance[i], light);
+            let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
+            // How far x, y and flux go with the error of this pixel.
+            let response = inverse.map(|row| weight * (0..3).map(|k| row[k] * gradient[k]).sum::<f32>());
+            let variance = unweighted * light * light;
+            for (row, a) in added.iter_mut().zip(response) {
+                for (sum, b) in row.iter_mut().zip(response) {
+                    *sum += variance * a * b;
+                }
+            }
+        }
+        let [xx, xy, yy] = fit.covariance;
+        let [dxx, dxy, dyy] = [added[0][0], added[0][1], added[1][1]].map(f64::from);
+        Fit {
+            covariance: [xx + dxx, xy + dxy, yy + dyy],
+            flux_error: (fit.flux_error * fit.flux_error + added[2][2]).sqrt(),
+            ..fit
+        }
+    }
+
     /// Adds up the neighbours' light on the stamp of star `i`.
     pub(crate) fn shine(&self, psf: &Psf, sources: &[Source], i: usize, work: &mut Work) {
         let Layout { side, stride, .. } = self.layout;
@@ -318,7 +359,8 @@ impl Stamps {
 
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
         let (background, flux) = (Lanes::splat(self.variance[i]), Lanes::splat(flux));
-        let (photon, model_error) = (Lanes::splat(noise.photon), Lanes::splat(noise.model));
+        let Noise { photon, model } = noise.weighting();
+        let (photon, model_error) = (Lanes::splat(photon), Lanes::splat(model));
         let (zero, one) = (Lanes::splat(0.0), Lanes::splat(1.0));
         let [mut xx, mut xy, mut xf, mut yy, mut yf, mut ff, mut bx, mut by, mut bf, mut chi2, mut pixels] =
             [zero; 11];
