@@ -28,4 +28,5 @@ from boresight.solution import Solution as Solution
 from boresight.solving import solve as solve
 from boresight.solving import solve_from_centroids as solve_from_centroids
 from boresight.solving import solve_many as solve_many
+from boresight.tracking import Tracker as Tracker
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity
