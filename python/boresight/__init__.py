@@ -12,6 +12,8 @@ from boresight.centroids import Centroid as Centroid
 from boresight.centroids import CentroidFlags as CentroidFlags
 from boresight.centroids import Centroids as Centroids
 from boresight.database import SolverDatabase as SolverDatabase
+from boresight.diagnosis import Diagnosis as Diagnosis
+from boresight.diagnosis import diagnose as diagnose
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
