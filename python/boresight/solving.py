@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from boresight.database import SolverDatabase
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
-
-logger = logging.getLogger("boresight")
 
 
 def solve(
@@ -374,7 +371,9 @@ def prepare(
 
 def _solution(outcome: core.Outcome, num_stars: int) -> Solution | None:
     if outcome.solution is None:
-        logger.info(
+        import logging
+
+        logging.getLogger("boresight").info(
             "not solved (%s): %d centroids, %d patterns, %d candidates, best log ratio %.1f",
             outcome.status,
             num_stars,
