@@ -4,6 +4,11 @@ from boresight.calibrating import calibrate as calibrate
 from boresight.calibration import CalibrateResult as CalibrateResult
 from boresight.calibration import FrameCalibration as FrameCalibration
 from boresight.calibration import calibrate_camera as calibrate_camera
+from typing import TYPE_CHECKING, Any
+
+from boresight.calibrate import CalibrateResult as CalibrateResult
+from boresight.calibrate import FrameCalibration as FrameCalibration
+from boresight.calibrate import calibrate_camera as calibrate_camera
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
@@ -23,10 +28,39 @@ from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
 from boresight.parameters import DatabaseParameters as DatabaseParameters
 from boresight.parameters import SizeEstimate as SizeEstimate
-from boresight.simulate import SimulatedFrame as SimulatedFrame
-from boresight.simulate import simulate_frame as simulate_frame
 from boresight.solution import Solution as Solution
 from boresight.solving import solve as solve
 from boresight.solving import solve_from_centroids as solve_from_centroids
 from boresight.solving import solve_many as solve_many
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity
+
+if TYPE_CHECKING:
+    from boresight.diagnosis import Diagnosis as Diagnosis
+    from boresight.diagnosis import diagnose as diagnose
+    from boresight.simulate import SimulatedFrame as SimulatedFrame
+    from boresight.simulate import simulate_frame as simulate_frame
+    from boresight.tracking import Tracker as Tracker
+
+# What not every program needs is imported when it is first asked for.
+_LATER = {
+    "Diagnosis": "boresight.diagnosis",
+    "diagnose": "boresight.diagnosis",
+    "SimulatedFrame": "boresight.simulate",
+    "simulate_frame": "boresight.simulate",
+    "Tracker": "boresight.tracking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "simulate":
+        return import_module("boresight.simulate")
+    if name not in _LATER:
+        raise AttributeError(f"module 'boresight' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, "simulate"})

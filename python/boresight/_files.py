@@ -1,7 +1,6 @@
 """Writing files so that nobody ever sees half of one."""
 
 import os
-import tempfile
 from pathlib import Path
 
 
@@ -21,6 +20,8 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         If the folder does not exist or cannot be written to; nothing is left behind then.
     """
     target = Path(path)
+    import tempfile
+
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -6,7 +6,6 @@ time. When it grows beyond `LIMIT_BYTES`, what has not been used for longest is 
 """
 
 import contextlib
-import hashlib
 import os
 from pathlib import Path
 
@@ -57,6 +56,8 @@ def entry(kind: str, suffix: str, *content: object) -> Path:
 
     Raises `OSError` where the folder cannot be made.
     """
+    import hashlib
+
     digest = hashlib.sha256(repr(content).encode()).hexdigest()[:32]
     path = folder() / f"{kind}-{digest}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ method, to 1e-10 px.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -721,6 +720,8 @@ class CameraModel:
         path : path-like
             File to create or replace. It is written whole or not at all.
         """
+        import json
+
         write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
 
     @classmethod
@@ -743,6 +744,8 @@ class CameraModel:
         OSError
             If it cannot be read.
         """
+        import json
+
         try:
             return cls.from_dict(json.loads(Path(path).read_bytes()))
         except (FileFormatError, ValueError) as error:
@@ -832,4 +835,6 @@ def _map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floa
 
 
 def _json(data: Mapping[str, Any]) -> str:
+    import json
+
     return json.dumps(data, sort_keys=True)

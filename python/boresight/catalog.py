@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -667,6 +666,8 @@ class Catalog:
         >>> stars.checksum() == stars[:].checksum() != stars[1:].checksum()
         True
         """
+        import hashlib
+
         digest = hashlib.sha256(repr(self.epoch).encode())
         for column in self._columns().values():
             digest.update(column.tobytes())

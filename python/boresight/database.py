@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from dataclasses import astuple
 from pathlib import Path
@@ -782,6 +781,8 @@ def _source(catalog: object, cached: bool) -> tuple[Callable[[], Catalog], str]:
 
 
 def _gaia(path: str | os.PathLike[str] | None, cached: bool) -> tuple[Callable[[], Catalog], str]:
+    import hashlib
+
     file = gaia_path(path)
     key = f"gaia {hashlib.sha256(file.read_bytes()).hexdigest()}" if cached else ""
     return lambda: Catalog.gaia(file), key

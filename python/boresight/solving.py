@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from boresight.database import SolverDatabase
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
-
-logger = logging.getLogger("boresight")
 
 
 def solve(
@@ -153,7 +150,7 @@ def solve_many(
                     f"{tuple(image_shape)}; give frames of one camera"
                 )
         try:
-            rows.append(_star_rows(stars))
+            rows.append(star_rows(stars))
         except InputError as error:
             raise InputError(f"centroids: in frame {number}: {error}") from None
     if not rows:
@@ -255,7 +252,7 @@ def solve_from_centroids(
     --------
     See `Solution`.
     """
-    stars = _star_rows(centroids)
+    stars = star_rows(centroids)
     camera, options = prepare(
         fov_estimate_deg=fov_estimate_deg,
         fov_max_error_deg=fov_max_error_deg,
@@ -374,7 +371,9 @@ def prepare(
 
 def _solution(outcome: core.Outcome, num_stars: int) -> Solution | None:
     if outcome.solution is None:
-        logger.info(
+        import logging
+
+        logging.getLogger("boresight").info(
             "not solved (%s): %d centroids, %d patterns, %d candidates, best log ratio %.1f",
             outcome.status,
             num_stars,
@@ -413,7 +412,7 @@ def _pinhole(image_shape: tuple[int, int]) -> CameraModel:
     return CameraModel.from_fov(90.0, image_shape)
 
 
-def _star_rows(centroids: Any) -> NDArray[np.float64]:
+def star_rows(centroids: Any) -> NDArray[np.float64]:
     """Give rows (x, y, brightness) that the core can read in place."""
     plain = isinstance(centroids, np.ndarray) and centroids.dtype.kind == "f"
     if plain and centroids.ndim == 2 and centroids.shape[1] == 3:
