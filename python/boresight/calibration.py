@@ -271,91 +271,84 @@ def calibrate_camera(
 ) -> CalibrateResult:
     """Fit one camera model to the matched stars of many solved frames.
 
-        Parameters
-        ----------
-        results : sequence of (Solution or None)
-            The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
-            taken as a sequence of one.
-        centroids : sequence
-            For each result the centroids it was solved from, as anything the solver takes: a
-            `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
-            or a table. If all of them have position uncertainties, each star counts accordingly.
-        image_shape : (int, int), optional
-            Height and width in pixels. Default: that of the results, which it must not contradict.
-        order : int or 'auto'
-            Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
-            it while that lowers the error of frames and stars that are left out of the fit in turn.
-        model : {'polynomial', 'radial', 'pinhole', 'auto'}
-            Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
-            optical axis, even off the detector, but follows only a lens that is symmetric about it.
-            'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
-            significantly better than those before it.
-        held_out : bool
-            Also measure `CalibrateResult.held_out_rmse_px`, by five or so more fits. Default False;
-            with 'auto' it is measured anyway.
-        sigma_clip : float
-            Matches farther off than this many standard deviations (by the median residual of their part
-            of the detector) lose weight with the square of their distance, and those that are also more
-            than 0.3 px off are left out. Default 3.
-        max_iterations : int
-            At most this many steps of the fit. Default 200; about 30 are needed.
-        camera_model : CameraModel, optional
-            Camera whose focal length the fit starts from. Default: the median of the results'.
-        velocities : sequence of (array_like of shape (3,) or None), optional
-            The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
-            (exactly). Default: what each result was solved with.
-        progress : callable, optional
-            Called now and then with the fraction done.
+    Parameters
+    ----------
+    results : sequence of (Solution or None)
+        The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
+        taken as a sequence of one.
+    centroids : sequence
+        For each result the centroids it was solved from, as anything the solver takes: a
+        `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
+        or a table. If all of them have position uncertainties, each star counts accordingly.
+    image_shape : (int, int), optional
+        Height and width in pixels. Default: that of the results, which it must not contradict.
+    order : int or 'auto'
+        Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
+        it while that lowers the error of frames and stars that are left out of the fit in turn.
+    model : {'polynomial', 'radial', 'pinhole', 'auto'}
+        Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
+        optical axis, even off the detector, but follows only a lens that is symmetric about it.
+        'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
+        significantly better than those before it.
+    held_out : bool
+        Also measure `CalibrateResult.held_out_rmse_px`, by five or so more fits. Default False;
+        with 'auto' it is measured anyway.
+    sigma_clip : float
+        Matches farther off than this many standard deviations (by the median residual of their part
+        of the detector) lose weight with the square of their distance, and those that are also more
+        than 0.3 px off are left out. Default 3.
+    max_iterations : int
+        At most this many steps of the fit. Default 200; about 30 are needed.
+    camera_model : CameraModel, optional
+        Camera whose focal length the fit starts from. Default: the median of the results'.
+    velocities : sequence of (array_like of shape (3,) or None), optional
+        The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
+        (exactly). Default: what each result was solved with.
+    progress : callable, optional
+        Called now and then with the fraction done.
 
-        Returns
-        -------
-        CalibrateResult
+    Returns
+    -------
+    CalibrateResult
 
-        Raises
-        ------
-        InputError
-            If lengths differ, the image shapes contradict each other, centroids are not those of the
-            result, or an argument is out of its range.
-        UndeterminedError
-            If no frame is solved, too few stars match for the model, or it folds over within the image
-            because no stars hold it there.
+    Raises
+    ------
+    InputError
+        If lengths differ, the image shapes contradict each other, centroids are not those of the
+        result, or an argument is out of its range.
+    UndeterminedError
+        If no frame is solved, too few stars match for the model, or it folds over within the image
+        because no stars hold it there.
 
-        Notes
-        -----
-        Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
-    <<<<<<< HEAD:python/boresight/calibrate.py
-        attitude eliminated, so time grows with the number of frames and memory does not. The fit
-        starts from a pinhole, grows to the whole model with wrong matches weighted down, and then
-        clips: within 0.3 px a match is taken for the right star, moved by a neighbour it blends with,
-        and kept at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
-    =======
-        attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
-        from a pinhole, grows to the whole model with wrong matches weighted down, and then clips:
-        within 0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept
-        at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
-    >>>>>>> calibrate:python/boresight/calibration.py
-        focal length, parity and matches are taken from the results, so calibrating again with its own
-        model changes nothing. The result is the same to the last bit for any number of threads.
+    Notes
+    -----
+    Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
+    attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
+    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips:
+    within 0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept
+    at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
+    focal length, parity and matches are taken from the results, so calibrating again with its own
+    model changes nothing. The result is the same to the last bit for any number of threads.
 
-        Examples
-        --------
-        >>> import boresight
-        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
-        >>> camera = boresight.CameraModel.from_fov(
-        ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
-        ... )
-        >>> frames = [
-        ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
-        ...     for ra in (80.0, 83.0, 86.0)
-        ... ]
-        >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
-        >>> solutions = [
-        ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
-        ...     for s in stars
-        ... ]
-        >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
-        >>> result.rmse_after_px < 0.1
-        True
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(
+    ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
+    ... )
+    >>> frames = [
+    ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
+    ...     for ra in (80.0, 83.0, 86.0)
+    ... ]
+    >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+    >>> solutions = [
+    ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
+    ...     for s in stars
+    ... ]
+    >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
+    >>> result.rmse_after_px < 0.1
+    True
     """
     results, centroids = _as_lists(results, centroids)
     if velocities is not None and len(velocities) != len(results):
