@@ -1,14 +1,11 @@
 """Solve frames of the sky blind, calibrate the camera, align frames, notice when it moves."""
 
+from typing import TYPE_CHECKING, Any
+
 from boresight.calibrating import calibrate as calibrate
 from boresight.calibration import CalibrateResult as CalibrateResult
 from boresight.calibration import FrameCalibration as FrameCalibration
 from boresight.calibration import calibrate_camera as calibrate_camera
-from typing import TYPE_CHECKING, Any
-
-from boresight.calibrate import CalibrateResult as CalibrateResult
-from boresight.calibrate import FrameCalibration as FrameCalibration
-from boresight.calibrate import calibrate_camera as calibrate_camera
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
