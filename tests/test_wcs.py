@@ -18,7 +18,7 @@ from boresight import (
     RadialDistortion,
     UndeterminedError,
 )
-from boresight.wcs import fit_wcs, from_fits_pixel, to_fits_pixel
+from boresight.wcs import fit_tpv, fit_wcs, from_fits_pixel, to_fits_pixel
 
 SHAPE = (768, 1024)
 RADIAL = RadialDistortion(-0.03, 0.004, scale=512.0)
@@ -196,3 +196,28 @@ def test_bad_input_is_refused_by_name():
 
     with pytest.raises(UndeterminedError, match="87 degrees"):
         fit_wcs(fisheye, SHAPE)
+
+
+@pytest.mark.parametrize("name", CAMERAS)
+@pytest.mark.parametrize("pointing", [(10.0, 20.0, 30.0), (359.9, -89.0, 200.0)])
+def test_tpv_agrees_with_astropy_through_a_header(name, pointing):
+    camera = CAMERAS[name][0]
+    look = looking(camera, *pointing)
+    header, accuracy = fit_tpv(look, SHAPE)
+    assert accuracy.reached
+    assert header["CTYPE1"] == "RA---TPV"
+    read = WCS(fits.Header.fromstring(header.tostring()))
+    col, row, pixels = grid()
+    sky = read.pixel_to_world(col, row).icrs.cartesian.xyz.value.T
+    forward = np.linalg.norm(sky - look(pixels), axis=1) * camera.focal_length_px
+    # A header has 14 digits or so, and the error is measured at other points.
+    assert forward.max() < 1.2 * accuracy.max_error_px + 1e-6
+
+
+def test_tpv_tells_when_it_does_not_reach():
+    camera = CameraModel(2500.0, SHAPE, distortion=polynomial(5))
+    _, accuracy = fit_tpv(looking(camera, 10.0, 20.0, 30.0), SHAPE, max_order=3)
+    assert not accuracy.reached
+    assert accuracy.max_error_px > 0.01
+    with pytest.raises(InputError, match="max_order: 8"):
+        fit_tpv(looking(camera, 0.0, 0.0, 0.0), SHAPE, max_order=8)

@@ -15,9 +15,9 @@ from boresight.calibration import CalibrateResult, calibrate_camera
 from boresight.camera import PolynomialDistortion
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
-from boresight.extract import ExtractionResult, extract_centroids
 from boresight.frames import Frame, read_frame
 from boresight.solution import SPEED_OF_LIGHT_KM_S, Solution
+from boresight.solving import choose_database, find_stars
 from boresight.velocity import earth_barycentric_velocity
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ MAX_FINAL_PASSES = 8
 
 def calibrate(
     frames: Sequence[Any],
-    database: SolverDatabase,
+    database: SolverDatabase | None = None,
     *,
     image_shape: tuple[int, int] | None = None,
     fov_estimate_deg: float | None = None,
@@ -51,7 +51,7 @@ def calibrate(
     camera_model: CameraModel | None = None,
     aberration: bool = False,
     velocities: Sequence[ArrayLike | None] | None = None,
-    extract_options: Mapping[str, Any] | None = None,
+    extraction: Mapping[str, Any] | None = None,
     solve_options: Mapping[str, Any] | None = None,
     on_pass: Callable[[int, CalibrateResult], object] | None = None,
     **options: Any,
@@ -64,11 +64,10 @@ def calibrate(
     Parameters
     ----------
     frames : sequence
-        Frames of one camera, each as a path, a `Frame`, an image (array of shape (height, width) or
-        (height, width, 3)), an `ExtractionResult`, or the centroids in it, as the solver takes them
-        (then `image_shape` is needed).
-    database : SolverDatabase
-        Patterns for this field of view.
+        Frames of one camera, each as anything that `boresight.solve` takes: a path, a `Frame`, an
+        image, an `ExtractionResult`, or centroids (of which none tells the `image_shape`).
+    database : SolverDatabase, optional
+        Patterns for this field of view. Default: `SolverDatabase.default`.
     image_shape : (int, int), optional
         (height, width) in pixels. Default: that of the frames, which it must not contradict.
     fov_estimate_deg, fov_max_error_deg : float, optional
@@ -84,7 +83,7 @@ def calibrate(
         the edge of a field of 10 degrees) and 0.1 arcsec, which nothing else can take up.
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
-    extract_options, solve_options : mapping, optional
+    extraction, solve_options : mapping, optional
         Further arguments of `extract_centroids` and `solve_from_centroids`.
     on_pass : callable, optional
         Called after each pass with its number, from 1, and its result.
@@ -128,7 +127,8 @@ def calibrate(
     >>> [round(solution.dec_deg, 1) for solution in result.solutions]
     [9.7, 9.7, 9.7]
     """
-    taken = [_take(i, frame, extract_options or {}) for i, frame in enumerate(frames)]
+    database = choose_database(database, fov_estimate_deg, camera_model)
+    taken = [_take(i, frame, extraction) for i, frame in enumerate(frames)]
     loop = _Loop(
         database,
         [frame.stars for frame in taken],
@@ -251,27 +251,15 @@ class _Taken:
     frame: Frame | None
 
 
-def _take(index: int, given: Any, extract_options: Mapping[str, Any]) -> _Taken:
-    frame = None
+def _take(index: int, given: Any, extraction: Mapping[str, Any] | None) -> _Taken:
     if isinstance(given, str | os.PathLike):
         given = read_frame(given)
-    if isinstance(given, Frame):
-        frame = given
-        given = extract_centroids(frame.image, **({"mask": frame.mask} | dict(extract_options)))
-    elif _is_image(given):
-        given = extract_centroids(given, **extract_options)
-    shape = given.image_shape if isinstance(given, ExtractionResult) else None
+    frame = given if isinstance(given, Frame) else None
+    found, shape = find_stars(given, None, extraction)
     try:
-        return _Taken(Centroids.from_any(given), shape, frame)
+        return _Taken(Centroids.from_any(found), shape, frame)
     except InputError as error:
         raise InputError(f"frames[{index}]: {error}") from None
-
-
-def _is_image(given: Any) -> bool:
-    """Tell an image from rows of centroids, which have two or three columns."""
-    return isinstance(given, np.ndarray) and (
-        given.ndim == 3 or (given.ndim == 2 and given.shape[1] > 3)
-    )
 
 
 def _shape(

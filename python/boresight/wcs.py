@@ -16,15 +16,19 @@ from numpy.typing import NDArray
 from boresight.errors import InputError, UndeterminedError
 
 if TYPE_CHECKING:
+    from astropy.io.fits import Header
     from astropy.wcs import WCS
 
-__all__ = ["WcsAccuracy", "fit_wcs", "from_fits_pixel", "to_fits_pixel"]
+__all__ = ["WcsAccuracy", "fit_tpv", "fit_wcs", "from_fits_pixel", "to_fits_pixel"]
 
 Floats = NDArray[np.float64]
 Fit = TypeVar("Fit")
 
 SIP_MAX_ORDER = 9
 """Highest order of the SIP convention."""
+
+TPV_MAX_ORDER = 7
+"""Highest order of the TPV convention."""
 
 FIT_POINTS_PER_SIDE = 33
 """Nodes per side for the fit: twice what the highest order needs."""
@@ -181,16 +185,10 @@ def fit_wcs(
     >>> wcs.pixel_to_world(512, 384).to_string(precision=3)
     '0.000 0.000'
     """
-    height, width = image_shape
-    if not (height > 0 and width > 0):
-        raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
-    if not tolerance_px > 0:
-        raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
-    if not 1 <= max_order <= SIP_MAX_ORDER:
-        raise InputError(f"max_order: {max_order} is out of range; give 1 to {SIP_MAX_ORDER}")
-    plane = _Plane.around(pixel_to_direction)
-    pixels, sky = plane.sample(pixel_to_direction, _nodes(image_shape))
-    check_pixels, check_sky = plane.sample(pixel_to_direction, _points(image_shape))
+    plane, samples, checks = _sampled(
+        pixel_to_direction, image_shape, tolerance_px, max_order, SIP_MAX_ORDER
+    )
+    (pixels, sky), (check_pixels, check_sky) = samples, checks
 
     def forward(order: int) -> tuple[float, _Forward]:
         fit = _Forward.fit(pixels, sky, order)
@@ -209,6 +207,114 @@ def fit_wcs(
     inverse_error, back = _lowest_order(inverse, range(2, max_order + 1), tolerance_px)
     accuracy = WcsAccuracy(there.order, back.order, error, inverse_error, tolerance_px)
     return _build(plane, there, back, image_shape), accuracy
+
+
+def fit_tpv(
+    pixel_to_direction: Callable[[Floats], Floats],
+    image_shape: tuple[int, int],
+    *,
+    tolerance_px: float = 0.01,
+    max_order: int = TPV_MAX_ORDER,
+) -> tuple[Header, WcsAccuracy]:
+    """Represent a mapping from pixels to the sky as a FITS header with the TPV projection.
+
+    As `fit_wcs`, in the convention of SCAMP and SExtractor (polynomials of degrees on the sky in
+    the PV cards, up to order 7), for programs that do not read SIP.
+
+    Parameters
+    ----------
+    pixel_to_direction, image_shape, tolerance_px, max_order
+        As for `fit_wcs`; the order is 1 to 7.
+
+    Returns
+    -------
+    header : astropy.io.fits.Header
+        The WCS cards; ``astropy.wcs.WCS(header)`` reads them.
+    accuracy : WcsAccuracy
+        The error measured. TPV has no inverse polynomials (readers iterate), so both errors are the
+        same. If no order reaches the tolerance this is the best, and ``accuracy.reached`` is False.
+
+    Raises
+    ------
+    InputError, UndeterminedError
+        As `fit_wcs`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import CameraModel, RadialDistortion
+    >>> from boresight.wcs import fit_tpv
+    >>> lens = RadialDistortion(k1=-0.02, scale=512.0)
+    >>> camera = CameraModel(2500.0, (768, 1024), distortion=lens)
+    >>> def look(pixels):  # a camera that looks at RA 0, Dec 0 with north up
+    ...     x, y, z = camera.pixel_to_direction(pixels[:, 0], pixels[:, 1]).T
+    ...     return np.column_stack([z, -x, -y])
+    >>> header, accuracy = fit_tpv(look, (768, 1024))
+    >>> header["CTYPE1"], accuracy.order, accuracy.reached
+    ('RA---TPV', 3, True)
+    """
+    from astropy.io.fits import Header
+
+    plane, samples, checks = _sampled(
+        pixel_to_direction, image_shape, tolerance_px, max_order, TPV_MAX_ORDER
+    )
+    (pixels, sky), (check_pixels, check_sky) = samples, checks
+    cd = _Forward.fit(pixels, sky, 1).cd
+    intermediate, check_intermediate = pixels @ cd.T, check_pixels @ cd.T
+
+    def forward(order: int) -> tuple[float, _Polynomials]:
+        fit = _Polynomials.fit(intermediate, sky, range(1, order + 1))
+        misses = (fit(check_intermediate) - check_sky) @ np.linalg.inv(cd).T
+        return _largest(misses), fit
+
+    error, fit = _lowest_order(forward, range(1, max_order + 1), tolerance_px)
+    header = Header({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"})
+    header.update({"CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS", "LONPOLE": 180.0})
+    crpix = to_fits_pixel(np.array(0.0), np.array(0.0), image_shape)
+    for axis, value in enumerate((np.degrees(plane.ra) % 360.0, np.degrees(plane.dec)), 1):
+        header[f"CRPIX{axis}"] = float(crpix[axis - 1])
+        header[f"CRVAL{axis}"] = float(value)
+        for along in (1, 2):
+            header[f"CD{axis}_{along}"] = float(cd[axis - 1, along - 1])
+    for axis, number, value in _pv_cards(fit):
+        header[f"PV{axis}_{number}"] = value
+    return header, WcsAccuracy(fit.order, fit.order, error, error, tolerance_px)
+
+
+def _pv_cards(fit: _Polynomials) -> list[tuple[int, int, float]]:
+    """(axis, number, value) of the PV cards: the terms of each degree, with odd r after 1, 3, 5."""
+    cards = []
+    for axis, terms in ((1, fit.a), (2, fit.b)):
+        number = 0
+        for degree in range(fit.order + 1):
+            for q in range(degree + 1):
+                # Axis 2 counts with the roles of its own and the other coordinate exchanged.
+                value = terms[degree - q, q] if axis == 1 else terms[q, degree - q]
+                cards.append((axis, number, float(value)))
+                number += 1
+            if degree % 2:
+                number += 1  # the term in r, which a polynomial does without
+    return cards
+
+
+def _sampled(
+    pixel_to_direction: Callable[[Floats], Floats],
+    image_shape: tuple[int, int],
+    tolerance_px: float,
+    max_order: int,
+    limit: int,
+) -> tuple[_Plane, tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Check the arguments; pixels and sky on the tangent plane, for the fit and for the check."""
+    height, width = image_shape
+    if not (height > 0 and width > 0):
+        raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
+    if not tolerance_px > 0:
+        raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
+    if not 1 <= max_order <= limit:
+        raise InputError(f"max_order: {max_order} is out of range; give 1 to {limit}")
+    plane = _Plane.around(pixel_to_direction)
+    samples = plane.sample(pixel_to_direction, _nodes(image_shape))
+    return plane, samples, plane.sample(pixel_to_direction, _points(image_shape))
 
 
 def _nodes(image_shape: tuple[int, int]) -> Floats:
