@@ -37,7 +37,7 @@ def test_isolated_stars_reach_the_bound(fwhm: float, low: float, high: float) ->
     image, x, y, flux = field(
         20, shape=(700, 700), n=700, fwhm=fwhm, sky=SKY, read=READ_NOISE, low=low, high=high
     )
-    result = extract_centroids(image.astype(np.float32))
+    result = extract_centroids(image.astype(np.float32), method="psf")
     found, true = match(result, x, y)
     assert len(found) > 0.97 * len(x)
     # The bound hardly depends on the phase, and goes as a power of the flux over so small a range.
@@ -55,7 +55,7 @@ def test_isolated_stars_reach_the_bound(fwhm: float, low: float, high: float) ->
 
 def test_positions_do_not_depend_on_the_phase_in_the_pixel() -> None:
     image, x, y, _ = field(21, shape=(700, 700), n=700, fwhm=1.5, low=2e4, high=6e4)
-    result = extract_centroids(image.astype(np.float32))
+    result = extract_centroids(image.astype(np.float32), method="psf")
     found, true = match(result, x, y)
     error = result.centroids.x[found] + 350 - x[true]
     phase = x[true] - np.rint(x[true])
@@ -98,7 +98,7 @@ def test_close_pairs_are_told_apart(distance: float) -> None:
     flux = np.concatenate([np.full(n, 2e4), np.full(pair.sum(), 8e3)])
     image = pixel_gaussian(shape, allx, ally, flux, 2.0) + SKY
     image = rng.poisson(image) + rng.normal(0, READ_NOISE, shape)
-    result = extract_centroids(image)
+    result = extract_centroids(image, method="psf")
     found, true = match(result, allx, ally)
     assert len(found) > 0.95 * allx.size
     assert len(result.centroids) - len(found) <= 0.01 * allx.size
@@ -119,7 +119,7 @@ def test_isolated_saturated_stars_are_fitted_by_their_wings() -> None:
     flux = np.where(np.arange(x.size) % 3 == 0, 1.5e6, 5e4)
     image = rng.poisson(pixel_gaussian(shape, x, y, flux, 2.0) + SKY)
     image = np.minimum(image + rng.normal(0, READ_NOISE, shape), 6e4)
-    result = extract_centroids(image)
+    result = extract_centroids(image, method="psf")
     found, true = match(result, x, y)
     saturated = (result.centroids.flags[found] & CentroidFlags.SATURATED) != 0
     assert np.array_equal(saturated, flux[true] > 1e6)
