@@ -4,7 +4,6 @@
 // Four comparisons at once, without branches.
 
 // Each of these is an instruction or two: a call would cost more than the work.
-#![allow(clippy::inline_always)]
 
 use std::ops::{Add, Div, Mul, Sub};
 
