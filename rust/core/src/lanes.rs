@@ -1,9 +1,9 @@
 //! Four numbers at a time, in a form the compiler turns into vector instructions on any machine.
-#![allow(clippy::inline_always)] // Each is a few instructions: a call would cost more than what it does.
-#![allow(clippy::needless_bitwise_bool)]
-// Four comparisons at once, without branches.
 
-// Each of these is an instruction or two: a call would cost more than the work.
+// Each is a few instructions: a call would cost more than what it does.
+#![allow(clippy::inline_always)]
+// Four comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::{Add, Div, Mul, Sub};
 
