@@ -71,7 +71,7 @@ def methods(fwhm: float) -> dict[str, Method]:
         return lambda image: boresight.extract_centroids(image, **options).centroids.xy + SIZE / 2
 
     found: dict[str, Method] = {
-        "boresight": own(),
+        "boresight psf": own(method="psf"),
         "boresight window": own(method="window"),
         "boresight fast": own(fast=True),
     }

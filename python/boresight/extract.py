@@ -116,11 +116,7 @@ def extract_centroids(
     The background and its noise are measured in blocks (clipped means) and interpolated between
     them. The frame less its background, over its noise, is filtered with a Gaussian; local maxima
     above `sigma_threshold` standard deviations of the *filtered* noise (measured, so that
-    correlated noise is counted) are stars. Their positions are those of the centroid of the
-    point-spread function, which the frame's own bright stars tell (as an effective point-spread
-    function on a grid of half pixels), fitted to position and flux by weighted least squares,
-    neighbours together; stars that show in the residuals beside others are added. Photon noise and
-    the error of the point-spread function are measured too, so that `position_cov` is honest.
+    correlated noise is counted) are stars. `method` tells how they are measured.
 
     Parameters
     ----------
@@ -157,12 +153,16 @@ def extract_centroids(
     luminance : bool, default False
         Turn a colour image (height, width, 3 or 4) into its Rec. 709 luminance; alpha is ignored.
     gain : float, optional
-        Electrons per unit of the image. Default: estimated from the frame's own stars.
+        Electrons per unit of the image. Default: ``"psf"`` estimates it from the frame's stars.
     method : {"window", "psf"}, default "window"
-        ``"window"`` takes the centroid in a Gaussian window. ``"psf"`` measures the point-spread
-        function from the frame's own stars and fits it to all of them, neighbours together: more
-        exact on well-exposed isolated or undersampled stars, less so where faint stars below the
-        threshold crowd the field or images bleed.
+        ``"window"`` takes the centroid in a Gaussian window that moves with the star. ``"psf"``
+        takes the point-spread function from the frame's own bright stars (on a grid of half
+        pixels) and fits its centroid and flux to all stars by weighted least squares, neighbours
+        together; stars that show in the residuals beside others are added. It reaches the
+        Cramer-Rao bound, down to an FWHM of 1.5 pixels, where one point-spread function holds for
+        the whole frame, and is less exact than a window where it does not. Photon noise and the
+        error of the point-spread function are then measured too and are in `position_cov`, which
+        for ``"window"`` holds photon noise only if `gain` is given.
     fast : bool, default False
         Detect on pixels binned two by two and sample the background more sparsely: several times
         faster, a little less sensitive.

@@ -50,11 +50,17 @@ impl Noise {
         background + self.photon * light + self.model * light * light
     }
 
-    /// The variance to weight pixels with. The error of the point-spread function counts in it only as far as it keeps
-    /// the brightest pixels from ruling alone: counted in full it would leave a bright star to its faint wings, and to
-    /// whoever else shines there.
+    /// The variance to weight pixels with, which grows with the light no more than is sure.
+    ///
+    /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
+    /// Counted in full they would leave a bright star to its faint wings, and to whoever else shines there.
     fn weighting(self) -> Self {
-        Self { model: self.model.min(MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR), ..self }
+        let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
+        if self.model <= known {
+            self
+        } else {
+            Self { photon: self.photon * known / self.model, model: known }
+        }
     }
 }
 
@@ -304,9 +310,8 @@ impl Stamps {
     /// `work` holds the star's model and its neighbours' light.
     pub(crate) fn with_model_error(&self, fit: Fit, noise: Noise, i: usize, work: &Work) -> Fit {
         let weighting = noise.weighting();
-        let unweighted = noise.model - weighting.model;
         let (flux, inverse) = (fit.source.flux, fit.inverse());
-        if unweighted <= 0.0 || !fit.flux_error.is_finite() {
+        if noise == weighting || !fit.flux_error.is_finite() {
             return fit;
         }
         let mut added = [[0.0_f32; 3]; 3];
@@ -316,7 +321,7 @@ impl Stamps {
             let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
             // How far x, y and flux go with the error of this pixel.
             let response = inverse.map(|row| weight * (0..3).map(|k| row[k] * gradient[k]).sum::<f32>());
-            let variance = unweighted * light * light;
+            let variance = noise.variance(self.variance[i], light) - 1.0 / weight;
             for (row, a) in added.iter_mut().zip(response) {
                 for (sum, b) in row.iter_mut().zip(response) {
                     *sum += variance * a * b;
