@@ -25,6 +25,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._files import write_atomically
+from boresight._points import map_points, points_of, split, vector
+from boresight.distortion import (
+    PolynomialDistortion,
+    RadialDistortion,
+    as_json,
+    distortion_from_dict,
+)
 from boresight.errors import FileFormatError, InputError
 
 __all__ = ["CameraModel", "PolynomialDistortion", "RadialDistortion"]
@@ -33,295 +40,6 @@ Floats = NDArray[np.float64]
 
 FILE_FORMAT = "boresight camera model"
 FILE_VERSION = 1
-
-
-class PolynomialDistortion:
-    """Polynomial distortion, from the pixel to the ideal (pinhole) point.
-
-    With ``X = x / scale`` and ``Y = y / scale``::
-
-        u = x + sum A_pq X^p Y^q        v = y + sum B_pq X^p Y^q        0 <= p + q <= order
-
-    which is FITS SIP (Shupe et al. 2005, ADASS XIV, 491) with normalised coordinates and with the
-    terms of degree 0 and 1 included.
-
-    Parameters
-    ----------
-    order : int
-        Highest total degree, 0 to 9.
-    scale : float
-        Length in pixels by which the coordinates are divided, usually half the image width.
-    a_coeffs, b_coeffs : array_like of shape ((order + 1) * (order + 2) / 2,)
-        Coefficients of u and v in pixels, by rising degree: 1, x, y, x², xy, y², x³, ... `None`:
-        zeros.
-
-    Raises
-    ------
-    InputError
-        For an order outside 0 to 9, a scale that is not positive, or the wrong number of
-        coefficients.
-
-    Examples
-    --------
-    >>> from boresight.camera import PolynomialDistortion
-    >>> lens = PolynomialDistortion(2, 512.0, [0, 0, 0, 3.0, 0, 0], [0, 0, 0, 0, 2.0, 0])
-    >>> lens.undistort(256.0, 128.0)
-    (256.75, 128.25)
-    >>> lens.distort(*lens.undistort(256.0, 128.0))
-    (256.0, 128.0)
-    """
-
-    __slots__ = ("_core",)
-    _core: core.Distortion
-
-    def __init__(
-        self,
-        order: int,
-        scale: float,
-        a_coeffs: ArrayLike | None = None,
-        b_coeffs: ArrayLike | None = None,
-    ) -> None:
-        # The core knows the real limit; here the order only has to be a small whole number.
-        if not isinstance(order, int | np.integer) or not 0 <= order < 100:
-            raise InputError(f"order: {order!r} is no order; give a whole number from 0 to 9")
-        zeros = np.zeros((order + 1) * (order + 2) // 2)
-        a, b = (
-            _vector(name, zeros if given is None else given)
-            for name, given in (("a_coeffs", a_coeffs), ("b_coeffs", b_coeffs))
-        )
-        self._core = core.Distortion.polynomial(order, float(scale), a, b)
-
-    @classmethod
-    def _from_core(cls, model: core.Distortion) -> PolynomialDistortion:
-        self = cls.__new__(cls)
-        self._core = model
-        return self
-
-    @property
-    def order(self) -> int:
-        """Highest total degree of the polynomial."""
-        return self._parameters[0]
-
-    @property
-    def scale(self) -> float:
-        """Length in pixels by which the coordinates are divided."""
-        return self._parameters[1]
-
-    @property
-    def a_coeffs(self) -> Floats:
-        """Coefficients of u in pixels, by rising degree: 1, x, y, x², xy, y², ..."""
-        return np.array(self._parameters[2])
-
-    @property
-    def b_coeffs(self) -> Floats:
-        """Coefficients of v in pixels, in the same order."""
-        return np.array(self._parameters[3])
-
-    @property
-    def _parameters(self) -> tuple[int, float, list[float], list[float]]:
-        parameters = self._core.as_polynomial
-        assert parameters is not None  # the constructors only keep polynomials
-        return parameters
-
-    def undistort(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """Ideal points of pixels.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Pixels from the optical centre; scalars and arrays broadcast.
-
-        Returns
-        -------
-        u, v : float or ndarray
-            Ideal pixels from the optical centre, of the broadcast shape.
-        """
-        return _map_points(self._core.undistort, x, y)
-
-    def distort(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """Pixels of ideal points, the inverse of `undistort` by Newton's method.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Ideal pixels from the optical centre; scalars and arrays broadcast.
-
-        Returns
-        -------
-        x, y : float or ndarray
-            Pixels from the optical centre, of the broadcast shape; NaN where the model folds over,
-            so that no pixel sees the point.
-        """
-        return _map_points(self._core.distort, x, y)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python numbers, as in the JSON file."""
-        order, scale, a, b = self._parameters
-        return {"model": "polynomial", "order": order, "scale": scale, "a_coeffs": a, "b_coeffs": b}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
-
-    def __hash__(self) -> int:
-        return hash(_json(self.to_dict()))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._parameters
-
-    def __repr__(self) -> str:
-        largest = max(np.abs(self.a_coeffs).max(), np.abs(self.b_coeffs).max())
-        terms = f"order={self.order}, scale={self.scale:g}, largest={largest:.4g} px"
-        return f"PolynomialDistortion({terms})"
-
-
-class RadialDistortion:
-    """Radial and decentring distortion about the optical centre, from the pixel to the ideal point.
-
-    Brown (1966, Photogrammetric Engineering 32, 444). With ``X = x / scale``, ``Y = y / scale`` and
-    ``R² = X² + Y²``::
-
-        u = x (1 + k1 R² + k2 R⁴ + k3 R⁶ + k4 R⁸) + scale (2 p1 X Y + p2 (R² + 2 X²))
-        v = y (1 + k1 R² + k2 R⁴ + k3 R⁶ + k4 R⁸) + scale (p1 (R² + 2 Y²) + 2 p2 X Y)
-
-    OpenCV uses the same terms in the other direction (ideal to pixel) and with ``scale`` the focal
-    length.
-
-    Parameters
-    ----------
-    k1, k2, k3, k4 : float
-        Radial coefficients. Default 0. The fourth serves optical axes far off the detector.
-    p1, p2 : float
-        Decentring (tangential) coefficients. Default 0.
-    scale : float
-        Length in pixels by which the coordinates are divided, usually half the image width.
-
-    Raises
-    ------
-    InputError
-        For a coefficient that is not finite or a scale that is not positive.
-
-    Examples
-    --------
-    >>> from boresight.camera import RadialDistortion
-    >>> lens = RadialDistortion(k1=-0.1, scale=500.0)
-    >>> lens.undistort(500.0, 0.0)
-    (450.0, 0.0)
-    """
-
-    __slots__ = ("_core",)
-    _core: core.Distortion
-
-    def __init__(
-        self,
-        k1: float = 0.0,
-        k2: float = 0.0,
-        k3: float = 0.0,
-        p1: float = 0.0,
-        p2: float = 0.0,
-        *,
-        k4: float = 0.0,
-        scale: float,
-    ) -> None:
-        k, p = (float(k1), float(k2), float(k3), float(k4)), (float(p1), float(p2))
-        self._core = core.Distortion.radial(k, p, float(scale))
-
-    @classmethod
-    def _from_core(cls, model: core.Distortion) -> RadialDistortion:
-        self = cls.__new__(cls)
-        self._core = model
-        return self
-
-    @property
-    def k1(self) -> float:
-        """Coefficient of R²."""
-        return self._parameters[0][0]
-
-    @property
-    def k2(self) -> float:
-        """Coefficient of R⁴."""
-        return self._parameters[0][1]
-
-    @property
-    def k3(self) -> float:
-        """Coefficient of R⁶."""
-        return self._parameters[0][2]
-
-    @property
-    def k4(self) -> float:
-        """Coefficient of R⁸."""
-        return self._parameters[0][3]
-
-    @property
-    def p1(self) -> float:
-        """First decentring coefficient."""
-        return self._parameters[1][0]
-
-    @property
-    def p2(self) -> float:
-        """Second decentring coefficient."""
-        return self._parameters[1][1]
-
-    @property
-    def scale(self) -> float:
-        """Length in pixels by which the coordinates are divided."""
-        return self._parameters[2]
-
-    @property
-    def _parameters(self) -> tuple[list[float], list[float], float]:
-        parameters = self._core.as_radial
-        assert parameters is not None  # the constructors only keep radial models
-        return parameters
-
-    def undistort(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """Ideal points of pixels.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Pixels from the optical centre; scalars and arrays broadcast.
-
-        Returns
-        -------
-        u, v : float or ndarray
-            Ideal pixels from the optical centre, of the broadcast shape.
-        """
-        return _map_points(self._core.undistort, x, y)
-
-    def distort(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """Pixels of ideal points, the inverse of `undistort` by Newton's method.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Ideal pixels from the optical centre; scalars and arrays broadcast.
-
-        Returns
-        -------
-        x, y : float or ndarray
-            Pixels from the optical centre, of the broadcast shape; NaN where the model folds over,
-            so that no pixel sees the point.
-        """
-        return _map_points(self._core.distort, x, y)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain Python numbers, as in the JSON file."""
-        names = ("k1", "k2", "k3", "k4", "p1", "p2", "scale")
-        return {"model": "radial"} | {name: getattr(self, name) for name in names}
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self.to_dict() == other.to_dict()
-
-    def __hash__(self) -> int:
-        return hash(_json(self.to_dict()))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _distortion_from_dict, (self.to_dict(),)
-
-    def __repr__(self) -> str:
-        terms = ", ".join(
-            f"{n}={getattr(self, n):.6g}" for n in ("k1", "k2", "k3", "k4", "p1", "p2")
-        )
-        return f"RadialDistortion({terms}, scale={self.scale:g})"
 
 
 class CameraModel:
@@ -384,7 +102,7 @@ class CameraModel:
                 f"distortion: a {type(distortion).__name__} is no distortion model; "
                 "give a PolynomialDistortion, a RadialDistortion or None"
             )
-        center = _vector("optical_center", optical_center)
+        center = vector("optical_center", optical_center)
         if len(center) != 2:
             raise InputError(f"optical_center: it has {len(center)} numbers; give (x, y) in pixels")
         self._core = core.CameraModel(
@@ -505,7 +223,7 @@ class CameraModel:
         ndarray of shape (..., 3)
             Unit vectors in the camera frame; NaN where x or y is.
         """
-        points, shape = _points(x, y)
+        points, shape = points_of(x, y)
         return self._core.pixel_to_direction(points).reshape(*shape, 3)
 
     def direction_to_pixel(self, direction: ArrayLike) -> tuple[Floats, Floats]:
@@ -530,7 +248,7 @@ class CameraModel:
                 f"direction: its shape is {v.shape}; give unit vectors of shape (..., 3)"
             )
         rows = np.ascontiguousarray(v).reshape(-1, 3)
-        return _split(self._core.direction_to_pixel(rows), v.shape[:-1])
+        return split(self._core.direction_to_pixel(rows), v.shape[:-1])
 
     def pixel_to_ideal(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
         """Ideal (pinhole) points of pixels.
@@ -546,7 +264,7 @@ class CameraModel:
             Where a pinhole of this focal length would have imaged the same star: pixels from the
             optical centre, along the pixel axes.
         """
-        return _map_points(self._core.pixel_to_ideal, x, y)
+        return map_points(self._core.pixel_to_ideal, x, y)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python numbers, as in the JSON file.
@@ -596,7 +314,7 @@ class CameraModel:
                 tuple(data["image_shape"]),
                 optical_center=tuple(data["optical_center"]),
                 parity_flip=data["parity_flip"],
-                distortion=_distortion_from_dict(data["distortion"]),
+                distortion=distortion_from_dict(data["distortion"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"this camera model is damaged: {error}") from error
@@ -755,7 +473,7 @@ class CameraModel:
         return isinstance(other, CameraModel) and self.to_dict() == other.to_dict()
 
     def __hash__(self) -> int:
-        return hash(_json(self.to_dict()))
+        return hash(as_json(self.to_dict()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).from_dict, (self.to_dict(),)
@@ -788,53 +506,3 @@ def _image_size(image_shape: tuple[int, int]) -> tuple[int, int]:
             f"image_shape: {image_shape!r} is no image; give (height, width), both positive"
         )
     return width, height
-
-
-def _distortion_from_dict(
-    data: Mapping[str, Any] | None,
-) -> PolynomialDistortion | RadialDistortion | None:
-    if data is None:
-        return None
-    parameters = dict(data)
-    model = parameters.pop("model", None)
-    if model == "polynomial":
-        return PolynomialDistortion(**parameters)
-    if model == "radial":
-        return RadialDistortion(**parameters)
-    raise FileFormatError(f"distortion: the model {model!r} is unknown")
-
-
-def _vector(name: str, values: ArrayLike) -> list[float]:
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: not numbers; give a sequence of numbers") from None
-    if array.ndim != 1:
-        raise InputError(f"{name}: its shape is {array.shape}; give a one-dimensional sequence")
-    return [float(value) for value in array]
-
-
-def _points(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Broadcast x and y to (n, 2) rows, and their shape."""
-    try:
-        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"x, y: {error}; give numbers or arrays that broadcast") from None
-    return np.stack([xs.ravel(), ys.ravel()], axis=-1), xs.shape
-
-
-def _split(points: Floats, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Columns of (n, 2) rows in the caller's shape; plain floats for a single point."""
-    x, y = points[:, 0].reshape(shape), points[:, 1].reshape(shape)
-    return (x, y) if shape else (x.item(), y.item())
-
-
-def _map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-    points, shape = _points(x, y)
-    return _split(function(points), shape)
-
-
-def _json(data: Mapping[str, Any]) -> str:
-    import json
-
-    return json.dumps(data, sort_keys=True)

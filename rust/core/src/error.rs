@@ -51,7 +51,6 @@ pub trait Monitor: Sync {
 impl Monitor for () {}
 
 /// [`Error::Interrupted`] if the monitor wants to stop.
-#[allow(dead_code)]
 pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
     if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }

@@ -1,0 +1,44 @@
+"""Points and vectors given by users, as the core takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def vector(name: str, values: ArrayLike) -> list[float]:
+    """Check a one-dimensional sequence of numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: not numbers; give a sequence of numbers") from None
+    if array.ndim != 1:
+        raise InputError(f"{name}: its shape is {array.shape}; give a one-dimensional sequence")
+    return [float(value) for value in array]
+
+
+def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
+    """Broadcast x and y to (n, 2) rows, and their shape."""
+    try:
+        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"x, y: {error}; give numbers or arrays that broadcast") from None
+    return np.stack([xs.ravel(), ys.ravel()], axis=-1), xs.shape
+
+
+def split(points: Floats, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Columns of (n, 2) rows in the caller's shape; plain floats for a single point."""
+    x, y = points[:, 0].reshape(shape), points[:, 1].reshape(shape)
+    return (x, y) if shape else (x.item(), y.item())
+
+
+def map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Apply a function of (n, 2) rows to points of any shape."""
+    points, shape = points_of(x, y)
+    return split(function(points), shape)
