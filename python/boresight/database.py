@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from boresight.calibration import CalibrateResult
     from boresight.camera import CameraModel
+    from boresight.camera_fit import CalibrateResult
     from boresight.solution import Solution
 
 __all__ = ["SolverDatabase"]
@@ -764,7 +764,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         -------
         CalibrateResult
         """
-        from boresight.calibration import calibrate_camera
+        from boresight.camera_fit import calibrate_camera
 
         return calibrate_camera(results, centroids, **options)
 

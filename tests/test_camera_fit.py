@@ -358,7 +358,7 @@ def test_the_order_of_frames_does_not_matter():
 
 def test_the_number_of_threads_does_not_matter():
     script = (
-        "import test_calibration as t;"
+        "import test_camera_fit as t;"
         "r, c, _ = t.simulate(t.polynomial_camera(), frames=70, stars=30);"
         "print(t.calibrate_camera(r, c, order=5).camera_model.to_dict())"
     )
