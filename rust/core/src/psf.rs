@@ -6,6 +6,7 @@
 
 pub(crate) mod build;
 pub(crate) mod deblend;
+pub(crate) mod field;
 pub(crate) mod fit;
 
 use crate::lanes::{LANES, Lanes};
@@ -120,6 +121,20 @@ impl Psf {
             }
         }
         psf.normalise();
+        psf
+    }
+
+    /// A mean of four with weights that add up to one.
+    pub(crate) fn blended(parts: [(&Self, f32); 4]) -> Self {
+        let mut psf = parts[0].0.clone();
+        psf.coefficients.fill(0.0);
+        psf.noise = 0.0;
+        for (part, weight) in parts {
+            for (c, &p) in psf.coefficients.iter_mut().zip(&part.coefficients) {
+                *c += weight * p;
+            }
+            psf.noise += weight * part.noise;
+        }
         psf
     }
 
@@ -287,20 +302,22 @@ impl Correction {
         }
     }
 
-    /// Joins what another task gathered.
-    pub(crate) fn merge(mut self, other: &Self) -> Self {
+    /// Joins a part of what another task gathered.
+    pub(crate) fn merge(&mut self, other: &Self, part: f32) {
         for (mine, theirs) in [(&mut self.sum, &other.sum), (&mut self.weight, &other.weight)] {
             for (m, t) in mine.iter_mut().zip(theirs) {
-                *m += t;
+                *m += part * t;
             }
         }
-        self
     }
 
-    /// Applies the correction; each coefficient stays as it was with the weight `prior`, in units of their mean weight.
+    /// Mean weight of a coefficient.
+    pub(crate) fn mean_weight(&self) -> f32 {
+        self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32
+    }
+
+    /// Applies the correction; each coefficient stays as it was with the weight `prior`.
     pub(crate) fn apply(&self, psf: &mut Psf, prior: f32) {
-        let mean = self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32;
-        let prior = prior * mean;
         // At the rim, where few pixels reach, there is nothing but noise.
         let rim = Grid::centre(psf.half) - OVERSAMPLING * psf.half - 1;
         for row in rim..self.grid.side - rim {
@@ -311,8 +328,7 @@ impl Correction {
                 }
             }
         }
-        psf.noise = 1.0 / mean.sqrt();
-
+        psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
         psf.normalise();
     }
 }

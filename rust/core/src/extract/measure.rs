@@ -9,6 +9,7 @@ use crate::centroid::{self, Moments, Seen, View};
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
 use crate::psf::build::build;
+use crate::psf::field::PsfField;
 use crate::psf::fit::{Fit, Noise, Shape, Source, Stamps, Work};
 use crate::psf::{Psf, deblend};
 use crate::stamp::{self, Crop, Layout, is_good};
@@ -49,11 +50,7 @@ struct Field {
     /// The first so many sources were detected, the others found beside them.
     detected: usize,
     stamps: Stamps,
-    psf: Psf,
-    /// Centroid of the point-spread function.
-    centroid: [f64; 2],
-    /// Its signal to noise of a unit of flux in unit noise.
-    sharpness: f32,
+    psf: PsfField,
     noise: Noise,
     sources: Vec<Source>,
     /// Index of the candidate each source is, or was found beside.
@@ -196,7 +193,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
             candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
         let mut owner: Vec<usize> = (0..candidates.len()).collect();
         let mut stamps = self.cut(&guesses, half);
-        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), &guesses, self.options.gain);
+        let size = [self.image.width(), self.image.height()];
+        let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain);
         let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
         for pass in 0..=DEBLEND_PASSES {
             // The last pass only clears up.
@@ -222,16 +220,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
             fits = stamps.fit(&psf, noise, fits);
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
-        Field {
-            detected: candidates.len(),
-            centroid: psf.centroid(),
-            sharpness: psf.sharpness(),
-            stamps,
-            psf,
-            noise,
-            sources,
-            owner,
-        }
+        Field { detected: candidates.len(), stamps, psf, noise, sources, owner }
     }
 
     fn cut(&self, sources: &[Source], half: usize) -> Stamps {
@@ -253,9 +242,12 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
         let fit = stamps.with_model_error(fit, *noise, i, work);
-        let (flux, error) = (fit.source.flux, stamps.variance(i).sqrt() / field.sharpness);
-        if found_beside && flux < self.options.sigma_threshold as f32 * error {
-            return Err(Refusal::Faint);
+        let flux = fit.source.flux;
+        if found_beside {
+            let error = stamps.variance(i).sqrt() / psf.at(pixel).sharpness();
+            if flux < self.options.sigma_threshold as f32 * error {
+                return Err(Refusal::Faint);
+            }
         }
         let (peak, region) = if found_beside {
             let [x, y] = pixel.map(|p| p.max(0) as usize);
@@ -267,8 +259,9 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let masked = region.is_none() && self.core_is_masked(&peak, pixel, stamps.data(i), stamps.layout());
         let moments = self.own_moments(stamps, i, fit.source, work);
         let top = Top::of(&peak, pixel, &work.light, stamps.layout());
+        let centroid = psf.centroid_at(pixel);
         let fitted = (flux > 0.0 && fit.flux_error.is_finite()).then(|| Seen {
-            position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + field.centroid[k]),
+            position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
             covariance: fit.covariance,
             flux: f64::from(flux),
             flux_error: f64::from(fit.flux_error),

@@ -1,31 +1,67 @@
 //! The point-spread function of a frame and the noise of its pixels, from its own bright stars.
 
+use std::collections::{BTreeMap, HashMap};
+
 use rayon::prelude::*;
 
+use super::field::PsfField;
 use super::fit::{Fit, Noise, Source, Stamps, Work};
 use super::{Correction, Psf};
 use crate::stamp::{Crop, is_good};
 
-/// So many of the brightest stars that qualify are used.
+/// So many of the brightest stars that qualify are used, in a frame or between four nodes.
 const MAX_STARS: usize = 300;
+const MAX_STARS_BETWEEN_NODES: usize = 60;
 /// Fewer do not tell more than the width.
 const MIN_STARS: usize = 5;
 /// A star whose flux over its error in background noise is less tells nothing.
 const MIN_SNR: f32 = 20.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
-/// Rounds of position, flux and shape in turn.
+/// Rounds of position, flux and shape in turn; from the given one on stars that do not fit are left out.
 const ROUNDS: usize = 10;
+const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
 /// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
 const BUILDING_ERROR: f32 = 0.03;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
+/// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
+const VARYING_ERROR: f32 = 0.015;
+/// It has to be less wrong by this factor for it.
+const VARYING_GAIN: f32 = 0.8;
+/// Stars between four nodes, on average, and nodes along an axis at most.
+const STARS_BETWEEN_NODES: usize = 30;
+const MAX_NODES: usize = 6;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
 
-/// Indices of the stars that tell the shape: bright, alone, whole.
+/// Shape and noise, starting from a Gaussian of the stars' width, in a frame of this width and height.
+///
+/// `gain` is the photon noise if it is known.
+pub(crate) fn build(
+    stamps: &Stamps,
+    start: Psf,
+    size: [usize; 2],
+    sources: &[Source],
+    gain: Option<f64>,
+) -> (PsfField, Noise) {
+    let candidates = qualified(stamps, &start, sources);
+    let everywhere = PsfField::uniform(start.clone(), size);
+    let few = &candidates[..candidates.len().min(MAX_STARS)];
+    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
+    let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
+    if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
+        return uniform;
+    }
+    let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
+    let chosen = spread(&candidates, sources, &varying);
+    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
+    if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
+}
+
+/// Indices of the stars that tell the shape: bright, alone, whole; the brightest first.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness = psf.sharpness();
     let layout = psf.layout();
@@ -45,121 +81,164 @@ fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
         })
         .collect();
     found.sort_by(|&a, &b| sources[b].flux.total_cmp(&sources[a].flux));
-    found.truncate(MAX_STARS);
     found
 }
 
-/// Shape and noise, starting from a Gaussian of the stars' width. `gain` is the photon noise if it is known.
-pub(crate) fn build(stamps: &Stamps, start: Psf, sources: &[Source], gain: Option<f64>) -> (Psf, Noise) {
-    let mut psf = start;
-    let photon = gain.map_or(0.0, |g| (1.0 / g) as f32);
-    let noise = Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR };
-    let mut chosen = qualified(stamps, &psf, sources);
-    if chosen.len() < MIN_STARS {
-        return (psf, noise);
-    }
-    let mut sources = sources.to_vec();
-    for _ in 0..ROUNDS {
-        let gathered = chosen
-            .par_chunks(TASK_STARS)
-            .map(|stars| gather(stamps, &psf, noise, &sources, stars))
-            .collect::<Vec<_>>();
-        let mut correction = Correction::new(psf.half());
-        let mut misfits = Vec::with_capacity(chosen.len());
-        for (part, fits) in &gathered {
-            correction = correction.merge(part);
-            misfits.extend(fits.iter().map(|fit| fit.chi2 / fit.pixels));
-        }
-        for (&i, fit) in chosen.iter().zip(gathered.iter().flat_map(|(_, fits)| fits)) {
-            sources[i] = fit.source;
-        }
-        correction.apply(&mut psf, PRIOR_STARS / chosen.len() as f32);
-        let mut sorted = misfits.clone();
-        sorted.sort_unstable_by(f32::total_cmp);
-        let limit = MISFIT_FACTOR * sorted[sorted.len() / 2];
-        let mut keep = misfits.iter().map(|&m| m <= limit);
-        chosen.retain(|_| keep.next().unwrap_or(true));
-    }
-    let noise = measure_noise(stamps, &psf, noise, &sources, &chosen, gain);
-
-    (psf, noise)
+/// Of `candidates`, brightest first, those that are among the brightest between the nodes about them.
+fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize> {
+    let mut taken = HashMap::new();
+    let mut chosen = candidates.to_vec();
+    chosen.retain(|&i| {
+        let [(node, _), ..] = psf.parts(psf.cell(sources[i].pixel));
+        let count = taken.entry(node).or_insert(0);
+        *count += 1;
+        *count <= MAX_STARS_BETWEEN_NODES
+    });
+    chosen
 }
 
-/// One step of each star and what its residuals say about the shape.
-fn gather(
-    stamps: &Stamps,
-    psf: &Psf,
-    noise: Noise,
-    sources: &[Source],
-    stars: &[usize],
-) -> (Correction, Vec<Fit>) {
-    let mut correction = Correction::new(psf.half());
-    let mut work = Work::default();
-    let (mut residual, mut weight) = (Vec::new(), Vec::new());
-    let fits = stars
-        .iter()
-        .map(|&i| {
-            let fit = stamps.step(psf, noise, sources, i, &mut work);
-            let Source { offset, flux, .. } = fit.source;
-            if flux > 0.0 {
-                psf.render_value(offset, Crop::whole(psf.half()), &mut work.own);
-                residual.clear();
-                weight.clear();
-                for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
-                    let model = flux * p;
-                    let r = d - light - model;
-                    let w = flux * flux / noise.variance(stamps.variance(i), model + light);
-                    let good = is_good(d);
-                    weight.push(if good { w } else { 0.0 });
-                    residual.push(if good { w * r / flux } else { 0.0 });
-                }
-                correction.add(offset, &residual, &weight);
-            }
-            fit
-        })
-        .collect();
-    (correction, fits)
-}
-
-/// Photon noise and error of the shape, from how the squared residuals grow with the light.
-///
-/// Each residual is corrected for what the fit of its star took away (its leverage).
-fn measure_noise(
-    stamps: &Stamps,
-    psf: &Psf,
-    building: Noise,
-    sources: &[Source],
-    stars: &[usize],
+/// Stars and the function that is built from them.
+struct Builder<'a> {
+    stamps: &'a Stamps,
+    sources: Vec<Source>,
+    /// Indices of the stars that are used.
+    chosen: Vec<usize>,
+    psf: PsfField,
     gain: Option<f64>,
-) -> Noise {
-    let mut samples = Vec::new();
-    let mut work = Work::default();
-    for &i in stars {
-        let fit = stamps.step(psf, building, sources, i, &mut work);
-        let source = sources[i];
-        let inverse = fit.inverse();
-        let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
-        for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
-            let light = source.flux * p;
-            let background = stamps.variance(i);
-            if !is_good(d) || light * light < background {
-                continue;
-            }
-            let variance = building.variance(background, light + other);
-            let g = [source.flux * px, source.flux * py, p];
-            let mut leverage = 0.0;
-            for (a, row) in inverse.iter().enumerate() {
-                for (b, c) in row.iter().enumerate() {
-                    leverage += g[a] * c * g[b] / variance;
+    noise: Noise,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        stamps: &'a Stamps,
+        sources: &[Source],
+        chosen: &[usize],
+        psf: PsfField,
+        gain: Option<f64>,
+    ) -> Self {
+        let photon = gain.map_or(0.0, |g| (1.0 / g) as f32);
+        let noise = Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR };
+        let mut chosen = chosen.to_vec();
+        // Stars of a cell after one another; within it the brightest first.
+        chosen.sort_by_key(|&i| psf.cell(sources[i].pixel));
+        Self { stamps, sources: sources.to_vec(), chosen, psf, gain, noise }
+    }
+
+    fn run(mut self) -> (PsfField, Noise) {
+        if self.chosen.len() < MIN_STARS {
+            return (self.psf, self.noise);
+        }
+        for round in 0..ROUNDS {
+            self.round(round >= FIRST_CHOOSY_ROUND);
+        }
+        let noise = self.measure_noise();
+        (self.psf, noise)
+    }
+
+    /// A step of every star and one of the shape.
+    fn round(&mut self, choosy: bool) {
+        let cell = |i: &usize| self.psf.cell(self.sources[*i].pixel);
+        let tasks: Vec<&[usize]> = self
+            .chosen
+            .chunk_by(|a, b| cell(a) == cell(b))
+            .flat_map(|stars| stars.chunks(TASK_STARS))
+            .collect();
+        let gathered: Vec<(Correction, Vec<Fit>)> =
+            tasks.par_iter().map(|stars| self.gather(stars)).collect();
+        let mut corrections: BTreeMap<usize, Correction> = BTreeMap::new();
+        for (stars, (correction, _)) in tasks.iter().zip(&gathered) {
+            for (node, part) in self.psf.parts(cell(&stars[0])) {
+                if part > 0.0 {
+                    let of_node = corrections.entry(node);
+                    of_node.or_insert_with(|| Correction::new(self.psf.half())).merge(correction, part);
                 }
             }
-            if leverage < 0.9 {
-                let r = d - other - light;
-                samples.push([light, r * r / (1.0 - leverage) - background, background]);
-            }
+        }
+        let weight: f32 = corrections.values().map(Correction::mean_weight).sum();
+        let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
+        for (node, correction) in corrections {
+            correction.apply(self.psf.node_mut(node), prior);
+        }
+        self.psf.update();
+        let fits: Vec<Fit> = gathered.into_iter().flat_map(|(_, fits)| fits).collect();
+        for (&i, fit) in self.chosen.iter().zip(&fits) {
+            self.sources[i] = fit.source;
+        }
+        if choosy {
+            let misfits: Vec<f32> = fits.iter().map(|fit| fit.chi2 / fit.pixels).collect();
+            let mut sorted = misfits.clone();
+            sorted.sort_unstable_by(f32::total_cmp);
+            let limit = MISFIT_FACTOR * sorted[sorted.len() / 2];
+            let mut keep = misfits.iter().map(|&m| m <= limit);
+            self.chosen.retain(|_| keep.next().unwrap_or(true));
         }
     }
-    regress(&samples, gain)
+
+    /// One step of each star, all of one cell, and what its residuals say about the shape.
+    fn gather(&self, stars: &[usize]) -> (Correction, Vec<Fit>) {
+        let Self { stamps, psf, noise, sources, .. } = self;
+        let mut correction = Correction::new(psf.half());
+        let mut work = Work::default();
+        let (mut residual, mut weight) = (Vec::new(), Vec::new());
+        let fits = stars
+            .iter()
+            .map(|&i| {
+                let fit = stamps.step(psf, *noise, sources, i, &mut work);
+                let Source { offset, flux, .. } = fit.source;
+                if flux > 0.0 {
+                    psf.at(fit.source.pixel).render_value(offset, Crop::whole(psf.half()), &mut work.own);
+                    residual.clear();
+                    weight.clear();
+                    for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
+                        let model = flux * p;
+                        let r = d - light - model;
+                        let w = flux * flux / noise.variance(stamps.variance(i), model + light);
+                        let good = is_good(d);
+                        weight.push(if good { w } else { 0.0 });
+                        residual.push(if good { w * r / flux } else { 0.0 });
+                    }
+                    correction.add(offset, &residual, &weight);
+                }
+                fit
+            })
+            .collect();
+        (correction, fits)
+    }
+
+    /// Photon noise and error of the shape, from how the squared residuals grow with the light.
+    ///
+    /// Each residual is corrected for what the fit of its star took away (its leverage).
+    fn measure_noise(&self) -> Noise {
+        let Self { stamps, psf, noise: building, sources, .. } = self;
+        let mut samples = Vec::new();
+        let mut work = Work::default();
+        for &i in &self.chosen {
+            let fit = stamps.step(psf, *building, sources, i, &mut work);
+            let source = sources[i];
+            let inverse = fit.inverse();
+            let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
+            for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
+                let light = source.flux * p;
+                let background = stamps.variance(i);
+                if !is_good(d) || light * light < background {
+                    continue;
+                }
+                let variance = building.variance(background, light + other);
+                let g = [source.flux * px, source.flux * py, p];
+                let mut leverage = 0.0;
+                for (a, row) in inverse.iter().enumerate() {
+                    for (b, c) in row.iter().enumerate() {
+                        leverage += g[a] * c * g[b] / variance;
+                    }
+                }
+                if leverage < 0.9 {
+                    let r = d - other - light;
+                    samples.push([light, r * r / (1.0 - leverage) - background, background]);
+                }
+            }
+        }
+        regress(&samples, self.gain)
+    }
 }
 
 /// Least squares of `excess = photon · light + model · light²`, each weighted with its own expected scatter.

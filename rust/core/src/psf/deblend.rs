@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use super::fit::{Fit, Noise, Source, Stamps, Work};
-use super::{Psf, Rendering};
+use super::{Rendering, field::PsfField};
 use crate::stamp::{Crop, is_good};
 
 /// A star whose chi-square exceeds its expectation by so many standard deviations is looked at.
@@ -36,25 +36,24 @@ pub(crate) struct Hidden {
 }
 
 /// Stars that show in the residuals of those that do not fit; `sigma` is the width of a star's image.
-pub(crate) fn hidden(stamps: &Stamps, psf: &Psf, noise: Noise, fits: &[Fit], sigma: f32) -> Vec<Hidden> {
+pub(crate) fn hidden(stamps: &Stamps, psf: &PsfField, noise: Noise, fits: &[Fit], sigma: f32) -> Vec<Hidden> {
     let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
     let wings = (WING_ERRORS * noise.model.sqrt()).max(MIN_WINGS);
-    let mut kernel = Rendering::default();
-    psf.render_value([0.0, 0.0], Crop::whole(psf.half()), &mut kernel);
     let mut found: Vec<Hidden> = fits
         .par_iter()
         .enumerate()
         .with_min_len(TASK_STARS)
         .map_init(
-            || (Work::default(), Vec::new()),
-            |(work, residual), (i, fit)| {
+            || (Work::default(), Vec::new(), Rendering::default()),
+            |(work, residual, kernel), (i, fit)| {
                 let misfit = fit.chi2 > fit.pixels + MISFIT_SIGMAS * (2.0 * fit.pixels).sqrt();
                 if !misfit || fit.source.flux <= 0.0 {
                     return None;
                 }
                 stamps.step(psf, noise, &sources, i, work);
                 weigh(stamps, noise, &sources, i, work, residual);
-                brightest(stamps, &kernel, &sources, i, residual, sigma, wings)
+                psf.at(sources[i].pixel).render_value([0.0, 0.0], Crop::whole(psf.half()), kernel);
+                brightest(stamps, kernel, &sources, i, residual, sigma, wings)
             },
         )
         .flatten()

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{MAX_OFFSET, Psf, Rendering};
+use super::field::PsfField;
+use super::{MAX_OFFSET, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
 use crate::image::{Image, Pixel};
@@ -253,7 +254,7 @@ impl Stamps {
     /// Fits all the stars together: each round, each star to what its neighbours of the round before leave.
     ///
     /// Stars that are settled, and whose neighbours are, stay as they are.
-    pub(crate) fn fit(&self, psf: &Psf, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
+    pub(crate) fn fit(&self, psf: &PsfField, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
         for _ in 0..MAX_ROUNDS {
             if fits.iter().all(|fit| fit.settled) {
                 break;
@@ -276,9 +277,16 @@ impl Stamps {
     }
 
     /// One Gauss-Newton step of star `i`; `work` keeps its model and its neighbours' light.
-    pub(crate) fn step(&self, psf: &Psf, noise: Noise, sources: &[Source], i: usize, work: &mut Work) -> Fit {
+    pub(crate) fn step(
+        &self,
+        psf: &PsfField,
+        noise: Noise,
+        sources: &[Source],
+        i: usize,
+        work: &mut Work,
+    ) -> Fit {
         let source = sources[i];
-        psf.render(source.offset, self.crops[i], &mut work.own);
+        psf.at(source.pixel).render(source.offset, self.crops[i], &mut work.own);
         self.shine(psf, sources, i, work);
         let normal = self.normal(i, source.flux, noise, work);
         let Some(inverse) = normal.inverse() else {
@@ -338,7 +346,7 @@ impl Stamps {
     }
 
     /// Adds up the neighbours' light on the stamp of star `i`.
-    pub(crate) fn shine(&self, psf: &Psf, sources: &[Source], i: usize, work: &mut Work) {
+    pub(crate) fn shine(&self, psf: &PsfField, sources: &[Source], i: usize, work: &mut Work) {
         let Layout { side, stride, .. } = self.layout;
         work.light.clear();
         work.light.resize(self.layout.len(), 0.0);
@@ -347,7 +355,7 @@ impl Stamps {
             if other.flux <= 0.0 {
                 continue;
             }
-            psf.render_value(other.offset, Crop::whole(self.layout.half), &mut work.other);
+            psf.at(other.pixel).render_value(other.offset, Crop::whole(self.layout.half), &mut work.other);
             let [dx, dy] = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
             let columns = dx.max(0)..(side as isize + dx).min(side as isize);
             for row in dy.max(0)..(side as isize + dy).min(side as isize) {

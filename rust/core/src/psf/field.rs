@@ -1,0 +1,138 @@
+//! The point-spread function all over a frame.
+
+use super::Psf;
+
+/// Cells between two nodes, along each axis. In a cell the function is taken as constant.
+const CELLS_BETWEEN_NODES: usize = 6;
+
+/// A point-spread function that varies over the frame: given at nodes, linear between them.
+///
+/// It is worked out once for each of the cells that the frame is divided into, so that a star costs the same as if the
+/// function were the same everywhere.
+#[derive(Debug, Clone)]
+pub(crate) struct PsfField {
+    /// Width and height of the frame.
+    size: [usize; 2],
+    /// Nodes along each axis, the outermost on the edge of the frame; 1 where the function is the same everywhere.
+    along: usize,
+    /// The functions at the nodes, row by row.
+    nodes: Vec<Psf>,
+    /// The functions in the cells, row by row, with the centroid of each.
+    cells: Vec<(Psf, [f64; 2])>,
+}
+
+impl PsfField {
+    /// The same everywhere in a frame of this width and height.
+    pub(crate) fn uniform(psf: Psf, size: [usize; 2]) -> Self {
+        let centroid = psf.centroid();
+        Self { size, along: 1, nodes: vec![psf.clone()], cells: vec![(psf, centroid)] }
+    }
+
+    /// Free to vary between `along` nodes on each axis, starting as a function that is the same everywhere.
+    pub(crate) fn divided(psf: &Psf, size: [usize; 2], along: usize) -> Self {
+        let mut field = Self { size, along, nodes: vec![psf.clone(); along * along], cells: Vec::new() };
+        field.update();
+        field
+    }
+
+    /// Half width of a stamp.
+    pub(crate) fn half(&self) -> usize {
+        self.nodes[0].half()
+    }
+
+    /// Number of cells.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// The cell that a pixel is in.
+    pub(crate) fn cell(&self, pixel: [isize; 2]) -> usize {
+        let across = self.across();
+        let [column, row] = [0, 1].map(|k| {
+            let inside = pixel[k].clamp(0, self.size[k] as isize - 1) as usize;
+            inside * across / self.size[k]
+        });
+        row * across + column
+    }
+
+    /// The function at a pixel.
+    pub(crate) fn at(&self, pixel: [isize; 2]) -> &Psf {
+        &self.cells[self.cell(pixel)].0
+    }
+
+    /// Its centroid there, from the position it is centred on.
+    pub(crate) fn centroid_at(&self, pixel: [isize; 2]) -> [f64; 2] {
+        self.cells[self.cell(pixel)].1
+    }
+
+    /// The function at node `k`.
+    pub(crate) fn node_mut(&mut self, k: usize) -> &mut Psf {
+        &mut self.nodes[k]
+    }
+
+    /// The nodes about a cell, each with its part in the cell's function.
+    pub(crate) fn parts(&self, cell: usize) -> [(usize, f32); 4] {
+        let across = self.across();
+        let [(left, right), (top, bottom)] = [cell % across, cell / across].map(|at| {
+            let t = (at as f32 + 0.5) / across as f32 * (self.along - 1) as f32;
+            let low = (t as usize).min(self.along.saturating_sub(2));
+            let part = if self.along == 1 { 0.0 } else { t - low as f32 };
+            ((low, 1.0 - part), ((low + 1).min(self.along - 1), part))
+        });
+        [(top, left), (top, right), (bottom, left), (bottom, right)]
+            .map(|((row, y), (column, x))| (row * self.along + column, x * y))
+    }
+
+    /// Works out the cells from the nodes.
+    pub(crate) fn update(&mut self) {
+        let across = self.across();
+        self.cells = (0..across * across)
+            .map(|cell| {
+                let psf = Psf::blended(self.parts(cell).map(|(node, part)| (&self.nodes[node], part)));
+                let centroid = psf.centroid();
+                (psf, centroid)
+            })
+            .collect();
+    }
+
+    /// Cells along each axis.
+    fn across(&self) -> usize {
+        (CELLS_BETWEEN_NODES * (self.along - 1)).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_every_cell_are_one() {
+        for along in [1, 2, 3, 5] {
+            let field = PsfField::divided(&Psf::gaussian(4, 1.0), [640, 480], along);
+            for cell in 0..field.len() {
+                let sum: f32 = field.parts(cell).iter().map(|&(_, part)| part).sum();
+                assert!((sum - 1.0).abs() < 1e-6);
+                assert!(field.parts(cell).iter().all(|&(node, part)| node < along * along && part >= 0.0));
+            }
+        }
+    }
+
+    #[test]
+    fn it_varies_between_its_nodes() {
+        let (narrow, wide) = (Psf::gaussian(6, 1.0), Psf::gaussian(6, 2.0));
+        let mut field = PsfField::divided(&narrow, [1000, 1000], 2);
+        *field.node_mut(1) = wide.clone();
+        *field.node_mut(3) = wide.clone();
+        field.update();
+        let sharpness: Vec<f32> = (0..6).map(|k| field.at([100 + 160 * k, 500]).sharpness()).collect();
+        assert!(sharpness.is_sorted_by(|a, b| a > b));
+        assert!(sharpness[0] < narrow.sharpness() && sharpness[5] > wide.sharpness());
+    }
+
+    #[test]
+    fn pixels_off_the_frame_belong_to_its_edge() {
+        let field = PsfField::divided(&Psf::gaussian(4, 1.0), [300, 200], 3);
+        assert_eq!(field.cell([-5, -1]), 0);
+        assert_eq!(field.cell([305, 999]), field.len() - 1);
+    }
+}
