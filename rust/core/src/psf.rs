@@ -203,13 +203,14 @@ impl Psf {
     pub(crate) fn centroid(&self) -> [f64; 2] {
         let grid = self.grid();
         let centre = Grid::centre(self.half) as f64;
+        let radius = (OVERSAMPLING * self.half) as f64;
         let brightest = self.coefficients.iter().copied().fold(0.0, f32::max);
         let wing = (WING * brightest).max(WING_NOISE * self.noise);
         let (mut sum, mut first) = (0.0, [0.0; 2]);
         for k in 0..grid.side {
             for l in 0..grid.side {
                 let c = self.coefficients[grid.index(k, l)].max(0.0);
-                if (k as f64 - centre).hypot(l as f64 - centre) > (OVERSAMPLING * self.half) as f64 {
+                if (k as f64 - centre).powi(2) + (l as f64 - centre).powi(2) > radius * radius {
                     continue;
                 }
                 let c = f64::from(c * c / (c + wing));

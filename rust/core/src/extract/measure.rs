@@ -51,6 +51,8 @@ struct Field {
     detected: usize,
     stamps: Stamps,
     psf: PsfField,
+    /// Centroid of the point-spread function in each of its cells.
+    centroids: Vec<[f64; 2]>,
     noise: Noise,
     sources: Vec<Source>,
     /// Index of the candidate each source is, or was found beside.
@@ -259,7 +261,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let masked = region.is_none() && self.core_is_masked(&peak, pixel, stamps.data(i), stamps.layout());
         let moments = self.own_moments(stamps, i, fit.source, work);
         let top = Top::of(&peak, pixel, &work.light, stamps.layout());
-        let centroid = psf.centroid_at(pixel);
+        let centroid = field.centroids[psf.cell(pixel)];
         let fitted = (flux > 0.0 && fit.flux_error.is_finite()).then(|| Seen {
             position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
             covariance: fit.covariance,

@@ -17,15 +17,14 @@ pub(crate) struct PsfField {
     along: usize,
     /// The functions at the nodes, row by row.
     nodes: Vec<Psf>,
-    /// The functions in the cells, row by row, with the centroid of each.
-    cells: Vec<(Psf, [f64; 2])>,
+    /// The functions in the cells, row by row.
+    cells: Vec<Psf>,
 }
 
 impl PsfField {
     /// The same everywhere in a frame of this width and height.
     pub(crate) fn uniform(psf: Psf, size: [usize; 2]) -> Self {
-        let centroid = psf.centroid();
-        Self { size, along: 1, nodes: vec![psf.clone()], cells: vec![(psf, centroid)] }
+        Self { size, along: 1, nodes: vec![psf.clone()], cells: vec![psf] }
     }
 
     /// Free to vary between `along` nodes on each axis, starting as a function that is the same everywhere.
@@ -40,11 +39,6 @@ impl PsfField {
         self.nodes[0].half()
     }
 
-    /// Number of cells.
-    pub(crate) fn len(&self) -> usize {
-        self.cells.len()
-    }
-
     /// The cell that a pixel is in.
     pub(crate) fn cell(&self, pixel: [isize; 2]) -> usize {
         let across = self.across();
@@ -57,12 +51,12 @@ impl PsfField {
 
     /// The function at a pixel.
     pub(crate) fn at(&self, pixel: [isize; 2]) -> &Psf {
-        &self.cells[self.cell(pixel)].0
+        &self.cells[self.cell(pixel)]
     }
 
-    /// Its centroid there, from the position it is centred on.
-    pub(crate) fn centroid_at(&self, pixel: [isize; 2]) -> [f64; 2] {
-        self.cells[self.cell(pixel)].1
+    /// The functions in the cells.
+    pub(crate) fn cells(&self) -> &[Psf] {
+        &self.cells
     }
 
     /// The function at node `k`.
@@ -87,11 +81,7 @@ impl PsfField {
     pub(crate) fn update(&mut self) {
         let across = self.across();
         self.cells = (0..across * across)
-            .map(|cell| {
-                let psf = Psf::blended(self.parts(cell).map(|(node, part)| (&self.nodes[node], part)));
-                let centroid = psf.centroid();
-                (psf, centroid)
-            })
+            .map(|cell| Psf::blended(self.parts(cell).map(|(node, part)| (&self.nodes[node], part))))
             .collect();
     }
 
@@ -109,7 +99,7 @@ mod tests {
     fn the_parts_of_every_cell_are_one() {
         for along in [1, 2, 3, 5] {
             let field = PsfField::divided(&Psf::gaussian(4, 1.0), [640, 480], along);
-            for cell in 0..field.len() {
+            for cell in 0..field.cells().len() {
                 let sum: f32 = field.parts(cell).iter().map(|&(_, part)| part).sum();
                 assert!((sum - 1.0).abs() < 1e-6);
                 assert!(field.parts(cell).iter().all(|&(node, part)| node < along * along && part >= 0.0));
@@ -133,6 +123,6 @@ mod tests {
     fn pixels_off_the_frame_belong_to_its_edge() {
         let field = PsfField::divided(&Psf::gaussian(4, 1.0), [300, 200], 3);
         assert_eq!(field.cell([-5, -1]), 0);
-        assert_eq!(field.cell([305, 999]), field.len() - 1);
+        assert_eq!(field.cell([305, 999]), field.cells().len() - 1);
     }
 }
