@@ -222,7 +222,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
             fits = stamps.fit(&psf, noise, fits);
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
-        Field { detected: candidates.len(), stamps, psf, noise, sources, owner }
+        let centroids = psf.cells().iter().map(Psf::centroid).collect();
+        Field { detected: candidates.len(), stamps, psf, centroids, noise, sources, owner }
     }
 
     fn cut(&self, sources: &[Source], half: usize) -> Stamps {

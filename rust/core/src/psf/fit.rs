@@ -8,7 +8,7 @@ use crate::background::Background;
 use crate::centroid::Moments;
 use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
-use crate::stamp::{self, BAD, Crop, Layout};
+use crate::stamp::{self, BAD, Crop, Layout, is_good};
 
 /// Relative error of the point-spread function that is counted at most in the weights of pixels.
 const MAX_WEIGHT_ERROR: f32 = 0.03;
@@ -32,6 +32,12 @@ const WING_BRIGHTNESS: f32 = 0.01;
 const BRIGHT_PEAK: f32 = 30.0;
 /// A fainter one within so many sigmas of its image: there is nothing but background further out.
 const FAINT_REACH: f32 = 2.7;
+/// Neighbours within so many sigmas of a star's image touch it: its fit leaves them free too, as what is given to one is
+/// taken from the other. The nearest [`MAX_TOUCHING`] of them, that is; the others stay as they are for a round.
+const TOUCHING_SIGMAS: f32 = 2.5;
+const MAX_TOUCHING: usize = 2;
+/// Keeps the steps of stars that touch from going astray along what the pixels hardly tell, as a fraction of what they do.
+const DAMPING: f64 = 0.01;
 /// Stars fitted by one task.
 const TASK_STARS: usize = 128;
 
@@ -172,6 +178,8 @@ impl Shape {
 #[derive(Debug)]
 pub(crate) struct Stamps {
     layout: Layout,
+    /// Standard deviation of a star's image.
+    sigma: f32,
     /// Frame less background, BAD where bad, saturated, or outside the frame.
     data: Vec<f32>,
     /// Variance of the background at each star.
@@ -190,6 +198,9 @@ pub(crate) struct Work {
     other: Rendering,
     /// Light of the neighbours on the stamp.
     pub light: Vec<f32>,
+    /// Of the first so many neighbours that touch the star, what x, y and flux of each do to the stamp.
+    touching: usize,
+    gradients: Vec<f32>,
 }
 
 impl Stamps {
@@ -227,7 +238,7 @@ impl Stamps {
                 Crop::new(half, if faint { (FAINT_REACH * shape.sigma).ceil() as usize } else { half })
             })
             .collect();
-        Self { layout, data, variance, crops, neighbours, starts }
+        Self { layout, sigma: shape.sigma, data, variance, crops, neighbours, starts }
     }
 
     pub(crate) fn layout(&self) -> Layout {
@@ -288,7 +299,10 @@ impl Stamps {
         let source = sources[i];
         psf.at(source.pixel).render(source.offset, self.crops[i], &mut work.own);
         self.shine(psf, sources, i, work);
-        let normal = self.normal(i, source.flux, noise, work);
+        let mut normal = self.normal(i, source.flux, noise, work);
+        if work.touching > 0 {
+            normal = self.joint_normal(i, source.flux, noise, work, normal);
+        }
         let Some(inverse) = normal.inverse() else {
             let fit = Fit::guess(Source { flux: 0.0, ..source });
             return Fit { pixels: normal.pixels, settled: true, ..fit };
@@ -323,7 +337,7 @@ impl Stamps {
             return fit;
         }
         let mut added = [[0.0_f32; 3]; 3];
-        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| stamp::is_good(self.data(i)[at])) {
+        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
             let light = (work.light[at] + flux * work.own.value[at]).max(0.0);
             let weight = 1.0 / weighting.variance(self.variance[i], light);
             let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
@@ -345,28 +359,104 @@ impl Stamps {
         }
     }
 
-    /// Adds up the neighbours' light on the stamp of star `i`.
+    /// Adds up the neighbours' light on the stamp of star `i`, and what the nearest of them could do to it.
     pub(crate) fn shine(&self, psf: &PsfField, sources: &[Source], i: usize, work: &mut Work) {
-        let Layout { side, stride, .. } = self.layout;
-        work.light.clear();
-        work.light.resize(self.layout.len(), 0.0);
+        let Work { other, light, touching, gradients, .. } = work;
+        let whole = Crop::whole(self.layout.half);
+        light.clear();
+        light.resize(self.layout.len(), 0.0);
+        *touching = 0;
         for &j in self.neighbours(i) {
-            let other = sources[j as usize];
-            if other.flux <= 0.0 {
+            let neighbour = sources[j as usize];
+            if neighbour.flux <= 0.0 {
                 continue;
             }
-            psf.at(other.pixel).render_value(other.offset, Crop::whole(self.layout.half), &mut work.other);
-            let [dx, dy] = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
-            let columns = dx.max(0)..(side as isize + dx).min(side as isize);
-            for row in dy.max(0)..(side as isize + dy).min(side as isize) {
-                let to = row as usize * stride;
-                let from = (row - dy) as usize * stride;
-                let light = &mut work.light[to + columns.start as usize..to + columns.end as usize];
-                let shape = &work.other.value[from + (columns.start - dx) as usize..];
-                for (l, &p) in light.iter_mut().zip(shape) {
-                    *l += other.flux * p;
+            let psf = psf.at(neighbour.pixel);
+            let apart = [0, 1].map(|k| neighbour.pixel[k] - sources[i].pixel[k]);
+            let touches = sources[i].distance(&neighbour) < TOUCHING_SIGMAS * self.sigma;
+            if touches && *touching < MAX_TOUCHING {
+                psf.render(neighbour.offset, whole, other);
+                let first = 3 * *touching * self.layout.len();
+                *touching += 1;
+                gradients.resize(first + 3 * self.layout.len(), 0.0);
+                let flux = neighbour.flux;
+                let parts = [(&other.by_x, flux), (&other.by_y, flux), (&other.value, 1.0)];
+                for ((part, scale), to) in
+                    parts.into_iter().zip(gradients[first..].chunks_exact_mut(self.layout.len()))
+                {
+                    to.fill(0.0);
+                    self.add_shifted(part, apart, scale, to);
+                }
+            } else {
+                psf.render_value(neighbour.offset, whole, other);
+            }
+            self.add_shifted(&other.value, apart, neighbour.flux, light);
+        }
+    }
+
+    /// Adds `scale` times a stamp whose middle is `apart` from that of another to the other.
+    fn add_shifted(&self, stamp: &[f32], apart: [isize; 2], scale: f32, to: &mut [f32]) {
+        let Layout { side, stride, .. } = self.layout;
+        let [dx, dy] = apart;
+        let columns = dx.max(0)..(side as isize + dx).min(side as isize);
+        for row in dy.max(0)..(side as isize + dy).min(side as isize) {
+            let target = row as usize * stride;
+            let from = (row - dy) as usize * stride;
+            let to = &mut to[target + columns.start as usize..target + columns.end as usize];
+            for (t, &p) in to.iter_mut().zip(&stamp[from + (columns.start - dx) as usize..]) {
+                *t += scale * p;
+            }
+        }
+    }
+
+    /// The normal equations of star `i` when the neighbours that touch it are free as well: theirs are eliminated.
+    fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &Work, alone: Normal) -> Normal {
+        let noise = noise.weighting();
+        let n = self.layout.len();
+        let free = 3 * (1 + work.touching);
+        let mut columns: [Vec<f32>; 3] = [vec![0.0; n], vec![0.0; n], vec![0.0; n]];
+        let mut weight = vec![0.0; n];
+        let mut residual = vec![0.0; n];
+        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
+            let model = work.light[at] + flux * work.own.value[at];
+            weight[at] = 1.0 / noise.variance(self.variance[i], model);
+            residual[at] = self.data(i)[at] - model;
+            columns[0][at] = flux * work.own.by_x[at];
+            columns[1][at] = flux * work.own.by_y[at];
+            columns[2][at] = work.own.value[at];
+        }
+        let column = |k: usize| if k < 3 { &columns[k][..] } else { &work.gradients[(k - 3) * n..][..n] };
+        let mut system = [[0.0_f64; 3 * (1 + MAX_TOUCHING) + 1]; 3 * (1 + MAX_TOUCHING)];
+        let mut weighted = vec![0.0; n];
+        for a in 0..free {
+            multiply(column(a), &weight, &mut weighted);
+            for b in a..free {
+                system[a][b] = f64::from(dot(&weighted, column(b)));
+                system[b][a] = system[a][b];
+            }
+            system[a][free] = f64::from(dot(&weighted, &residual));
+            if a >= 3 {
+                system[a][a] *= 1.0 + DAMPING;
+            }
+        }
+        // From the last unknown to the fourth.
+        for pivot in (3..free).rev() {
+            let row = system[pivot];
+            if row[pivot] <= 0.0 {
+                continue;
+            }
+            for other in &mut system[..pivot] {
+                let factor = other[pivot] / row[pivot];
+                for (o, &p) in other[..=free].iter_mut().zip(&row) {
+                    *o -= factor * p;
                 }
             }
+        }
+        let [x, y, f] = [system[0], system[1], system[2]];
+        Normal {
+            left: [x[0], x[1], x[2], y[1], y[2], f[2]].map(|v| v as f32),
+            right: [x[free], y[free], f[free]].map(|v| v as f32),
+            ..alone
         }
     }
 
@@ -404,6 +494,19 @@ impl Stamps {
         let left = [xx.sum(), xy.sum(), xf.sum(), yy.sum(), yf.sum(), ff.sum()];
         Normal { left, right: [bx.sum(), by.sum(), bf.sum()], chi2: chi2.sum(), pixels: pixels.sum() }
     }
+}
+
+/// The products of two stamps.
+fn multiply(a: &[f32], b: &[f32], out: &mut [f32]) {
+    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
+        *o = a * b;
+    }
+}
+
+/// The sum of the products of two stamps.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let lanes = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+    lanes.fold(Lanes::splat(0.0), |sum, (a, b)| sum + Lanes::load(a) * Lanes::load(b)).sum()
 }
 
 /// Normal equations of x, y, flux: the upper triangle and the right-hand side.
