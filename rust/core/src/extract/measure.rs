@@ -205,12 +205,12 @@ impl<'a, T: Pixel> Measure<'a, T> {
             } else {
                 Vec::new()
             };
-            let single = deblend::single(&stamps, &fits, candidates.len(), self.sigma as f32);
-            let unchanged = single.iter().all(|&s| s) && !fits.iter().any(|fit| fit.source.is_astray());
+            let real = deblend::real(&stamps, &fits, candidates.len(), self.sigma as f32);
+            let unchanged = real.iter().all(|&r| r) && !fits.iter().any(|fit| fit.source.is_astray());
             if hidden.is_empty() && unchanged {
                 break;
             }
-            let kept = (0..fits.len()).filter(|&i| single[i]);
+            let kept = (0..fits.len()).filter(|&i| real[i]);
             let beside = hidden.iter().map(|h| owner[h.beside]);
             owner = kept.clone().map(|i| owner[i]).chain(beside).collect();
             fits = kept

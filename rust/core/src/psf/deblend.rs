@@ -20,6 +20,8 @@ const WING_ERRORS: f32 = 10.0;
 const MIN_WINGS: f32 = 0.1;
 /// Stars that the fit has drawn together to within this many sigmas are one.
 const MERGED_DISTANCE: f32 = 1.0;
+/// Stars found beside others are dropped if the fit leaves them less than so many sigmas of flux.
+const MIN_FLUX_SIGMAS: f32 = 3.0;
 /// Half width of the part of the point-spread function that a hidden star is looked for with.
 const REACH: usize = 2;
 /// Stars looked at by one task.
@@ -72,14 +74,17 @@ pub(crate) fn hidden(stamps: &Stamps, psf: &PsfField, noise: Noise, fits: &[Fit]
     found
 }
 
-/// Which stars stand on their own. The first `detected` do; of those found beside them, those that the fit has not drawn
-/// onto another star.
-pub(crate) fn single(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -> Vec<bool> {
+/// Which stars are there. The first `detected` are; of those found beside them, those that the fit has left their light and
+/// has not drawn onto another star.
+pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -> Vec<bool> {
     (0..fits.len())
         .map(|i| {
+            let light = fits[i].source.flux > MIN_FLUX_SIGMAS * fits[i].flux_error;
             let mut others = stamps.neighbours(i).iter().map(|&j| j as usize);
             i < detected
-                || others.all(|j| j > i || fits[i].source.distance(&fits[j].source) > MERGED_DISTANCE * sigma)
+                || light
+                    && others
+                        .all(|j| j > i || fits[i].source.distance(&fits[j].source) > MERGED_DISTANCE * sigma)
         })
         .collect()
 }

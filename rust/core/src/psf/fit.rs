@@ -324,7 +324,8 @@ impl Stamps {
             chi2: normal.chi2,
             pixels: normal.pixels,
             inverse,
-            settled: length < (SETTLED_SIGMAS * sigma).min(SETTLED_PIXELS),
+            // Where there is no light there is no position to be settled.
+            settled: length < (SETTLED_SIGMAS * sigma).min(SETTLED_PIXELS) || flux * flux < ff,
         }
     }
 
