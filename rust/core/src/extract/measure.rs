@@ -194,7 +194,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let guesses: Vec<Source> =
             candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
         let mut owner: Vec<usize> = (0..candidates.len()).collect();
-        let mut stamps = self.cut(&guesses, half);
+        let mut stamps = self.cut(&guesses, half, None);
         let size = [self.image.width(), self.image.height()];
         let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain);
         let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
@@ -210,15 +210,16 @@ impl<'a, T: Pixel> Measure<'a, T> {
             if hidden.is_empty() && unchanged {
                 break;
             }
-            let kept = (0..fits.len()).filter(|&i| real[i]);
+            let kept: Vec<usize> = (0..fits.len()).filter(|&i| real[i]).collect();
             let beside = hidden.iter().map(|h| owner[h.beside]);
-            owner = kept.clone().map(|i| owner[i]).chain(beside).collect();
+            owner = kept.iter().map(|&i| owner[i]).chain(beside).collect();
             fits = kept
-                .map(|i| fits[i].recentred())
+                .iter()
+                .map(|&i| fits[i].recentred())
                 .chain(hidden.iter().map(|h| Fit::guess(h.source)))
                 .collect();
             let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-            stamps = self.cut(&sources, half);
+            stamps = self.cut(&sources, half, Some((&stamps, &kept)));
             fits = stamps.fit(&psf, noise, fits);
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
@@ -226,10 +227,10 @@ impl<'a, T: Pixel> Measure<'a, T> {
         Field { detected: candidates.len(), stamps, psf, centroids, noise, sources, owner }
     }
 
-    fn cut(&self, sources: &[Source], half: usize) -> Stamps {
+    fn cut(&self, sources: &[Source], half: usize, before: Option<(&Stamps, &[usize])>) -> Stamps {
         let shape = Shape { half, sigma: self.sigma as f32 };
         let (level, excess) = (self.saturation.level(), self.detection.correlation);
-        Stamps::cut(self.image, self.background, sources, shape, level, excess)
+        Stamps::cut(self.image, self.background, sources, shape, level, excess, before)
     }
 
     /// Source `i` of a fitted field; `candidate` is where, or beside which, it was found.

@@ -180,6 +180,8 @@ pub(crate) struct Stamps {
     layout: Layout,
     /// Standard deviation of a star's image.
     sigma: f32,
+    /// Column and row of the pixel in the middle of each.
+    pixels: Vec<[isize; 2]>,
     /// Frame less background, BAD where bad, saturated, or outside the frame.
     data: Vec<f32>,
     /// Variance of the background at each star.
@@ -205,6 +207,9 @@ pub(crate) struct Work {
 
 impl Stamps {
     /// Cuts the stamps of `sources`; pixels from `saturation` on are bad. `excess` scales the noise for its correlation.
+    ///
+    /// Of stamps that were cut before, and the indices there of the first of `sources`, those that have not moved are
+    /// taken over.
     pub(crate) fn cut<T: Pixel>(
         image: &Image<'_, T>,
         background: &Background,
@@ -212,15 +217,23 @@ impl Stamps {
         shape: Shape,
         saturation: f32,
         excess: f32,
+        before: Option<(&Self, &[usize])>,
     ) -> Self {
         let half = shape.half;
         let layout = Layout::new(half);
-        let mut data = vec![BAD; sources.len() * layout.len()];
-        data.par_chunks_mut(layout.len()).with_min_len(TASK_STARS).zip(sources).for_each(
-            |(stamp, source)| {
-                stamp::cut(image, background, source.pixel, half, saturation, stamp);
-            },
-        );
+        let pixels: Vec<[isize; 2]> = sources.iter().map(|source| source.pixel).collect();
+        let ready = |i: usize| {
+            let (stamps, kept) = before?;
+            let k = *kept.get(i)?;
+            (stamps.pixels[k] == pixels[i]).then(|| stamps.data(k))
+        };
+        let mut data = vec![0.0; sources.len() * layout.len()];
+        data.par_chunks_mut(layout.len()).with_min_len(TASK_STARS).enumerate().for_each(|(i, stamp)| {
+            match ready(i) {
+                Some(data) => stamp.copy_from_slice(data),
+                None => stamp::cut(image, background, pixels[i], half, saturation, stamp),
+            }
+        });
         let variance: Vec<f32> = sources
             .iter()
             .map(|s| {
@@ -238,7 +251,7 @@ impl Stamps {
                 Crop::new(half, if faint { (FAINT_REACH * shape.sigma).ceil() as usize } else { half })
             })
             .collect();
-        Self { layout, sigma: shape.sigma, data, variance, crops, neighbours, starts }
+        Self { layout, sigma: shape.sigma, pixels, data, variance, crops, neighbours, starts }
     }
 
     pub(crate) fn layout(&self) -> Layout {
