@@ -31,6 +31,8 @@ const UNSATURATED_RIM: usize = 2;
 const EXTENDED_FACTOR: f64 = 3.0;
 /// How often stars are looked for beside those that do not fit.
 const DEBLEND_PASSES: usize = 2;
+/// How often at most stars that have moved get new stamps.
+const MAX_PASSES: usize = 5;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;
 
@@ -198,8 +200,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let size = [self.image.width(), self.image.height()];
         let (psf, noise) = build(&stamps, Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain);
         let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
-        for pass in 0..=DEBLEND_PASSES {
-            // The last pass only clears up.
+        for pass in 0..MAX_PASSES {
+            // The later passes only clear up.
             let hidden = if pass < DEBLEND_PASSES {
                 deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
             } else {
