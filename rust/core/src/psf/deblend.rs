@@ -13,13 +13,13 @@ const MISFIT_SIGMAS: f32 = 4.0;
 /// Height of a hidden star above the noise, the error of the point-spread function included.
 const HIDDEN_SIGMAS: f32 = 5.0;
 /// Hidden stars nearer than this many sigmas of a star's image to one that is known cannot be told from it.
-const MIN_DISTANCE: f32 = 1.5;
+const MIN_DISTANCE: f32 = 1.2;
 /// A star at r sigmas from another must have more than w / (1 + r²) of its light, w being this many relative errors of
 /// the point-spread function, and at least [`MIN_WINGS`]: beyond the stamps its wings are not known at all.
 const WING_ERRORS: f32 = 10.0;
 const MIN_WINGS: f32 = 0.1;
 /// Stars that the fit has drawn together to within this many sigmas are one.
-const MERGED_DISTANCE: f32 = 1.0;
+const MERGED_DISTANCE: f32 = 0.8;
 /// Stars found beside others are dropped if the fit leaves them less than so many sigmas of flux.
 const MIN_FLUX_SIGMAS: f32 = 3.0;
 /// Half width of the part of the point-spread function that a hidden star is looked for with.
