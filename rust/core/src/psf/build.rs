@@ -24,11 +24,11 @@ const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
 /// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
-const BUILDING_ERROR: f32 = 0.03;
+const BUILDING_ERROR: f32 = 0.01;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
 /// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
-const VARYING_ERROR: f32 = 0.015;
+const VARYING_ERROR: f32 = 0.02;
 /// It has to be less wrong by this factor for it.
 const VARYING_GAIN: f32 = 0.8;
 /// Stars between four nodes, on average, and nodes along an axis at most.
