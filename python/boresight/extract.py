@@ -108,7 +108,7 @@ def extract_centroids(
     mask: npt.ArrayLike | None = None,
     luminance: bool = False,
     gain: float | None = None,
-    method: str = "window",
+    method: str = "psf",
     fast: bool = False,
 ) -> ExtractionResult:
     r"""Find the stars of a frame and measure their positions.
