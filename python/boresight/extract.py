@@ -129,8 +129,8 @@ def extract_centroids(
         Least height of a star in the filtered frame, in standard deviations of the filtered
         background.
     min_pixels, max_pixels : int, default 3, 10000
-        Least and greatest number of pixels of a blob (pixels that touch and exceed 0.6 of the
-        threshold).
+        Least number of pixels of a blob (pixels that touch and exceed 0.6 of the threshold), and
+        greatest number for each of its stars: where stars are crowded they are one blob.
     max_centroids : int, optional
         Keep so many of the brightest stars. Default: all.
     local_bg_block_size : int, default 64

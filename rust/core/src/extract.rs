@@ -4,7 +4,7 @@
 
 use crate::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
 use crate::centroid::{self, Moments};
-use crate::detect::{self, Detection, Peak};
+use crate::detect::{self, Blob, Detection, Peak};
 use crate::error::{Error, Result};
 use crate::image::{Image, Pixel};
 
@@ -21,7 +21,7 @@ pub struct ExtractOptions {
     pub sigma_threshold: f64,
     /// Least number of pixels of a blob.
     pub min_pixels: usize,
-    /// Greatest number of pixels of a blob.
+    /// Greatest number of pixels of a blob for each of its peaks: crowded stars are one blob.
     pub max_pixels: usize,
     /// Keep so many of the brightest stars.
     pub max_centroids: Option<usize>,
@@ -197,7 +197,7 @@ impl Star {
 pub struct Rejected {
     /// Blobs of fewer than `min_pixels`.
     pub too_small: usize,
-    /// Blobs of more than `max_pixels`.
+    /// Blobs of more than `max_pixels` a peak.
     pub too_large: usize,
     /// More elongated than `max_elongation`.
     pub elongated: usize,
@@ -295,16 +295,20 @@ fn select<T: Pixel>(
     options: &ExtractOptions,
     rejected: &mut Rejected,
 ) -> Vec<Peak> {
+    let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
     for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
         rejected.too_small += usize::from(blob.pixels < options.min_pixels);
-        rejected.too_large += usize::from(blob.pixels > options.max_pixels);
+        rejected.too_large += usize::from(too_large(blob));
     }
     let margin = options.border_margin;
     let inside = |i: usize, n: usize| i >= margin && i + margin < n;
     detection
         .peaks
         .iter()
-        .filter(|peak| (options.min_pixels..=options.max_pixels).contains(&detection.blobs[peak.blob].pixels))
+        .filter(|peak| {
+            let blob = &detection.blobs[peak.blob];
+            blob.pixels >= options.min_pixels && !too_large(blob)
+        })
         .filter(|peak| {
             let keep = inside(peak.x, image.width()) && inside(peak.y, image.height());
             rejected.border += usize::from(!keep);
