@@ -25,6 +25,8 @@ const FIRST_CHOOSY_ROUND: usize = 2;
 const PRIOR_STARS: f32 = 1.0;
 /// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
 const BUILDING_ERROR: f32 = 0.01;
+/// Relative error of a Gaussian of the stars' width, where there are too few stars to measure more.
+const ASSUMED_ERROR: f32 = 0.1;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
 /// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
@@ -50,7 +52,9 @@ pub(crate) fn build(
     let candidates = qualified(stamps, &start, sources);
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = &candidates[..candidates.len().min(MAX_STARS)];
+    let t0=std::time::Instant::now();
     let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
+    eprintln!("uniform {:.1} ms model {:.4} photon {:.3} candidates {} half {}", t0.elapsed().as_secs_f64()*1e3, uniform.1.model.sqrt(), uniform.1.photon, candidates.len(), uniform.0.half());
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
         return uniform;
@@ -58,6 +62,7 @@ pub(crate) fn build(
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
     let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
+    eprintln!("varying {:.1} ms model {:.4} photon {:.3} chosen {} along {}", t0.elapsed().as_secs_f64()*1e3, varying.1.model.sqrt(), varying.1.photon, chosen.len(), along);
     if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
 }
 
@@ -126,7 +131,7 @@ impl<'a> Builder<'a> {
 
     fn run(mut self) -> (PsfField, Noise) {
         if self.chosen.len() < MIN_STARS {
-            return (self.psf, self.noise);
+            return (self.psf, Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..self.noise });
         }
         for round in 0..ROUNDS {
             self.round(round >= FIRST_CHOOSY_ROUND);
