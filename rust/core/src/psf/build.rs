@@ -25,6 +25,9 @@ const FIRST_CHOOSY_ROUND: usize = 2;
 const PRIOR_STARS: f32 = 1.0;
 /// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
 const BUILDING_ERROR: f32 = 0.01;
+/// Relative error, beside the noise of the background, with which the stars tell the shape: the smaller, the more the
+/// brightest rule. All pixels of a star weigh alike: weights that vary as steeply as the light slow down its convergence.
+const SHAPE_ERROR: f32 = 0.002;
 /// Relative error of a Gaussian of the stars' width, where there are too few stars to measure more.
 const ASSUMED_ERROR: f32 = 0.1;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
@@ -52,9 +55,16 @@ pub(crate) fn build(
     let candidates = qualified(stamps, &start, sources);
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = &candidates[..candidates.len().min(MAX_STARS)];
-    let t0=std::time::Instant::now();
+    let t0 = std::time::Instant::now();
     let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
-    eprintln!("uniform {:.1} ms model {:.4} photon {:.3} candidates {} half {}", t0.elapsed().as_secs_f64()*1e3, uniform.1.model.sqrt(), uniform.1.photon, candidates.len(), uniform.0.half());
+    eprintln!(
+        "uniform {:.1} ms model {:.4} photon {:.3} candidates {} half {}",
+        t0.elapsed().as_secs_f64() * 1e3,
+        uniform.1.model.sqrt(),
+        uniform.1.photon,
+        candidates.len(),
+        uniform.0.half()
+    );
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
         return uniform;
@@ -62,7 +72,14 @@ pub(crate) fn build(
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
     let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
-    eprintln!("varying {:.1} ms model {:.4} photon {:.3} chosen {} along {}", t0.elapsed().as_secs_f64()*1e3, varying.1.model.sqrt(), varying.1.photon, chosen.len(), along);
+    eprintln!(
+        "varying {:.1} ms model {:.4} photon {:.3} chosen {} along {}",
+        t0.elapsed().as_secs_f64() * 1e3,
+        varying.1.model.sqrt(),
+        varying.1.photon,
+        chosen.len(),
+        along
+    );
     if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
 }
 
@@ -192,12 +209,13 @@ impl<'a> Builder<'a> {
                 let Source { offset, flux, .. } = fit.source;
                 if flux > 0.0 {
                     psf.at(fit.source.pixel).render_value(offset, Crop::whole(psf.half()), &mut work.own);
+                    let highest = work.own.value.iter().copied().fold(0.0, f32::max);
+                    let error = SHAPE_ERROR * flux * highest;
+                    let w = flux * flux / (stamps.variance(i) + error * error);
                     residual.clear();
                     weight.clear();
                     for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
-                        let model = flux * p;
-                        let r = d - light - model;
-                        let w = flux * flux / noise.variance(stamps.variance(i), model + light);
+                        let r = d - light - flux * p;
                         let good = is_good(d);
                         weight.push(if good { w } else { 0.0 });
                         residual.push(if good { w * r / flux } else { 0.0 });
