@@ -1,9 +1,12 @@
 //! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use rayon::prelude::*;
 
 use crate::image::{Image, LIMIT, Pixel};
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{Work, vectorized};
 
 /// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
 pub const FINE_SAMPLES: usize = 1024;
@@ -90,6 +93,7 @@ impl Mesh {
     }
 
     /// The values along row `y`.
+    #[inline(always)]
     pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
         ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
         let (j, v) = locate(y as f32, self.spacing[1], self.rows);
@@ -120,6 +124,11 @@ impl Mesh {
                 start = end;
             }
         }
+    }
+
+    /// The same mesh over a frame of which `bin` pixels, each way, are one.
+    pub(crate) fn binned(&self, bin: usize) -> Self {
+        Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() }
     }
 
     /// The same mesh with every value put through `f`.
@@ -177,14 +186,7 @@ impl Background {
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                let mut scratch = (Vec::with_capacity(2 * samples), Vec::with_capacity(START_SAMPLES));
-                let mut row = vec![0.0; spacing[0].ceil() as usize + 1];
-                (0..columns)
-                    .map(|i| {
-                        let bounds = [edges(i, columns, size[0]), edges(j, rows, size[1])];
-                        measure_block(image, bounds, samples, &mut row, &mut scratch)
-                    })
-                    .collect::<Vec<_>>()
+                vectorized(BlockRow { image, columns, bounds: edges(j, rows, size[1]), wanted: samples })
             })
             .collect();
         if !blocks.iter().any(|b| b.good) {
@@ -204,26 +206,49 @@ fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
     [i * size / n, (i + 1) * size / n]
 }
 
-fn measure_block<T: Pixel>(
-    image: &Image<'_, T>,
-    [[x0, x1], [y0, y1]]: [[usize; 2]; 2],
+/// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
+struct BlockRow<'a, T> {
+    image: &'a Image<'a, T>,
+    columns: usize,
+    bounds: [usize; 2],
     wanted: usize,
-    row: &mut [f32],
-    (samples, few): &mut (Vec<f32>, Vec<f32>),
-) -> Block {
-    let step = ((x1 - x0) * (y1 - y0)).div_ceil(wanted).min((y1 - y0).div_ceil(4).max(1));
-    samples.clear();
-    let mut looked_at = 0;
-    for y in (y0 + step / 2..y1).step_by(step) {
-        let row = &mut row[..x1 - x0];
-        image.read(y, x0, row);
-        looked_at += row.len();
-        if row.iter().all(|v| v.is_finite()) {
-            samples.extend_from_slice(row);
-        } else {
-            samples.extend(row.iter().filter(|v| v.is_finite()));
+}
+
+impl<T: Pixel> Work for BlockRow<'_, T> {
+    type Output = Vec<Block>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<Block> {
+        let Self { image, columns, bounds: [y0, y1], wanted } = self;
+        let (width, height) = (image.width(), y1 - y0);
+        let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
+        let rows = (y0 + step / 2..y1).step_by(step);
+        let mut lines = vec![0.0; rows.len() * width];
+        for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
+            image.read(y, 0, line);
         }
+        let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
+        let mut blocks = Vec::with_capacity(columns);
+        for i in 0..columns {
+            let [x0, x1] = edges(i, columns, width);
+            samples.clear();
+            for line in lines.chunks_exact(width) {
+                let part = &line[x0..x1];
+                if part.iter().fold(true, |all, v| all & v.is_finite()) {
+                    samples.extend_from_slice(part);
+                } else {
+                    samples.extend(part.iter().filter(|v| v.is_finite()));
+                }
+            }
+            let looked_at = lines.len() / width * (x1 - x0);
+            blocks.push(measure_block(&samples, looked_at, &mut few));
+        }
+        blocks
     }
+}
+
+#[inline(always)]
+fn measure_block(samples: &[f32], looked_at: usize, few: &mut Vec<f32>) -> Block {
     if samples.is_empty() {
         return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
     }
@@ -232,6 +257,7 @@ fn measure_block<T: Pixel>(
 }
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
+#[inline(always)]
 fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
     few.clear();
     few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
@@ -246,6 +272,7 @@ fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
 }
 
 /// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
+#[inline(always)]
 fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
     for _ in 0..CLIP_ROUNDS {
         let (count, sum, squares) = moments(samples, mean, (sigmas * deviation).min(LIMIT));
@@ -264,23 +291,24 @@ fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk:
 }
 
 /// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
+#[inline(always)]
 fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
-    let zero = Lanes::splat(0.0);
-    let (mut count, mut sum, mut squares) = (zero, zero, zero);
-    let mut add = |chunk: &[f32]| {
-        let offset = Lanes::load(chunk) - Lanes::splat(centre);
-        let near = offset.within(cut);
-        let kept = offset * near;
-        count = count + near;
-        sum = sum + kept;
-        squares = squares + kept * kept;
-    };
-    let chunks = samples.chunks_exact(LANES);
-    let mut last = [f32::MAX; LANES];
-    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    add(&last);
-    chunks.for_each(add);
-    (count.sum(), sum.sum(), squares.sum())
+    const SIDE_BY_SIDE: usize = 16;
+    let [mut count, mut sum, mut squares] = [[0.0_f32; SIDE_BY_SIDE]; 3];
+    let (chunks, rest) = samples.as_chunks::<SIDE_BY_SIDE>();
+    let mut last = [f32::MAX; SIDE_BY_SIDE];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for k in 0..SIDE_BY_SIDE {
+            let offset = chunk[k] - centre;
+            let near = offset.abs() < cut;
+            let kept = if near { offset } else { 0.0 };
+            count[k] += if near { 1.0 } else { 0.0 };
+            sum[k] += kept;
+            squares[k] += kept * kept;
+        }
+    }
+    (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
 }
 
 /// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.

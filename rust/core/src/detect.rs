@@ -2,13 +2,18 @@
 //!
 //! The frame is read once, in bands of rows; nothing of its size is ever stored.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use filter::{BLOCK, Filter};
+use filter::{BLOCK, Filter, Pass, Visit};
 
 use crate::background::Background;
 use crate::image::{Image, Pixel};
-use crate::lanes::{self, Lanes};
+use crate::lanes::vectorized;
 
 mod filter;
 
@@ -84,17 +89,17 @@ pub(crate) fn detect<T: Pixel>(
     let correlation = filter.noise();
     let cut = threshold * correlation;
     let isophote = ISOPHOTE_FRACTION * cut;
-    let bands: Vec<(Vec<Run>, Vec<Peak>)> = (0..height.div_ceil(BAND_ROWS))
+    let bands: Vec<Scan> = (0..height.div_ceil(BAND_ROWS))
         .into_par_iter()
         .map(|band| {
-            let (mut runs, mut peaks) = (Vec::new(), Vec::new());
+            let mut scan = Scan { isophote, cut, runs: Vec::new(), peaks: Vec::new() };
             let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
-            filter.triples(rows, |y, rows| scan(y, rows, isophote, cut, &mut runs, &mut peaks));
-            (runs, peaks)
+            vectorized(Pass { filter: &filter, rows, visit: &mut scan });
+            scan
         })
         .collect();
-    let mut peaks: Vec<Peak> = bands.iter().flat_map(|(_, peaks)| peaks.iter().copied()).collect();
-    let runs: Vec<Run> = bands.into_iter().flat_map(|(runs, _)| runs).collect();
+    let mut peaks: Vec<Peak> = bands.iter().flat_map(|band| band.peaks.iter().copied()).collect();
+    let runs: Vec<Run> = bands.into_iter().flat_map(|band| band.runs).collect();
     let mut blobs = label(&runs, &mut peaks);
     for peak in &mut peaks {
         peak.height /= correlation;
@@ -109,37 +114,52 @@ pub(crate) fn detect<T: Pixel>(
     Detection { peaks, blobs, found, correlation, gain: filter.gain }
 }
 
-/// Collects the runs above `isophote` and the peaks above `cut` of one filtered row.
-fn scan(y: usize, rows: [&[f32]; 3], isophote: f32, cut: f32, runs: &mut Vec<Run>, peaks: &mut Vec<Peak>) {
-    let row = &rows[1][1..rows[1].len() - 1];
-    let mut open: Option<usize> = None;
-    for (c, chunk) in row.chunks(BLOCK).enumerate() {
-        let quarters = chunk.chunks_exact(lanes::LANES).map(Lanes::load);
-        let highest = quarters.reduce(Lanes::max);
-        let below = chunk.len() == BLOCK && highest.is_some_and(|h| !h.any_reaches(isophote));
-        if below && open.is_none() {
-            continue;
+/// Collects the runs of filtered pixels above `isophote` and the peaks above `cut`.
+struct Scan {
+    isophote: f32,
+    cut: f32,
+    runs: Vec<Run>,
+    peaks: Vec<Peak>,
+}
+
+impl Visit for Scan {
+    #[inline(always)]
+    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+        let isophote = self.isophote;
+        let row = &rows[1][1..rows[1].len() - 1];
+        let mut open: Option<usize> = None;
+        for (c, chunk) in row.chunks(BLOCK).enumerate() {
+            if open.is_none() && chunk.iter().fold(true, |below, &s| below & (s < isophote)) {
+                continue;
+            }
+            self.look(y, rows, c * BLOCK..c * BLOCK + chunk.len(), &mut open);
         }
-        for (i, &s) in chunk.iter().enumerate() {
-            let x = c * BLOCK + i;
-            if s < isophote {
+        if let Some(start) = open {
+            self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
+        }
+    }
+}
+
+impl Scan {
+    /// At columns one by one; `open` is where the run began that has not ended.
+    fn look(&mut self, y: usize, rows: [&[f32]; 3], columns: Range<usize>, open: &mut Option<usize>) {
+        for x in columns {
+            let s = rows[1][x + 1];
+            if s < self.isophote {
                 if let Some(start) = open.take() {
-                    runs.push(Run { y: y as u32, start: start as u32, end: x as u32 });
+                    self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 });
                 }
                 continue;
             }
             open.get_or_insert(x);
-            if s >= cut && is_peak(rows, x + 1) {
+            if s >= self.cut && is_peak(rows, x + 1) {
                 let vertex = [
                     x as f32 + vertex(rows[1][x], s, rows[1][x + 2]),
                     y as f32 + vertex(rows[0][x + 1], s, rows[2][x + 1]),
                 ];
-                peaks.push(Peak { x, y, vertex, height: s, blob: 0 });
+                self.peaks.push(Peak { x, y, vertex, height: s, blob: 0 });
             }
         }
-    }
-    if let Some(start) = open {
-        runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
     }
 }
 
@@ -222,13 +242,13 @@ mod tests {
     use super::*;
 
     fn blobs_of(art: &[&str]) -> Vec<Blob> {
-        let mut runs = Vec::new();
+        let mut scan = Scan { isophote: 0.5, cut: f32::INFINITY, runs: Vec::new(), peaks: Vec::new() };
         for (y, line) in art.iter().enumerate() {
             let row: Vec<f32> =
                 [" ", line, " "].concat().bytes().map(|b| f32::from(u8::from(b == b'#'))).collect();
-            scan(y, [&row, &row, &row], 0.5, f32::INFINITY, &mut runs, &mut Vec::new());
+            scan.visit(y, [&row, &row, &row]);
         }
-        label(&runs, &mut [])
+        label(&scan.runs, &mut [])
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Images as the extraction reads them: rows of any pixel type, in place, with bad pixels left out.
 
+// Reading is a part of loops that are compiled for several kinds of machine: `lanes::vectorized`.
+#![allow(clippy::inline_always)]
+
 use crate::error::{Error, Result};
 
 /// Floating-point pixels beyond this are bad: their squares would not fit.
@@ -14,7 +17,7 @@ pub trait Pixel: Copy + Send + Sync {
 macro_rules! pixel {
     ($($kind:ty),*; $convert:expr) => {$(
         impl Pixel for $kind {
-            #[inline]
+            #[inline(always)]
             fn value(self) -> f32 {
                 $convert(self)
             }
@@ -84,7 +87,7 @@ impl<'a, T: Pixel> Image<'a, T> {
     }
 
     /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.rows[y][x0..x0 + out.len()];
         for (o, &v) in out.iter_mut().zip(row) {
