@@ -67,6 +67,12 @@ impl Mesh {
         self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / self.values.len() as f64
     }
 
+    /// The lowest and the highest value.
+    pub(crate) fn range(&self) -> [f32; 2] {
+        let bounds = [f32::INFINITY, f32::NEG_INFINITY];
+        self.values.iter().fold(bounds, |[low, high], &v| [low.min(v), high.max(v)])
+    }
+
     /// The value at a pixel. Outside the outermost centres the last slope continues.
     pub fn at(&self, x: f32, y: f32) -> f32 {
         let (i, u) = locate(x, self.spacing[0], self.columns);

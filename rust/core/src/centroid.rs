@@ -45,6 +45,13 @@ pub(crate) struct Seen {
     pub moments: Moments,
 }
 
+impl Seen {
+    /// With a position from the middle of a stamp's pixel `centre` now in the frame.
+    pub(crate) fn moved(self, centre: [isize; 2]) -> Self {
+        Self { position: [0, 1].map(|k| centre[k] as f64 + self.position[k]), ..self }
+    }
+}
+
 /// Sums over a stamp of `weight · value · dx^p · dy^q`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
@@ -223,20 +230,20 @@ impl View<'_> {
 }
 
 /// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
-fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
-    let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
+pub(crate) fn unwindow(moments: Moments, sigma: f64, half: f64) -> Moments {
     let window = sigma * sigma;
-    let [large, small] = eigenvalues([xx, xy, yy]).map(|m| {
+    let limit = half * half;
+    let seen = eigenvalues(moments);
+    let [large, small] = seen.map(|m| {
         let inverse = 1.0 / m.max(PIXEL_VARIANCE / 2.0) - 1.0 / window;
-        let limit = half * half;
         if inverse > 1.0 / limit { (1.0 / inverse).max(PIXEL_VARIANCE) } else { limit }
     });
-    let (sin, cos) = angle.sin_cos();
-    [
-        large * cos * cos + small * sin * sin,
-        (large - small) * sin * cos,
-        large * sin * sin + small * cos * cos,
-    ]
+    // The axes stay; only the lengths along them change.
+    let spread = seen[0] - seen[1];
+    let stretch = if spread > 1e-9 * seen[0].abs() { (large - small) / spread } else { 0.0 };
+    let [xx, xy, yy] = moments;
+    let (mean, half_difference) = (0.5 * (large + small), 0.5 * stretch * (xx - yy));
+    [mean + half_difference, stretch * xy, mean - half_difference]
 }
 
 #[cfg(test)]

@@ -64,6 +64,8 @@ pub(crate) struct Detection {
     pub correlation: f32,
     /// Sum of the two-dimensional kernel whose response to white noise is one.
     pub gain: f32,
+    /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
+    pub single: f32,
 }
 
 /// A run of pixels above the isophote: columns `start..end` of row `y`.
@@ -111,7 +113,7 @@ pub(crate) fn detect<T: Pixel>(
         blob.pixels *= bin * bin;
     }
     let found = blobs.iter().filter(|blob| blob.peaks > 0).count();
-    Detection { peaks, blobs, found, correlation, gain: filter.gain }
+    Detection { peaks, blobs, found, correlation, gain: filter.gain, single: filter.single() / correlation }
 }
 
 /// Collects the runs of filtered pixels above `isophote` and the peaks above `cut`.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Pixel};
 
 mod measure;
+mod quick;
 mod saturation;
 
 use measure::Measure;
@@ -41,7 +42,8 @@ pub struct ExtractOptions {
     pub gain: Option<f64>,
     /// How positions are measured.
     pub method: Method,
-    /// Detect on pixels binned two by two and sample the background more sparsely: faster, a little less sensitive.
+    /// Detect on pixels binned two by two, sample the background more sparsely and take positions from small windows,
+    /// whatever the `method`: several times faster, a little less sensitive.
     pub fast: bool,
 }
 
@@ -252,10 +254,11 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
     );
     let mut rejected = Rejected::default();
     let peaks = select(image, &detection, options, &mut rejected);
-    let (saturation, candidates) = Saturation::find(image, &background, &peaks, options.saturation_level);
+    let (saturation, candidates) =
+        Saturation::find(image, &background, &detection, &peaks, options.saturation_level);
     let measure = Measure::new(image, &background, &saturation, &detection, options, &candidates);
     let mut stars = measure.stars(&candidates, &mut rejected);
-    stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
+    stars.sort_by_cached_key(|star| descending(star.flux));
     let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
     rejected.surplus = stars.len() - keep;
     stars.truncate(keep);
@@ -269,6 +272,12 @@ pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Resu
         saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
         background,
     })
+}
+
+/// A number that rises as `value` falls.
+fn descending(value: f64) -> u64 {
+    let bits = value.to_bits();
+    if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
 }
 
 /// Noise assumed in a frame that has none, as a fraction of its range: synthetic stars on a constant background.

@@ -67,6 +67,11 @@ impl<'a, T: Pixel> Filter<'a, T> {
         [self.image.width() / self.bin, self.image.height() / self.bin]
     }
 
+    /// Response to light of one sigma in a single pixel.
+    pub(super) fn single(&self) -> f32 {
+        self.kernel[0] * self.kernel[0] / self.bin as f32
+    }
+
     /// Robust deviation of the filtered frame: one for white noise, more where the noise is correlated.
     pub(super) fn noise(&self) -> f32 {
         let [_, height] = self.size();

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::quick::{Quick, Stamp};
 use super::saturation::{self, Candidate, Region, Saturation};
 use super::{ExtractOptions, Method, Rejected, Star, flags};
 use crate::background::Background;
@@ -15,6 +16,8 @@ use crate::stamp::{self, Crop, Layout, is_good};
 
 /// So many of the highest peaks tell the width of the stars.
 const WIDTH_STARS: usize = 40;
+/// Peaks among which they are looked for: some are hot pixels.
+const WIDTH_PEAKS: usize = 8 * WIDTH_STARS;
 /// Width (sigma, pixels) assumed where no star tells it.
 const DEFAULT_SIGMA: f64 = 1.2;
 /// Narrowest and widest window.
@@ -95,6 +98,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
     /// The stars among the peaks, in their order.
     pub(super) fn stars(&self, candidates: &[Candidate], rejected: &mut Rejected) -> Vec<Star> {
         let measured = match self.options.method {
+            _ if self.options.fast => self.quick(candidates),
             Method::Psf => self.fitted(candidates),
             Method::Window => self.windowed(candidates),
         };
@@ -114,7 +118,13 @@ impl<'a, T: Pixel> Measure<'a, T> {
     /// Median width of the highest peaks that are neither saturated nor hot pixels.
     fn typical_sigma<'p>(&self, candidates: impl Iterator<Item = &'p Candidate>) -> Option<f64> {
         let mut order: Vec<&Peak> = candidates.filter(|c| c.region.is_none()).map(|c| &c.peak).collect();
-        order.sort_by(|a, b| b.height.total_cmp(&a.height));
+        let higher =
+            |a: &&Peak, b: &&Peak| b.height.total_cmp(&a.height).then_with(|| (a.y, a.x).cmp(&(b.y, b.x)));
+        if order.len() > WIDTH_PEAKS {
+            order.select_nth_unstable_by(WIDTH_PEAKS, higher);
+            order.truncate(WIDTH_PEAKS);
+        }
+        order.sort_unstable_by(higher);
         let layout = Layout::new(WIDTH_HALF);
         let mut stamp = vec![0.0; layout.len()];
         let mut widths: Vec<f64> = order
@@ -142,32 +152,71 @@ impl<'a, T: Pixel> Measure<'a, T> {
 
     /// By Gaussian windows.
     fn windowed(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
-        let layout = Layout::new(self.half());
-        let photon = self.options.gain.map_or(0.0, |gain| 1.0 / gain) as f32;
-        let crop = Crop::whole(layout.half);
         candidates
             .par_iter()
             .with_min_len(TASK_STARS)
             .map_init(
-                || vec![0.0; layout.len()],
-                |stamp, Candidate { peak, region }| {
-                    let centre = [peak.x as isize, peak.y as isize];
-                    stamp::cut(self.image, self.background, centre, layout.half, f32::INFINITY, stamp);
-                    let noise =
-                        self.detection.correlation * self.background.noise.at(peak.vertex[0], peak.vertex[1]);
-                    let view = View { stamp, layout, crop, variance: noise * noise, photon };
-                    let seen = match region {
-                        Some(region) => self.centre_of_light(region),
-                        None => view.windowed(offset(peak.vertex, centre), self.sigma as f32).map(|seen| {
-                            Seen { position: [0, 1].map(|k| centre[k] as f64 + seen.position[k]), ..seen }
-                        }),
-                    };
-                    let masked = self.core_is_masked(peak, centre, stamp, layout);
-                    let top = Top::of(peak, centre, stamp, layout);
-                    self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
+                || vec![0.0; Layout::new(self.half()).len()],
+                |stamp, candidate| self.windowed_star(candidate, stamp),
+            )
+            .collect()
+    }
+
+    fn windowed_star(&self, candidate: &Candidate, stamp: &mut [f32]) -> Result<Star, Refusal> {
+        let Candidate { peak, region } = candidate;
+        let layout = Layout::new(self.half());
+        let centre = [peak.x as isize, peak.y as isize];
+        stamp::cut(self.image, self.background, centre, layout.half, f32::INFINITY, stamp);
+        let (variance, photon) = self.noise(peak);
+        let view = View { stamp, layout, crop: Crop::whole(layout.half), variance, photon };
+        let seen = match region {
+            Some(region) => self.centre_of_light(region),
+            None => {
+                view.windowed(offset(peak.vertex, centre), self.sigma as f32).map(|seen| seen.moved(centre))
+            }
+        };
+        let masked = self.core_is_masked(peak, centre, stamp, layout);
+        let top = Top::of(peak, centre, stamp, layout);
+        self.judge(peak, region.as_ref(), top, seen, if masked { flags::MASKED } else { 0 })
+    }
+
+    /// By tabulated windows; the careful way where there are bad or saturated pixels.
+    fn quick(&self, candidates: &[Candidate]) -> Vec<Result<Star, Refusal>> {
+        let quick = Quick::new(self.sigma);
+        let careful = Layout::new(self.half()).len();
+        candidates
+            .par_iter()
+            .with_min_len(TASK_STARS)
+            .map_init(
+                || [vec![0.0; quick.stamp_len()], vec![0.0; careful]],
+                |[small, large], candidate| {
+                    self.quick_star(&quick, candidate, small)
+                        .unwrap_or_else(|| self.windowed_star(candidate, large))
                 },
             )
             .collect()
+    }
+
+    fn quick_star(
+        &self,
+        quick: &Quick,
+        Candidate { peak, region }: &Candidate,
+        pixels: &mut [f32],
+    ) -> Option<Result<Star, Refusal>> {
+        let stamp = match region {
+            None => quick.cut(self.image, self.background, [peak.x, peak.y], pixels)?,
+            Some(_) => return None,
+        };
+        let centre = [peak.x as isize, peak.y as isize];
+        let (variance, photon) = self.noise(peak);
+        let seen = quick.measure(&stamp, offset(peak.vertex, centre), variance, photon)?;
+        Some(self.judge(peak, None, Top::within(&stamp), Some(seen.moved(centre)), 0))
+    }
+
+    /// Variance of a pixel at a peak, and more of it per unit of light.
+    fn noise(&self, peak: &Peak) -> (f32, f32) {
+        let noise = self.detection.correlation * self.background.noise.at(peak.vertex[0], peak.vertex[1]);
+        (noise * noise, self.options.gain.map_or(0.0, |gain| 1.0 / gain) as f32)
     }
 
     /// By the frame's own point-spread function.
@@ -402,6 +451,26 @@ fn offset(position: [f32; 2], centre: [isize; 2]) -> [f32; 2] {
 }
 
 impl Top {
+    /// Near the middle of a stamp without bad pixels.
+    fn within(stamp: &Stamp<'_>) -> Self {
+        let Layout { half, stride, .. } = stamp.layout;
+        let row = |at: usize| [stamp.pixels[at - 1], stamp.pixels[at], stamp.pixels[at + 1]];
+        let (mut at, mut height) = (half * stride + half, f32::NEG_INFINITY);
+        for j in half - 1..=half + 1 {
+            for (i, v) in row(j * stride + half).into_iter().enumerate() {
+                if v > height {
+                    (at, height) = (j * stride + half + i - 1, v);
+                }
+            }
+        }
+        let sum: f32 = [at - stride, at, at + stride].iter().flat_map(|&at| row(at)).sum();
+        let mean = (sum - height) / 8.0;
+        Self {
+            height: f64::from(height),
+            sharpness: f64::from((height - mean) / height.max(f32::MIN_POSITIVE)),
+        }
+    }
+
     /// At a peak, on the stamp about `centre`.
     fn of(peak: &Peak, centre: [isize; 2], stamp: &[f32], layout: Layout) -> Self {
         let pixel = |at: [isize; 2]| layout.index(centre, at).map(|k| stamp[k]).filter(|&v| is_good(v));
