@@ -13,7 +13,7 @@ pub const FINE_SAMPLES: usize = 1024;
 /// ... and for a quick one.
 pub const COARSE_SAMPLES: usize = 256;
 /// Pixels of a block whose quartiles tell where to begin.
-const START_SAMPLES: usize = 64;
+const START_SAMPLES: usize = 32;
 /// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
 const CLIP_SIGMAS: f32 = 2.0;
 /// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].

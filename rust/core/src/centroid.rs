@@ -27,7 +27,8 @@ pub fn elongation(moments: Moments) -> f64 {
 
 /// The larger and the smaller eigenvalue.
 pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
-    let (mean, spread) = (0.5 * (xx + yy), (0.5 * (xx - yy)).hypot(xy));
+    let (mean, difference) = (0.5 * (xx + yy), 0.5 * (xx - yy));
+    let spread = (difference * difference + xy * xy).sqrt();
     [mean + spread, mean - spread]
 }
 

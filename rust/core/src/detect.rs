@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use filter::{BLOCK, Filter, Pass, Visit};
+use filter::{Filter, Pass, Visit};
 
 use crate::background::Background;
 use crate::image::{Image, Pixel};
@@ -19,6 +19,8 @@ mod filter;
 
 /// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
 const BAND_ROWS: usize = 128;
+/// Pixels that are passed over together where none is above the isophote.
+const BLOCK: usize = 8;
 /// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
 

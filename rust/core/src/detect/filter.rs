@@ -22,8 +22,8 @@ const PERCENTILE_16: f32 = 0.994_458;
 const MAX_CORRELATION: f32 = 3.0;
 /// Pixels, each way, that fast detection adds up first.
 const BIN: usize = 2;
-/// Pixels looked at together; filtered rows are padded to a multiple of it.
-pub(super) const BLOCK: usize = 32;
+/// Filtered rows are padded to a multiple of this many pixels.
+const BLOCK: usize = 32;
 
 /// The matched filter: a separable Gaussian on the frame less its level, over its noise.
 pub(super) struct Filter<'a, T> {
@@ -233,19 +233,25 @@ impl Scratch {
 fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out: &mut [f32]) {
     let n = out.len();
     let part = |start: usize| &values[start..start + n];
-    for (o, &v) in out.iter_mut().zip(part(taps[0][0])) {
-        *o = kernel[0] * v;
+    let pair = |[before, after]: [usize; 2]| part(before).iter().zip(part(after));
+    let middle = out.iter_mut().zip(part(taps[0][0]));
+    if let (&[k, l, ..], &[_, next, ..]) = (kernel, taps) {
+        for ((o, &v), (a, b)) in middle.zip(pair(next)) {
+            *o = k * v + l * (a + b);
+        }
+    } else {
+        for (o, &v) in middle {
+            *o = kernel[0] * v;
+        }
     }
     // Two at a time, so that `out` is gone through less often.
-    for (k, taps) in kernel[1..].chunks(2).zip(taps[1..].chunks(2)) {
-        let one = part(taps[0][0]).iter().zip(part(taps[0][1]));
-        if let (&[k, l], &[_, [c, d]]) = (k, taps) {
-            let other = part(c).iter().zip(part(d));
-            for ((o, (a, b)), (c, d)) in out.iter_mut().zip(one).zip(other) {
+    for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(1) {
+        if let (&[k, l], &[one, other]) = (k, taps) {
+            for ((o, (a, b)), (c, d)) in out.iter_mut().zip(pair(one)).zip(pair(other)) {
                 *o += k * (a + b) + l * (c + d);
             }
         } else {
-            for (o, (a, b)) in out.iter_mut().zip(one) {
+            for (o, (a, b)) in out.iter_mut().zip(pair(taps[0])) {
                 *o += k[0] * (a + b);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::background::{Background, RowScratch};
+use crate::background::Background;
 use crate::centroid::Seen;
 use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
@@ -139,16 +139,17 @@ pub(crate) fn centre_of_light<T: Pixel>(
     let columns = span(region.bounds[0], image.width());
     let rows = span(region.bounds[1], image.height());
     let mut pixels = vec![0.0; columns.len()];
-    let (mut level, mut scratch) = (vec![0.0; image.width()], RowScratch::default());
     let (mut flux, mut first, mut second) = (0.0, [0.0; 2], [0.0; 3]);
     let origin = [columns.start as f64, rows.start as f64];
     let height = rows.len();
     for y in rows {
         image.read(y, columns.start, &mut pixels);
-        background.level.fill_row(y, &mut scratch, &mut level);
+        let mut level = background.level.at(columns.start as f32, y as f32);
+        let slope = background.level.at(columns.start as f32 + 1.0, y as f32) - level;
         let dy = y as f64 - origin[1];
-        for (i, (&value, &level)) in pixels.iter().zip(&level[columns.clone()]).enumerate() {
+        for (i, &value) in pixels.iter().enumerate() {
             let v = f64::from(value - level);
+            level += slope;
             if v > 0.0 {
                 let dx = i as f64;
                 flux += v;
