@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from boresight import Centroids, InputError, extract_centroids
-from boresight.plot import plot_solution, plot_solutions
+from boresight import CentroidFlags, Centroids, InputError, extract_centroids
+from boresight.plot import plot_centroids, plot_solution, plot_solutions
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +58,23 @@ def test_bad_input_is_refused(wide_frame, stars):
         plot_solutions([], [], [])
     with pytest.raises(InputError, match=r"^images: "):
         plot_solutions([wide_frame.image], [None, None], [stars])
+
+
+def test_flags_have_their_colours(wide_frame):
+    image = wide_frame.image.copy()
+    image[100, 200] += 0.5 * image.max()
+    image[300:303, 400] = np.nan
+    result = extract_centroids(image, max_sharpness=None)
+    ax = plot_centroids(image, result, title="Flags")
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    counts = {label.rsplit(": ", 1)[0]: int(label.rsplit(": ", 1)[1]) for label in labels}
+    assert sum(counts.values()) == len(result.centroids)
+    assert counts["no flag"] == np.sum(result.centroids.flags == 0)
+    hot = (result.centroids.flags & CentroidFlags.HOT_PIXEL) != 0
+    assert counts["hot pixel"] == np.sum(hot) == 1
+    offsets = np.concatenate([part.get_offsets() for part in ax.collections])
+    assert sorted(map(tuple, offsets)) == sorted(map(tuple, result.centroids.xy))
+    empty = plot_centroids(image, result.centroids[:0])
+    assert empty.get_legend() is None
+    with pytest.raises(InputError, match="image"):
+        plot_centroids(image[0], result)

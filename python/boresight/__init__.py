@@ -20,6 +20,7 @@ from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
 from boresight.extract import ExtractionResult as ExtractionResult
+from boresight.extract import Extractor as Extractor
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame

@@ -18,7 +18,6 @@ __all__ = [
     "Outcome",
     "Solution",
     "calibrate_camera",
-    "extract",
     "model_covariance",
     "quaternion_of_matrix",
     "solve",
@@ -92,9 +91,15 @@ class Extraction:
     @property
     def rejected(self) -> dict[str, int]: ...
 
-def extract(
-    image: NDArray[Any], mask: NDArray[np.bool_] | None, options: dict[str, Any]
-) -> Extraction: ...
+@final
+class Extractor:
+    def __new__(cls, options: dict[str, Any]) -> Extractor: ...
+    def extract(
+        self,
+        image: NDArray[Any],
+        mask: NDArray[np.bool_] | None,
+        noise: NDArray[np.float32] | None,
+    ) -> Extraction: ...
 
 @final
 class Catalog:

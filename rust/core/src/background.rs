@@ -52,6 +52,12 @@ impl Mesh {
         Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
     }
 
+    /// A value for every pixel.
+    pub(crate) fn per_pixel(rows: &[&[f32]]) -> Self {
+        let columns = rows.first().map_or(0, |row| row.len());
+        Self { values: rows.concat(), columns, rows: rows.len(), spacing: [1.0; 2] }
+    }
+
     /// Number of columns and rows of blocks.
     pub fn shape(&self) -> [usize; 2] {
         [self.columns, self.rows]
@@ -101,6 +107,10 @@ impl Mesh {
     /// The values along row `y`.
     #[inline(always)]
     pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
+        if self.spacing == [1.0; 2] {
+            out.copy_from_slice(&self.values[y * self.columns..][..out.len()]);
+            return;
+        }
         ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
         let (j, v) = locate(y as f32, self.spacing[1], self.rows);
         let j1 = (j + 1).min(self.rows - 1);
@@ -134,7 +144,16 @@ impl Mesh {
 
     /// The same mesh over a frame of which `bin` pixels, each way, are one.
     pub(crate) fn binned(&self, bin: usize) -> Self {
-        Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() }
+        if self.spacing != [1.0; 2] || bin == 1 {
+            return Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() };
+        }
+        let (columns, rows) = (self.columns / bin, self.rows / bin);
+        let mean = |k: usize| {
+            let (i, j) = (k % columns * bin, k / columns * bin);
+            let lines = (j..j + bin).map(|j| &self.values[j * self.columns + i..][..bin]);
+            lines.flatten().sum::<f32>() / (bin * bin) as f32
+        };
+        Self { values: (0..columns * rows).map(mean).collect(), columns, rows, spacing: [1.0; 2] }
     }
 
     /// The same mesh with every value put through `f`.
@@ -490,6 +509,17 @@ mod tests {
                 assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
             }
         }
+    }
+
+    #[test]
+    fn a_value_for_every_pixel_is_given_back() {
+        let rows: Vec<Vec<f32>> = (0..6).map(|y| (0..8).map(|x| (10 * y + x) as f32).collect()).collect();
+        let mesh = Mesh::per_pixel(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 8]);
+        mesh.fill_row(3, &mut scratch, &mut row);
+        assert_eq!(row, rows[3]);
+        assert_eq!(mesh.at(5.0, 2.0), 25.0);
+        assert_eq!(mesh.binned(2).at(1.0, 1.0), (22.0 + 23.0 + 32.0 + 33.0) / 4.0);
     }
 
     #[test]

@@ -212,9 +212,10 @@ impl View<'_> {
         (s.total > 0.0).then(|| unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64))
     }
 
-    /// Standard deviation (geometric mean of the axes) of a star's image by a window that adapts to it.
-    pub(crate) fn adaptive_sigma(&self, start: [f32; 2], first_guess: f32) -> Option<f64> {
+    /// Second moments of a star's image by a window that adapts to it.
+    pub(crate) fn adaptive(&self, start: [f32; 2], first_guess: f32) -> Option<Moments> {
         let (mut offset, mut sigma) = (start, f64::from(first_guess));
+        let mut moments = [0.0; 3];
         for _ in 0..WIDTH_ROUNDS {
             let s = self.sums(offset, sigma as f32);
             if s.total <= 0.0 {
@@ -222,12 +223,17 @@ impl View<'_> {
             }
             let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
             offset = [offset[0] + step[0], offset[1] + step[1]];
-            let [xx, xy, yy] = unwindow(s.second_moments(), sigma, self.layout.half as f64);
-            sigma = (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25);
+            moments = unwindow(s.second_moments(), sigma, self.layout.half as f64);
+            sigma = mean_sigma(moments);
         }
         let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
-        (sigma.is_finite() && drift < MAX_DRIFT).then_some(sigma)
+        (sigma.is_finite() && drift < MAX_DRIFT).then_some(moments)
     }
+}
+
+/// Standard deviation of an image: geometric mean of the axes.
+pub(crate) fn mean_sigma([xx, xy, yy]: Moments) -> f64 {
+    (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25)
 }
 
 /// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
@@ -279,7 +285,7 @@ mod tests {
         for (a, b) in seen.moments.iter().zip([2.5, 0.6, 1.4]) {
             assert!((a - b).abs() < 0.01, "{:?}", seen.moments);
         }
-        let sigma = view(&stamp, 12).adaptive_sigma([0.0, 0.0], 1.2).unwrap();
+        let sigma = mean_sigma(view(&stamp, 12).adaptive([0.0, 0.0], 1.2).unwrap());
         assert!((sigma - (2.5_f64 * 1.4 - 0.36).powf(0.25)).abs() < 0.01);
     }
 

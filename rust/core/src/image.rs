@@ -35,6 +35,7 @@ pixel!(f64; |v: f64| if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN
 pub struct Image<'a, T> {
     rows: Vec<&'a [T]>,
     mask: Option<Vec<&'a [bool]>>,
+    noise: Option<Vec<&'a [f32]>>,
     width: usize,
 }
 
@@ -61,7 +62,7 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
-        Ok(Self { rows, mask, width })
+        Ok(Self { rows, mask, noise: None, width })
     }
 
     /// An image of contiguous rows.
@@ -74,6 +75,32 @@ impl<'a, T: Pixel> Image<'a, T> {
             ));
         }
         Self::new(pixels.chunks_exact(width).collect(), None)
+    }
+
+    /// With the standard deviation of the noise of every pixel, where it is known: rows of positive, finite numbers
+    /// (any, where a pixel is bad).
+    pub fn with_noise(mut self, noise: Vec<&'a [f32]>) -> Result<Self> {
+        if noise.len() != self.height() || noise.iter().any(|row| row.len() != self.width) {
+            return Err(Error::argument(
+                "noise",
+                "its shape is not that of the image",
+                "give one standard deviation per pixel",
+            ));
+        }
+        if noise.iter().any(|row| !row.iter().all(|&v| v > 0.0 && v <= LIMIT)) {
+            return Err(Error::argument(
+                "noise",
+                "it holds numbers that are not positive and finite",
+                "give standard deviations, and mask pixels that have none",
+            ));
+        }
+        self.noise = Some(noise);
+        Ok(self)
+    }
+
+    /// The noise of every pixel, row by row, where it is known.
+    pub(crate) fn noise(&self) -> Option<&[&'a [f32]]> {
+        self.noise.as_deref()
     }
 
     /// Number of columns.
@@ -114,6 +141,10 @@ mod tests {
         assert!(Image::new(vec![&[1_u8, 2][..], &[3][..]], None).is_err());
         assert!(Image::new(vec![&[1_u8, 2][..]], Some(vec![&[false][..]])).is_err());
         assert!(Image::from_slice(&[1.0_f32; 7], 2).is_err());
+        let image = Image::from_slice(&[1.0_f32; 4], 2).unwrap();
+        assert!(image.clone().with_noise(vec![&[1.0, 1.0]]).is_err());
+        assert!(image.clone().with_noise(vec![&[1.0, 1.0], &[1.0, 0.0]]).is_err());
+        assert!(image.with_noise(vec![&[1.0, 1.0], &[1.0, 2.0]]).is_ok());
     }
 
     #[test]

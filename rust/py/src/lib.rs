@@ -32,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use crate::database::PyDatabase;
     #[pymodule_export]
-    use crate::extract::{Extraction, extract_image};
+    use crate::extract::{Extraction, Extractor};
     #[pymodule_export]
     use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve, solve_many, solve_or_explain};
     /// Tells databases made by different versions of the algorithm apart.

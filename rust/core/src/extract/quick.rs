@@ -18,7 +18,7 @@ const PHASES: f32 = 32.0;
 const MAX_SHIFT: f32 = 1.25;
 /// Rounds at most, and the last step in pixels that ends them.
 const ROUNDS: usize = 4;
-const TOLERANCE: f32 = 0.06;
+const TOLERANCE: f32 = 0.1;
 
 /// Windows for every shift along one axis.
 pub(super) struct Quick {
