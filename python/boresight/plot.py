@@ -112,7 +112,14 @@ def plot_centroids(
             label=f"{label}: {len(shown)}",
         )
     if len(centroids):
-        ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
+        ax.legend(
+            loc="upper right",
+            fontsize="small",
+            framealpha=0.8,
+            facecolor="black",
+            labelcolor="white",
+            markerscale=3,
+        )
     return ax
 
 

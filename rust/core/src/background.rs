@@ -2,6 +2,8 @@
 
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
 
 use rayon::prelude::*;
 

@@ -3,6 +3,8 @@
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{BAD, Crop, Layout};
 
+/// Narrowest window (sigma, pixels): a narrower one sees too few pixels, and its position follows their centres.
+const MIN_WINDOW: f64 = 1.0;
 /// Rounds of the position; each divides what is left by about ten.
 const POSITION_ROUNDS: usize = 5;
 /// A round that moves the position by less than this (pixels) is the last.
@@ -23,6 +25,16 @@ pub type Moments = [f64; 3];
 pub fn elongation(moments: Moments) -> f64 {
     let [large, small] = eigenvalues(moments);
     (large / small.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// Width (sigma) of the window for stars of this width.
+pub(crate) fn window_sigma(star: f64) -> f64 {
+    star.max(MIN_WINDOW)
+}
+
+/// How much further than what it sees is a star from its window's centre: both are Gaussians.
+pub(crate) fn window_reach(star: f64, window: f64) -> f64 {
+    1.0 + (star / window).powi(2)
 }
 
 /// The larger and the smaller eigenvalue.
@@ -159,16 +171,18 @@ impl View<'_> {
 
     /// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), its flux and shape.
     ///
-    /// From the middle of the stamp. `None` where there is no light in the window.
-    pub(crate) fn windowed(&self, start: [f32; 2], sigma: f32) -> Option<Seen> {
+    /// For stars of width `star`, from an offset from the middle of the stamp. `None` where there is no light in the
+    /// window.
+    pub(crate) fn windowed(&self, start: [f32; 2], star: f64) -> Option<Seen> {
+        let window = window_sigma(star);
+        let (sigma, reach) = (window as f32, window_reach(star, window) as f32);
         let mut offset = start;
         for _ in 0..POSITION_ROUNDS {
             let s = self.sums(offset, sigma);
             if s.total <= 0.0 {
                 break;
             }
-            // Twice: a window as wide as the star halves its first moment.
-            let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
+            let step = s.first.map(|m| (reach * m / s.total).clamp(-0.5, 0.5));
             offset = [offset[0] + step[0], offset[1] + step[1]];
             if step[0].hypot(step[1]) < POSITION_TOLERANCE {
                 break;
@@ -178,11 +192,11 @@ impl View<'_> {
         if drift.is_nan() || drift > MAX_DRIFT {
             offset = start;
         }
-        self.shape(offset, sigma)
+        self.shape(offset, sigma, reach)
     }
 
     /// Flux and shape of a star at `offset`, and the errors a windowed position has.
-    fn shape(&self, offset: [f32; 2], sigma: f32) -> Option<Seen> {
+    fn shape(&self, offset: [f32; 2], sigma: f32, reach: f32) -> Option<Seen> {
         let s = self.sums(offset, sigma);
         if s.total <= 0.0 {
             return None;
@@ -199,7 +213,7 @@ impl View<'_> {
         let total = f64::from(s.total);
         Some(Seen {
             position: offset.map(f64::from),
-            covariance: noise.second.map(|v| 4.0 * f64::from(v) / (total * total)),
+            covariance: noise.second.map(|v| f64::from(v) * (f64::from(reach) / total).powi(2)),
             flux: total * scale,
             flux_error: f64::from(noise.total).sqrt() * scale,
             moments,

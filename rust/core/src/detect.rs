@@ -4,6 +4,8 @@
 
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::Range;
 

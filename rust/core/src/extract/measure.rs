@@ -127,7 +127,9 @@ impl<'a, T: Pixel> Measure<'a, T> {
         rejected: &mut Rejected,
     ) -> Vec<Star> {
         match self.options.method {
-            _ if self.options.fast => self.quick(candidates, measured),
+            // Trails are longer than the quick windows.
+            _ if self.options.fast && self.trail.is_none() => self.quick(candidates, measured),
+            _ if self.options.fast => self.windowed(candidates, measured),
             Method::Psf => *measured = self.fitted(candidates),
             Method::Window => self.windowed(candidates, measured),
         }
@@ -194,9 +196,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let view = View { stamp, layout, crop: Crop::whole(layout.half), variance, photon };
         let seen = match region {
             Some(region) => self.centre_of_light(region),
-            None => {
-                view.windowed(offset(peak.vertex, centre), self.sigma as f32).map(|seen| seen.moved(centre))
-            }
+            None => view.windowed(offset(peak.vertex, centre), self.sigma).map(|seen| seen.moved(centre)),
         };
         let masked = self.core_is_masked(peak, centre, stamp, layout);
         let top = Top::of(peak, centre, stamp, layout);

@@ -4,7 +4,7 @@
 use std::f64::consts::PI;
 
 use crate::background::Background;
-use crate::centroid::{Moments, Seen, unwindow};
+use crate::centroid::{Moments, Seen, unwindow, window_reach, window_sigma};
 use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::Layout;
@@ -23,7 +23,9 @@ const TOLERANCE: f32 = 0.1;
 /// Windows for every shift along one axis.
 pub(super) struct Quick {
     layout: Layout,
-    sigma: f64,
+    /// Widths (sigma) of the stars and of the window.
+    star: f64,
+    window: f64,
     /// For every shift the window w, w·d and w·d², with the distance d from its centre; each of a stamp's stride.
     windows: Vec<f32>,
 }
@@ -35,9 +37,10 @@ pub(super) struct Stamp<'a> {
 }
 
 impl Quick {
-    /// Windows as wide as the stars.
-    pub(super) fn new(sigma: f64) -> Self {
-        let half = ((STAMP_SIGMAS * sigma + 0.5).ceil() as usize).clamp(HALF_RANGE[0], HALF_RANGE[1]);
+    /// Windows for stars of this width.
+    pub(super) fn new(star: f64) -> Self {
+        let window = window_sigma(star);
+        let half = ((STAMP_SIGMAS * window + 0.5).ceil() as usize).clamp(HALF_RANGE[0], HALF_RANGE[1]);
         let layout = Layout::new(half);
         let mut windows = Vec::new();
         for phase in 0..=2 * phase_of(0.0) {
@@ -46,12 +49,12 @@ impl Quick {
             for power in 0..3 {
                 windows.extend((0..layout.stride).map(|k| {
                     let d = distance(k);
-                    let weight = (-0.5 * f64::from(d * d) / (sigma * sigma)).exp() as f32;
+                    let weight = (-0.5 * f64::from(d * d) / (window * window)).exp() as f32;
                     if k < layout.side { weight * d.powi(power) } else { 0.0 }
                 }));
             }
         }
-        Self { layout, sigma, windows }
+        Self { layout, star, window, windows }
     }
 
     /// Length of the buffer for a stamp.
@@ -91,6 +94,7 @@ impl Quick {
         variance: f32,
         photon: f32,
     ) -> Option<Seen> {
+        let reach = window_reach(self.star, self.window) as f32;
         let mut position = start;
         for round in 1..=ROUNDS {
             if !(position[0].abs() < MAX_SHIFT && position[1].abs() < MAX_SHIFT) {
@@ -103,11 +107,11 @@ impl Quick {
                 return None;
             }
             let [mx, my, xx, xy, yy] = sums.map(|s| s / total);
-            position = [centre[0] + 2.0 * mx, centre[1] + 2.0 * my];
-            if mx.abs().max(my.abs()) < 0.5 * TOLERANCE || round == ROUNDS {
-                // What the window sees lies half way between it and the star, but is as wide as if it were not.
+            position = [centre[0] + reach * mx, centre[1] + reach * my];
+            if reach * mx.abs().max(my.abs()) < TOLERANCE || round == ROUNDS {
+                // What the window sees lies between it and the star, but is as wide as if it were on it.
                 let seen = [xx - mx * mx, xy - mx * my, yy - my * my].map(f64::from);
-                let off_centre = f64::from(mx * mx + my * my) / (self.sigma * self.sigma);
+                let off_centre = 0.5 * f64::from(reach * (mx * mx + my * my)) / (self.window * self.window);
                 return Some(self.star(
                     position,
                     f64::from(total) * (1.0 + off_centre),
@@ -120,21 +124,23 @@ impl Quick {
         None
     }
 
-    /// Of a Gaussian star as wide as its window, F exp(-r²/2σ²) / 2πσ², the sums Σw², Σw²x² over the pixels and
-    /// over the light are πσ², πσ⁴/2 and F/3, Fσ²/9.
+    /// Of a Gaussian star of width σ and flux F and a window of width ω, the sums Σw² and Σw²x² over the pixels are
+    /// πω² and πω⁴/2, over the light Fs²/σ² and Fs⁴/σ² with 1/s² = 2/ω² + 1/σ².
     fn star(&self, position: [f32; 2], total: f64, seen: Moments, variance: f32, photon: f32) -> Seen {
-        let window = self.sigma * self.sigma;
-        let moments = unwindow(seen, self.sigma, self.layout.half as f64);
+        let [star, window] = [self.star, self.window].map(|sigma| sigma * sigma);
+        let narrow = star * window / (2.0 * star + window);
+        let moments = unwindow(seen, self.window, self.layout.half as f64);
         let [xx, xy, yy] = moments;
         let scale = ((window + xx) * (window + yy) - xy * xy).max(0.0).sqrt() / window;
         let flux = total * scale;
-        let (variance, photons) = (f64::from(variance), f64::from(photon) * flux);
-        let spread = 4.0 * (variance * 0.5 * PI * window * window + photons * window / 9.0) / (total * total);
+        let (variance, photons) = (f64::from(variance), f64::from(photon) * flux * narrow / star);
+        let first = variance * 0.5 * PI * window * window + photons * narrow;
+        let spread = first * (window_reach(self.star, self.window) / total).powi(2);
         Seen {
             position: position.map(f64::from),
             covariance: [spread, 0.0, spread],
             flux,
-            flux_error: (variance * PI * window + photons / 3.0).sqrt() * scale,
+            flux_error: (variance * PI * window + photons).sqrt() * scale,
             moments,
         }
     }
@@ -176,7 +182,7 @@ mod tests {
 
     #[test]
     fn recovers_a_gaussian_star_wherever_it_starts() {
-        let (sigma, flux) = (1.2, 5e3);
+        let flux = 5e3;
         let pixels: Vec<f32> = (0..40 * 40)
             .map(|k| {
                 let (x, y) = (f64::from(k % 40) - 20.3, f64::from(k / 40) - 18.6);
@@ -185,7 +191,7 @@ mod tests {
             .collect();
         let image = Image::from_slice(&pixels, 40).unwrap();
         let background = Background::measure(&image, 40).unwrap();
-        let quick = Quick::new(sigma);
+        let quick = Quick::new(1.2);
         let mut buffer = vec![0.0; quick.stamp_len()];
         for (at, start) in [([20, 19], [0.0, 0.0]), ([20, 19], [0.5, -0.5]), ([21, 18], [-0.3, 0.2])] {
             let stamp = quick.cut(&image, &background, at, &mut buffer).unwrap();
