@@ -1,4 +1,4 @@
-"""Draws docs/concepts/extraction.png: a simulated frame with its stars in the colours of their flags.
+"""Draws docs/concepts/extraction.png: a simulated frame, its stars in the colours of their flags.
 
 python docs/extraction_figure.py
 """

@@ -15,6 +15,7 @@ __all__ = [
     "Database",
     "Distortion",
     "Extraction",
+    "Extractor",
     "Outcome",
     "Solution",
     "calibrate_camera",

@@ -295,7 +295,7 @@ class Extractor:
     >>> y, x = np.mgrid[:64, :64]
     >>> for shift in (0.0, 0.5):
     ...     star = 1000 * np.exp(-((x - 20.3 - shift) ** 2 + (y - 40.8) ** 2) / 2)
-    ...     print(extractor(star + 10.0 * ((x + 3 * y) % 5)).centroids[0].x.round(1))
+    ...     print(round(extractor(star + 10.0 * ((x + 3 * y) % 5)).centroids[0].x, 1))
     -11.7
     -11.2
     """

@@ -7,8 +7,6 @@
 // Many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use filter::{Filter, Pass, Visit};
@@ -158,14 +156,33 @@ struct Scan {
 impl Visit for Scan {
     #[inline(always)]
     fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
-        let isophote = self.isophote;
+        let (isophote, cut) = (self.isophote, self.cut);
         let row = &rows[1][1..rows[1].len() - 1];
+        // Where the run began that has not ended.
         let mut open: Option<usize> = None;
         for (c, chunk) in row.chunks(BLOCK).enumerate() {
             if open.is_none() && chunk.iter().fold(true, |below, &s| below & (s < isophote)) {
                 continue;
             }
-            self.look(y, rows, c * BLOCK..c * BLOCK + chunk.len(), &mut open);
+            let reaching = |level: f32| {
+                chunk.iter().enumerate().fold(0_u32, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+            };
+            let above = reaching(isophote);
+            // A bit wherever a pixel is not on the same side of the isophote as the one before.
+            let mut crossings = (above ^ (above << 1 | u32::from(open.is_some()))) & ((1 << chunk.len()) - 1);
+            while crossings != 0 {
+                let x = c * BLOCK + crossings.trailing_zeros() as usize;
+                crossings &= crossings - 1;
+                match open.take() {
+                    Some(start) => self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 }),
+                    None => open = Some(x),
+                }
+            }
+            let mut high = reaching(cut);
+            while high != 0 {
+                self.look(y, rows, c * BLOCK + high.trailing_zeros() as usize);
+                high &= high - 1;
+            }
         }
         if let Some(start) = open {
             self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
@@ -180,25 +197,18 @@ impl Scan {
         self.peaks.clear();
     }
 
-    /// At columns one by one; `open` is where the run began that has not ended.
-    fn look(&mut self, y: usize, rows: [&[f32]; 3], columns: Range<usize>, open: &mut Option<usize>) {
-        for x in columns {
-            let s = rows[1][x + 1];
-            if s < self.isophote {
-                if let Some(start) = open.take() {
-                    self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 });
-                }
-                continue;
-            }
-            open.get_or_insert(x);
-            if s >= self.cut && is_peak(rows, x + 1) {
-                let vertex = [
-                    x as f32 + vertex(rows[1][x], s, rows[1][x + 2]),
-                    y as f32 + vertex(rows[0][x + 1], s, rows[2][x + 1]),
-                ];
-                self.peaks.push(Peak { x, y, vertex, height: s, blob: 0 });
-            }
+    /// Keeps the pixel at column `x` if it is a peak.
+    #[inline(always)]
+    fn look(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
+        if !is_peak(rows, x + 1) {
+            return;
         }
+        let height = rows[1][x + 1];
+        let vertex = [
+            x as f32 + vertex(rows[1][x], height, rows[1][x + 2]),
+            y as f32 + vertex(rows[0][x + 1], height, rows[2][x + 1]),
+        ];
+        self.peaks.push(Peak { x, y, vertex, height, blob: 0 });
     }
 }
 
