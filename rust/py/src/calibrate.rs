@@ -1,7 +1,7 @@
 //! Calibration of one camera from many frames.
 
-use boresight::{Attitude, Projection};
 use boresight::calibrate::{self, Calibration, FrameFit, FrameMatches, Model, Options};
+use boresight::{Attitude, Projection};
 use nalgebra::{DMatrix, Vector3};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;

@@ -133,7 +133,8 @@ impl Field {
 
     /// Centre and radius of the cone on the sky that holds the whole image.
     pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
-        let wide = pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
+        let wide =
+            pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
         match pointing.unproject(self.outline[8]) {
             Some(center) if !wide => {
                 let angle = |p: &Point| pointing.unproject(*p).map_or(PI, |edge| separation(&center, &edge));

@@ -47,7 +47,8 @@ impl Plan {
                 reach: field.reach(),
             };
         }
-        let seen: Vec<_> = field.ideal.iter().map(|&p| direction_of(projection, p, focal_length, 1.0)).collect();
+        let seen: Vec<_> =
+            field.ideal.iter().map(|&p| direction_of(projection, p, focal_length, 1.0)).collect();
         let wanted = ((STARS_SHARE * stars as f64).ceil() as usize).max(4);
         let mut groups = Vec::new();
         for shrinkage in SHRINKAGES {

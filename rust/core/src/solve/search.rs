@@ -60,13 +60,7 @@ struct Hypothesis {
 /// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
 /// (With an equidistant fisheye, lengths along and across the radius part by θ²/3 · df/f, which is as much.)
 /// Nearest to `estimate` first.
-fn hypotheses(
-    field: &Field,
-    plan: &Plan,
-    range: [f64; 2],
-    estimate: f64,
-    tolerance: f64,
-) -> Vec<Hypothesis> {
+fn hypotheses(field: &Field, plan: &Plan, range: [f64; 2], estimate: f64, tolerance: f64) -> Vec<Hypothesis> {
     let (projection, stars) = (field.camera.projection(), plan.end());
     let mut edges = vec![range[0]];
     while let Some(&low) = edges.last()

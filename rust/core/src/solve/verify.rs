@@ -70,8 +70,7 @@ impl<'a> Verifier<'a> {
         let mut log_ratio = 0.0;
         for (detection, &d2) in self.distances.iter().enumerate() {
             if !used.contains(&detection) {
-                let star =
-                    if d2 < r2 { self.field.chance_area(detection) * norm / (a2 + d2) } else { 0.0 };
+                let star = if d2 < r2 { self.field.chance_area(detection) * norm / (a2 + d2) } else { 0.0 };
                 log_ratio += (STRAY_PROBABILITY + (1.0 - STRAY_PROBABILITY) * star).ln();
             }
         }
