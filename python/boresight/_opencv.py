@@ -5,13 +5,13 @@ OpenCV maps the other way: with ``a = X / Z`` and ``b = Y / Z`` of a direction, 
     a' = a (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 a b + p2 (r² + 2 a²)
     b' = b (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 b²) + 2 p2 a b
 
-or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where r is the angle
-θ to the optical axis,
+or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where r is the
+angle θ to the optical axis,
 
     a' = a (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)        and b' likewise,
 
-and the 0-based pixel is ``(fx a' + s b' + cx, fy b' + cy)``. So the coefficients are fitted anew, on
-a grid over the image, and the error is measured on another.
+and the 0-based pixel is ``(fx a' + s b' + cx, fy b' + cy)``. So the coefficients are fitted anew,
+on a grid over the image, and the error is measured on another.
 """
 
 from __future__ import annotations
@@ -284,9 +284,9 @@ def _grid(camera: CameraModel, lens: Lens, side: int) -> tuple[Floats, Floats]:
     seen = np.isfinite(lens.plane(directions)).all(axis=1)
     if lens.projection == "equidistant":
         # Beyond its circle the distortion of a fisheye may fold over: other pixels see the same.
-        back = np.column_stack(camera.direction_to_pixel(directions)) + (width / 2, height / 2)
+        column, row = np.add(camera.direction_to_pixel(directions), [[width / 2], [height / 2]])
         with np.errstate(invalid="ignore"):
-            seen &= np.hypot(*(back - pixels).T) < ROUND_TRIP_PX
+            seen &= np.hypot(column - pixels[:, 0], row - pixels[:, 1]) < ROUND_TRIP_PX
     if not (seen.any() if lens.projection == "equidistant" else seen.all()):
         raise UndeterminedError(
             "the image reaches 89 degrees from the optical axis, which no pinhole does; "

@@ -8,9 +8,9 @@ A pixel goes through the optical centre, the distortion and the projection to a 
 
     (x, y) - optical_center  ->  distortion  ->  ideal (u, v)  ->  projection  ->  direction
 
-The projection tells at which distance ``r = hypot(u, v)`` from the optical centre a star is imaged that
-is at an angle θ from the optical axis. Ordinary lenses are gnomonic, ``r = f tan θ``, which makes the
-direction ``(±u, v, f)``; fisheyes are made after one of the others::
+The projection tells at which distance ``r = hypot(u, v)`` from the optical centre a star is imaged
+that is at an angle θ from the optical axis. Ordinary lenses are gnomonic, ``r = f tan θ``, which
+makes the direction ``(±u, v, f)``; fisheyes are made after one of the others::
 
     gnomonic r = f tan θ       equidistant r = f θ           equisolid r = 2 f sin(θ / 2)
                                orthographic r = f sin θ      stereographic r = 2 f tan(θ / 2)
@@ -444,8 +444,9 @@ class CameraModel:
         Returns
         -------
         camera : CameraModel
-            Of a fisheye with the projection "equidistant". With `RadialDistortion` where that reaches the tolerance, else (or where fx and fy
-            differ) with `PolynomialDistortion` of the lowest order that does.
+            Of a fisheye with the projection "equidistant". With `RadialDistortion` where that
+            reaches the tolerance, else (or where fx and fy differ) with `PolynomialDistortion` of
+            the lowest order that does.
         max_error_px : float
             Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
             OpenCV's model ends) between where OpenCV and the model put a star.

@@ -294,7 +294,7 @@ class Solution:
         )
         if not accuracy.reached:
             raise UndeterminedError(
-                f"SIP misses the distortion of this fisheye by up to {accuracy.max_error_px:.3g} px "
+                f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
                 f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
                 f"tolerance_px={tolerance_px:g}; allow more"
             )
