@@ -41,7 +41,7 @@ from boresight.distortion import (
 )
 from boresight.errors import FileFormatError, InputError
 
-__all__ = ["CameraModel", "PolynomialDistortion", "Projection", "RadialDistortion"]
+__all__ = ["CameraModel", "PolynomialDistortion", "RadialDistortion"]
 
 Floats = NDArray[np.float64]
 

@@ -263,7 +263,7 @@ mod tests {
         let all = CameraModel::new(100.0, [1000, 800]).unwrap().with_projection(Projection::Orthographic);
         assert_eq!(all.fov(), std::f64::consts::PI);
         assert!(all.pixel_to_direction([101.0, 0.0]).iter().all(|c| c.is_nan()));
-        let whole_sky = CameraModel::projected_from_fov(Projection::Equidistant, 6.28, [1000, 1000]).unwrap();
+        let whole_sky = CameraModel::projected_from_fov(Projection::Equidistant, 6.27, [1000, 1000]).unwrap();
         assert!(whole_sky.pixel_to_direction([499.0, 0.0]).z < -0.99);
     }
 

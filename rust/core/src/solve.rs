@@ -56,7 +56,7 @@ pub struct SolveOptions {
     pub camera: CameraModel,
     /// Whether `camera` says which way round the image is; otherwise both ways are tried.
     pub parity_known: bool,
-    /// Horizontal field of view, radians; `None` tries all that the database is made for.
+    /// Horizontal field of view, radians; `None` tries all that the database is made for, or takes that of a fisheye.
     pub fov_estimate: Option<f64>,
     /// Largest error of the estimate, radians; `None` is 30 %.
     pub fov_max_error: Option<f64>,
@@ -181,9 +181,11 @@ impl SolveOptions {
     fn focal_range(&self, field: &Field, database: &Database) -> [f64; 3] {
         let focal = |fov: f64| f64::from(field.camera.image_size()[0]) / 2.0 / (fov / 2.0).tan();
         let widest = WIDEST.to_radians();
-        if let Some(fov) = self.fov_estimate {
+        let fisheye = self.camera.projection() != Projection::Gnomonic;
+        // A fisheye's image is larger than the database's fields, which tell nothing of it.
+        if let Some(fov) = self.fov_estimate.or(fisheye.then(|| self.camera.fov())) {
             let error = self.fov_max_error.unwrap_or(DEFAULT_FOV_ERROR * fov);
-            if self.camera.projection() != Projection::Gnomonic {
+            if fisheye {
                 // In proportion, as the scale at the optical centre: the edge may be beyond the projection.
                 let expected = self.focal_length(fov).unwrap_or(self.camera.focal_length_px());
                 let share = error / fov;

@@ -224,14 +224,13 @@ pub(super) fn summarize(
 fn check_folds(camera: &CameraModel, fitter: &Fitter<'_>) -> Result<()> {
     let [width, height] = camera.image_size().map(f64::from);
     let [cx, cy] = camera.optical_center();
-    let reach = match camera.projection() {
-        Projection::Gnomonic => f64::INFINITY,
-        _ => {
-            let used = fitter.frames.iter().zip(&fitter.weights);
-            let stars = used.flat_map(|(frame, weights)| frame.pixels.iter().zip(&weights.stars));
-            let used = stars.filter(|(_, weight)| **weight > 0.0);
-            used.map(|([x, y], _)| (x - cx).hypot(y - cy)).fold(0.0, f64::max)
-        }
+    let reach = if camera.projection() == Projection::Gnomonic {
+        f64::INFINITY
+    } else {
+        let used = fitter.frames.iter().zip(&fitter.weights);
+        let stars = used.flat_map(|(frame, weights)| frame.pixels.iter().zip(&weights.stars));
+        let used = stars.filter(|(_, weight)| **weight > 0.0);
+        used.map(|([x, y], _)| (x - cx).hypot(y - cy)).fold(0.0, f64::max)
     };
     let at = |i: u32, size: f64| (f64::from(i) / f64::from(FOLD_GRID - 1) - 0.5) * size;
     for i in 0..FOLD_GRID {
