@@ -122,11 +122,16 @@ impl Projection {
     }
 
     /// Where a direction of any length is imaged, in focal lengths from the optical centre; `None` where no image is.
+    #[inline]
     pub fn point(self, direction: &Direction) -> Option<Point> {
         if self == Self::Gnomonic {
             let scale = 1.0 / direction.z;
             return (direction.z > 0.0).then_some([direction.x * scale, direction.y * scale]);
         }
+        self.fisheye_point(direction)
+    }
+
+    fn fisheye_point(self, direction: &Direction) -> Option<Point> {
         let unit = direction.normalize();
         let [stretch, _] = self.stretch(&unit)?;
         Some([unit.x * stretch, unit.y * stretch])
@@ -150,7 +155,10 @@ impl Projection {
         let one_plus_z = if z < 0.0 { rho2 / (1.0 - z) } else { 1.0 + z };
         let both = match self {
             Self::Gnomonic | Self::Orthographic if z.is_nan() || z < 0.0 => return None,
-            Self::Gnomonic => [1.0 / z, -1.0 / (z * z)],
+            Self::Gnomonic => {
+                let g = 1.0 / z;
+                [g, -g * g]
+            }
             Self::Orthographic => [1.0, 0.0],
             Self::Equisolid => {
                 let g = (2.0 / one_plus_z).sqrt();

@@ -30,6 +30,7 @@ pub(super) struct Pointing {
 
 impl Pointing {
     /// Ideal point of a direction of the sky; `None` where the projection has no image.
+    #[inline]
     pub(super) fn project(&self, sky: &Direction) -> Option<Point> {
         let [x, y] = self.projection.point(&self.attitude.to_camera(sky))?;
         Some([self.parity * self.focal_length * x, self.focal_length * y])
