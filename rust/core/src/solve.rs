@@ -410,24 +410,23 @@ fn search_all(
 
 fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
     let Pointing { attitude, focal_length, parity, .. } = refined.pointing;
-    let angle = |m: &refine::Match| {
-        let seen = refined.pointing.camera_direction(field.ideal[m.detection]);
-        seen.map(|seen| separation(&seen, &attitude.to_camera(&m.direction)))
+    // Beyond the rim of a fisheye's image a detection has no direction.
+    let with_angle = |m: &refine::Match| {
+        let seen = refined.pointing.camera_direction(field.ideal[m.detection])?;
+        Some((*m, separation(&seen, &attitude.to_camera(&m.direction))))
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
-    let mut matches = refined.matches.clone();
-    // Beyond the rim of a fisheye's image a detection has no direction.
-    matches.retain(|m| angle(m).is_some());
-    matches.sort_by_key(|m| field.order[m.detection]);
+    let mut matches: Vec<_> = refined.matches.iter().filter_map(with_angle).collect();
+    matches.sort_by_key(|(m, _)| field.order[m.detection]);
     Solution {
         attitude,
         attitude_covariance: refined.attitude_covariance.into(),
         camera: field.camera.clone().with_focal_length(focal_length).with_mirrored(parity < 0.0),
         probability,
-        matched_detections: matches.iter().map(|m| field.order[m.detection]).collect(),
-        matched_ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
-        matched_directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
-        residuals: matches.iter().filter_map(angle).collect(),
+        matched_detections: matches.iter().map(|(m, _)| field.order[m.detection]).collect(),
+        matched_ids: matches.iter().map(|(m, _)| ids[m.star as usize]).collect(),
+        matched_directions: matches.iter().map(|(m, _)| directions[m.star as usize]).collect(),
+        residuals: matches.iter().map(|(_, angle)| *angle).collect(),
         velocity: sky.velocity,
     }
 }
