@@ -1,7 +1,7 @@
 //! Calibration of one camera from many frames.
 
-use boresight::Attitude;
 use boresight::calibrate::{self, Calibration, FrameFit, FrameMatches, Model, Options};
+use boresight::{Attitude, Projection};
 use nalgebra::{DMatrix, Vector3};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -147,7 +147,7 @@ pub(crate) fn model_covariance<'py>(
 
 /// Fits one camera to the matched stars of many frames.
 #[pyfunction]
-#[pyo3(signature = (frames, model, order, sigma_clip, max_iterations, focal_length_px, progress))]
+#[pyo3(signature = (frames, model, order, sigma_clip, max_iterations, focal_length_px, projection, progress))]
 pub(crate) fn calibrate_camera(
     py: Python<'_>,
     frames: Vec<GivenFrame<'_>>,
@@ -156,6 +156,7 @@ pub(crate) fn calibrate_camera(
     sigma_clip: f64,
     max_iterations: usize,
     focal_length_px: Option<f64>,
+    projection: Option<&str>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<PyCalibration> {
     let model = match model {
@@ -167,7 +168,8 @@ pub(crate) fn calibrate_camera(
             return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
         }
     };
-    let options = Options { model, sigma_clip, max_iterations, focal_length_px };
+    let projection = projection.map(Projection::from_name).transpose().map_err(to_python)?;
+    let options = Options { model, sigma_clip, max_iterations, focal_length_px, projection };
     let matches = frames.iter().map(GivenFrame::matches).collect::<PyResult<Vec<_>>>()?;
     let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, &options, m))?;
     Ok(PyCalibration { inner })
