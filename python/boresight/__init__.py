@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 from boresight.calibrating import calibrate as calibrate
+from boresight.calibration import CalibrateResult as CalibrateResult
+from boresight.calibration import FrameCalibration as FrameCalibration
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
-from boresight.camera_fit import CalibrateResult as CalibrateResult
-from boresight.camera_fit import FrameCalibration as FrameCalibration
 from boresight.camera_fit import calibrate_camera as calibrate_camera
 from boresight.catalog import Catalog as Catalog
 from boresight.catalog import Star as Star

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight.calibration import CalibrateResult
 from boresight.camera import PolynomialDistortion
-from boresight.camera_fit import CalibrateResult, calibrate_camera
+from boresight.camera_fit import calibrate_camera
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
 from boresight.frames import Frame, read_frame

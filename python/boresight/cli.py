@@ -20,8 +20,8 @@ from boresight._progress import progress_callback
 from boresight.errors import BoresightError, InputError
 
 if TYPE_CHECKING:
+    from boresight.calibration import CalibrateResult
     from boresight.camera import CameraModel
-    from boresight.camera_fit import CalibrateResult
     from boresight.centroids import Centroids
     from boresight.database import SolverDatabase
     from boresight.frames import Frame
