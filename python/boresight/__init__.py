@@ -2,8 +2,12 @@
 
 from typing import TYPE_CHECKING, Any
 
+from boresight.blocks import CalibrationBlock as CalibrationBlock
+from boresight.blocks import CalibrationStep as CalibrationStep
+from boresight.blocks import calibration_block as calibration_block
 from boresight.calibrating import calibrate as calibrate
 from boresight.calibration import CalibrateResult as CalibrateResult
+from boresight.calibration import DetectorMap as DetectorMap
 from boresight.calibration import FrameCalibration as FrameCalibration
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
@@ -25,6 +29,7 @@ from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
 from boresight.parameters import DatabaseParameters as DatabaseParameters
 from boresight.parameters import SizeEstimate as SizeEstimate
+from boresight.refraction import Refraction as Refraction
 from boresight.solution import Solution as Solution
 from boresight.solving import solve as solve
 from boresight.solving import solve_from_centroids as solve_from_centroids

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,9 +18,40 @@ if TYPE_CHECKING:
 
     from boresight.solution import Solution
 
-__all__ = ["CalibrateResult", "FrameCalibration"]
+__all__ = ["CalibrateResult", "DetectorMap", "FrameCalibration"]
 
 Floats = NDArray[np.float64]
+
+RAYLEIGH_MEDIAN = 1.1774100225154747
+"""Median length of a two-dimensional normal deviate of unit variance per axis."""
+
+MAP_FRAMES = 8
+"""Frames over which the expected error of the model is averaged: they differ little."""
+
+MAP_CELLS = 32
+"""Cells along the longer side of maps of the detector."""
+
+EXTRAPOLATED_PART = 0.02
+"""A model that is extrapolated over more of the detector than this is warned of."""
+
+LARGE_CONDITION = 1e6
+"""Beyond this condition number single parameters mean little."""
+
+
+class DetectorMap(NamedTuple):
+    """Something as it varies over the detector.
+
+    Attributes
+    ----------
+    values : ndarray of shape (rows, columns)
+        One value for each cell.
+    x_px, y_px : ndarray of shape (columns + 1,) and (rows + 1,)
+        Edges of the cells, pixels from the image centre.
+    """
+
+    values: Floats
+    x_px: Floats
+    y_px: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +77,10 @@ class FrameCalibration:
         Why the frame took no part, or `None`.
     cross_cov : ndarray of shape (m, 3)
         Covariance of the m intrinsics, `CalibrateResult.parameter_names`, with that small rotation.
+    positions_px : ndarray of shape (n, 2)
+        Measured position of every matched star, pixels from the image centre.
+    brightness : ndarray of shape (n,)
+        Its brightness, in the units of the centroids; NaN where unknown.
     """
 
     quaternion: Floats
@@ -54,6 +90,8 @@ class FrameCalibration:
     rmse_px: float
     rejected: str | None
     cross_cov: Floats
+    positions_px: Floats
+    brightness: Floats
 
     @property
     def n_inliers(self) -> int:
@@ -110,6 +148,9 @@ class CalibrateResult:
         for a frame that was rejected. Empty otherwise.
     rejected : tuple of (str or None)
         Why each frame took no part; `None` for those that did.
+    physics : tuple of str
+        What was taken out of the catalogue's positions before the fit, in words: aberration, proper
+        motion, refraction.
     """
 
     camera_model: CameraModel
@@ -128,6 +169,7 @@ class CalibrateResult:
     held_out_rmse_px: float | None
     rejected: tuple[str | None, ...]
     solutions: tuple[Solution | None, ...] = ()
+    physics: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, tuple[float, float]]:
@@ -175,6 +217,94 @@ class CalibrateResult:
         cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
         return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2)
 
+    def coverage(self, cells: int = MAP_CELLS) -> DetectorMap:
+        """Count the stars that the fit used, over the detector.
+
+        Parameters
+        ----------
+        cells : int
+            Cells along the longer side. Default 32.
+
+        Returns
+        -------
+        DetectorMap
+            Stars of all frames together in each cell.
+
+        Raises
+        ------
+        InputError
+            If `cells` is not above zero.
+        """
+        x_edges, y_edges = _edges(self.camera_model.image_shape, cells)
+        used = [f.positions_px[f.inliers] for f in self.frames if f is not None]
+        x, y = np.concatenate([*used, np.empty((0, 2))]).T
+        counts, _, _ = np.histogram2d(y, x, bins=(y_edges, x_edges))
+        return DetectorMap(counts, x_edges, y_edges)
+
+    def model_error(self, cells: int = MAP_CELLS) -> DetectorMap:
+        """Map the expected error of what pixels see over the detector.
+
+        Parameters
+        ----------
+        cells : int
+            Cells along the longer side. Default 32.
+
+        Returns
+        -------
+        DetectorMap
+            For the centre of each cell, square root of the mean variance per axis of
+            `model_cov_px2` over the frames, in pixels; NaN where the distortion folds over.
+
+        Raises
+        ------
+        InputError
+            If `cells` is not above zero.
+        """
+        x_edges, y_edges = _edges(self.camera_model.image_shape, cells)
+        x, y = np.meshgrid((x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2)
+        used = [i for i, f in enumerate(self.frames) if f is not None and f.rejected is None]
+        shown = used[:: max(1, len(used) // MAP_FRAMES)]
+        total = np.zeros(x.shape)
+        for frame in shown:
+            cov = self.model_cov_px2(frame, x, y)
+            total += (cov[..., 0, 0] + cov[..., 1, 1]) / 2.0
+        return DetectorMap(np.sqrt(total / len(shown)), x_edges, y_edges)
+
+    @cached_property
+    def extrapolated(self) -> float:
+        """Part of the detector over which the model is extrapolated, 0 to 1.
+
+        Where the expected error of the model is larger than that of a single typical star. Nowhere
+        among the stars that were fitted can it be.
+        """
+        errors = self.model_error().values
+        return float(np.mean(~(errors <= self._star_sigma_px)))
+
+    @property
+    def _star_sigma_px(self) -> float:
+        """Standard deviation per axis of a typical star's residual, from their median length."""
+        used = [np.hypot(*f.residuals_px[f.inliers].T) for f in self.frames if f is not None]
+        return float(np.median(np.concatenate(used))) / RAYLEIGH_MEDIAN
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user of this camera should know, a sentence each; empty if all is well."""
+        found = []
+        if not self.converged:
+            found.append("the fit did not converge")
+        if self.frozen:
+            found.append(f"frozen, since the data do not tell them: {', '.join(self.frozen)}")
+        if self.condition_number > LARGE_CONDITION:
+            found.append(
+                f"single parameters mean little (condition number {self.condition_number:.0e})"
+            )
+        if self.extrapolated > EXTRAPOLATED_PART:
+            found.append(
+                f"the model is extrapolated over {self.extrapolated:.0%} of the detector, where "
+                "too few stars hold it: see model_error() and coverage()"
+            )
+        return tuple(found)
+
     def table(self) -> Table:
         """One row for each frame that was solved.
 
@@ -198,15 +328,13 @@ class CalibrateResult:
 
     def __repr__(self) -> str:
         used = sum(frame is not None and frame.rejected is None for frame in self.frames)
-        notes = "" if self.converged else ", not converged"
-        if self.frozen:
-            notes += f", frozen: {', '.join(self.frozen)}"
+        notes = "".join(f"\n warning: {warning}" for warning in self.warnings)
         rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
         if self.held_out_rmse_px is not None:
             rmse += f" ({self.held_out_rmse_px:.3f} held out)"
         return (
             f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
-            f"{self.n_outliers} left out, RMSE {rmse}{notes}\n {self.camera_model!r}>"
+            f"{self.n_outliers} left out, RMSE {rmse}\n {self.camera_model!r}{notes}>"
         )
 
 
@@ -227,3 +355,16 @@ def _parameter_values(camera: CameraModel) -> dict[str, float]:
         for (p, q), value in zip(exponents, terms[f"{axis}_coeffs"], strict=True):
             values[f"{axis.upper()}_{p}{q}"] = value
     return values
+
+
+def _edges(image_shape: tuple[int, int], cells: int) -> tuple[Floats, Floats]:
+    """Edges in x and y of square cells over the detector, pixels from its centre."""
+    if not cells > 0:
+        raise InputError(f"cells: {cells} is not above zero; give the cells along the longer side")
+    height, width = image_shape
+    side = max(height, width) / cells
+    columns, rows = max(1, round(width / side)), max(1, round(height / side))
+    return (
+        np.linspace(-width / 2.0, width / 2.0, columns + 1),
+        np.linspace(-height / 2.0, height / 2.0, rows + 1),
+    )

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight import _choosing
 from boresight import _core as core
-from boresight import _held_out
 from boresight.calibration import CalibrateResult, FrameCalibration
 from boresight.camera import CameraModel
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
+from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
 if TYPE_CHECKING:
     from boresight.solution import Solution
@@ -34,21 +35,9 @@ __all__ = ["calibrate_camera"]
 
 Floats = NDArray[np.float64]
 
-SPEED_OF_LIGHT_KM_S = 299792.458
-
 POSITION_FLOOR_PX = 0.01
 """Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
 what the model cannot follow. Without it a few bright stars would decide everything."""
-
-AUTO_ORDERS = range(2, 10)
-"""Orders that ``order="auto"`` tries, from the lowest."""
-
-MAX_IN_VAIN = 1
-"""Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the
-image centre has odd terms only."""
-
-SIGNIFICANCE = 2.0
-"""Standard errors by which a model with more parameters has to be better."""
 
 UNSOLVED = "it did not solve"
 
@@ -63,6 +52,7 @@ class _MatchedFrame(NamedTuple):
     quaternion: tuple[float, ...]
     solved_velocity: tuple[float, ...] | None
     velocity: tuple[float, ...] | None
+    brightness: Floats
 
 
 def calibrate_camera(
@@ -74,6 +64,7 @@ def calibrate_camera(
     *,
     held_out: bool = False,
     sigma_clip: float = 3.0,
+    noise: float | None = None,
     max_iterations: int = 200,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
@@ -101,12 +92,17 @@ def calibrate_camera(
         'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
         significantly better than those before it.
     held_out : bool
-        Also measure `CalibrateResult.held_out_rmse_px`, by five or so more fits. Default False;
-        with 'auto' it is measured anyway.
+        Also measure `CalibrateResult.held_out_rmse_px`. Default False; with 'auto' it is measured
+        anyway.
     sigma_clip : float
         Matches farther off than this many standard deviations (by the median residual of their part
         of the detector) lose weight with the square of their distance, and those that are also more
         than 0.3 px off are left out. Default 3.
+    noise : float, optional
+        Standard deviation of the residuals per axis by which matches are weighed: in pixels, or, if
+        all centroids have position uncertainties, in units of these. Default: it is found from
+        the median residuals. Needed only for a fit that is to end where one of `CalibrationBlock`
+        does.
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
@@ -160,43 +156,36 @@ def calibrate_camera(
     >>> result.rmse_after_px < 0.1
     True
     """
-    results, centroids = _as_lists(results, centroids)
-    if velocities is not None and len(velocities) != len(results):
-        raise InputError(
-            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
-        )
-    shape = _common_shape(results, image_shape, camera_model)
-    solved = [i for i, result in enumerate(results) if result]
+    frames, given = matched_frames(results, centroids, velocities)
+    shape = _common_shape(given, image_shape, camera_model)
+    solved = [i for i, result in enumerate(given) if result]
     if not solved:
-        raise UndeterminedError(f"results: none of {len(results)} frames is solved; solve one")
-    frames = [
-        _matched(
-            i,
-            results[i],
-            centroids[i],
-            results[i].observer_velocity_km_s if velocities is None else velocities[i],
-        )
-        for i in solved
-    ]
-    if any(frame.covariance is None for frame in frames):
-        frames = [frame._replace(covariance=None) for frame in frames]
+        raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
+    start_focal_length = None if camera_model is None else camera_model.focal_length_px
 
-    def fit(given: Sequence[_MatchedFrame], model: str, order: int) -> core.Calibration:
+    def fit(
+        candidate: _choosing.Candidate, start: core.Calibration | None, left_out: bool = True
+    ) -> core.Calibration:
         return core.calibrate_camera(
-            given,
-            model,
-            order,
+            frames if start is None else _warm(frames, start),
+            *candidate,
             float(sigma_clip),
             max(0, int(max_iterations)),
-            None if camera_model is None else camera_model.focal_length_px,
+            start_focal_length,
+            noise,
+            start is not None,
+            left_out,
             progress,
         )
 
-    best, error = _choose(frames, fit, _candidates(model, order), held_out)
+    groups = _choosing.candidates(model, order)
+    chosen = _choosing.choose(groups, fit)
+    best = fit(chosen, None, held_out or "auto" in (model, order))
     camera = CameraModel._from_core(best.camera)
     assert camera.image_shape == shape
-    by_index = dict(zip(solved, (_frame(*parts) for parts in best.frames), strict=True))
-    parts = tuple(by_index.get(i) for i in range(len(results)))
+    fitted = zip(best.frames, frames, strict=True)
+    by_index = dict(zip(solved, (_frame(*pair) for pair in fitted), strict=True))
+    parts = tuple(by_index.get(i) for i in range(len(given)))
     return CalibrateResult(
         camera,
         *best.rmse_px,
@@ -209,108 +198,38 @@ def calibrate_camera(
         best.covariance,
         tuple(best.frozen),
         best.condition_number,
-        error,
+        _choosing.rms(best),
         tuple(UNSOLVED if part is None else part.rejected for part in parts),
     )
 
 
-def _candidates(model: str, order: int | str) -> list[list[tuple[str, int]]]:
-    """Models to choose from, the simplest first: groups of (model, order), tried in turn."""
-    if order == "auto":
-        orders = AUTO_ORDERS
-    elif isinstance(order, int | np.integer) and 2 <= order <= 9:
-        orders = range(int(order), int(order) + 1)
-    elif model in ("polynomial", "auto"):
+def matched_frames(
+    results: Any, centroids: Any, velocities: Sequence[ArrayLike | None] | None
+) -> tuple[list[_MatchedFrame], list[Any]]:
+    """Collect the matched stars of the frames that are solved; also all results, as a list."""
+    results, centroids = _as_lists(results, centroids)
+    if velocities is None:
+        velocities = [result.observer_velocity_km_s if result else None for result in results]
+    if len(velocities) != len(results):
         raise InputError(
-            f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
         )
-    else:
-        orders = range(2, 3)
-    polynomials = [("polynomial", order) for order in orders]
-    if model == "auto":
-        return [[("pinhole", 0)], [("radial", 0)], polynomials]
-    return [polynomials if model == "polynomial" else [(model, 0)]]
+    frames = [
+        _matched(i, result, centroids[i], velocities[i])
+        for i, result in enumerate(results)
+        if result
+    ]
+    if any(frame.covariance is None for frame in frames):
+        frames = [frame._replace(covariance=None) for frame in frames]
+    return frames, results
 
 
-def _choose(
-    frames: Sequence[_MatchedFrame],
-    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
-    groups: list[list[tuple[str, int]]],
-    held_out: bool,
-) -> tuple[core.Calibration, float | None]:
-    """Fit the candidate that foretells stars left out best; also their RMS residual."""
-    if len(groups) == 1 and len(groups[0]) == 1:
-        best = fit(frames, *groups[0][0])
-        if not held_out:
-            return best, None
-        return best, _rms(_left_out(frames, best, fit, groups[0][0]))
-    winner: _Fitted | None = None
-    problem: UndeterminedError | None = None
-    for group in groups:
-        best_of_group: _Fitted | None = None
-        in_vain = 0
-        for candidate in group:
-            try:
-                fitted = fit(frames, *candidate)
-                found = _Fitted(fitted, _left_out(frames, fitted, fit, candidate))
-            except UndeterminedError as error:
-                problem = error
-                break
-            if found.improves_on(best_of_group):
-                best_of_group, in_vain = found, 0
-            else:
-                in_vain += 1
-            if in_vain > MAX_IN_VAIN:
-                break
-        if best_of_group is not None and best_of_group.improves_on(winner):
-            winner = best_of_group
-    if winner is None:
-        assert problem is not None  # there is at least one candidate
-        raise problem
-    return winner.calibration, _rms(winner.left_out)
-
-
-class _Fitted(NamedTuple):
-    """A fit and the residual lengths of its stars, each left out in turn."""
-
-    calibration: core.Calibration
-    left_out: list[Floats]
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames that took part."""
-        return sum(frame[5] is None for frame in self.calibration.frames)
-
-    def improves_on(self, other: _Fitted | None) -> bool:
-        """Tell whether it foretells stars significantly better than one with fewer parameters."""
-        if other is None:
-            return True
-        if self.num_frames != other.num_frames:
-            return self.num_frames > other.num_frames
-        gain, uncertainty = _held_out.gain(other.left_out, self.left_out)
-        return gain > SIGNIFICANCE * uncertainty
-
-
-def _left_out(
-    frames: Sequence[_MatchedFrame],
-    fitted: core.Calibration,
-    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
-    candidate: tuple[str, int],
-) -> list[Floats]:
-    """Residual lengths of the stars that a fit used, each left out in turn; NaN for others."""
-    taken = [i for i, frame in enumerate(fitted.frames) if frame[5] is None]
-    used = [np.asarray(fitted.frames[i][3]) for i in taken]
-    lengths = [np.full(len(frame.pixels), np.nan) for frame in frames]
-    found = _held_out.residuals(
-        [frames[i] for i in taken], used, lambda some: fit(some, *candidate).camera
-    )
-    for i, some in zip(taken, found, strict=True):
-        lengths[i] = some
-    return lengths
-
-
-def _rms(lengths: Sequence[Floats]) -> float:
-    return float(np.sqrt(np.nanmean(np.concatenate(lengths) ** 2)))
+def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:
+    """Frames with the camera and the attitudes of a fit of the same stars."""
+    return [
+        frame._replace(camera=start.camera, quaternion=tuple(part[0]))
+        for frame, part in zip(frames, start.frames, strict=True)
+    ]
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
@@ -358,14 +277,22 @@ def _matched(index: int, result: Any, centroids: Any, velocity: ArrayLike | None
             f"centroids[{index}]: {len(stars)} of them, but results[{index}] matched number "
             f"{matched.max()}; give the list that frame was solved from"
         )
+    sky = np.ascontiguousarray(result.matched_directions, dtype=np.float64)
+    solved_beta, beta = _beta(index, result.observer_velocity_km_s), _beta(index, velocity)
+    refraction = getattr(result, "refraction", None)
+    if refraction is not None:
+        # Refraction comes after aberration, so that the fit gets both in the directions.
+        sky = np.ascontiguousarray(refraction.refracted(aberrated(sky, velocity)))
+        solved_beta = beta = None
     return _MatchedFrame(
         pixels=np.column_stack([stars.x[matched], stars.y[matched]]),
-        sky=np.ascontiguousarray(result.matched_directions, dtype=np.float64),
+        sky=sky,
         covariance=_position_covariance(stars.position_cov[matched]),
         camera=result.camera_model._core,
         quaternion=tuple(float(q) for q in result.quaternion),
-        solved_velocity=_beta(index, result.observer_velocity_km_s),
-        velocity=_beta(index, velocity),
+        solved_velocity=solved_beta,
+        velocity=beta,
+        brightness=stars.brightness[matched],
     )
 
 
@@ -394,15 +321,8 @@ def _beta(index: int, velocity: ArrayLike | None) -> tuple[float, ...] | None:
     return tuple(float(b) for b in beta)
 
 
-def _frame(
-    quaternion: list[float],
-    attitude_cov: list[list[float]],
-    residuals: Floats,
-    inliers: NDArray[np.bool_],
-    rmse_px: float,
-    rejected: str | None,
-    cross_cov: Floats,
-) -> FrameCalibration:
+def _frame(part: tuple[Any, ...], given: _MatchedFrame) -> FrameCalibration:
+    quaternion, attitude_cov, residuals, inliers, rmse_px, rejected, cross_cov = part
     return FrameCalibration(
         np.array(quaternion),
         np.array(attitude_cov),
@@ -411,4 +331,6 @@ def _frame(
         rmse_px,
         rejected,
         cross_cov,
+        given.pixels,
+        given.brightness,
     )
