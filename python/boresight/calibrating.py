@@ -109,7 +109,8 @@ def calibrate(
     on_pass : callable, optional
         Called after each pass with its number, from 1, and its result.
     **options
-        Further arguments of `calibrate_camera`: `sigma_clip`, `max_iterations`, `held_out`.
+        Further arguments of `calibrate_camera`: `sigma_clip`, `max_iterations`, `held_out`,
+        `noise`, `systematic_px`.
 
     Returns
     -------
@@ -411,7 +412,9 @@ def _solutions(
         detections = solution.matched_centroids[part.inliers]
         stars = solution.matched_directions[part.inliers]
 
-        intrinsics = Intrinsics(fitted.parameter_names, fitted.covariance, part.cross_cov)
+        intrinsics = Intrinsics(
+            fitted.parameter_names, fitted.covariance, part.cross_cov, fitted.systematic_px
+        )
 
         def with_residuals(residuals: Floats) -> Solution:
             solved = core.Solution(

@@ -148,6 +148,8 @@ class CalibrateResult:
         for a frame that was rejected. Empty otherwise.
     rejected : tuple of (str or None)
         Why each frame took no part; `None` for those that did.
+    systematic_px : float
+        Error per axis that all frames have in common, as it is in `model_cov_px2`.
     physics : tuple of str
         What was taken out of the catalogue's positions before the fit, in words: aberration, proper
         motion, refraction.
@@ -169,6 +171,7 @@ class CalibrateResult:
     held_out_rmse_px: float | None
     rejected: tuple[str | None, ...]
     solutions: tuple[Solution | None, ...] = ()
+    systematic_px: float = 0.0
     physics: tuple[str, ...] = ()
 
     @property
@@ -184,9 +187,9 @@ class CalibrateResult:
     def model_cov_px2(self, frame: int, x: ArrayLike, y: ArrayLike) -> Floats:
         """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
 
-        The covariance of where the model puts the star that a pixel sees. It does not hold the
-        uncertainty of a measured position, nor what the model's form cannot follow. Far from the
-        stars that were fitted it grows without bound, as it should.
+        The covariance of where the model puts the star that a pixel sees, `systematic_px` included.
+        It does not hold the uncertainty of a measured position, nor what the model's form cannot
+        follow. Far from the stars that were fitted it grows without bound, as it should.
 
         Parameters
         ----------
@@ -215,7 +218,8 @@ class CalibrateResult:
         xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
         pixels = np.stack([xs.ravel(), ys.ravel()], axis=-1)
         cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
-        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2)
+        common = self.systematic_px**2 * np.eye(2)
+        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2) + common
 
     def coverage(self, cells: int = MAP_CELLS) -> DetectorMap:
         """Count the stars that the fit used, over the detector.
@@ -274,11 +278,11 @@ class CalibrateResult:
     def extrapolated(self) -> float:
         """Part of the detector over which the model is extrapolated, 0 to 1.
 
-        Where the expected error of the model is larger than that of a single typical star. Nowhere
-        among the stars that were fitted can it be.
+        Where the expected error of the model is larger than that of a single typical star (but for
+        what they have in common). Nowhere among the stars that were fitted can it be.
         """
-        errors = self.model_error().values
-        return float(np.mean(~(errors <= self._star_sigma_px)))
+        limit = np.hypot(self._star_sigma_px, self.systematic_px)
+        return float(np.mean(~(self.model_error().values <= limit)))
 
     @property
     def _star_sigma_px(self) -> float:

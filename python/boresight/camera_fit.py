@@ -39,6 +39,10 @@ POSITION_FLOOR_PX = 0.01
 """Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
 what the model cannot follow. Without it a few bright stars would decide everything."""
 
+SYSTEMATIC_PX = 0.01
+"""Error per axis that extracted positions have in common in all frames at one place of the
+detector: to a fit it is distortion. Star images that are not symmetric are the main cause."""
+
 UNSOLVED = "it did not solve"
 
 
@@ -65,6 +69,7 @@ def calibrate_camera(
     held_out: bool = False,
     sigma_clip: float = 3.0,
     noise: float | None = None,
+    systematic_px: float | None = None,
     max_iterations: int = 200,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
@@ -103,6 +108,11 @@ def calibrate_camera(
         all centroids have position uncertainties, in units of these. Default: it is found from
         the median residuals. Needed only for a fit that is to end where one of `CalibrationBlock`
         does.
+    systematic_px : float, optional
+        Error per axis that the positions have in common in all frames at one place of the
+        detector, as by star images that are not symmetric. The fit takes it for distortion; it is
+        added to the uncertainty of what pixels see. Default: 0.01 px for centroids with position
+        uncertainties, as they come from extraction, and 0 for positions without.
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
@@ -200,6 +210,7 @@ def calibrate_camera(
         best.condition_number,
         _choosing.rms(best),
         tuple(UNSOLVED if part is None else part.rejected for part in parts),
+        systematic_px=_systematic(systematic_px, frames),
     )
 
 
@@ -222,6 +233,15 @@ def matched_frames(
     if any(frame.covariance is None for frame in frames):
         frames = [frame._replace(covariance=None) for frame in frames]
     return frames, results
+
+
+def _systematic(given: float | None, frames: Sequence[_MatchedFrame]) -> float:
+    """Find the error that all frames have in common."""
+    if given is None:
+        return 0.0 if frames[0].covariance is None else SYSTEMATIC_PX
+    if not 0 <= given < np.inf:
+        raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
+    return float(given)
 
 
 def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:

@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._plot_calibration import (
+    plot_coverage,
+    plot_model_error,
+    plot_residual_trends,
+    plot_residuals,
+)
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +24,14 @@ if TYPE_CHECKING:
     from boresight.centroids import Centroids
     from boresight.solution import Solution
 
-__all__ = ["plot_solution", "plot_solutions"]
+__all__ = [
+    "plot_coverage",
+    "plot_model_error",
+    "plot_residual_trends",
+    "plot_residuals",
+    "plot_solution",
+    "plot_solutions",
+]
 
 #: Percentiles of the image that are drawn black and white.
 STRETCH = (1.0, 99.2)

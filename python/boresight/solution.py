@@ -35,11 +35,14 @@ class Intrinsics(NamedTuple):
         Their covariance.
     cross_cov : ndarray of shape (m, 3)
         Their covariance with the attitude of one frame.
+    systematic_px : float
+        Error per axis that the positions of all frames have in common.
     """
 
     names: tuple[str, ...]
     cov: Floats
     cross_cov: Floats
+    systematic_px: float
 
 
 class Solution:
@@ -284,7 +287,8 @@ class Solution:
         Notes
         -----
         The covariance holds that of the positions, of the attitude, and, in the solutions of
-        `boresight.calibrate`, of the intrinsics together with the attitude. A solution by the
+        `boresight.calibrate`, of the intrinsics together with the attitude, and what the positions
+        of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
         solver alone takes the camera to be exact: with a camera that is not calibrated, what it
         gets wrong is not in it.
         """
@@ -313,14 +317,14 @@ class Solution:
     def _pixel_cov(self, pixels: Floats) -> Floats:
         """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
         names: tuple[str, ...] = ()
-        joint = self.attitude_cov_rad2
+        joint, common = self.attitude_cov_rad2, 0.0
         if self._intrinsics is not None:
-            names, cov, cross = self._intrinsics
+            names, cov, cross, common = self._intrinsics
             joint = np.block([[cov, cross], [cross.T, joint]])
         columns = core.model_covariance(
             self._core.camera, names, joint, np.ascontiguousarray(pixels)
         )
-        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + common**2 * np.eye(2)
 
     def _tangent_per_px(self, pixels: Floats, sky: Floats) -> Floats:
         """Find the derivatives (n, 2, 2) of east and north by x and y, arcsec/px."""
