@@ -16,7 +16,7 @@ NOISE_PX = 0.011
 WRONG = 0.05
 
 #: (model, order), largest RMS and largest error of the sky in pixels from true positions.
-MODELS = [("polynomial", 5, 0.0065, 0.05), ("radial", 2, 0.005, 0.05)]
+MODELS = [("polynomial", 5, 0.003, 0.02), ("radial", 2, 0.002, 0.01)]
 
 #: The same from extracted stars: comatic images draw all of them to one side.
 EXTRACTED = (0.02, 0.08)
