@@ -27,6 +27,9 @@ from boresight.extract import ExtractionResult as ExtractionResult
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
+from boresight.mosaic import Detector as Detector
+from boresight.mosaic import MosaicResult as MosaicResult
+from boresight.mosaic import calibrate_mosaic as calibrate_mosaic
 from boresight.parameters import DatabaseParameters as DatabaseParameters
 from boresight.parameters import SizeEstimate as SizeEstimate
 from boresight.refraction import Refraction as Refraction
