@@ -1,5 +1,6 @@
 """How well the sky is known after calibration: the table of the documentation, at reduced size."""
 
+import json
 import os
 import subprocess
 import sys
@@ -136,3 +137,60 @@ def test_reference_sectors(database, reference_sectors):
         # 82 arcsec a pixel.
         assert np.sqrt(np.mean(errors**2)) < EXTRACTED[0] * 82.4
         assert errors.max() < EXTRACTED[1] * 82.4
+
+
+@pytest.fixture(scope="module")
+def real(reference):
+    """Manifest entries, stars and shape of the frames of two real cameras, by set."""
+    entries = json.loads((reference / "frames" / "manifest.json").read_text(encoding="utf-8"))
+    found = {}
+    for name in ("tetra3", "granasat"):
+        good = [e for e in entries if e["set"] == name and (e["truth"] or {}).get("quality")]
+        frames = [boresight.read_frame(reference / "frames" / e["file"]) for e in good]
+        stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+        found[name] = good, stars, frames[0].image_shape
+    return found
+
+
+@pytest.fixture(scope="module")
+def wide_database():
+    return boresight.SolverDatabase.generate_from_hipparcos(
+        max_fov_deg=40.0, min_fov_deg=8.0, epoch_proper_motion_year=2020
+    )
+
+
+@pytest.mark.parametrize("name", ["tetra3", "granasat"])
+def test_real_cameras(real, wide_database, name):
+    entries, stars, shape = real[name]
+    fov = entries[0]["truth"]["fov_x_deg"]
+    result = boresight.calibrate(stars, wide_database, image_shape=shape, fov_estimate_deg=fov)
+    assert result.converged
+    assert result.rejected == (None,) * len(stars)
+    assert result.rmse_after_px < 0.3
+    assert result.held_out_rmse_px < 1.05 * result.rmse_after_px
+    assert result.warnings == ()
+
+
+def test_frames_left_out_are_where_others_find_them(real, wide_database):
+    """A camera from other frames, against astrometry.net where a second solver agrees with it."""
+    entries, stars, shape = real["granasat"]
+    apart = []
+    for fold in range(2):
+        fit = [s for i, s in enumerate(stars) if i % 2 != fold]
+        camera = boresight.calibrate(
+            fit, wide_database, image_shape=shape, fov_estimate_deg=27.0, order=4
+        ).camera_model
+        for entry, left_out in list(zip(entries, stars, strict=True))[fold::2]:
+            solution = wide_database.solve_from_centroids(
+                left_out, fov_estimate_deg=camera.fov_deg, image_shape=shape, camera_model=camera,
+                match_radius=0.003,
+            )  # fmt: skip
+            truth = entry["truth"]
+            if truth["quality"] == "A":
+                # The middle of the image, half a pixel before pixel (0, 0).
+                ra, dec = solution.pixel_to_world(-0.5, -0.5)
+                east = (ra - truth["ra_deg"]) * np.cos(np.radians(dec))
+                apart.append(3600.0 * np.hypot(east, dec - truth["dec_deg"]))
+    assert len(apart) > 8
+    assert np.median(apart) < 20.0
+    assert max(apart) < 60.0
