@@ -46,6 +46,7 @@ mod scale;
 mod tests;
 
 use nalgebra::Vector3;
+use rayon::prelude::*;
 
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
@@ -317,23 +318,33 @@ impl<'a> Fitter<'a> {
 
     /// Gives every match a weight by its residual over the scale of its neighbourhood and by its distance in pixels;
     /// returns the scales.
-    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64) -> Scales {
-        let camera = &self.state.camera;
-        let metrics: Vec<_> = self.frames.iter().map(|frame| frame.metrics(camera)).collect();
-        let lengths: Vec<_> = (0..self.frames.len())
-            .map(|i| self.frames[i].lengths(camera, &self.state.attitudes[i], &metrics[i]))
-            .collect();
+    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64 + Sync) -> Scales {
+        let (frames, state) = (self.frames, &self.state);
+        let camera = &state.camera;
+        let (metrics, lengths): (Vec<_>, Vec<_>) = (0..frames.len())
+            .into_par_iter()
+            .map(|i| {
+                let metrics = frames[i].metrics(camera);
+                let lengths = frames[i].lengths(camera, &state.attitudes[i], &metrics);
+                (metrics, lengths)
+            })
+            .unzip();
         let scales = scales.unwrap_or_else(|| self.cells.scales(&lengths, &self.rejections));
-        let weight = |frame: usize, star: usize, length: f64, distance: f64| {
-            let used = self.rejections[frame].is_none() && length.is_finite();
-            if used { weight(length / self.cells.at(&scales, frame, star), distance) } else { 0.0 }
+        let (cells, rejections) = (&self.cells, &self.rejections);
+        let stars = |i: usize| -> Vec<f64> {
+            if rejections[i].is_some() {
+                return vec![0.0; lengths[i].len()];
+            }
+            let distances = frames[i].distances(camera, &state.attitudes[i]);
+            let both = lengths[i].iter().zip(&distances).enumerate();
+            let weight = |(star, (&length, &distance)): (usize, (&f64, &f64))| {
+                let z = length / cells.at(&scales, i, star);
+                if z.is_finite() { weight(z, distance) } else { 0.0 }
+            };
+            both.map(weight).collect()
         };
-        let stars = |(i, lengths): (usize, &Vec<f64>)| -> Vec<f64> {
-            let distances = self.frames[i].distances(camera, &self.state.attitudes[i]);
-            let both = lengths.iter().zip(&distances).enumerate();
-            both.map(|(star, (&length, &distance))| weight(i, star, length, distance)).collect()
-        };
-        let weights = lengths.iter().enumerate().map(stars).zip(metrics);
+        let stars: Vec<_> = (0..frames.len()).into_par_iter().map(stars).collect();
+        let weights = stars.into_iter().zip(metrics);
         self.weights = weights.map(|(stars, metrics)| Weights { stars, metrics }).collect();
         scales
     }
