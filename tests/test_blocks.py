@@ -10,6 +10,7 @@ from boresight import (
     CameraModel,
     FileFormatError,
     InputError,
+    RadialDistortion,
     UndeterminedError,
     calibrate_camera,
     calibration_block,
@@ -17,6 +18,12 @@ from boresight import (
 from test_camera_fit import RADIAL, polynomial_camera, simulate
 
 NOISE = 0.02
+FISHEYE = CameraModel(
+    650.0,
+    (768, 1024),
+    projection="equidistant",
+    distortion=RadialDistortion(k1=-0.01, scale=512.0),
+)
 
 
 def rounds(results, centroids, camera, pieces, count=30, **options):
@@ -39,8 +46,12 @@ def rounds(results, centroids, camera, pieces, count=30, **options):
 
 @pytest.mark.parametrize(
     ("camera", "options"),
-    [(polynomial_camera(), {"order": 4}), (RADIAL, {"model": "radial"})],
-    ids=["polynomial", "radial"],
+    [
+        (polynomial_camera(), {"order": 4}),
+        (RADIAL, {"model": "radial"}),
+        (FISHEYE, {"model": "radial"}),
+    ],
+    ids=["polynomial", "radial", "fisheye"],
 )
 @pytest.mark.parametrize("velocity", [None, np.array([21.0, -18.0, 9.0])])
 def test_they_lead_to_the_joint_fit(camera, options, velocity):

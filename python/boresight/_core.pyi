@@ -55,10 +55,11 @@ class CameraModel:
         image_size: tuple[int, int],
         optical_center: tuple[float, float],
         mirrored: bool,
+        projection: str,
         distortion: Distortion | None,
     ) -> CameraModel: ...
     @staticmethod
-    def focal_length_of_fov(fov: float, image_size: tuple[int, int]) -> float: ...
+    def focal_length_of_fov(fov: float, image_size: tuple[int, int], projection: str) -> float: ...
     @property
     def focal_length_px(self) -> float: ...
     @property
@@ -67,6 +68,8 @@ class CameraModel:
     def optical_center(self) -> tuple[float, float]: ...
     @property
     def mirrored(self) -> bool: ...
+    @property
+    def projection(self) -> str: ...
     @property
     def distortion(self) -> Distortion | None: ...
     @property
@@ -284,6 +287,7 @@ def calibrate_camera(
     sigma_clip: float,
     max_iterations: int,
     focal_length_px: float | None,
+    projection: str | None,
     noise: float | None,
     warm: bool,
     held_out: bool,

@@ -116,7 +116,8 @@ def calibrate_camera(
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
-        Camera whose focal length the fit starts from. Default: the median of the results'.
+        Camera whose focal length the fit starts from, and whose projection it has. Default: the
+        median of the results', and theirs.
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
         (exactly). Default: what each result was solved with.
@@ -182,6 +183,7 @@ def calibrate_camera(
             float(sigma_clip),
             max(0, int(max_iterations)),
             start_focal_length,
+            None if camera_model is None else camera_model.projection,
             noise,
             start is not None,
             left_out,

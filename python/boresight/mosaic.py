@@ -257,7 +257,7 @@ def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Pa
 
 
 def _first_guess(exposures: list[list[Part | None]]) -> list[Detector]:
-    """Places from the attitudes with which the detectors were solved, as pinholes."""
+    """Places from the attitudes with which the detectors were solved, without distortion."""
     detectors = [Detector()]
     for i in range(1, len(exposures[0])):
         pair = next((e for e in exposures if e[0] is not None and e[i] is not None), None)
@@ -271,7 +271,10 @@ def _first_guess(exposures: list[list[Part | None]]) -> list[Detector]:
         assert other is not None
         camera = first[0].camera_model
         plain = CameraModel(
-            camera.focal_length_px, camera.image_shape, parity_flip=camera.parity_flip
+            camera.focal_length_px,
+            camera.image_shape,
+            parity_flip=camera.parity_flip,
+            projection=camera.projection,
         )
         turn = _rotation(first[0].quaternion) @ _rotation(other[0].quaternion).T
         pixels = _marks(camera.image_shape)
@@ -374,7 +377,12 @@ def _placed(
     )
     camera = solution.camera_model
     matched = _Matched(
-        CameraModel(camera.focal_length_px, shape, parity_flip=camera.parity_flip),
+        CameraModel(
+            camera.focal_length_px,
+            shape,
+            parity_flip=camera.parity_flip,
+            projection=camera.projection,
+        ),
         np.asarray(solution.quaternion),
         np.arange(len(stars)),
         np.asarray(solution.matched_directions),

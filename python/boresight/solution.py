@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight.camera import CameraModel
-from boresight.errors import InputError
+from boresight.errors import InputError, UndeterminedError
 from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
 if TYPE_CHECKING:
@@ -379,7 +379,9 @@ class Solution:
         """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
 
         A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
-        largest error over the image below the tolerance.
+        largest error over the image below the tolerance. A fisheye gives ARC, ZEA, STG or SIN about
+        its optical axis, by its projection, with SIP for its distortion; the image counts as far
+        from the axis as it has matched stars.
 
         Parameters
         ----------
@@ -391,13 +393,42 @@ class Solution:
         astropy.wcs.WCS
             Its header is ``solution.wcs().to_header(relax=True)``.
 
+        Raises
+        ------
+        UndeterminedError
+            If the image reaches farther than the projection can show, or SIP does not represent the
+            distortion of a fisheye within the tolerance.
+
         See Also
         --------
         boresight.wcs.fit_wcs : also tells the accuracy reached.
         """
         from boresight.wcs import fit_wcs
 
-        return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+        camera = self.camera_model
+        if camera.projection == "gnomonic":
+            return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+        x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
+        if not np.isfinite([x, y]).all():
+            raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
+        stars = camera.direction_to_pixel(
+            self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
+        )
+        wcs, accuracy = fit_wcs(
+            self._sky,
+            self.image_shape,
+            tolerance_px=tolerance_px,
+            projection=camera.projection,
+            center=(float(x), float(y)),
+            reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
+        )
+        if not accuracy.reached:
+            raise UndeterminedError(
+                f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
+                f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
+                f"tolerance_px={tolerance_px:g}; allow more"
+            )
+        return wcs
 
     def _sky(self, pixels: Floats) -> Floats:
         if self._refraction is None:

@@ -5,8 +5,11 @@
 //! inverse local derivative of the distortion, so that it is in pixels:
 //!
 //! ```text
-//! r = J⁻¹ [ undistort(p - c) - f · gnomonic(R v) ],   J = ∂ undistort / ∂ p
+//! r = J⁻¹ [ undistort(p - c) - f · project(R v) ],   J = ∂ undistort / ∂ p
 //! ```
+//!
+//! The [projection](crate::projection) is that of the cameras the frames were solved with, or another that is asked
+//! for; it is not fitted: between any two of them lie radial terms alone.
 //!
 //! The attitudes are eliminated frame by frame (Schur complement): the work grows with the number of frames and
 //! the memory does not, and the sum of the frames' blocks is all that the fit needs.
@@ -54,6 +57,7 @@ use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, Radi
 use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::lsq::robust::{clipped_weight, median};
 use crate::lsq::{self, Loss, Problem};
+use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate};
 use fit::{Frame, JointFit, State, System, Weights};
 use parameters::Parameters;
@@ -128,6 +132,8 @@ pub struct Options {
     pub max_iterations: usize,
     /// Focal length to start from; without it the median of the frames'.
     pub focal_length_px: Option<f64>,
+    /// Projection of the model; without it that of the frames.
+    pub projection: Option<Projection>,
     /// Standard deviation of the residuals per axis, if it is known; without it, it is found from their medians, which
     /// may differ over the detector. In pixels, or, if all frames have covariances, in units of these.
     pub noise: Option<f64>,
@@ -145,6 +151,7 @@ impl Default for Options {
             sigma_clip: 3.0,
             max_iterations: 200,
             focal_length_px: None,
+            projection: None,
             noise: None,
             warm: false,
             held_out: false,
@@ -387,6 +394,15 @@ fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
     if let Some(noise) = options.noise {
         check_positive("noise", noise, "give the standard deviation of the residuals, such as 0.02")?;
     }
+    if options.projection.is_none()
+        && frames.iter().any(|f| f.camera.projection() != first.camera.projection())
+    {
+        return Err(Error::argument(
+            "results",
+            "their cameras differ in projection",
+            "calibrate frames solved with one projection, or give a camera model with the one wanted",
+        ));
+    }
     check_one_camera(frames, first.camera)
 }
 
@@ -464,7 +480,8 @@ fn whiten(&[xx, xy, yy]: &[f64; 3]) -> Result<[f64; 3]> {
     Ok([1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
 }
 
-/// A pinhole with the frames' median focal length, and for each frame the attitude that fits it best, if any does.
+/// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
+/// best, if any does.
 fn pinhole(
     frames: &[FrameMatches<'_>],
     prepared: &[Frame],
@@ -473,10 +490,14 @@ fn pinhole(
     let mut focal_lengths: Vec<f64> = frames.iter().map(|f| f.camera.focal_length_px()).collect();
     let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
     let size = frames[0].camera.image_size();
-    let camera = CameraModel::new(focal_length, size)?.with_mirrored(frames[0].camera.mirrored());
+    let camera = CameraModel::new(focal_length, size)?
+        .with_mirrored(frames[0].camera.mirrored())
+        .with_projection(options.projection.unwrap_or(frames[0].camera.projection()));
     let attitude = |frame: &Frame| {
         let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
-        Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(camera, sky)| (camera, sky, 1.0)))
+        // Pixels just outside the image of the projection see nothing before the distortion is known.
+        let pairs = seen.iter().zip(&frame.sky).filter(|(camera, _)| camera.z.is_finite());
+        Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
     };
     let attitudes = prepared.iter().map(attitude).collect();
     let scale = f64::from(size[0]) / 2.0;

@@ -1,10 +1,10 @@
 //! Calibration of one camera from many frames.
 
-use boresight::Attitude;
 use boresight::calibrate::{
     self, Block, Calibration, FrameFit, FrameMatches, Model, Options, Reduction, Spread,
 };
 use boresight::lsq::NormalEquations;
+use boresight::{Attitude, Projection};
 use nalgebra::{DMatrix, Vector3};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -248,7 +248,7 @@ pub(crate) fn model_covariance<'py>(
 /// Fits one camera to the matched stars of many frames.
 #[pyfunction]
 #[pyo3(signature = (
-    frames, model, order, sigma_clip, max_iterations, focal_length_px, noise, warm, held_out, progress
+    frames, model, order, sigma_clip, max_iterations, focal_length_px, projection, noise, warm, held_out, progress
 ))]
 pub(crate) fn calibrate_camera(
     py: Python<'_>,
@@ -258,6 +258,7 @@ pub(crate) fn calibrate_camera(
     sigma_clip: f64,
     max_iterations: usize,
     focal_length_px: Option<f64>,
+    projection: Option<&str>,
     noise: Option<f64>,
     warm: bool,
     held_out: bool,
@@ -272,7 +273,9 @@ pub(crate) fn calibrate_camera(
             return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
         }
     };
-    let options = Options { model, sigma_clip, max_iterations, focal_length_px, noise, warm, held_out };
+    let projection = projection.map(Projection::from_name).transpose().map_err(to_python)?;
+    let options =
+        Options { model, sigma_clip, max_iterations, focal_length_px, projection, noise, warm, held_out };
     let matches = frames.iter().map(GivenFrame::matches).collect::<PyResult<Vec<_>>>()?;
     let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, &options, m))?;
     Ok(PyCalibration { inner })

@@ -37,35 +37,36 @@ struct Residual {
     /// Pixel from the optical centre.
     point: Point,
     jacobian: Jacobian,
-    /// Gnomonic coordinates in the camera frame.
-    tangent: Point,
+    /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
+    projected: Point,
+    rotations: [Point; 3],
 }
 
 impl Residual {
-    /// `None` if the star is behind the camera or the distortion is folded over at its pixel.
+    /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
     fn new(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &Direction) -> Option<Self> {
-        let direction = attitude.to_camera(sky);
-        let predicted = camera.direction_to_ideal(&direction)?;
+        let (point, rotations) = camera.projection().point_and_rotations(&attitude.to_camera(sky))?;
+        let (f, parity) = (camera.focal_length_px(), camera.parity());
+        let flipped = |[x, y]: Point| [parity * x, y];
+        let projected = flipped(point);
         let center = camera.optical_center();
         let point = [pixel[0] - center[0], pixel[1] - center[1]];
         let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
         let det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0];
-        let miss = [ideal[0] - predicted[0], ideal[1] - predicted[1]];
-        let tangent = [direction.x / direction.z, direction.y / direction.z];
-        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, tangent })
+        let miss = [ideal[0] - f * projected[0], ideal[1] - f * projected[1]];
+        let rotations = rotations.map(flipped);
+        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations })
     }
 }
 
 impl Residual {
     /// Derivatives of the miss by the shared parameters followed by the attitude.
     fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
-        let (f, parity, shared) = (camera.focal_length_px(), camera.parity(), parameters.len());
-        let [t, q] = self.tangent;
-        parameters.derivatives(camera, self.point, &self.jacobian, [parity * t, q], &mut out[..shared]);
-        // A rotation by δ moves the direction w by δ × w.
-        out[shared] = [parity * f * t * q, f * (1.0 + q * q)];
-        out[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
-        out[shared + 2] = [parity * f * q, -f * t];
+        let (f, shared) = (camera.focal_length_px(), parameters.len());
+        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, &mut out[..shared]);
+        for (derivative, [x, y]) in out[shared..].iter_mut().zip(self.rotations) {
+            *derivative = [-f * x, -f * y];
+        }
     }
 }
 

@@ -116,16 +116,16 @@ impl Parameters {
             .collect()
     }
 
-    /// Derivatives of `undistort(pixel - centre) - f · tangent` in the ideal plane by every parameter.
+    /// Derivatives of `undistort(pixel - centre) - f · projected` in the ideal plane by every parameter.
     ///
-    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `tangent` the
-    /// star's gnomonic coordinates with the parity applied.
+    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `projected` the
+    /// star's image in focal lengths with the parity applied.
     pub(super) fn derivatives(
         &self,
         camera: &CameraModel,
         point: Point,
         jacobian: &Jacobian,
-        tangent: Point,
+        projected: Point,
         out: &mut [Point],
     ) {
         let scale = match camera.distortion() {
@@ -137,7 +137,7 @@ impl Parameters {
         let r2 = x * x + y * y;
         for (parameter, d) in self.0.iter().zip(out) {
             *d = match *parameter {
-                Parameter::FocalLength => [-tangent[0], -tangent[1]],
+                Parameter::FocalLength => [-projected[0], -projected[1]],
                 Parameter::CenterX => [-jacobian[0][0], -jacobian[1][0]],
                 Parameter::CenterY => [-jacobian[0][1], -jacobian[1][1]],
                 Parameter::A(_, p, q) => [x.powi(p as i32) * y.powi(q as i32), 0.0],
@@ -234,10 +234,10 @@ mod tests {
 
     #[test]
     fn derivatives_are_those_of_the_step() {
-        let (pixel, tangent) = ([210.0, -330.0], [0.11, -0.17]);
+        let (pixel, projected) = ([210.0, -330.0], [0.11, -0.17]);
         let residual = |camera: &CameraModel| {
             let [u, v] = camera.pixel_to_ideal(pixel);
-            [u - camera.focal_length_px() * tangent[0], v - camera.focal_length_px() * tangent[1]]
+            [u - camera.focal_length_px() * projected[0], v - camera.focal_length_px() * projected[1]]
         };
         for (model, camera) in cameras() {
             let parameters = Parameters::of(model);
@@ -245,7 +245,7 @@ mod tests {
             let point = [pixel[0] - camera.optical_center()[0], pixel[1] - camera.optical_center()[1]];
             let (_, jacobian) = camera.distortion().undistort_with_jacobian(point);
             let mut derivatives = vec![[0.0; 2]; parameters.len()];
-            parameters.derivatives(&camera, point, &jacobian, tangent, &mut derivatives);
+            parameters.derivatives(&camera, point, &jacobian, projected, &mut derivatives);
             for (k, name) in parameters.names().iter().enumerate() {
                 let h = 1e-4;
                 let at = |sign: f64| {

@@ -42,7 +42,8 @@ impl Sky {
 
     fn fit(&self, options: &Options, monitor: &dyn Monitor) -> Result<Calibration> {
         let given = CameraModel::new(self.camera.focal_length_px() * 1.001, self.camera.image_size())?
-            .with_mirrored(self.camera.mirrored());
+            .with_mirrored(self.camera.mirrored())
+            .with_projection(self.camera.projection());
         calibrate(&self.matches(&given), options, monitor)
     }
 
@@ -99,6 +100,30 @@ fn exact_positions_give_the_camera_back() {
         let fit = sky.calibrate(model, &()).unwrap();
         assert!(fit.converged && fit.n_outliers == 0 && fit.frozen.is_empty(), "{model:?}: {fit:?}");
         assert!(sky.error(&fit) < 1e-3 * ARCSEC, "{model:?}: {}", sky.error(&fit) / ARCSEC);
+    }
+}
+
+#[test]
+fn fisheyes_of_every_projection_are_given_back() {
+    for projection in Projection::ALL.into_iter().skip(1) {
+        let radial = RadialDistortion::new([0.02, -0.004, 0.0, 0.0], [2e-4, -1e-4], 500.0).unwrap();
+        // Orthographic images end at the rim.
+        let camera = CameraModel::projected_from_fov(projection, 2.2, [1000, 800])
+            .unwrap()
+            .with_optical_center([12.0, -8.0])
+            .with_mirrored(true)
+            .with_distortion(Distortion::Radial(radial));
+        let mut sky = observe(camera, 5, 150, 0.0);
+        for (_, pixels, stars) in &mut sky.frames {
+            // A lens has a circle.
+            let inside = |p: &Point| p[0].hypot(p[1]) < 480.0;
+            *stars = pixels.iter().zip(stars.iter()).filter(|(p, _)| inside(p)).map(|(_, s)| *s).collect();
+            pixels.retain(inside);
+        }
+        let fit = sky.calibrate(Model::Radial, &()).unwrap();
+        assert_eq!(fit.camera.projection(), projection);
+        assert!(fit.converged && fit.n_outliers == 0, "{projection:?}: {fit:?}");
+        assert!(sky.error(&fit) < 1e-2 * ARCSEC, "{projection:?}: {}", sky.error(&fit) / ARCSEC);
     }
 }
 
