@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 __all__ = [
     "DATABASE_REVISION",
     "Calibration",
+    "CalibrationBlock",
     "CameraModel",
     "Catalog",
     "Database",
@@ -19,6 +20,8 @@ __all__ = [
     "Outcome",
     "Solution",
     "calibrate_camera",
+    "calibration_block",
+    "extract",
     "model_covariance",
     "quaternion_of_matrix",
     "solve",
@@ -246,6 +249,8 @@ class Calibration:
     @property
     def iterations(self) -> int: ...
     @property
+    def held_out(self) -> list[NDArray[np.float64]] | None: ...
+    @property
     def converged(self) -> bool: ...
     @property
     def noise(self) -> float: ...
@@ -290,5 +295,29 @@ def calibrate_camera(
     max_iterations: int,
     focal_length_px: float | None,
     projection: str | None,
+    noise: float | None,
+    warm: bool,
+    held_out: bool,
     progress: Callable[[float], object] | None,
 ) -> Calibration: ...
+
+@final
+class CalibrationBlock:
+    def __new__(cls, camera: CameraModel, *parts: Any) -> CalibrationBlock: ...
+    @property
+    def camera(self) -> CameraModel: ...
+    def parts(
+        self,
+    ) -> tuple[list[str], list[float], list[float], list[float], float, list[int], list[float]]: ...
+    def add(self, other: CalibrationBlock) -> CalibrationBlock: ...
+    def solve(
+        self,
+    ) -> tuple[CameraModel, NDArray[np.float64], list[str], float, float, float]: ...
+
+def calibration_block(
+    frames: Sequence[MatchedFrame],
+    camera: CameraModel,
+    parameter_names: Sequence[str] | None,
+    noise: float,
+    sigma_clip: float,
+) -> CalibrationBlock: ...

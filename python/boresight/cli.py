@@ -21,7 +21,7 @@ from boresight.camera import CameraModel, Projection
 from boresight.errors import BoresightError, InputError, UndeterminedError
 
 if TYPE_CHECKING:
-    from boresight.camera_fit import CalibrateResult
+    from boresight.calibration import CalibrateResult
     from boresight.centroids import Centroids
     from boresight.database import SolverDatabase
     from boresight.frames import Frame

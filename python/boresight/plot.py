@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._plot_calibration import (
+    plot_coverage,
+    plot_model_error,
+    plot_residual_trends,
+    plot_residuals,
+)
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +25,15 @@ if TYPE_CHECKING:
     from boresight.extract import ExtractionResult
     from boresight.solution import Solution
 
-__all__ = ["plot_centroids", "plot_solution", "plot_solutions"]
+__all__ = [
+    "plot_centroids",
+    "plot_coverage",
+    "plot_model_error",
+    "plot_residual_trends",
+    "plot_residuals",
+    "plot_solution",
+    "plot_solutions",
+]
 
 #: Percentiles of the image that are drawn black and white.
 STRETCH = (1.0, 99.2)

@@ -20,7 +20,11 @@ mod _core {
     #[pymodule_export]
     use crate::calibrate::PyCalibration;
     #[pymodule_export]
+    use crate::calibrate::PyCalibrationBlock;
+    #[pymodule_export]
     use crate::calibrate::calibrate_camera;
+    #[pymodule_export]
+    use crate::calibrate::calibration_block;
     #[pymodule_export]
     use crate::calibrate::model_covariance;
     #[pymodule_export]

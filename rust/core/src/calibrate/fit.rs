@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::WEIGHT_TOLERANCE;
 use super::parameters::Parameters;
+use super::scale::Spread;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::{Jacobian, Point};
@@ -18,7 +19,7 @@ use crate::sphere::Direction;
 const ATTITUDE: usize = 3;
 /// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
 /// and always the same, so that results do not depend on the number of threads.
-const GROUPS: usize = 64;
+pub(super) const GROUPS: usize = 64;
 
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
@@ -192,6 +193,44 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// What this frame adds to the normal equations of the shared parameters, and its attitude as a function of them.
+    ///
+    /// `None` if the stars that count do not determine the attitude: the frame takes no part.
+    pub(super) fn eliminate(
+        &self,
+        parameters: &Parameters,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        weights: &Weights,
+    ) -> Option<(NormalEquations, Eliminated)> {
+        self.linearize(parameters, camera, attitude, weights).eliminate(ATTITUDE)
+    }
+
+    /// The rotation that takes the attitude to where it fits a fixed camera best, to first order.
+    pub(super) fn attitude_step(
+        &self,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        weights: &Weights,
+    ) -> Option<Vector3<f64>> {
+        let (_, own) = self.eliminate(&Parameters::none(), camera, attitude, weights)?;
+        let step = own.step(&DVector::zeros(0));
+        Some(Vector3::new(step[0], step[1], step[2]))
+    }
+
+    /// How large the residuals of the stars that count are.
+    pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
+        let mut spread = Spread::default();
+        let lengths = self.lengths(camera, attitude, &weights.metrics);
+        for (length, &weight) in lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0) {
+            let square_pull = (weight * length).powi(2);
+            spread.add(&Spread { stars: 1, weight, square_pull });
+        }
+        spread
+    }
+}
+
 /// What the residuals of one frame's stars count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
@@ -285,10 +324,12 @@ impl JointFit<'_> {
     fn reduce(&self, state: &State, group: &[usize]) -> System {
         let mut sum = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
         for &i in group {
-            let frame = &self.frames[i];
-            let equations =
-                frame.linearize(self.parameters, &state.camera, &state.attitudes[i], &self.weights[i]);
-            let parts = equations.eliminate(ATTITUDE);
+            let parts = self.frames[i].eliminate(
+                self.parameters,
+                &state.camera,
+                &state.attitudes[i],
+                &self.weights[i],
+            );
             sum.frames.push(parts.map(|(shared, attitude)| {
                 sum.shared.merge(&shared);
                 attitude

@@ -51,6 +51,11 @@ impl Parameters {
         Self(all)
     }
 
+    /// No parameters: everything but the attitudes is known.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Growing subsets of a model's parameters that lead a fit from a pinhole to the whole model, each from
     /// where the one before ended: coarse terms first, so that wrong matches are found out before the model is
     /// flexible enough to follow them.
@@ -69,13 +74,18 @@ impl Parameters {
         stages
     }
 
-    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
-    pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
-        let all = Self::of(match distortion {
+    /// All parameters of a distortion model.
+    pub(super) fn all(distortion: &Distortion) -> Self {
+        Self::of(match distortion {
             Distortion::None => Model::Pinhole,
             Distortion::Polynomial(model) => Model::Polynomial { order: model.order() },
             Distortion::Radial(_) => Model::Radial,
-        });
+        })
+    }
+
+    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
+    pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
+        let all = Self::all(distortion);
         let known = all.0.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
         Self(known.map(|(parameter, _)| *parameter).collect())
     }

@@ -6,7 +6,7 @@ use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
 use super::parameters::Parameters;
-use super::{Fitter, FrameMatches, System, apparent};
+use super::{Fitter, FrameMatches, System, apparent, held_out};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::Point;
@@ -47,6 +47,9 @@ pub struct Calibration {
     pub covariance: DMatrix<f64>,
     /// Condition number of the problem with all parameters scaled to the same information.
     pub condition_number: f64,
+    /// If asked for: for every star of every frame the length in pixels of its residual when it is left out, by a fit to
+    /// the other frames (of one or two frames: to the other stars); NaN for stars that the fit did not use.
+    pub held_out: Option<Vec<Vec<f64>>>,
 }
 
 impl Calibration {
@@ -216,6 +219,7 @@ pub(super) fn summarize(
         frozen,
         covariance: inverse.matrix * variance,
         condition_number: inverse.condition_number,
+        held_out: fitter.options.held_out.then(|| held_out::residuals(fitter)),
     })
 }
 
