@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod deblend;
 pub(crate) mod field;
 pub(crate) mod fit;
+mod normal;
 
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{Crop, Layout};

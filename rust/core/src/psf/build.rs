@@ -29,7 +29,7 @@ const BUILDING_ERROR: f32 = 0.01;
 /// brightest rule. All pixels of a star weigh alike: weights that vary as steeply as the light slow down its convergence.
 const SHAPE_ERROR: f32 = 0.002;
 /// Relative error of a Gaussian of the stars' width, where there are too few stars to measure more.
-const ASSUMED_ERROR: f32 = 0.1;
+const ASSUMED_ERROR: f32 = 0.03;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
 /// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
@@ -47,24 +47,15 @@ const TASK_STARS: usize = 32;
 /// `gain` is the photon noise if it is known.
 pub(crate) fn build(
     stamps: &Stamps,
-    start: Psf,
+    start: &Psf,
     size: [usize; 2],
     sources: &[Source],
     gain: Option<f64>,
 ) -> (PsfField, Noise) {
-    let candidates = qualified(stamps, &start, sources);
+    let candidates = qualified(stamps, start, sources);
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = &candidates[..candidates.len().min(MAX_STARS)];
-    let t0 = std::time::Instant::now();
     let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
-    eprintln!(
-        "uniform {:.1} ms model {:.4} photon {:.3} candidates {} half {}",
-        t0.elapsed().as_secs_f64() * 1e3,
-        uniform.1.model.sqrt(),
-        uniform.1.photon,
-        candidates.len(),
-        uniform.0.half()
-    );
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
         return uniform;
@@ -72,14 +63,6 @@ pub(crate) fn build(
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
     let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
-    eprintln!(
-        "varying {:.1} ms model {:.4} photon {:.3} chosen {} along {}",
-        t0.elapsed().as_secs_f64() * 1e3,
-        varying.1.model.sqrt(),
-        varying.1.photon,
-        chosen.len(),
-        along
-    );
     if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
 }
 

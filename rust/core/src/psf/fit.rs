@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::field::PsfField;
+use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::{MAX_OFFSET, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
@@ -33,11 +34,8 @@ const BRIGHT_PEAK: f32 = 30.0;
 /// A fainter one within so many sigmas of its image: there is nothing but background further out.
 const FAINT_REACH: f32 = 2.7;
 /// Neighbours within so many sigmas of a star's image touch it: its fit leaves them free too, as what is given to one is
-/// taken from the other. The nearest [`MAX_TOUCHING`] of them, that is; the others stay as they are for a round.
+/// taken from the other. The first [`MAX_TOUCHING`] of them, that is; the others stay as they are for a round.
 const TOUCHING_SIGMAS: f32 = 2.5;
-const MAX_TOUCHING: usize = 2;
-/// Keeps the steps of stars that touch from going astray along what the pixels hardly tell, as a fraction of what they do.
-const DAMPING: f64 = 0.01;
 /// Stars fitted by one task.
 const TASK_STARS: usize = 128;
 
@@ -203,6 +201,7 @@ pub(crate) struct Work {
     /// Of the first so many neighbours that touch the star, what x, y and flux of each do to the stamp.
     touching: usize,
     gradients: Vec<f32>,
+    scratch: Vec<f32>,
 }
 
 impl Stamps {
@@ -424,54 +423,27 @@ impl Stamps {
     }
 
     /// The normal equations of star `i` when the neighbours that touch it are free as well: theirs are eliminated.
-    fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &Work, alone: Normal) -> Normal {
+    fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &mut Work, alone: Normal) -> Normal {
         let noise = noise.weighting();
         let n = self.layout.len();
-        let free = 3 * (1 + work.touching);
-        let mut columns: [Vec<f32>; 3] = [vec![0.0; n], vec![0.0; n], vec![0.0; n]];
-        let mut weight = vec![0.0; n];
-        let mut residual = vec![0.0; n];
+        let Work { own, light, touching, gradients, scratch, .. } = work;
+        scratch.clear();
+        scratch.resize(6 * n, 0.0);
+        let (weight, rest) = scratch.split_at_mut(n);
+        let (residual, rest) = rest.split_at_mut(n);
+        let (weighted, own_gradients) = rest.split_at_mut(n);
         for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
-            let model = work.light[at] + flux * work.own.value[at];
+            let model = light[at] + flux * own.value[at];
             weight[at] = 1.0 / noise.variance(self.variance[i], model);
             residual[at] = self.data(i)[at] - model;
-            columns[0][at] = flux * work.own.by_x[at];
-            columns[1][at] = flux * work.own.by_y[at];
-            columns[2][at] = work.own.value[at];
+            own_gradients[at] = flux * own.by_x[at];
+            own_gradients[n + at] = flux * own.by_y[at];
+            own_gradients[2 * n + at] = own.value[at];
         }
-        let column = |k: usize| if k < 3 { &columns[k][..] } else { &work.gradients[(k - 3) * n..][..n] };
-        let mut system = [[0.0_f64; 3 * (1 + MAX_TOUCHING) + 1]; 3 * (1 + MAX_TOUCHING)];
-        let mut weighted = vec![0.0; n];
-        for a in 0..free {
-            multiply(column(a), &weight, &mut weighted);
-            for b in a..free {
-                system[a][b] = f64::from(dot(&weighted, column(b)));
-                system[b][a] = system[a][b];
-            }
-            system[a][free] = f64::from(dot(&weighted, &residual));
-            if a >= 3 {
-                system[a][a] *= 1.0 + DAMPING;
-            }
-        }
-        // From the last unknown to the fourth.
-        for pivot in (3..free).rev() {
-            let row = system[pivot];
-            if row[pivot] <= 0.0 {
-                continue;
-            }
-            for other in &mut system[..pivot] {
-                let factor = other[pivot] / row[pivot];
-                for (o, &p) in other[..=free].iter_mut().zip(&row) {
-                    *o -= factor * p;
-                }
-            }
-        }
-        let [x, y, f] = [system[0], system[1], system[2]];
-        Normal {
-            left: [x[0], x[1], x[2], y[1], y[2], f[2]].map(|v| v as f32),
-            right: [x[free], y[free], f[free]].map(|v| v as f32),
-            ..alone
-        }
+        let others = gradients.chunks_exact(n).take(3 * *touching);
+        let columns = own_gradients.chunks_exact(n).chain(others);
+        let (left, right) = JointNormal::new(columns, weight, residual, weighted).eliminated();
+        Normal { left, right, ..alone }
     }
 
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
@@ -507,44 +479,6 @@ impl Stamps {
         }
         let left = [xx.sum(), xy.sum(), xf.sum(), yy.sum(), yf.sum(), ff.sum()];
         Normal { left, right: [bx.sum(), by.sum(), bf.sum()], chi2: chi2.sum(), pixels: pixels.sum() }
-    }
-}
-
-/// The products of two stamps.
-fn multiply(a: &[f32], b: &[f32], out: &mut [f32]) {
-    for ((o, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *o = a * b;
-    }
-}
-
-/// The sum of the products of two stamps.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let lanes = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
-    lanes.fold(Lanes::splat(0.0), |sum, (a, b)| sum + Lanes::load(a) * Lanes::load(b)).sum()
-}
-
-/// Normal equations of x, y, flux: the upper triangle and the right-hand side.
-#[derive(Debug, Clone, Copy)]
-struct Normal {
-    left: [f32; 6],
-    right: [f32; 3],
-    chi2: f32,
-    pixels: f32,
-}
-
-impl Normal {
-    /// Upper triangle of the inverse, if the star has light and pixels enough.
-    fn inverse(&self) -> Option<[f32; 6]> {
-        let [xx, xy, xf, yy, yf, ff] = self.left.map(f64::from);
-        let minors = [yy * ff - yf * yf, xf * yf - xy * ff, xy * yf - xf * yy];
-        let determinant = xx * minors[0] + xy * minors[1] + xf * minors[2];
-        if !(determinant > 1e-9 * xx * yy * ff && determinant.is_finite() && xx > 0.0 && yy > 0.0) {
-            return None;
-        }
-        let inverse =
-            [minors[0], minors[1], minors[2], xx * ff - xf * xf, xy * xf - xx * yf, xx * yy - xy * xy]
-                .map(|m| (m / determinant) as f32);
-        inverse.iter().all(|v| v.is_finite()).then_some(inverse)
     }
 }
 

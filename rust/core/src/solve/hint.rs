@@ -6,6 +6,8 @@ use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
 use crate::attitude::Attitude;
 use crate::error::Result;
+use crate::projection::Projection;
+use crate::sphere::Direction;
 
 /// Brightest detections from which pairs are made.
 const PAIR_DETECTIONS: usize = 10;
@@ -43,7 +45,8 @@ pub(super) fn search(
         None => &[1.0, -1.0],
     };
     for &parity in parities {
-        let start = Pointing { attitude: hint.attitude, focal_length: expected, parity };
+        let projection = field.camera.projection();
+        let start = Pointing { attitude: hint.attitude, focal_length: expected, parity, projection };
         // Stars just outside the expected image may be inside the true one; they only matter as second stars of a
         // pair, and other pairs do as well.
         let (mut scratch, mut stars) = (Vec::new(), Vec::new());
@@ -51,7 +54,8 @@ pub(super) fn search(
         let reach = field.reach();
         let slack = (longest / expected).max(expected / shortest) - 1.0;
         // A rotation about the boresight moves a star by its distance from the axis; a tilt by the focal length.
-        let radius = hint.uncertainty.tan() * expected * (1.0 + (reach / expected).powi(2)) + reach * slack;
+        let radius =
+            hint.uncertainty.tan() * expected * projection.magnification(reach / expected) + reach * slack;
         let lengths =
             [expected / longest * (1.0 - LENGTH_TOLERANCE), expected / shortest * (1.0 + LENGTH_TOLERANCE)];
         let mut pairs =
@@ -113,15 +117,27 @@ impl Pairs<'_, '_, '_> {
         self.stars.iter().enumerate().filter(|(_, s)| close(s)).map(|(i, _)| i).collect()
     }
 
+    /// Directions in the camera frame of two detections.
+    fn seen(&self, pointing: &Pointing, [i, j]: [usize; 2]) -> Option<[Direction; 2]> {
+        let direction = |i: usize| pointing.camera_direction(self.field.ideal[i]);
+        Some([direction(i)?, direction(j)?])
+    }
+
     fn try_pair(&mut self, detections: [usize; 2], stars: [usize; 2], length: f64) -> Option<Accepted> {
         let [s, t] = stars.map(|i| self.stars[i]);
-        let ratio = (s.at[0] - t.at[0]).hypot(s.at[1] - t.at[1]) / length;
+        let sky = [self.sky.direction(s.star)?, self.sky.direction(t.star)?];
+        let ratio = if self.start.projection == Projection::Gnomonic {
+            (s.at[0] - t.at[0]).hypot(s.at[1] - t.at[1]) / length
+        } else {
+            // Lengths in the image of a fisheye depend on where they are, angles do not.
+            let [a, b] = self.seen(&self.start, detections)?;
+            (sky[0] - sky[1]).norm() / (a - b).norm()
+        };
         if ratio < self.lengths[0] || ratio > self.lengths[1] {
             return None;
         }
         let pointing = Pointing { focal_length: self.start.focal_length / ratio, ..self.start };
-        let seen = detections.map(|i| pointing.camera_direction(self.field.ideal[i]));
-        let sky = [self.sky.direction(s.star)?, self.sky.direction(t.star)?];
+        let seen = self.seen(&pointing, detections)?;
         let attitude = Attitude::from_pairs(seen.iter().zip(&sky).map(|(c, s)| (c, s, 1.0)))?;
         self.budget.candidates += 1;
         let pointing = Pointing { attitude, ..pointing };

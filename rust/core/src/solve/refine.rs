@@ -173,14 +173,16 @@ fn normal_equations(
     loss_scale: f64,
 ) -> (Matrix4<f64>, Vector4<f64>, f64) {
     let (mut normal, mut gradient, mut chi2) = (Matrix4::zeros(), Vector4::zeros(), 0.0);
-    let f = pointing.focal_length;
+    let (f, parity) = (pointing.focal_length, pointing.parity);
     let scale = 1.0 / loss_scale.max(MIN_LOSS_SCALE_PX).powi(2);
     for found in matches {
         let [du, dv] = residual(field, found, pointing);
         let c = pointing.attitude.to_camera(&found.direction);
-        let (xi, eta) = (c.x / c.z, c.y / c.z);
-        let by_u = Vector4::new(-xi * eta, 1.0 + xi * xi, -eta, xi) * (f * pointing.parity);
-        let by_v = Vector4::new(-1.0 - eta * eta, xi * eta, xi, eta) * f;
+        let Some(([x, y], [about_x, about_y, about_z])) = pointing.projection.point_and_rotations(&c) else {
+            continue;
+        };
+        let by_u = Vector4::new(about_x[0], about_y[0], about_z[0], x) * (f * parity);
+        let by_v = Vector4::new(about_x[1], about_y[1], about_z[1], y) * f;
         let r2 = du * du + dv * dv;
         let weight = 1.0 / (1.0 + r2 * scale);
         normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;

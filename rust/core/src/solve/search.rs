@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::candidate::ImagePattern;
-use super::field::{Field, Pointing, Sky};
+use super::field::{Field, Pointing, Sky, direction_of};
+use super::patches::Plan;
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
 use crate::error::Result;
@@ -31,7 +32,7 @@ const ROUNDS: [Widening; 3] = [
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
 /// deviations with centroids good to half a pixel.
-const EDGE_ERROR_PX: f64 = 1.0;
+pub(super) const EDGE_ERROR_PX: f64 = 1.0;
 /// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
@@ -50,26 +51,24 @@ struct Hypothesis {
     focal_length: f64,
     /// Catalogue chord over image chord that the range allows.
     length_ratio: RangeInclusive<f64>,
-    directions: Vec<Direction>,
+    /// Of all detections; `None` outside the projection's image.
+    directions: Vec<Option<Direction>>,
 }
 
 /// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
 ///
 /// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
+/// (With an equidistant fisheye, lengths along and across the radius part by θ²/3 · df/f, which is as much.)
 /// Nearest to `estimate` first.
-fn hypotheses(
-    field: &Field,
-    stars: usize,
-    range: [f64; 2],
-    estimate: f64,
-    tolerance: f64,
-) -> Vec<Hypothesis> {
+fn hypotheses(field: &Field, plan: &Plan, range: [f64; 2], estimate: f64, tolerance: f64) -> Vec<Hypothesis> {
+    let (projection, stars) = (field.camera.projection(), plan.end());
     let mut edges = vec![range[0]];
     while let Some(&low) = edges.last()
         && low < range[1]
     {
-        let theta = (field.reach() / low).atan();
-        let ratio = (1.0 + 3.0 * tolerance / (theta * theta)).min(MAX_HYPOTHESIS_RATIO);
+        let theta = field.angle(low).min(plan.max_angle);
+        let width = 3.0 * (tolerance + plan.edge_error) / (theta * theta);
+        let ratio = (1.0 + width).min(MAX_HYPOTHESIS_RATIO);
         edges.push(low * ratio);
     }
     // Stretch evenly onto the range, so that no part hangs over its end.
@@ -85,7 +84,7 @@ fn hypotheses(
                 length_ratio: focal_length / high / slack..=focal_length / low * slack,
                 directions: field.ideal[..stars]
                     .iter()
-                    .map(|&[u, v]| Direction::new(u, v, focal_length).normalize())
+                    .map(|&point| direction_of(projection, point, focal_length, 1.0))
                     .collect(),
             }
         })
@@ -108,7 +107,7 @@ pub(super) fn search(
     let first =
         options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
     let range = options.focal_range(field, sky.database);
-    let theta = (field.reach() / range[1]).atan();
+    let theta = field.angle(range[1]);
     let mut tried = f64::NEG_INFINITY;
     for round in ROUNDS {
         let wider = first * round.factor + round.distortion * theta * theta;
@@ -118,10 +117,11 @@ pub(super) fn search(
         }
         tried = tolerance;
         let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
-        let stars = stars.max(4).min(field.ideal.len());
-        let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
-        let mut round = Round { field, sky, options, tolerance, verifier, budget };
-        match round.run(stars, &hypotheses)? {
+        let plan = Plan::new(field, sky.database.fov_range(), range[1], stars.max(4));
+        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], tolerance);
+        let min_edge = MIN_EDGE_FRACTION * plan.reach;
+        let mut round = Round { field, sky, options, tolerance, min_edge, verifier, budget };
+        match round.run(&plan.groups, &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
@@ -134,35 +134,55 @@ struct Round<'r, 'a, 'b> {
     sky: &'r Sky<'r>,
     options: &'r SolveOptions,
     tolerance: f64,
+    /// Shortest longest edge of patterns that are looked up, px.
+    min_edge: f64,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
 }
 
 impl Round<'_, '_, '_> {
-    /// All patterns of the brightest `stars` detections, those of bright stars first.
+    /// All patterns of the detections of each group, those of bright stars first.
     fn run(
         &mut self,
-        stars: usize,
+        groups: &[Vec<usize>],
         hypotheses: &[Hypothesis],
     ) -> Result<std::result::Result<Accepted, Status>> {
         let mut found: Vec<Pattern> = Vec::new();
-        for d in 3..stars {
-            for c in 2..d {
-                for b in 1..c {
-                    for a in 0..b {
-                        for hypothesis in hypotheses {
-                            if let Some(status) = self.budget.spend()? {
-                                return Ok(Err(status));
-                            }
-                            if let Some(accepted) = self.look_up([a, b, c, d], hypothesis, &mut found) {
-                                return Ok(Ok(accepted));
-                            }
+        let most = groups.iter().map(Vec::len).max().unwrap_or(0);
+        for d in 3..most {
+            for group in groups.iter().filter(|group| group.len() > d) {
+                if let Some(end) = self.run_last(group, d, hypotheses, &mut found)? {
+                    return Ok(end);
+                }
+            }
+        }
+        Ok(Err(Status::NoMatch))
+    }
+
+    /// The patterns of a group whose faintest star is number `d`.
+    fn run_last(
+        &mut self,
+        group: &[usize],
+        d: usize,
+        hypotheses: &[Hypothesis],
+        found: &mut Vec<Pattern>,
+    ) -> Result<Option<std::result::Result<Accepted, Status>>> {
+        for c in 2..d {
+            for b in 1..c {
+                for a in 0..b {
+                    let used = [a, b, c, d].map(|i| group[i]);
+                    for hypothesis in hypotheses {
+                        if let Some(status) = self.budget.spend()? {
+                            return Ok(Some(Err(status)));
+                        }
+                        if let Some(accepted) = self.look_up(used, hypothesis, found) {
+                            return Ok(Some(Ok(accepted)));
                         }
                     }
                 }
             }
         }
-        Ok(Err(Status::NoMatch))
+        Ok(None)
     }
 
     fn look_up(
@@ -171,10 +191,12 @@ impl Round<'_, '_, '_> {
         hypothesis: &Hypothesis,
         found: &mut Vec<Pattern>,
     ) -> Option<Accepted> {
-        let seen = used.map(|i| &hypothesis.directions[i]);
-        let shape: PatternShape = pattern_shape(seen);
+        let [Some(a), Some(b), Some(c), Some(d)] = used.map(|i| hypothesis.directions[i].as_ref()) else {
+            return None;
+        };
+        let shape: PatternShape = pattern_shape([a, b, c, d]);
         let longest = f64::from(shape.longest);
-        if longest * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
+        if longest * hypothesis.focal_length < self.min_edge {
             return None;
         }
         let tolerance = self.tolerance + EDGE_ERROR_PX / (longest * hypothesis.focal_length);
@@ -182,8 +204,11 @@ impl Round<'_, '_, '_> {
             ..=(longest * hypothesis.length_ratio.end()) as f32;
         found.clear();
         self.sky.database.patterns_near(&shape, tolerance as f32, range, |pattern| found.push(*pattern));
-        let image =
-            ImagePattern { ideal: used.map(|i| self.field.ideal[i]), focal_length: hypothesis.focal_length };
+        let image = ImagePattern {
+            ideal: used.map(|i| self.field.ideal[i]),
+            focal_length: hypothesis.focal_length,
+            projection: self.field.camera.projection(),
+        };
         found.iter().find_map(|pattern| {
             let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
                 return None;

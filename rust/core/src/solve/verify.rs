@@ -66,12 +66,11 @@ impl<'a> Verifier<'a> {
             }
         }
         let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
-        let norm = self.field.area()
-            / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
+        let norm = 1.0 / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
         let mut log_ratio = 0.0;
         for (detection, &d2) in self.distances.iter().enumerate() {
             if !used.contains(&detection) {
-                let star = if d2 < r2 { norm / (a2 + d2) } else { 0.0 };
+                let star = if d2 < r2 { self.field.chance_area(detection) * norm / (a2 + d2) } else { 0.0 };
                 log_ratio += (STRAY_PROBABILITY + (1.0 - STRAY_PROBABILITY) * star).ln();
             }
         }
