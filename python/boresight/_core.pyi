@@ -21,7 +21,6 @@ __all__ = [
     "Solution",
     "calibrate_camera",
     "calibration_block",
-    "extract",
     "model_covariance",
     "quaternion_of_matrix",
     "solve",
