@@ -14,6 +14,7 @@ from boresight import _core as core
 from boresight.calibration import CalibrateResult
 from boresight.camera import PolynomialDistortion
 from boresight.camera_fit import calibrate_camera
+from boresight.catalog import Catalog
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
 from boresight.frames import Frame, read_frame
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from astropy.time import Time
 
     from boresight.camera import CameraModel
-    from boresight.catalog import Catalog
     from boresight.database import SolverDatabase
 
 __all__ = ["calibrate"]
@@ -56,7 +56,7 @@ def calibrate(
     model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
     camera_model: CameraModel | None = None,
     times: Sequence[Any] | None = None,
-    aberration: bool = False,
+    aberration: bool | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
     catalog: Catalog | None = None,
     site: EarthLocation | None = None,
@@ -90,16 +90,18 @@ def calibrate(
     times : sequence of (Time, datetime, str or None), optional
         When each frame was taken (the middle of its exposure); UTC where it does not say. Default:
         what its file tells. Needed for what follows.
-    aberration : bool
-        Take stellar aberration by the Earth's motion out, at the time of each frame. Default False:
-        of it remain a scale that differs by up to 1e-4 between frames (2 arcsec at the edge of a
-        field of 10 degrees) and 0.1 arcsec, which nothing else can take up.
+    aberration : bool, optional
+        Take stellar aberration by the Earth's motion out, at the time of each frame. Default: if
+        the times of all of them are known. Without, of it remain a scale that differs by up to 1e-4
+        between frames (2 arcsec at the edge of a field of 10 degrees) and 0.1 arcsec, which nothing
+        else can take up.
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
     catalog : Catalog, optional
         Stars with proper motions and the database's identifiers, such as `Catalog.hipparcos()`:
-        every matched star is moved to the time of its frame. Default: stars are where they are in
-        the database, at its epoch.
+        every matched star is moved to the time of its frame. Default: that of the default database
+        if the times of all frames are known; else stars are where they are in the database, at its
+        epoch.
     site : astropy.coordinates.EarthLocation, optional
         Where on the ground the frames were taken; refraction is then taken out. Default: it is not.
     weather : mapping, optional
@@ -150,9 +152,12 @@ def calibrate(
     >>> [round(solution.dec_deg, 1) for solution in result.solutions]
     [9.7, 9.7, 9.7]
     """
-    database = choose_database(database, fov_estimate_deg, camera_model)
     taken = [_take(i, frame, extraction) for i, frame in enumerate(frames)]
-    physics = _Physics(_times(taken, times), aberration, velocities, catalog, site, weather)
+    known_times = _times(taken, times)
+    if database is None and catalog is None and None not in known_times:
+        catalog = Catalog.hipparcos()
+    database = choose_database(database, fov_estimate_deg, camera_model)
+    physics = _Physics(known_times, aberration, velocities, catalog, site, weather)
     loop = _Loop(
         database,
         [frame.stars for frame in taken],
@@ -182,6 +187,7 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
     """
     asked = {"order": order, "model": model}
     choice: dict[str, Any] | None = None
+    tried: list[dict[str, Any]] = []
     chosen_for_these = False
     last: list[Solution | None] = []
     for _ in range(MAX_FINAL_PASSES):
@@ -190,10 +196,12 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
         if same and chosen_for_these:
             return loop.result
         if same or choice is None:
-            before, choice = choice, _choice(loop.calibrate(solutions, **asked), asked)
+            choice = _choice(loop.calibrate(solutions, **asked), asked)
             chosen_for_these = True
-            if same and choice == before:
+            # Two models that are as good may each be the choice for the matches of the other.
+            if same and choice in tried:
                 return loop.result
+            tried.append(choice)
         else:
             loop.calibrate(solutions, **choice)
             chosen_for_these = choice == asked
@@ -323,12 +331,14 @@ class _Physics:
     def __init__(
         self,
         times: list[Time | None],
-        aberration: bool,
+        aberration: bool | None,
         velocities: Sequence[ArrayLike | None] | None,
         catalog: Catalog | None,
         site: EarthLocation | None,
         weather: Mapping[str, float] | None,
     ) -> None:
+        if aberration is None:
+            aberration = None not in times
         for name, wanted in (
             ("aberration", aberration and velocities is None),
             ("catalog", catalog is not None),
