@@ -19,7 +19,7 @@ WRONG = 0.05
 #: (model, order), largest RMS and largest error of the sky in pixels from true positions.
 MODELS = [("polynomial", 5, 0.003, 0.02), ("radial", 2, 0.002, 0.01)]
 
-#: The same from extracted stars: comatic images draw all of them to one side.
+#: The same from extracted stars.
 EXTRACTED = (0.02, 0.08)
 
 
@@ -98,7 +98,7 @@ def test_from_pixels(database, sectors, extracted, model, order):
     rms, largest = EXTRACTED
     assert np.sqrt(np.mean(errors**2)) < rms
     assert errors.max() < largest
-    # What extraction has in common is taken to be 0.01 px: it must not be far more.
+    # What extraction has in common is taken to be so little: it must not be far more.
     assert np.sqrt(np.mean(ratios**2)) < 1.4
 
 

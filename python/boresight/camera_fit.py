@@ -39,9 +39,10 @@ POSITION_FLOOR_PX = 0.01
 """Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
 what the model cannot follow. Without it a few bright stars would decide everything."""
 
-SYSTEMATIC_PX = 0.01
+SYSTEMATIC_PX = 0.0015
 """Error per axis that extracted positions have in common in all frames at one place of the
-detector: to a fit it is distortion. Star images that are not symmetric are the main cause."""
+detector: to a fit it is distortion. A point-spread function that is not quite known is the main
+cause; on simulated frames with strong coma it comes to this."""
 
 UNSOLVED = "it did not solve"
 
