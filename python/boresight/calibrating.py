@@ -362,9 +362,11 @@ class _Physics:
         elif aberration:
             self.velocities = [earth_barycentric_velocity(time) for time in times if time]
             words.append("aberration by the Earth's motion at each frame's time")
-        self._catalogs: list[Catalog] = []
+        self._times = times
+        self._catalog: Catalog | None = None
         if catalog is not None:
-            self._catalogs = [catalog.at_epoch(time) for time in times if time]
+            # In the order of identifiers, in which every look-up is quick.
+            self._catalog = catalog[np.argsort(catalog.ids, kind="stable")]
             words.append(f"proper motion from {catalog.epoch:.2f} to each frame's time")
         self._refractions: list[Refraction] = []
         if site is not None:
@@ -375,12 +377,13 @@ class _Physics:
 
     def applied(self, index: int, solution: Solution | None) -> Solution | None:
         """Make the solution of a frame with its stars as they were then, and its refraction."""
-        if solution is None or not (self._catalogs or self._refractions):
+        if solution is None or (self._catalog is None and not self._refractions):
             return solution
         quaternion, cov, probability, found, ids, stars, *rest = solution._core.parts()
-        if self._catalogs:
+        time = self._times[index]
+        if self._catalog is not None and time is not None:
             try:
-                moved = self._catalogs[index].get(ids)
+                moved = self._catalog.get(ids).at_epoch(time)
             except KeyError as error:
                 raise InputError(
                     f"catalog: {error.args[0]}; give the one that the database was made of"
