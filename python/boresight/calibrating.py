@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -250,10 +251,14 @@ class _Loop:
         options = self._solve_options | {"match_radius": match_radius, "camera_model": self._camera}
         if self._camera is not None:
             options["fov_estimate_deg"] = self._camera.fov_deg
-        solutions = [
-            self._database.solve_from_centroids(stars, observer_velocity_km_s=velocity, **options)
-            for stars, velocity in zip(self._centroids, self._physics.velocities, strict=True)
-        ]
+
+        def solve(stars: Centroids, velocity: ArrayLike | None) -> Solution | None:
+            return self._database.solve_from_centroids(
+                stars, observer_velocity_km_s=velocity, **options
+            )
+
+        with ThreadPoolExecutor() as pool:
+            solutions = list(pool.map(solve, self._centroids, self._physics.velocities))
         if all(solution is None for solution in solutions):
             raise UndeterminedError(
                 f"none of the {len(solutions)} frames solves in pass {self._number + 1}; "
