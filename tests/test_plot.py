@@ -90,6 +90,7 @@ def test_flags_have_their_colours(wide_frame):
     with pytest.raises(InputError, match="image"):
         plot_centroids(image[0], result)
 
+
 @pytest.fixture(scope="module")
 def result():
     """A calibration from matches that leave the right third of the detector empty."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -248,6 +247,8 @@ class _Loop:
 
     def solve(self, match_radius: float) -> list[Solution | None]:
         """Solve all frames with the last camera."""
+        from concurrent.futures import ThreadPoolExecutor
+
         options = self._solve_options | {"match_radius": match_radius, "camera_model": self._camera}
         if self._camera is not None:
             options["fov_estimate_deg"] = self._camera.fov_deg
