@@ -3,13 +3,12 @@
 //! A database is one run of bytes, the same in memory and on disk (`database/format.rs` says how),
 //! so opening a file costs the same whatever its size, and processes that map one file share its memory.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::cells::{CellStar, CellView, SkyGrid};
 use crate::error::{Error, Monitor, Result};
-use crate::pattern::{Pattern, PatternShape, PatternWindow};
+use crate::pattern::Pattern;
 use crate::sphere::Direction;
 
 mod combine;
@@ -18,6 +17,7 @@ mod fields;
 mod format;
 mod generate;
 mod grid;
+mod lookup;
 mod parameters;
 mod select;
 mod sort;
@@ -26,6 +26,7 @@ mod stage;
 pub use estimate::SizeEstimate;
 use format::{Image, Section};
 use grid::RatioGrid;
+pub use lookup::Lookups;
 pub use parameters::Parameters;
 
 /// Changes whenever the same stars and parameters give another database than before.
@@ -175,31 +176,6 @@ impl Database {
     /// The range of fields of view that the patterns are made for, radians.
     pub fn fov_range(&self) -> [f64; 2] {
         [self.parameters.min_fov.unwrap_or(self.parameters.max_fov), self.parameters.max_fov]
-    }
-
-    /// Visits every pattern whose five ratios each differ from the shape's by at most `tolerance` and whose
-    /// longest distance (a chord) is in `longest`. The stars it names are all there.
-    ///
-    /// Ratios are kept to 16 bits: a pattern outside the tolerance by less than 2e-5 may be visited too.
-    pub fn patterns_near(
-        &self,
-        shape: &PatternShape,
-        tolerance: f32,
-        longest: RangeInclusive<f32>,
-        mut visit: impl FnMut(&Pattern),
-    ) {
-        let window = PatternWindow::new(shape, tolerance, longest);
-        let (offsets, patterns) = (self.ratio_offsets(), self.patterns());
-        self.ratios.runs(&window, |cells| {
-            let (Some(&start), Some(&end)) = (offsets.get(cells.start), offsets.get(cells.end)) else {
-                return;
-            };
-            for pattern in patterns.get(start as usize..end as usize).unwrap_or(&[]) {
-                if window.contains(pattern) && self.holds(pattern) {
-                    visit(pattern);
-                }
-            }
-        });
     }
 
     fn holds(&self, pattern: &Pattern) -> bool {

@@ -6,8 +6,9 @@ use super::candidate::ImagePattern;
 use super::field::{Field, Pointing, Sky};
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
+use crate::database::Lookups;
 use crate::error::Result;
-use crate::pattern::{Pattern, PatternShape, pattern_shape};
+use crate::pattern::{Pattern, pattern_shape};
 use crate::sphere::Direction;
 
 /// One round of the search: how much wider its tolerance is, and how many stars it takes.
@@ -38,6 +39,9 @@ const MIN_EDGE_FRACTION: f64 = 0.1;
 const MAX_HYPOTHESIS_RATIO: f64 = 1.5;
 /// Catalogue and image agree on the longest edge to this many tolerances.
 const LENGTH_SLACK: f64 = 2.0;
+
+/// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
+const MAX_BATCH: usize = 64;
 
 /// An accepted candidate and the bound on its false-alarm probability.
 pub(super) struct Accepted {
@@ -120,7 +124,8 @@ pub(super) fn search(
         let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
         let stars = stars.max(4).min(field.ideal.len());
         let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
-        let mut round = Round { field, sky, options, tolerance, verifier, budget };
+        let shortest_edge = MIN_EDGE_FRACTION * field.reach();
+        let mut round = Round { field, sky, options, range, shortest_edge, tolerance, verifier, budget };
         match round.run(stars, &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
@@ -129,10 +134,46 @@ pub(super) fn search(
     Ok(Err(Status::NoMatch))
 }
 
+/// One pattern of the image as one hypothesis sees it.
+struct Tried<'h> {
+    used: [usize; 4],
+    hypothesis: &'h Hypothesis,
+    tolerance: f64,
+}
+
+/// Patterns that are looked up together.
+struct Batch<'h> {
+    size: usize,
+    lookups: Lookups,
+    tried: Vec<Tried<'h>>,
+    found: Vec<(usize, Pattern)>,
+}
+
+impl Batch<'_> {
+    fn new() -> Self {
+        Self { size: 1, lookups: Lookups::default(), tried: Vec::new(), found: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.tried.len() >= self.size
+    }
+
+    /// Batches double: most frames solve with their first patterns, those that do not have thousands.
+    fn restart(&mut self) {
+        self.size = (2 * self.size).min(MAX_BATCH);
+        self.lookups.clear();
+        self.tried.clear();
+    }
+}
+
 struct Round<'r, 'a, 'b> {
     field: &'r Field,
     sky: &'r Sky<'r>,
     options: &'r SolveOptions,
+    /// Shortest, expected and longest focal length, px.
+    range: [f64; 3],
+    /// Patterns whose longest edge is shorter are passed over, px.
+    shortest_edge: f64,
     tolerance: f64,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
@@ -145,59 +186,71 @@ impl Round<'_, '_, '_> {
         stars: usize,
         hypotheses: &[Hypothesis],
     ) -> Result<std::result::Result<Accepted, Status>> {
-        let mut found: Vec<Pattern> = Vec::new();
+        let mut batch = Batch::new();
         for d in 3..stars {
             for c in 2..d {
                 for b in 1..c {
                     for a in 0..b {
                         for hypothesis in hypotheses {
-                            if let Some(status) = self.budget.spend()? {
-                                return Ok(Err(status));
+                            let stopped = self.budget.spend()?;
+                            if stopped.is_none() {
+                                self.add([a, b, c, d], hypothesis, &mut batch);
                             }
-                            if let Some(accepted) = self.look_up([a, b, c, d], hypothesis, &mut found) {
+                            if (stopped.is_some() || batch.is_full())
+                                && let Some(accepted) = self.try_all(&mut batch)
+                            {
                                 return Ok(Ok(accepted));
+                            }
+                            if let Some(status) = stopped {
+                                return Ok(Err(status));
                             }
                         }
                     }
                 }
             }
         }
-        Ok(Err(Status::NoMatch))
+        Ok(self.try_all(&mut batch).ok_or(Status::NoMatch))
     }
 
-    fn look_up(
-        &mut self,
-        used: [usize; 4],
-        hypothesis: &Hypothesis,
-        found: &mut Vec<Pattern>,
-    ) -> Option<Accepted> {
-        let seen = used.map(|i| &hypothesis.directions[i]);
-        let shape: PatternShape = pattern_shape(seen);
+    /// Adds a pattern to those looked up next, unless it says too little.
+    fn add<'h>(&self, used: [usize; 4], hypothesis: &'h Hypothesis, batch: &mut Batch<'h>) {
+        let shape = pattern_shape(used.map(|i| &hypothesis.directions[i]));
         let longest = f64::from(shape.longest);
-        if longest * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
-            return None;
+        let longest_px = longest * hypothesis.focal_length;
+        if longest_px < self.shortest_edge {
+            return;
         }
-        let tolerance = self.tolerance + EDGE_ERROR_PX / (longest * hypothesis.focal_length);
+        let tolerance = self.tolerance + EDGE_ERROR_PX / longest_px;
         let range = (longest * hypothesis.length_ratio.start()) as f32
             ..=(longest * hypothesis.length_ratio.end()) as f32;
-        found.clear();
-        self.sky.database.patterns_near(&shape, tolerance as f32, range, |pattern| found.push(*pattern));
+        batch.lookups.push(&shape, tolerance as f32, range);
+        batch.tried.push(Tried { used, hypothesis, tolerance });
+    }
+
+    /// Looks the batch up and verifies what is found; the batch is empty afterwards.
+    fn try_all(&mut self, batch: &mut Batch<'_>) -> Option<Accepted> {
+        self.sky.database.look_up(&mut batch.lookups, &mut batch.found);
+        let accepted =
+            batch.found.iter().find_map(|(number, pattern)| self.try_one(&batch.tried[*number], pattern));
+        batch.restart();
+        accepted
+    }
+
+    fn try_one(&mut self, tried: &Tried<'_>, pattern: &Pattern) -> Option<Accepted> {
+        let Tried { used, hypothesis, tolerance } = tried;
+        let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
+            return None;
+        };
         let image =
             ImagePattern { ideal: used.map(|i| self.field.ideal[i]), focal_length: hypothesis.focal_length };
-        found.iter().find_map(|pattern| {
-            let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
-                return None;
-            };
-            let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
-            let range = self.options.focal_range(self.field, self.sky.database);
-            let slack = 1.0 + LENGTH_SLACK * tolerance;
-            if pointing.focal_length < range[0] / slack || pointing.focal_length > range[2] * slack {
-                return None;
-            }
-            self.budget.candidates += 1;
-            let log_ratio = self.verifier.log_ratio(&pointing, &used);
-            let probability = self.budget.probability(log_ratio);
-            (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
-        })
+        let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
+        let slack = 1.0 + LENGTH_SLACK * tolerance;
+        if pointing.focal_length < self.range[0] / slack || pointing.focal_length > self.range[2] * slack {
+            return None;
+        }
+        self.budget.candidates += 1;
+        let log_ratio = self.verifier.log_ratio(&pointing, used);
+        let probability = self.budget.probability(log_ratio);
+        (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
     }
 }
