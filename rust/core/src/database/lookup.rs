@@ -10,6 +10,9 @@ use std::ops::{Range, RangeInclusive};
 use super::Database;
 use crate::pattern::{Pattern, PatternShape, PatternWindow};
 
+/// Patterns that memory delivers at once.
+const PATTERNS_PER_CACHE_LINE: usize = 2;
+
 /// Shapes to be looked up together.
 #[derive(Debug, Default)]
 pub struct Lookups {
@@ -50,7 +53,10 @@ impl Database {
         }
         let patterns = self.patterns();
         for run in runs.iter() {
-            black_box(patterns.get(run.range.start).map(|pattern| pattern.longest));
+            let run = patterns.get(run.range.clone()).unwrap_or(&[]);
+            for pattern in run.iter().step_by(PATTERNS_PER_CACHE_LINE) {
+                black_box(pattern.longest);
+            }
         }
         found.clear();
         for run in runs.iter() {
