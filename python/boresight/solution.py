@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._points import unit_vector
 from boresight.camera import CameraModel
 from boresight.errors import InputError
 
@@ -238,10 +239,7 @@ class Solution:
                     "dec: missing; give ra and dec in degrees, or one SkyCoord"
                 ) from None
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
-        alpha, delta = np.radians(ra.ravel()), np.radians(dec.ravel())
-        sky = np.column_stack(
-            [np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)]
-        )
+        sky = unit_vector(ra.ravel(), dec.ravel())
         pixels = self._core.sky_to_pixel(sky)
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 

@@ -2,7 +2,7 @@
 //!
 //! Patterns of four detections are looked up by shape in the [`Database`]; each find is a candidate pointing, which is
 //! verified on the other detections by a likelihood ratio and, once accepted, refined on all matches. With a [`Hint`]
-//! candidates come from pairs of stars near the expected pointing instead.
+//! candidates come from triangles of stars near the expected pointing instead.
 //!
 //! The Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star Identification with Hash Tables".
 
@@ -26,7 +26,7 @@ use crate::distortion::Point;
 use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
-pub use hint::Hint;
+pub use hint::{Expected, Hint};
 pub use many::solve_many;
 pub use rejected::{Rejected, best_rejected};
 use search::Accepted;
@@ -72,7 +72,7 @@ pub struct SolveOptions {
     pub timeout: Option<Duration>,
     /// Observer's barycentric velocity over the speed of light, for stellar aberration.
     pub velocity: Option<Vector3<f64>>,
-    /// Expected attitude.
+    /// Where the camera is expected to look.
     pub hint: Option<Hint>,
 }
 
@@ -152,6 +152,7 @@ impl SolveOptions {
             max_patterns: self.max_patterns_checked,
             patterns: 0,
             candidates: 0,
+            chances: 0.0,
             best_log_ratio: f64::NEG_INFINITY,
             acceptance,
             monitor,
@@ -227,6 +228,8 @@ pub struct Outcome {
     pub patterns_checked: u64,
     /// Candidates verified.
     pub candidates_checked: u64,
+    /// How many candidates chance may have given: those verified, or the number to be expected where that is less.
+    pub chances: f64,
     /// Largest natural logarithm of the likelihood ratio among the candidates.
     pub best_log_ratio: f64,
     /// Wall time.
@@ -249,6 +252,8 @@ struct Budget<'m> {
     max_patterns: u64,
     patterns: u64,
     candidates: u64,
+    /// How many candidates chance may have given: those counted, or the number to be expected where that is less.
+    chances: f64,
     best_log_ratio: f64,
     acceptance: Acceptance,
     monitor: &'m dyn Monitor,
@@ -274,7 +279,7 @@ impl Budget<'_> {
     fn probability(&mut self, log_ratio: f64) -> f64 {
         self.best_log_ratio = self.best_log_ratio.max(log_ratio);
         match self.acceptance {
-            Acceptance::Probability => (self.candidates as f64 * (-log_ratio).exp()).min(1.0),
+            Acceptance::Probability => (self.chances * (-log_ratio).exp()).min(1.0),
             Acceptance::LogRatio(wanted) if log_ratio >= wanted => 0.0,
             Acceptance::LogRatio(_) => f64::INFINITY,
         }
@@ -303,6 +308,7 @@ pub fn solve(
         status,
         patterns_checked: budget.patterns,
         candidates_checked: budget.candidates,
+        chances: budget.chances,
         best_log_ratio: budget.best_log_ratio,
         elapsed: budget.started.elapsed(),
     })

@@ -6,7 +6,7 @@ use boresight::attitude::Attitude;
 use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
-use boresight::solve::{Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
+use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
 use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
 use nalgebra::Vector3;
 use proptest::prelude::*;
@@ -179,31 +179,54 @@ fn aberration_is_taken_out() {
     }
 }
 
-#[test]
-fn a_hint_needs_few_stars() {
+/// Frames of few stars that solve near their attitude or, at a looser threshold, near their direction alone.
+fn solved_near(stars: usize, expected: impl Fn(&Scene, Vector3<f64>) -> Expected) -> usize {
     let mut random = Random(5);
     let mut solved = 0;
     for _ in 0..20 {
-        let scene = scene(&mut random, 12.0, Flaws { stars: 4, noise_px: 0.2, ..CLEAN });
-        let nudge = Vector3::new(random.normal(), random.normal(), random.normal()) * 0.3_f64.to_radians();
-        let hint = Hint {
-            attitude: scene.attitude.rotated(&nudge),
-            uncertainty: 1.5_f64.to_radians(),
-            strict: true,
-        };
-        let hinted = SolveOptions {
-            hint: Some(hint),
-            fov_max_error: Some(0.1_f64.to_radians()),
-            match_threshold: 1e-3,
-            ..options(12.0)
-        };
+        let scene = scene(&mut random, 12.0, Flaws { stars, noise_px: 0.2, ..CLEAN });
+        let nudge = Vector3::new(random.normal(), random.normal(), random.normal()) * 0.1_f64.to_radians();
+        let hint =
+            Hint { expected: expected(&scene, nudge), uncertainty: 0.3_f64.to_radians(), strict: true };
+        let hinted =
+            SolveOptions { hint: Some(hint), fov_max_error: Some(0.1_f64.to_radians()), ..options(12.0) };
         let outcome = solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap();
         if outcome.status == Status::Solved {
             assert!(pointing_error_px(&scene, &outcome) < 1.5);
             solved += 1;
         }
     }
+    solved
+}
+
+#[test]
+fn three_stars_suffice_near_an_attitude() {
+    let solved = solved_near(3, |scene, nudge| Expected::Attitude(scene.attitude.rotated(&nudge)));
     assert!(solved >= 18, "{solved} of 20");
+}
+
+#[test]
+fn four_stars_suffice_near_a_direction() {
+    let expected = |scene: &Scene, nudge| Expected::Direction(scene.attitude.rotated(&nudge).boresight());
+    let solved = solved_near(4, expected);
+    assert!(solved >= 18, "{solved} of 20");
+}
+
+#[test]
+fn a_wrong_hint_finds_nothing() {
+    let mut random = Random(15);
+    for _ in 0..20 {
+        let scene = scene(&mut random, 12.0, CLEAN);
+        for expected in
+            [Expected::Attitude(random.attitude()), Expected::Direction(random.attitude().boresight())]
+        {
+            let hint = Hint { expected, uncertainty: 1_f64.to_radians(), strict: true };
+            let hinted = SolveOptions { hint: Some(hint), ..options(12.0) };
+            assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_none());
+            let hinted = SolveOptions { hint: Some(Hint { strict: false, ..hint }), ..options(12.0) };
+            assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_some());
+        }
+    }
 }
 
 #[test]

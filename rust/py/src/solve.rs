@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use boresight::solve::{
-    Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
+    Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
 use boresight::sphere::SPEED_OF_LIGHT_KM_S;
@@ -204,8 +204,15 @@ impl PyOutcome {
     }
 }
 
-/// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
-type HintParts = ([f64; 4], f64, bool);
+/// Where the camera is expected to look: a quaternion (scalar first) or a unit vector.
+#[derive(FromPyObject)]
+enum ExpectedParts {
+    Attitude([f64; 4]),
+    Direction([f64; 3]),
+}
+
+/// What is expected, its uncertainty in radians, and whether it is strict.
+type HintParts = (ExpectedParts, f64, bool);
 
 /// How to solve, as a mapping.
 #[derive(FromPyObject)]
@@ -228,11 +235,15 @@ pub(crate) struct OptionValues {
 impl OptionValues {
     fn with_camera(self, camera: &PyCameraModel) -> PyResult<SolveOptions> {
         let hint = match self.hint {
-            Some((quaternion, uncertainty, strict)) => Some(Hint {
-                attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-                uncertainty,
-                strict,
-            }),
+            Some((expected, uncertainty, strict)) => {
+                let expected = match expected {
+                    ExpectedParts::Attitude(quaternion) => {
+                        Expected::Attitude(Attitude::from_quaternion(quaternion).map_err(to_python)?)
+                    }
+                    ExpectedParts::Direction(direction) => Expected::Direction(Vector3::from(direction)),
+                };
+                Some(Hint { expected, uncertainty, strict })
+            }
             None => None,
         };
         Ok(SolveOptions {

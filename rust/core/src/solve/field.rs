@@ -81,9 +81,14 @@ impl Field {
         self.outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max)
     }
 
+    /// Direction of the sky that the image's centre sees.
+    pub(super) fn center(&self, pointing: &Pointing) -> Direction {
+        pointing.unproject(self.outline[8])
+    }
+
     /// Centre and radius of the cone on the sky that holds the whole image.
     pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
-        let center = pointing.unproject(self.outline[8]);
+        let center = self.center(pointing);
         let radius = self.outline[..8]
             .iter()
             .map(|p| separation(&center, &pointing.unproject(*p)))

@@ -50,18 +50,18 @@ pub(super) struct Accepted {
 }
 
 /// A range of focal lengths narrow enough for one set of directions.
-struct Hypothesis {
-    focal_length: f64,
+pub(super) struct Hypothesis {
+    pub(super) focal_length: f64,
     /// Catalogue chord over image chord that the range allows.
-    length_ratio: RangeInclusive<f64>,
-    directions: Vec<Direction>,
+    pub(super) length_ratio: RangeInclusive<f64>,
+    pub(super) directions: Vec<Direction>,
 }
 
 /// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
 ///
 /// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
 /// Nearest to `estimate` first.
-fn hypotheses(
+pub(super) fn hypotheses(
     field: &Field,
     stars: usize,
     range: [f64; 2],
@@ -249,6 +249,7 @@ impl Round<'_, '_, '_> {
             return None;
         }
         self.budget.candidates += 1;
+        self.budget.chances += 1.0;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
         let probability = self.budget.probability(log_ratio);
         (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
