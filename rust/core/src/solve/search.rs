@@ -28,6 +28,9 @@ const ROUNDS: [Widening; 3] = [
     Widening { factor: 2.0, distortion: 0.04, stars: 0.8 },
     Widening { factor: 3.0, distortion: 0.12, stars: 0.5 },
 ];
+/// A round ends when it has verified so many candidates in vain: in databases of many patterns the later ones find
+/// several by chance with every pattern of the image, which is no way to the right one.
+const MAX_CANDIDATES: u64 = 500;
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
@@ -187,6 +190,7 @@ impl Round<'_, '_, '_> {
         hypotheses: &[Hypothesis],
     ) -> Result<std::result::Result<Accepted, Status>> {
         let mut batch = Batch::new();
+        let enough = self.budget.candidates + MAX_CANDIDATES;
         for d in 3..stars {
             for c in 2..d {
                 for b in 1..c {
@@ -203,6 +207,9 @@ impl Round<'_, '_, '_> {
                             }
                             if let Some(status) = stopped {
                                 return Ok(Err(status));
+                            }
+                            if self.budget.candidates >= enough {
+                                return Ok(Err(Status::NoMatch));
                             }
                         }
                     }
