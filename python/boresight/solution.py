@@ -79,7 +79,11 @@ class Solution:
 
     @property
     def camera_model(self) -> CameraModel:
-        """The camera, with the focal length and parity found on this frame."""
+        """The camera, with the focal length and parity found on this frame.
+
+        If none was given to the solver, and the stars show distortion (by five standard
+        deviations), it has a radial term and, as significant, an optical centre.
+        """
         return CameraModel._from_core(self._core.camera)
 
     @property
@@ -106,11 +110,23 @@ class Solution:
     def attitude_cov_rad2(self) -> Floats:
         """Covariance (3, 3) of the attitude, as a rotation about the camera's x, y, z axes, rad².
 
-        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
-        ``2 n - 4`` degrees of freedom. Elements (0, 0) and (1, 1) are the pointing errors along y
-        and x, (2, 2) that of the roll.
+        The first rows and columns of `covariance`. Elements (0, 0) and (1, 1) are the pointing
+        errors along y and x, (2, 2) that of the roll.
         """
-        return np.array(self._core.attitude_covariance)
+        return self.covariance[:3, :3]
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance (7, 7) of all that was fitted.
+
+        In this order: rotation about the camera's x, y, z axes (rad), focal length (px), radial
+        coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
+        because it was given or the frame did not ask for it, has rows and columns of zeros.
+
+        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
+        ``2 n - p`` degrees of freedom for `p` parameters.
+        """
+        return np.array(self._core.covariance)
 
     @property
     def num_matches(self) -> int:

@@ -8,6 +8,7 @@
 
 mod candidate;
 mod field;
+mod fit;
 mod hint;
 mod many;
 mod refine;
@@ -22,7 +23,7 @@ use nalgebra::Vector3;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::database::Database;
-use crate::distortion::Point;
+use crate::distortion::{Distortion, Point};
 use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
@@ -159,6 +160,13 @@ impl SolveOptions {
         }
     }
 
+    /// Whether the lens may be fitted: nothing is known of it.
+    fn lens_is_free(&self) -> bool {
+        !self.parity_known
+            && *self.camera.distortion() == Distortion::None
+            && self.camera.optical_center() == [0.0; 2]
+    }
+
     /// 1 or -1 when the parity is known.
     fn parity(&self) -> Option<f64> {
         self.parity_known.then(|| self.camera.parity())
@@ -199,10 +207,12 @@ pub enum Status {
 pub struct Solution {
     /// Rotation ICRS → camera. It maps apparent directions if a velocity was given.
     pub attitude: Attitude,
-    /// Covariance of the attitude as a small rotation about the camera's x, y and z axes, rad².
-    pub attitude_covariance: [[f64; 3]; 3],
-    /// The camera with its focal length fitted to this frame, and its parity.
+    /// The camera with its focal length fitted to this frame, and its parity; and with a lens, if nothing was known of
+    /// it and the residuals asked for one.
     pub camera: CameraModel,
+    /// Covariance of what was fitted: a small rotation about the camera's x, y and z axes (rad), focal length (px),
+    /// radial coefficient k₁, optical centre's x and y (px). Rows and columns of what was not fitted are zero.
+    pub covariance: [[f64; 7]; 7],
     /// Bound on the probability that chance gives such a match.
     pub probability: f64,
     /// Matched detections (indices into the given list), ascending.
@@ -360,9 +370,16 @@ fn attempt(
     let accepted = search_all(&prepared, options, budget)?;
     let Prepared { field, sky, radius } = &prepared;
     Ok(accepted.and_then(|accepted| {
-        refine::refine(field, sky, accepted.pointing, *radius, options.refine_iterations)
-            .map(|refined| finish(field, sky, &refined, accepted.probability))
-            .ok_or(Status::NoMatch)
+        refine::refine(
+            field,
+            sky,
+            accepted.pointing,
+            *radius,
+            options.refine_iterations,
+            options.lens_is_free(),
+        )
+        .map(|refined| finish(field, sky, &refined, accepted.probability))
+        .ok_or(Status::NoMatch)
     }))
 }
 
@@ -388,9 +405,10 @@ fn search_all(
 }
 
 fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
-    let Pointing { attitude, focal_length, parity } = refined.pointing;
+    let fit::Fit { pointing, lens, .. } = &refined.fit;
+    let Pointing { attitude, focal_length, parity } = *pointing;
     let angle = |m: &refine::Match| {
-        let seen = refined.pointing.camera_direction(field.ideal[m.detection]);
+        let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()));
         separation(&seen, &attitude.to_camera(&m.direction))
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
@@ -398,8 +416,8 @@ fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: 
     matches.sort_by_key(|m| field.order[m.detection]);
     Solution {
         attitude,
-        attitude_covariance: refined.attitude_covariance.into(),
-        camera: field.camera.clone().with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        camera: lens.camera(&field.camera).with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        covariance: refined.fit.covariance_in_px(field.half_width()).into(),
         probability,
         matched_detections: matches.iter().map(|m| field.order[m.detection]).collect(),
         matched_ids: matches.iter().map(|m| ids[m.star as usize]).collect(),

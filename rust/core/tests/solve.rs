@@ -6,6 +6,7 @@ use boresight::attitude::Attitude;
 use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
+use boresight::distortion::{Distortion, RadialDistortion};
 use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
 use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
 use nalgebra::Vector3;
@@ -225,6 +226,33 @@ fn a_wrong_hint_finds_nothing() {
             assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_none());
             let hinted = SolveOptions { hint: Some(Hint { strict: false, ..hint }), ..options(12.0) };
             assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_some());
+        }
+    }
+}
+
+#[test]
+fn distortion_is_fitted_where_there_is_some() {
+    let mut random = Random(16);
+    for k1 in [0.0, 0.014] {
+        for _ in 0..5 {
+            let mut scene = scene(&mut random, 12.0, Flaws { stars: 60, ..CLEAN });
+            let lens = RadialDistortion::new([k1, 0.0, 0.0, 0.0], [0.0; 2], 512.0).unwrap();
+            let distorted = scene.camera.clone().with_distortion(Distortion::Radial(lens));
+            for pixel in &mut scene.pixels {
+                let seen = scene.camera.pixel_to_direction(*pixel);
+                *pixel = distorted.direction_to_pixel(&seen).unwrap();
+            }
+            let outcome = solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap();
+            let solution = outcome.solution.unwrap();
+            assert_eq!(*solution.camera.distortion() == Distortion::None, k1 == 0.0);
+            assert_eq!(solution.covariance[4][4] > 0.0, k1 != 0.0);
+            if let Distortion::Radial(found) = solution.camera.distortion() {
+                let error = solution.covariance[4][4].sqrt();
+                assert!((found.k()[0] - k1).abs() < 5.0 * error, "{:?} +- {error}", found.k());
+            }
+            let corner = scene.attitude.to_sky(&distorted.pixel_to_direction([480.0, -480.0]));
+            let miss = separation(&corner, &solution.pixel_to_sky([480.0, -480.0]));
+            assert!(miss * distorted.focal_length_px() < 1.0);
         }
     }
 }

@@ -52,19 +52,24 @@ pub(crate) struct PySolution {
 }
 
 type SolutionParts =
-    ([f64; 4], [[f64; 3]; 3], f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
+    ([f64; 4], Vec<Vec<f64>>, f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
+
+/// The covariance of all parameters from that of the first ones, such as the attitude alone.
+fn leading(rows: &[Vec<f64>]) -> [[f64; 7]; 7] {
+    let element = |i: usize, j: usize| rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0.0);
+    std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)))
+}
 
 #[pymethods]
 impl PySolution {
     #[new]
     #[pyo3(signature = (camera, *parts))]
     fn new(camera: &PyCameraModel, parts: SolutionParts) -> PyResult<Self> {
-        let (quaternion, attitude_covariance, probability, detections, ids, directions, residuals, velocity) =
-            parts;
+        let (quaternion, covariance, probability, detections, ids, directions, residuals, velocity) = parts;
         Ok(Self {
             inner: Solution {
                 attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-                attitude_covariance,
+                covariance: leading(&covariance),
                 camera: camera.inner.clone(),
                 probability,
                 matched_detections: detections,
@@ -81,7 +86,7 @@ impl PySolution {
         let s = &self.inner;
         (
             s.attitude.quaternion(),
-            s.attitude_covariance,
+            s.covariance.map(|row| row.to_vec()).to_vec(),
             s.probability,
             s.matched_detections.clone(),
             s.matched_ids.clone(),
@@ -102,8 +107,8 @@ impl PySolution {
     }
 
     #[getter]
-    fn attitude_covariance(&self) -> [[f64; 3]; 3] {
-        self.inner.attitude_covariance
+    fn covariance(&self) -> [[f64; 7]; 7] {
+        self.inner.covariance
     }
 
     #[getter]

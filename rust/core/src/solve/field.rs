@@ -71,6 +71,11 @@ impl Field {
         p[0] >= self.low[0] && p[0] <= self.high[0] && p[1] >= self.low[1] && p[1] <= self.high[1]
     }
 
+    /// Half the image's width, px.
+    pub(super) fn half_width(&self) -> f64 {
+        f64::from(self.camera.image_size()[0]) / 2.0
+    }
+
     /// Area in which [`Field::contains`] is true, px².
     pub(super) fn area(&self) -> f64 {
         (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])

@@ -19,17 +19,19 @@ struct Widening {
     distortion: f64,
     /// Share of the pattern-checking stars.
     stars: f64,
+    /// The round ends when it has verified so many candidates in vain.
+    candidates: u64,
 }
 
 /// The search widens in rounds: wide lenses without a camera model solve in the later ones, with the fewer patterns
 /// the more chance candidates each finds.
 const ROUNDS: [Widening; 3] = [
-    Widening { factor: 1.0, distortion: 0.0, stars: 1.0 },
-    Widening { factor: 2.0, distortion: 0.04, stars: 0.8 },
-    Widening { factor: 3.0, distortion: 0.12, stars: 0.5 },
+    Widening { factor: 1.0, distortion: 0.0, stars: 1.0, candidates: u64::MAX },
+    Widening { factor: 2.0, distortion: 0.04, stars: 0.8, candidates: MAX_CANDIDATES },
+    Widening { factor: 3.0, distortion: 0.12, stars: 0.5, candidates: MAX_CANDIDATES },
 ];
-/// A round ends when it has verified so many candidates in vain: in databases of many patterns the later ones find
-/// several by chance with every pattern of the image, which is no way to the right one.
+/// Candidates of a later round at most: in databases of many patterns every pattern of the image
+/// finds several by chance at such tolerances, which is no way to the right one.
 const MAX_CANDIDATES: u64 = 500;
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
@@ -127,9 +129,10 @@ pub(super) fn search(
         let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
         let stars = stars.max(4).min(field.ideal.len());
         let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
+        let enough = budget.candidates.saturating_add(round.candidates);
         let shortest_edge = MIN_EDGE_FRACTION * field.reach();
         let mut round = Round { field, sky, options, range, shortest_edge, tolerance, verifier, budget };
-        match round.run(stars, &hypotheses)? {
+        match round.run(stars, &hypotheses, enough)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
@@ -183,14 +186,15 @@ struct Round<'r, 'a, 'b> {
 }
 
 impl Round<'_, '_, '_> {
-    /// All patterns of the brightest `stars` detections, those of bright stars first.
+    /// All patterns of the brightest `stars` detections, those of bright stars first, until `enough` candidates are
+    /// counted.
     fn run(
         &mut self,
         stars: usize,
         hypotheses: &[Hypothesis],
+        enough: u64,
     ) -> Result<std::result::Result<Accepted, Status>> {
         let mut batch = Batch::new();
-        let enough = self.budget.candidates + MAX_CANDIDATES;
         for d in 3..stars {
             for c in 2..d {
                 for b in 1..c {
