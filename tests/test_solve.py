@@ -170,7 +170,9 @@ def test_position_hints(wide_database, stars, solution, form):
     options = {"image_shape": SHAPE, "attitude_hint": near, "strict_hint": True}
     found = wide_database.solve_from_centroids(stars, 12.0, hint_uncertainty_deg=2.0, **options)
     np.testing.assert_allclose(found.quaternion, solution.quaternion, atol=1e-7)
-    assert wide_database.solve_from_centroids(stars, 12.0, hint_uncertainty_deg=0.5, **options) is None
+    assert (
+        wide_database.solve_from_centroids(stars, 12.0, hint_uncertainty_deg=0.5, **options) is None
+    )
 
 
 def test_the_wcs_of_a_mirrored_image_is_a_hint(wide_database, stars):

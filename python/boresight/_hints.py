@@ -47,14 +47,14 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> tuple[float, ...]:
 def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> tuple[float, ...]:
     """Quaternion of the camera whose image has a WCS for 0-based array pixels."""
     row, column = image_shape[0] / 2.0, image_shape[1] / 2.0
-    sky = wcs.all_pix2world([[column, row], [column + 1, row], [column, row + 1]], 0)
+    sky = wcs.all_pix2world([[column, row], [column, row + 1]], 0)
     if not np.all(np.isfinite(sky)):
         raise InputError(
             "attitude_hint: the WCS says nothing about the image's centre; give one of this image"
         )
-    center, right, down = unit_vector(sky[:, 0], sky[:, 1])
+    center, down = unit_vector(sky[:, 0], sky[:, 1])
     y = down - center * (down @ center)
     y /= np.linalg.norm(y)
-    # A camera's x axis is on the other side in mirrored images.
+    # Down is down in mirrored images as well; it is their right that is left.
     x = np.cross(y, center)
     return tuple(core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()]))

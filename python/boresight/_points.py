@@ -24,7 +24,7 @@ def vector(name: str, values: ArrayLike) -> list[float]:
 
 
 def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
-    """Unit vectors (..., 3) of right ascensions and declinations in degrees."""
+    """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 

@@ -230,7 +230,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::pattern::pattern_shape;
+    use crate::pattern::{PatternWindow, pattern_shape};
     use crate::sphere::separation;
     use proptest::prelude::*;
 
@@ -375,6 +375,20 @@ mod tests {
                     database.patterns().iter().filter(near).map(|p| p.stars).collect();
                 let mut found = Vec::new();
                 database.patterns_near(&shape, tolerance, longest.clone(), |p| found.push(p.stars));
+                let mut lookups = Lookups::default();
+                lookups.push(&shape, tolerance, longest.clone());
+                lookups.push(&shape, tolerance, 0.0..=0.0);
+                lookups.push(&shape, tolerance, longest.clone());
+                let mut together = Vec::new();
+                database.look_up(&mut lookups, &mut together);
+                let stars_of = |number| {
+                    let of = |(shape, p): &(usize, Pattern)| (*shape == number).then_some(p.stars);
+                    together.iter().filter_map(of).collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    [stars_of(0), stars_of(1), stars_of(2)],
+                    [found.clone(), Vec::new(), found.clone()]
+                );
                 expected.sort_unstable();
                 found.sort_unstable();
                 assert_eq!(found, expected, "{shape:?} {tolerance}");
