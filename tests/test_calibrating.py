@@ -1,5 +1,7 @@
 """From frames to their camera in one call, on simulated frames with known truth."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -163,3 +165,86 @@ def test_bad_input(stars, database):
         boresight.calibrate([np.zeros((5, 2))], database, image_shape=SHAPE)
     with pytest.raises(FileNotFoundError):
         boresight.calibrate(["absent.fits"], database)
+
+
+def east_north_arcsec(ra, dec, true_ra, true_dec):
+    """Errors along east and north, shape (..., 2)."""
+    east = ((ra - true_ra + 180.0) % 360.0 - 180.0) * np.cos(np.radians(true_dec))
+    return np.stack([east, dec - true_dec], axis=-1) * 3600.0
+
+
+class TestCovariance:
+    """`pixel_to_world(..., return_cov=True)`."""
+
+    def test_it_says_how_wrong_the_sky_is(self, database):
+        """Normal noise on true positions: error over sigma has unit variance."""
+        rng = np.random.default_rng(11)
+        pulls = []
+        x, y = (
+            g.ravel() for g in np.meshgrid(np.linspace(-250, 250, 9), np.linspace(-190, 190, 9))
+        )
+        for trial in range(6):
+            frames = [
+                simulate_frame(CAMERA, *f, roll_deg=20.0 * trial, epoch=database.epoch)
+                for f in FIELDS
+            ]
+            stars = [positions(frame, rng, 0.03) for frame in frames]
+            found = boresight.calibrate(
+                stars, database, image_shape=SHAPE, fov_estimate_deg=14.0, model="radial", order=2
+            )
+            for solution, frame in zip(found.solutions, frames, strict=True):
+                ra, dec, cov = solution.pixel_to_world(x, y, return_cov=True)
+                error = east_north_arcsec(ra, dec, *frame.pixel_to_world(x, y))
+                pulls.append(np.einsum("ni,nij,nj->n", error, np.linalg.inv(cov), error) / 2.0)
+        assert 0.7 < np.sqrt(np.mean(pulls)) < 1.4
+
+    def test_what_extraction_has_in_common_is_in_it(self, result, frames):
+        assert result.systematic_px == 0.01
+        x, y = np.array([0.0, 10.0]), np.array([0.0, -5.0])  # near the axis
+        cov = np.array([s.pixel_to_world(x, y, return_cov=True)[2] for s in result.solutions])
+        model = np.array([result.model_cov_px2(i, x, y) for i in range(len(frames))])
+        ratio = np.linalg.det(cov) / np.linalg.det(model) / CAMERA.pixel_scale_arcsec**4
+        np.testing.assert_allclose(ratio, 1.0, atol=0.01)
+        assert (model[..., 0, 0] > 0.01**2).all()
+
+    def test_position_uncertainty_is_turned_and_scaled(self, result):
+        solution = result.solutions[0]
+        position = np.array([[0.04, 0.03], [0.03, 0.09]])
+        ra, dec, bare = solution.pixel_to_world(30.0, -50.0, return_cov=True)
+        _, _, both = solution.pixel_to_world(30.0, -50.0, position_cov=position, return_cov=True)
+        rng = np.random.default_rng(2)
+        moved = np.array([30.0, -50.0]) + rng.multivariate_normal([0.0, 0.0], position, 20_000)
+        sample = east_north_arcsec(*solution.pixel_to_world(*moved.T), ra, dec)
+        np.testing.assert_allclose(both - bare, np.cov(sample.T), rtol=0.05)
+        assert bare.shape == both.shape == (2, 2)
+
+    def test_shapes_and_bad_input(self, result, stars, database):
+        solution = result.solutions[0]
+        x, y = np.zeros((3, 1)), np.zeros(4)
+        assert solution.pixel_to_world(x, y, return_cov=True)[2].shape == (3, 4, 2, 2)
+        assert len(solution.pixel_to_world(x, y)) == 2
+        with pytest.raises(InputError, match="position_cov: its shape is"):
+            solution.pixel_to_world(x, y, position_cov=np.zeros((5, 2, 2)), return_cov=True)
+        assert np.isnan(solution.pixel_to_world(np.nan, 0.0, return_cov=True)[2]).all()
+        copy = pickle.loads(pickle.dumps(solution))
+        again = copy.pixel_to_world(5.0, 6.0, return_cov=True)
+        before = solution.pixel_to_world(5.0, 6.0, return_cov=True)
+        np.testing.assert_allclose(again[2], before[2], rtol=1e-9, atol=1e-12)
+        alone = database.solve_from_centroids(
+            stars[0], fov_estimate_deg=14.0, image_shape=SHAPE, camera_model=result.camera_model
+        )
+        # At the centre only the attitude counts, the scale does not.
+        only = alone.pixel_to_world(0.0, 0.0, return_cov=True)[2]
+        per_radian = np.degrees(1.0) * 3600.0
+        expected = np.trace(alone.attitude_cov_rad2[:2, :2]) * per_radian**2
+        assert np.trace(only) == pytest.approx(expected, rel=0.01)
+        with pytest.raises(InputError, match="systematic_px: -1 is no error"):
+            boresight.calibrate_camera(alone, stars[0], systematic_px=-1)
+
+
+def positions(frame, rng, noise):
+    """True positions of the frame's stars on the detector, with normal noise."""
+    x, y = frame.stars.x, frame.stars.y
+    on = (np.abs(x) < SHAPE[1] / 2) & (np.abs(y) < SHAPE[0] / 2)
+    moved = np.column_stack([x[on], y[on]]) + rng.normal(0.0, noise, (on.sum(), 2))
+    return np.column_stack([moved, frame.stars.flux[on]])

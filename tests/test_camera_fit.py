@@ -85,6 +85,7 @@ def simulate(camera, frames=6, stars=150, noise=0.02, outliers=0.0, seed=0, velo
             camera.focal_length_px * (1 + rng.normal(0, 1e-3)),
             SHAPE,
             parity_flip=camera.parity_flip,
+            projection=camera.projection,
         )
         turned = Rotation.from_rotvec(rng.normal(0, 1e-3, 3)) * rotation
         keep = rng.permutation(stars)

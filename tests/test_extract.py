@@ -7,14 +7,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from astropy import units as u
-from astropy.nddata import CCDData, NDData
+from astropy.nddata import (
+    CCDData,
+    InverseVariance,
+    NDData,
+    StdDevUncertainty,
+    UnknownUncertainty,
+    VarianceUncertainty,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
-from boresight import CentroidFlags, InputError, extract_centroids
+from boresight import CentroidFlags, Extractor, InputError, extract_centroids
 
 Array = npt.NDArray[np.float64]
 
@@ -181,7 +188,7 @@ def test_masks_of_every_kind_leave_pixels_out() -> None:
         assert extract_centroids(form).centroids == expected
     assert extract_centroids(wild, mask=bad).centroids == expected
     assert extract_centroids(np.where(bad, -np.inf, image)).centroids == expected
-    assert extract_centroids(image * u.electron).centroids == extract_centroids(image).centroids
+    assert extract_centroids(image * u.adu).centroids == extract_centroids(image).centroids
     with pytest.raises(InputError, match="mask"):
         extract_centroids(image, mask=bad[1:])
 
@@ -350,6 +357,8 @@ def test_bad_images_are_refused(bad: object) -> None:
         {"border_margin": -3},
         {"max_centroids": -1},
         {"gain": 0.0},
+        {"gain": -2.0},
+        {"gain": np.inf},
         {"max_sharpness": -1.0},
     ],
 )
@@ -408,3 +417,174 @@ def test_results_pickle_and_do_not_depend_on_threads() -> None:
         thread.join()
     assert all(result.centroids == expected for result in results)
     assert pickle.loads(pickle.dumps(expected)) == expected
+
+
+def test_an_extractor_gives_the_same_whatever_came_before() -> None:
+    frames = [field(seed, n=n)[0].astype(np.float32) for seed, n in ((12, 200), (13, 20), (14, 90))]
+    for options in ({}, {"fast": True}, {"method": "psf"}):
+        extractor = Extractor(**options)  # type: ignore[arg-type]
+        for frame in (*frames, frames[0][:100, :150], frames[1]):
+            expected = extract_centroids(frame, **options)  # type: ignore[arg-type]
+            found = extractor(frame)
+            assert found.centroids == expected.centroids
+            assert found.rejected == expected.rejected
+    assert repr(Extractor(fast=True, max_centroids=5)) == "Extractor(max_centroids=5, fast=True)"
+    with pytest.raises(InputError, match="treshold"):
+        Extractor(treshold=3.0)  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="gain"):
+        Extractor(gain=-1.0)
+
+
+def test_fast_positions_are_within_three_times_the_others() -> None:
+    image, x, y, _ = field(30, fwhm=2.0, low=3e3, high=3e4)
+    rms = []
+    for fast in (True, False):
+        result = extract_centroids(image.astype(np.float32), fast=fast, gain=1.0, method="window")
+        found, true = match(result, x, y)
+        assert len(found) == len(x)
+        error = result.centroids.xy[found] + np.array([250, 200]) - np.column_stack([x, y])[true]
+        variance = result.centroids.position_cov[found][:, [0, 1], [0, 1]]
+        assert 0.8 < np.std(error / np.sqrt(variance)) < 1.3
+        rms.append(np.sqrt(np.mean(error**2)))
+    assert rms[0] < 1.3 * rms[1]
+
+
+def test_a_variance_map_is_the_noise_of_each_pixel() -> None:
+    rng = np.random.default_rng(31)
+    sigma = np.where(np.arange(500) < 250, 5.0, 50.0) * np.ones((400, 1))
+    x, y = np.array([100.3, 380.2]), np.array([200.1, 210.4])
+    image = 100 + pixel_gaussian((400, 500), x, y, np.array([4e3, 4e3]), 2.0)
+    image += rng.normal(0, sigma)
+    expected = extract_centroids(image, variance=sigma**2)
+    assert np.allclose(expected.noise_map(), sigma)
+    found, _ = match(expected, x, y)
+    assert len(found) == len(expected.centroids) == 2
+    left, right = sorted(expected.centroids, key=lambda star: star.x)
+    ratio = right.brightness_error / left.brightness_error
+    assert ratio == pytest.approx(10, rel=0.1)
+    for method in ("psf", "window"):
+        options = {"method": method}
+        stars = extract_centroids(image, variance=sigma**2, **options).centroids  # type: ignore[arg-type]
+        assert extract_centroids(image, weight=1 / sigma**2, **options).centroids == stars  # type: ignore[arg-type]
+    assert len(extract_centroids(image, variance=sigma**2, fast=True).centroids) == 2
+    # No weight, or no known variance, is a mask.
+    weight, variance = 1 / sigma**2, sigma**2
+    weight[180:220, 80:120], variance[180:220, 80:120] = 0, np.nan
+    masked = extract_centroids(image, weight=weight).centroids
+    assert len(masked) == 1
+    assert masked[0].x > 0
+    assert extract_centroids(image, variance=variance).centroids == masked
+
+
+def test_read_noise_and_gain_tell_the_noise() -> None:
+    image, *_ = field(32, n=20, sky=200, read=10)
+    image /= 2.0  # two electrons per unit
+    measured = extract_centroids(image)
+    modelled = extract_centroids(image, gain=2.0, read_noise=10.0)
+    assert modelled.noise == pytest.approx(measured.noise, rel=0.05)
+    assert modelled.noise == pytest.approx(np.sqrt(200 + 100) / 2, rel=0.02)
+    assert len(modelled.centroids) == len(measured.centroids)
+
+
+def test_ccddata_in_adu_and_in_electrons() -> None:
+    image, *_ = field(33, n=30)
+    variance = np.maximum(image, 1) + 100.0
+    expected = extract_centroids(image, variance=variance).centroids
+    for uncertainty in (
+        StdDevUncertainty(np.sqrt(variance)),
+        VarianceUncertainty(variance),
+        InverseVariance(1 / variance),
+        StdDevUncertainty(1e3 * np.sqrt(variance), unit=u.mV),
+    ):
+        unit = "V" if uncertainty.unit == u.mV else "adu"
+        frame = CCDData(image, uncertainty=uncertainty, unit=unit)
+        result = extract_centroids(frame)
+        assert result.unit == unit
+        assert np.allclose(result.centroids.xy, expected.xy, atol=1e-3)
+        assert np.allclose(result.centroids.brightness_error, expected.brightness_error, rtol=1e-3)
+    adu = extract_centroids(CCDData(image, unit="adu"))
+    assert adu.unit == "adu"
+    assert adu.centroids == extract_centroids(image).centroids
+    electrons = extract_centroids(CCDData(image, unit="electron"))
+    assert electrons.unit == "electron"
+    assert electrons.centroids == extract_centroids(image, gain=1.0).centroids
+    both = extract_centroids(CCDData(image, unit="electron"), read_noise=10.0)
+    assert both.centroids == extract_centroids(image, gain=1.0, read_noise=10.0).centroids
+    # An uncertainty holds the photon noise already.
+    known = CCDData(image, uncertainty=VarianceUncertainty(variance), unit="electron")
+    assert extract_centroids(known).centroids == expected
+    with pytest.raises(InputError, match="uncertainty"):
+        extract_centroids(NDData(image, uncertainty=UnknownUncertainty(variance)))
+    with pytest.raises(InputError, match="gain"):
+        Extractor(read_noise=3.0)(CCDData(image, unit="adu"))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"variance": np.ones((60, 59))}, "variance"),
+        ({"weight": np.ones(60)}, "weight"),
+        ({"variance": np.full((60, 60), -1.0)}, "variance"),
+        ({"variance": np.zeros((60, 60))}, "variance"),
+        ({"weight": np.full((60, 60), -1.0)}, "weight"),
+        ({"weight": np.full((60, 60), np.inf)}, "weight"),
+        ({"variance": "small"}, "variance"),
+        ({"variance": np.ones((60, 60)), "weight": np.ones((60, 60))}, "weight"),
+        ({"variance": np.full((60, 60), np.nan)}, "image"),
+        ({"read_noise": 5.0}, "read_noise"),
+        ({"read_noise": -5.0, "gain": 1.0}, "read_noise"),
+        ({"read_noise": np.inf, "gain": 1.0}, "read_noise"),
+        ({"read_noise": 5.0, "gain": -1.0}, "gain"),
+        ({"read_noise": 5.0, "gain": 1.0, "variance": np.ones((60, 60))}, "read_noise"),
+    ],
+)
+def test_bad_noise_is_refused_by_name(options: dict[str, object], named: str) -> None:
+    image, *_ = field(10, shape=(60, 60), n=4)
+    with pytest.raises(InputError, match=named):
+        extract_centroids(image, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["window", "psf"])
+def test_undersampled_stars_are_not_taken_for_hot_pixels(method: str) -> None:
+    image, x, y, _ = field(34, shape=(500, 600), n=400, fwhm=1.2, low=1.5e3, high=3e4)
+    result = extract_centroids(image.astype(np.float32), method=method)
+    found, _ = match(result, x, y)
+    assert len(found) >= 0.99 * len(x)
+    assert result.rejected["sharp"] == 0
+    assert not np.any(result.centroids.flags & CentroidFlags.HOT_PIXEL)
+
+
+def test_hot_pixels_are_left_out_or_flagged() -> None:
+    image, *_ = field(35, n=60, fwhm=2.5)
+    hot = [(33, 47), (203, 251), (377, 402)]
+    for row, column in hot:
+        image[row, column] += 4000.0
+    clean = extract_centroids(image)
+    assert clean.rejected["sharp"] == 3
+    assert not np.any(clean.centroids.flags & CentroidFlags.COSMIC_RAY)
+    every = extract_centroids(image, max_sharpness=None)
+    assert len(every.centroids) == len(clean.centroids) + 3
+    flagged = every.centroids[(every.centroids.flags & CentroidFlags.HOT_PIXEL) != 0]
+    assert sorted((round(s.y + 200), round(s.x + 250)) for s in flagged) == hot
+
+
+@pytest.mark.parametrize("options", [{}, {"fast": True}])
+def test_a_trailed_frame_says_so_and_keeps_its_stars(options: dict[str, bool]) -> None:
+    steps = np.linspace(-3.5, 3.5, 15)
+    rng = np.random.default_rng(36)
+    gx, gy = np.meshgrid(np.arange(30, 480, 40), np.arange(30, 380, 40))
+    x, y = (g.ravel() + rng.uniform(-0.5, 0.5, g.size) for g in (gx, gy))
+    image = np.full((400, 500), 200.0)
+    for step in steps:
+        flux = np.full(x.size, 5e4 / len(steps))
+        image += pixel_gaussian(image.shape, x + 0.9 * step, y + 0.4 * step, flux, 2.0)
+    image = rng.poisson(image) + rng.normal(0, 10, image.shape)
+    result = extract_centroids(image, method="window", **options)  # type: ignore[arg-type]
+    found, true = match(result, x, y, 1.5)
+    assert len(found) >= 0.95 * len(x)
+    assert np.all(result.centroids.flags & CentroidFlags.TRAILED)
+    error = result.centroids.xy[found] + np.array([250, 200]) - np.column_stack([x, y])[true]
+    assert np.abs(np.median(error, axis=0)).max() < 0.1
+    # Round stars are not trailed.
+    round_ones = extract_centroids(field(37)[0], **options).centroids  # type: ignore[arg-type]
+    assert not np.any(round_ones.flags & CentroidFlags.TRAILED)

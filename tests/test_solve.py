@@ -120,6 +120,25 @@ def test_covariance_of_the_attitude_is_that_of_repeated_noise(wide_database, wid
     assert np.all((ratio > 0.7) & (ratio < 1.4)), ratio
 
 
+def test_covariance_of_sky_positions_is_that_of_repeated_noise(wide_database, wide_frame):
+    """Where a corner looks, whose error is that of scale, roll and pointing together."""
+    truth = wide_frame.stars
+    inside = truth[(abs(truth.x) < 250) & (abs(truth.y) < 250)]
+    bright = inside[np.argsort(-inside.flux)[:40]]
+    xy = np.column_stack([bright.x, bright.y])
+    rng = np.random.default_rng(6)
+    positions, reported = [], []
+    for _ in range(80):
+        noisy = xy + rng.normal(0, 0.3, xy.shape)
+        found = wide_database.solve_from_centroids(noisy, 12.0, image_shape=SHAPE)
+        ra, dec, cov = found.pixel_to_world(250.0, -250.0, return_cov=True)
+        positions.append([ra * np.cos(np.radians(dec)), dec])
+        reported.append(cov)
+    scatter = np.cov(np.array(positions).T * 3600.0)
+    ratio = np.trace(scatter) / np.trace(np.mean(reported, axis=0))
+    assert 0.7 < ratio < 1.4
+
+
 @pytest.mark.parametrize("form", ["list", "array", "brightest first", "table"])
 def test_centroids_in_any_form(wide_database, stars, solution, form):
     given_as = {

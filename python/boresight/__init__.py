@@ -2,12 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
+from boresight.blocks import CalibrationBlock as CalibrationBlock
+from boresight.blocks import CalibrationStep as CalibrationStep
+from boresight.blocks import calibration_block as calibration_block
 from boresight.calibrating import calibrate as calibrate
+from boresight.calibration import CalibrateResult as CalibrateResult
+from boresight.calibration import DetectorMap as DetectorMap
+from boresight.calibration import FrameCalibration as FrameCalibration
 from boresight.camera import CameraModel as CameraModel
 from boresight.camera import PolynomialDistortion as PolynomialDistortion
 from boresight.camera import RadialDistortion as RadialDistortion
-from boresight.camera_fit import CalibrateResult as CalibrateResult
-from boresight.camera_fit import FrameCalibration as FrameCalibration
 from boresight.camera_fit import calibrate_camera as calibrate_camera
 from boresight.catalog import Catalog as Catalog
 from boresight.catalog import Star as Star
@@ -20,11 +24,16 @@ from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
 from boresight.extract import ExtractionResult as ExtractionResult
+from boresight.extract import Extractor as Extractor
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
+from boresight.mosaic import Detector as Detector
+from boresight.mosaic import MosaicResult as MosaicResult
+from boresight.mosaic import calibrate_mosaic as calibrate_mosaic
 from boresight.parameters import DatabaseParameters as DatabaseParameters
 from boresight.parameters import SizeEstimate as SizeEstimate
+from boresight.refraction import Refraction as Refraction
 from boresight.solution import Solution as Solution
 from boresight.solving import solve as solve
 from boresight.solving import solve_from_centroids as solve_from_centroids

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 __all__ = [
     "DATABASE_REVISION",
     "Calibration",
+    "CalibrationBlock",
     "CameraModel",
     "Catalog",
     "Database",
     "Distortion",
     "Extraction",
+    "Extractor",
     "Outcome",
     "Solution",
     "calibrate_camera",
-    "extract",
+    "calibration_block",
     "model_covariance",
     "quaternion_of_matrix",
     "solve",
@@ -53,10 +55,11 @@ class CameraModel:
         image_size: tuple[int, int],
         optical_center: tuple[float, float],
         mirrored: bool,
+        projection: str,
         distortion: Distortion | None,
     ) -> CameraModel: ...
     @staticmethod
-    def focal_length_of_fov(fov: float, image_size: tuple[int, int]) -> float: ...
+    def focal_length_of_fov(fov: float, image_size: tuple[int, int], projection: str) -> float: ...
     @property
     def focal_length_px(self) -> float: ...
     @property
@@ -65,6 +68,8 @@ class CameraModel:
     def optical_center(self) -> tuple[float, float]: ...
     @property
     def mirrored(self) -> bool: ...
+    @property
+    def projection(self) -> str: ...
     @property
     def distortion(self) -> Distortion | None: ...
     @property
@@ -92,9 +97,15 @@ class Extraction:
     @property
     def rejected(self) -> dict[str, int]: ...
 
-def extract(
-    image: NDArray[Any], mask: NDArray[np.bool_] | None, options: dict[str, Any]
-) -> Extraction: ...
+@final
+class Extractor:
+    def __new__(cls, options: dict[str, Any]) -> Extractor: ...
+    def extract(
+        self,
+        image: NDArray[Any],
+        mask: NDArray[np.bool_] | None,
+        noise: NDArray[np.float32] | None,
+    ) -> Extraction: ...
 
 @final
 class Catalog:
@@ -237,6 +248,8 @@ class Calibration:
     @property
     def iterations(self) -> int: ...
     @property
+    def held_out(self) -> list[NDArray[np.float64]] | None: ...
+    @property
     def converged(self) -> bool: ...
     @property
     def noise(self) -> float: ...
@@ -280,5 +293,30 @@ def calibrate_camera(
     sigma_clip: float,
     max_iterations: int,
     focal_length_px: float | None,
+    projection: str | None,
+    noise: float | None,
+    warm: bool,
+    held_out: bool,
     progress: Callable[[float], object] | None,
 ) -> Calibration: ...
+
+@final
+class CalibrationBlock:
+    def __new__(cls, camera: CameraModel, *parts: Any) -> CalibrationBlock: ...
+    @property
+    def camera(self) -> CameraModel: ...
+    def parts(
+        self,
+    ) -> tuple[list[str], list[float], list[float], list[float], float, list[int], list[float]]: ...
+    def add(self, other: CalibrationBlock) -> CalibrationBlock: ...
+    def solve(
+        self,
+    ) -> tuple[CameraModel, NDArray[np.float64], list[str], float, float, float]: ...
+
+def calibration_block(
+    frames: Sequence[MatchedFrame],
+    camera: CameraModel,
+    parameter_names: Sequence[str] | None,
+    noise: float,
+    sigma_clip: float,
+) -> CalibrationBlock: ...

@@ -5,13 +5,19 @@ OpenCV maps the other way: with ``a = X / Z`` and ``b = Y / Z`` of a direction, 
     a' = a (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 a b + p2 (r² + 2 a²)
     b' = b (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 b²) + 2 p2 a b
 
-and the 0-based pixel is ``(fx a' + cx, fy b' + cy)``. So the coefficients are fitted anew, on a
-grid over the image, and the error is measured on another.
+or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where r is the
+angle θ to the optical axis,
+
+    a' = a (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)        and b' likewise,
+
+and the 0-based pixel is ``(fx a' + s b' + cx, fy b' + cy)``. So the coefficients are fitted anew,
+on a grid over the image, and the error is measured on another.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +25,7 @@ from numpy.typing import NDArray
 from boresight.errors import InputError, UndeterminedError
 
 if TYPE_CHECKING:
-    from boresight.camera import CameraModel
+    from boresight.camera import CameraModel, Projection
 
 Floats = NDArray[np.float64]
 
@@ -32,67 +38,170 @@ CHECK_POINTS_PER_SIDE = 41
 MAX_ORDER = 9
 """Highest order of the polynomial for cameras of which the pixels are not square."""
 
+ROUND_TRIP_PX = 1e-6
+"""Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
+
 NEWTON_STEPS = 50
 """Steps at most to invert OpenCV's distortion; five are usual."""
 
 
-def project(matrix: Floats, coefficients: Floats, directions: Floats) -> Floats:
-    """0-based pixels (n, 2) in which OpenCV sees directions (n, 3)."""
-    plane = directions[:, :2] / directions[:, 2:]
-    distorted = plane + _terms(plane) @ coefficients
-    return distorted @ matrix[:2, :2].T + matrix[:2, 2]
+MIN_COS_FROM_AXIS = 0.02
+"""A pinhole images nothing farther than 89 degrees from the axis."""
 
 
-def fit(camera: CameraModel, tolerance_px: float) -> tuple[Floats, Floats, float]:
-    """Camera matrix, coefficients (k1, k2, p1, p2, k3) and the largest error in pixels."""
+class Lens(ABC):
+    """One of OpenCV's models: a plane, and what bends its points there."""
+
+    names: tuple[str, ...]
+    projection: Projection
+
+    @abstractmethod
+    def plane(self, directions: Floats) -> Floats:
+        """Points (n, 2) of directions (n, 3) before the distortion; NaN for those not imaged."""
+
+    @abstractmethod
+    def terms(self, plane: Floats) -> Floats:
+        """Differentiate (a', b') by the coefficients: shape (n, 2, number of coefficients)."""
+
+    @abstractmethod
+    def reach(self, coefficients: Floats) -> float:
+        """Distance in the plane up to which its points are imaged one to one."""
+
+    def project(self, matrix: Floats, coefficients: Floats, directions: Floats) -> Floats:
+        """0-based pixels (n, 2) in which OpenCV sees directions (n, 3)."""
+        plane = self.plane(directions)
+        distorted = plane + self.terms(plane) @ coefficients
+        return distorted @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+class Pinhole(Lens):
+    """The model of cv2.projectPoints with five coefficients."""
+
+    names = ("k1", "k2", "p1", "p2", "k3")
+    projection = "gnomonic"
+
+    def plane(self, directions: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            plane: Floats = directions[:, :2] / directions[:, 2:]
+        plane[~(directions[:, 2] > MIN_COS_FROM_AXIS)] = np.nan
+        return plane
+
+    def terms(self, plane: Floats) -> Floats:
+        a, b = plane.T
+        r2 = a * a + b * b
+        along_a = [a * r2, a * r2**2, 2 * a * b, r2 + 2 * a * a, a * r2**3]
+        along_b = [b * r2, b * r2**2, r2 + 2 * b * b, 2 * a * b, b * r2**3]
+        return np.stack([np.column_stack(along_a), np.column_stack(along_b)], axis=1)
+
+    def reach(self, coefficients: Floats) -> float:
+        # Where it folds over within the image, it is no camera's; Newton's method finds out.
+        return np.inf
+
+
+class Fisheye(Lens):
+    """The model of cv2.fisheye with its four coefficients (Kannala & Brandt 2006).
+
+    As there, for directions up to 90 degrees from the axis.
+    """
+
+    names = ("k1", "k2", "k3", "k4")
+    projection = "equidistant"
+
+    def plane(self, directions: Floats) -> Floats:
+        x, y, z = directions.T
+        rho = np.hypot(x, y)
+        stretch = np.where(rho > 0.0, np.arctan2(rho, z) / np.where(rho > 0.0, rho, 1.0), 1.0)
+        plane = np.column_stack([x * stretch, y * stretch])
+        plane[z < 0.0] = np.nan
+        return plane
+
+    def terms(self, plane: Floats) -> Floats:
+        theta2 = (plane**2).sum(axis=1)[:, None]
+        return np.stack([plane * theta2**power for power in (1, 2, 3, 4)], axis=-1)
+
+    def reach(self, coefficients: Floats) -> float:
+        theta = np.linspace(0.0, np.pi / 2, 901)
+        slope = 1.0 + sum(
+            (2 * i + 3) * k * theta ** (2 * i + 2) for i, k in enumerate(coefficients)
+        )
+        folded = np.flatnonzero(slope <= 0.0)
+        return float(theta[folded[0] - 1] if len(folded) else theta[-1])
+
+
+LENSES: dict[str, Lens] = {"pinhole": Pinhole(), "fisheye": Fisheye()}
+
+
+def lens_of(model: Literal["pinhole", "fisheye"]) -> Lens:
+    """Find OpenCV's model of a name."""
+    if model not in LENSES:
+        raise InputError(f"model: {model!r} is unknown; give 'pinhole' or 'fisheye'")
+    return LENSES[model]
+
+
+def fit(camera: CameraModel, lens: Lens, tolerance_px: float) -> tuple[Floats, Floats, float]:
+    """Camera matrix, coefficients and the largest error in pixels."""
     if camera.parity_flip:
         raise InputError("parity_flip: OpenCV has no mirrored cameras; mirror the image instead")
     height, width = camera.image_shape
     f = camera.focal_length_px
     center = np.add(camera.optical_center, (width / 2, height / 2))
     matrix = np.array([[f, 0.0, center[0]], [0.0, f, center[1]], [0.0, 0.0, 1.0]])
-    pixels, directions = _grid(camera, FIT_POINTS_PER_SIDE)
-    plane = directions[:, :2] / directions[:, 2:]
+    pixels, directions = _grid(camera, lens, FIT_POINTS_PER_SIDE)
+    plane = lens.plane(directions)
     # In pixels the model is linear in its coefficients once the matrix is kept.
-    design = (f * _terms(plane)).reshape(-1, 5)
+    design = (f * lens.terms(plane)).reshape(-1, len(lens.names))
     scale = np.linalg.norm(design, axis=0)
     misses = (pixels - (f * plane + center)).ravel()
     coefficients = np.linalg.lstsq(design / scale, misses, rcond=None)[0] / scale
-    pixels, directions = _grid(camera, CHECK_POINTS_PER_SIDE)
-    misses = project(matrix, coefficients, directions) - pixels
+    pixels, directions = _grid(camera, lens, CHECK_POINTS_PER_SIDE)
+    misses = lens.project(matrix, coefficients, directions) - pixels
     error = float(np.hypot(*misses.T).max())
     if not error <= tolerance_px:
         raise UndeterminedError(
-            f"OpenCV's five coefficients miss this camera by up to {error:.3g} px, more than "
+            f"OpenCV's {', '.join(lens.names)} miss this camera by up to {error:.3g} px, more than "
             f"tolerance_px={tolerance_px:g}; allow more, or export a WCS"
         )
     return matrix, coefficients, error
 
 
-def unproject(matrix: Floats, coefficients: Floats, pixels: Floats) -> Floats:
-    """Directions with Z = 1 that 0-based pixels see, by Newton's method; NaN where it fails."""
+def unproject(lens: Lens, matrix: Floats, coefficients: Floats, pixels: Floats) -> Floats:
+    """Points of the lens's plane that 0-based pixels see, by Newton's method; NaN where none is."""
     distorted: Floats = (pixels - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T
-    plane = distorted.copy()
+    reach = lens.reach(coefficients)
+    # Beyond the reach the slope may vanish: start, and stay, within it.
+    plane = _shortened(distorted, reach)
     step = 1e-6
     for _ in range(NEWTON_STEPS):
-        miss = plane + _terms(plane) @ coefficients - distorted
+        miss = plane + lens.terms(plane) @ coefficients - distorted
         columns = []
         for axis in np.eye(2) * step:
             ahead, behind = plane + axis, plane - axis
-            slope = (_terms(ahead) - _terms(behind)) @ coefficients / (2.0 * step)
+            slope = (lens.terms(ahead) - lens.terms(behind)) @ coefficients / (2.0 * step)
             columns.append(slope + axis / step)
         jacobian = np.stack(columns, axis=-1)
         move = np.linalg.solve(jacobian, miss[..., None])[..., 0]
-        plane -= move
+        plane = _shortened(plane - move, reach)
         if np.abs(move).max() < 1e-14:
             break
-    wrong = np.abs(plane + _terms(plane) @ coefficients - distorted).max(axis=1) > 1e-10
+    wrong = np.abs(plane + lens.terms(plane) @ coefficients - distorted).max(axis=1) > 1e-10
     plane[wrong] = np.nan
-    return np.column_stack([plane, np.ones(len(plane))])
+    return plane
+
+
+def _shortened(points: Floats, length: float) -> Floats:
+    """Points drawn to the origin that are farther from it."""
+    if not np.isfinite(length):
+        return points
+    distance = np.hypot(*points.T)[:, None]
+    return np.where(distance > length, points * (length / np.maximum(distance, length)), points)
 
 
 def camera_of(
-    matrix: Floats, coefficients: Floats, image_shape: tuple[int, int], tolerance_px: float
+    lens: Lens,
+    matrix: Floats,
+    coefficients: Floats,
+    image_shape: tuple[int, int],
+    tolerance_px: float,
 ) -> tuple[CameraModel, float]:
     """Camera model that sees the same directions, and its largest error in pixels."""
     from boresight.camera import CameraModel, PolynomialDistortion, RadialDistortion
@@ -102,11 +211,15 @@ def camera_of(
     focal = float(matrix[0, 0])
     center = (float(matrix[0, 2] - width / 2), float(matrix[1, 2] - height / 2))
     pixels = _pixels(image_shape, FIT_POINTS_PER_SIDE)
-    seen = unproject(matrix, coefficients, pixels)
-    if not np.isfinite(seen).all():
+    plane = unproject(lens, matrix, coefficients, pixels)
+    seen = np.isfinite(plane).all(axis=1)
+    # A fisheye's image may be a circle; a pinhole's fills the frame.
+    if not (seen.any() if lens.projection == "equidistant" else seen.all()):
         raise UndeterminedError("dist_coeffs: the distortion folds over within the image")
-    points = pixels - matrix[:2, 2]
-    bend = focal * seen[:, :2] - points
+    points = pixels[seen] - matrix[:2, 2]
+    bend = focal * plane[seen] - points
+    check = _pixels(image_shape, CHECK_POINTS_PER_SIDE)
+    check = check[np.isfinite(unproject(lens, matrix, coefficients, check)).all(axis=1)]
     square = matrix[0, 0] == matrix[1, 1] and matrix[0, 1] == 0.0
     distortions: list[RadialDistortion | PolynomialDistortion] = []
     if square:
@@ -118,9 +231,15 @@ def camera_of(
     ]
     error = np.inf
     for distortion in distortions:
-        camera = CameraModel(focal, image_shape, optical_center=center, distortion=distortion)
-        check, directions = _grid(camera, CHECK_POINTS_PER_SIDE)
-        misses = project(matrix, coefficients, directions) - check
+        camera = CameraModel(
+            focal,
+            image_shape,
+            optical_center=center,
+            distortion=distortion,
+            projection=lens.projection,
+        )
+        directions = camera.pixel_to_direction(*(check - (width / 2, height / 2)).T)
+        misses = lens.project(matrix, coefficients, directions) - check
         error = float(np.hypot(*misses.T).max())
         if error <= tolerance_px:
             return camera, error
@@ -156,18 +275,21 @@ def _pixels(image_shape: tuple[int, int], side: int) -> Floats:
     return np.column_stack([x.ravel(), y.ravel()])
 
 
-def _grid(camera: CameraModel, side: int) -> tuple[Floats, Floats]:
-    """0-based pixels over the image, and the directions they see."""
+def _grid(camera: CameraModel, lens: Lens, side: int) -> tuple[Floats, Floats]:
+    """0-based pixels over the image (of a fisheye its circle), and the directions they see."""
     height, width = camera.image_shape
     pixels = _pixels(camera.image_shape, side)
     x, y = pixels.T
-    return pixels, camera.pixel_to_direction(x - width / 2, y - height / 2)
-
-
-def _terms(plane: Floats) -> Floats:
-    """Differentiate (a', b') by k1, k2, p1, p2, k3: shape (n, 2, 5)."""
-    a, b = plane.T
-    r2 = a * a + b * b
-    along_a = [a * r2, a * r2**2, 2 * a * b, r2 + 2 * a * a, a * r2**3]
-    along_b = [b * r2, b * r2**2, r2 + 2 * b * b, 2 * a * b, b * r2**3]
-    return np.stack([np.column_stack(along_a), np.column_stack(along_b)], axis=1)
+    directions = camera.pixel_to_direction(x - width / 2, y - height / 2)
+    seen = np.isfinite(lens.plane(directions)).all(axis=1)
+    if lens.projection == "equidistant":
+        # Beyond its circle the distortion of a fisheye may fold over: other pixels see the same.
+        column, row = np.add(camera.direction_to_pixel(directions), [[width / 2], [height / 2]])
+        with np.errstate(invalid="ignore"):
+            seen &= np.hypot(column - pixels[:, 0], row - pixels[:, 1]) < ROUND_TRIP_PX
+    if not (seen.any() if lens.projection == "equidistant" else seen.all()):
+        raise UndeterminedError(
+            "the image reaches 89 degrees from the optical axis, which no pinhole does; "
+            "give model='fisheye'"
+        )
+    return pixels[seen], directions[seen]

@@ -11,17 +11,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight.calibration import CalibrateResult
 from boresight.camera import PolynomialDistortion
-from boresight.camera_fit import CalibrateResult, calibrate_camera
+from boresight.camera_fit import calibrate_camera
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
 from boresight.frames import Frame, read_frame
-from boresight.solution import SPEED_OF_LIGHT_KM_S, Solution
+from boresight.refraction import Refraction
+from boresight.solution import Intrinsics, Solution
 from boresight.solving import choose_database, find_stars
-from boresight.velocity import earth_barycentric_velocity
+from boresight.velocity import SPEED_OF_LIGHT_KM_S, as_time, earth_barycentric_velocity
 
 if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+    from astropy.time import Time
+
     from boresight.camera import CameraModel
+    from boresight.catalog import Catalog
     from boresight.database import SolverDatabase
 
 __all__ = ["calibrate"]
@@ -49,8 +55,12 @@ def calibrate(
     order: int | Literal["auto"] = "auto",
     model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
     camera_model: CameraModel | None = None,
+    times: Sequence[Any] | None = None,
     aberration: bool = False,
     velocities: Sequence[ArrayLike | None] | None = None,
+    catalog: Catalog | None = None,
+    site: EarthLocation | None = None,
+    weather: Mapping[str, float] | None = None,
     extraction: Mapping[str, Any] | None = None,
     solve_options: Mapping[str, Any] | None = None,
     on_pass: Callable[[int, CalibrateResult], object] | None = None,
@@ -77,25 +87,38 @@ def calibrate(
     camera_model : CameraModel, optional
         Camera to start from. One with distortion is taken to be right to 0.2 % of the field of
         view, so that the wide first passes are left out.
+    times : sequence of (Time, datetime, str or None), optional
+        When each frame was taken (the middle of its exposure); UTC where it does not say. Default:
+        what its file tells. Needed for what follows.
     aberration : bool
-        Take stellar aberration by the Earth's motion out, at the time that each frame's file tells.
-        Default False: of it remain a scale that differs by up to 1e-4 between frames (2 arcsec at
-        the edge of a field of 10 degrees) and 0.1 arcsec, which nothing else can take up.
+        Take stellar aberration by the Earth's motion out, at the time of each frame. Default False:
+        of it remain a scale that differs by up to 1e-4 between frames (2 arcsec at the edge of a
+        field of 10 degrees) and 0.1 arcsec, which nothing else can take up.
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
+    catalog : Catalog, optional
+        Stars with proper motions and the database's identifiers, such as `Catalog.hipparcos()`:
+        every matched star is moved to the time of its frame. Default: stars are where they are in
+        the database, at its epoch.
+    site : astropy.coordinates.EarthLocation, optional
+        Where on the ground the frames were taken; refraction is then taken out. Default: it is not.
+    weather : mapping, optional
+        Further arguments of `Refraction.at`: `pressure_hpa`, `temperature_c`, ...
     extraction, solve_options : mapping, optional
         Further arguments of `extract_centroids` and `solve_from_centroids`.
     on_pass : callable, optional
         Called after each pass with its number, from 1, and its result.
     **options
-        Further arguments of `calibrate_camera`: `sigma_clip`, `max_iterations`, `held_out`.
+        Further arguments of `calibrate_camera`: `sigma_clip`, `max_iterations`, `held_out`,
+        `noise`, `systematic_px`.
 
     Returns
     -------
     CalibrateResult
         With `solutions`, one for each frame, `None` where it was rejected, and `rejected`, the
         reasons. The solutions have the calibrated camera and the attitudes of the joint fit, and
-        the matches are those it used.
+        the matches are those it used; their `pixel_to_world` is ICRS whatever was taken out.
+        `physics` says what was.
 
     Raises
     ------
@@ -129,10 +152,11 @@ def calibrate(
     """
     database = choose_database(database, fov_estimate_deg, camera_model)
     taken = [_take(i, frame, extraction) for i, frame in enumerate(frames)]
+    physics = _Physics(_times(taken, times), aberration, velocities, catalog, site, weather)
     loop = _Loop(
         database,
         [frame.stars for frame in taken],
-        _velocities(taken, velocities, aberration),
+        physics,
         {
             "image_shape": _shape(taken, image_shape, camera_model),
             "fov_estimate_deg": fov_estimate_deg,
@@ -198,7 +222,7 @@ class _Loop:
         self,
         database: SolverDatabase,
         centroids: list[Centroids],
-        velocities: list[ArrayLike | None],
+        physics: _Physics,
         solve_options: dict[str, Any],
         fit_options: dict[str, Any],
         camera: CameraModel | None,
@@ -206,7 +230,7 @@ class _Loop:
     ) -> None:
         self._database = database
         self._centroids = centroids
-        self._velocities = velocities
+        self._physics = physics
         self._solve_options = solve_options
         self._fit_options = fit_options
         self._camera = camera
@@ -220,14 +244,14 @@ class _Loop:
             options["fov_estimate_deg"] = self._camera.fov_deg
         solutions = [
             self._database.solve_from_centroids(stars, observer_velocity_km_s=velocity, **options)
-            for stars, velocity in zip(self._centroids, self._velocities, strict=True)
+            for stars, velocity in zip(self._centroids, self._physics.velocities, strict=True)
         ]
         if all(solution is None for solution in solutions):
             raise UndeterminedError(
                 f"none of the {len(solutions)} frames solves in pass {self._number + 1}; "
                 "check the field of view and look at the frames"
             )
-        return solutions
+        return [self._physics.applied(i, solution) for i, solution in enumerate(solutions)]
 
     def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrateResult:
         """Fit the camera to them, for the next pass to start from."""
@@ -235,7 +259,9 @@ class _Loop:
         self._camera = fitted.camera_model
         self._number += 1
         self.result = dataclasses.replace(
-            fitted, solutions=_solutions(fitted, solutions, self._centroids)
+            fitted,
+            solutions=_solutions(fitted, solutions, self._centroids),
+            physics=self._physics.words,
         )
         if self._on_pass is not None:
             self._on_pass(self._number, self.result)
@@ -282,24 +308,82 @@ def _shape(
     return named[0][1]
 
 
-def _velocities(
-    taken: Sequence[_Taken], velocities: Sequence[ArrayLike | None] | None, aberration: bool
-) -> list[ArrayLike | None]:
-    if velocities is not None:
-        if len(velocities) != len(taken):
+def _times(taken: Sequence[_Taken], times: Sequence[Any] | None) -> list[Time | None]:
+    """When the frames were taken, as far as it is known."""
+    if times is None:
+        return [None if frame.frame is None else frame.frame.time for frame in taken]
+    if len(times) != len(taken):
+        raise InputError(f"times: {len(times)} for {len(taken)} frames; give one (or None) each")
+    return [None if time is None else as_time(time) for time in times]
+
+
+class _Physics:
+    """What displaces the stars of each frame, and is taken out before the fit."""
+
+    def __init__(
+        self,
+        times: list[Time | None],
+        aberration: bool,
+        velocities: Sequence[ArrayLike | None] | None,
+        catalog: Catalog | None,
+        site: EarthLocation | None,
+        weather: Mapping[str, float] | None,
+    ) -> None:
+        for name, wanted in (
+            ("aberration", aberration and velocities is None),
+            ("catalog", catalog is not None),
+            ("site", site is not None),
+        ):
+            if wanted and None in times:
+                raise InputError(
+                    f"{name}: the time of frames[{times.index(None)}] is unknown; give times"
+                )
+        if velocities is not None and len(velocities) != len(times):
             raise InputError(
-                f"velocities: {len(velocities)} for {len(taken)} frames; give one (or None) each"
+                f"velocities: {len(velocities)} for {len(times)} frames; give one (or None) each"
             )
-        return list(velocities)
-    if not aberration:
-        return [None] * len(taken)
-    times = [None if frame.frame is None else frame.frame.time for frame in taken]
-    if None in times:
-        raise InputError(
-            f"aberration: the time of frames[{times.index(None)}] is unknown; "
-            "give the velocities instead, or leave it out"
+        if weather is not None and site is None:
+            raise InputError("weather: of no effect without a site; give both")
+        words = []
+        self.velocities: list[ArrayLike | None] = [None] * len(times)
+        if velocities is not None:
+            self.velocities = list(velocities)
+            words.append("aberration by the velocities given")
+        elif aberration:
+            self.velocities = [earth_barycentric_velocity(time) for time in times if time]
+            words.append("aberration by the Earth's motion at each frame's time")
+        self._catalogs: list[Catalog] = []
+        if catalog is not None:
+            self._catalogs = [catalog.at_epoch(time) for time in times if time]
+            words.append(f"proper motion from {catalog.epoch:.2f} to each frame's time")
+        self._refractions: list[Refraction] = []
+        if site is not None:
+            weather = dict(weather or {})
+            self._refractions = [Refraction.at(site, time, **weather) for time in times if time]
+            words.append("refraction at each frame's time")
+        self.words = tuple(words)
+
+    def applied(self, index: int, solution: Solution | None) -> Solution | None:
+        """Make the solution of a frame with its stars as they were then, and its refraction."""
+        if solution is None or not (self._catalogs or self._refractions):
+            return solution
+        quaternion, cov, probability, found, ids, stars, *rest = solution._core.parts()
+        if self._catalogs:
+            try:
+                moved = self._catalogs[index].get(ids)
+            except KeyError as error:
+                raise InputError(
+                    f"catalog: {error.args[0]}; give the one that the database was made of"
+                ) from None
+            ra, dec = np.radians(moved.ra_deg), np.radians(moved.dec_deg)
+            directions = [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
+            stars = np.column_stack(directions).tolist()
+        camera = solution._core.camera
+        return Solution(
+            core.Solution(camera, quaternion, cov, probability, found, ids, stars, *rest),
+            solution.solve_time_ms,
+            refraction=self._refractions[index] if self._refractions else None,
         )
-    return [earth_barycentric_velocity(time) for time in times]
 
 
 def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:
@@ -328,8 +412,12 @@ def _solutions(
         detections = solution.matched_centroids[part.inliers]
         stars = solution.matched_directions[part.inliers]
 
-        def with_residuals(residuals: Floats) -> core.Solution:
-            return core.Solution(
+        intrinsics = Intrinsics(
+            fitted.parameter_names, fitted.covariance, part.cross_cov, fitted.systematic_px
+        )
+
+        def with_residuals(residuals: Floats) -> Solution:
+            solved = core.Solution(
                 fitted.camera_model._core,
                 part.quaternion.tolist(),
                 part.attitude_cov_rad2.tolist(),
@@ -340,12 +428,16 @@ def _solutions(
                 residuals.tolist(),
                 None if velocity is None else (velocity / SPEED_OF_LIGHT_KM_S).tolist(),
             )
+            return Solution(
+                solved,
+                solution.solve_time_ms,
+                intrinsics=intrinsics,
+                refraction=solution.refraction,
+            )
 
         at = centroids[index]
-        seen = with_residuals(np.zeros(len(stars))).pixel_to_sky(
-            np.column_stack([at.x[detections], at.y[detections]])
-        )
-        angles = 2.0 * np.arcsin(np.linalg.norm(seen - stars, axis=1) / 2.0)
-        return Solution(with_residuals(angles), solution.solve_time_ms)
+        pixels = np.column_stack([at.x[detections], at.y[detections]])
+        seen = with_residuals(np.zeros(len(stars)))._sky(pixels)
+        return with_residuals(2.0 * np.arcsin(np.linalg.norm(seen - stars, axis=1) / 2.0))
 
     return tuple(joint(i, solution) for i, solution in enumerate(solutions))

@@ -4,9 +4,16 @@ A pixel is measured from the image's centre: ``x = column - width / 2`` and ``y 
 with 0-based columns and rows whose whole numbers are pixel centres; +x points right, +y to larger
 rows.
 
-A pixel goes through the optical centre, the distortion and the focal length to a direction::
+A pixel goes through the optical centre, the distortion and the projection to a direction::
 
-    (x, y) - optical_center  ->  distortion  ->  ideal (u, v)  ->  direction ~ (±u / f, v / f, 1)
+    (x, y) - optical_center  ->  distortion  ->  ideal (u, v)  ->  projection  ->  direction
+
+The projection tells at which distance ``r = hypot(u, v)`` from the optical centre a star is imaged
+that is at an angle θ from the optical axis. Ordinary lenses are gnomonic, ``r = f tan θ``, which
+makes the direction ``(±u, v, f)``; fisheyes are made after one of the others::
+
+    gnomonic r = f tan θ       equidistant r = f θ           equisolid r = 2 f sin(θ / 2)
+                               orthographic r = f sin θ      stereographic r = 2 f tan(θ / 2)
 
 Directions are unit vectors in the camera frame: +z out of the lens, +x and +y along the pixel axes.
 Only the fitted direction, pixel to ideal, has a formula (as in FITS SIP); the other is Newton's
@@ -18,7 +25,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,12 +45,16 @@ __all__ = ["CameraModel", "PolynomialDistortion", "RadialDistortion"]
 
 Floats = NDArray[np.float64]
 
+Projection = Literal["gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"]
+"""Names of the projections."""
+
 FILE_FORMAT = "boresight camera model"
-FILE_VERSION = 1
+FILE_VERSION = 2
+"""Version 1 knew no projection but the gnomonic; pinholes are still written so."""
 
 
 class CameraModel:
-    """Focal length, optical centre, parity and distortion of one camera.
+    """Focal length, optical centre, parity, projection and distortion of one camera.
 
     The object cannot be changed; it can be compared, hashed, pickled, and saved as JSON.
 
@@ -59,13 +70,19 @@ class CameraModel:
     parity_flip : bool
         True when the image shows the sky mirrored. Default False.
     distortion : PolynomialDistortion or RadialDistortion or None
-        Lens distortion about the optical centre. Default `None`, a pinhole.
+        Lens distortion about the optical centre. Default `None`.
+    projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}
+        Which function of the angle to the optical axis the distance from the optical centre is.
+        Default "gnomonic", a pinhole. The others are those of fisheyes, whose `distortion` is what
+        they differ from it by. `RadialDistortion` on top of "equidistant" makes θ an odd polynomial
+        of that distance: the family of Kannala and Brandt (2006, IEEE Trans. PAMI 28, 1335), in the
+        direction from the pixel to the sky.
 
     Raises
     ------
     InputError
-        For a focal length that is not positive, an empty image, or an optical centre that is not
-        finite.
+        For a focal length that is not positive, an empty image, an optical centre that is not
+        finite, or an unknown projection.
 
     See Also
     --------
@@ -81,6 +98,12 @@ class CameraModel:
     array([0., 0., 1.])
     >>> camera.direction_to_pixel([0.1, 0.0, 1.0])
     (250.0, 0.0)
+
+    A fisheye that sees a hemisphere, and stars on the horizon:
+
+    >>> fisheye = CameraModel.from_fov(180.0, (1500, 1500), projection="equidistant")
+    >>> fisheye.direction_to_pixel([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+    (array([750.,   0.]), array([   0., -750.]))
     """
 
     __slots__ = ("_core",)
@@ -94,6 +117,7 @@ class CameraModel:
         optical_center: tuple[float, float] = (0.0, 0.0),
         parity_flip: bool = False,
         distortion: PolynomialDistortion | RadialDistortion | None = None,
+        projection: Projection = "gnomonic",
     ) -> None:
         if distortion is not None and not isinstance(
             distortion, PolynomialDistortion | RadialDistortion
@@ -110,6 +134,7 @@ class CameraModel:
             _image_size(image_shape),
             (center[0], center[1]),
             bool(parity_flip),
+            _projection_name(projection),
             None if distortion is None else distortion._core,
         )
 
@@ -122,18 +147,21 @@ class CameraModel:
         optical_center: tuple[float, float] = (0.0, 0.0),
         parity_flip: bool = False,
         distortion: PolynomialDistortion | RadialDistortion | None = None,
+        projection: Projection = "gnomonic",
     ) -> CameraModel:
         """Camera with a given horizontal field of view.
 
-        ``focal_length_px = (width / 2) / tan(fov / 2)``
+        ``focal_length_px = (width / 2) / tan(fov / 2)``, and likewise with the other projections.
 
         Parameters
         ----------
         fov_deg : float
-            Horizontal field of view in degrees from edge to edge, above 0 and below 180.
+            Horizontal field of view in degrees from edge to edge, without distortion: above 0 and
+            below 180 (gnomonic), up to 180 (orthographic), below 360 (stereographic) or up to 360
+            (equidistant, equisolid).
         image_shape : (int, int)
             Height and width of the image in pixels.
-        optical_center, parity_flip, distortion
+        optical_center, parity_flip, distortion, projection
             As in the constructor.
 
         Returns
@@ -143,25 +171,30 @@ class CameraModel:
         Raises
         ------
         InputError
-            For a field of view that is not above 0 and below 180 degrees, or as the constructor.
+            For a field of view that the projection cannot show, or as the constructor.
 
         Examples
         --------
         >>> from boresight.camera import CameraModel
         >>> CameraModel.from_fov(90.0, (512, 512)).focal_length_px
         256.0
+        >>> CameraModel.from_fov(180.0, (512, 512), projection="stereographic").focal_length_px
+        128.0
         """
         try:
             fov = float(np.radians(float(fov_deg)))
         except (TypeError, ValueError):
             raise InputError(f"fov_deg: {fov_deg!r} is not a number; give degrees") from None
-        focal = core.CameraModel.focal_length_of_fov(fov, _image_size(image_shape))
+        focal = core.CameraModel.focal_length_of_fov(
+            fov, _image_size(image_shape), _projection_name(projection)
+        )
         return cls(
             focal,
             image_shape,
             optical_center=optical_center,
             parity_flip=parity_flip,
             distortion=distortion,
+            projection=projection,
         )
 
     @classmethod
@@ -192,8 +225,13 @@ class CameraModel:
         return self._core.mirrored
 
     @property
+    def projection(self) -> Projection:
+        """Name of the projection of the lens without its distortion; "gnomonic" for a pinhole."""
+        return cast(Projection, self._core.projection)
+
+    @property
     def distortion(self) -> PolynomialDistortion | RadialDistortion | None:
-        """Lens distortion about the optical centre, `None` for a pinhole."""
+        """Lens distortion about the optical centre, or `None`."""
         model = self._core.distortion
         if model is None:
             return None
@@ -202,7 +240,11 @@ class CameraModel:
 
     @property
     def fov_deg(self) -> float:
-        """Horizontal field of view in degrees of the pinhole with this focal length."""
+        """Horizontal field of view in degrees by focal length and projection, without distortion.
+
+        All that the projection can show, such as 180 for an orthographic one, if the image is wider
+        than that.
+        """
         return float(np.degrees(self._core.fov))
 
     @property
@@ -221,7 +263,8 @@ class CameraModel:
         Returns
         -------
         ndarray of shape (..., 3)
-            Unit vectors in the camera frame; NaN where x or y is.
+            Unit vectors in the camera frame; NaN where x or y is, and where a fisheye has no image:
+            farther out than its projection reaches.
         """
         points, shape = points_of(x, y)
         return self._core.pixel_to_direction(points).reshape(*shape, 3)
@@ -238,9 +281,10 @@ class CameraModel:
         -------
         x, y : float or ndarray
             Pixels from the image centre, not limited to the detector. NaN where no pixel sees the
-            direction: behind the camera, where the distortion folds over, or, with distortion,
-            farther out than one and a half times the image's half-diagonal, where the model says
-            nothing.
+            direction: where the projection has no image (behind a pinhole or an orthographic
+            fisheye, opposite to the other fisheyes), where the distortion folds over, or, with
+            distortion, farther out than one and a half times the image's half-diagonal, where the
+            model says nothing.
         """
         v = np.asarray(direction, dtype=np.float64)
         if v.ndim == 0 or v.shape[-1] != 3:
@@ -251,7 +295,7 @@ class CameraModel:
         return split(self._core.direction_to_pixel(rows), v.shape[:-1])
 
     def pixel_to_ideal(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
-        """Ideal (pinhole) points of pixels.
+        """Ideal points of pixels, without the distortion.
 
         Parameters
         ----------
@@ -261,8 +305,8 @@ class CameraModel:
         Returns
         -------
         u, v : float or ndarray
-            Where a pinhole of this focal length would have imaged the same star: pixels from the
-            optical centre, along the pixel axes.
+            Where the projection alone, with this focal length, would have imaged the same star:
+            pixels from the optical centre, along the pixel axes.
         """
         return map_points(self._core.pixel_to_ideal, x, y)
 
@@ -273,13 +317,15 @@ class CameraModel:
         -------
         dict
         """
+        gnomonic = self.projection == "gnomonic"
         return {
             "format": FILE_FORMAT,
-            "version": FILE_VERSION,
+            "version": 1 if gnomonic else FILE_VERSION,
             "focal_length_px": self.focal_length_px,
             "image_shape": list(self.image_shape),
             "optical_center": list(self.optical_center),
             "parity_flip": self.parity_flip,
+            **({} if gnomonic else {"projection": self.projection}),
             "distortion": None if self.distortion is None else self.distortion.to_dict(),
         }
 
@@ -303,10 +349,10 @@ class CameraModel:
         """
         if not isinstance(data, Mapping) or data.get("format") != FILE_FORMAT:
             raise FileFormatError("this is not a Boresight camera model")
-        if data.get("version") != FILE_VERSION:
+        if data.get("version") not in (1, FILE_VERSION):
             raise FileFormatError(
                 f"this camera model is of version {data.get('version')!r}; this program reads "
-                f"version {FILE_VERSION}: update Boresight, or save the model again"
+                f"versions 1 to {FILE_VERSION}: update Boresight, or save the model again"
             )
         try:
             return cls(
@@ -315,33 +361,41 @@ class CameraModel:
                 optical_center=tuple(data["optical_center"]),
                 parity_flip=data["parity_flip"],
                 distortion=distortion_from_dict(data["distortion"]),
+                projection=data["projection"] if data["version"] > 1 else "gnomonic",
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"this camera model is damaged: {error}") from error
 
-    def to_opencv(self, tolerance_px: float = 0.01) -> tuple[Floats, Floats, float]:
+    def to_opencv(
+        self, tolerance_px: float = 0.01, model: Literal["pinhole", "fisheye"] = "pinhole"
+    ) -> tuple[Floats, Floats, float]:
         """Camera matrix and distortion coefficients as OpenCV has them.
 
         Parameters
         ----------
         tolerance_px : float
             Largest error allowed, pixels. Default 0.01.
+        model : {"pinhole", "fisheye"}
+            That of ``cv2.projectPoints``, or that of ``cv2.fisheye``: ``θ_d = θ (1 + k1 θ² + k2 θ⁴
+            + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the axis. Default "pinhole".
 
         Returns
         -------
         camera_matrix : ndarray of shape (3, 3)
             For 0-based pixels (column, row).
-        dist_coeffs : ndarray of shape (5,)
-            k1, k2, p1, p2, k3.
+        dist_coeffs : ndarray of shape (5,) or (4,)
+            k1, k2, p1, p2, k3; of a fisheye k1, k2, k3, k4.
         max_error_px : float
-            Largest distance over the image between where OpenCV and this model put a star.
+            Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
+            OpenCV's model ends) between where OpenCV and this model put a star.
 
         Raises
         ------
         InputError
-            For a mirrored camera, which OpenCV does not know.
+            For a mirrored camera, which OpenCV does not know, or an unknown model.
         UndeterminedError
-            If the error is larger than the tolerance.
+            If the error is larger than the tolerance, or a pinhole is asked of an image that
+            reaches 89 degrees from the axis.
 
         Notes
         -----
@@ -358,9 +412,9 @@ class CameraModel:
         >>> print(f"{coefficients[0]:.2f}", error < 0.001)
         0.48 True
         """
-        from boresight._opencv import fit
+        from boresight._opencv import fit, lens_of
 
-        return fit(self, float(tolerance_px))
+        return fit(self, lens_of(model), float(tolerance_px))
 
     @classmethod
     def from_opencv(
@@ -369,6 +423,7 @@ class CameraModel:
         dist_coeffs: ArrayLike,
         image_shape: tuple[int, int],
         tolerance_px: float = 0.01,
+        model: Literal["pinhole", "fisheye"] = "pinhole",
     ) -> tuple[CameraModel, float]:
         """Camera from OpenCV's matrix and distortion coefficients.
 
@@ -377,24 +432,29 @@ class CameraModel:
         camera_matrix : array_like of shape (3, 3)
             For 0-based pixels (column, row).
         dist_coeffs : array_like of shape (4,) or (5,)
-            k1, k2, p1, p2 and perhaps k3.
+            k1, k2, p1, p2 and perhaps k3; of a fisheye k1, k2, k3, k4.
         image_shape : (int, int)
             Height and width of the image in pixels.
         tolerance_px : float
             Largest error allowed, pixels. Default 0.01.
+        model : {"pinhole", "fisheye"}
+            That of ``cv2.calibrateCamera``, or that of ``cv2.fisheye.calibrate``. Default
+            "pinhole".
 
         Returns
         -------
         camera : CameraModel
-            With `RadialDistortion` where that reaches the tolerance, else (or where fx and fy
-            differ) with `PolynomialDistortion` of the lowest order that does.
+            Of a fisheye with the projection "equidistant". With `RadialDistortion` where that
+            reaches the tolerance, else (or where fx and fy differ) with `PolynomialDistortion` of
+            the lowest order that does.
         max_error_px : float
-            Largest distance over the image between where OpenCV and the model put a star.
+            Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
+            OpenCV's model ends) between where OpenCV and the model put a star.
 
         Raises
         ------
         InputError
-            If the arrays are none of OpenCV's.
+            If the arrays are none of OpenCV's, or the model is unknown.
         UndeterminedError
             If the distortion folds over within the image, or the error is larger than the
             tolerance.
@@ -407,8 +467,9 @@ class CameraModel:
         >>> camera.focal_length_px, error < 0.001
         (900.0, True)
         """
-        from boresight._opencv import camera_of
+        from boresight._opencv import camera_of, lens_of
 
+        lens = lens_of(model)
         width, height = _image_size(image_shape)
         matrix = np.array(camera_matrix, dtype=np.float64)
         lower = np.array([matrix[1, 0], *matrix[2]]) if matrix.shape == (3, 3) else None
@@ -422,13 +483,19 @@ class CameraModel:
                 "positive; give the matrix that OpenCV's calibrateCamera returns"
             )
         coefficients = np.array(dist_coeffs, dtype=np.float64).ravel()
-        if len(coefficients) not in (4, 5) or not np.isfinite(coefficients).all():
+        if model == "fisheye":
+            if len(coefficients) != 4 or not np.isfinite(coefficients).all():
+                raise InputError(
+                    f"dist_coeffs: {coefficients.tolist()} are not k1, k2, k3 and k4; "
+                    "give what cv2.fisheye.calibrate returns"
+                )
+        elif len(coefficients) not in (4, 5) or not np.isfinite(coefficients).all():
             raise InputError(
                 f"dist_coeffs: {coefficients.tolist()} are not k1, k2, p1, p2 and perhaps k3; "
                 "calibrate without OpenCV's rational, thin-prism and tilted models"
             )
-        five = np.append(coefficients, np.zeros(5 - len(coefficients)))
-        return camera_of(matrix, five, (height, width), float(tolerance_px))
+        padded = np.append(coefficients, np.zeros(len(lens.names) - len(coefficients)))
+        return camera_of(lens, matrix, padded, (height, width), float(tolerance_px))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save as a JSON file, readable by people and exact to the last bit.
@@ -484,6 +551,8 @@ class CameraModel:
             f"image_shape={self.image_shape}",
             f"fov_deg={self.fov_deg:.4g}",
         ]
+        if self.projection != "gnomonic":
+            parts.append(f"projection={self.projection!r}")
         if self.optical_center != (0.0, 0.0):
             parts.append("optical_center=({:.2f}, {:.2f})".format(*self.optical_center))
         if self.parity_flip:
@@ -491,6 +560,14 @@ class CameraModel:
         if self.distortion is not None:
             parts.append(f"distortion={self.distortion!r}")
         return f"CameraModel({', '.join(parts)})"
+
+
+def _projection_name(projection: str) -> str:
+    if projection not in get_args(Projection):
+        raise InputError(
+            f"projection: {projection!r} is unknown; give one of {', '.join(get_args(Projection))}"
+        )
+    return projection
 
 
 def _image_size(image_shape: tuple[int, int]) -> tuple[int, int]:

@@ -15,232 +15,35 @@ single frame) another does. What is held fixed so that the problem has one answe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight import _choosing
 from boresight import _core as core
-from boresight import _held_out
+from boresight.calibration import CalibrateResult, FrameCalibration
 from boresight.camera import CameraModel
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
+from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from boresight.solution import Solution
 
-__all__ = ["CalibrateResult", "FrameCalibration", "calibrate_camera"]
+__all__ = ["calibrate_camera"]
 
 Floats = NDArray[np.float64]
-
-SPEED_OF_LIGHT_KM_S = 299792.458
 
 POSITION_FLOOR_PX = 0.01
 """Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
 what the model cannot follow. Without it a few bright stars would decide everything."""
 
-AUTO_ORDERS = range(2, 10)
-"""Orders that ``order="auto"`` tries, from the lowest."""
-
-MAX_IN_VAIN = 1
-"""Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the
-image centre has odd terms only."""
-
-SIGNIFICANCE = 2.0
-"""Standard errors by which a model with more parameters has to be better."""
+SYSTEMATIC_PX = 0.01
+"""Error per axis that extracted positions have in common in all frames at one place of the
+detector: to a fit it is distortion. Star images that are not symmetric are the main cause."""
 
 UNSOLVED = "it did not solve"
-
-
-@dataclass(frozen=True, eq=False)
-class FrameCalibration:
-    """One frame's part in a calibration.
-
-    Attributes
-    ----------
-    quaternion : ndarray of shape (4,)
-        Attitude with the calibrated camera: rotation ICRS to camera, scalar first. For a rejected
-        frame the one it was solved with.
-    attitude_cov_rad2 : ndarray of shape (3, 3)
-        Covariance of a small rotation about the camera's x, y and z axes, the uncertainty of the
-        intrinsics included; NaN for a rejected frame.
-    residuals_px : ndarray of shape (n, 2)
-        Measured minus modelled position of every matched star, in the order of the result's
-        `matched_centroids`; NaN where the model has no such pixel.
-    inliers : ndarray of bool, shape (n,)
-        Which matches the fit used.
-    rmse_px : float
-        RMS length of the inliers' residuals; NaN for a rejected frame.
-    rejected : str or None
-        Why the frame took no part, or `None`.
-    cross_cov : ndarray of shape (m, 3)
-        Covariance of the m intrinsics, `CalibrateResult.parameter_names`, with that small rotation.
-    """
-
-    quaternion: Floats
-    attitude_cov_rad2: Floats
-    residuals_px: Floats
-    inliers: NDArray[np.bool_]
-    rmse_px: float
-    rejected: str | None
-    cross_cov: Floats
-
-    @property
-    def n_inliers(self) -> int:
-        """Number of matches that the fit used."""
-        return int(np.count_nonzero(self.inliers))
-
-    @property
-    def n_outliers(self) -> int:
-        """Number of matches that it left out."""
-        return len(self.inliers) - self.n_inliers
-
-
-@dataclass(frozen=True, eq=False)
-class CalibrateResult:
-    """What `calibrate_camera` found.
-
-    Attributes
-    ----------
-    camera_model : CameraModel
-        The calibrated camera.
-    rmse_before_px : float
-        RMS distance in pixels between the inliers and where the frames' own solutions put them.
-    rmse_after_px : float
-        RMS distance in pixels between the same stars and where the calibrated camera puts them.
-    n_inliers, n_outliers : int
-        Matches that the fit used and left out (those of rejected frames included).
-    iterations : int
-        Steps of the fit.
-    converged : bool
-        False if `max_iterations` ended the fit early.
-    frames : tuple of (FrameCalibration or None)
-        One for each result given, in order; `None` where the result was.
-    noise : float
-        Standard deviation of the residuals per axis: in pixels, or, if the centroids came with
-        position uncertainties, in units of these (1 if they are right).
-    parameter_names : tuple of str
-        The fitted parameters: ``focal_length_px``, ``B_10``, ``A_20``, ..., or ``k1``,
-        ``optical_center_x``, ...
-    covariance : ndarray of shape (n, n)
-        Covariance of these parameters, scaled to the residuals; zero for a frozen one.
-    frozen : tuple of str
-        Parameters that the data do not determine; they stay zero.
-    condition_number : float
-        Condition number of the problem with every parameter scaled to the same information. Beyond
-        1e6 the single parameters mean little (the model as a whole may be fine where there are
-        stars).
-    held_out_rmse_px : float or None
-        RMS distance in pixels between the same stars and where a camera puts them that was fitted
-        to the other frames (of one or two frames: to the other stars), each frame's attitude to
-        its other stars. Larger than `rmse_after_px` by what the fit adapts to noise; `None` where
-        it was not asked for.
-    solutions : tuple of (Solution or None)
-        From `boresight.calibrate`: what every frame's pixels see, by the calibrated camera; `None`
-        for a frame that was rejected. Empty otherwise.
-    rejected : tuple of (str or None)
-        Why each frame took no part; `None` for those that did.
-    """
-
-    camera_model: CameraModel
-    rmse_before_px: float
-    rmse_after_px: float
-    n_inliers: int
-    n_outliers: int
-    iterations: int
-    converged: bool
-    frames: tuple[FrameCalibration | None, ...]
-    noise: float
-    parameter_names: tuple[str, ...]
-    covariance: Floats
-    frozen: tuple[str, ...]
-    condition_number: float
-    held_out_rmse_px: float | None
-    rejected: tuple[str | None, ...]
-    solutions: tuple[Solution | None, ...] = ()
-
-    @property
-    def parameters(self) -> dict[str, tuple[float, float]]:
-        """Value and standard deviation of every fitted parameter, by name."""
-        sigmas = np.sqrt(np.diag(self.covariance))
-        values = _parameter_values(self.camera_model)
-        return {
-            name: (values[name], float(sigma))
-            for name, sigma in zip(self.parameter_names, sigmas, strict=True)
-        }
-
-    def model_cov_px2(self, frame: int, x: ArrayLike, y: ArrayLike) -> Floats:
-        """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
-
-        The covariance of where the model puts the star that a pixel sees. It does not hold the
-        uncertainty of a measured position, nor what the model's form cannot follow. Far from the
-        stars that were fitted it grows without bound, as it should.
-
-        Parameters
-        ----------
-        frame : int
-            Index in the list of results.
-        x, y : array_like
-            Pixels from the image centre; scalars and arrays broadcast.
-
-        Returns
-        -------
-        ndarray of shape (..., 2, 2)
-            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on
-            the sky, along the pixel axes.
-
-        Raises
-        ------
-        InputError
-            If the frame was not solved, or was rejected.
-        """
-        part = self.frames[frame]
-        if part is None or part.rejected is not None:
-            raise InputError(f"frame: frame {frame} took no part in the fit; give one that did")
-        joint = np.block(
-            [[self.covariance, part.cross_cov], [part.cross_cov.T, part.attitude_cov_rad2]]
-        )
-        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
-        pixels = np.stack([xs.ravel(), ys.ravel()], axis=-1)
-        cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
-        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2)
-
-    def table(self) -> Table:
-        """One row for each frame that was solved.
-
-        Returns
-        -------
-        astropy.table.Table
-            Columns ``frame`` (index in the list that was given), ``n_inliers``, ``n_outliers``,
-            ``rmse_px`` and ``rejected`` (the reason, or an empty string).
-        """
-        from astropy.table import Table
-
-        used = [(i, frame) for i, frame in enumerate(self.frames) if frame is not None]
-        table = Table()
-        table["frame"] = [i for i, _ in used]
-        table["n_inliers"] = [frame.n_inliers for _, frame in used]
-        table["n_outliers"] = [frame.n_outliers for _, frame in used]
-        table["rmse_px"] = [frame.rmse_px for _, frame in used]
-        table["rmse_px"].format = ".4f"
-        table["rejected"] = [frame.rejected or "" for _, frame in used]
-        return table
-
-    def __repr__(self) -> str:
-        used = sum(frame is not None and frame.rejected is None for frame in self.frames)
-        notes = "" if self.converged else ", not converged"
-        if self.frozen:
-            notes += f", frozen: {', '.join(self.frozen)}"
-        rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
-        if self.held_out_rmse_px is not None:
-            rmse += f" ({self.held_out_rmse_px:.3f} held out)"
-        return (
-            f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
-            f"{self.n_outliers} left out, RMSE {rmse}{notes}\n {self.camera_model!r}>"
-        )
 
 
 class _MatchedFrame(NamedTuple):
@@ -253,6 +56,7 @@ class _MatchedFrame(NamedTuple):
     quaternion: tuple[float, ...]
     solved_velocity: tuple[float, ...] | None
     velocity: tuple[float, ...] | None
+    brightness: Floats
 
 
 def calibrate_camera(
@@ -264,6 +68,8 @@ def calibrate_camera(
     *,
     held_out: bool = False,
     sigma_clip: float = 3.0,
+    noise: float | None = None,
+    systematic_px: float | None = None,
     max_iterations: int = 200,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
@@ -291,16 +97,27 @@ def calibrate_camera(
         'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
         significantly better than those before it.
     held_out : bool
-        Also measure `CalibrateResult.held_out_rmse_px`, by five or so more fits. Default False;
-        with 'auto' it is measured anyway.
+        Also measure `CalibrateResult.held_out_rmse_px`. Default False; with 'auto' it is measured
+        anyway.
     sigma_clip : float
         Matches farther off than this many standard deviations (by the median residual of their part
         of the detector) lose weight with the square of their distance, and those that are also more
         than 0.3 px off are left out. Default 3.
+    noise : float, optional
+        Standard deviation of the residuals per axis by which matches are weighed: in pixels, or, if
+        all centroids have position uncertainties, in units of these. Default: it is found from
+        the median residuals. Needed only for a fit that is to end where one of `CalibrationBlock`
+        does.
+    systematic_px : float, optional
+        Error per axis that the positions have in common in all frames at one place of the
+        detector, as by star images that are not symmetric. The fit takes it for distortion; it is
+        added to the uncertainty of what pixels see. Default: 0.01 px for centroids with position
+        uncertainties, as they come from extraction, and 0 for positions without.
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
-        Camera whose focal length the fit starts from. Default: the median of the results'.
+        Camera whose focal length the fit starts from, and whose projection it has. Default: the
+        median of the results', and theirs.
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
         (exactly). Default: what each result was solved with.
@@ -350,43 +167,37 @@ def calibrate_camera(
     >>> result.rmse_after_px < 0.1
     True
     """
-    results, centroids = _as_lists(results, centroids)
-    if velocities is not None and len(velocities) != len(results):
-        raise InputError(
-            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
-        )
-    shape = _common_shape(results, image_shape, camera_model)
-    solved = [i for i, result in enumerate(results) if result]
+    frames, given = matched_frames(results, centroids, velocities)
+    shape = _common_shape(given, image_shape, camera_model)
+    solved = [i for i, result in enumerate(given) if result]
     if not solved:
-        raise UndeterminedError(f"results: none of {len(results)} frames is solved; solve one")
-    frames = [
-        _matched(
-            i,
-            results[i],
-            centroids[i],
-            results[i].observer_velocity_km_s if velocities is None else velocities[i],
-        )
-        for i in solved
-    ]
-    if any(frame.covariance is None for frame in frames):
-        frames = [frame._replace(covariance=None) for frame in frames]
+        raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
+    start_focal_length = None if camera_model is None else camera_model.focal_length_px
 
-    def fit(given: Sequence[_MatchedFrame], model: str, order: int) -> core.Calibration:
+    def fit(
+        candidate: _choosing.Candidate, start: core.Calibration | None, left_out: bool = True
+    ) -> core.Calibration:
         return core.calibrate_camera(
-            given,
-            model,
-            order,
+            frames if start is None else _warm(frames, start),
+            *candidate,
             float(sigma_clip),
             max(0, int(max_iterations)),
-            None if camera_model is None else camera_model.focal_length_px,
+            start_focal_length,
+            None if camera_model is None else camera_model.projection,
+            noise,
+            start is not None,
+            left_out,
             progress,
         )
 
-    best, error = _choose(frames, fit, _candidates(model, order), held_out)
+    groups = _choosing.candidates(model, order)
+    chosen = _choosing.choose(groups, fit)
+    best = fit(chosen, None, held_out or "auto" in (model, order))
     camera = CameraModel._from_core(best.camera)
     assert camera.image_shape == shape
-    by_index = dict(zip(solved, (_frame(*parts) for parts in best.frames), strict=True))
-    parts = tuple(by_index.get(i) for i in range(len(results)))
+    fitted = zip(best.frames, frames, strict=True)
+    by_index = dict(zip(solved, (_frame(*pair) for pair in fitted), strict=True))
+    parts = tuple(by_index.get(i) for i in range(len(given)))
     return CalibrateResult(
         camera,
         *best.rmse_px,
@@ -399,108 +210,48 @@ def calibrate_camera(
         best.covariance,
         tuple(best.frozen),
         best.condition_number,
-        error,
+        _choosing.rms(best),
         tuple(UNSOLVED if part is None else part.rejected for part in parts),
+        systematic_px=_systematic(systematic_px, frames),
     )
 
 
-def _candidates(model: str, order: int | str) -> list[list[tuple[str, int]]]:
-    """Models to choose from, the simplest first: groups of (model, order), tried in turn."""
-    if order == "auto":
-        orders = AUTO_ORDERS
-    elif isinstance(order, int | np.integer) and 2 <= order <= 9:
-        orders = range(int(order), int(order) + 1)
-    elif model in ("polynomial", "auto"):
+def matched_frames(
+    results: Any, centroids: Any, velocities: Sequence[ArrayLike | None] | None
+) -> tuple[list[_MatchedFrame], list[Any]]:
+    """Collect the matched stars of the frames that are solved; also all results, as a list."""
+    results, centroids = _as_lists(results, centroids)
+    if velocities is None:
+        velocities = [result.observer_velocity_km_s if result else None for result in results]
+    if len(velocities) != len(results):
         raise InputError(
-            f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
         )
-    else:
-        orders = range(2, 3)
-    polynomials = [("polynomial", order) for order in orders]
-    if model == "auto":
-        return [[("pinhole", 0)], [("radial", 0)], polynomials]
-    return [polynomials if model == "polynomial" else [(model, 0)]]
+    frames = [
+        _matched(i, result, centroids[i], velocities[i])
+        for i, result in enumerate(results)
+        if result
+    ]
+    if any(frame.covariance is None for frame in frames):
+        frames = [frame._replace(covariance=None) for frame in frames]
+    return frames, results
 
 
-def _choose(
-    frames: Sequence[_MatchedFrame],
-    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
-    groups: list[list[tuple[str, int]]],
-    held_out: bool,
-) -> tuple[core.Calibration, float | None]:
-    """Fit the candidate that foretells stars left out best; also their RMS residual."""
-    if len(groups) == 1 and len(groups[0]) == 1:
-        best = fit(frames, *groups[0][0])
-        if not held_out:
-            return best, None
-        return best, _rms(_left_out(frames, best, fit, groups[0][0]))
-    winner: _Fitted | None = None
-    problem: UndeterminedError | None = None
-    for group in groups:
-        best_of_group: _Fitted | None = None
-        in_vain = 0
-        for candidate in group:
-            try:
-                fitted = fit(frames, *candidate)
-                found = _Fitted(fitted, _left_out(frames, fitted, fit, candidate))
-            except UndeterminedError as error:
-                problem = error
-                break
-            if found.improves_on(best_of_group):
-                best_of_group, in_vain = found, 0
-            else:
-                in_vain += 1
-            if in_vain > MAX_IN_VAIN:
-                break
-        if best_of_group is not None and best_of_group.improves_on(winner):
-            winner = best_of_group
-    if winner is None:
-        assert problem is not None  # there is at least one candidate
-        raise problem
-    return winner.calibration, _rms(winner.left_out)
+def _systematic(given: float | None, frames: Sequence[_MatchedFrame]) -> float:
+    """Find the error that all frames have in common."""
+    if given is None:
+        return 0.0 if frames[0].covariance is None else SYSTEMATIC_PX
+    if not 0 <= given < np.inf:
+        raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
+    return float(given)
 
 
-class _Fitted(NamedTuple):
-    """A fit and the residual lengths of its stars, each left out in turn."""
-
-    calibration: core.Calibration
-    left_out: list[Floats]
-
-    @property
-    def num_frames(self) -> int:
-        """Number of frames that took part."""
-        return sum(frame[5] is None for frame in self.calibration.frames)
-
-    def improves_on(self, other: _Fitted | None) -> bool:
-        """Tell whether it foretells stars significantly better than one with fewer parameters."""
-        if other is None:
-            return True
-        if self.num_frames != other.num_frames:
-            return self.num_frames > other.num_frames
-        gain, uncertainty = _held_out.gain(other.left_out, self.left_out)
-        return gain > SIGNIFICANCE * uncertainty
-
-
-def _left_out(
-    frames: Sequence[_MatchedFrame],
-    fitted: core.Calibration,
-    fit: Callable[[Sequence[_MatchedFrame], str, int], core.Calibration],
-    candidate: tuple[str, int],
-) -> list[Floats]:
-    """Residual lengths of the stars that a fit used, each left out in turn; NaN for others."""
-    taken = [i for i, frame in enumerate(fitted.frames) if frame[5] is None]
-    used = [np.asarray(fitted.frames[i][3]) for i in taken]
-    lengths = [np.full(len(frame.pixels), np.nan) for frame in frames]
-    found = _held_out.residuals(
-        [frames[i] for i in taken], used, lambda some: fit(some, *candidate).camera
-    )
-    for i, some in zip(taken, found, strict=True):
-        lengths[i] = some
-    return lengths
-
-
-def _rms(lengths: Sequence[Floats]) -> float:
-    return float(np.sqrt(np.nanmean(np.concatenate(lengths) ** 2)))
+def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:
+    """Frames with the camera and the attitudes of a fit of the same stars."""
+    return [
+        frame._replace(camera=start.camera, quaternion=tuple(part[0]))
+        for frame, part in zip(frames, start.frames, strict=True)
+    ]
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
@@ -548,14 +299,22 @@ def _matched(index: int, result: Any, centroids: Any, velocity: ArrayLike | None
             f"centroids[{index}]: {len(stars)} of them, but results[{index}] matched number "
             f"{matched.max()}; give the list that frame was solved from"
         )
+    sky = np.ascontiguousarray(result.matched_directions, dtype=np.float64)
+    solved_beta, beta = _beta(index, result.observer_velocity_km_s), _beta(index, velocity)
+    refraction = getattr(result, "refraction", None)
+    if refraction is not None:
+        # Refraction comes after aberration, so that the fit gets both in the directions.
+        sky = np.ascontiguousarray(refraction.refracted(aberrated(sky, velocity)))
+        solved_beta = beta = None
     return _MatchedFrame(
         pixels=np.column_stack([stars.x[matched], stars.y[matched]]),
-        sky=np.ascontiguousarray(result.matched_directions, dtype=np.float64),
+        sky=sky,
         covariance=_position_covariance(stars.position_cov[matched]),
         camera=result.camera_model._core,
         quaternion=tuple(float(q) for q in result.quaternion),
-        solved_velocity=_beta(index, result.observer_velocity_km_s),
-        velocity=_beta(index, velocity),
+        solved_velocity=solved_beta,
+        velocity=beta,
+        brightness=stars.brightness[matched],
     )
 
 
@@ -584,15 +343,8 @@ def _beta(index: int, velocity: ArrayLike | None) -> tuple[float, ...] | None:
     return tuple(float(b) for b in beta)
 
 
-def _frame(
-    quaternion: list[float],
-    attitude_cov: list[list[float]],
-    residuals: Floats,
-    inliers: NDArray[np.bool_],
-    rmse_px: float,
-    rejected: str | None,
-    cross_cov: Floats,
-) -> FrameCalibration:
+def _frame(part: tuple[Any, ...], given: _MatchedFrame) -> FrameCalibration:
+    quaternion, attitude_cov, residuals, inliers, rmse_px, rejected, cross_cov = part
     return FrameCalibration(
         np.array(quaternion),
         np.array(attitude_cov),
@@ -601,23 +353,6 @@ def _frame(
         rmse_px,
         rejected,
         cross_cov,
+        given.pixels,
+        given.brightness,
     )
-
-
-def _parameter_values(camera: CameraModel) -> dict[str, float]:
-    """Every parameter of a camera by the name it has in a calibration."""
-    values = {
-        "focal_length_px": camera.focal_length_px,
-        "optical_center_x": camera.optical_center[0],
-        "optical_center_y": camera.optical_center[1],
-    }
-    if camera.distortion is None:
-        return values
-    terms = camera.distortion.to_dict()
-    if terms["model"] == "radial":
-        return values | {name: terms[name] for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
-    exponents = [(d - q, q) for d in range(terms["order"] + 1) for q in range(d + 1)]
-    for axis in ("a", "b"):
-        for (p, q), value in zip(exponents, terms[f"{axis}_coeffs"], strict=True):
-            values[f"{axis.upper()}_{p}{q}"] = value
-    return values

@@ -39,6 +39,15 @@ class CentroidFlags(enum.IntFlag):
     """Another star's light reaches into it."""
     MASKED = 8
     """A bad pixel lies within it."""
+    TRAILED = 16
+    """The stars of its frame are elongated by half or more, all in one direction: the frame moved
+    while it was exposed. Positions are those of the middle of the trail."""
+    HOT_PIXEL = 32
+    """Sharper than the frame's stars can be (a Gaussian of 0.7 of their width, in the middle of a
+    pixel) by twice its noise: a hot pixel, or the hit of a cosmic ray. Few have this flag while
+    `max_sharpness` leaves the sharpest out."""
+    COSMIC_RAY = 32
+    """The same as `HOT_PIXEL`: one frame does not tell the two apart."""
 
 
 class Centroid:

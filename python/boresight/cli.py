@@ -12,16 +12,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from boresight._progress import progress_callback
-from boresight.errors import BoresightError, InputError
+from boresight.camera import CameraModel, Projection
+from boresight.errors import BoresightError, InputError, UndeterminedError
 
 if TYPE_CHECKING:
-    from boresight.camera import CameraModel
-    from boresight.camera_fit import CalibrateResult
+    from boresight.calibration import CalibrateResult
     from boresight.centroids import Centroids
     from boresight.database import SolverDatabase
     from boresight.frames import Frame
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 Record = dict[str, Any]
+
+PROJECTIONS = get_args(Projection)
 
 
 def _clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +59,11 @@ _OPTIONS = [
     click.option("--fov", type=float, help="Horizontal field of view in degrees, if known."),
     click.option(
         "--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]"
+    ),
+    click.option(
+        "--projection",
+        type=click.Choice(PROJECTIONS),
+        help="That of a fisheye with this --fov. [default: gnomonic, an ordinary lens]",
     ),
     click.option(
         "--camera",
@@ -96,6 +103,7 @@ def solve(
     frames: tuple[Path, ...],
     fov: float | None,
     fov_error: float | None,
+    projection: str | None,
     camera: Path | None,
     database: Path | None,
     sigma: float | None,
@@ -105,19 +113,23 @@ def solve(
 ) -> None:
     """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
     model = _load_camera(camera)
-    solver = _database(database, fov, model, quiet=as_json)
+    solver = _database(database, fov, projection, model, quiet=as_json)
     records: list[Record] = []
     drawn: list[tuple[Frame, Solution | None, Centroids]] = []
     for path, frame, stars in _extracted(frames, sigma, records, quiet=as_json):
         velocity = _velocity(path, frame) if aberration else None
-        solution = solver.solve_from_centroids(
-            stars,
-            fov_estimate_deg=fov,
-            fov_max_error_deg=fov_error,
-            image_shape=frame.image_shape,
-            camera_model=model,
-            observer_velocity_km_s=velocity,
+        tries = (
+            solver.solve_from_centroids(
+                stars,
+                fov_estimate_deg=fov,
+                fov_max_error_deg=fov_error,
+                image_shape=frame.image_shape,
+                camera_model=start,
+                observer_velocity_km_s=velocity,
+            )
+            for start in _starts(model, fov, projection, frame.image_shape)
         )
+        solution = next(filter(None, tries), None)
         records.append(_record(path, len(stars), solution))
         drawn.append((frame, solution, stars))
     if plot is not None:
@@ -155,6 +167,7 @@ def calibrate(
     frames: tuple[Path, ...],
     fov: float | None,
     fov_error: float | None,
+    projection: str | None,
     camera: Path | None,
     database: Path | None,
     sigma: float | None,
@@ -168,8 +181,8 @@ def calibrate(
     """Calibrate the one camera that took all FRAMES, from the stars in them."""
     from boresight.calibrating import calibrate
 
-    start = _load_camera(camera)
-    solver = _database(database, fov, start, quiet=as_json)
+    given = _load_camera(camera)
+    solver = _database(database, fov, projection, given, quiet=as_json)
     unread: list[Record] = []
     taken = list(_extracted(frames, sigma, unread, quiet=as_json))
     if not taken:
@@ -181,18 +194,25 @@ def calibrate(
                 f"FRAMES: {path} has {frame.image_shape} pixels, {taken[0][0]} has {shape}; "
                 "give frames of one camera"
             )
-    result = calibrate(
-        [stars for _, _, stars in taken],
-        solver,
-        image_shape=shape,
-        fov_estimate_deg=fov,
-        fov_max_error_deg=fov_error,
-        order="auto" if order == "auto" else int(order),
-        model=model,  # type: ignore[arg-type]
-        camera_model=start,
-        velocities=[_velocity(p, f) for p, f, _ in taken] if aberration else None,
-        on_pass=None if as_json else _print_pass,
-    )
+    starts = _starts(given, fov, projection, shape)
+    for start in starts:
+        try:
+            result = calibrate(
+                [stars for _, _, stars in taken],
+                solver,
+                image_shape=shape,
+                fov_estimate_deg=fov,
+                fov_max_error_deg=fov_error,
+                order="auto" if order == "auto" else int(order),
+                model=model,  # type: ignore[arg-type]
+                camera_model=start,
+                velocities=[_velocity(p, f) for p, f, _ in taken] if aberration else None,
+                on_pass=None if as_json else _print_pass,
+            )
+            break
+        except UndeterminedError:
+            if start is starts[-1]:
+                raise
     records = unread + [
         _record(path, len(stars), solution) | ({"rejected": reason} if reason else {})
         for (path, _, stars), solution, reason in zip(
@@ -256,8 +276,22 @@ def make_database(
 @click.option(
     "--fov", type=float, default=12.0, show_default=True, help="Field of view in degrees."
 )
+@click.option(
+    "--projection",
+    type=click.Choice(PROJECTIONS),
+    default="gnomonic",
+    show_default=True,
+    help="That of the lens.",
+)
 @click.option("--size", type=int, default=1024, show_default=True, help="Pixels per side.")
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model, instead of --fov.")
+@click.option(
+    "--zero-point",
+    type=float,
+    default=20.0,
+    show_default=True,
+    help="Magnitude that gives one electron; 13 suits a camera of the whole sky.",
+)
 @click.option("--faint-limit", type=float, help="Make up stars down to this magnitude.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise.")
 @_clear_errors
@@ -267,17 +301,20 @@ def simulate(
     dec: float,
     roll: float,
     fov: float,
+    projection: Projection,
     size: int,
     camera: Path | None,
+    zero_point: float,
     faint_limit: float | None,
     seed: int,
 ) -> None:
     """Simulate a frame of the sky and write it as the FITS file OUTPUT, with its true WCS."""
-    from boresight.camera import CameraModel
     from boresight.simulate import simulate_frame
 
-    model = _load_camera(camera) or CameraModel.from_fov(fov, (size, size))
-    frame = simulate_frame(model, ra, dec, roll, faint_limit=faint_limit, seed=seed)
+    model = _load_camera(camera) or CameraModel.from_fov(fov, (size, size), projection=projection)
+    frame = simulate_frame(
+        model, ra, dec, roll, zero_point=zero_point, faint_limit=faint_limit, seed=seed
+    )
     frame.write_fits(output)
     click.echo(f"{output}: {len(frame.stars)} stars")
 
@@ -300,21 +337,51 @@ def demo(output: Path, binning: int) -> None:
 
 
 def _load_camera(path: Path | None) -> CameraModel | None:
-    from boresight.camera import CameraModel
-
     return None if path is None else CameraModel.load(path)
 
 
+def _starts(
+    camera: CameraModel | None,
+    fov: float | None,
+    projection: str | None,
+    image_shape: tuple[int, int],
+) -> list[CameraModel | None]:
+    """Cameras to start from, the likelier first: a fisheye's image may be mirrored."""
+    if projection is None or fov is None:
+        return [camera]
+    return [
+        CameraModel.from_fov(
+            fov,
+            image_shape,
+            parity_flip=flipped,
+            projection=projection,  # type: ignore[arg-type]
+        )
+        for flipped in (False, True)
+    ]
+
+
 def _database(
-    path: Path | None, fov: float | None, camera: CameraModel | None, *, quiet: bool
+    path: Path | None,
+    fov: float | None,
+    projection: str | None,
+    camera: CameraModel | None,
+    *,
+    quiet: bool,
 ) -> SolverDatabase:
-    """Load the database named, or the default one for the field of view."""
+    """Check the arguments; load the database named, or the default one for the field of view."""
     from boresight.database import SolverDatabase
 
+    if projection is not None and (camera is not None or fov is None):
+        raise InputError(
+            "--projection: it needs --fov, and a --camera has its own; give --fov and no --camera"
+        )
     if path is not None:
         return SolverDatabase.load_from_file(path)
-    if fov is not None and not 0.0 < fov < 180.0:
-        raise InputError(f"--fov: {fov} is no field of view; give degrees above 0 and below 180")
+    most = 180.0 if projection in (None, "gnomonic") else 360.0
+    if fov is not None and not 0.0 < fov < most:
+        raise InputError(
+            f"--fov: {fov} is no field of view; give degrees above 0 and below {most:.0f}"
+        )
     if fov is None and camera is not None:
         fov = camera.fov_deg
     return SolverDatabase.default(fov, progress=not quiet)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+    from boresight.calibration import CalibrateResult
     from boresight.camera import CameraModel
-    from boresight.camera_fit import CalibrateResult
     from boresight.solution import Solution
 
 __all__ = ["SolverDatabase"]

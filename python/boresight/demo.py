@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from boresight.camera_fit import CalibrateResult
+    from boresight.calibration import CalibrateResult
     from boresight.centroids import Centroids
     from boresight.frames import Frame
     from boresight.solution import Solution

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from boresight import _core
 from boresight.centroids import Centroids
 from boresight.errors import InputError
 
-__all__ = ["ExtractionResult", "extract_centroids"]
+__all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centroids"]
 
 _NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np.uint8)}
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
@@ -30,7 +31,8 @@ class ExtractionResult:
     background, noise : float
         Means over the frame of the background and of the standard deviation of a pixel about it.
     background_mesh, noise_mesh : ndarray of float32, shape (rows, columns)
-        The same in blocks; see `background_map` for every pixel.
+        The same in blocks; see `background_map` for every pixel. The noise is that of every pixel
+        where it was given.
     threshold : float
         Mean height, in units of the image, that a star had to reach after the matched filter
         (which keeps the flux of a star and lowers its peak).
@@ -43,6 +45,8 @@ class ExtractionResult:
         Pixel value from which on stars were taken as saturated.
     image_shape : tuple of int
         (height, width).
+    unit : str or None
+        Unit of the image, of brightness, peak and background, where the image had one.
 
     Examples
     --------
@@ -65,6 +69,7 @@ class ExtractionResult:
     rejected: dict[str, int]
     saturation_level: float | None
     image_shape: tuple[int, int]
+    unit: str | None
     _raw: _core.Extraction
 
     def background_map(self) -> npt.NDArray[np.float32]:
@@ -108,6 +113,9 @@ def extract_centroids(
     mask: npt.ArrayLike | None = None,
     luminance: bool = False,
     gain: float | None = None,
+    read_noise: float | None = None,
+    variance: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
     method: str = "window",
     fast: bool = False,
 ) -> ExtractionResult:
@@ -122,7 +130,8 @@ def extract_centroids(
     ----------
     image : array_like, shape (height, width)
         Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData`
-        (its mask is used) or a `~astropy.units.Quantity`. NaN and infinite pixels are left out.
+        or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used) or a
+        `~astropy.units.Quantity`. NaN and infinite pixels are left out.
         With `luminance` also (height, width, 3 or 4). float32, float64, uint16, int16 and uint8
         are read in place.
     sigma_threshold : float, default 5.0
@@ -137,12 +146,15 @@ def extract_centroids(
         Side in pixels of the blocks of the background: several times a star's image. The noise is
         always measured over at least 64 pixels.
     max_elongation : float or None, default 3.0
-        Greatest ratio of the axes of a star's image; None is no limit.
+        Greatest ratio of the axes of a star's image; None is no limit. Where all stars of the frame
+        are elongated in one direction (`CentroidFlags.TRAILED`) it is relative to their own ratio.
     matched_filter_sigma : float or None, default 1.5
         Standard deviation in pixels of the Gaussian filter; None does not filter.
     max_sharpness : float or None, default 0.9
-        Greatest (peak - mean of its eight neighbours) / peak. A hot pixel has 1, a star of FWHM
-        1.5 pixels has at most 0.8; None is no limit.
+        Greatest (peak - mean of its eight neighbours) / peak, within twice its noise. A hot pixel
+        has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85; None is no limit:
+        what is sharper than the frame's stars can be is then flagged
+        `CentroidFlags.HOT_PIXEL` and kept.
     saturation_level : float, optional
         Pixel value from which on pixels are saturated. Default: found from the frame, if its
         brightest stars have flat tops.
@@ -153,7 +165,18 @@ def extract_centroids(
     luminance : bool, default False
         Turn a colour image (height, width, 3 or 4) into its Rec. 709 luminance; alpha is ignored.
     gain : float, optional
-        Electrons per unit of the image. Default: ``"psf"`` estimates it from the frame's stars.
+        Electrons per unit of the image. Default: 1 for an image in electrons that comes without an
+        uncertainty; else ``"psf"`` estimates it from the frame's stars.
+    read_noise : float, optional
+        Read noise in electrons, which needs `gain`. The noise of a pixel is then not measured but
+        ``sqrt(read_noise**2 + gain * background) / gain``: the zero of the image must be that of
+        its light (bias and dark current subtracted).
+    variance, weight : array_like, shape (height, width), optional
+        One of the two: variance of the noise of every pixel in squared units of the image, or its
+        inverse. It takes the place of the measured noise, in the threshold and in the errors, which
+        take it where the star is. Pixels of infinite or NaN variance, or of no weight, are masked.
+        Photon noise of the stars comes on top where `gain` says so: give none if the variance holds
+        it already. Default: the uncertainty that the image brings, if any.
     method : {"window", "psf"}, default "window"
         ``"window"`` takes the centroid in a Gaussian window that moves with the star. ``"psf"``
         takes the point-spread function from the frame's own bright stars (on a grid of half
@@ -164,8 +187,9 @@ def extract_centroids(
         error of the point-spread function are then measured too and are in `position_cov`, which
         for ``"window"`` holds photon noise only if `gain` is given.
     fast : bool, default False
-        Detect on pixels binned two by two and sample the background more sparsely: several times
-        faster, a little less sensitive.
+        Detect on pixels binned two by two, sample the background more sparsely, and take positions
+        from small Gaussian windows, whatever the `method`: several times faster, a little less
+        sensitive. For trackers; see also `Extractor`.
 
     Returns
     -------
@@ -176,7 +200,13 @@ def extract_centroids(
     ------
     InputError
         If the image is not a two-dimensional array of real numbers (or is of colour, without
-        `luminance`), has no good pixel, or an argument is out of range.
+        `luminance`), has no good pixel, or an argument is out of range: a `gain` that is not
+        positive, a negative `read_noise` or one without `gain` or beside a `variance`, a variance
+        that is not positive, a negative weight, both of them, an array of another shape.
+
+    See Also
+    --------
+    Extractor : The same for many frames.
 
     References
     ----------
@@ -194,44 +224,243 @@ def extract_centroids(
     >>> [(round(c.x, 1), round(c.y, 1)) for c in result.centroids]
     [(10.3, -9.5)]
     """
-    pixels, bad = _pixels(image, luminance)
-    if mask is not None:
-        given = np.asarray(mask)
-        if given.shape != pixels.shape:
-            raise InputError(
-                f"mask: its shape is {given.shape}; give that of the image, {pixels.shape}"
-            )
-        bad = given.astype(bool) if bad is None else bad | given.astype(bool)
-    options = {
-        "sigma_threshold": _number("sigma_threshold", sigma_threshold),
-        "min_pixels": _count("min_pixels", min_pixels),
-        "max_pixels": _count("max_pixels", max_pixels),
-        "max_centroids": None if max_centroids is None else _count("max_centroids", max_centroids),
-        "local_bg_block_size": _count("local_bg_block_size", local_bg_block_size),
-        "max_elongation": _optional("max_elongation", max_elongation),
-        "matched_filter_sigma": _optional("matched_filter_sigma", matched_filter_sigma),
-        "max_sharpness": _optional("max_sharpness", max_sharpness),
-        "saturation_level": _optional("saturation_level", saturation_level),
-        "border_margin": _count("border_margin", border_margin),
-        "gain": _optional("gain", gain),
-        "method": str(method),
-        "fast": bool(fast),
-    }
-    raw = _core.extract(pixels, None if bad is None else np.ascontiguousarray(bad), options)
-    level, noise = raw.level(), raw.noise()
-    return ExtractionResult(
-        centroids=Centroids(**raw.columns()),
-        background=float(level.mean(dtype=np.float64)),
-        noise=float(noise.mean(dtype=np.float64)),
-        background_mesh=level,
-        noise_mesh=noise,
-        threshold=raw.threshold,
-        num_blobs_raw=raw.num_blobs_raw,
-        rejected=raw.rejected,
-        saturation_level=raw.saturation_level,
-        image_shape=raw.image_shape,
-        _raw=raw,
+    extractor = Extractor(
+        sigma_threshold=sigma_threshold,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        max_centroids=max_centroids,
+        local_bg_block_size=local_bg_block_size,
+        max_elongation=max_elongation,
+        matched_filter_sigma=matched_filter_sigma,
+        max_sharpness=max_sharpness,
+        saturation_level=saturation_level,
+        border_margin=border_margin,
+        luminance=luminance,
+        gain=gain,
+        read_noise=read_noise,
+        method=method,
+        fast=fast,
     )
+    return extractor.extract(image, mask=mask, variance=variance, weight=weight)
+
+
+class ExtractionOptions(TypedDict, total=False):
+    """Keywords of `Extractor`: those of `extract_centroids` that do not belong to one frame."""
+
+    sigma_threshold: float
+    min_pixels: int
+    max_pixels: int
+    max_centroids: int | None
+    local_bg_block_size: int
+    max_elongation: float | None
+    matched_filter_sigma: float | None
+    max_sharpness: float | None
+    saturation_level: float | None
+    border_margin: int
+    luminance: bool
+    gain: float | None
+    read_noise: float | None
+    method: str
+    fast: bool
+
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(extract_centroids).parameters.items()
+    if name in ExtractionOptions.__annotations__
+}
+
+
+class Extractor:
+    """`extract_centroids` for frame after frame: options checked once, buffers kept.
+
+    May be shared by threads, which then take turns; give each its own for speed.
+
+    Parameters
+    ----------
+    **options
+        As for `extract_centroids`, with the same defaults: all but `image`, `mask`, `variance` and
+        `weight`.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import Extractor
+    >>> extractor = Extractor(sigma_threshold=6.0, fast=True)
+    >>> y, x = np.mgrid[:64, :64]
+    >>> for shift in (0.0, 0.5):
+    ...     star = 1000 * np.exp(-((x - 20.3 - shift) ** 2 + (y - 40.8) ** 2) / 2)
+    ...     print(round(extractor(star + 10.0 * ((x + 3 * y) % 5)).centroids[0].x, 1))
+    -11.7
+    -11.2
+    """
+
+    def __init__(self, **options: Unpack[ExtractionOptions]) -> None:
+        unknown = set(options) - set(_DEFAULTS)
+        if unknown:
+            raise InputError(
+                f"{sorted(unknown)[0]}: no such option; give some of {', '.join(_DEFAULTS)}"
+            )
+        o: dict[str, Any] = {**_DEFAULTS, **options}
+        self._luminance = bool(o["luminance"])
+        self._options = {
+            **{name: _number(name, o[name]) for name in ("sigma_threshold",)},
+            **{
+                name: _count(name, o[name])
+                for name in ("min_pixels", "max_pixels", "local_bg_block_size", "border_margin")
+            },
+            **{
+                name: _optional(name, o[name])
+                for name in (
+                    "max_elongation",
+                    "matched_filter_sigma",
+                    "max_sharpness",
+                    "saturation_level",
+                    "gain",
+                    "read_noise",
+                )
+            },
+            "max_centroids": None
+            if o["max_centroids"] is None
+            else _count("max_centroids", o["max_centroids"]),
+            "method": str(o["method"]),
+            "fast": bool(o["fast"]),
+        }
+        # Images in electrons may have the gain that others lack.
+        electrons = {**self._options, "gain": self._options["gain"] or 1.0}
+        needs_gain = self._options["read_noise"] is not None and self._options["gain"] is None
+        self._electrons = _core.Extractor(electrons) if self._options["gain"] is None else None
+        self._raw = _core.Extractor(self._options) if not needs_gain else None
+
+    def extract(
+        self,
+        image: Any,
+        *,
+        mask: npt.ArrayLike | None = None,
+        variance: npt.ArrayLike | None = None,
+        weight: npt.ArrayLike | None = None,
+    ) -> ExtractionResult:
+        """Find the stars of a frame; `extractor(image)` is the same.
+
+        Parameters
+        ----------
+        image, mask, variance, weight
+            As for `extract_centroids`.
+
+        Returns
+        -------
+        ExtractionResult
+            The same as that of `extract_centroids`, whatever frames came before.
+
+        Raises
+        ------
+        InputError
+            As `extract_centroids`.
+        """
+        pixels, bad = _pixels(image, self._luminance)
+        if mask is not None:
+            given = np.asarray(mask)
+            if given.shape != pixels.shape:
+                raise InputError(
+                    f"mask: its shape is {given.shape}; give that of the image, {pixels.shape}"
+                )
+            bad = given.astype(bool) if bad is None else bad | given.astype(bool)
+        if variance is None and weight is None:
+            variance = _uncertainty(image)
+        noise = None
+        if variance is not None or weight is not None:
+            noise, bad = _noise(variance, weight, pixels.shape, bad)
+        unit = getattr(image, "unit", None)
+        raw = self._raw
+        if self._electrons is not None and str(unit) == "electron" and noise is None:
+            raw = self._electrons
+        if raw is None:
+            raise InputError(
+                "read_noise: it is in electrons, and there is no gain to convert it; "
+                "give the gain too, in electrons per unit of the image"
+            )
+        found = raw.extract(pixels, None if bad is None else np.ascontiguousarray(bad), noise)
+        level, scatter = found.level(), found.noise()
+        return ExtractionResult(
+            centroids=Centroids(**found.columns()),
+            background=float(level.mean(dtype=np.float64)),
+            noise=float(scatter.mean(dtype=np.float64)),
+            background_mesh=level,
+            noise_mesh=scatter,
+            threshold=found.threshold,
+            num_blobs_raw=found.num_blobs_raw,
+            rejected=found.rejected,
+            saturation_level=found.saturation_level,
+            image_shape=found.image_shape,
+            unit=None if unit is None else str(unit),
+            _raw=found,
+        )
+
+    __call__ = extract
+
+    def __repr__(self) -> str:
+        options = {**self._options, "luminance": self._luminance}
+        changed = [f"{k}={options[k]!r}" for k, v in _DEFAULTS.items() if options[k] != v]
+        return f"Extractor({', '.join(changed)})"
+
+
+def _uncertainty(image: Any) -> npt.NDArray[Any] | None:
+    """Variance that an NDData brings, in squared units of its data."""
+    uncertainty = getattr(image, "uncertainty", None)
+    if uncertainty is None or not hasattr(image, "data"):
+        return None
+    from astropy.nddata import VarianceUncertainty
+    from astropy.units import Quantity
+
+    try:
+        with np.errstate(divide="ignore"):
+            variance = uncertainty.represent_as(VarianceUncertainty)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"image: its uncertainty is a {type(uncertainty).__name__}; give StdDevUncertainty, "
+            "VarianceUncertainty or InverseVariance"
+        ) from None
+    array = np.asarray(variance.array, dtype=np.float64)
+    if variance.unit is None or image.unit is None or variance.unit == image.unit**2:
+        return array
+    return np.asarray(Quantity(array, variance.unit).to_value(image.unit**2))
+
+
+def _noise(
+    variance: npt.ArrayLike | None,
+    weight: npt.ArrayLike | None,
+    shape: tuple[int, ...],
+    bad: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the standard deviation of every pixel, and the mask with those that have none."""
+    if variance is not None and weight is not None:
+        raise InputError("weight: there is a variance too; give one of the two")
+    name, given = ("variance", variance) if weight is None else ("weight", weight)
+    try:
+        array = np.asarray(getattr(given, "value", given), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: not an array of real numbers; give one per pixel") from None
+    if array.shape != shape:
+        raise InputError(f"{name}: its shape is {array.shape}; give that of the image, {shape}")
+    masked = np.zeros(shape, bool) if bad is None else bad
+    senseless = ~masked & ((array < 0) | (array == (0 if weight is None else np.inf)))
+    if senseless.any():
+        row, column = np.argwhere(senseless)[0]
+        raise InputError(
+            f"{name}: it is {array[row, column]} in row {row}, column {column}; "
+            "give positive, finite numbers, or mask the pixel"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = np.sqrt(array if weight is None else 1.0 / array).astype(np.float32)
+    # What the extraction takes as a number.
+    known = ~masked & (noise > 0) & (noise <= 1e15)
+    noise[~known] = np.median(noise[known]) if known.any() else 1.0
+    return np.ascontiguousarray(noise), ~known
 
 
 def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:

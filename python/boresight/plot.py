@@ -1,4 +1,4 @@
-"""Figures of solved frames (matplotlib is imported when first needed)."""
+"""Figures of frames, their stars and solutions (matplotlib is imported when first needed)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._plot_calibration import (
+    plot_coverage,
+    plot_model_error,
+    plot_residual_trends,
+    plot_residuals,
+)
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +22,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from boresight.centroids import Centroids
+    from boresight.extract import ExtractionResult
     from boresight.solution import Solution
 
-__all__ = ["plot_solution", "plot_solutions"]
+__all__ = [
+    "plot_centroids",
+    "plot_coverage",
+    "plot_model_error",
+    "plot_residual_trends",
+    "plot_residuals",
+    "plot_solution",
+    "plot_solutions",
+]
 
 #: Percentiles of the image that are drawn black and white.
 STRETCH = (1.0, 99.2)
@@ -26,11 +41,100 @@ STRETCH = (1.0, 99.2)
 #: Semi-axes of the ellipses in standard deviations of the star's image, so that they surround it.
 ELLIPSE_SIGMAS = 6.0
 
+#: Colours of the flags; of several, a star has the first.
+FLAG_COLOURS = {
+    "SATURATED": "tab:red",
+    "HOT_PIXEL": "magenta",
+    "MASKED": "tab:orange",
+    "EDGE": "tab:green",
+    "BLENDED": "cyan",
+    "TRAILED": "tab:purple",
+}
+
+#: Colour of stars without a flag.
+COLOUR = "yellow"
+
 #: Longest side in pixels at which images are drawn; larger ones are thinned out.
 DRAWN_PIXELS = 1024
 
 #: Width and height in inches of a panel among several.
 PANEL_INCHES = 3.5
+
+
+def plot_centroids(
+    image: NDArray[Any],
+    stars: Centroids | ExtractionResult,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a frame with its stars, in the colours of their flags.
+
+    Ellipses are six times the standard deviations of the stars' images, crosses their positions; a
+    legend names the flags that occur, and how often. The axes are in pixels from the image's
+    centre, y downwards.
+
+    Parameters
+    ----------
+    image : array_like, shape (height, width)
+        The frame.
+    stars : Centroids or ExtractionResult
+        Its stars.
+    title : str, optional
+        Title of the panel.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the image is not two-dimensional, or `stars` holds none.
+
+    Examples
+    --------
+    >>> from boresight import CameraModel, extract_centroids, simulate_frame
+    >>> from boresight.plot import plot_centroids
+    >>> frame = simulate_frame(CameraModel.from_fov(10.0, (256, 256)), 83.8, -1.2)
+    >>> ax = plot_centroids(frame.image, extract_centroids(frame.image), title="Orion's belt")
+    >>> ax.get_legend() is not None
+    True
+    """
+    from boresight.centroids import CentroidFlags, Centroids
+
+    centroids = Centroids.from_any(stars)
+    ax = plot_solution(image, title=title, ax=ax)
+    left = np.ones(len(centroids), dtype=bool)
+    for name, colour in (*FLAG_COLOURS.items(), (None, COLOUR)):
+        flagged = left if name is None else (centroids.flags & CentroidFlags[name]) != 0
+        shown = centroids[flagged & left]
+        left &= ~flagged
+        if not len(shown):
+            continue
+        _draw_ellipses(ax, shown, colour)
+        label = "no flag" if name is None else name.lower().replace("_", " ")
+        ax.plot(
+            shown.x,
+            shown.y,
+            "+",
+            color=colour,
+            markersize=3,
+            markeredgewidth=0.4,
+            label=f"{label}: {len(shown)}",
+        )
+    if len(centroids):
+        ax.legend(
+            loc="upper right",
+            fontsize="small",
+            framealpha=0.8,
+            facecolor="black",
+            labelcolor="white",
+            markerscale=3,
+        )
+    return ax
 
 
 def plot_solution(
@@ -177,7 +281,7 @@ def plot_solutions(
     return figure
 
 
-def _draw_ellipses(ax: Axes, stars: Centroids) -> None:
+def _draw_ellipses(ax: Axes, stars: Centroids, colour: str = COLOUR) -> None:
     """Ellipses of the second moments, and small circles where they are unknown."""
     from matplotlib.collections import EllipseCollection
 
@@ -197,7 +301,7 @@ def _draw_ellipses(ax: Axes, stars: Centroids) -> None:
             offsets=np.column_stack([stars.x, stars.y]),
             offset_transform=ax.transData,
             facecolors="none",
-            edgecolors="yellow",
+            edgecolors=colour,
             linewidths=0.6,
         )
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,17 +10,43 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._points import unit_vector
 from boresight.camera import CameraModel
-from boresight.errors import InputError
+from boresight.distortion import RadialDistortion
+from boresight.errors import InputError, UndeterminedError
+from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
+
+    from boresight.refraction import Refraction
 
 __all__ = ["Solution"]
 
 Floats = NDArray[np.float64]
 
-SPEED_OF_LIGHT_KM_S = 299792.458
 ARCSEC_PER_RADIAN = 180.0 * 3600.0 / np.pi
+# Parameters of the camera in `Solution.covariance`, after the attitude's three.
+FITTED_INTRINSICS = ("focal_length_px", "k1", "optical_center_x", "optical_center_y")
+
+
+class Intrinsics(NamedTuple):
+    """How sure a calibration is of what its frames share.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The m parameters.
+    cov : ndarray of shape (m, m)
+        Their covariance.
+    cross_cov : ndarray of shape (m, 3)
+        Their covariance with the attitude of one frame.
+    systematic_px : float
+        Error per axis that the positions of all frames have in common.
+    """
+
+    names: tuple[str, ...]
+    cov: Floats
+    cross_cov: Floats
+    systematic_px: float
 
 
 class Solution:
@@ -51,11 +77,20 @@ class Solution:
     100.000 -50.000
     """
 
-    __slots__ = ("_core", "_solve_time_ms")
+    __slots__ = ("_core", "_intrinsics", "_refraction", "_solve_time_ms")
 
-    def __init__(self, solved: core.Solution, solve_time_ms: float) -> None:
+    def __init__(
+        self,
+        solved: core.Solution,
+        solve_time_ms: float,
+        *,
+        intrinsics: Intrinsics | None = None,
+        refraction: Refraction | None = None,
+    ) -> None:
         self._core = solved
         self._solve_time_ms = solve_time_ms
+        self._intrinsics = intrinsics
+        self._refraction = refraction
 
     @property
     def ra_deg(self) -> float:
@@ -121,7 +156,9 @@ class Solution:
 
         In this order: rotation about the camera's x, y, z axes (rad), focal length (px), radial
         coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
-        because it was given or the frame did not ask for it, has rows and columns of zeros.
+        because it was given or the frame did not ask for it, has rows and columns of zeros; in the
+        solutions of `boresight.calibrate`, whose camera has a covariance of its own
+        (`CalibrateResult.covariance`), all but the attitude's.
 
         ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
         ``2 n - p`` degrees of freedom for `p` parameters.
@@ -185,6 +222,11 @@ class Solution:
         return None if velocity is None else np.array(velocity) * SPEED_OF_LIGHT_KM_S
 
     @property
+    def refraction(self) -> Refraction | None:
+        """Refraction by the atmosphere taken into account, or `None`."""
+        return self._refraction
+
+    @property
     def crval_deg(self) -> tuple[float, float]:
         """Sky position of the reference pixel `crpix`: right ascension and declination, degrees."""
         return self.ra_deg, self.dec_deg
@@ -213,24 +255,115 @@ class Solution:
         east, north = self.cd_matrix[:, 0]
         return float(np.degrees(np.arctan2(north, east)))
 
-    def pixel_to_world(self, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    @overload
+    def pixel_to_world(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: Literal[False] = False,
+    ) -> tuple[Floats, Floats]: ...
+    @overload
+    def pixel_to_world(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: Literal[True],
+    ) -> tuple[Floats, Floats, Floats]: ...
+    def pixel_to_world(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: bool = False,
+    ) -> tuple[Floats, ...]:
         """Sky positions that pixels see.
 
         Parameters
         ----------
         x, y : array_like
             Pixels from the image centre; scalars and arrays broadcast. NaN gives NaN.
+        position_cov : array_like, shape (..., 2, 2), optional
+            Covariance of the pixel positions in square pixels, such as a centroid's
+            `position_cov`. Default: they are exact.
+        return_cov : bool
+            Also return the covariance of the sky positions. Default False.
 
         Returns
         -------
         ra_deg, dec_deg : float or ndarray
             ICRS, degrees, of the broadcast shape.
+        cov_arcsec2 : ndarray, shape (..., 2, 2)
+            Only with `return_cov`: covariance in square arcsec along east (right ascension times
+            cos(dec)) and north.
+
+        Raises
+        ------
+        InputError
+            If the shapes do not go together.
+
+        Notes
+        -----
+        The covariance holds that of the positions, of the attitude and of what was fitted of the
+        camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
+        positions of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
+        solver alone takes what it did not fit to be exact: distortion that the camera has, and its
+        model does not, is not in it.
         """
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        sky = self._sky(np.column_stack([x.ravel(), y.ravel()]))
+        pixels = np.column_stack([x.ravel(), y.ravel()])
+        sky = self._sky(pixels)
         ra = np.degrees(np.arctan2(sky[:, 1], sky[:, 0])) % 360.0
         dec = np.degrees(np.arctan2(sky[:, 2], np.hypot(sky[:, 0], sky[:, 1])))
-        return ra.reshape(x.shape)[()], dec.reshape(x.shape)[()]
+        position = ra.reshape(x.shape)[()], dec.reshape(x.shape)[()]
+        if not return_cov:
+            return position
+        cov = self._pixel_cov(pixels)
+        if position_cov is not None:
+            try:
+                given = np.broadcast_to(np.asarray(position_cov, float), (*x.shape, 2, 2))
+            except ValueError:
+                raise InputError(
+                    f"position_cov: its shape is {np.shape(position_cov)}, that of x and y "
+                    f"{x.shape}; give (..., 2, 2)"
+                ) from None
+            cov = cov + given.reshape(-1, 2, 2)
+        per_px = self._tangent_per_px(pixels, sky)
+        on_sky = per_px @ cov @ per_px.swapaxes(1, 2)
+        return *position, on_sky.reshape(*x.shape, 2, 2)
+
+    def _pixel_cov(self, pixels: Floats) -> Floats:
+        """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
+        if self._intrinsics is not None:
+            names, cov, cross, common = self._intrinsics
+            joint = np.block([[cov, cross], [cross.T, self.attitude_cov_rad2]])
+        else:
+            radial = isinstance(self.camera_model.distortion, RadialDistortion)
+            names, common = FITTED_INTRINSICS if radial else FITTED_INTRINSICS[:1], 0.0
+            order = [*range(3, 3 + len(names)), 0, 1, 2]
+            joint = self.covariance[np.ix_(order, order)]
+        columns = core.model_covariance(
+            self._core.camera, names, joint, np.ascontiguousarray(pixels)
+        )
+        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + common**2 * np.eye(2)
+
+    def _tangent_per_px(self, pixels: Floats, sky: Floats) -> Floats:
+        """Find the derivatives (n, 2, 2) of east and north by x and y, arcsec/px."""
+        steps = 0.5 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        ends = self._sky((pixels[:, None] + steps).reshape(-1, 2)).reshape(-1, 4, 3)
+        per_px = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 3]], axis=-1)
+        flat = np.hypot(sky[:, 0], sky[:, 1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # At the pole itself, east is where right ascension 0 has it.
+            cos, sin = np.where(flat > 0, sky[:, :2].T / flat, [[1.0], [0.0]])
+        zero = np.zeros_like(flat)
+        east = np.stack([-sin, cos, zero], axis=-1)
+        north = np.stack([-sky[:, 2] * cos, -sky[:, 2] * sin, flat], axis=-1)
+        return np.stack([east, north], axis=1) @ per_px * ARCSEC_PER_RADIAN
 
     def world_to_pixel(self, ra: Any, dec: ArrayLike | None = None) -> tuple[Floats, Floats]:
         """Pixels that see positions of the sky.
@@ -256,14 +389,21 @@ class Solution:
                 ) from None
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
         sky = unit_vector(ra.ravel(), dec.ravel())
-        pixels = self._core.sky_to_pixel(sky)
+        if self._refraction is None:
+            pixels = self._core.sky_to_pixel(sky)
+        else:
+            seen = self._refraction.refracted(aberrated(sky, self.observer_velocity_km_s))
+            in_camera = seen @ self.rotation_matrix_icrs_to_camera.T
+            pixels = self._core.camera.direction_to_pixel(np.ascontiguousarray(in_camera))
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 
     def wcs(self, tolerance_px: float = 0.01) -> WCS:
         """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
 
         A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
-        largest error over the image below the tolerance.
+        largest error over the image below the tolerance. A fisheye gives ARC, ZEA, STG or SIN about
+        its optical axis, by its projection, with SIP for its distortion; the image counts as far
+        from the axis as it has matched stars.
 
         Parameters
         ----------
@@ -275,19 +415,54 @@ class Solution:
         astropy.wcs.WCS
             Its header is ``solution.wcs().to_header(relax=True)``.
 
+        Raises
+        ------
+        UndeterminedError
+            If the image reaches farther than the projection can show, or SIP does not represent the
+            distortion of a fisheye within the tolerance.
+
         See Also
         --------
         boresight.wcs.fit_wcs : also tells the accuracy reached.
         """
         from boresight.wcs import fit_wcs
 
-        return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+        camera = self.camera_model
+        if camera.projection == "gnomonic":
+            return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+        x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
+        if not np.isfinite([x, y]).all():
+            raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
+        stars = camera.direction_to_pixel(
+            self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
+        )
+        wcs, accuracy = fit_wcs(
+            self._sky,
+            self.image_shape,
+            tolerance_px=tolerance_px,
+            projection=camera.projection,
+            center=(float(x), float(y)),
+            reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
+        )
+        if not accuracy.reached:
+            raise UndeterminedError(
+                f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
+                f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
+                f"tolerance_px={tolerance_px:g}; allow more"
+            )
+        return wcs
 
     def _sky(self, pixels: Floats) -> Floats:
-        return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
+        if self._refraction is None:
+            return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
+        in_camera = self._core.camera.pixel_to_direction(np.ascontiguousarray(pixels))
+        apparent = self._refraction.unrefracted(in_camera @ self.rotation_matrix_icrs_to_camera)
+        velocity = self.observer_velocity_km_s
+        return aberrated(apparent, None if velocity is None else -velocity)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._core.parts(), self.camera_model, self._solve_time_ms)
+        uncertain = self._intrinsics, self._refraction
+        return _restore, (self._core.parts(), self.camera_model, self._solve_time_ms, *uncertain)
 
     def __repr__(self) -> str:
         return (
@@ -301,5 +476,8 @@ def _restore(
     parts: tuple[Any, ...],
     camera_model: CameraModel,
     solve_time_ms: float,
+    intrinsics: Intrinsics | None,
+    refraction: Refraction | None,
 ) -> Solution:
-    return Solution(core.Solution(camera_model._core, *parts), solve_time_ms)
+    solved = core.Solution(camera_model._core, *parts)
+    return Solution(solved, solve_time_ms, intrinsics=intrinsics, refraction=refraction)

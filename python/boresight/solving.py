@@ -325,9 +325,11 @@ def choose_database(
     database: SolverDatabase | None, fov_deg: float | None, camera_model: CameraModel | None
 ) -> SolverDatabase:
     """Take the database given, or the one that serves the field of view."""
-    if fov_deg is not None and not 0.0 < (_radians("fov_deg", fov_deg) or 0.0) < np.pi:
+    fisheye = camera_model is not None and camera_model.projection != "gnomonic"
+    most = 360 if fisheye else 180
+    if fov_deg is not None and not 0.0 < (_radians("fov_deg", fov_deg) or 0.0) < np.radians(most):
         raise InputError(
-            f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below 180"
+            f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
         )
     if database is not None:
         return database

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["earth_barycentric_velocity"]
 
+SPEED_OF_LIGHT_KM_S = 299792.458
+
 REPAIR = (
     "give a datetime (UTC unless it knows its time zone), an ISO 8601 string, a numpy datetime64, "
     "an astropy Time, or a sequence of one of these"
@@ -61,7 +63,7 @@ def earth_barycentric_velocity(
     from astropy.coordinates import get_body_barycentric_posvel
     from erfa import ErfaWarning
 
-    when = _as_time(time)
+    when = as_time(time)
     with warnings.catch_warnings():
         # ERFA calls dates dubious outside 1900-2100 and where leap seconds are not known yet:
         # the first is in the docstring, and a minute changes the velocity by 4e-4 km/s at most.
@@ -71,7 +73,23 @@ def earth_barycentric_velocity(
     return np.moveaxis(components, 0, -1).copy()
 
 
-def _as_time(time: Any) -> Time:
+def aberrated(sky: NDArray[np.float64], velocity_km_s: Any) -> NDArray[np.float64]:
+    """Directions (n, 3) as an observer of this velocity sees them, exactly.
+
+    With the velocity reversed it is undone.
+    """
+    if velocity_km_s is None:
+        return sky
+    beta = np.asarray(velocity_km_s, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
+    inverse_gamma = np.sqrt(1.0 - beta @ beta)
+    along = (sky @ beta)[:, None]
+    moved: NDArray[np.float64] = (
+        inverse_gamma * sky + (1.0 + along / (1.0 + inverse_gamma)) * beta
+    ) / (1.0 + along)
+    return moved
+
+
+def as_time(time: Any) -> Time:
     """Any accepted form as an astropy Time."""
     from astropy.time import Time
     from erfa import ErfaWarning

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
     from astropy.wcs import WCS
 
+    from boresight.camera import Projection
+
 __all__ = ["WcsAccuracy", "fit_tpv", "fit_wcs", "from_fits_pixel", "to_fits_pixel"]
 
 Floats = NDArray[np.float64]
@@ -38,6 +40,16 @@ CHECK_POINTS_PER_SIDE = 41
 
 MIN_COS_FROM_CENTER = 0.05
 """Directions more than 87 degrees from the image centre have no place on its tangent plane."""
+
+
+FITS_CODES: dict[str, str] = {
+    "gnomonic": "TAN",
+    "equidistant": "ARC",
+    "equisolid": "ZEA",
+    "stereographic": "STG",
+    "orthographic": "SIN",
+}
+"""What FITS calls a camera's projections."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,9 @@ def fit_wcs(
     *,
     tolerance_px: float = 0.01,
     max_order: int = SIP_MAX_ORDER,
+    projection: Projection = "gnomonic",
+    center: tuple[float, float] = (0.0, 0.0),
+    reach_px: float = np.inf,
 ) -> tuple[WCS, WcsAccuracy]:
     """Represent a mapping from pixels to the sky as a FITS WCS, TAN or TAN-SIP.
 
@@ -134,6 +149,10 @@ def fit_wcs(
     optical centre there) is TAN exactly. Any other is fitted on a grid over the image by TAN-SIP
     (Shupe et al. 2005, ADASS XIV, 491), the order of either direction raised until its largest
     error, measured at other points than those of the fit, is within the tolerance.
+
+    A fisheye has the projection ARC (equidistant), ZEA (equisolid), STG (stereographic) or SIN
+    (orthographic) about its optical axis instead of TAN, and its distortion is SIP as well: the
+    polynomials do not care, nor does astropy, but not every program reads it.
 
     Parameters
     ----------
@@ -146,6 +165,14 @@ def fit_wcs(
         Largest error allowed, in pixels. Default 0.01.
     max_order : int
         Highest order to try, 1 (TAN only) to 9. Default 9.
+    projection : str
+        That of the `CameraModel`. Default "gnomonic".
+    center : (float, float)
+        Reference pixel, from the image centre: where the optical axis is, for a fisheye. Default
+        (0, 0).
+    reach_px : float
+        Pixels farther than this from the reference pixel do not count, such as those outside the
+        circle of a fisheye. Default: all count.
 
     Returns
     -------
@@ -161,8 +188,8 @@ def fit_wcs(
     InputError
         For a shape, tolerance or order out of range.
     UndeterminedError
-        If the image centre sees nothing, or the image reaches farther than 87 degrees from it,
-        which no tangent plane holds.
+        If the reference pixel sees nothing, or the image reaches farther than 87 degrees from it,
+        which no tangent plane holds (an orthographic one: 90 degrees).
 
     Notes
     -----
@@ -185,8 +212,9 @@ def fit_wcs(
     >>> wcs.pixel_to_world(512, 384).to_string(precision=3)
     '0.000 0.000'
     """
+    about = _Reference(projection, center, reach_px)
     plane, samples, checks = _sampled(
-        pixel_to_direction, image_shape, tolerance_px, max_order, SIP_MAX_ORDER
+        pixel_to_direction, image_shape, tolerance_px, max_order, SIP_MAX_ORDER, about
     )
     (pixels, sky), (check_pixels, check_sky) = samples, checks
 
@@ -303,8 +331,9 @@ def _sampled(
     tolerance_px: float,
     max_order: int,
     limit: int,
+    about: _Reference | None = None,
 ) -> tuple[_Plane, tuple[Floats, Floats], tuple[Floats, Floats]]:
-    """Check the arguments; pixels and sky on the tangent plane, for the fit and for the check."""
+    """Check the arguments; pixels and sky on the plane, for the fit and for the check."""
     height, width = image_shape
     if not (height > 0 and width > 0):
         raise InputError(f"image_shape: {image_shape} is no image; give (height, width)")
@@ -312,7 +341,7 @@ def _sampled(
         raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
     if not 1 <= max_order <= limit:
         raise InputError(f"max_order: {max_order} is out of range; give 1 to {limit}")
-    plane = _Plane.around(pixel_to_direction)
+    plane = _Plane.around(pixel_to_direction, about or _Reference())
     samples = plane.sample(pixel_to_direction, _nodes(image_shape))
     return plane, samples, plane.sample(pixel_to_direction, _points(image_shape))
 
@@ -334,16 +363,36 @@ def _points(image_shape: tuple[int, int]) -> Floats:
 
 
 @dataclass(frozen=True)
+class _Reference:
+    """Projection, reference pixel (from the image centre), and how far from it pixels count."""
+
+    projection: Projection = "gnomonic"
+    center: tuple[float, float] = (0.0, 0.0)
+    reach_px: float = np.inf
+
+    @property
+    def code(self) -> str:
+        """Name of the projection in FITS."""
+        if self.projection not in FITS_CODES:
+            raise InputError(
+                f"projection: {self.projection!r} is unknown; give one of {', '.join(FITS_CODES)}"
+            )
+        return FITS_CODES[self.projection]
+
+
+@dataclass(frozen=True)
 class _Plane:
-    """Tangent plane about the direction of the image centre; rows of `axes`: east, north, out."""
+    """Plane about the direction of the reference pixel; rows of `axes`: east, north, out."""
 
     ra: float
     dec: float
     axes: Floats
+    about: _Reference
 
     @classmethod
-    def around(cls, pixel_to_direction: Callable[[Floats], Floats]) -> _Plane:
-        x, y, z = np.asarray(pixel_to_direction(np.zeros((1, 2))), np.float64).reshape(3)
+    def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: _Reference) -> _Plane:
+        center = np.array([about.center], np.float64)
+        x, y, z = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
         if not np.isfinite([x, y, z]).all():
             raise UndeterminedError(
                 "the image centre sees no direction, so there is no WCS about it"
@@ -351,21 +400,35 @@ class _Plane:
         ra, dec = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
         sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)
         axes = np.array([[-sa, ca, 0.0], [-sd * ca, -sd * sa, cd], [cd * ca, cd * sa, sd]])
-        return cls(float(ra), float(dec), axes)
+        return cls(float(ra), float(dec), axes, about)
 
     def sample(
         self, pixel_to_direction: Callable[[Floats], Floats], pixels: Floats
     ) -> tuple[Floats, Floats]:
-        """Pixels and their gnomonic coordinates (east, north) in degrees."""
+        """Pixels from the reference pixel and their coordinates (east, north) in degrees."""
         directions = np.asarray(pixel_to_direction(pixels), np.float64)
-        seen = np.isfinite(directions).all(axis=1)
+        pixels = pixels - self.about.center
+        seen = np.isfinite(directions).all(axis=1) & (np.hypot(*pixels.T) <= self.about.reach_px)
         pixels, (east, north, out) = pixels[seen], self.axes @ directions[seen].T
-        if len(pixels) == 0 or out.min() < MIN_COS_FROM_CENTER:
+        lowest = {"TAN": MIN_COS_FROM_CENTER, "SIN": 0.0}.get(self.about.code, -1.0)
+        if len(pixels) == 0 or out.min() < lowest:
             raise UndeterminedError(
-                "the image reaches 87 degrees from its centre, which no tangent plane holds; "
-                "make a WCS of a smaller part of it"
+                f"the image reaches {np.degrees(np.arccos(lowest)):.0f} degrees from its reference "
+                "pixel, which no such plane holds; make a WCS of a smaller part of it"
             )
-        return pixels, np.degrees(np.column_stack([east / out, north / out]))
+        # FITS's zenithal projections (Calabretta & Greisen 2002, A&A 395, 1077, section 5.1).
+        rho = np.hypot(east, north)
+        angle = np.arctan2(rho, out)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            stretch = {
+                "TAN": 1.0 / out,
+                "ARC": angle / rho,
+                "ZEA": 2.0 * np.sin(angle / 2.0) / rho,
+                "STG": 2.0 * np.tan(angle / 2.0) / rho,
+                "SIN": np.ones_like(rho),
+            }[self.about.code]
+        stretch = np.where(rho > 0.0, stretch, 1.0)
+        return pixels, np.degrees(np.column_stack([east * stretch, north * stretch]))
 
 
 @dataclass(frozen=True)
@@ -449,12 +512,12 @@ def _build(
     from astropy.wcs import WCS, Sip
 
     height, width = image_shape
-    suffix = "-SIP" if back else ""
+    code = plane.about.code + ("-SIP" if back else "")
     wcs = WCS(naxis=2)
-    wcs.wcs.ctype = [f"RA---TAN{suffix}", f"DEC--TAN{suffix}"]
+    wcs.wcs.ctype = [f"RA---{code}", f"DEC--{code}"]
     wcs.wcs.cunit = ["deg", "deg"]
     wcs.wcs.radesys = "ICRS"
-    wcs.wcs.crpix = to_fits_pixel(0.0, 0.0, image_shape)  # type: ignore[arg-type]
+    wcs.wcs.crpix = to_fits_pixel(*plane.about.center, image_shape)  # type: ignore[arg-type]
     wcs.wcs.crval = [np.degrees(plane.ra) % 360.0, np.degrees(plane.dec)]
     # The default differs at the pole itself; said, it is the same everywhere.
     wcs.wcs.lonpole = 180.0

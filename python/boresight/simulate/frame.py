@@ -159,6 +159,8 @@ class SimulatedFrame:
     def header(self, *, sip_order: int = 6) -> Header:
         """FITS header with the true WCS, as TAN-SIP for the file's 1-based pixels, and the times.
 
+        Of a fisheye the WCS is ARC, ZEA, STG or SIN, by its projection, with SIP for distortion.
+
         Parameters
         ----------
         sip_order : int
@@ -174,7 +176,11 @@ class SimulatedFrame:
         from astropy.time import Time, TimeDelta
 
         header = fits.Header()
-        header.update(fit_tan_sip(self.pixel_to_world, self.camera_model.image_shape, sip_order))
+        if self.camera_model.projection == "gnomonic":
+            shape = self.camera_model.image_shape
+            header.update(fit_tan_sip(self.pixel_to_world, shape, sip_order))
+        else:
+            header.update(self._fisheye_wcs(sip_order).to_header(relax=True))
         half = TimeDelta(self.exposure_s / 2.0, format="sec")
         middle = Time(self.epoch, format="jyear", scale="tdb")
         # With the dates alone, astropy adds the days and tells so with a warning.
@@ -184,6 +190,18 @@ class SimulatedFrame:
         header["EXPTIME"] = (self.exposure_s, "s")
         header["SIMULATE"] = (True, "simulated frame")
         return header
+
+    def _fisheye_wcs(self, sip_order: int) -> WCS:
+        from boresight.wcs import fit_wcs
+
+        x, y = self.camera_model.direction_to_pixel([0.0, 0.0, 1.0])
+        return fit_wcs(
+            lambda pixels: unit_vector(*self.pixel_to_world(*pixels.T)),
+            self.camera_model.image_shape,
+            max_order=max(sip_order, 1),
+            projection=self.camera_model.projection,
+            center=(float(x), float(y)),
+        )[0]
 
     def wcs(self, *, sip_order: int = 6) -> WCS:
         """Return the true WCS for 0-based array pixels, from `header`.

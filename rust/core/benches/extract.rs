@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use boresight::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
-use boresight::extract::{ExtractOptions, Method, extract};
+use boresight::extract::{ExtractOptions, Extractor, Method, extract};
 use boresight::image::Image;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -65,10 +65,12 @@ fn benchmark(criterion: &mut Criterion) {
             ("detection alone", nothing),
             ("psf", ExtractOptions::default()),
             ("window", window),
-            ("fast", fast),
+            ("fast", fast.clone()),
         ] {
             group.bench_function(name, |b| b.iter(|| extract(black_box(&image), &options)));
         }
+        let mut kept = Extractor::new(fast).expect("the options are good");
+        group.bench_function("fast, buffers kept", |b| b.iter(|| kept.extract(black_box(&image))));
         group.finish();
     }
 }

@@ -1,16 +1,21 @@
 //! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
+
 use rayon::prelude::*;
 
 use crate::image::{Image, LIMIT, Pixel};
-use crate::lanes::{LANES, Lanes};
+use crate::lanes::{Work, vectorized};
 
 /// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
 pub const FINE_SAMPLES: usize = 1024;
 /// ... and for a quick one.
 pub const COARSE_SAMPLES: usize = 256;
 /// Pixels of a block whose quartiles tell where to begin.
-const START_SAMPLES: usize = 64;
+const START_SAMPLES: usize = 32;
 /// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
 const CLIP_SIGMAS: f32 = 2.0;
 /// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
@@ -49,6 +54,12 @@ impl Mesh {
         Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
     }
 
+    /// A value for every pixel.
+    pub(crate) fn per_pixel(rows: &[&[f32]]) -> Self {
+        let columns = rows.first().map_or(0, |row| row.len());
+        Self { values: rows.concat(), columns, rows: rows.len(), spacing: [1.0; 2] }
+    }
+
     /// Number of columns and rows of blocks.
     pub fn shape(&self) -> [usize; 2] {
         [self.columns, self.rows]
@@ -62,6 +73,12 @@ impl Mesh {
     /// Mean of the values.
     pub fn mean(&self) -> f64 {
         self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / self.values.len() as f64
+    }
+
+    /// The lowest and the highest value.
+    pub(crate) fn range(&self) -> [f32; 2] {
+        let bounds = [f32::INFINITY, f32::NEG_INFINITY];
+        self.values.iter().fold(bounds, |[low, high], &v| [low.min(v), high.max(v)])
     }
 
     /// The value at a pixel. Outside the outermost centres the last slope continues.
@@ -90,7 +107,12 @@ impl Mesh {
     }
 
     /// The values along row `y`.
+    #[inline(always)]
     pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
+        if self.spacing == [1.0; 2] {
+            out.copy_from_slice(&self.values[y * self.columns..][..out.len()]);
+            return;
+        }
         ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
         let (j, v) = locate(y as f32, self.spacing[1], self.rows);
         let j1 = (j + 1).min(self.rows - 1);
@@ -120,6 +142,20 @@ impl Mesh {
                 start = end;
             }
         }
+    }
+
+    /// The same mesh over a frame of which `bin` pixels, each way, are one.
+    pub(crate) fn binned(&self, bin: usize) -> Self {
+        if self.spacing != [1.0; 2] || bin == 1 {
+            return Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() };
+        }
+        let (columns, rows) = (self.columns / bin, self.rows / bin);
+        let mean = |k: usize| {
+            let (i, j) = (k % columns * bin, k / columns * bin);
+            let lines = (j..j + bin).map(|j| &self.values[j * self.columns + i..][..bin]);
+            lines.flatten().sum::<f32>() / (bin * bin) as f32
+        };
+        Self { values: (0..columns * rows).map(mean).collect(), columns, rows, spacing: [1.0; 2] }
     }
 
     /// The same mesh with every value put through `f`.
@@ -177,14 +213,7 @@ impl Background {
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                let mut scratch = (Vec::with_capacity(2 * samples), Vec::with_capacity(START_SAMPLES));
-                let mut row = vec![0.0; spacing[0].ceil() as usize + 1];
-                (0..columns)
-                    .map(|i| {
-                        let bounds = [edges(i, columns, size[0]), edges(j, rows, size[1])];
-                        measure_block(image, bounds, samples, &mut row, &mut scratch)
-                    })
-                    .collect::<Vec<_>>()
+                vectorized(BlockRow { image, columns, bounds: edges(j, rows, size[1]), wanted: samples })
             })
             .collect();
         if !blocks.iter().any(|b| b.good) {
@@ -204,26 +233,49 @@ fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
     [i * size / n, (i + 1) * size / n]
 }
 
-fn measure_block<T: Pixel>(
-    image: &Image<'_, T>,
-    [[x0, x1], [y0, y1]]: [[usize; 2]; 2],
+/// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
+struct BlockRow<'a, T> {
+    image: &'a Image<'a, T>,
+    columns: usize,
+    bounds: [usize; 2],
     wanted: usize,
-    row: &mut [f32],
-    (samples, few): &mut (Vec<f32>, Vec<f32>),
-) -> Block {
-    let step = ((x1 - x0) * (y1 - y0)).div_ceil(wanted).min((y1 - y0).div_ceil(4).max(1));
-    samples.clear();
-    let mut looked_at = 0;
-    for y in (y0 + step / 2..y1).step_by(step) {
-        let row = &mut row[..x1 - x0];
-        image.read(y, x0, row);
-        looked_at += row.len();
-        if row.iter().all(|v| v.is_finite()) {
-            samples.extend_from_slice(row);
-        } else {
-            samples.extend(row.iter().filter(|v| v.is_finite()));
+}
+
+impl<T: Pixel> Work for BlockRow<'_, T> {
+    type Output = Vec<Block>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<Block> {
+        let Self { image, columns, bounds: [y0, y1], wanted } = self;
+        let (width, height) = (image.width(), y1 - y0);
+        let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
+        let rows = (y0 + step / 2..y1).step_by(step);
+        let mut lines = vec![0.0; rows.len() * width];
+        for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
+            image.read(y, 0, line);
         }
+        let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
+        let mut blocks = Vec::with_capacity(columns);
+        for i in 0..columns {
+            let [x0, x1] = edges(i, columns, width);
+            samples.clear();
+            for line in lines.chunks_exact(width) {
+                let part = &line[x0..x1];
+                if part.iter().fold(true, |all, v| all & v.is_finite()) {
+                    samples.extend_from_slice(part);
+                } else {
+                    samples.extend(part.iter().filter(|v| v.is_finite()));
+                }
+            }
+            let looked_at = lines.len() / width * (x1 - x0);
+            blocks.push(measure_block(&samples, looked_at, &mut few));
+        }
+        blocks
     }
+}
+
+#[inline(always)]
+fn measure_block(samples: &[f32], looked_at: usize, few: &mut Vec<f32>) -> Block {
     if samples.is_empty() {
         return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
     }
@@ -232,6 +284,7 @@ fn measure_block<T: Pixel>(
 }
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
+#[inline(always)]
 fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
     few.clear();
     few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
@@ -246,6 +299,7 @@ fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
 }
 
 /// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
+#[inline(always)]
 fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
     for _ in 0..CLIP_ROUNDS {
         let (count, sum, squares) = moments(samples, mean, (sigmas * deviation).min(LIMIT));
@@ -264,23 +318,24 @@ fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk:
 }
 
 /// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
+#[inline(always)]
 fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
-    let zero = Lanes::splat(0.0);
-    let (mut count, mut sum, mut squares) = (zero, zero, zero);
-    let mut add = |chunk: &[f32]| {
-        let offset = Lanes::load(chunk) - Lanes::splat(centre);
-        let near = offset.within(cut);
-        let kept = offset * near;
-        count = count + near;
-        sum = sum + kept;
-        squares = squares + kept * kept;
-    };
-    let chunks = samples.chunks_exact(LANES);
-    let mut last = [f32::MAX; LANES];
-    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    add(&last);
-    chunks.for_each(add);
-    (count.sum(), sum.sum(), squares.sum())
+    const SIDE_BY_SIDE: usize = 16;
+    let [mut count, mut sum, mut squares] = [[0.0_f32; SIDE_BY_SIDE]; 3];
+    let (chunks, rest) = samples.as_chunks::<SIDE_BY_SIDE>();
+    let mut last = [f32::MAX; SIDE_BY_SIDE];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for k in 0..SIDE_BY_SIDE {
+            let offset = chunk[k] - centre;
+            let near = offset.abs() < cut;
+            let kept = if near { offset } else { 0.0 };
+            count[k] += if near { 1.0 } else { 0.0 };
+            sum[k] += kept;
+            squares[k] += kept * kept;
+        }
+    }
+    (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
 }
 
 /// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.
@@ -456,6 +511,17 @@ mod tests {
                 assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
             }
         }
+    }
+
+    #[test]
+    fn a_value_for_every_pixel_is_given_back() {
+        let rows: Vec<Vec<f32>> = (0..6).map(|y| (0..8).map(|x| (10 * y + x) as f32).collect()).collect();
+        let mesh = Mesh::per_pixel(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 8]);
+        mesh.fill_row(3, &mut scratch, &mut row);
+        assert_eq!(row, rows[3]);
+        assert_eq!(mesh.at(5.0, 2.0), 25.0);
+        assert_eq!(mesh.binned(2).at(1.0, 1.0), (22.0 + 23.0 + 32.0 + 33.0) / 4.0);
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! inverse local derivative of the distortion, so that it is in pixels:
 //!
 //! ```text
-//! r = J⁻¹ [ undistort(p - c) - f · gnomonic(R v) ],   J = ∂ undistort / ∂ p
+//! r = J⁻¹ [ undistort(p - c) - f · project(R v) ],   J = ∂ undistort / ∂ p
 //! ```
+//!
+//! The [projection](crate::projection) is that of the cameras the frames were solved with, or another that is asked
+//! for; it is not fitted: between any two of them lie radial terms alone.
 //!
 //! The attitudes are eliminated frame by frame (Schur complement): the work grows with the number of frames and
 //! the memory does not, and the sum of the frames' blocks is all that the fit needs.
@@ -36,7 +39,9 @@
 //! left out, or taken back in, until that changes nothing. A frame of which most matches are left out does not fit,
 //! and is rejected.
 
+mod block;
 mod fit;
+mod held_out;
 mod parameters;
 mod result;
 mod scale;
@@ -44,19 +49,23 @@ mod scale;
 mod tests;
 
 use nalgebra::Vector3;
+use rayon::prelude::*;
 
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
 use crate::error::{Error, Monitor, Result, checkpoint};
-use crate::lsq::robust::{clipped_variance, clipped_weight, median};
+use crate::lsq::robust::{clipped_weight, median};
 use crate::lsq::{self, Loss, Problem};
+use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate};
 use fit::{Frame, JointFit, State, System, Weights};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
+pub use block::{Block, Reduction};
 pub use result::{Calibration, FrameFit, Rejection, model_covariance};
+pub use scale::Spread;
 
 /// A frame with fewer matched stars tells nothing that can be checked.
 const MIN_STARS: usize = 4;
@@ -123,6 +132,16 @@ pub struct Options {
     pub max_iterations: usize,
     /// Focal length to start from; without it the median of the frames'.
     pub focal_length_px: Option<f64>,
+    /// Projection of the model; without it that of the frames.
+    pub projection: Option<Projection>,
+    /// Standard deviation of the residuals per axis, if it is known; without it, it is found from their medians, which
+    /// may differ over the detector. In pixels, or, if all frames have covariances, in units of these.
+    pub noise: Option<f64>,
+    /// Start from the frames' attitudes and the first one's camera, with the whole model at once, rather than from a
+    /// pinhole. They have to be nearly right.
+    pub warm: bool,
+    /// Also find the residuals of stars left out in turn ([`Calibration::held_out`]).
+    pub held_out: bool,
 }
 
 impl Default for Options {
@@ -132,6 +151,10 @@ impl Default for Options {
             sigma_clip: 3.0,
             max_iterations: 200,
             focal_length_px: None,
+            projection: None,
+            noise: None,
+            warm: false,
+            held_out: false,
         }
     }
 }
@@ -146,8 +169,10 @@ pub fn calibrate(
 ) -> Result<Calibration> {
     check(frames, options)?;
     let prepared: Vec<Frame> = frames.iter().map(prepare).collect::<Result<_>>()?;
-    let (camera, attitudes) = pinhole(frames, &prepared, options)?;
-    let stages = Parameters::stages(options.model);
+    let (camera, attitudes) =
+        if options.warm { given(frames, options.model)? } else { pinhole(frames, &prepared, options)? };
+    let stages =
+        if options.warm { vec![Parameters::of(options.model)] } else { Parameters::stages(options.model) };
     let mut fitter = Fitter::new(&prepared, &camera, &attitudes, options, monitor);
     let mut system = fitter.run(&stages)?;
     if options.model == Model::Radial {
@@ -226,27 +251,14 @@ impl<'a> Fitter<'a> {
     }
 
     /// Variance by which the inverse normal matrix becomes the covariance: that of a whitened residual.
-    ///
-    /// The mean square pull (weight times residual) over the mean weight (Huber 1981, section 7.6), corrected for what
-    /// the weights take from normal residuals.
     fn variance(&self, system: &System, frozen: usize) -> f64 {
         let attitudes = 3 * system.frames.iter().flatten().count();
         let unknowns = self.parameters.len() - frozen + attitudes;
-        let weight: f64 = self.weights.iter().flat_map(|w| &w.stars).sum();
-        let count = self.weights.iter().map(Weights::inliers).sum::<usize>() as f64;
-        let freedom = (1.0 - unknowns as f64 / (2.0 * count)).max(1.0 / (2.0 * count));
-        self.square_pull() / (2.0 * weight * freedom) / clipped_variance(self.options.sigma_clip)
-    }
-
-    /// Sum of the squares of weight times whitened residual.
-    fn square_pull(&self) -> f64 {
-        let frame = |(i, weights): (usize, &Weights)| -> f64 {
-            let attitude = &self.state.attitudes[i];
-            let lengths = self.frames[i].lengths(&self.state.camera, attitude, &weights.metrics);
-            let used = lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0);
-            used.map(|(length, weight)| (weight * length).powi(2)).sum()
-        };
-        self.weights.iter().enumerate().map(frame).sum()
+        let mut spread = Spread::default();
+        for (i, weights) in self.weights.iter().enumerate() {
+            spread.add(&self.frames[i].spread(&self.state.camera, &self.state.attitudes[i], weights));
+        }
+        spread.variance(unknowns, self.options.sigma_clip)
     }
 
     /// Fits the free parameters with robust weights until the scale of the residuals settles.
@@ -266,18 +278,18 @@ impl<'a> Fitter<'a> {
     /// Fits to the matches within the clipping limits, until neither their set nor their weights change.
     fn clip(&mut self) -> Result<System> {
         let sigma_clip = self.options.sigma_clip;
-        let mut scales = None;
+        let known = self.options.noise.map(|noise| self.cells.uniform(noise));
+        let mut scales = known.clone();
         for round in 0..MAX_CLIPS {
             let before = std::mem::take(&mut self.weights);
-            let limits = scales.filter(|_| round >= SCALING_ROUNDS);
-            scales = Some(self.weigh(limits, |z, distance| {
-                let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
-                if right { clipped_weight(z, sigma_clip) } else { 0.0 }
-            }));
+            let limits = scales.filter(|_| known.is_some() || round >= SCALING_ROUNDS);
+            scales = Some(self.weigh(limits, |z, distance| final_weight(z, distance, sigma_clip)));
             self.reject();
             let settled =
                 !before.is_empty() && before.iter().zip(&self.weights).all(|(b, now)| b.resembles(now));
-            let converged = self.minimize(self.options.max_iterations)?;
+            // While the weights still change, more steps than one are wasted.
+            let steps = if settled { self.options.max_iterations } else { STEPS_PER_WEIGHTING };
+            let converged = self.minimize(steps)?;
             self.converged = settled && converged;
             if settled || self.iterations >= self.options.max_iterations {
                 break;
@@ -313,23 +325,33 @@ impl<'a> Fitter<'a> {
 
     /// Gives every match a weight by its residual over the scale of its neighbourhood and by its distance in pixels;
     /// returns the scales.
-    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64) -> Scales {
-        let camera = &self.state.camera;
-        let metrics: Vec<_> = self.frames.iter().map(|frame| frame.metrics(camera)).collect();
-        let lengths: Vec<_> = (0..self.frames.len())
-            .map(|i| self.frames[i].lengths(camera, &self.state.attitudes[i], &metrics[i]))
-            .collect();
+    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64 + Sync) -> Scales {
+        let (frames, state) = (self.frames, &self.state);
+        let camera = &state.camera;
+        let (metrics, lengths): (Vec<_>, Vec<_>) = (0..frames.len())
+            .into_par_iter()
+            .map(|i| {
+                let metrics = frames[i].metrics(camera);
+                let lengths = frames[i].lengths(camera, &state.attitudes[i], &metrics);
+                (metrics, lengths)
+            })
+            .unzip();
         let scales = scales.unwrap_or_else(|| self.cells.scales(&lengths, &self.rejections));
-        let weight = |frame: usize, star: usize, length: f64, distance: f64| {
-            let used = self.rejections[frame].is_none() && length.is_finite();
-            if used { weight(length / self.cells.at(&scales, frame, star), distance) } else { 0.0 }
+        let (cells, rejections) = (&self.cells, &self.rejections);
+        let stars = |i: usize| -> Vec<f64> {
+            if rejections[i].is_some() {
+                return vec![0.0; lengths[i].len()];
+            }
+            let distances = frames[i].distances(camera, &state.attitudes[i]);
+            let both = lengths[i].iter().zip(&distances).enumerate();
+            let weight = |(star, (&length, &distance)): (usize, (&f64, &f64))| {
+                let z = length / cells.at(&scales, i, star);
+                if z.is_finite() { weight(z, distance) } else { 0.0 }
+            };
+            both.map(weight).collect()
         };
-        let stars = |(i, lengths): (usize, &Vec<f64>)| -> Vec<f64> {
-            let distances = self.frames[i].distances(camera, &self.state.attitudes[i]);
-            let both = lengths.iter().zip(&distances).enumerate();
-            both.map(|(star, (&length, &distance))| weight(i, star, length, distance)).collect()
-        };
-        let weights = lengths.iter().enumerate().map(stars).zip(metrics);
+        let stars: Vec<_> = (0..frames.len()).into_par_iter().map(stars).collect();
+        let weights = stars.into_iter().zip(metrics);
         self.weights = weights.map(|(stars, metrics)| Weights { stars, metrics }).collect();
         scales
     }
@@ -337,15 +359,25 @@ impl<'a> Fitter<'a> {
     /// Takes frames out that lost most of their matches.
     fn reject(&mut self) {
         for (weights, rejection) in self.weights.iter_mut().zip(&mut self.rejections) {
-            let stars = weights.stars.len();
-            let inliers = weights.inliers();
-            let poor = inliers < MIN_STARS || (inliers as f64) < MIN_INLIER_FRACTION * stars as f64;
-            if rejection.is_none() && poor {
+            if rejection.is_none() && is_poor(weights) {
+                let (inliers, stars) = (weights.inliers(), weights.stars.len());
                 *rejection = Some(Rejection::PoorFit { inliers, stars });
                 weights.stars.fill(0.0);
             }
         }
     }
+}
+
+/// What a match counts in the end, by its residual over the scale and its distance in pixels.
+fn final_weight(z: f64, distance: f64, sigma_clip: f64) -> f64 {
+    let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
+    if right { clipped_weight(z, sigma_clip) } else { 0.0 }
+}
+
+/// Whether a frame lost so many matches that it does not fit.
+fn is_poor(weights: &Weights) -> bool {
+    let inliers = weights.inliers();
+    inliers < MIN_STARS || (inliers as f64) < MIN_INLIER_FRACTION * weights.stars.len() as f64
 }
 
 fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
@@ -358,23 +390,40 @@ fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
         let repair = format!("give 2 to {MAX_ORDER}, or the pinhole model");
         return Err(Error::argument("order", format!("{order} is out of range"), repair));
     }
-    if options.sigma_clip <= 0.0 || options.sigma_clip.is_nan() {
-        let problem = format!("{} is not positive", options.sigma_clip);
+    check_positive("sigma_clip", options.sigma_clip, "give a number of standard deviations, such as 3")?;
+    if let Some(noise) = options.noise {
+        check_positive("noise", noise, "give the standard deviation of the residuals, such as 0.02")?;
+    }
+    if options.projection.is_none()
+        && frames.iter().any(|f| f.camera.projection() != first.camera.projection())
+    {
         return Err(Error::argument(
-            "sigma_clip",
-            problem,
-            "give a number of standard deviations, such as 3",
+            "results",
+            "their cameras differ in projection",
+            "calibrate frames solved with one projection, or give a camera model with the one wanted",
         ));
     }
+    check_one_camera(frames, first.camera)
+}
+
+fn check_positive(name: &'static str, value: f64, repair: &str) -> Result<()> {
+    if value > 0.0 && !value.is_nan() {
+        return Ok(());
+    }
+    Err(Error::argument(name, format!("{value} is not positive"), repair))
+}
+
+/// Checks that the frames are of the size and parity of a camera.
+fn check_one_camera(frames: &[FrameMatches<'_>], camera: &CameraModel) -> Result<()> {
     for frame in frames {
-        if frame.camera.image_size() != first.camera.image_size() {
+        if frame.camera.image_size() != camera.image_size() {
             return Err(Error::argument(
                 "results",
                 "their frames differ in size",
                 "calibrate frames of one camera and one size together",
             ));
         }
-        if frame.camera.mirrored() != first.camera.mirrored() {
+        if frame.camera.mirrored() != camera.mirrored() {
             return Err(Error::argument(
                 "results",
                 "some frames are mirrored and some are not",
@@ -431,7 +480,8 @@ fn whiten(&[xx, xy, yy]: &[f64; 3]) -> Result<[f64; 3]> {
     Ok([1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
 }
 
-/// A pinhole with the frames' median focal length, and for each frame the attitude that fits it best, if any does.
+/// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
+/// best, if any does.
 fn pinhole(
     frames: &[FrameMatches<'_>],
     prepared: &[Frame],
@@ -440,10 +490,14 @@ fn pinhole(
     let mut focal_lengths: Vec<f64> = frames.iter().map(|f| f.camera.focal_length_px()).collect();
     let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
     let size = frames[0].camera.image_size();
-    let camera = CameraModel::new(focal_length, size)?.with_mirrored(frames[0].camera.mirrored());
+    let camera = CameraModel::new(focal_length, size)?
+        .with_mirrored(frames[0].camera.mirrored())
+        .with_projection(options.projection.unwrap_or(frames[0].camera.projection()));
     let attitude = |frame: &Frame| {
         let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
-        Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(camera, sky)| (camera, sky, 1.0)))
+        // Pixels just outside the image of the projection see nothing before the distortion is known.
+        let pairs = seen.iter().zip(&frame.sky).filter(|(camera, _)| camera.z.is_finite());
+        Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
     };
     let attitudes = prepared.iter().map(attitude).collect();
     let scale = f64::from(size[0]) / 2.0;
@@ -453,4 +507,25 @@ fn pinhole(
         Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
     };
     Ok((camera.with_distortion(distortion), attitudes))
+}
+
+/// The first frame's camera with room for all parameters of the model, and the frames' attitudes.
+fn given(frames: &[FrameMatches<'_>], model: Model) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
+    let camera = frames[0].camera.clone();
+    let distortion = match (model, camera.distortion()) {
+        (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
+            Distortion::Polynomial(lower.raised(order)?)
+        }
+        (Model::Pinhole, Distortion::None) | (Model::Radial, Distortion::Radial(_)) => {
+            camera.distortion().clone()
+        }
+        _ => {
+            return Err(Error::argument(
+                "warm",
+                format!("a {} distortion is no start for this model", camera.distortion().name()),
+                "start from the same model, of the same or a lower order",
+            ));
+        }
+    };
+    Ok((camera.with_distortion(distortion), frames.iter().map(|f| Some(f.attitude)).collect()))
 }

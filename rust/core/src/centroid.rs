@@ -3,6 +3,8 @@
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{BAD, Crop, Layout};
 
+/// Narrowest window (sigma, pixels): a narrower one sees too few pixels, and its position follows their centres.
+const MIN_WINDOW: f64 = 1.0;
 /// Rounds of the position; each divides what is left by about ten.
 const POSITION_ROUNDS: usize = 5;
 /// A round that moves the position by less than this (pixels) is the last.
@@ -25,9 +27,20 @@ pub fn elongation(moments: Moments) -> f64 {
     (large / small.max(f64::MIN_POSITIVE)).sqrt()
 }
 
+/// Width (sigma) of the window for stars of this width.
+pub(crate) fn window_sigma(star: f64) -> f64 {
+    star.max(MIN_WINDOW)
+}
+
+/// How much further than what it sees is a star from its window's centre: both are Gaussians.
+pub(crate) fn window_reach(star: f64, window: f64) -> f64 {
+    1.0 + (star / window).powi(2)
+}
+
 /// The larger and the smaller eigenvalue.
 pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
-    let (mean, spread) = (0.5 * (xx + yy), (0.5 * (xx - yy)).hypot(xy));
+    let (mean, difference) = (0.5 * (xx + yy), 0.5 * (xx - yy));
+    let spread = (difference * difference + xy * xy).sqrt();
     [mean + spread, mean - spread]
 }
 
@@ -43,6 +56,13 @@ pub(crate) struct Seen {
     pub flux_error: f64,
     /// Second moments of the image.
     pub moments: Moments,
+}
+
+impl Seen {
+    /// With a position from the middle of a stamp's pixel `centre` now in the frame.
+    pub(crate) fn moved(self, centre: [isize; 2]) -> Self {
+        Self { position: [0, 1].map(|k| centre[k] as f64 + self.position[k]), ..self }
+    }
 }
 
 /// Sums over a stamp of `weight · value · dx^p · dy^q`.
@@ -151,16 +171,18 @@ impl View<'_> {
 
     /// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), its flux and shape.
     ///
-    /// From the middle of the stamp. `None` where there is no light in the window.
-    pub(crate) fn windowed(&self, start: [f32; 2], sigma: f32) -> Option<Seen> {
+    /// For stars of width `star`, from an offset from the middle of the stamp. `None` where there is no light in the
+    /// window.
+    pub(crate) fn windowed(&self, start: [f32; 2], star: f64) -> Option<Seen> {
+        let window = window_sigma(star);
+        let (sigma, reach) = (window as f32, window_reach(star, window) as f32);
         let mut offset = start;
         for _ in 0..POSITION_ROUNDS {
             let s = self.sums(offset, sigma);
             if s.total <= 0.0 {
                 break;
             }
-            // Twice: a window as wide as the star halves its first moment.
-            let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
+            let step = s.first.map(|m| (reach * m / s.total).clamp(-0.5, 0.5));
             offset = [offset[0] + step[0], offset[1] + step[1]];
             if step[0].hypot(step[1]) < POSITION_TOLERANCE {
                 break;
@@ -170,11 +192,11 @@ impl View<'_> {
         if drift.is_nan() || drift > MAX_DRIFT {
             offset = start;
         }
-        self.shape(offset, sigma)
+        self.shape(offset, sigma, reach)
     }
 
     /// Flux and shape of a star at `offset`, and the errors a windowed position has.
-    fn shape(&self, offset: [f32; 2], sigma: f32) -> Option<Seen> {
+    fn shape(&self, offset: [f32; 2], sigma: f32, reach: f32) -> Option<Seen> {
         let s = self.sums(offset, sigma);
         if s.total <= 0.0 {
             return None;
@@ -191,7 +213,7 @@ impl View<'_> {
         let total = f64::from(s.total);
         Some(Seen {
             position: offset.map(f64::from),
-            covariance: noise.second.map(|v| 4.0 * f64::from(v) / (total * total)),
+            covariance: noise.second.map(|v| f64::from(v) * (f64::from(reach) / total).powi(2)),
             flux: total * scale,
             flux_error: f64::from(noise.total).sqrt() * scale,
             moments,
@@ -204,9 +226,10 @@ impl View<'_> {
         (s.total > 0.0).then(|| unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64))
     }
 
-    /// Standard deviation (geometric mean of the axes) of a star's image by a window that adapts to it.
-    pub(crate) fn adaptive_sigma(&self, start: [f32; 2], first_guess: f32) -> Option<f64> {
+    /// Second moments of a star's image by a window that adapts to it.
+    pub(crate) fn adaptive(&self, start: [f32; 2], first_guess: f32) -> Option<Moments> {
         let (mut offset, mut sigma) = (start, f64::from(first_guess));
+        let mut moments = [0.0; 3];
         for _ in 0..WIDTH_ROUNDS {
             let s = self.sums(offset, sigma as f32);
             if s.total <= 0.0 {
@@ -214,29 +237,34 @@ impl View<'_> {
             }
             let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
             offset = [offset[0] + step[0], offset[1] + step[1]];
-            let [xx, xy, yy] = unwindow(s.second_moments(), sigma, self.layout.half as f64);
-            sigma = (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25);
+            moments = unwindow(s.second_moments(), sigma, self.layout.half as f64);
+            sigma = mean_sigma(moments);
         }
         let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
-        (sigma.is_finite() && drift < MAX_DRIFT).then_some(sigma)
+        (sigma.is_finite() && drift < MAX_DRIFT).then_some(moments)
     }
 }
 
+/// Standard deviation of an image: geometric mean of the axes.
+pub(crate) fn mean_sigma([xx, xy, yy]: Moments) -> f64 {
+    (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25)
+}
+
 /// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
-fn unwindow([xx, xy, yy]: Moments, sigma: f64, half: f64) -> Moments {
-    let angle = 0.5 * (2.0 * xy).atan2(xx - yy);
+pub(crate) fn unwindow(moments: Moments, sigma: f64, half: f64) -> Moments {
     let window = sigma * sigma;
-    let [large, small] = eigenvalues([xx, xy, yy]).map(|m| {
+    let limit = half * half;
+    let seen = eigenvalues(moments);
+    let [large, small] = seen.map(|m| {
         let inverse = 1.0 / m.max(PIXEL_VARIANCE / 2.0) - 1.0 / window;
-        let limit = half * half;
         if inverse > 1.0 / limit { (1.0 / inverse).max(PIXEL_VARIANCE) } else { limit }
     });
-    let (sin, cos) = angle.sin_cos();
-    [
-        large * cos * cos + small * sin * sin,
-        (large - small) * sin * cos,
-        large * sin * sin + small * cos * cos,
-    ]
+    // The axes stay; only the lengths along them change.
+    let spread = seen[0] - seen[1];
+    let stretch = if spread > 1e-9 * seen[0].abs() { (large - small) / spread } else { 0.0 };
+    let [xx, xy, yy] = moments;
+    let (mean, half_difference) = (0.5 * (large + small), 0.5 * stretch * (xx - yy));
+    [mean + half_difference, stretch * xy, mean - half_difference]
 }
 
 #[cfg(test)]
@@ -271,7 +299,7 @@ mod tests {
         for (a, b) in seen.moments.iter().zip([2.5, 0.6, 1.4]) {
             assert!((a - b).abs() < 0.01, "{:?}", seen.moments);
         }
-        let sigma = view(&stamp, 12).adaptive_sigma([0.0, 0.0], 1.2).unwrap();
+        let sigma = mean_sigma(view(&stamp, 12).adaptive([0.0, 0.0], 1.2).unwrap());
         assert!((sigma - (2.5_f64 * 1.4 - 0.36).powf(0.25)).abs() < 0.01);
     }
 

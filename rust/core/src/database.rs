@@ -24,6 +24,7 @@ mod sort;
 mod stage;
 
 pub use estimate::SizeEstimate;
+pub(crate) use fields::lattice_point;
 use format::{Image, Section};
 use grid::RatioGrid;
 pub use lookup::Lookups;

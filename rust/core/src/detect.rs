@@ -2,18 +2,25 @@
 //!
 //! The frame is read once, in bands of rows; nothing of its size is ever stored.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
+
 use rayon::prelude::*;
 
-use filter::{BLOCK, Filter};
+use filter::{Filter, Pass, Visit};
 
 use crate::background::Background;
 use crate::image::{Image, Pixel};
-use crate::lanes::{self, Lanes};
+use crate::lanes::vectorized;
 
 mod filter;
 
 /// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
 const BAND_ROWS: usize = 128;
+/// Pixels that are passed over together where none is above the isophote.
+const BLOCK: usize = 8;
 /// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
 
@@ -49,7 +56,7 @@ pub(crate) struct Blob {
 }
 
 /// Peaks in reading order, the blobs they belong to, and the scale of the threshold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Detection {
     pub peaks: Vec<Peak>,
     pub blobs: Vec<Blob>,
@@ -59,6 +66,8 @@ pub(crate) struct Detection {
     pub correlation: f32,
     /// Sum of the two-dimensional kernel whose response to white noise is one.
     pub gain: f32,
+    /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
+    pub single: f32,
 }
 
 /// A run of pixels above the isophote: columns `start..end` of row `y`.
@@ -69,77 +78,137 @@ struct Run {
     end: u32,
 }
 
-/// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
-/// faster, and a little less sensitive.
-pub(crate) fn detect<T: Pixel>(
-    image: &Image<'_, T>,
-    background: &Background,
-    filter_sigma: Option<f64>,
-    threshold: f32,
-    binned: bool,
-) -> Detection {
-    let filter = Filter::new(image, background, filter_sigma, binned);
-    let bin = filter.bin;
-    let [_, height] = filter.size();
-    let correlation = filter.noise();
-    let cut = threshold * correlation;
-    let isophote = ISOPHOTE_FRACTION * cut;
-    let bands: Vec<(Vec<Run>, Vec<Peak>)> = (0..height.div_ceil(BAND_ROWS))
-        .into_par_iter()
-        .map(|band| {
-            let (mut runs, mut peaks) = (Vec::new(), Vec::new());
-            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
-            filter.triples(rows, |y, rows| scan(y, rows, isophote, cut, &mut runs, &mut peaks));
-            (runs, peaks)
-        })
-        .collect();
-    let mut peaks: Vec<Peak> = bands.iter().flat_map(|(_, peaks)| peaks.iter().copied()).collect();
-    let runs: Vec<Run> = bands.into_iter().flat_map(|(runs, _)| runs).collect();
-    let mut blobs = label(&runs, &mut peaks);
-    for peak in &mut peaks {
-        peak.height /= correlation;
-        if bin > 1 {
-            peak.unbin(bin);
-        }
-    }
-    for blob in &mut blobs {
-        blob.pixels *= bin * bin;
-    }
-    let found = blobs.iter().filter(|blob| blob.peaks > 0).count();
-    Detection { peaks, blobs, found, correlation, gain: filter.gain }
+/// Finds peaks, in buffers that are kept from frame to frame.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Detector {
+    bands: Vec<Scan>,
+    runs: Vec<Run>,
+    labels: Labels,
+    detection: Detection,
 }
 
-/// Collects the runs above `isophote` and the peaks above `cut` of one filtered row.
-fn scan(y: usize, rows: [&[f32]; 3], isophote: f32, cut: f32, runs: &mut Vec<Run>, peaks: &mut Vec<Peak>) {
-    let row = &rows[1][1..rows[1].len() - 1];
-    let mut open: Option<usize> = None;
-    for (c, chunk) in row.chunks(BLOCK).enumerate() {
-        let quarters = chunk.chunks_exact(lanes::LANES).map(Lanes::load);
-        let highest = quarters.reduce(Lanes::max);
-        let below = chunk.len() == BLOCK && highest.is_some_and(|h| !h.any_reaches(isophote));
-        if below && open.is_none() {
-            continue;
+/// Union-find over runs.
+#[derive(Debug, Clone, Default)]
+struct Labels {
+    parent: Vec<u32>,
+    /// Blob of a root.
+    number: Vec<u32>,
+    /// Blob of a run.
+    blob_of: Vec<u32>,
+}
+
+impl Detector {
+    /// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
+    /// faster, and a little less sensitive.
+    pub(crate) fn detect<T: Pixel>(
+        &mut self,
+        image: &Image<'_, T>,
+        background: &Background,
+        filter_sigma: Option<f64>,
+        threshold: f32,
+        binned: bool,
+    ) -> &Detection {
+        let filter = Filter::new(image, background, filter_sigma, binned);
+        let bin = filter.bin;
+        let [_, height] = filter.size();
+        let correlation = filter.noise();
+        let cut = threshold * correlation;
+        self.bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
+        self.bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
+            scan.restart(ISOPHOTE_FRACTION * cut, cut);
+            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
+            vectorized(Pass { filter: &filter, rows, visit: scan });
+        });
+        let Self { bands, runs, labels, detection } = self;
+        detection.peaks.clear();
+        runs.clear();
+        for band in bands {
+            detection.peaks.extend_from_slice(&band.peaks);
+            runs.extend_from_slice(&band.runs);
         }
-        for (i, &s) in chunk.iter().enumerate() {
-            let x = c * BLOCK + i;
-            if s < isophote {
-                if let Some(start) = open.take() {
-                    runs.push(Run { y: y as u32, start: start as u32, end: x as u32 });
-                }
+        labels.label(runs, &mut detection.peaks, &mut detection.blobs);
+        for peak in &mut detection.peaks {
+            peak.height /= correlation;
+            if bin > 1 {
+                peak.unbin(bin);
+            }
+        }
+        for blob in &mut detection.blobs {
+            blob.pixels *= bin * bin;
+        }
+        detection.found = detection.blobs.iter().filter(|blob| blob.peaks > 0).count();
+        detection.correlation = correlation;
+        detection.gain = filter.gain;
+        detection.single = filter.single() / correlation;
+        detection
+    }
+}
+
+/// Collects the runs of filtered pixels above `isophote` and the peaks above `cut`.
+#[derive(Debug, Clone, Default)]
+struct Scan {
+    isophote: f32,
+    cut: f32,
+    runs: Vec<Run>,
+    peaks: Vec<Peak>,
+}
+
+impl Visit for Scan {
+    #[inline(always)]
+    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+        let (isophote, cut) = (self.isophote, self.cut);
+        let row = &rows[1][1..rows[1].len() - 1];
+        // Where the run began that has not ended.
+        let mut open: Option<usize> = None;
+        for (c, chunk) in row.chunks(BLOCK).enumerate() {
+            if open.is_none() && chunk.iter().fold(true, |below, &s| below & (s < isophote)) {
                 continue;
             }
-            open.get_or_insert(x);
-            if s >= cut && is_peak(rows, x + 1) {
-                let vertex = [
-                    x as f32 + vertex(rows[1][x], s, rows[1][x + 2]),
-                    y as f32 + vertex(rows[0][x + 1], s, rows[2][x + 1]),
-                ];
-                peaks.push(Peak { x, y, vertex, height: s, blob: 0 });
+            let reaching = |level: f32| {
+                chunk.iter().enumerate().fold(0_u32, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+            };
+            let above = reaching(isophote);
+            // A bit wherever a pixel is not on the same side of the isophote as the one before.
+            let mut crossings = (above ^ (above << 1 | u32::from(open.is_some()))) & ((1 << chunk.len()) - 1);
+            while crossings != 0 {
+                let x = c * BLOCK + crossings.trailing_zeros() as usize;
+                crossings &= crossings - 1;
+                match open.take() {
+                    Some(start) => self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 }),
+                    None => open = Some(x),
+                }
+            }
+            let mut high = reaching(cut);
+            while high != 0 {
+                self.look(y, rows, c * BLOCK + high.trailing_zeros() as usize);
+                high &= high - 1;
             }
         }
+        if let Some(start) = open {
+            self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
+        }
     }
-    if let Some(start) = open {
-        runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
+}
+
+impl Scan {
+    fn restart(&mut self, isophote: f32, cut: f32) {
+        (self.isophote, self.cut) = (isophote, cut);
+        self.runs.clear();
+        self.peaks.clear();
+    }
+
+    /// Keeps the pixel at column `x` if it is a peak.
+    #[inline(always)]
+    fn look(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
+        if !is_peak(rows, x + 1) {
+            return;
+        }
+        let height = rows[1][x + 1];
+        let vertex = [
+            x as f32 + vertex(rows[1][x], height, rows[1][x + 2]),
+            y as f32 + vertex(rows[0][x + 1], height, rows[2][x + 1]),
+        ];
+        self.peaks.push(Peak { x, y, vertex, height, blob: 0 });
     }
 }
 
@@ -158,48 +227,46 @@ fn vertex(before: f32, centre: f32, after: f32) -> f32 {
     if curvature > 0.0 { (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
 }
 
-/// Joins runs that touch, also over a corner, into blobs and tells each peak its blob.
-fn label(runs: &[Run], peaks: &mut [Peak]) -> Vec<Blob> {
-    let mut parent: Vec<u32> = (0..runs.len() as u32).collect();
-    let mut above = 0;
-    for (k, run) in runs.iter().enumerate() {
-        while above < k
-            && (runs[above].y + 1 < run.y || (runs[above].y + 1 == run.y && runs[above].end < run.start))
-        {
-            above += 1;
+impl Labels {
+    /// Joins runs that touch, also over a corner, into blobs and tells each peak its blob.
+    fn label(&mut self, runs: &[Run], peaks: &mut [Peak], blobs: &mut Vec<Blob>) {
+        let Self { parent, number, blob_of } = self;
+        parent.clear();
+        parent.extend(0..runs.len() as u32);
+        let mut above = 0;
+        for (k, run) in runs.iter().enumerate() {
+            while above < k
+                && (runs[above].y + 1 < run.y || (runs[above].y + 1 == run.y && runs[above].end < run.start))
+            {
+                above += 1;
+            }
+            let mut other = above;
+            while other < k && runs[other].y + 1 == run.y && runs[other].start <= run.end {
+                join(parent, other as u32, k as u32);
+                other += 1;
+            }
         }
-        let mut other = above;
-        while other < k && runs[other].y + 1 == run.y && runs[other].start <= run.end {
-            join(&mut parent, other as u32, k as u32);
-            other += 1;
+        number.clear();
+        number.resize(runs.len(), u32::MAX);
+        blob_of.clear();
+        blobs.clear();
+        for (k, run) in runs.iter().enumerate() {
+            let root = root(parent, k as u32) as usize;
+            if number[root] == u32::MAX {
+                number[root] = blobs.len() as u32;
+                blobs.push(Blob { pixels: 0, peaks: 0 });
+            }
+            blob_of.push(number[root]);
+            blobs[number[root] as usize].pixels += (run.end - run.start) as usize;
         }
-    }
-    let mut number = vec![u32::MAX; runs.len()];
-    let mut blobs: Vec<Blob> = Vec::new();
-    let mut blob_of = Vec::with_capacity(runs.len());
-    for (k, run) in runs.iter().enumerate() {
-        let root = root(&mut parent, k as u32) as usize;
-        if number[root] == u32::MAX {
-            number[root] = blobs.len() as u32;
-            blobs.push(Blob { pixels: 0, peaks: 0 });
+        let mut k = 0;
+        for peak in peaks {
+            while (runs[k].y as usize, runs[k].end as usize) <= (peak.y, peak.x) {
+                k += 1;
+            }
+            peak.blob = blob_of[k] as usize;
+            blobs[peak.blob].peaks += 1;
         }
-        blob_of.push(number[root] as usize);
-        blobs[number[root] as usize].add(*run);
-    }
-    let mut k = 0;
-    for peak in peaks {
-        while (runs[k].y as usize, runs[k].end as usize) <= (peak.y, peak.x) {
-            k += 1;
-        }
-        peak.blob = blob_of[k];
-        blobs[peak.blob].peaks += 1;
-    }
-    blobs
-}
-
-impl Blob {
-    fn add(&mut self, run: Run) {
-        self.pixels += (run.end - run.start) as usize;
     }
 }
 
@@ -222,13 +289,15 @@ mod tests {
     use super::*;
 
     fn blobs_of(art: &[&str]) -> Vec<Blob> {
-        let mut runs = Vec::new();
+        let (mut scan, mut blobs) = (Scan::default(), Vec::new());
+        scan.restart(0.5, f32::INFINITY);
         for (y, line) in art.iter().enumerate() {
             let row: Vec<f32> =
                 [" ", line, " "].concat().bytes().map(|b| f32::from(u8::from(b == b'#'))).collect();
-            scan(y, [&row, &row, &row], 0.5, f32::INFINITY, &mut runs, &mut Vec::new());
+            scan.visit(y, [&row, &row, &row]);
         }
-        label(&runs, &mut [])
+        Labels::default().label(&scan.runs, &mut [], &mut blobs);
+        blobs
     }
 
     #[test]
@@ -255,7 +324,10 @@ mod tests {
         }
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 32).unwrap();
-        let detection = detect(&image, &background, Some(1.5), 5.0, false);
+        let mut detector = Detector::default();
+        // What a frame leaves in the buffers does not show in the next.
+        detector.detect(&image, &background, None, 0.5, true);
+        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false);
         let mut found: Vec<_> = detection.peaks.iter().map(|p| (p.x, p.y)).collect();
         found.sort_unstable();
         assert_eq!(found, [(5, 0), (10, 127), (30, 128), (50, 255), (63, 299)]);

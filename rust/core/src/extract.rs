@@ -2,16 +2,17 @@
 //!
 //! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak.
 
-use crate::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
+use crate::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
 use crate::centroid::{self, Moments};
-use crate::detect::{self, Detection, Peak};
+use crate::detect::{Detection, Detector, Peak};
 use crate::error::{Error, Result};
 use crate::image::{Image, Pixel};
 
 mod measure;
+mod quick;
 mod saturation;
 
-use measure::Measure;
+use measure::{Measure, Measured};
 use saturation::Saturation;
 
 /// What to look for and what to keep. `Default` fits most frames of the sky.
@@ -27,11 +28,11 @@ pub struct ExtractOptions {
     pub max_centroids: Option<usize>,
     /// Side in pixels of the blocks in which the background is measured.
     pub local_bg_block_size: usize,
-    /// Greatest ratio of the axes of a star's image.
+    /// Greatest ratio of the axes of a star's image; of that of the frame's stars, where all of them are trailed.
     pub max_elongation: Option<f64>,
     /// Standard deviation in pixels of the Gaussian with which the frame is filtered; `None` does not filter.
     pub matched_filter_sigma: Option<f64>,
-    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak: 1 is a hot pixel.
+    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak, within its noise: 1 is a hot pixel.
     pub max_sharpness: Option<f64>,
     /// Pixels from this value on are saturated. `None` finds a flat top by itself.
     pub saturation_level: Option<f64>,
@@ -39,9 +40,13 @@ pub struct ExtractOptions {
     pub border_margin: usize,
     /// Electrons per unit of the image, for the photon noise of the stars.
     pub gain: Option<f64>,
+    /// Read noise in electrons. With it and `gain`, the noise of a pixel without stars is that of its background's
+    /// photons and of its reading, and is not measured: the image's zero must be that of its light.
+    pub read_noise: Option<f64>,
     /// How positions are measured.
     pub method: Method,
-    /// Detect on pixels binned two by two and sample the background more sparsely: faster, a little less sensitive.
+    /// Detect on pixels binned two by two, sample the background more sparsely and take positions from small windows,
+    /// whatever the `method`: several times faster, a little less sensitive.
     pub fast: bool,
 }
 
@@ -69,6 +74,7 @@ impl Default for ExtractOptions {
             saturation_level: None,
             border_margin: 0,
             gain: None,
+            read_noise: None,
             method: Method::default(),
             fast: false,
         }
@@ -86,6 +92,14 @@ impl ExtractOptions {
     fn check(&self) -> Result<()> {
         positive("sigma_threshold", Some(self.sigma_threshold))?;
         positive("gain", self.gain)?;
+        positive("read_noise", self.read_noise.filter(|&v| v != 0.0))?;
+        if self.read_noise.is_some() && self.gain.is_none() {
+            return Err(Error::argument(
+                "read_noise",
+                "it is in electrons, and there is no gain to convert it",
+                "give the gain too, in electrons per unit of the image",
+            ));
+        }
         positive("matched_filter_sigma", self.matched_filter_sigma)?;
         if self.matched_filter_sigma.is_some_and(|s| s > MAX_FILTER_SIGMA) {
             return Err(Error::argument(
@@ -145,6 +159,10 @@ pub mod flags {
     pub const BLENDED: u32 = 4;
     /// A bad pixel lies within it.
     pub const MASKED: u32 = 8;
+    /// The stars of its frame are elongated, all in one direction.
+    pub const TRAILED: u32 = 16;
+    /// It is sharper than the frame's stars can be: a hot pixel or the hit of a cosmic ray.
+    pub const HOT_PIXEL: u32 = 32;
 }
 
 /// One star as it was found.
@@ -230,45 +248,97 @@ pub struct Extraction {
     pub saturation_level: Option<f64>,
 }
 
-/// Finds and measures the stars of a frame.
+/// Finds and measures the stars of a frame. For many frames, see [`Extractor`].
 pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
-    options.check()?;
-    let samples = if options.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
-    let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
-    let Some(mut background) = Background::sample(image, options.local_bg_block_size, samples) else {
-        return Err(Error::argument(
-            "image",
-            "no pixel is finite and unmasked",
-            "give an image with data, or check its mask",
-        ));
-    };
-    noiseless_floor(image, &mut background);
-    let detection = detect::detect(
-        image,
-        &background,
-        options.matched_filter_sigma,
-        options.sigma_threshold as f32,
-        binned,
-    );
-    let mut rejected = Rejected::default();
-    let peaks = select(image, &detection, options, &mut rejected);
-    let (saturation, candidates) = Saturation::find(image, &background, &peaks, options.saturation_level);
-    let measure = Measure::new(image, &background, &saturation, &detection, options, &candidates);
-    let mut stars = measure.stars(&candidates, &mut rejected);
-    stars.sort_by(|a, b| b.flux.total_cmp(&a.flux));
-    let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
-    rejected.surplus = stars.len() - keep;
-    stars.truncate(keep);
-    let threshold =
-        options.sigma_threshold * f64::from(detection.correlation / detection.gain) * background.noise.mean();
-    Ok(Extraction {
-        stars,
-        threshold,
-        num_blobs_raw: detection.found,
-        rejected,
-        saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
-        background,
-    })
+    Extractor::new(options.clone())?.extract(image)
+}
+
+/// Finds and measures the stars of frame after frame, with options that are checked once and buffers that are kept.
+#[derive(Debug, Clone)]
+pub struct Extractor {
+    options: ExtractOptions,
+    detector: Detector,
+    measured: Vec<Measured>,
+}
+
+impl Extractor {
+    /// Refuses options that make no sense.
+    pub fn new(options: ExtractOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self { options, detector: Detector::default(), measured: Vec::new() })
+    }
+
+    /// What it looks for and keeps.
+    pub fn options(&self) -> &ExtractOptions {
+        &self.options
+    }
+
+    /// The stars of one frame; those before leave no trace in them.
+    pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Extraction> {
+        let Self { options, detector, measured } = self;
+        let background = options.background(image)?;
+        let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
+        let threshold = options.sigma_threshold as f32;
+        let detection = detector.detect(image, &background, options.matched_filter_sigma, threshold, binned);
+        let mut rejected = Rejected::default();
+        let peaks = select(image, detection, options, &mut rejected);
+        let (saturation, candidates) =
+            Saturation::find(image, &background, detection, &peaks, options.saturation_level);
+        let measure = Measure::new(image, &background, &saturation, detection, options, &candidates);
+        let mut stars = measure.stars(&candidates, measured, &mut rejected);
+        stars.sort_by_cached_key(|star| descending(star.flux));
+        let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
+        rejected.surplus = stars.len() - keep;
+        stars.truncate(keep);
+        let response = f64::from(detection.correlation / detection.gain);
+        Ok(Extraction {
+            stars,
+            threshold: options.sigma_threshold * response * background.noise.mean(),
+            num_blobs_raw: detection.found,
+            rejected,
+            saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
+            background,
+        })
+    }
+}
+
+impl ExtractOptions {
+    /// The background, and its noise: that of the image's pixels, of a gain and read noise, or measured.
+    fn background<T: Pixel>(&self, image: &Image<'_, T>) -> Result<Background> {
+        let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
+        let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
+            return Err(Error::argument(
+                "image",
+                "no pixel is finite and unmasked",
+                "give an image with data, or check its mask",
+            ));
+        };
+        match (image.noise(), self.read_noise, self.gain) {
+            (Some(_), Some(_), _) => {
+                return Err(Error::argument(
+                    "read_noise",
+                    "the noise of every pixel is given already",
+                    "give one of the two",
+                ));
+            }
+            (Some(noise), None, _) => background.noise = Mesh::per_pixel(noise),
+            (None, Some(read_noise), Some(gain)) => {
+                let photons = |level: f32| f64::from(level).max(0.0) * gain;
+                background.noise = background
+                    .level
+                    .map(|level| ((photons(level) + read_noise * read_noise).sqrt() / gain) as f32);
+            }
+            _ => {}
+        }
+        noiseless_floor(image, &mut background);
+        Ok(background)
+    }
+}
+
+/// A number that rises as `value` falls.
+fn descending(value: f64) -> u64 {
+    let bits = value.to_bits();
+    if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
 }
 
 /// Noise assumed in a frame that has none, as a fraction of its range: synthetic stars on a constant background.

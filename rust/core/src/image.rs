@@ -1,5 +1,8 @@
 //! Images as the extraction reads them: rows of any pixel type, in place, with bad pixels left out.
 
+// Reading is a part of loops that are compiled for several kinds of machine: `lanes::vectorized`.
+#![allow(clippy::inline_always)]
+
 use crate::error::{Error, Result};
 
 /// Floating-point pixels beyond this are bad: their squares would not fit.
@@ -14,7 +17,7 @@ pub trait Pixel: Copy + Send + Sync {
 macro_rules! pixel {
     ($($kind:ty),*; $convert:expr) => {$(
         impl Pixel for $kind {
-            #[inline]
+            #[inline(always)]
             fn value(self) -> f32 {
                 $convert(self)
             }
@@ -32,6 +35,7 @@ pixel!(f64; |v: f64| if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN
 pub struct Image<'a, T> {
     rows: Vec<&'a [T]>,
     mask: Option<Vec<&'a [bool]>>,
+    noise: Option<Vec<&'a [f32]>>,
     width: usize,
 }
 
@@ -58,7 +62,7 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
-        Ok(Self { rows, mask, width })
+        Ok(Self { rows, mask, noise: None, width })
     }
 
     /// An image of contiguous rows.
@@ -73,6 +77,32 @@ impl<'a, T: Pixel> Image<'a, T> {
         Self::new(pixels.chunks_exact(width).collect(), None)
     }
 
+    /// With the standard deviation of the noise of every pixel, where it is known: rows of positive, finite numbers
+    /// (any, where a pixel is bad).
+    pub fn with_noise(mut self, noise: Vec<&'a [f32]>) -> Result<Self> {
+        if noise.len() != self.height() || noise.iter().any(|row| row.len() != self.width) {
+            return Err(Error::argument(
+                "noise",
+                "its shape is not that of the image",
+                "give one standard deviation per pixel",
+            ));
+        }
+        if noise.iter().any(|row| !row.iter().all(|&v| v > 0.0 && v <= LIMIT)) {
+            return Err(Error::argument(
+                "noise",
+                "it holds numbers that are not positive and finite",
+                "give standard deviations, and mask pixels that have none",
+            ));
+        }
+        self.noise = Some(noise);
+        Ok(self)
+    }
+
+    /// The noise of every pixel, row by row, where it is known.
+    pub(crate) fn noise(&self) -> Option<&[&'a [f32]]> {
+        self.noise.as_deref()
+    }
+
     /// Number of columns.
     pub fn width(&self) -> usize {
         self.width
@@ -84,7 +114,7 @@ impl<'a, T: Pixel> Image<'a, T> {
     }
 
     /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
-    #[inline]
+    #[inline(always)]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.rows[y][x0..x0 + out.len()];
         for (o, &v) in out.iter_mut().zip(row) {
@@ -111,6 +141,10 @@ mod tests {
         assert!(Image::new(vec![&[1_u8, 2][..], &[3][..]], None).is_err());
         assert!(Image::new(vec![&[1_u8, 2][..]], Some(vec![&[false][..]])).is_err());
         assert!(Image::from_slice(&[1.0_f32; 7], 2).is_err());
+        let image = Image::from_slice(&[1.0_f32; 4], 2).unwrap();
+        assert!(image.clone().with_noise(vec![&[1.0, 1.0]]).is_err());
+        assert!(image.clone().with_noise(vec![&[1.0, 1.0], &[1.0, 0.0]]).is_err());
+        assert!(image.with_noise(vec![&[1.0, 1.0], &[1.0, 2.0]]).is_ok());
     }
 
     #[test]

@@ -7,6 +7,16 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
+/// Work that gains from the widest vector instructions a machine has.
+///
+/// Its `call` and all that it calls must be `#[inline(always)]`: what is not inlined is compiled for any machine.
+pub(crate) use pulp::NullaryFnOnce as Work;
+
+/// Does the work with what this machine has. The numbers are the same on every machine.
+pub(crate) fn vectorized<W: Work>(work: W) -> W::Output {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 4;
 
@@ -53,13 +63,6 @@ impl Lanes {
             let inside = if inside > 0.0 { inside } else { 0.0 };
             if inside < 1.0 { inside } else { 1.0 }
         }))
-    }
-
-    /// Whether any is at least `limit`.
-    #[inline(always)]
-    pub(crate) fn any_reaches(self, limit: f32) -> bool {
-        let [a, b, c, d] = self.0;
-        a >= limit || b >= limit || c >= limit || d >= limit
     }
 
     #[inline(always)]

@@ -11,6 +11,7 @@ mod field;
 mod fit;
 mod hint;
 mod many;
+mod patches;
 mod refine;
 mod rejected;
 mod search;
@@ -25,6 +26,7 @@ use crate::camera::CameraModel;
 use crate::database::Database;
 use crate::distortion::{Distortion, Point};
 use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
 pub use hint::{Expected, Hint};
@@ -43,6 +45,8 @@ const DEFAULT_FOV_ERROR: f64 = 0.3;
 const NARROWEST: f64 = 0.05;
 /// Widest field of view searched, degrees: a plane image cannot reach 180.
 const WIDEST: f64 = 170.0;
+/// Fields of view closer than this are the same, radians: they come in degrees.
+const SAME_FOV: f64 = 1e-9;
 /// Patterns looked up between two looks at the clock and the monitor.
 const CLOCK_INTERVAL: u64 = 64;
 
@@ -53,7 +57,7 @@ pub struct SolveOptions {
     pub camera: CameraModel,
     /// Whether `camera` says which way round the image is; otherwise both ways are tried.
     pub parity_known: bool,
-    /// Horizontal field of view, radians; `None` tries all that the database is made for.
+    /// Horizontal field of view, radians; `None` tries all that the database is made for, or takes that of a fisheye.
     pub fov_estimate: Option<f64>,
     /// Largest error of the estimate, radians; `None` is 30 %.
     pub fov_max_error: Option<f64>,
@@ -98,12 +102,12 @@ impl SolveOptions {
     }
 
     fn validate(&self) -> Result<()> {
-        let fov_ok = |fov: f64| fov > 0.0 && fov < std::f64::consts::PI;
-        if let Some(fov) = self.fov_estimate.filter(|&fov| !fov_ok(fov)) {
+        if let Some(fov) = self.fov_estimate.filter(|&fov| self.focal_length(fov).is_none()) {
+            let most = (2.0_f64 * self.camera.projection().max_angle()).to_degrees().round();
             return Err(Error::argument(
                 "fov_estimate_deg",
                 format!("{} is not a field of view", fov.to_degrees()),
-                "give the horizontal field of view in degrees, above 0 and below 180",
+                format!("give the horizontal field of view in degrees, above 0 and below {most}"),
             ));
         }
         let positive = |name, value: f64, repair: &str| {
@@ -163,6 +167,7 @@ impl SolveOptions {
     /// Whether the lens may be fitted: nothing is known of it.
     fn lens_is_free(&self) -> bool {
         !self.parity_known
+            && self.camera.projection() == Projection::Gnomonic
             && *self.camera.distortion() == Distortion::None
             && self.camera.optical_center() == [0.0; 2]
     }
@@ -172,12 +177,30 @@ impl SolveOptions {
         self.parity_known.then(|| self.camera.parity())
     }
 
+    /// Focal length in px of a horizontal field of view; `None` if there is none.
+    fn focal_length(&self, fov: f64) -> Option<f64> {
+        // Of an image wider than the whole circle of a fisheye the field of view does not tell.
+        if self.camera.projection() != Projection::Gnomonic && (fov - self.camera.fov()).abs() < SAME_FOV {
+            return Some(self.camera.focal_length_px());
+        }
+        let radius = self.camera.projection().radius(fov / 2.0).filter(|radius| *radius > 0.0)?;
+        Some(f64::from(self.camera.image_size()[0]) / 2.0 / radius)
+    }
+
     /// Shortest, expected and longest focal length in px.
     fn focal_range(&self, field: &Field, database: &Database) -> [f64; 3] {
         let focal = |fov: f64| f64::from(field.camera.image_size()[0]) / 2.0 / (fov / 2.0).tan();
         let widest = WIDEST.to_radians();
-        if let Some(fov) = self.fov_estimate {
+        let fisheye = self.camera.projection() != Projection::Gnomonic;
+        // A fisheye's image is larger than the database's fields, which tell nothing of it.
+        if let Some(fov) = self.fov_estimate.or(fisheye.then(|| self.camera.fov())) {
             let error = self.fov_max_error.unwrap_or(DEFAULT_FOV_ERROR * fov);
+            if fisheye {
+                // In proportion, as the scale at the optical centre: the edge may be beyond the projection.
+                let expected = self.focal_length(fov).unwrap_or(self.camera.focal_length_px());
+                let share = error / fov;
+                return [expected / (1.0 + share), expected, expected / (1.0 - share).max(NARROWEST)];
+            }
             [focal((fov + error).min(widest)), focal(fov), focal((fov - error).max(fov * NARROWEST))]
         } else {
             let [narrow, wide] = database.fov_range();
@@ -347,7 +370,12 @@ struct Prepared<'a> {
 impl<'a> Prepared<'a> {
     fn new(database: &'a Database, pixels: &[Point], options: &SolveOptions) -> Self {
         let width = f64::from(options.camera.image_size()[0]);
-        let separation = database.parameters().pattern_star_separation(width);
+        let reach = match options.camera.projection() {
+            Projection::Gnomonic => width,
+            // The image is larger than the fields of which the database's patterns were made.
+            _ => width.min(options.camera.focal_length_px() * database.fov_range()[1]),
+        };
+        let separation = database.parameters().pattern_star_separation(reach);
         Self {
             field: Field::new(options.camera.clone(), pixels, separation),
             sky: Sky { database, velocity: options.velocity },
@@ -406,23 +434,24 @@ fn search_all(
 
 fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
     let fit::Fit { pointing, lens, .. } = &refined.fit;
-    let Pointing { attitude, focal_length, parity } = *pointing;
-    let angle = |m: &refine::Match| {
-        let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()));
-        separation(&seen, &attitude.to_camera(&m.direction))
+    let Pointing { attitude, focal_length, parity, .. } = *pointing;
+    // Beyond the rim of a fisheye's image a detection has no direction.
+    let with_angle = |m: &refine::Match| {
+        let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()))?;
+        Some((*m, separation(&seen, &attitude.to_camera(&m.direction))))
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
-    let mut matches = refined.matches.clone();
-    matches.sort_by_key(|m| field.order[m.detection]);
+    let mut matches: Vec<_> = refined.matches.iter().filter_map(with_angle).collect();
+    matches.sort_by_key(|(m, _)| field.order[m.detection]);
     Solution {
         attitude,
         camera: lens.camera(&field.camera).with_focal_length(focal_length).with_mirrored(parity < 0.0),
         covariance: refined.fit.covariance_in_px(field.half_width()).into(),
         probability,
-        matched_detections: matches.iter().map(|m| field.order[m.detection]).collect(),
-        matched_ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
-        matched_directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
-        residuals: matches.iter().map(angle).collect(),
+        matched_detections: matches.iter().map(|(m, _)| field.order[m.detection]).collect(),
+        matched_ids: matches.iter().map(|(m, _)| ids[m.star as usize]).collect(),
+        matched_directions: matches.iter().map(|(m, _)| directions[m.star as usize]).collect(),
+        residuals: matches.iter().map(|(_, angle)| *angle).collect(),
         velocity: sky.velocity,
     }
 }

@@ -1,7 +1,7 @@
 //! Camera and distortion models.
 
 use boresight::distortion::{PolynomialDistortion, RadialDistortion};
-use boresight::{CameraModel, Distortion};
+use boresight::{CameraModel, Distortion, Projection};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -82,6 +82,7 @@ impl PyCameraModel {
         image_size: [u32; 2],
         optical_center: [f64; 2],
         mirrored: bool,
+        projection: &str,
         distortion: Option<&PyDistortion>,
     ) -> PyResult<Self> {
         if !optical_center.iter().all(|c| c.is_finite()) {
@@ -95,14 +96,17 @@ impl PyCameraModel {
             inner: camera
                 .with_optical_center(optical_center)
                 .with_mirrored(mirrored)
+                .with_projection(Projection::from_name(projection).map_err(to_python)?)
                 .with_distortion(distortion),
         })
     }
 
     /// Focal length in pixels of the horizontal field of view (radians) of an image this wide.
     #[staticmethod]
-    fn focal_length_of_fov(fov: f64, image_size: [u32; 2]) -> PyResult<f64> {
-        Ok(CameraModel::from_fov(fov, image_size).map_err(to_python)?.focal_length_px())
+    fn focal_length_of_fov(fov: f64, image_size: [u32; 2], projection: &str) -> PyResult<f64> {
+        let projection = Projection::from_name(projection).map_err(to_python)?;
+        let camera = CameraModel::projected_from_fov(projection, fov, image_size).map_err(to_python)?;
+        Ok(camera.focal_length_px())
     }
 
     #[getter]
@@ -123,6 +127,11 @@ impl PyCameraModel {
     #[getter]
     fn mirrored(&self) -> bool {
         self.inner.mirrored()
+    }
+
+    #[getter]
+    fn projection(&self) -> &'static str {
+        self.inner.projection().name()
     }
 
     #[getter]

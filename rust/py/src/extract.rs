@@ -1,7 +1,9 @@
-//! `boresight.extract_centroids` across the border.
+//! `boresight.Extractor` across the border.
+
+use std::sync::{Mutex, PoisonError};
 
 use boresight::background::Mesh;
-use boresight::extract::{ExtractOptions, Extraction as Core, Method, Star, extract};
+use boresight::extract::{ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, Star};
 use boresight::image::{Image, Pixel};
 use numpy::ndarray::Axis;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
@@ -25,6 +27,7 @@ pub(crate) struct Options {
     saturation_level: Option<f64>,
     border_margin: usize,
     gain: Option<f64>,
+    read_noise: Option<f64>,
     method: String,
     fast: bool,
 }
@@ -53,6 +56,7 @@ impl Options {
             saturation_level: o.saturation_level,
             border_margin: o.border_margin,
             gain: o.gain,
+            read_noise: o.read_noise,
             method,
             fast: o.fast,
         })
@@ -168,44 +172,66 @@ fn mesh<'py>(py: Python<'py>, mesh: &Mesh) -> PyResult<Bound<'py, PyArray2<f32>>
     PyArray1::from_slice(py, mesh.values()).reshape([rows, columns])
 }
 
-/// Finds the stars of an image of a native type with contiguous rows; `mask` is true where a pixel is bad.
-#[pyfunction]
-#[pyo3(name = "extract")]
-pub(crate) fn extract_image(
-    py: Python<'_>,
-    image: &Bound<'_, PyAny>,
-    mask: Option<PyReadonlyArray2<'_, bool>>,
-    options: Options,
-) -> PyResult<Extraction> {
-    let options = options.check()?;
-    if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f32>>() {
-        run(py, &image, mask.as_ref(), &options)
-    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u16>>() {
-        run(py, &image, mask.as_ref(), &options)
-    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u8>>() {
-        run(py, &image, mask.as_ref(), &options)
-    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, i16>>() {
-        run(py, &image, mask.as_ref(), &options)
-    } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f64>>() {
-        run(py, &image, mask.as_ref(), &options)
-    } else {
-        Err(InputError::new_err(
-            "image: its type is not supported here; give float32, float64, uint16, int16 or uint8",
-        ))
+/// Finds the stars of frame after frame.
+#[pyclass(frozen, module = "boresight._core")]
+pub(crate) struct Extractor(Mutex<CoreExtractor>);
+
+#[pymethods]
+impl Extractor {
+    #[new]
+    fn new(options: Options) -> PyResult<Self> {
+        let extractor = CoreExtractor::new(options.check()?).map_err(to_python)?;
+        Ok(Self(Mutex::new(extractor)))
+    }
+
+    /// The stars of an image of a native type with contiguous rows; `mask` is true where a pixel is bad, `noise` the
+    /// standard deviation of every pixel.
+    fn extract(
+        &self,
+        py: Python<'_>,
+        image: &Bound<'_, PyAny>,
+        mask: Option<PyReadonlyArray2<'_, bool>>,
+        noise: Option<PyReadonlyArray2<'_, f32>>,
+    ) -> PyResult<Extraction> {
+        let (mask, noise) = (mask.as_ref(), noise.as_ref());
+        if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f32>>() {
+            self.run(py, &image, mask, noise)
+        } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u16>>() {
+            self.run(py, &image, mask, noise)
+        } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u8>>() {
+            self.run(py, &image, mask, noise)
+        } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, i16>>() {
+            self.run(py, &image, mask, noise)
+        } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f64>>() {
+            self.run(py, &image, mask, noise)
+        } else {
+            Err(InputError::new_err(
+                "image: its type is not supported here; give float32, float64, uint16, int16 or uint8",
+            ))
+        }
     }
 }
 
-fn run<T: Element + Pixel>(
-    py: Python<'_>,
-    image: &PyReadonlyArray2<'_, T>,
-    mask: Option<&PyReadonlyArray2<'_, bool>>,
-    options: &ExtractOptions,
-) -> PyResult<Extraction> {
-    let size = [image.shape()[1], image.shape()[0]];
-    let image = Image::new(rows("image", image)?, mask.map(|mask| rows("mask", mask)).transpose()?)
-        .map_err(to_python)?;
-    let inner = py.detach(|| extract(&image, options)).map_err(to_python)?;
-    Ok(Extraction { inner, size })
+impl Extractor {
+    fn run<T: Element + Pixel>(
+        &self,
+        py: Python<'_>,
+        image: &PyReadonlyArray2<'_, T>,
+        mask: Option<&PyReadonlyArray2<'_, bool>>,
+        noise: Option<&PyReadonlyArray2<'_, f32>>,
+    ) -> PyResult<Extraction> {
+        let size = [image.shape()[1], image.shape()[0]];
+        let mask = mask.map(|mask| rows("mask", mask)).transpose()?;
+        let mut image = Image::new(rows("image", image)?, mask).map_err(to_python)?;
+        if let Some(noise) = noise {
+            image = image.with_noise(rows("noise", noise)?).map_err(to_python)?;
+        }
+        let inner = py.detach(|| {
+            // One frame leaves no trace in the next, whatever happened to it.
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extract(&image)
+        });
+        Ok(Extraction { inner: inner.map_err(to_python)?, size })
+    }
 }
 
 /// The rows of an array, where they are.

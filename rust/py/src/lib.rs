@@ -20,7 +20,11 @@ mod _core {
     #[pymodule_export]
     use crate::calibrate::PyCalibration;
     #[pymodule_export]
+    use crate::calibrate::PyCalibrationBlock;
+    #[pymodule_export]
     use crate::calibrate::calibrate_camera;
+    #[pymodule_export]
+    use crate::calibrate::calibration_block;
     #[pymodule_export]
     use crate::calibrate::model_covariance;
     #[pymodule_export]
@@ -32,7 +36,7 @@ mod _core {
     #[pymodule_export]
     use crate::database::PyDatabase;
     #[pymodule_export]
-    use crate::extract::{Extraction, extract_image};
+    use crate::extract::{Extraction, Extractor};
     #[pymodule_export]
     use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve, solve_many, solve_or_explain};
     /// Tells databases made by different versions of the algorithm apart.

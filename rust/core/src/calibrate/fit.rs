@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::WEIGHT_TOLERANCE;
 use super::parameters::Parameters;
+use super::scale::Spread;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::{Jacobian, Point};
@@ -18,7 +19,7 @@ use crate::sphere::Direction;
 const ATTITUDE: usize = 3;
 /// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
 /// and always the same, so that results do not depend on the number of threads.
-const GROUPS: usize = 64;
+pub(super) const GROUPS: usize = 64;
 
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
@@ -36,35 +37,36 @@ struct Residual {
     /// Pixel from the optical centre.
     point: Point,
     jacobian: Jacobian,
-    /// Gnomonic coordinates in the camera frame.
-    tangent: Point,
+    /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
+    projected: Point,
+    rotations: [Point; 3],
 }
 
 impl Residual {
-    /// `None` if the star is behind the camera or the distortion is folded over at its pixel.
+    /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
     fn new(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &Direction) -> Option<Self> {
-        let direction = attitude.to_camera(sky);
-        let predicted = camera.direction_to_ideal(&direction)?;
+        let (point, rotations) = camera.projection().point_and_rotations(&attitude.to_camera(sky))?;
+        let (f, parity) = (camera.focal_length_px(), camera.parity());
+        let flipped = |[x, y]: Point| [parity * x, y];
+        let projected = flipped(point);
         let center = camera.optical_center();
         let point = [pixel[0] - center[0], pixel[1] - center[1]];
         let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
         let det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0];
-        let miss = [ideal[0] - predicted[0], ideal[1] - predicted[1]];
-        let tangent = [direction.x / direction.z, direction.y / direction.z];
-        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, tangent })
+        let miss = [ideal[0] - f * projected[0], ideal[1] - f * projected[1]];
+        let rotations = rotations.map(flipped);
+        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations })
     }
 }
 
 impl Residual {
     /// Derivatives of the miss by the shared parameters followed by the attitude.
     fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
-        let (f, parity, shared) = (camera.focal_length_px(), camera.parity(), parameters.len());
-        let [t, q] = self.tangent;
-        parameters.derivatives(camera, self.point, &self.jacobian, [parity * t, q], &mut out[..shared]);
-        // A rotation by δ moves the direction w by δ × w.
-        out[shared] = [parity * f * t * q, f * (1.0 + q * q)];
-        out[shared + 1] = [-parity * f * (1.0 + t * t), -f * t * q];
-        out[shared + 2] = [parity * f * q, -f * t];
+        let (f, shared) = (camera.focal_length_px(), parameters.len());
+        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, &mut out[..shared]);
+        for (derivative, [x, y]) in out[shared..].iter_mut().zip(self.rotations) {
+            *derivative = [-f * x, -f * y];
+        }
     }
 }
 
@@ -191,6 +193,44 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// What this frame adds to the normal equations of the shared parameters, and its attitude as a function of them.
+    ///
+    /// `None` if the stars that count do not determine the attitude: the frame takes no part.
+    pub(super) fn eliminate(
+        &self,
+        parameters: &Parameters,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        weights: &Weights,
+    ) -> Option<(NormalEquations, Eliminated)> {
+        self.linearize(parameters, camera, attitude, weights).eliminate(ATTITUDE)
+    }
+
+    /// The rotation that takes the attitude to where it fits a fixed camera best, to first order.
+    pub(super) fn attitude_step(
+        &self,
+        camera: &CameraModel,
+        attitude: &Attitude,
+        weights: &Weights,
+    ) -> Option<Vector3<f64>> {
+        let (_, own) = self.eliminate(&Parameters::none(), camera, attitude, weights)?;
+        let step = own.step(&DVector::zeros(0));
+        Some(Vector3::new(step[0], step[1], step[2]))
+    }
+
+    /// How large the residuals of the stars that count are.
+    pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
+        let mut spread = Spread::default();
+        let lengths = self.lengths(camera, attitude, &weights.metrics);
+        for (length, &weight) in lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0) {
+            let square_pull = (weight * length).powi(2);
+            spread.add(&Spread { stars: 1, weight, square_pull });
+        }
+        spread
+    }
+}
+
 /// What the residuals of one frame's stars count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
@@ -284,10 +324,12 @@ impl JointFit<'_> {
     fn reduce(&self, state: &State, group: &[usize]) -> System {
         let mut sum = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
         for &i in group {
-            let frame = &self.frames[i];
-            let equations =
-                frame.linearize(self.parameters, &state.camera, &state.attitudes[i], &self.weights[i]);
-            let parts = equations.eliminate(ATTITUDE);
+            let parts = self.frames[i].eliminate(
+                self.parameters,
+                &state.camera,
+                &state.attitudes[i],
+                &self.weights[i],
+            );
             sum.frames.push(parts.map(|(shared, attitude)| {
                 sum.shared.merge(&shared);
                 attitude

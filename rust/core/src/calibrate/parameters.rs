@@ -51,6 +51,11 @@ impl Parameters {
         Self(all)
     }
 
+    /// No parameters: everything but the attitudes is known.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// Growing subsets of a model's parameters that lead a fit from a pinhole to the whole model, each from
     /// where the one before ended: coarse terms first, so that wrong matches are found out before the model is
     /// flexible enough to follow them.
@@ -69,13 +74,18 @@ impl Parameters {
         stages
     }
 
-    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
-    pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
-        let all = Self::of(match distortion {
+    /// All parameters of a distortion model.
+    pub(super) fn all(distortion: &Distortion) -> Self {
+        Self::of(match distortion {
             Distortion::None => Model::Pinhole,
             Distortion::Polynomial(model) => Model::Polynomial { order: model.order() },
             Distortion::Radial(_) => Model::Radial,
-        });
+        })
+    }
+
+    /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
+    pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
+        let all = Self::all(distortion);
         let known = all.0.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
         Self(known.map(|(parameter, _)| *parameter).collect())
     }
@@ -106,16 +116,16 @@ impl Parameters {
             .collect()
     }
 
-    /// Derivatives of `undistort(pixel - centre) - f · tangent` in the ideal plane by every parameter.
+    /// Derivatives of `undistort(pixel - centre) - f · projected` in the ideal plane by every parameter.
     ///
-    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `tangent` the
-    /// star's gnomonic coordinates with the parity applied.
+    /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `projected` the
+    /// star's image in focal lengths with the parity applied.
     pub(super) fn derivatives(
         &self,
         camera: &CameraModel,
         point: Point,
         jacobian: &Jacobian,
-        tangent: Point,
+        projected: Point,
         out: &mut [Point],
     ) {
         let scale = match camera.distortion() {
@@ -127,7 +137,7 @@ impl Parameters {
         let r2 = x * x + y * y;
         for (parameter, d) in self.0.iter().zip(out) {
             *d = match *parameter {
-                Parameter::FocalLength => [-tangent[0], -tangent[1]],
+                Parameter::FocalLength => [-projected[0], -projected[1]],
                 Parameter::CenterX => [-jacobian[0][0], -jacobian[1][0]],
                 Parameter::CenterY => [-jacobian[0][1], -jacobian[1][1]],
                 Parameter::A(_, p, q) => [x.powi(p as i32) * y.powi(q as i32), 0.0],
@@ -224,10 +234,10 @@ mod tests {
 
     #[test]
     fn derivatives_are_those_of_the_step() {
-        let (pixel, tangent) = ([210.0, -330.0], [0.11, -0.17]);
+        let (pixel, projected) = ([210.0, -330.0], [0.11, -0.17]);
         let residual = |camera: &CameraModel| {
             let [u, v] = camera.pixel_to_ideal(pixel);
-            [u - camera.focal_length_px() * tangent[0], v - camera.focal_length_px() * tangent[1]]
+            [u - camera.focal_length_px() * projected[0], v - camera.focal_length_px() * projected[1]]
         };
         for (model, camera) in cameras() {
             let parameters = Parameters::of(model);
@@ -235,7 +245,7 @@ mod tests {
             let point = [pixel[0] - camera.optical_center()[0], pixel[1] - camera.optical_center()[1]];
             let (_, jacobian) = camera.distortion().undistort_with_jacobian(point);
             let mut derivatives = vec![[0.0; 2]; parameters.len()];
-            parameters.derivatives(&camera, point, &jacobian, tangent, &mut derivatives);
+            parameters.derivatives(&camera, point, &jacobian, projected, &mut derivatives);
             for (k, name) in parameters.names().iter().enumerate() {
                 let h = 1e-4;
                 let at = |sign: f64| {

@@ -6,11 +6,12 @@ use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
 use super::parameters::Parameters;
-use super::{Fitter, FrameMatches, System, apparent};
+use super::{Fitter, FrameMatches, System, apparent, held_out};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::Point;
 use crate::error::{Error, Result};
+use crate::projection::Projection;
 use crate::sphere::Direction;
 
 /// Points per side of the grid on which the fitted distortion is checked for folds.
@@ -46,6 +47,9 @@ pub struct Calibration {
     pub covariance: DMatrix<f64>,
     /// Condition number of the problem with all parameters scaled to the same information.
     pub condition_number: f64,
+    /// If asked for: for every star of every frame the length in pixels of its residual when it is left out, by a fit to
+    /// the other frames (of one or two frames: to the other stars); NaN for stars that the fit did not use.
+    pub held_out: Option<Vec<Vec<f64>>>,
 }
 
 impl Calibration {
@@ -161,7 +165,7 @@ pub(super) fn summarize(
     system: &System,
 ) -> Result<Calibration> {
     let camera = fitter.state.camera.clone();
-    check_folds(&camera)?;
+    check_folds(&camera, fitter)?;
     let inverse = system.shared.covariance();
     let variance = fitter.variance(system, inverse.frozen.len());
     let mut frames = Vec::with_capacity(matches.len());
@@ -215,17 +219,30 @@ pub(super) fn summarize(
         frozen,
         covariance: inverse.matrix * variance,
         condition_number: inverse.condition_number,
+        held_out: fitter.options.held_out.then(|| held_out::residuals(fitter)),
     })
 }
 
-/// A distortion that folds over within the image was not determined by the stars there.
-fn check_folds(camera: &CameraModel) -> Result<()> {
+/// A distortion that folds over within the image was not determined by the stars there. The image of a fisheye is
+/// taken to end where its stars do.
+fn check_folds(camera: &CameraModel, fitter: &Fitter<'_>) -> Result<()> {
     let [width, height] = camera.image_size().map(f64::from);
     let [cx, cy] = camera.optical_center();
+    let reach = if camera.projection() == Projection::Gnomonic {
+        f64::INFINITY
+    } else {
+        let used = fitter.frames.iter().zip(&fitter.weights);
+        let stars = used.flat_map(|(frame, weights)| frame.pixels.iter().zip(&weights.stars));
+        let used = stars.filter(|(_, weight)| **weight > 0.0);
+        used.map(|([x, y], _)| (x - cx).hypot(y - cy)).fold(0.0, f64::max)
+    };
     let at = |i: u32, size: f64| (f64::from(i) / f64::from(FOLD_GRID - 1) - 0.5) * size;
     for i in 0..FOLD_GRID {
         for j in 0..FOLD_GRID {
             let point = [at(i, width) - cx, at(j, height) - cy];
+            if point[0].hypot(point[1]) > reach {
+                continue;
+            }
             let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
             let det = a * d - b * c;
             if det <= 0.0 || det.is_nan() {

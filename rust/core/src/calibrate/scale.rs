@@ -8,7 +8,7 @@
 
 use super::Rejection;
 use super::fit::Frame;
-use crate::lsq::robust::planar_scale;
+use crate::lsq::robust::{clipped_variance, planar_scale};
 
 /// Stars a part of the detector should have on average.
 const STARS_PER_CELL: usize = 60;
@@ -77,9 +77,44 @@ impl Cells {
         Scales { overall, local }
     }
 
+    /// The same scale everywhere.
+    pub(super) fn uniform(&self, scale: f64) -> Scales {
+        Scales { overall: scale, local: vec![scale; self.count] }
+    }
+
     /// The scale by which a star is judged.
     pub(super) fn at(&self, scales: &Scales, frame: usize, star: usize) -> f64 {
         scales.local[self.cell[frame][star]]
+    }
+}
+
+/// Sums over weighted stars that tell how large their residuals are.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Spread {
+    /// Stars that count.
+    pub stars: usize,
+    /// Sum of their weights.
+    pub weight: f64,
+    /// Sum of the squares of weight times whitened residual.
+    pub square_pull: f64,
+}
+
+impl Spread {
+    /// Adds the sums over other stars.
+    pub fn add(&mut self, other: &Self) {
+        self.stars += other.stars;
+        self.weight += other.weight;
+        self.square_pull += other.square_pull;
+    }
+
+    /// Variance per axis of a whitened residual, when this many unknowns were fitted.
+    ///
+    /// The mean square pull (weight times residual) over the mean weight (Huber 1981, section 7.6), corrected for what
+    /// the weights take from normal residuals.
+    pub fn variance(&self, unknowns: usize, sigma_clip: f64) -> f64 {
+        let count = self.stars as f64;
+        let freedom = (1.0 - unknowns as f64 / (2.0 * count)).max(1.0 / (2.0 * count));
+        self.square_pull / (2.0 * self.weight * freedom) / clipped_variance(sigma_clip)
     }
 }
 

@@ -37,22 +37,27 @@ fn observe(camera: CameraModel, frames: usize, stars: usize, noise: f64) -> Sky 
 
 impl Sky {
     fn calibrate(&self, model: Model, monitor: &dyn Monitor) -> Result<Calibration> {
+        self.fit(&Options { model, ..Options::default() }, monitor)
+    }
+
+    fn fit(&self, options: &Options, monitor: &dyn Monitor) -> Result<Calibration> {
         let given = CameraModel::new(self.camera.focal_length_px() * 1.001, self.camera.image_size())?
-            .with_mirrored(self.camera.mirrored());
-        let matches: Vec<_> = self
-            .frames
-            .iter()
-            .map(|(attitude, pixels, sky)| FrameMatches {
-                pixels,
-                sky,
-                covariance: None,
-                camera: &given,
-                attitude: *attitude,
-                solved_velocity: None,
-                velocity: None,
-            })
-            .collect();
-        calibrate(&matches, &Options { model, ..Options::default() }, monitor)
+            .with_mirrored(self.camera.mirrored())
+            .with_projection(self.camera.projection());
+        calibrate(&self.matches(&given), options, monitor)
+    }
+
+    fn matches<'a>(&'a self, camera: &'a CameraModel) -> Vec<FrameMatches<'a>> {
+        let frame = |(attitude, pixels, sky): &'a (Attitude, Vec<Point>, Vec<[f64; 3]>)| FrameMatches {
+            pixels,
+            sky,
+            covariance: None,
+            camera,
+            attitude: *attitude,
+            solved_velocity: None,
+            velocity: None,
+        };
+        self.frames.iter().map(frame).collect()
     }
 
     /// Largest angle between the true and the fitted direction of any star.
@@ -95,6 +100,30 @@ fn exact_positions_give_the_camera_back() {
         let fit = sky.calibrate(model, &()).unwrap();
         assert!(fit.converged && fit.n_outliers == 0 && fit.frozen.is_empty(), "{model:?}: {fit:?}");
         assert!(sky.error(&fit) < 1e-3 * ARCSEC, "{model:?}: {}", sky.error(&fit) / ARCSEC);
+    }
+}
+
+#[test]
+fn fisheyes_of_every_projection_are_given_back() {
+    for projection in Projection::ALL.into_iter().skip(1) {
+        let radial = RadialDistortion::new([0.02, -0.004, 0.0, 0.0], [2e-4, -1e-4], 500.0).unwrap();
+        // Orthographic images end at the rim.
+        let camera = CameraModel::projected_from_fov(projection, 2.2, [1000, 800])
+            .unwrap()
+            .with_optical_center([12.0, -8.0])
+            .with_mirrored(true)
+            .with_distortion(Distortion::Radial(radial));
+        let mut sky = observe(camera, 5, 150, 0.0);
+        for (_, pixels, stars) in &mut sky.frames {
+            // A lens has a circle.
+            let inside = |p: &Point| p[0].hypot(p[1]) < 480.0;
+            *stars = pixels.iter().zip(stars.iter()).filter(|(p, _)| inside(p)).map(|(_, s)| *s).collect();
+            pixels.retain(inside);
+        }
+        let fit = sky.calibrate(Model::Radial, &()).unwrap();
+        assert_eq!(fit.camera.projection(), projection);
+        assert!(fit.converged && fit.n_outliers == 0, "{projection:?}: {fit:?}");
+        assert!(sky.error(&fit) < 1e-2 * ARCSEC, "{projection:?}: {}", sky.error(&fit) / ARCSEC);
     }
 }
 
@@ -158,4 +187,119 @@ fn a_covariance_is_whitened() {
     for bad in [[0.0, 0.0, 1.0], [1.0, 1.0, 1.0], [1.0, f64::NAN, 1.0], [f64::INFINITY, 0.0, 1.0]] {
         assert!(whiten(&bad).is_err());
     }
+}
+
+/// Replaces every twentieth position by one that is wrong by some pixels.
+fn spoil(sky: &mut Sky) {
+    for (_, pixels, _) in &mut sky.frames {
+        for pixel in pixels.iter_mut().step_by(20) {
+            pixel[0] += 4.0;
+        }
+    }
+}
+
+#[test]
+fn blocks_from_anywhere_end_where_the_joint_fit_does() {
+    for (model, camera) in cameras() {
+        let mut sky = observe(camera, 5, 80, 0.05);
+        spoil(&mut sky);
+        let options = Options { model, noise: Some(0.03), ..Options::default() };
+        let joint = sky.fit(&options, &()).unwrap();
+        // From a calibration of two frames.
+        let mut few = observe(sky.camera.clone(), 2, 80, 0.05);
+        spoil(&mut few);
+        let mut camera = few.calibrate(model, &()).unwrap().camera;
+        let mut last = f64::INFINITY;
+        for _ in 0..40 {
+            let matches = sky.matches(&camera);
+            let (here, there) = matches.split_at(2);
+            let mut sum = Block::new(here, &camera, None, 0.03, 3.0).unwrap();
+            sum.add(&Block::new(there, &camera, None, 0.03, 3.0).unwrap()).unwrap();
+            assert_eq!((sum.frames, sum.rejected), (5, 0));
+            let next = sum.solve().unwrap();
+            last = next.change;
+            let noise = joint.noise / next.noise;
+            camera = next.camera;
+            if last < 1e-10 {
+                assert_eq!(sum.outliers, joint.n_outliers, "{model:?}");
+                assert!((noise - 1.0).abs() < 1e-6, "{model:?}: {noise}");
+                assert!((joint.covariance - next.covariance).abs().max() < 1e-6, "{model:?}");
+                break;
+            }
+        }
+        assert!(last < 1e-10, "{model:?}: {last}");
+        for pixel in [[-500.0, -400.0], [0.0, 0.0], [499.0, 120.0], [-300.0, 399.0]] {
+            let (a, b) = (joint.camera.pixel_to_direction(pixel), camera.pixel_to_direction(pixel));
+            assert!((a - b).norm() * camera.focal_length_px() < 1e-6, "{model:?}: {}", (a - b).norm());
+        }
+    }
+}
+
+#[test]
+fn blocks_of_different_cameras_are_not_added() {
+    let (_, camera) = cameras().remove(0);
+    let sky = observe(camera.clone(), 2, 30, 0.05);
+    let other = camera.clone().with_focal_length(2999.0);
+    let mut block = Block::new(&sky.matches(&camera), &camera, None, 0.03, 3.0).unwrap();
+    let wrong = Block::new(&sky.matches(&other), &other, None, 0.03, 3.0).unwrap();
+    assert!(matches!(block.add(&wrong), Err(Error::Argument { .. })));
+    assert!(Block::new(&sky.matches(&camera), &camera, None, 0.0, 3.0).is_err());
+    let nothing = Block::new(&[], &camera, None, 0.03, 3.0).unwrap();
+    assert!(matches!(nothing.solve(), Err(Error::Undetermined(_))));
+    assert!(Block::new(&[], &camera, Some(&["k1".into()]), 0.03, 3.0).is_err());
+}
+
+#[test]
+fn a_frame_that_does_not_fit_adds_nothing() {
+    let (_, camera) = cameras().remove(0);
+    let mut sky = observe(camera.clone(), 3, 40, 0.05);
+    let mut random = Random(1);
+    for pixel in &mut sky.frames[1].1 {
+        *pixel = [400.0 * random.next(), 400.0 * random.next()];
+    }
+    let block = Block::new(&sky.matches(&camera), &camera, None, 0.03, 3.0).unwrap();
+    assert_eq!((block.frames, block.rejected, block.outliers), (2, 1, 40));
+}
+
+#[test]
+fn stars_left_out_are_foretold_as_by_a_fit_without_them() {
+    let (model, camera) = cameras().remove(1);
+    let mut sky = observe(camera, 6, 60, 0.1);
+    let options = Options { model, held_out: true, ..Options::default() };
+    let held_out = sky.fit(&options, &()).unwrap().held_out.unwrap();
+    let rms = |lengths: &[f64]| (lengths.iter().map(|l| l * l).sum::<f64>() / lengths.len() as f64).sqrt();
+    // The fold of the second frame is that frame alone; its attitude then comes from four fifths of its stars.
+    let (attitude, pixels, stars) = sky.frames.remove(1);
+    let without = sky.fit(&Options { model, ..Options::default() }, &()).unwrap();
+    let frame = Frame { pixels, sky: stars.iter().map(|s| Direction::from(*s)).collect(), whitening: None };
+    let weights = Weights { stars: vec![1.0; 60], metrics: frame.metrics(&without.camera) };
+    let mut fitted = attitude;
+    for _ in 0..10 {
+        fitted = fitted.rotated(&frame.attitude_step(&without.camera, &fitted, &weights).unwrap());
+    }
+    let expected = rms(&frame.distances(&without.camera, &fitted));
+    let found = rms(&held_out[1]);
+    assert!(found > expected && found < 1.1 * expected, "{found} {expected}");
+    // Of two frames stars are left out.
+    sky.frames.truncate(2);
+    let fit = sky.fit(&options, &()).unwrap();
+    let all: Vec<f64> = fit.held_out.unwrap().concat();
+    assert!(all.iter().all(|l| l.is_finite()) && rms(&all) > fit.rmse_after_px);
+}
+
+#[test]
+fn a_warm_start_ends_at_the_same_place() {
+    let (model, camera) = cameras().remove(1);
+    let sky = observe(camera, 6, 100, 0.05);
+    let cold = sky.calibrate(model, &()).unwrap();
+    let lower = sky.calibrate(Model::Polynomial { order: 3 }, &()).unwrap();
+    let mut matches = sky.matches(&lower.camera);
+    for (given, fit) in matches.iter_mut().zip(&lower.frames) {
+        given.attitude = fit.attitude;
+    }
+    let warm = calibrate(&matches, &Options { model, warm: true, ..Options::default() }, &()).unwrap();
+    assert!((warm.rmse_after_px / cold.rmse_after_px - 1.0).abs() < 1e-6);
+    assert!(warm.iterations < cold.iterations);
+    let radial = Options { model: Model::Radial, warm: true, ..Options::default() };
+    assert!(calibrate(&matches, &radial, &()).is_err());
 }

@@ -20,7 +20,7 @@ const FIRST_LEVEL: f64 = 2.0;
 const LEVEL_RATIO: usize = 3;
 
 /// Point `i` of `n` spread evenly over the sphere on a Fibonacci spiral (Swinbank & Purser 2006).
-pub(super) fn lattice_point(i: usize, n: usize) -> Direction {
+pub(crate) fn lattice_point(i: usize, n: usize) -> Direction {
     let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
     let z = 1.0 - (2 * i + 1) as f64 / n as f64;
     let (sin, cos) = (golden_angle * i as f64 % TAU).sin_cos();

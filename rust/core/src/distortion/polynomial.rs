@@ -63,6 +63,15 @@ impl PolynomialDistortion {
         Self::new(order, scale, vec![0.0; n], vec![0.0; n])
     }
 
+    /// The same distortion with room for the terms up to a higher order.
+    pub fn raised(&self, order: usize) -> Result<Self> {
+        let terms = (order + 1) * (order + 2) / 2;
+        let (mut a, mut b) = (self.a.clone(), self.b.clone());
+        a.resize(terms.max(a.len()), 0.0);
+        b.resize(terms.max(b.len()), 0.0);
+        Self::new(order.max(self.order), self.scale, a, b)
+    }
+
     /// Total degree of the highest term.
     pub fn order(&self) -> usize {
         self.order

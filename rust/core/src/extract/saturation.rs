@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 
-use rayon::prelude::*;
-
-use crate::background::{Background, RowScratch};
+use crate::background::Background;
 use crate::centroid::Seen;
-use crate::detect::Peak;
+use crate::detect::{Detection, Peak};
 use crate::image::{Image, Pixel};
 
 /// A flat top lies within this fraction of the highest pixel's height above the background.
@@ -17,6 +15,9 @@ const FLAT_TOP_PIXELS: usize = 4;
 const MARGIN: f64 = 4.0;
 /// Position error of a saturated star as a fraction of the size of its saturated part.
 const POSITION_ERROR: f64 = 0.05;
+/// A single pixel of the noise's height adds a known amount to the filtered frame, unless what surrounds it is darker
+/// than the background: this factor is left for that.
+const SLACK: f32 = 2.0;
 /// Pixels around a peak that are looked at.
 const REACH: usize = 2;
 
@@ -56,17 +57,18 @@ impl Saturation {
     pub(crate) fn find<T: Pixel>(
         image: &Image<'_, T>,
         background: &Background,
+        detection: &Detection,
         peaks: &[Peak],
         given: Option<f64>,
     ) -> (Self, Vec<Candidate>) {
-        let windows: Vec<Window> =
-            peaks.par_iter().with_min_len(1024).map(|peak| Window::read(image, peak)).collect();
-        let level = given.map_or_else(|| flat_top(background, peaks, &windows), |level| level as f32);
+        let bounds = Bounds::new(background, detection);
+        let level = given.map_or_else(|| flat_top(image, background, peaks, &bounds), |level| level as f32);
         let mut found = Self { level, regions: Vec::new() };
         let mut region_of = HashMap::new();
-        let region: Vec<Option<usize>> = windows
+        let region: Vec<Option<usize>> = peaks
             .iter()
-            .map(|window| {
+            .map(|peak| {
+                let window = (bounds.highest(peak) >= level).then(|| Window::read(image, peak))?;
                 let (x, y, _) = window.pixels().find(|&(_, _, v)| v >= level)?;
                 Some(found.flood(image, (x, y), &mut region_of))
             })
@@ -137,16 +139,17 @@ pub(crate) fn centre_of_light<T: Pixel>(
     let columns = span(region.bounds[0], image.width());
     let rows = span(region.bounds[1], image.height());
     let mut pixels = vec![0.0; columns.len()];
-    let (mut level, mut scratch) = (vec![0.0; image.width()], RowScratch::default());
     let (mut flux, mut first, mut second) = (0.0, [0.0; 2], [0.0; 3]);
     let origin = [columns.start as f64, rows.start as f64];
     let height = rows.len();
     for y in rows {
         image.read(y, columns.start, &mut pixels);
-        background.level.fill_row(y, &mut scratch, &mut level);
+        let mut level = background.level.at(columns.start as f32, y as f32);
+        let slope = background.level.at(columns.start as f32 + 1.0, y as f32) - level;
         let dy = y as f64 - origin[1];
-        for (i, (&value, &level)) in pixels.iter().zip(&level[columns.clone()]).enumerate() {
+        for (i, &value) in pixels.iter().enumerate() {
             let v = f64::from(value - level);
+            level += slope;
             if v > 0.0 {
                 let dx = i as f64;
                 flux += v;
@@ -178,12 +181,44 @@ pub(crate) fn centre_of_light<T: Pixel>(
     })
 }
 
+/// What the height of a peak tells about its highest pixel, without looking at the frame.
+struct Bounds {
+    /// Highest background.
+    level: f32,
+    /// Light of a single pixel per height.
+    pixel: f32,
+}
+
+impl Bounds {
+    fn new(background: &Background, detection: &Detection) -> Self {
+        let [_, level] = background.level.range();
+        let [_, noise] = background.noise.range();
+        Self { level, pixel: SLACK * noise / detection.single }
+    }
+
+    /// No pixel near the peak is higher.
+    fn highest(&self, peak: &Peak) -> f32 {
+        self.level + self.pixel * peak.height
+    }
+}
+
 /// Level of the flat top of the brightest stars; infinite if they have none.
-fn flat_top(background: &Background, peaks: &[Peak], windows: &[Window]) -> f32 {
+fn flat_top<T: Pixel>(image: &Image<'_, T>, background: &Background, peaks: &[Peak], bounds: &Bounds) -> f32 {
     let highest = |window: &Window| window.pixels().map(|(_, _, v)| v).fold(f32::NEG_INFINITY, f32::max);
-    let Some((peak, top)) = peaks
+    let Some(first) = peaks.iter().max_by(|a, b| a.height.total_cmp(&b.height)) else {
+        return f32::INFINITY;
+    };
+    let [lowest, _] = background.level.range();
+    let least = highest(&Window::read(image, first));
+    let least = least - FLAT_TOP * (least - lowest);
+    let windows: Vec<(&Peak, Window)> = peaks
         .iter()
-        .zip(windows.iter().map(highest))
+        .filter(|peak| least.is_infinite() || bounds.highest(peak) >= least)
+        .map(|peak| (peak, Window::read(image, peak)))
+        .collect();
+    let Some((peak, top)) = windows
+        .iter()
+        .map(|(peak, window)| (peak, highest(window)))
         .filter(|(_, v)| v.is_finite())
         .max_by(|a, b| a.1.total_cmp(&b.1))
     else {
@@ -192,7 +227,7 @@ fn flat_top(background: &Background, peaks: &[Peak], windows: &[Window]) -> f32 
     let floor = background.level.at(peak.x as f32, peak.y as f32);
     let level = top - FLAT_TOP * (top - floor);
     let flat = |window: &Window| window.pixels().filter(|&(_, _, v)| v >= level).count() >= FLAT_TOP_PIXELS;
-    if windows.iter().any(flat) { level } else { f32::INFINITY }
+    if windows.iter().any(|(_, window)| flat(window)) { level } else { f32::INFINITY }
 }
 
 /// Pixels near a peak; NaN outside the frame.

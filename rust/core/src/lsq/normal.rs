@@ -47,6 +47,30 @@ impl NormalEquations {
         }
     }
 
+    /// Normal equations from what [`Self::upper_triangle`], [`Self::gradient`], [`Self::cost`] and [`Self::count`] told.
+    ///
+    /// `None` if the sizes contradict each other.
+    pub fn from_parts(upper: &[f64], gradient: Vec<f64>, cost: f64, count: usize) -> Option<Self> {
+        let n = gradient.len();
+        if upper.len() != n * (n + 1) / 2 {
+            return None;
+        }
+        let mut matrix = vec![0.0; n * n];
+        let mut rest = upper;
+        for i in 0..n {
+            let (row, below) = rest.split_at(n - i);
+            matrix[i * n + i..(i + 1) * n].copy_from_slice(row);
+            rest = below;
+        }
+        Some(Self { matrix, gradient, cost, count })
+    }
+
+    /// Upper triangle of `JᵀWJ` by rows, n (n + 1) / 2 elements.
+    pub fn upper_triangle(&self) -> Vec<f64> {
+        let n = self.parameters();
+        (0..n).flat_map(|i| self.matrix[i * n + i..(i + 1) * n].iter().copied()).collect()
+    }
+
     /// Number of parameters.
     pub fn parameters(&self) -> usize {
         self.gradient.len()

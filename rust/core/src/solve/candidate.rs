@@ -1,8 +1,9 @@
 //! From a pattern of four detections and one of four catalogue stars to a pointing.
 
-use super::field::Pointing;
+use super::field::{Pointing, direction_of};
 use crate::attitude::Attitude;
 use crate::distortion::Point;
+use crate::projection::Projection;
 use crate::sphere::Direction;
 
 /// The two of four stars joined by each edge.
@@ -83,11 +84,14 @@ fn is_mirrored(image: &[Direction; 4], catalog: &[Direction; 4]) -> bool {
 pub(super) struct ImagePattern {
     pub(super) ideal: [Point; 4],
     pub(super) focal_length: f64,
+    pub(super) projection: Projection,
 }
 
 impl ImagePattern {
-    fn directions(&self, focal_length: f64, parity: f64) -> [Direction; 4] {
-        self.ideal.map(|[u, v]| Direction::new(parity * u, v, focal_length).normalize())
+    /// `None` when one is outside the projection's image.
+    fn directions(&self, focal_length: f64, parity: f64) -> Option<[Direction; 4]> {
+        let [a, b, c, d] = self.ideal.map(|point| direction_of(self.projection, point, focal_length, parity));
+        Some([a?, b?, c?, d?])
     }
 
     /// The pointing that puts the catalogue's stars on the detections, its focal length fitted to the edges.
@@ -100,7 +104,7 @@ impl ImagePattern {
         parity: Option<f64>,
         tolerance: f64,
     ) -> Option<Pointing> {
-        let seen = self.directions(self.focal_length, 1.0);
+        let seen = self.directions(self.focal_length, 1.0)?;
         let catalog_edges = edges(catalog);
         let order = best_order(&edges(&seen), &catalog_edges, tolerance)?;
         let catalog = order.map(|i| catalog[i]);
@@ -112,11 +116,12 @@ impl ImagePattern {
         let mut focal_length = self.focal_length;
         for _ in 0..2 {
             // Angles are not quite proportional to 1/f: the second step takes what the first leaves.
-            focal_length *= edges(&self.directions(focal_length, found)).iter().sum::<f64>() / catalog_length;
+            let seen = edges(&self.directions(focal_length, found)?);
+            focal_length *= seen.iter().sum::<f64>() / catalog_length;
         }
-        let seen = self.directions(focal_length, found);
+        let seen = self.directions(focal_length, found)?;
         let attitude = Attitude::from_pairs(seen.iter().zip(&catalog).map(|(c, s)| (c, s, 1.0)))?;
-        Some(Pointing { attitude, focal_length, parity: found })
+        Some(Pointing { attitude, focal_length, parity: found, projection: self.projection })
     }
 }
 
@@ -136,16 +141,19 @@ mod tests {
         #[test]
         fn a_pattern_gives_its_pointing_back(
             ra in 0.0..6.2, dec in -1.4..1.4, roll in -3.1..3.1, mirrored: bool, scale in 0.8..1.25, order in 0_usize..24,
+            projection in 0_usize..5,
         ) {
             let truth = Pointing {
                 attitude: Attitude::from_pointing(ra, dec, roll),
                 focal_length: 2000.0,
                 parity: if mirrored { -1.0 } else { 1.0 },
+                projection: Projection::ALL[projection],
             };
             let ideal = [[-300.0, 20.0], [250.0, -110.0], [30.0, 330.0], [-40.0, -200.0]];
-            let sky = ideal.map(|p| truth.unproject(p));
+            let sky = ideal.map(|p| truth.unproject(p).unwrap());
             let catalog = ORDERS[order].map(|i| sky[i]);
-            let pattern = ImagePattern { ideal, focal_length: 2000.0 * scale };
+            let pattern =
+                ImagePattern { ideal, focal_length: 2000.0 * scale, projection: truth.projection };
             let found = pattern.point_at(&catalog, None, 0.02).unwrap();
             prop_assert_eq!(found.parity, truth.parity);
             prop_assert!((found.focal_length / 2000.0 - 1.0).abs() < 1e-3);

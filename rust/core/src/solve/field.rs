@@ -1,12 +1,21 @@
 //! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
 
+use std::f64::consts::{PI, TAU};
+
 use nalgebra::Vector3;
 
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::database::Database;
 use crate::distortion::Point;
+use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate, separation};
+
+/// Fields that reach farther from the optical axis than this are looked for in a cone about it, radians: about the
+/// image's centre the farthest point need not be on the outline.
+const WIDE_REACH: f64 = 1.0;
+/// Chance detections are expected in at most this solid angle: few lenses show more of the sky than a hemisphere.
+const MOST_SKY: f64 = TAU;
 
 /// Attitude, focal length and parity: what a candidate for a solution consists of.
 #[derive(Debug, Clone, Copy)]
@@ -15,25 +24,45 @@ pub(super) struct Pointing {
     pub(super) focal_length: f64,
     /// -1 when the image is mirrored, else 1.
     pub(super) parity: f64,
+    /// That of the camera.
+    pub(super) projection: Projection,
 }
 
 impl Pointing {
-    /// Ideal point of a direction of the sky; `None` behind the camera.
+    /// Ideal point of a direction of the sky; `None` where the projection has no image.
+    #[inline]
     pub(super) fn project(&self, sky: &Direction) -> Option<Point> {
-        let c = self.attitude.to_camera(sky);
-        let scale = self.focal_length / c.z;
-        (c.z > 0.0).then(|| [self.parity * c.x * scale, c.y * scale])
+        let [x, y] = self.projection.point(&self.attitude.to_camera(sky))?;
+        Some([self.parity * self.focal_length * x, self.focal_length * y])
     }
 
-    /// Direction of the sky that an ideal point sees.
-    pub(super) fn unproject(&self, ideal: Point) -> Direction {
-        self.attitude.to_sky(&self.camera_direction(ideal))
+    /// Direction of the sky that an ideal point sees; `None` outside the projection's image.
+    pub(super) fn unproject(&self, ideal: Point) -> Option<Direction> {
+        Some(self.attitude.to_sky(&self.camera_direction(ideal)?))
     }
 
-    /// Direction in the camera frame of an ideal point.
-    pub(super) fn camera_direction(&self, ideal: Point) -> Direction {
-        Vector3::new(self.parity * ideal[0], ideal[1], self.focal_length).normalize()
+    /// Direction of the sky on the optical axis.
+    pub(super) fn axis(&self) -> Direction {
+        self.attitude.to_sky(&Direction::z())
     }
+
+    /// Direction in the camera frame of an ideal point; `None` outside the projection's image.
+    pub(super) fn camera_direction(&self, ideal: Point) -> Option<Direction> {
+        direction_of(self.projection, ideal, self.focal_length, self.parity)
+    }
+}
+
+/// Direction in the camera frame of an ideal point; `None` outside the projection's image.
+pub(super) fn direction_of(
+    projection: Projection,
+    [u, v]: Point,
+    focal_length: f64,
+    parity: f64,
+) -> Option<Direction> {
+    if projection == Projection::Gnomonic {
+        return Some(Direction::new(parity * u, v, focal_length).normalize());
+    }
+    projection.direction([parity * u / focal_length, v / focal_length])
 }
 
 /// Detections of one frame in the ideal plane of its camera: the brightest first, those in clusters last.
@@ -48,6 +77,8 @@ pub(super) struct Field {
     outline: [Point; 9],
     low: Point,
     high: Point,
+    /// See [`Field::chance_area`].
+    chance_areas: Vec<f64>,
 }
 
 impl Field {
@@ -56,14 +87,39 @@ impl Field {
     /// detections, on a flare or a horizon, does not fill the list of the brightest.
     pub(super) fn new(camera: CameraModel, pixels: &[Point], separation: f64) -> Self {
         let order = isolated_first(pixels, camera.image_size(), separation);
-        let ideal = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
+        let ideal: Vec<Point> = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
         let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
         let pixels =
             [[-w, -h], [0.0, -h], [w, -h], [w, 0.0], [w, h], [0.0, h], [-w, h], [-w, 0.0], [0.0, 0.0]];
         let outline = pixels.map(|p| camera.pixel_to_ideal(p));
         let fold = |k: usize, f: fn(f64, f64) -> f64| outline.iter().map(|p| p[k]).reduce(f).unwrap_or(0.0);
         let (low, high) = ([fold(0, f64::min), fold(1, f64::min)], [fold(0, f64::max), fold(1, f64::max)]);
-        Self { camera, ideal, order, outline, low, high }
+        let mut field = Self { camera, ideal, order, outline, low, high, chance_areas: Vec::new() };
+        field.chance_areas = field.ideal.iter().map(|&p| field.chance_area_at(p)).collect();
+        field
+    }
+
+    /// Inverse density of chance detections at a detection, px²: they lie evenly on the detector or, in the image of
+    /// a fisheye, evenly on the sky, whichever has more of them there.
+    pub(super) fn chance_area(&self, detection: usize) -> f64 {
+        self.chance_areas[detection]
+    }
+
+    fn chance_area_at(&self, [u, v]: Point) -> f64 {
+        let projection = self.camera.projection();
+        if projection == Projection::Gnomonic {
+            return self.area();
+        }
+        let focal_length = self.camera.focal_length_px();
+        let sky = (TAU * (1.0 - self.angle(focal_length).cos())).min(MOST_SKY);
+        let per_pixel = projection.solid_angle_density(u.hypot(v) / focal_length) / focal_length.powi(2);
+        1.0 / (1.0 / self.area()).max(per_pixel / sky)
+    }
+
+    /// Largest angle of the outline to the optical axis with a focal length, radians.
+    pub(super) fn angle(&self, focal_length: f64) -> f64 {
+        let projection = self.camera.projection();
+        projection.angle(self.reach() / focal_length).unwrap_or(projection.max_angle())
     }
 
     /// Whether an ideal point is on the detector, but for the bulge of its edges.
@@ -86,19 +142,22 @@ impl Field {
         self.outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max)
     }
 
-    /// Direction of the sky that the image's centre sees.
-    pub(super) fn center(&self, pointing: &Pointing) -> Direction {
+    /// Direction of the sky that the image's centre sees; `None` outside the projection's image.
+    pub(super) fn center(&self, pointing: &Pointing) -> Option<Direction> {
         pointing.unproject(self.outline[8])
     }
 
     /// Centre and radius of the cone on the sky that holds the whole image.
     pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
-        let center = self.center(pointing);
-        let radius = self.outline[..8]
-            .iter()
-            .map(|p| separation(&center, &pointing.unproject(*p)))
-            .fold(0.0, f64::max);
-        (center, radius)
+        let wide =
+            pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
+        match self.center(pointing) {
+            Some(center) if !wide => {
+                let angle = |p: &Point| pointing.unproject(*p).map_or(PI, |edge| separation(&center, &edge));
+                (center, self.outline[..8].iter().map(angle).fold(0.0, f64::max))
+            }
+            _ => (pointing.axis(), self.angle(pointing.focal_length)),
+        }
     }
 }
 

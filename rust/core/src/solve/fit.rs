@@ -145,29 +145,23 @@ impl Problem<'_> {
         for found in self.matches {
             let [du, dv] = self.residual(found);
             let c = self.pointing.attitude.to_camera(&found.direction);
-            let (xi, eta) = (c.x / c.z, c.y / c.z);
+            let Some((seen, rotations)) = self.pointing.projection.point_and_rotations(&c) else {
+                continue;
+            };
             let [x, y] = self.field.ideal[found.detection];
             let (x, y) = (x / width - center_x, y / width - center_y);
             let (r2, cross) = (x * x + y * y, 2.0 * k1 * x * y);
             // The residual is ideal minus expected: the lens moves the first, the pointing the second.
-            let by_u = [
-                -xi * eta * f * self.pointing.parity,
-                (1.0 + xi * xi) * f * self.pointing.parity,
-                -eta * f * self.pointing.parity,
-                xi * f * self.pointing.parity,
-                -x * r2 * width,
-                (1.0 + k1 * (r2 + 2.0 * x * x)) * width,
-                cross * width,
-            ];
-            let by_v = [
-                (-1.0 - eta * eta) * f,
-                xi * eta * f,
-                xi * f,
-                eta * f,
-                -y * r2 * width,
-                cross * width,
-                (1.0 + k1 * (r2 + 2.0 * y * y)) * width,
-            ];
+            let by_pointing = |axis: usize, unit: f64| {
+                let [about_x, about_y, about_z] = rotations;
+                [about_x[axis], about_y[axis], about_z[axis], seen[axis]].map(|slope| slope * unit)
+            };
+            let [a, b, c, d] = by_pointing(0, f * self.pointing.parity);
+            let by_center = (1.0 + k1 * (r2 + 2.0 * x * x)) * width;
+            let by_u = [a, b, c, d, -x * r2 * width, by_center, cross * width];
+            let [a, b, c, d] = by_pointing(1, f);
+            let by_center = (1.0 + k1 * (r2 + 2.0 * y * y)) * width;
+            let by_v = [a, b, c, d, -y * r2 * width, cross * width, by_center];
             let [by_u, by_v] = [by_u, by_v].map(|all| SVector::<f64, N>::from_fn(|i, _| all[i]));
             let d2 = du * du + dv * dv;
             let weight = 1.0 / (1.0 + d2 * scale);

@@ -2,13 +2,15 @@
 
 use std::f64::consts::PI;
 
-use super::field::{Field, Pointing, Sky};
+use super::field::{Field, Pointing, Sky, direction_of};
+use super::patches::Plan;
 use super::search::{Accepted, Hypothesis, hypotheses};
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
 use crate::attitude::Attitude;
 use crate::distortion::Point;
 use crate::error::Result;
+use crate::projection::Projection;
 use crate::sphere::{Direction, chord};
 
 /// Brightest detections from which triangles are made.
@@ -56,21 +58,28 @@ impl Hint {
     fn allows(&self, field: &Field, pointing: &Pointing) -> bool {
         match &self.expected {
             Expected::Attitude(attitude) => attitude.angle_to(&pointing.attitude) <= self.reach(),
-            Expected::Direction(direction) => direction.dot(&field.center(pointing)) >= self.reach().cos(),
+            Expected::Direction(direction) => {
+                field.center(pointing).is_some_and(|center| direction.dot(&center) >= self.reach().cos())
+            }
         }
     }
 
     /// Where the image's centre is expected to look.
     fn center(&self, field: &Field, focal_length: f64) -> Direction {
         match self.expected {
-            Expected::Attitude(attitude) => field.center(&Pointing { attitude, focal_length, parity: 1.0 }),
+            Expected::Attitude(attitude) => {
+                let projection = field.camera.projection();
+                let pointing = Pointing { attitude, focal_length, parity: 1.0, projection };
+                field.center(&pointing).unwrap_or(pointing.axis())
+            }
             Expected::Direction(direction) => direction,
         }
     }
 
     /// The part of all pointings that put a star somewhere on the detector which is allowed.
     fn share(&self, field: &Field, focal_length: f64) -> f64 {
-        let places = PI * (self.reach() * focal_length).powi(2) / field.area();
+        let stretch = field.camera.projection().magnification(field.reach() / focal_length);
+        let places = PI * (self.reach() * focal_length * stretch).powi(2) / field.area();
         let rolls = match self.expected {
             Expected::Attitude(_) => self.reach() / PI,
             Expected::Direction(_) => 1.0,
@@ -104,11 +113,11 @@ pub(super) fn search(
     budget: &mut Budget<'_>,
 ) -> Result<std::result::Result<Accepted, Status>> {
     let range = options.focal_range(field, sky.database);
-    let field_radius = (field.reach() / range[0]).atan();
+    let field_radius = field.angle(range[0]);
     let vertices = vertices(sky, &hint.center(field, range[1]), field_radius, hint.reach());
-    let count = field.ideal.len().min(TRIANGLE_DETECTIONS);
+    let plan = Plan::brightest(field, TRIANGLE_DETECTIONS);
     for (noise_px, distortion) in ROUNDS {
-        let hypotheses = hypotheses(field, count, [range[0], range[2]], range[1], distortion);
+        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], distortion);
         let mut round = Round {
             field,
             options,
@@ -121,7 +130,7 @@ pub(super) fn search(
             verifier,
             budget,
         };
-        match round.run(count, &hypotheses)? {
+        match round.run(plan.end(), &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
@@ -131,7 +140,7 @@ pub(super) fn search(
 
 /// The brightest stars that a field around the expected one may hold.
 fn vertices(sky: &Sky<'_>, center: &Direction, field_radius: f64, reach: f64) -> Vec<Vertex> {
-    let radius = field_radius + reach;
+    let radius = (field_radius + reach).min(PI);
     let fields = ((radius / 2.0).sin() / (field_radius / 2.0).sin()).powi(2);
     let limit = ((STARS_PER_FIELD * fields) as usize).min(MAX_STARS);
     let mut stars = Vec::new();
@@ -193,7 +202,9 @@ impl Round<'_, '_, '_> {
 
     fn try_triangle(&mut self, used: [usize; 3], hypothesis: &Hypothesis) -> Option<Accepted> {
         let ideal = used.map(|i| self.field.ideal[i]);
-        let [a, b, c] = used.map(|i| hypothesis.directions[i]);
+        let [Some(a), Some(b), Some(c)] = used.map(|i| hypothesis.directions[i]) else {
+            return None;
+        };
         let [ab, ac, bc] = edges([&a, &b, &c]);
         if ab.min(ac).min(bc) * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
             return None;
@@ -204,7 +215,8 @@ impl Round<'_, '_, '_> {
         let sine = ((a - c).cross(&(b - c)).norm() / (ac * bc)).max(MIN_SINE);
         let rhombus = 4.0 * ac_slack * bc_slack / sine * hypothesis.focal_length.powi(2);
         let sides = if self.options.parity_known { 1.0 } else { 2.0 };
-        let chance = self.share * sides * STARS_PER_FIELD * (rhombus / self.field.area()).min(1.0);
+        let share = (rhombus / self.field.chance_area(used[2])).min(1.0);
+        let chance = self.share * sides * STARS_PER_FIELD * share;
         let (low, high) = (ab * hypothesis.length_ratio.start(), ab * hypothesis.length_ratio.end());
         let vertices = self.vertices;
         for s in vertices {
@@ -234,7 +246,7 @@ impl Round<'_, '_, '_> {
         ideal: &[Point; 3],
         stars: [&Direction; 3],
     ) -> Option<Accepted> {
-        let pointing = point_at(ideal, stars, self.range[1])?;
+        let pointing = point_at(self.field.camera.projection(), ideal, stars, self.range[1])?;
         let allowed = self.options.parity().is_none_or(|parity| parity == pointing.parity)
             && pointing.focal_length > self.range[0] * (1.0 - self.distortion)
             && pointing.focal_length < self.range[2] * (1.0 + self.distortion)
@@ -255,20 +267,28 @@ fn edges([a, b, c]: [&Direction; 3]) -> [f64; 3] {
 }
 
 /// The pointing that puts three stars on three ideal points, mirrored if their order asks for it.
-fn point_at(ideal: &[Point; 3], stars: [&Direction; 3], supposed: f64) -> Option<Pointing> {
-    let seen = |focal_length: f64| ideal.map(|[u, v]| Direction::new(u, v, focal_length).normalize());
+fn point_at(
+    projection: Projection,
+    ideal: &[Point; 3],
+    stars: [&Direction; 3],
+    supposed: f64,
+) -> Option<Pointing> {
+    let seen = |focal_length: f64, parity: f64| {
+        let [a, b, c] = ideal.map(|point| direction_of(projection, point, focal_length, parity));
+        Some([a?, b?, c?])
+    };
     let perimeter: f64 = edges(stars).iter().sum();
     let mut focal_length = supposed;
     for _ in 0..3 {
         // Angles are not quite proportional to 1/f: further steps take what the first leaves.
-        focal_length *= edges(seen(focal_length).each_ref()).iter().sum::<f64>() / perimeter;
+        focal_length *= edges(seen(focal_length, 1.0)?.each_ref()).iter().sum::<f64>() / perimeter;
     }
-    let seen = seen(focal_length);
-    let handedness = seen[0].dot(&seen[1].cross(&seen[2])) * stars[0].dot(&stars[1].cross(stars[2]));
+    let volume = |[a, b, c]: [&Direction; 3]| a.dot(&b.cross(c));
+    let handedness = volume(seen(focal_length, 1.0)?.each_ref()) * volume(stars);
     let parity = if handedness < 0.0 { -1.0 } else { 1.0 };
-    let seen = seen.map(|c| Direction::new(parity * c.x, c.y, c.z));
+    let seen = seen(focal_length, parity)?;
     let attitude = Attitude::from_pairs(seen.iter().zip(stars).map(|(c, s)| (c, s, 1.0)))?;
-    Some(Pointing { attitude, focal_length, parity })
+    Some(Pointing { attitude, focal_length, parity, projection })
 }
 
 #[cfg(test)]
@@ -280,15 +300,17 @@ mod tests {
         #[test]
         fn a_triangle_gives_its_pointing_back(
             ra in 0.0..6.2, dec in -1.4..1.4, roll in -3.1..3.1, mirrored: bool, scale in 0.8..1.25,
+            projection in 0_usize..5,
         ) {
             let truth = Pointing {
                 attitude: Attitude::from_pointing(ra, dec, roll),
                 focal_length: 2000.0,
                 parity: if mirrored { -1.0 } else { 1.0 },
+                projection: Projection::ALL[projection],
             };
             let ideal = [[-300.0, 20.0], [250.0, -110.0], [30.0, 330.0]];
-            let [a, b, c] = ideal.map(|p| truth.unproject(p));
-            let found = point_at(&ideal, [&a, &b, &c], 2000.0 * scale).unwrap();
+            let [a, b, c] = ideal.map(|p| truth.unproject(p).unwrap());
+            let found = point_at(truth.projection, &ideal, [&a, &b, &c], 2000.0 * scale).unwrap();
             prop_assert_eq!(found.parity, truth.parity);
             prop_assert!((found.focal_length / 2000.0 - 1.0).abs() < 1e-5);
             prop_assert!(found.attitude.angle_to(&truth.attitude) < 1e-4);

@@ -3,7 +3,8 @@
 use std::ops::RangeInclusive;
 
 use super::candidate::ImagePattern;
-use super::field::{Field, Pointing, Sky};
+use super::field::{Field, Pointing, Sky, direction_of};
+use super::patches::Plan;
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
 use crate::database::Lookups;
@@ -37,7 +38,7 @@ const MAX_CANDIDATES: u64 = 500;
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
 /// deviations with centroids good to half a pixel.
-const EDGE_ERROR_PX: f64 = 1.0;
+pub(super) const EDGE_ERROR_PX: f64 = 1.0;
 /// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
@@ -59,26 +60,30 @@ pub(super) struct Hypothesis {
     pub(super) focal_length: f64,
     /// Catalogue chord over image chord that the range allows.
     pub(super) length_ratio: RangeInclusive<f64>,
-    pub(super) directions: Vec<Direction>,
+    /// Of all detections; `None` outside the projection's image.
+    pub(super) directions: Vec<Option<Direction>>,
 }
 
 /// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
 ///
 /// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
+/// (With an equidistant fisheye, lengths along and across the radius part by θ²/3 · df/f, which is as much.)
 /// Nearest to `estimate` first.
 pub(super) fn hypotheses(
     field: &Field,
-    stars: usize,
+    plan: &Plan,
     range: [f64; 2],
     estimate: f64,
     tolerance: f64,
 ) -> Vec<Hypothesis> {
+    let (projection, stars) = (field.camera.projection(), plan.end());
     let mut edges = vec![range[0]];
     while let Some(&low) = edges.last()
         && low < range[1]
     {
-        let theta = (field.reach() / low).atan();
-        let ratio = (1.0 + 3.0 * tolerance / (theta * theta)).min(MAX_HYPOTHESIS_RATIO);
+        let theta = field.angle(low).min(plan.max_angle);
+        let width = 3.0 * (tolerance + plan.edge_error) / (theta * theta);
+        let ratio = (1.0 + width).min(MAX_HYPOTHESIS_RATIO);
         edges.push(low * ratio);
     }
     // Stretch evenly onto the range, so that no part hangs over its end.
@@ -94,7 +99,7 @@ pub(super) fn hypotheses(
                 length_ratio: focal_length / high / slack..=focal_length / low * slack,
                 directions: field.ideal[..stars]
                     .iter()
-                    .map(|&[u, v]| Direction::new(u, v, focal_length).normalize())
+                    .map(|&point| direction_of(projection, point, focal_length, 1.0))
                     .collect(),
             }
         })
@@ -117,7 +122,7 @@ pub(super) fn search(
     let first =
         options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
     let range = options.focal_range(field, sky.database);
-    let theta = (field.reach() / range[1]).atan();
+    let theta = field.angle(range[1]);
     let mut tried = f64::NEG_INFINITY;
     for round in ROUNDS {
         let wider = first * round.factor + round.distortion * theta * theta;
@@ -127,12 +132,12 @@ pub(super) fn search(
         }
         tried = tolerance;
         let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
-        let stars = stars.max(4).min(field.ideal.len());
-        let hypotheses = hypotheses(field, stars, [range[0], range[2]], range[1], tolerance);
+        let plan = Plan::new(field, sky.database.fov_range(), range[1], stars.max(4));
+        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], tolerance);
+        let min_edge = MIN_EDGE_FRACTION * plan.reach;
         let enough = budget.candidates.saturating_add(round.candidates);
-        let shortest_edge = MIN_EDGE_FRACTION * field.reach();
-        let mut round = Round { field, sky, options, range, shortest_edge, tolerance, verifier, budget };
-        match round.run(stars, &hypotheses, enough)? {
+        let mut round = Round { field, sky, options, range, min_edge, tolerance, enough, verifier, budget };
+        match round.run(&plan.groups, &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
@@ -178,57 +183,78 @@ struct Round<'r, 'a, 'b> {
     options: &'r SolveOptions,
     /// Shortest, expected and longest focal length, px.
     range: [f64; 3],
-    /// Patterns whose longest edge is shorter are passed over, px.
-    shortest_edge: f64,
+    /// Shortest longest edge of patterns that are looked up, px.
+    min_edge: f64,
     tolerance: f64,
+    /// The round ends when so many candidates are counted.
+    enough: u64,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
 }
 
 impl Round<'_, '_, '_> {
-    /// All patterns of the brightest `stars` detections, those of bright stars first, until `enough` candidates are
-    /// counted.
+    /// All patterns of the detections of each group, those of bright stars first.
     fn run(
         &mut self,
-        stars: usize,
+        groups: &[Vec<usize>],
         hypotheses: &[Hypothesis],
-        enough: u64,
     ) -> Result<std::result::Result<Accepted, Status>> {
         let mut batch = Batch::new();
-        for d in 3..stars {
-            for c in 2..d {
-                for b in 1..c {
-                    for a in 0..b {
-                        for hypothesis in hypotheses {
-                            let stopped = self.budget.spend()?;
-                            if stopped.is_none() {
-                                self.add([a, b, c, d], hypothesis, &mut batch);
-                            }
-                            if (stopped.is_some() || batch.is_full())
-                                && let Some(accepted) = self.try_all(&mut batch)
-                            {
-                                return Ok(Ok(accepted));
-                            }
-                            if let Some(status) = stopped {
-                                return Ok(Err(status));
-                            }
-                            if self.budget.candidates >= enough {
-                                return Ok(Err(Status::NoMatch));
-                            }
-                        }
-                    }
+        let most = groups.iter().map(Vec::len).max().unwrap_or(0);
+        for d in 3..most {
+            for group in groups.iter().filter(|group| group.len() > d) {
+                if let Some(end) = self.run_last(group, d, hypotheses, &mut batch)? {
+                    return Ok(end);
                 }
             }
         }
         Ok(self.try_all(&mut batch).ok_or(Status::NoMatch))
     }
 
+    /// The patterns of a group whose faintest star is number `d`; the last of them may be left in the batch.
+    fn run_last<'h>(
+        &mut self,
+        group: &[usize],
+        d: usize,
+        hypotheses: &'h [Hypothesis],
+        batch: &mut Batch<'h>,
+    ) -> Result<Option<std::result::Result<Accepted, Status>>> {
+        for c in 2..d {
+            for b in 1..c {
+                for a in 0..b {
+                    let used = [a, b, c, d].map(|i| group[i]);
+                    for hypothesis in hypotheses {
+                        let stopped = self.budget.spend()?;
+                        if stopped.is_none() {
+                            self.add(used, hypothesis, batch);
+                        }
+                        if (stopped.is_some() || batch.is_full())
+                            && let Some(accepted) = self.try_all(batch)
+                        {
+                            return Ok(Some(Ok(accepted)));
+                        }
+                        if let Some(status) = stopped {
+                            return Ok(Some(Err(status)));
+                        }
+                        if self.budget.candidates >= self.enough {
+                            return Ok(Some(Err(Status::NoMatch)));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Adds a pattern to those looked up next, unless it says too little.
     fn add<'h>(&self, used: [usize; 4], hypothesis: &'h Hypothesis, batch: &mut Batch<'h>) {
-        let shape = pattern_shape(used.map(|i| &hypothesis.directions[i]));
+        let [Some(a), Some(b), Some(c), Some(d)] = used.map(|i| hypothesis.directions[i].as_ref()) else {
+            return;
+        };
+        let shape = pattern_shape([a, b, c, d]);
         let longest = f64::from(shape.longest);
         let longest_px = longest * hypothesis.focal_length;
-        if longest_px < self.shortest_edge {
+        if longest_px < self.min_edge {
             return;
         }
         let tolerance = self.tolerance + EDGE_ERROR_PX / longest_px;
@@ -252,8 +278,11 @@ impl Round<'_, '_, '_> {
         let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
             return None;
         };
-        let image =
-            ImagePattern { ideal: used.map(|i| self.field.ideal[i]), focal_length: hypothesis.focal_length };
+        let image = ImagePattern {
+            ideal: used.map(|i| self.field.ideal[i]),
+            focal_length: hypothesis.focal_length,
+            projection: self.field.camera.projection(),
+        };
         let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
         let slack = 1.0 + LENGTH_SLACK * tolerance;
         if pointing.focal_length < self.range[0] / slack || pointing.focal_length > self.range[2] * slack {

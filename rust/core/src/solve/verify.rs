@@ -68,8 +68,7 @@ impl<'a> Verifier<'a> {
             }
         }
         let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
-        let norm = self.field.area()
-            / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
+        let norm = 1.0 / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
         let mut log_ratios = [0.0; STRAY_SHARES.len()];
         let mut strays = 0_u32;
         for (detection, &d2) in self.distances.iter().enumerate() {
@@ -77,7 +76,7 @@ impl<'a> Verifier<'a> {
                 continue;
             }
             if d2 < r2 {
-                let star = norm / (a2 + d2);
+                let star = self.field.chance_area(detection) * norm / (a2 + d2);
                 for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
                     *log_ratio += (stray + (1.0 - stray) * star).ln();
                 }

@@ -1,0 +1,222 @@
+//! Calibration in pieces: what some frames tell about the intrinsics, as a block that can be added to others.
+//!
+//! About a given camera every frame's best attitude follows from its own stars. With that eliminated, the frame's
+//! part in the normal equations depends on the intrinsics alone, and the parts of all frames are simply added, wherever
+//! they were computed. One round of a calibration over many machines is then: send the camera out, add the blocks that
+//! come back, and step ([`Block::solve`]) to the next camera. It ends where the joint fit at the same
+//! [`Options::noise`](super::Options::noise) ends.
+
+use rayon::prelude::*;
+
+use nalgebra::{DMatrix, DVector};
+
+use super::fit::{Frame, GROUPS, Weights};
+use super::parameters::Parameters;
+use super::scale::Spread;
+use super::{FrameMatches, check_one_camera, check_positive, final_weight, is_poor, prepare};
+use crate::attitude::Attitude;
+use crate::camera::CameraModel;
+use crate::error::{Error, Result};
+use crate::lsq::robust::planar_scale;
+use crate::lsq::{Loss, NormalEquations};
+use crate::sphere::Direction;
+
+/// First reweightings of an attitude, by which wrong matches lose their influence.
+const SETTLING_ROUNDS: usize = 6;
+/// Reweightings at most.
+const MAX_ROUNDS: usize = 60;
+/// An attitude that turns by less has come to rest, radians: far less than any star's position tells.
+const ATTITUDE_TOLERANCE: f64 = 1e-13;
+
+/// What some frames tell about the intrinsics, near one camera.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// The camera about which the equations are linearised.
+    pub camera: CameraModel,
+    /// The intrinsics, in the order of the equations.
+    pub parameter_names: Vec<String>,
+    /// Standard deviation of the residuals by which matches are weighed, see [`super::Options::noise`].
+    pub noise: f64,
+    /// See [`super::Options::sigma_clip`].
+    pub sigma_clip: f64,
+    /// Normal equations with the attitudes eliminated.
+    pub equations: NormalEquations,
+    /// How large the residuals are.
+    pub spread: Spread,
+    /// Frames that took part.
+    pub frames: usize,
+    /// Frames that did not fit.
+    pub rejected: usize,
+    /// Matches left out, those of rejected frames included.
+    pub outliers: usize,
+}
+
+/// Where the equations of a [`Block`] lead.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reduction {
+    /// The next camera.
+    pub camera: CameraModel,
+    /// Covariance of the parameters, scaled to the residuals.
+    pub covariance: DMatrix<f64>,
+    /// Names of parameters that the data do not determine.
+    pub frozen: Vec<String>,
+    /// Condition number of the problem with all parameters scaled to the same information.
+    pub condition_number: f64,
+    /// Standard deviation of the residuals per axis: what to weigh by next.
+    pub noise: f64,
+    /// RMS distance by which the step moves the stars, in the units of the noise.
+    pub change: f64,
+}
+
+impl Block {
+    /// The block of some frames about a camera. The intrinsics are those named, or all of the camera's model.
+    pub fn new(
+        frames: &[FrameMatches<'_>],
+        camera: &CameraModel,
+        parameter_names: Option<&[String]>,
+        noise: f64,
+        sigma_clip: f64,
+    ) -> Result<Self> {
+        check_positive("noise", noise, "give the standard deviation of the residuals, such as 0.02")?;
+        check_positive("sigma_clip", sigma_clip, "give a number of standard deviations, such as 3")?;
+        check_one_camera(frames, camera)?;
+        let parameters = match parameter_names {
+            Some(names) => named(camera, names)?,
+            None => Parameters::all(camera.distortion()),
+        };
+        let empty = || Self {
+            camera: camera.clone(),
+            parameter_names: parameters.names(),
+            noise,
+            sigma_clip,
+            equations: NormalEquations::new(parameters.len()),
+            spread: Spread::default(),
+            frames: 0,
+            rejected: 0,
+            outliers: 0,
+        };
+        let sum = |group: &[FrameMatches<'_>]| -> Result<Self> {
+            let mut sum = empty();
+            for frame in group {
+                sum.include(&parameters, &prepare(frame)?);
+            }
+            Ok(sum)
+        };
+        let groups: Vec<Self> =
+            frames.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(sum).collect::<Result<_>>()?;
+        let mut total = empty();
+        for group in &groups {
+            total.add(group)?;
+        }
+        Ok(total)
+    }
+
+    /// Adds the part of one frame.
+    fn include(&mut self, parameters: &Parameters, frame: &Frame) {
+        let fitted = settle(frame, &self.camera, self.noise, self.sigma_clip);
+        let part = fitted.and_then(|(attitude, weights)| {
+            let (equations, _) = frame.eliminate(parameters, &self.camera, &attitude, &weights)?;
+            Some((equations, frame.spread(&self.camera, &attitude, &weights)))
+        });
+        let Some((equations, spread)) = part else {
+            self.rejected += 1;
+            self.outliers += frame.pixels.len();
+            return;
+        };
+        self.equations.merge(&equations);
+        self.frames += 1;
+        self.outliers += frame.pixels.len() - spread.stars;
+        self.spread.add(&spread);
+    }
+
+    /// Adds another block about the same camera.
+    pub fn add(&mut self, other: &Self) -> Result<()> {
+        let same = self.camera == other.camera
+            && self.parameter_names == other.parameter_names
+            && self.noise.to_bits() == other.noise.to_bits()
+            && self.sigma_clip.to_bits() == other.sigma_clip.to_bits();
+        if !same {
+            return Err(Error::argument(
+                "blocks",
+                "they differ in camera, parameters, noise or sigma_clip",
+                "add blocks that were computed about the same camera with the same arguments",
+            ));
+        }
+        self.equations.merge(&other.equations);
+        self.spread.add(&other.spread);
+        self.frames += other.frames;
+        self.rejected += other.rejected;
+        self.outliers += other.outliers;
+        Ok(())
+    }
+
+    /// One Gauss-Newton step; [`Error::Undetermined`] if there are too few stars, or it leads nowhere.
+    pub fn solve(&self) -> Result<Reduction> {
+        let parameters = named(&self.camera, &self.parameter_names)?;
+        let unknowns = parameters.len() + 3 * self.frames;
+        let inliers = self.spread.stars;
+        if 2 * inliers <= unknowns {
+            return Err(Error::Undetermined(format!(
+                "{inliers} stars in {} frames do not determine {unknowns} parameters; give more frames or stars",
+                self.frames
+            )));
+        }
+        let inverse = self.equations.covariance();
+        let delta: DVector<f64> = self.equations.solve(0.0);
+        let Some(camera) = parameters.stepped(&self.camera, &delta) else {
+            return Err(Error::Undetermined(
+                "the step leads to no camera; start from one that is nearly right".into(),
+            ));
+        };
+        let variance = self.spread.variance(unknowns - inverse.frozen.len(), self.sigma_clip);
+        let square_step = 2.0 * self.equations.decrease(&delta).max(0.0);
+        Ok(Reduction {
+            camera,
+            frozen: inverse.frozen.iter().map(|&k| self.parameter_names[k].clone()).collect(),
+            covariance: inverse.matrix * variance,
+            condition_number: inverse.condition_number,
+            noise: variance.sqrt(),
+            change: (square_step / self.spread.weight).sqrt(),
+        })
+    }
+}
+
+/// Those parameters of a camera that have these names.
+fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
+    let parameters = Parameters::named(camera.distortion(), names);
+    if parameters.names() == names {
+        return Ok(parameters);
+    }
+    Err(Error::argument(
+        "parameter_names",
+        "they are not parameters of the camera, in their order",
+        "give those of a calibration with the same model",
+    ))
+}
+
+/// A frame's attitude with a fixed camera and what its stars count then; `None` if it does not fit.
+fn settle(frame: &Frame, camera: &CameraModel, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
+    let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
+    let mut attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
+    let mut weights = Weights { stars: Vec::new(), metrics: frame.metrics(camera) };
+    for round in 0..MAX_ROUNDS {
+        let lengths = frame.lengths(camera, &attitude, &weights.metrics);
+        weights.stars = if round < SETTLING_ROUNDS {
+            let scale = planar_scale(&mut lengths.clone()).max(noise);
+            lengths.iter().map(|length| Loss::GemanMcClure.weight(length / scale)).collect()
+        } else {
+            let distances = frame.distances(camera, &attitude);
+            let stars = lengths.iter().zip(&distances);
+            stars.map(|(length, &distance)| final_weight(length / noise, distance, sigma_clip)).collect()
+        };
+        if round >= SETTLING_ROUNDS && is_poor(&weights) {
+            return None;
+        }
+        let step = frame.attitude_step(camera, &attitude, &weights)?;
+        if round > SETTLING_ROUNDS && step.norm() < ATTITUDE_TOLERANCE {
+            break;
+        }
+        attitude = attitude.rotated(&step);
+    }
+    Some((attitude, weights))
+}
