@@ -33,7 +33,7 @@ const ROUNDS: [Widening; 3] = [
 ];
 /// Candidates of a later round at most: in databases of many patterns every pattern of the image
 /// finds several by chance at such tolerances, which is no way to the right one.
-const MAX_CANDIDATES: u64 = 500;
+const MAX_CANDIDATES: u64 = 200;
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
