@@ -1,185 +1,28 @@
 //! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
-#![allow(clippy::inline_always)]
-// Many comparisons at once, without branches.
-#![allow(clippy::needless_bitwise_bool)]
-
 use rayon::prelude::*;
 
-use crate::image::{Image, LIMIT, Pixel};
-use crate::lanes::{Work, vectorized};
+use crate::image::{Image, Pixel};
+use crate::lanes::vectorized;
+
+use block::{Block, BlockRow, edges};
+pub use mesh::Mesh;
+pub(crate) use mesh::RowScratch;
+
+mod block;
+mod mesh;
 
 /// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
 pub const FINE_SAMPLES: usize = 1024;
 /// ... and for a quick one.
 pub const COARSE_SAMPLES: usize = 256;
-/// Pixels of a block whose quartiles tell where to begin.
-const START_SAMPLES: usize = 32;
-/// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
-const CLIP_SIGMAS: f32 = 2.0;
-/// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
-const CLIPPED_DEVIATION: f32 = 0.879_626;
-/// A block with more than this fraction of pixels at its very lowest value has its noise cut off at the floor of the
-/// converter: what is left is so skewed that only far outliers can be told from it.
-const FLOORED_FRACTION: f32 = 0.1;
-/// Clipping of such a block.
-const FLOORED_CLIP_SIGMAS: f32 = 4.0;
-/// Rounds of clipping at most, and the relative change of the deviation that ends them.
-const CLIP_ROUNDS: usize = 6;
-const CLIP_TOLERANCE: f32 = 0.01;
-/// Quartile to standard deviation of a normal distribution.
-const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// The noise is taken from blocks at least this wide, so that a star can never fill one.
 const NOISE_BLOCK_SIZE: usize = 64;
 /// A block smaller than those of the noise whose own deviation exceeds it by this factor is filled by a star, and is
 /// not background. (A larger one cannot be: there it is a glow, and must be followed.)
 const SWALLOWED_FACTOR: f32 = 3.0;
-/// Fraction of the pixels that must be good for a block to count.
-const MIN_GOOD_FRACTION: f32 = 0.25;
 /// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
 const QUIET_FRACTION: f32 = 0.25;
-
-/// Values at the centres of equal blocks of an image, interpolated bilinearly between them.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mesh {
-    values: Vec<f32>,
-    columns: usize,
-    rows: usize,
-    spacing: [f32; 2],
-}
-
-impl Mesh {
-    fn constant(value: f32, image_size: [usize; 2]) -> Self {
-        Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
-    }
-
-    /// A value for every pixel.
-    pub(crate) fn per_pixel(rows: &[&[f32]]) -> Self {
-        let columns = rows.first().map_or(0, |row| row.len());
-        Self { values: rows.concat(), columns, rows: rows.len(), spacing: [1.0; 2] }
-    }
-
-    /// Number of columns and rows of blocks.
-    pub fn shape(&self) -> [usize; 2] {
-        [self.columns, self.rows]
-    }
-
-    /// The values, row by row.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Mean of the values.
-    pub fn mean(&self) -> f64 {
-        self.values.iter().map(|&v| f64::from(v)).sum::<f64>() / self.values.len() as f64
-    }
-
-    /// The lowest and the highest value.
-    pub(crate) fn range(&self) -> [f32; 2] {
-        let bounds = [f32::INFINITY, f32::NEG_INFINITY];
-        self.values.iter().fold(bounds, |[low, high], &v| [low.min(v), high.max(v)])
-    }
-
-    /// The value at a pixel. Outside the outermost centres the last slope continues.
-    pub fn at(&self, x: f32, y: f32) -> f32 {
-        let (i, u) = locate(x, self.spacing[0], self.columns);
-        let (j, v) = locate(y, self.spacing[1], self.rows);
-        let (i1, j1) = ((i + 1).min(self.columns - 1), (j + 1).min(self.rows - 1));
-        let row = |j: usize| {
-            let row = &self.values[j * self.columns..(j + 1) * self.columns];
-            row[i] + u * (row[i1] - row[i])
-        };
-        let (low, high) = (row(j), row(j1));
-        low + v * (high - low)
-    }
-
-    /// The value at every pixel of an image of this width and height, row by row.
-    pub fn pixels(&self, [width, height]: [usize; 2]) -> Vec<f32> {
-        let mut pixels = vec![0.0; width * height];
-        pixels.par_chunks_mut(width.max(1)).enumerate().for_each_init(
-            RowScratch::default,
-            |scratch, (y, row)| {
-                self.fill_row(y, scratch, row);
-            },
-        );
-        pixels
-    }
-
-    /// The values along row `y`.
-    #[inline(always)]
-    pub(crate) fn fill_row(&self, y: usize, RowScratch { knots, ramp }: &mut RowScratch, out: &mut [f32]) {
-        if self.spacing == [1.0; 2] {
-            out.copy_from_slice(&self.values[y * self.columns..][..out.len()]);
-            return;
-        }
-        ramp.extend((ramp.len()..out.len()).map(|x| x as f32));
-        let (j, v) = locate(y as f32, self.spacing[1], self.rows);
-        let j1 = (j + 1).min(self.rows - 1);
-        knots.clear();
-        knots.extend((0..self.columns).map(|i| {
-            let (low, high) = (self.values[j * self.columns + i], self.values[j1 * self.columns + i]);
-            low + v * (high - low)
-        }));
-        if self.columns == 1 {
-            out.fill(knots[0]);
-            return;
-        }
-        let spacing = self.spacing[0];
-        let (mut start, last) = (0, self.columns - 2);
-        for i in 0..=last {
-            let end = if i == last {
-                out.len()
-            } else {
-                (((i as f32 + 1.5) * spacing - 0.5).ceil() as usize).min(out.len())
-            };
-            let slope = (knots[i + 1] - knots[i]) / spacing;
-            let origin = knots[i] - slope * ((i as f32 + 0.5) * spacing - 0.5);
-            if start < end {
-                for (o, x) in out[start..end].iter_mut().zip(&ramp[start..end]) {
-                    *o = origin + slope * x;
-                }
-                start = end;
-            }
-        }
-    }
-
-    /// The same mesh over a frame of which `bin` pixels, each way, are one.
-    pub(crate) fn binned(&self, bin: usize) -> Self {
-        if self.spacing != [1.0; 2] || bin == 1 {
-            return Self { spacing: self.spacing.map(|s| s / bin as f32), ..self.clone() };
-        }
-        let (columns, rows) = (self.columns / bin, self.rows / bin);
-        let mean = |k: usize| {
-            let (i, j) = (k % columns * bin, k / columns * bin);
-            let lines = (j..j + bin).map(|j| &self.values[j * self.columns + i..][..bin]);
-            lines.flatten().sum::<f32>() / (bin * bin) as f32
-        };
-        Self { values: (0..columns * rows).map(mean).collect(), columns, rows, spacing: [1.0; 2] }
-    }
-
-    /// The same mesh with every value put through `f`.
-    pub(crate) fn map(&self, f: impl Fn(f32) -> f32) -> Self {
-        Self { values: self.values.iter().map(|&v| f(v)).collect(), ..self.clone() }
-    }
-}
-
-/// Scratch space for [`Mesh::fill_row`]: the mesh at the row, and the numbers 0, 1, 2, ….
-#[derive(Debug, Default)]
-pub(crate) struct RowScratch {
-    knots: Vec<f32>,
-    ramp: Vec<f32>,
-}
-
-/// Index of the block centre before `x` and the distance from it in blocks.
-fn locate(x: f32, spacing: f32, n: usize) -> (usize, f32) {
-    if n == 1 {
-        return (0, 0.0);
-    }
-    let u = (x + 0.5) / spacing - 0.5;
-    let i = (u.max(0.0) as usize).min(n - 2);
-    (i, u - i as f32)
-}
 
 /// Background and noise (standard deviation of a pixel) of a frame.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,14 +31,6 @@ pub struct Background {
     pub level: Mesh,
     /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
     pub noise: Mesh,
-}
-
-/// What one block says: mean and deviation of its background pixels, and whether enough of them are good.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    mean: f32,
-    deviation: f32,
-    good: bool,
 }
 
 impl Background {
@@ -227,115 +62,6 @@ impl Background {
         let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
         Some(Self { level, noise })
     }
-}
-
-fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
-    [i * size / n, (i + 1) * size / n]
-}
-
-/// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
-struct BlockRow<'a, T> {
-    image: &'a Image<'a, T>,
-    columns: usize,
-    bounds: [usize; 2],
-    wanted: usize,
-}
-
-impl<T: Pixel> Work for BlockRow<'_, T> {
-    type Output = Vec<Block>;
-
-    #[inline(always)]
-    fn call(self) -> Vec<Block> {
-        let Self { image, columns, bounds: [y0, y1], wanted } = self;
-        let (width, height) = (image.width(), y1 - y0);
-        let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
-        let rows = (y0 + step / 2..y1).step_by(step);
-        let mut lines = vec![0.0; rows.len() * width];
-        for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
-            image.read(y, 0, line);
-        }
-        let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
-        let mut blocks = Vec::with_capacity(columns);
-        for i in 0..columns {
-            let [x0, x1] = edges(i, columns, width);
-            samples.clear();
-            for line in lines.chunks_exact(width) {
-                let part = &line[x0..x1];
-                if part.iter().fold(true, |all, v| all & v.is_finite()) {
-                    samples.extend_from_slice(part);
-                } else {
-                    samples.extend(part.iter().filter(|v| v.is_finite()));
-                }
-            }
-            let looked_at = lines.len() / width * (x1 - x0);
-            blocks.push(measure_block(&samples, looked_at, &mut few));
-        }
-        blocks
-    }
-}
-
-#[inline(always)]
-fn measure_block(samples: &[f32], looked_at: usize, few: &mut Vec<f32>) -> Block {
-    if samples.is_empty() {
-        return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
-    }
-    let (mean, deviation) = clipped(samples, few);
-    Block { mean, deviation, good: samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32 }
-}
-
-/// Mean and standard deviation of the background among samples that stars have risen, not lowered.
-#[inline(always)]
-fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
-    few.clear();
-    few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
-    let few = &mut few[..];
-    few.sort_unstable_by(f32::total_cmp);
-    let [lowest, floor, quartile, median] =
-        [0.0, FLOORED_FRACTION, 0.25, 0.5].map(|q| few[(q * (few.len() - 1) as f32) as usize]);
-    if floor == lowest {
-        return clip(samples, median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
-    }
-    clip(samples, median, QUARTILE_TO_SIGMA * (median - quartile), CLIP_SIGMAS, CLIPPED_DEVIATION)
-}
-
-/// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
-#[inline(always)]
-fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
-    for _ in 0..CLIP_ROUNDS {
-        let (count, sum, squares) = moments(samples, mean, (sigmas * deviation).min(LIMIT));
-        if count < 1.0 {
-            break;
-        }
-        let offset = sum / count;
-        let before = deviation;
-        deviation = (squares / count - offset * offset).max(0.0).sqrt() / shrunk;
-        mean += offset;
-        if (deviation - before).abs() <= CLIP_TOLERANCE * deviation {
-            break;
-        }
-    }
-    (mean, deviation)
-}
-
-/// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
-#[inline(always)]
-fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
-    const SIDE_BY_SIDE: usize = 16;
-    let [mut count, mut sum, mut squares] = [[0.0_f32; SIDE_BY_SIDE]; 3];
-    let (chunks, rest) = samples.as_chunks::<SIDE_BY_SIDE>();
-    let mut last = [f32::MAX; SIDE_BY_SIDE];
-    last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        for k in 0..SIDE_BY_SIDE {
-            let offset = chunk[k] - centre;
-            let near = offset.abs() < cut;
-            let kept = if near { offset } else { 0.0 };
-            count[k] += if near { 1.0 } else { 0.0 };
-            sum[k] += kept;
-            squares[k] += kept * kept;
-        }
-    }
-    (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
 }
 
 /// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.
