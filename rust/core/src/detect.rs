@@ -19,8 +19,8 @@ mod filter;
 
 /// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
 const BAND_ROWS: usize = 128;
-/// Pixels that are passed over together where none is above the isophote.
-const BLOCK: usize = 8;
+/// Pixels that are looked at together, each a bit of a word.
+const WORD: usize = 32;
 /// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
 
@@ -42,7 +42,7 @@ impl Peak {
     /// From the filtered frame to the frame itself.
     fn unbin(&mut self, bin: usize) {
         self.vertex = self.vertex.map(|v| (v + 0.5) * bin as f32 - 0.5);
-        [self.x, self.y] = self.vertex.map(|v| v.round().max(0.0) as usize);
+        [self.x, self.y] = self.vertex.map(|v| (v + 0.5) as usize);
     }
 }
 
@@ -90,9 +90,8 @@ pub(crate) struct Detector {
 /// Union-find over runs.
 #[derive(Debug, Clone, Default)]
 struct Labels {
+    /// The run itself or an earlier one of the same blob.
     parent: Vec<u32>,
-    /// Blob of a root.
-    number: Vec<u32>,
     /// Blob of a run.
     blob_of: Vec<u32>,
 }
@@ -160,27 +159,27 @@ impl Visit for Scan {
         let row = &rows[1][1..rows[1].len() - 1];
         // Where the run began that has not ended.
         let mut open: Option<usize> = None;
-        for (c, chunk) in row.chunks(BLOCK).enumerate() {
-            if open.is_none() && chunk.iter().fold(true, |below, &s| below & (s < isophote)) {
+        let (words, rest) = row.as_chunks::<WORD>();
+        let mut last = [f32::NEG_INFINITY; WORD];
+        last[..rest.len()].copy_from_slice(rest);
+        for (c, word) in words.iter().chain([&last]).enumerate() {
+            if open.is_none() && word.iter().fold(true, |below, &s| below & (s < isophote)) {
                 continue;
             }
-            let reaching = |level: f32| {
-                chunk.iter().enumerate().fold(0_u32, |bits, (k, &s)| bits | u32::from(s >= level) << k)
-            };
-            let above = reaching(isophote);
+            let above = reaching(word, isophote);
             // A bit wherever a pixel is not on the same side of the isophote as the one before.
-            let mut crossings = (above ^ (above << 1 | u32::from(open.is_some()))) & ((1 << chunk.len()) - 1);
+            let mut crossings = above ^ (above << 1 | u32::from(open.is_some()));
             while crossings != 0 {
-                let x = c * BLOCK + crossings.trailing_zeros() as usize;
+                let x = c * WORD + crossings.trailing_zeros() as usize;
                 crossings &= crossings - 1;
                 match open.take() {
                     Some(start) => self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 }),
                     None => open = Some(x),
                 }
             }
-            let mut high = reaching(cut);
+            let mut high = reaching(word, cut);
             while high != 0 {
-                self.look(y, rows, c * BLOCK + high.trailing_zeros() as usize);
+                self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
                 high &= high - 1;
             }
         }
@@ -212,13 +211,19 @@ impl Scan {
     }
 }
 
+/// A bit for each pixel that is not below the level.
+#[inline(always)]
+fn reaching(word: &[f32; WORD], level: f32) -> u32 {
+    word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+}
+
 /// Whether padded column `i` of the middle row is above its eight neighbours; of equal ones the first counts.
+#[inline(always)]
 fn is_peak([above, row, below]: [&[f32]; 3], i: usize) -> bool {
-    let s = row[i];
-    s > row[i - 1]
-        && s >= row[i + 1]
-        && above[i - 1..=i + 1].iter().all(|&n| s > n)
-        && below[i - 1..=i + 1].iter().all(|&n| s >= n)
+    let (above, row, below) = (&above[i - 1..i + 2], &row[i - 1..i + 2], &below[i - 1..i + 2]);
+    let s = row[1];
+    let first = (s > above[0]) & (s > above[1]) & (s > above[2]) & (s > row[0]);
+    first & (s >= row[2]) & (s >= below[0]) & (s >= below[1]) & (s >= below[2])
 }
 
 /// Offset, within half a pixel, of the vertex of the parabola through three equidistant values.
@@ -230,7 +235,7 @@ fn vertex(before: f32, centre: f32, after: f32) -> f32 {
 impl Labels {
     /// Joins runs that touch, also over a corner, into blobs and tells each peak its blob.
     fn label(&mut self, runs: &[Run], peaks: &mut [Peak], blobs: &mut Vec<Blob>) {
-        let Self { parent, number, blob_of } = self;
+        let Self { parent, blob_of } = self;
         parent.clear();
         parent.extend(0..runs.len() as u32);
         let mut above = 0;
@@ -246,18 +251,17 @@ impl Labels {
                 other += 1;
             }
         }
-        number.clear();
-        number.resize(runs.len(), u32::MAX);
         blob_of.clear();
         blobs.clear();
-        for (k, run) in runs.iter().enumerate() {
-            let root = root(parent, k as u32) as usize;
-            if number[root] == u32::MAX {
-                number[root] = blobs.len() as u32;
+        for (k, (run, &parent)) in runs.iter().zip(&*parent).enumerate() {
+            let blob = if parent as usize == k {
                 blobs.push(Blob { pixels: 0, peaks: 0 });
-            }
-            blob_of.push(number[root]);
-            blobs[number[root] as usize].pixels += (run.end - run.start) as usize;
+                blobs.len() - 1
+            } else {
+                blob_of[parent as usize] as usize
+            };
+            blob_of.push(blob as u32);
+            blobs[blob].pixels += (run.end - run.start) as usize;
         }
         let mut k = 0;
         for peak in peaks {

@@ -49,7 +49,7 @@ impl<'a, T: Pixel> Filter<'a, T> {
         let bin = if binned { BIN } else { 1 };
         let sigma = sigma.map(|sigma| sigma / bin as f64);
         let kernel: Vec<f64> = match sigma {
-            Some(sigma) => (0..=(KERNEL_CUT * sigma).ceil() as usize)
+            Some(sigma) => (0..=(KERNEL_CUT * sigma).round().max(1.0) as usize)
                 .map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp())
                 .collect(),
             None => vec![1.0],
@@ -160,11 +160,17 @@ impl<'a, T: Pixel> Filter<'a, T> {
         } else {
             self.image.read(BIN * y, 0, first);
             self.image.read(BIN * y + 1, 0, second);
-            let pairs = first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
-            let under = level.iter().zip(&*weight);
-            for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs).zip(under) {
-                let sum = (above(a, level) + above(b, level)) + (above(c, level) + above(d, level));
-                *v = 0.25 * sum * weight;
+            let pairs = || first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
+            let under = || level.iter().zip(&*weight);
+            for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under()) {
+                *v = (0.25 * ((a + b) + (c + d)) - level) * weight;
+            }
+            if !inner.iter().fold(true, |all, v| all & (v.abs() < f32::INFINITY)) {
+                let under = under();
+                for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under) {
+                    let sum = (above(a, level) + above(b, level)) + (above(c, level) + above(d, level));
+                    *v = 0.25 * sum * weight;
+                }
             }
         }
         symmetric(&self.kernel, along, row, out);
