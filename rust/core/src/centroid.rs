@@ -14,7 +14,7 @@ const MAX_DRIFT: f32 = 1.5;
 /// Rounds of the width of an adaptive window.
 const WIDTH_ROUNDS: usize = 8;
 /// Second moments of a single pixel: nothing is narrower.
-const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
+pub(crate) const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
 /// Longest row of a stamp that can be weighted.
 const MAX_STRIDE: usize = 32;
 

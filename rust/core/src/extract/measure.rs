@@ -207,34 +207,34 @@ impl<'a, T: Pixel> Measure<'a, T> {
     /// By tabulated windows; the careful way where there are bad or saturated pixels.
     fn quick(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
         let quick = Quick::new(self.sigma);
-        let careful = Layout::new(self.half()).len();
-        candidates
-            .par_iter()
-            .with_min_len(TASK_STARS)
-            .map_init(
-                || [vec![0.0; quick.stamp_len()], vec![0.0; careful]],
-                |[small, large], candidate| {
-                    self.quick_star(&quick, candidate, small)
-                        .unwrap_or_else(|| self.windowed_star(candidate, large))
-                },
-            )
-            .collect_into_vec(measured);
+        let (small, large) = (quick.stamp_len(), Layout::new(self.half()).len());
+        measured.clear();
+        measured.resize(candidates.len(), Err(Refusal::Faint));
+        candidates.par_chunks(TASK_STARS).zip(measured.par_chunks_mut(TASK_STARS)).for_each_init(
+            || [vec![0.0; TASK_STARS * small], vec![0.0; large]],
+            |[stamps, stamp], (candidates, measured)| {
+                // All are cut before any is measured, so that the memory is asked for many of them at once.
+                let cut = |(candidate, pixels): (&Candidate, _)| {
+                    let Peak { x, y, .. } = candidate.peak;
+                    quick
+                        .cut(self.image, self.background, [x, y], pixels)
+                        .filter(|_| candidate.region.is_none())
+                };
+                let stamps: Vec<_> = candidates.iter().zip(stamps.chunks_exact_mut(small)).map(cut).collect();
+                for ((candidate, small), measured) in candidates.iter().zip(&stamps).zip(measured) {
+                    let quickly =
+                        small.as_ref().and_then(|small| self.quick_star(&quick, &candidate.peak, small));
+                    *measured = quickly.unwrap_or_else(|| self.windowed_star(candidate, stamp));
+                }
+            },
+        );
     }
 
-    fn quick_star(
-        &self,
-        quick: &Quick,
-        Candidate { peak, region }: &Candidate,
-        pixels: &mut [f32],
-    ) -> Option<Measured> {
-        let stamp = match region {
-            None => quick.cut(self.image, self.background, [peak.x, peak.y], pixels)?,
-            Some(_) => return None,
-        };
+    fn quick_star(&self, quick: &Quick, peak: &Peak, stamp: &Stamp<'_>) -> Option<Measured> {
         let centre = [peak.x as isize, peak.y as isize];
         let (variance, photon) = self.noise(peak);
-        let seen = quick.measure(&stamp, offset(peak.vertex, centre), variance, photon)?;
-        Some(self.judge(peak, None, Top::within(&stamp), Some(seen.moved(centre)), 0))
+        let seen = quick.measure(stamp, offset(peak.vertex, centre), variance, photon)?;
+        Some(self.judge(peak, None, Top::within(stamp), Some(seen.moved(centre)), 0))
     }
 
     /// Variance of a pixel at a peak, and more of it per unit of light.
