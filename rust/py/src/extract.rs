@@ -160,11 +160,12 @@ fn matrices<'py>(
     stars: &[Star],
     f: impl Fn(&Star) -> [f64; 3],
 ) -> PyResult<Bound<'py, numpy::PyArray3<f64>>> {
-    let flat = stars.iter().flat_map(|star| {
+    let mut flat = Vec::with_capacity(4 * stars.len());
+    for star in stars {
         let [xx, xy, yy] = f(star);
-        [xx, xy, xy, yy]
-    });
-    PyArray1::from_iter(py, flat).reshape([stars.len(), 2, 2])
+        flat.extend([xx, xy, xy, yy]);
+    }
+    PyArray1::from_vec(py, flat).reshape([stars.len(), 2, 2])
 }
 
 fn mesh<'py>(py: Python<'py>, mesh: &Mesh) -> PyResult<Bound<'py, PyArray2<f32>>> {
