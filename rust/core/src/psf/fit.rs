@@ -7,6 +7,7 @@ use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::{MAX_OFFSET, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
+use crate::grid::PointGrid;
 use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{self, BAD, Crop, Layout, is_good};
@@ -278,23 +279,24 @@ impl Stamps {
     ///
     /// Stars that are settled, and whose neighbours are, stay as they are.
     pub(crate) fn fit(&self, psf: &PsfField, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
+        let mut sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
         for _ in 0..MAX_ROUNDS {
             if fits.iter().all(|fit| fit.settled) {
                 break;
             }
-            let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-            fits = (0..fits.len())
-                .into_par_iter()
-                .with_min_len(TASK_STARS)
-                .map_init(Work::default, |work, i| {
-                    let settled = |j: usize| fits[j].settled;
-                    if settled(i) && self.neighbours(i).iter().all(|&j| settled(j as usize)) {
-                        fits[i]
-                    } else {
-                        self.step(psf, noise, &sources, i, work)
-                    }
-                })
+            let settled = |j: usize| fits[j].settled;
+            let moving: Vec<usize> = (0..fits.len())
+                .filter(|&i| !settled(i) || !self.neighbours(i).iter().all(|&j| settled(j as usize)))
                 .collect();
+            let steps: Vec<Fit> = moving
+                .par_iter()
+                .with_min_len(TASK_STARS)
+                .map_init(Work::default, |work, &i| self.step(psf, noise, &sources, i, work))
+                .collect();
+            for (&i, step) in moving.iter().zip(steps) {
+                sources[i] = step.source;
+                fits[i] = step;
+            }
         }
         fits
     }
@@ -485,29 +487,34 @@ impl Stamps {
 /// For each star the others whose light matters on its stamp, as compressed rows.
 fn neighbours(sources: &[Source], variance: &[f32], shape: Shape) -> (Vec<u32>, Vec<u32>) {
     let reach = 2 * shape.half as isize;
-    let cell = |s: &Source| [s.pixel[0].div_euclid(reach + 1), s.pixel[1].div_euclid(reach + 1)];
-    let mut order: Vec<(isize, isize, u32)> =
-        sources.iter().enumerate().map(|(i, s)| (cell(s)[1], cell(s)[0], i as u32)).collect();
-    order.sort_unstable();
-    let mut starts = vec![0];
-    let mut found = Vec::new();
-    for (i, source) in sources.iter().enumerate() {
-        let [cx, cy] = cell(source);
+    let points: Vec<[f64; 2]> = sources.iter().map(|s| s.pixel.map(|p| p as f64)).collect();
+    let grid = PointGrid::new(&points, reach as f64);
+    let of_star = |i: usize, found: &mut Vec<u32>| {
         let first = found.len();
         let threshold = FAINT_LIGHT * variance[i].sqrt();
-        for row in cy - 1..=cy + 1 {
-            let from = order.partition_point(|&(r, c, _)| (r, c) < (row, cx - 1));
-            for &(_, _, j) in order[from..].iter().take_while(|&&(r, c, _)| r == row && c <= cx + 1) {
-                let other = &sources[j as usize];
-                let apart = [0, 1].map(|k| other.pixel[k] - source.pixel[k]);
-                let near = apart.iter().all(|d| d.abs() <= reach);
-                if j as usize != i && near && other.flux * shape.brightness_near(apart) > threshold {
-                    found.push(j);
-                }
-            }
-        }
+        found.extend(grid.around(points[i], reach as f64).filter(|&j| {
+            let other = &sources[j as usize];
+            let apart = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
+            let near = apart.iter().all(|d| d.abs() <= reach);
+            j as usize != i && near && other.flux * shape.brightness_near(apart) > threshold
+        }));
         found[first..].sort_unstable();
-        starts.push(found.len() as u32);
+        found.len()
+    };
+    let tasks: Vec<(Vec<u32>, Vec<u32>)> = (0..sources.len().div_ceil(TASK_STARS))
+        .into_par_iter()
+        .map(|task| {
+            let stars = task * TASK_STARS..((task + 1) * TASK_STARS).min(sources.len());
+            let mut found = Vec::new();
+            let ends = stars.map(|i| of_star(i, &mut found) as u32).collect();
+            (found, ends)
+        })
+        .collect();
+    let (mut all, mut starts) = (Vec::new(), vec![0]);
+    for (found, ends) in tasks {
+        let before = all.len() as u32;
+        starts.extend(ends.iter().map(|end| before + end));
+        all.extend(found);
     }
-    (found, starts)
+    (all, starts)
 }
