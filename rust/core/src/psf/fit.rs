@@ -20,6 +20,8 @@ const MAX_STEP: f32 = 0.4;
 const ASTRAY: f32 = 0.75;
 /// Rounds at most. Stars alone need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
+/// In so many rounds at first all neighbours of a star that moves follow it, later only those it touches.
+const FIRST_ROUNDS: usize = 2;
 /// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the one
 /// more that all stars get, being of second order, is then the last that counts.
 const SETTLED_SIGMAS: f32 = 0.3;
@@ -280,14 +282,17 @@ impl Stamps {
     /// Stars that are settled, and whose neighbours are, stay as they are.
     pub(crate) fn fit(&self, psf: &PsfField, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
         let mut sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-        for _ in 0..MAX_ROUNDS {
+        for round in 0..MAX_ROUNDS {
             if fits.iter().all(|fit| fit.settled) {
                 break;
             }
-            let settled = |j: usize| fits[j].settled;
-            let moving: Vec<usize> = (0..fits.len())
-                .filter(|&i| !settled(i) || !self.neighbours(i).iter().all(|&j| settled(j as usize)))
-                .collect();
+            let disturbed = |i: usize| {
+                let mut others = self.neighbours(i).iter().map(|&j| j as usize);
+                others.any(|j| {
+                    !fits[j].settled && (round < FIRST_ROUNDS || self.touch(&sources[i], &sources[j]))
+                })
+            };
+            let moving: Vec<usize> = (0..fits.len()).filter(|&i| !fits[i].settled || disturbed(i)).collect();
             let steps: Vec<Fit> = moving
                 .par_iter()
                 .with_min_len(TASK_STARS)
@@ -388,8 +393,7 @@ impl Stamps {
             }
             let psf = psf.at(neighbour.pixel);
             let apart = [0, 1].map(|k| neighbour.pixel[k] - sources[i].pixel[k]);
-            let touches = sources[i].distance(&neighbour) < TOUCHING_SIGMAS * self.sigma;
-            if touches && *touching < MAX_TOUCHING {
+            if self.touch(&sources[i], &neighbour) && *touching < MAX_TOUCHING {
                 psf.render(neighbour.offset, whole, other);
                 let first = 3 * *touching * self.layout.len();
                 *touching += 1;
@@ -407,6 +411,11 @@ impl Stamps {
             }
             self.add_shifted(&other.value, apart, neighbour.flux, light);
         }
+    }
+
+    /// Whether two stars have to be fitted together.
+    fn touch(&self, a: &Source, b: &Source) -> bool {
+        a.distance(b) < TOUCHING_SIGMAS * self.sigma
     }
 
     /// Adds `scale` times a stamp whose middle is `apart` from that of another to the other.
