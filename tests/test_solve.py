@@ -120,6 +120,25 @@ def test_covariance_of_the_attitude_is_that_of_repeated_noise(wide_database, wid
     assert np.all((ratio > 0.7) & (ratio < 1.4)), ratio
 
 
+def test_covariance_of_sky_positions_is_that_of_repeated_noise(wide_database, wide_frame):
+    """Where a corner looks, whose error is that of scale, roll and pointing together."""
+    truth = wide_frame.stars
+    inside = truth[(abs(truth.x) < 250) & (abs(truth.y) < 250)]
+    bright = inside[np.argsort(-inside.flux)[:40]]
+    xy = np.column_stack([bright.x, bright.y])
+    rng = np.random.default_rng(6)
+    positions, reported = [], []
+    for _ in range(80):
+        noisy = xy + rng.normal(0, 0.3, xy.shape)
+        found = wide_database.solve_from_centroids(noisy, 12.0, image_shape=SHAPE)
+        ra, dec, cov = found.pixel_to_world(250.0, -250.0, return_cov=True)
+        positions.append([ra * np.cos(np.radians(dec)), dec])
+        reported.append(cov)
+    scatter = np.cov(np.array(positions).T * 3600.0)
+    ratio = np.trace(scatter) / np.trace(np.mean(reported, axis=0))
+    assert 0.7 < ratio < 1.4
+
+
 @pytest.mark.parametrize("form", ["list", "array", "brightest first", "table"])
 def test_centroids_in_any_form(wide_database, stars, solution, form):
     given_as = {
@@ -151,14 +170,42 @@ def test_mirrored(wide_database, stars):
     assert there.separation(SkyCoord(ra, dec, unit="deg")).arcsec < 1
 
 
-def test_hints(wide_database, stars, solution):
-    for hint in (solution, solution.quaternion, solution.rotation_matrix_icrs_to_camera):
+def test_attitude_hints(wide_database, stars, solution):
+    for hint in (
+        solution,
+        solution.quaternion,
+        solution.rotation_matrix_icrs_to_camera.tolist(),
+        solution.wcs(),
+    ):
         found = wide_database.solve_from_centroids(
             stars, 12.0, image_shape=SHAPE, attitude_hint=hint, strict_hint=True
         )
         np.testing.assert_allclose(found.quaternion, solution.quaternion, atol=1e-7)
-    away = CameraModel.from_fov(12.0, SHAPE)
-    options = {"attitude_hint": [1.0, 0, 0, 0], "image_shape": SHAPE, "camera_model": away}
+
+
+@pytest.mark.parametrize("form", [tuple, np.array, lambda p: SkyCoord(*p, unit="deg").galactic])
+def test_position_hints(wide_database, stars, solution, form):
+    near = form((solution.ra_deg + 1.5, solution.dec_deg - 1.0))
+    options = {"image_shape": SHAPE, "attitude_hint": near, "strict_hint": True}
+    found = wide_database.solve_from_centroids(stars, 12.0, hint_uncertainty_deg=2.0, **options)
+    np.testing.assert_allclose(found.quaternion, solution.quaternion, atol=1e-7)
+    assert (
+        wide_database.solve_from_centroids(stars, 12.0, hint_uncertainty_deg=0.5, **options) is None
+    )
+
+
+def test_the_wcs_of_a_mirrored_image_is_a_hint(wide_database, stars):
+    rows = np.array([[-star.x, star.y, star.brightness] for star in stars])
+    mirrored = wide_database.solve_from_centroids(rows, 12.0, image_shape=SHAPE)
+    assert mirrored.parity_flip
+    found = wide_database.solve_from_centroids(
+        rows, 12.0, image_shape=SHAPE, attitude_hint=mirrored.wcs(), strict_hint=True
+    )
+    np.testing.assert_allclose(found.quaternion, mirrored.quaternion, atol=1e-7)
+
+
+def test_a_wrong_hint_is_strict_only_if_asked(wide_database, stars):
+    options = {"attitude_hint": [1.0, 0, 0, 0], "image_shape": SHAPE}
     assert wide_database.solve_from_centroids(stars, strict_hint=True, **options) is None
     assert wide_database.solve_from_centroids(stars, **options) is not None
 
@@ -206,7 +253,10 @@ BAD = [
     ({"solve_timeout_ms": -1}, "solve_timeout_ms"),
     ({"observer_velocity_km_s": [1.0, 2.0]}, "observer_velocity_km_s"),
     ({"observer_velocity_km_s": [4e5, 0.0, 0.0]}, "observer_velocity_km_s"),
-    ({"attitude_hint": [1.0, 0.0]}, "attitude_hint"),
+    ({"attitude_hint": [1.0, 0.0, 0.0]}, "attitude_hint"),
+    ({"attitude_hint": [10.0, 95.0]}, "attitude_hint"),
+    ({"attitude_hint": [np.nan, 0.0]}, "attitude_hint"),
+    ({"attitude_hint": "Orion"}, "attitude_hint"),
     ({"attitude_hint": np.ones((3, 3))}, "attitude"),
     ({"attitude_hint": [1.0, 0, 0, 0], "hint_uncertainty_deg": 90.0}, "hint_uncertainty_deg"),
 ]

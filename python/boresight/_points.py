@@ -23,6 +23,12 @@ def vector(name: str, values: ArrayLike) -> list[float]:
     return [float(value) for value in array]
 
 
+def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
+    """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     """Broadcast x and y to (n, 2) rows, and their shape."""
     try:

@@ -66,7 +66,7 @@ class SolverDatabase:
     --------
     >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
     >>> database
-    SolverDatabase(5832 stars, 75543 patterns, fields of 30 degrees, epoch J2025.0)
+    SolverDatabase(5832 stars, 109445 patterns, fields of 30 degrees, epoch J2025.0)
     >>> database.get_star(0)
     Star(id=32349, ra_deg=101.2831..., dec_deg=-16.7246..., magnitude=-1.09...)
     """
@@ -198,7 +198,7 @@ class SolverDatabase:
         Examples
         --------
         >>> SolverDatabase.estimate_size(max_fov_deg=30.0)
-        SizeEstimate(num_stars=5832, num_patterns=75543, num_bytes=3...)
+        SizeEstimate(num_stars=5832, num_patterns=109445, num_bytes=4...)
         """
         if preset is not None:
             parameters = preset_parameters(preset, parameters)
@@ -215,7 +215,7 @@ class SolverDatabase:
         star_max_magnitude: float | None = None,
         pattern_max_error: float = 0.001,
         lattice_field_oversampling: int = 100,
-        patterns_per_lattice_field: int = 50,
+        patterns_per_lattice_field: int = 75,
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,
@@ -238,7 +238,8 @@ class SolverDatabase:
         lattice_field_oversampling : int
             Fields in the lattice over the sky, relative to how many cover it once.
         patterns_per_lattice_field : int
-            Patterns made of the brightest stars in each of these fields.
+            Patterns made of the brightest stars in each of these fields. With more, frames in
+            which bright stars are missing solve more often, and the file grows.
         verification_stars_per_fov : int
             Stars kept per smallest field of view: the brightest, nowhere denser than this.
         multiscale_step : float
@@ -296,7 +297,7 @@ class SolverDatabase:
         star_max_magnitude: float | None = None,
         pattern_max_error: float = 0.001,
         lattice_field_oversampling: int = 100,
-        patterns_per_lattice_field: int = 50,
+        patterns_per_lattice_field: int = 75,
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,
@@ -361,7 +362,7 @@ multiscale_step, epoch_proper_motion_year, progress, cache
         star_max_magnitude: float | None = None,
         pattern_max_error: float = 0.001,
         lattice_field_oversampling: int = 100,
-        patterns_per_lattice_field: int = 50,
+        patterns_per_lattice_field: int = 75,
         verification_stars_per_fov: int = 150,
         multiscale_step: float = 1.5,
         epoch_proper_motion_year: float | None = 2025.0,

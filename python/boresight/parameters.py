@@ -32,7 +32,8 @@ class DatabaseParameters:
     lattice_field_oversampling : int
         Fields in the lattice over the sky, relative to how many cover it once.
     patterns_per_lattice_field : int
-        Patterns made of the brightest stars in each of these fields.
+        Patterns made of the brightest stars in each of these fields. With more, frames in which
+        bright stars are missing solve more often, and the file grows.
     verification_stars_per_fov : int
         Stars kept per smallest field of view: the brightest, nowhere denser than this.
     multiscale_step : float
@@ -44,7 +45,7 @@ class DatabaseParameters:
     Examples
     --------
     >>> DatabaseParameters(max_fov_deg=20.0).patterns_per_lattice_field
-    50
+    75
     """
 
     max_fov_deg: float = 30.0
@@ -52,23 +53,35 @@ class DatabaseParameters:
     star_max_magnitude: float | None = None
     pattern_max_error: float = 0.001
     lattice_field_oversampling: int = 100
-    patterns_per_lattice_field: int = 50
+    patterns_per_lattice_field: int = 75
     verification_stars_per_fov: int = 150
     multiscale_step: float = 1.5
     epoch_proper_motion_year: float | None = 2025.0
 
 
 #: Parameters by the name of their purpose, see `SolverDatabase.preset`. Fewer fields in the lattice
-#: than usual (`lattice_field_oversampling`) lose no frame where scales follow each other closely.
+#: (`lattice_field_oversampling`) and patterns in each than usual lose no frame where scales follow
+#: each other closely.
 PRESETS = {
-    "default": DatabaseParameters(max_fov_deg=40.0, min_fov_deg=3.0, lattice_field_oversampling=30),
+    "default": DatabaseParameters(
+        max_fov_deg=40.0,
+        min_fov_deg=3.0,
+        lattice_field_oversampling=30,
+        patterns_per_lattice_field=50,
+    ),
     "tracker": DatabaseParameters(
         max_fov_deg=25.0,
         min_fov_deg=8.0,
         lattice_field_oversampling=30,
+        patterns_per_lattice_field=50,
         verification_stars_per_fov=60,
     ),
-    "wide": DatabaseParameters(max_fov_deg=120.0, min_fov_deg=20.0, lattice_field_oversampling=50),
+    "wide": DatabaseParameters(
+        max_fov_deg=120.0,
+        min_fov_deg=20.0,
+        lattice_field_oversampling=50,
+        patterns_per_lattice_field=50,
+    ),
     "calibration": DatabaseParameters(
         max_fov_deg=24.0,
         min_fov_deg=8.0,

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._points import unit_vector
 from boresight.camera import CameraModel
+from boresight.distortion import RadialDistortion
 from boresight.errors import InputError, UndeterminedError
 from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
@@ -22,6 +24,8 @@ __all__ = ["Solution"]
 Floats = NDArray[np.float64]
 
 ARCSEC_PER_RADIAN = 180.0 * 3600.0 / np.pi
+# Parameters of the camera in `Solution.covariance`, after the attitude's three.
+FITTED_INTRINSICS = ("focal_length_px", "k1", "optical_center_x", "optical_center_y")
 
 
 class Intrinsics(NamedTuple):
@@ -110,7 +114,11 @@ class Solution:
 
     @property
     def camera_model(self) -> CameraModel:
-        """The camera, with the focal length and parity found on this frame."""
+        """The camera, with the focal length and parity found on this frame.
+
+        If none was given to the solver, and the stars show distortion (by five standard
+        deviations), it has a radial term and, as significant, an optical centre.
+        """
         return CameraModel._from_core(self._core.camera)
 
     @property
@@ -137,11 +145,25 @@ class Solution:
     def attitude_cov_rad2(self) -> Floats:
         """Covariance (3, 3) of the attitude, as a rotation about the camera's x, y, z axes, rad².
 
-        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
-        ``2 n - 4`` degrees of freedom. Elements (0, 0) and (1, 1) are the pointing errors along y
-        and x, (2, 2) that of the roll.
+        The first rows and columns of `covariance`. Elements (0, 0) and (1, 1) are the pointing
+        errors along y and x, (2, 2) that of the roll.
         """
-        return np.array(self._core.attitude_covariance)
+        return self.covariance[:3, :3]
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance (7, 7) of all that was fitted.
+
+        In this order: rotation about the camera's x, y, z axes (rad), focal length (px), radial
+        coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
+        because it was given or the frame did not ask for it, has rows and columns of zeros; in the
+        solutions of `boresight.calibrate`, whose camera has a covariance of its own
+        (`CalibrateResult.covariance`), all but the attitude's.
+
+        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
+        ``2 n - p`` degrees of freedom for `p` parameters.
+        """
+        return np.array(self._core.covariance)
 
     @property
     def num_matches(self) -> int:
@@ -286,11 +308,11 @@ class Solution:
 
         Notes
         -----
-        The covariance holds that of the positions, of the attitude, and, in the solutions of
-        `boresight.calibrate`, of the intrinsics together with the attitude, and what the positions
-        of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
-        solver alone takes the camera to be exact: with a camera that is not calibrated, what it
-        gets wrong is not in it.
+        The covariance holds that of the positions, of the attitude and of what was fitted of the
+        camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
+        positions of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
+        solver alone takes what it did not fit to be exact: distortion that the camera has, and its
+        model does not, is not in it.
         """
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
@@ -316,11 +338,14 @@ class Solution:
 
     def _pixel_cov(self, pixels: Floats) -> Floats:
         """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
-        names: tuple[str, ...] = ()
-        joint, common = self.attitude_cov_rad2, 0.0
         if self._intrinsics is not None:
             names, cov, cross, common = self._intrinsics
-            joint = np.block([[cov, cross], [cross.T, joint]])
+            joint = np.block([[cov, cross], [cross.T, self.attitude_cov_rad2]])
+        else:
+            radial = isinstance(self.camera_model.distortion, RadialDistortion)
+            names, common = FITTED_INTRINSICS if radial else FITTED_INTRINSICS[:1], 0.0
+            order = [*range(3, 3 + len(names)), 0, 1, 2]
+            joint = self.covariance[np.ix_(order, order)]
         columns = core.model_covariance(
             self._core.camera, names, joint, np.ascontiguousarray(pixels)
         )
@@ -363,10 +388,7 @@ class Solution:
                     "dec: missing; give ra and dec in degrees, or one SkyCoord"
                 ) from None
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
-        alpha, delta = np.radians(ra.ravel()), np.radians(dec.ravel())
-        sky = np.column_stack(
-            [np.cos(delta) * np.cos(alpha), np.cos(delta) * np.sin(alpha), np.sin(delta)]
-        )
+        sky = unit_vector(ra.ravel(), dec.ravel())
         if self._refraction is None:
             pixels = self._core.sky_to_pixel(sky)
         else:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._hints import expected
 from boresight._progress import Progress, progress_callback
 from boresight.camera import CameraModel
 from boresight.centroids import Centroids
@@ -21,6 +22,9 @@ from boresight.frames import Frame, read_frame
 from boresight.solution import Solution
 
 if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs import WCS
+
     from boresight.database import SolverDatabase
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
@@ -181,7 +185,7 @@ def solve_from_centroids(
     match_max_error: float | None = None,
     solve_timeout_ms: int | None = 5000,
     max_patterns_checked: int = 10_000_000,
-    attitude_hint: ArrayLike | Solution | None = None,
+    attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None = None,
     hint_uncertainty_deg: float = 1.0,
     strict_hint: bool = False,
     observer_velocity_km_s: ArrayLike | None = None,
@@ -226,11 +230,16 @@ def solve_from_centroids(
         Time bound; `None` for none.
     max_patterns_checked : int
         Work bound, the same on every machine.
-    attitude_hint : array_like of shape (4,) or (3, 3), or Solution, optional
-        Expected attitude: quaternion (w, x, y, z) or rotation matrix ICRS to camera, or the
-        solution of a frame before. Three stars are then enough.
+    attitude_hint : array_like, Solution, WCS or SkyCoord, optional
+        Where the camera is expected to look. An attitude: a quaternion (w, x, y, z), a (3, 3)
+        rotation matrix ICRS to camera, the solution of a frame before, or an
+        `~astropy.wcs.WCS` for the image's 0-based array pixels. Or where the image's centre looks,
+        the roll unknown: a `~astropy.coordinates.SkyCoord`, or (right ascension, declination) in
+        degrees, ICRS. Three stars are enough with an attitude known to a small part of the field,
+        four with a position.
     hint_uncertainty_deg : float
-        Largest angle between the expected and the true attitude, up to 45.
+        Largest angle between the expected and the true attitude or position, up to 45; half as
+        much again is searched.
     strict_hint : bool
         Give up, rather than search the whole sky, when there is no match near the hint.
     observer_velocity_km_s : array_like of shape (3,), optional
@@ -344,7 +353,7 @@ def prepare(
     match_max_error: float | None = None,
     solve_timeout_ms: int | None = 5000,
     max_patterns_checked: int = 10_000_000,
-    attitude_hint: ArrayLike | Solution | None = None,
+    attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None = None,
     hint_uncertainty_deg: float = 1.0,
     strict_hint: bool = False,
     observer_velocity_km_s: ArrayLike | None = None,
@@ -367,7 +376,13 @@ def prepare(
         if solve_timeout_ms is None
         else _count("solve_timeout_ms", solve_timeout_ms),
         "velocity_km_s": _velocity(observer_velocity_km_s),
-        "hint": _hint(attitude_hint, hint_uncertainty_deg, strict_hint),
+        "hint": None
+        if attitude_hint is None
+        else (
+            expected(attitude_hint, camera.image_shape),
+            _radians("hint_uncertainty_deg", hint_uncertainty_deg),
+            bool(strict_hint),
+        ),
     }
 
 
@@ -448,22 +463,3 @@ def _velocity(velocity: ArrayLike | None) -> tuple[float, ...] | None:
             "give the three ICRS components in km/s"
         )
     return tuple(vector.tolist())
-
-
-def _hint(
-    hint: ArrayLike | Solution | None, uncertainty_deg: float, strict: bool
-) -> tuple[tuple[float, ...], float, bool] | None:
-    """Quaternion, uncertainty in radians and strictness of an attitude hint."""
-    if hint is None:
-        return None
-    attitude = hint.quaternion if isinstance(hint, Solution) else np.asarray(hint, dtype=np.float64)
-    if attitude.shape == (3, 3):
-        attitude = np.array(core.quaternion_of_matrix(attitude.tolist()))
-    if attitude.shape != (4,):
-        raise InputError(
-            f"attitude_hint: its shape is {attitude.shape}; give a quaternion (w, x, y, z), "
-            "a (3, 3) rotation matrix ICRS to camera, or a Solution"
-        )
-    uncertainty = _radians("hint_uncertainty_deg", uncertainty_deg)
-    assert uncertainty is not None
-    return tuple(attitude.tolist()), uncertainty, bool(strict)

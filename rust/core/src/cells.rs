@@ -213,17 +213,26 @@ impl CellView<'_> {
             directions.get(star as usize).is_some_and(|v| distance(v) <= limit)
         };
         let begin = out.len();
-        self.grid.runs(center, radius, |cells| {
-            for entry in self.run(cells) {
+        let mut look_through = |stars: &[CellStar]| {
+            for entry in stars {
+                if entry.star >= end {
+                    break; // the rest of a cell is fainter
+                }
                 let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
                 let distance = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
                 if distance <= outside
-                    && entry.star < end
                     && (entry.star as usize) < directions.len()
                     && (distance < inside || exactly_inside(entry.star))
                 {
                     out.push(entry.star);
                 }
+            }
+        };
+        self.grid.runs(center, radius, |cells| {
+            if end as usize >= directions.len() {
+                look_through(self.run(cells));
+            } else {
+                cells.for_each(|cell| look_through(self.run(cell..cell + 1)));
             }
         });
         out[begin..].sort_unstable();

@@ -3,13 +3,12 @@
 //! A database is one run of bytes, the same in memory and on disk (`database/format.rs` says how),
 //! so opening a file costs the same whatever its size, and processes that map one file share its memory.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
 use crate::cells::{CellStar, CellView, SkyGrid};
 use crate::error::{Error, Monitor, Result};
-use crate::pattern::{Pattern, PatternShape, PatternWindow};
+use crate::pattern::Pattern;
 use crate::sphere::Direction;
 
 mod combine;
@@ -18,6 +17,7 @@ mod fields;
 mod format;
 mod generate;
 mod grid;
+mod lookup;
 mod parameters;
 mod select;
 mod sort;
@@ -27,6 +27,7 @@ pub use estimate::SizeEstimate;
 pub(crate) use fields::lattice_point;
 use format::{Image, Section};
 use grid::RatioGrid;
+pub use lookup::Lookups;
 pub use parameters::Parameters;
 
 /// Changes whenever the same stars and parameters give another database than before.
@@ -178,31 +179,6 @@ impl Database {
         [self.parameters.min_fov.unwrap_or(self.parameters.max_fov), self.parameters.max_fov]
     }
 
-    /// Visits every pattern whose five ratios each differ from the shape's by at most `tolerance` and whose
-    /// longest distance (a chord) is in `longest`. The stars it names are all there.
-    ///
-    /// Ratios are kept to 16 bits: a pattern outside the tolerance by less than 2e-5 may be visited too.
-    pub fn patterns_near(
-        &self,
-        shape: &PatternShape,
-        tolerance: f32,
-        longest: RangeInclusive<f32>,
-        mut visit: impl FnMut(&Pattern),
-    ) {
-        let window = PatternWindow::new(shape, tolerance, longest);
-        let (offsets, patterns) = (self.ratio_offsets(), self.patterns());
-        self.ratios.runs(&window, |cells| {
-            let (Some(&start), Some(&end)) = (offsets.get(cells.start), offsets.get(cells.end)) else {
-                return;
-            };
-            for pattern in patterns.get(start as usize..end as usize).unwrap_or(&[]) {
-                if window.contains(pattern) && self.holds(pattern) {
-                    visit(pattern);
-                }
-            }
-        });
-    }
-
     fn holds(&self, pattern: &Pattern) -> bool {
         let stars = self.num_stars() as u32;
         pattern.stars.iter().all(|star| *star < stars)
@@ -255,7 +231,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::pattern::pattern_shape;
+    use crate::pattern::{PatternWindow, pattern_shape};
     use crate::sphere::separation;
     use proptest::prelude::*;
 
@@ -400,6 +376,20 @@ mod tests {
                     database.patterns().iter().filter(near).map(|p| p.stars).collect();
                 let mut found = Vec::new();
                 database.patterns_near(&shape, tolerance, longest.clone(), |p| found.push(p.stars));
+                let mut lookups = Lookups::default();
+                lookups.push(&shape, tolerance, longest.clone());
+                lookups.push(&shape, tolerance, 0.0..=0.0);
+                lookups.push(&shape, tolerance, longest.clone());
+                let mut together = Vec::new();
+                database.look_up(&mut lookups, &mut together);
+                let stars_of = |number| {
+                    let of = |(shape, p): &(usize, Pattern)| (*shape == number).then_some(p.stars);
+                    together.iter().filter_map(of).collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    [stars_of(0), stars_of(1), stars_of(2)],
+                    [found.clone(), Vec::new(), found.clone()]
+                );
                 expected.sort_unstable();
                 found.sort_unstable();
                 assert_eq!(found, expected, "{shape:?} {tolerance}");

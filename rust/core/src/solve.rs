@@ -2,12 +2,13 @@
 //!
 //! Patterns of four detections are looked up by shape in the [`Database`]; each find is a candidate pointing, which is
 //! verified on the other detections by a likelihood ratio and, once accepted, refined on all matches. With a [`Hint`]
-//! candidates come from pairs of stars near the expected pointing instead.
+//! candidates come from triangles of stars near the expected pointing instead.
 //!
 //! The Tetra family of algorithms: Brown, Stubis & Cahoy 2017, "TETRA: Star Identification with Hash Tables".
 
 mod candidate;
 mod field;
+mod fit;
 mod hint;
 mod many;
 mod patches;
@@ -23,12 +24,12 @@ use nalgebra::Vector3;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::database::Database;
-use crate::distortion::Point;
+use crate::distortion::{Distortion, Point};
 use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
-pub use hint::Hint;
+pub use hint::{Expected, Hint};
 pub use many::solve_many;
 pub use rejected::{Rejected, best_rejected};
 use search::Accepted;
@@ -76,7 +77,7 @@ pub struct SolveOptions {
     pub timeout: Option<Duration>,
     /// Observer's barycentric velocity over the speed of light, for stellar aberration.
     pub velocity: Option<Vector3<f64>>,
-    /// Expected attitude.
+    /// Where the camera is expected to look.
     pub hint: Option<Hint>,
 }
 
@@ -156,10 +157,19 @@ impl SolveOptions {
             max_patterns: self.max_patterns_checked,
             patterns: 0,
             candidates: 0,
+            chances: 0.0,
             best_log_ratio: f64::NEG_INFINITY,
             acceptance,
             monitor,
         }
+    }
+
+    /// Whether the lens may be fitted: nothing is known of it.
+    fn lens_is_free(&self) -> bool {
+        !self.parity_known
+            && self.camera.projection() == Projection::Gnomonic
+            && *self.camera.distortion() == Distortion::None
+            && self.camera.optical_center() == [0.0; 2]
     }
 
     /// 1 or -1 when the parity is known.
@@ -220,10 +230,12 @@ pub enum Status {
 pub struct Solution {
     /// Rotation ICRS → camera. It maps apparent directions if a velocity was given.
     pub attitude: Attitude,
-    /// Covariance of the attitude as a small rotation about the camera's x, y and z axes, rad².
-    pub attitude_covariance: [[f64; 3]; 3],
-    /// The camera with its focal length fitted to this frame, and its parity.
+    /// The camera with its focal length fitted to this frame, and its parity; and with a lens, if nothing was known of
+    /// it and the residuals asked for one.
     pub camera: CameraModel,
+    /// Covariance of what was fitted: a small rotation about the camera's x, y and z axes (rad), focal length (px),
+    /// radial coefficient k₁, optical centre's x and y (px). Rows and columns of what was not fitted are zero.
+    pub covariance: [[f64; 7]; 7],
     /// Bound on the probability that chance gives such a match.
     pub probability: f64,
     /// Matched detections (indices into the given list), ascending.
@@ -249,6 +261,8 @@ pub struct Outcome {
     pub patterns_checked: u64,
     /// Candidates verified.
     pub candidates_checked: u64,
+    /// How many candidates chance may have given: those verified, or the number to be expected where that is less.
+    pub chances: f64,
     /// Largest natural logarithm of the likelihood ratio among the candidates.
     pub best_log_ratio: f64,
     /// Wall time.
@@ -271,6 +285,8 @@ struct Budget<'m> {
     max_patterns: u64,
     patterns: u64,
     candidates: u64,
+    /// How many candidates chance may have given: those counted, or the number to be expected where that is less.
+    chances: f64,
     best_log_ratio: f64,
     acceptance: Acceptance,
     monitor: &'m dyn Monitor,
@@ -296,7 +312,7 @@ impl Budget<'_> {
     fn probability(&mut self, log_ratio: f64) -> f64 {
         self.best_log_ratio = self.best_log_ratio.max(log_ratio);
         match self.acceptance {
-            Acceptance::Probability => (self.candidates as f64 * (-log_ratio).exp()).min(1.0),
+            Acceptance::Probability => (self.chances * (-log_ratio).exp()).min(1.0),
             Acceptance::LogRatio(wanted) if log_ratio >= wanted => 0.0,
             Acceptance::LogRatio(_) => f64::INFINITY,
         }
@@ -325,6 +341,7 @@ pub fn solve(
         status,
         patterns_checked: budget.patterns,
         candidates_checked: budget.candidates,
+        chances: budget.chances,
         best_log_ratio: budget.best_log_ratio,
         elapsed: budget.started.elapsed(),
     })
@@ -381,9 +398,16 @@ fn attempt(
     let accepted = search_all(&prepared, options, budget)?;
     let Prepared { field, sky, radius } = &prepared;
     Ok(accepted.and_then(|accepted| {
-        refine::refine(field, sky, accepted.pointing, *radius, options.refine_iterations)
-            .map(|refined| finish(field, sky, &refined, accepted.probability))
-            .ok_or(Status::NoMatch)
+        refine::refine(
+            field,
+            sky,
+            accepted.pointing,
+            *radius,
+            options.refine_iterations,
+            options.lens_is_free(),
+        )
+        .map(|refined| finish(field, sky, &refined, accepted.probability))
+        .ok_or(Status::NoMatch)
     }))
 }
 
@@ -409,10 +433,11 @@ fn search_all(
 }
 
 fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
-    let Pointing { attitude, focal_length, parity, .. } = refined.pointing;
+    let fit::Fit { pointing, lens, .. } = &refined.fit;
+    let Pointing { attitude, focal_length, parity, .. } = *pointing;
     // Beyond the rim of a fisheye's image a detection has no direction.
     let with_angle = |m: &refine::Match| {
-        let seen = refined.pointing.camera_direction(field.ideal[m.detection])?;
+        let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()))?;
         Some((*m, separation(&seen, &attitude.to_camera(&m.direction))))
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
@@ -420,8 +445,8 @@ fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: 
     matches.sort_by_key(|(m, _)| field.order[m.detection]);
     Solution {
         attitude,
-        attitude_covariance: refined.attitude_covariance.into(),
-        camera: field.camera.clone().with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        camera: lens.camera(&field.camera).with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        covariance: refined.fit.covariance_in_px(field.half_width()).into(),
         probability,
         matched_detections: matches.iter().map(|(m, _)| field.order[m.detection]).collect(),
         matched_ids: matches.iter().map(|(m, _)| ids[m.star as usize]).collect(),

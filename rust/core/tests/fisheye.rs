@@ -7,7 +7,7 @@ use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
 use boresight::projection::Projection;
-use boresight::solve::{Hint, Outcome, SolveOptions, Status, solve};
+use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, solve};
 use boresight::sphere::Direction;
 use proptest::prelude::*;
 
@@ -135,7 +135,7 @@ fn a_hint_makes_it_quicker() {
         let attitude = random.attitude();
         let pixels = frame(&mut random, &camera, &attitude);
         let near = attitude.rotated(&nalgebra::Vector3::new(0.01, -0.01, 0.01));
-        let hint = Hint { attitude: near, uncertainty: 0.02, strict: true };
+        let hint = Hint { expected: Expected::Attitude(near), uncertainty: 0.02, strict: true };
         let hinted = SolveOptions {
             hint: Some(hint),
             parity_known: true,
@@ -193,7 +193,7 @@ proptest! {
             match_radius: radius,
             fov_max_error: Some(error),
             max_patterns_checked: 2000,
-            hint: hinted.then_some(Hint { attitude, uncertainty: 0.5, strict: false }),
+            hint: hinted.then_some(Hint { expected: Expected::Attitude(attitude), uncertainty: 0.5, strict: false }),
             ..options(&camera)
         };
         let _ = solve(&DATABASE, &pixels, &options, &()).unwrap();

@@ -6,7 +6,8 @@ use boresight::attitude::Attitude;
 use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
-use boresight::solve::{Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
+use boresight::distortion::{Distortion, RadialDistortion};
+use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
 use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
 use nalgebra::Vector3;
 use proptest::prelude::*;
@@ -179,31 +180,81 @@ fn aberration_is_taken_out() {
     }
 }
 
-#[test]
-fn a_hint_needs_few_stars() {
+/// Frames of few stars that solve near their attitude or, at a looser threshold, near their direction alone.
+fn solved_near(stars: usize, expected: impl Fn(&Scene, Vector3<f64>) -> Expected) -> usize {
     let mut random = Random(5);
     let mut solved = 0;
     for _ in 0..20 {
-        let scene = scene(&mut random, 12.0, Flaws { stars: 4, noise_px: 0.2, ..CLEAN });
-        let nudge = Vector3::new(random.normal(), random.normal(), random.normal()) * 0.3_f64.to_radians();
-        let hint = Hint {
-            attitude: scene.attitude.rotated(&nudge),
-            uncertainty: 1.5_f64.to_radians(),
-            strict: true,
-        };
-        let hinted = SolveOptions {
-            hint: Some(hint),
-            fov_max_error: Some(0.1_f64.to_radians()),
-            match_threshold: 1e-3,
-            ..options(12.0)
-        };
+        let scene = scene(&mut random, 12.0, Flaws { stars, noise_px: 0.2, ..CLEAN });
+        let nudge = Vector3::new(random.normal(), random.normal(), random.normal()) * 0.1_f64.to_radians();
+        let hint =
+            Hint { expected: expected(&scene, nudge), uncertainty: 0.3_f64.to_radians(), strict: true };
+        let hinted =
+            SolveOptions { hint: Some(hint), fov_max_error: Some(0.1_f64.to_radians()), ..options(12.0) };
         let outcome = solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap();
         if outcome.status == Status::Solved {
             assert!(pointing_error_px(&scene, &outcome) < 1.5);
             solved += 1;
         }
     }
+    solved
+}
+
+#[test]
+fn three_stars_suffice_near_an_attitude() {
+    let solved = solved_near(3, |scene, nudge| Expected::Attitude(scene.attitude.rotated(&nudge)));
+    assert!(solved >= 16, "{solved} of 20");
+}
+
+#[test]
+fn four_stars_suffice_near_a_direction() {
+    let expected = |scene: &Scene, nudge| Expected::Direction(scene.attitude.rotated(&nudge).boresight());
+    let solved = solved_near(4, expected);
     assert!(solved >= 18, "{solved} of 20");
+}
+
+#[test]
+fn a_wrong_hint_finds_nothing() {
+    let mut random = Random(15);
+    for _ in 0..20 {
+        let scene = scene(&mut random, 12.0, CLEAN);
+        for expected in
+            [Expected::Attitude(random.attitude()), Expected::Direction(random.attitude().boresight())]
+        {
+            let hint = Hint { expected, uncertainty: 1_f64.to_radians(), strict: true };
+            let hinted = SolveOptions { hint: Some(hint), ..options(12.0) };
+            assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_none());
+            let hinted = SolveOptions { hint: Some(Hint { strict: false, ..hint }), ..options(12.0) };
+            assert!(solve(&DATABASE, &scene.pixels, &hinted, &()).unwrap().solution.is_some());
+        }
+    }
+}
+
+#[test]
+fn distortion_is_fitted_where_there_is_some() {
+    let mut random = Random(16);
+    for k1 in [0.0, 0.014] {
+        for _ in 0..5 {
+            let mut scene = scene(&mut random, 12.0, Flaws { stars: 60, ..CLEAN });
+            let lens = RadialDistortion::new([k1, 0.0, 0.0, 0.0], [0.0; 2], 512.0).unwrap();
+            let distorted = scene.camera.clone().with_distortion(Distortion::Radial(lens));
+            for pixel in &mut scene.pixels {
+                let seen = scene.camera.pixel_to_direction(*pixel);
+                *pixel = distorted.direction_to_pixel(&seen).unwrap();
+            }
+            let outcome = solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap();
+            let solution = outcome.solution.unwrap();
+            assert_eq!(*solution.camera.distortion() == Distortion::None, k1 == 0.0);
+            assert_eq!(solution.covariance[4][4] > 0.0, k1 != 0.0);
+            if let Distortion::Radial(found) = solution.camera.distortion() {
+                let error = solution.covariance[4][4].sqrt();
+                assert!((found.k()[0] - k1).abs() < 5.0 * error, "{:?} +- {error}", found.k());
+            }
+            let corner = scene.attitude.to_sky(&distorted.pixel_to_direction([480.0, -480.0]));
+            let miss = separation(&corner, &solution.pixel_to_sky([480.0, -480.0]));
+            assert!(miss * distorted.focal_length_px() < 1.0);
+        }
+    }
 }
 
 #[test]

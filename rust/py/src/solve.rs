@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use boresight::solve::{
-    Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
+    Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
 use boresight::sphere::SPEED_OF_LIGHT_KM_S;
@@ -52,19 +52,24 @@ pub(crate) struct PySolution {
 }
 
 type SolutionParts =
-    ([f64; 4], [[f64; 3]; 3], f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
+    ([f64; 4], Vec<Vec<f64>>, f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
+
+/// The covariance of all parameters from that of the first ones, such as the attitude alone.
+fn leading(rows: &[Vec<f64>]) -> [[f64; 7]; 7] {
+    let element = |i: usize, j: usize| rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0.0);
+    std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)))
+}
 
 #[pymethods]
 impl PySolution {
     #[new]
     #[pyo3(signature = (camera, *parts))]
     fn new(camera: &PyCameraModel, parts: SolutionParts) -> PyResult<Self> {
-        let (quaternion, attitude_covariance, probability, detections, ids, directions, residuals, velocity) =
-            parts;
+        let (quaternion, covariance, probability, detections, ids, directions, residuals, velocity) = parts;
         Ok(Self {
             inner: Solution {
                 attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-                attitude_covariance,
+                covariance: leading(&covariance),
                 camera: camera.inner.clone(),
                 probability,
                 matched_detections: detections,
@@ -81,7 +86,7 @@ impl PySolution {
         let s = &self.inner;
         (
             s.attitude.quaternion(),
-            s.attitude_covariance,
+            s.covariance.map(|row| row.to_vec()).to_vec(),
             s.probability,
             s.matched_detections.clone(),
             s.matched_ids.clone(),
@@ -102,8 +107,8 @@ impl PySolution {
     }
 
     #[getter]
-    fn attitude_covariance(&self) -> [[f64; 3]; 3] {
-        self.inner.attitude_covariance
+    fn covariance(&self) -> [[f64; 7]; 7] {
+        self.inner.covariance
     }
 
     #[getter]
@@ -204,8 +209,15 @@ impl PyOutcome {
     }
 }
 
-/// An expected attitude by quaternion (scalar first), its uncertainty in radians, and whether it is strict.
-type HintParts = ([f64; 4], f64, bool);
+/// Where the camera is expected to look: a quaternion (scalar first) or a unit vector.
+#[derive(FromPyObject)]
+enum ExpectedParts {
+    Attitude([f64; 4]),
+    Direction([f64; 3]),
+}
+
+/// What is expected, its uncertainty in radians, and whether it is strict.
+type HintParts = (ExpectedParts, f64, bool);
 
 /// How to solve, as a mapping.
 #[derive(FromPyObject)]
@@ -228,11 +240,15 @@ pub(crate) struct OptionValues {
 impl OptionValues {
     fn with_camera(self, camera: &PyCameraModel) -> PyResult<SolveOptions> {
         let hint = match self.hint {
-            Some((quaternion, uncertainty, strict)) => Some(Hint {
-                attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-                uncertainty,
-                strict,
-            }),
+            Some((expected, uncertainty, strict)) => {
+                let expected = match expected {
+                    ExpectedParts::Attitude(quaternion) => {
+                        Expected::Attitude(Attitude::from_quaternion(quaternion).map_err(to_python)?)
+                    }
+                    ExpectedParts::Direction(direction) => Expected::Direction(Vector3::from(direction)),
+                };
+                Some(Hint { expected, uncertainty, strict })
+            }
             None => None,
         };
         Ok(SolveOptions {

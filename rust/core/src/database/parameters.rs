@@ -15,7 +15,8 @@ pub struct Parameters {
     pub pattern_max_error: f32,
     /// Fields in the lattice over the sky, relative to how many cover it once.
     pub lattice_field_oversampling: u32,
-    /// Patterns made in each of these fields of its brightest stars.
+    /// Patterns made in each of these fields of its brightest stars: with more, frames in which bright stars are missing
+    /// solve more often, and the file grows.
     pub patterns_per_lattice_field: u32,
     /// Stars kept per smallest field: the brightest, spread evenly.
     pub verification_stars_per_fov: u32,
@@ -33,7 +34,7 @@ impl Default for Parameters {
             star_max_magnitude: None,
             pattern_max_error: 0.001,
             lattice_field_oversampling: 100,
-            patterns_per_lattice_field: 50,
+            patterns_per_lattice_field: 75,
             verification_stars_per_fov: 150,
             multiscale_step: 1.5,
             epoch: Some(2025.0),

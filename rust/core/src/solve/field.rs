@@ -41,6 +41,11 @@ impl Pointing {
         Some(self.attitude.to_sky(&self.camera_direction(ideal)?))
     }
 
+    /// Direction of the sky on the optical axis.
+    pub(super) fn axis(&self) -> Direction {
+        self.attitude.to_sky(&Direction::z())
+    }
+
     /// Direction in the camera frame of an ideal point; `None` outside the projection's image.
     pub(super) fn camera_direction(&self, ideal: Point) -> Option<Direction> {
         direction_of(self.projection, ideal, self.focal_length, self.parity)
@@ -122,6 +127,11 @@ impl Field {
         p[0] >= self.low[0] && p[0] <= self.high[0] && p[1] >= self.low[1] && p[1] <= self.high[1]
     }
 
+    /// Half the image's width, px.
+    pub(super) fn half_width(&self) -> f64 {
+        f64::from(self.camera.image_size()[0]) / 2.0
+    }
+
     /// Area in which [`Field::contains`] is true, px².
     pub(super) fn area(&self) -> f64 {
         (self.high[0] - self.low[0]) * (self.high[1] - self.low[1])
@@ -132,16 +142,21 @@ impl Field {
         self.outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max)
     }
 
+    /// Direction of the sky that the image's centre sees; `None` outside the projection's image.
+    pub(super) fn center(&self, pointing: &Pointing) -> Option<Direction> {
+        pointing.unproject(self.outline[8])
+    }
+
     /// Centre and radius of the cone on the sky that holds the whole image.
     pub(super) fn cone(&self, pointing: &Pointing) -> (Direction, f64) {
         let wide =
             pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
-        match pointing.unproject(self.outline[8]) {
+        match self.center(pointing) {
             Some(center) if !wide => {
                 let angle = |p: &Point| pointing.unproject(*p).map_or(PI, |edge| separation(&center, &edge));
                 (center, self.outline[..8].iter().map(angle).fold(0.0, f64::max))
             }
-            _ => (pointing.attitude.to_sky(&Direction::z()), self.angle(pointing.focal_length)),
+            _ => (pointing.axis(), self.angle(pointing.focal_length)),
         }
     }
 }

@@ -1,32 +1,106 @@
-//! Near a known attitude: pairs of detections against pairs of catalogue stars close to where they should be.
+//! Near an expected pointing: triangles of detections against triangles of the catalogue stars around.
 
-use super::field::{Field, Pointing, ProjectedStar, Sky};
-use super::search::Accepted;
+use std::f64::consts::PI;
+
+use super::field::{Field, Pointing, Sky, direction_of};
+use super::patches::Plan;
+use super::search::{Accepted, Hypothesis, hypotheses};
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
 use crate::attitude::Attitude;
+use crate::distortion::Point;
 use crate::error::Result;
 use crate::projection::Projection;
-use crate::sphere::Direction;
+use crate::sphere::{Direction, chord};
 
-/// Brightest detections from which pairs are made.
-const PAIR_DETECTIONS: usize = 10;
-/// Brightest catalogue stars with which they are compared.
-const PAIR_STARS: usize = 60;
-/// Pairs closer than this fraction of the image's reach leave the roll too uncertain.
-const MIN_PAIR_FRACTION: f64 = 0.2;
-/// Two lengths agree when they differ by less than this fraction, the range of the focal length aside.
-const LENGTH_TOLERANCE: f64 = 0.01;
+/// Brightest detections from which triangles are made.
+const TRIANGLE_DETECTIONS: usize = 15;
+/// Brightest catalogue stars with which they are compared, per field of view.
+const STARS_PER_FIELD: f64 = 30.0;
+/// Most stars, however wide the search: with more, pairs outnumber what a search of the whole sky looks up.
+const MAX_STARS: usize = 1500;
+/// Edges shorter than this fraction of the image's reach say little about scale and roll.
+const MIN_EDGE_FRACTION: f64 = 0.1;
+/// Tolerance of an edge, px, for the noise of centroids, and as a fraction of it, for distortion; in turn.
+const ROUNDS: [(f64, f64); 2] = [(2.0, 0.002), (4.0, 0.01)];
+/// Least sine of the angle at a triangle's third vertex with which its chances are reckoned.
+const MIN_SINE: f64 = 0.1;
 
-/// A known attitude and how wrong it may be.
+/// How much farther than the uncertainty is looked: what is taken for the largest error seldom is.
+const MARGIN: f64 = 1.5;
+
+/// Where the camera is expected to look.
+#[derive(Debug, Clone, Copy)]
+pub enum Expected {
+    /// Its attitude.
+    Attitude(Attitude),
+    /// Where the image's centre looks; the roll is not known.
+    Direction(Direction),
+}
+
+/// Where the camera is expected to look, and how wrong that may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Hint {
-    /// Expected attitude.
-    pub attitude: Attitude,
-    /// Largest angle between the expected and the true attitude, radians.
+    /// What is expected.
+    pub expected: Expected,
+    /// Largest angle expected between this and the true attitude or direction, radians; half as much again is allowed.
     pub uncertainty: f64,
     /// Whether to give up, rather than search the whole sky, when the hint does not help.
     pub strict: bool,
+}
+
+impl Hint {
+    /// Largest angle looked at.
+    fn reach(&self) -> f64 {
+        MARGIN * self.uncertainty
+    }
+
+    fn allows(&self, field: &Field, pointing: &Pointing) -> bool {
+        match &self.expected {
+            Expected::Attitude(attitude) => attitude.angle_to(&pointing.attitude) <= self.reach(),
+            Expected::Direction(direction) => {
+                field.center(pointing).is_some_and(|center| direction.dot(&center) >= self.reach().cos())
+            }
+        }
+    }
+
+    /// Where the image's centre is expected to look.
+    fn center(&self, field: &Field, focal_length: f64) -> Direction {
+        match self.expected {
+            Expected::Attitude(attitude) => {
+                let projection = field.camera.projection();
+                let pointing = Pointing { attitude, focal_length, parity: 1.0, projection };
+                field.center(&pointing).unwrap_or(pointing.axis())
+            }
+            Expected::Direction(direction) => direction,
+        }
+    }
+
+    /// The part of all pointings that put a star somewhere on the detector which is allowed.
+    fn share(&self, field: &Field, focal_length: f64) -> f64 {
+        let stretch = field.camera.projection().magnification(field.reach() / focal_length);
+        let places = PI * (self.reach() * focal_length * stretch).powi(2) / field.area();
+        let rolls = match self.expected {
+            Expected::Attitude(_) => self.reach() / PI,
+            Expected::Direction(_) => 1.0,
+        };
+        places.min(1.0) * rolls
+    }
+}
+
+/// A catalogue star and the others as far from it as the image is wide.
+struct Vertex {
+    direction: Direction,
+    /// Distance (a chord) and index of each, nearest first.
+    others: Vec<(f64, usize)>,
+}
+
+impl Vertex {
+    /// Those at a distance in a range.
+    fn within(&self, low: f64, high: f64) -> impl Iterator<Item = (f64, usize)> + '_ {
+        let first = self.others.partition_point(|other| other.0 < low);
+        self.others[first..].iter().copied().take_while(move |other| other.0 <= high)
+    }
 }
 
 /// Searches within the hint's uncertainty.
@@ -38,29 +112,25 @@ pub(super) fn search(
     verifier: &mut Verifier<'_>,
     budget: &mut Budget<'_>,
 ) -> Result<std::result::Result<Accepted, Status>> {
-    let [shortest, expected, longest] = options.focal_range(field, sky.database);
-    let parities: &[f64] = match options.parity() {
-        Some(1.0) => &[1.0],
-        Some(_) => &[-1.0],
-        None => &[1.0, -1.0],
-    };
-    for &parity in parities {
-        let projection = field.camera.projection();
-        let start = Pointing { attitude: hint.attitude, focal_length: expected, parity, projection };
-        // Stars just outside the expected image may be inside the true one; they only matter as second stars of a
-        // pair, and other pairs do as well.
-        let (mut scratch, mut stars) = (Vec::new(), Vec::new());
-        sky.in_view(field, &start, PAIR_STARS, &mut scratch, &mut stars);
-        let reach = field.reach();
-        let slack = (longest / expected).max(expected / shortest) - 1.0;
-        // A rotation about the boresight moves a star by its distance from the axis; a tilt by the focal length.
-        let radius =
-            hint.uncertainty.tan() * expected * projection.magnification(reach / expected) + reach * slack;
-        let lengths =
-            [expected / longest * (1.0 - LENGTH_TOLERANCE), expected / shortest * (1.0 + LENGTH_TOLERANCE)];
-        let mut pairs =
-            Pairs { field, sky, options, stars: &stars, start, radius, lengths, verifier, budget };
-        match pairs.run()? {
+    let range = options.focal_range(field, sky.database);
+    let field_radius = field.angle(range[0]);
+    let vertices = vertices(sky, &hint.center(field, range[1]), field_radius, hint.reach());
+    let plan = Plan::brightest(field, TRIANGLE_DETECTIONS);
+    for (noise_px, distortion) in ROUNDS {
+        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], distortion);
+        let mut round = Round {
+            field,
+            options,
+            hint,
+            range,
+            share: hint.share(field, range[1]),
+            vertices: &vertices,
+            noise_px,
+            distortion,
+            verifier,
+            budget,
+        };
+        match round.run(plan.end(), &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
@@ -68,39 +138,59 @@ pub(super) fn search(
     Ok(Err(Status::NoMatch))
 }
 
-struct Pairs<'r, 'a, 'b> {
+/// The brightest stars that a field around the expected one may hold.
+fn vertices(sky: &Sky<'_>, center: &Direction, field_radius: f64, reach: f64) -> Vec<Vertex> {
+    let radius = (field_radius + reach).min(PI);
+    let fields = ((radius / 2.0).sin() / (field_radius / 2.0).sin()).powi(2);
+    let limit = ((STARS_PER_FIELD * fields) as usize).min(MAX_STARS);
+    let mut stars = Vec::new();
+    sky.database.brightest_in_cone(center, radius, limit, &mut stars);
+    let directions: Vec<Direction> = stars.iter().filter_map(|&star| sky.direction(star)).collect();
+    let farthest = chord((2.0 * field_radius).min(PI));
+    let vertex = |direction: &Direction| {
+        let mut others: Vec<(f64, usize)> = directions
+            .iter()
+            .enumerate()
+            .map(|(other, there)| ((there - direction).norm(), other))
+            .filter(|&(distance, _)| distance > 0.0 && distance < farthest)
+            .collect();
+        others.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+        Vertex { direction: *direction, others }
+    };
+    directions.iter().map(vertex).collect()
+}
+
+/// All triangles, with one tolerance.
+struct Round<'r, 'a, 'b> {
     field: &'r Field,
-    sky: &'r Sky<'r>,
     options: &'r SolveOptions,
-    stars: &'r [ProjectedStar],
-    start: Pointing,
-    /// How far a detection may be from where its star is expected, px.
-    radius: f64,
-    /// Allowed ratio of catalogue to image lengths.
-    lengths: [f64; 2],
+    hint: &'r Hint,
+    /// Shortest, expected and longest focal length, px.
+    range: [f64; 3],
+    /// See [`Hint::share`].
+    share: f64,
+    vertices: &'r [Vertex],
+    noise_px: f64,
+    distortion: f64,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
 }
 
-impl Pairs<'_, '_, '_> {
-    fn run(&mut self) -> Result<std::result::Result<Accepted, Status>> {
-        let count = self.field.ideal.len().min(PAIR_DETECTIONS);
-        let near: Vec<Vec<usize>> = (0..count).map(|i| self.stars_near(i)).collect();
-        for j in 1..count {
-            for i in 0..j {
-                let (a, b) = (self.field.ideal[i], self.field.ideal[j]);
-                let length = (a[0] - b[0]).hypot(a[1] - b[1]);
-                if length < MIN_PAIR_FRACTION * self.field.reach() {
-                    continue;
-                }
-                for &s in &near[i] {
-                    for &t in &near[j] {
+impl Round<'_, '_, '_> {
+    /// The triangles of the brightest `count` detections, those of bright ones first.
+    fn run(
+        &mut self,
+        count: usize,
+        hypotheses: &[Hypothesis],
+    ) -> Result<std::result::Result<Accepted, Status>> {
+        for k in 2..count {
+            for j in 1..k {
+                for i in 0..j {
+                    for hypothesis in hypotheses {
                         if let Some(status) = self.budget.spend()? {
                             return Ok(Err(status));
                         }
-                        if s != t
-                            && let Some(accepted) = self.try_pair([i, j], [s, t], length)
-                        {
+                        if let Some(accepted) = self.try_triangle([i, j, k], hypothesis) {
                             return Ok(Ok(accepted));
                         }
                     }
@@ -110,39 +200,120 @@ impl Pairs<'_, '_, '_> {
         Ok(Err(Status::NoMatch))
     }
 
-    /// Indices of the stars expected near a detection.
-    fn stars_near(&self, detection: usize) -> Vec<usize> {
-        let at = self.field.ideal[detection];
-        let close = |s: &ProjectedStar| (s.at[0] - at[0]).hypot(s.at[1] - at[1]) < self.radius;
-        self.stars.iter().enumerate().filter(|(_, s)| close(s)).map(|(i, _)| i).collect()
-    }
-
-    /// Directions in the camera frame of two detections.
-    fn seen(&self, pointing: &Pointing, [i, j]: [usize; 2]) -> Option<[Direction; 2]> {
-        let direction = |i: usize| pointing.camera_direction(self.field.ideal[i]);
-        Some([direction(i)?, direction(j)?])
-    }
-
-    fn try_pair(&mut self, detections: [usize; 2], stars: [usize; 2], length: f64) -> Option<Accepted> {
-        let [s, t] = stars.map(|i| self.stars[i]);
-        let sky = [self.sky.direction(s.star)?, self.sky.direction(t.star)?];
-        let ratio = if self.start.projection == Projection::Gnomonic {
-            (s.at[0] - t.at[0]).hypot(s.at[1] - t.at[1]) / length
-        } else {
-            // Lengths in the image of a fisheye depend on where they are, angles do not.
-            let [a, b] = self.seen(&self.start, detections)?;
-            (sky[0] - sky[1]).norm() / (a - b).norm()
+    fn try_triangle(&mut self, used: [usize; 3], hypothesis: &Hypothesis) -> Option<Accepted> {
+        let ideal = used.map(|i| self.field.ideal[i]);
+        let [Some(a), Some(b), Some(c)] = used.map(|i| hypothesis.directions[i]) else {
+            return None;
         };
-        if ratio < self.lengths[0] || ratio > self.lengths[1] {
+        let [ab, ac, bc] = edges([&a, &b, &c]);
+        if ab.min(ac).min(bc) * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
             return None;
         }
-        let pointing = Pointing { focal_length: self.start.focal_length / ratio, ..self.start };
-        let seen = self.seen(&pointing, detections)?;
-        let attitude = Attitude::from_pairs(seen.iter().zip(&sky).map(|(c, s)| (c, s, 1.0)))?;
+        let [ab_slack, ac_slack, bc_slack] =
+            [ab, ac, bc].map(|edge| self.noise_px / hypothesis.focal_length + self.distortion * edge);
+        // Where the third detection fits a star that chance put on the detector: a rhombus on either side.
+        let sine = ((a - c).cross(&(b - c)).norm() / (ac * bc)).max(MIN_SINE);
+        let rhombus = 4.0 * ac_slack * bc_slack / sine * hypothesis.focal_length.powi(2);
+        let sides = if self.options.parity_known { 1.0 } else { 2.0 };
+        let share = (rhombus / self.field.chance_area(used[2])).min(1.0);
+        let chance = self.share * sides * STARS_PER_FIELD * share;
+        let (low, high) = (ab * hypothesis.length_ratio.start(), ab * hypothesis.length_ratio.end());
+        let vertices = self.vertices;
+        for s in vertices {
+            for (st, t) in s.within(low - ab_slack, high + ab_slack) {
+                self.budget.chances += chance;
+                // The first edge gives the scale, so that the others must agree closely.
+                let scale = st / ab;
+                let t = &vertices[t];
+                for (_, u) in s.within(scale * ac - ac_slack, scale * ac + ac_slack) {
+                    let u = &vertices[u];
+                    let tu = (t.direction - u.direction).norm();
+                    if (tu - scale * bc).abs() < bc_slack
+                        && let Some(accepted) =
+                            self.try_stars(&used, &ideal, [&s.direction, &t.direction, &u.direction])
+                    {
+                        return Some(accepted);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn try_stars(
+        &mut self,
+        used: &[usize; 3],
+        ideal: &[Point; 3],
+        stars: [&Direction; 3],
+    ) -> Option<Accepted> {
+        let pointing = point_at(self.field.camera.projection(), ideal, stars, self.range[1])?;
+        let allowed = self.options.parity().is_none_or(|parity| parity == pointing.parity)
+            && pointing.focal_length > self.range[0] * (1.0 - self.distortion)
+            && pointing.focal_length < self.range[2] * (1.0 + self.distortion)
+            && self.hint.allows(self.field, &pointing);
+        if !allowed {
+            return None;
+        }
         self.budget.candidates += 1;
-        let pointing = Pointing { attitude, ..pointing };
-        let log_ratio = self.verifier.log_ratio(&pointing, &detections);
+        let log_ratio = self.verifier.log_ratio(&pointing, used);
         let probability = self.budget.probability(log_ratio);
         (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
+    }
+}
+
+/// Chords between three directions: first to second, first to third, second to third.
+fn edges([a, b, c]: [&Direction; 3]) -> [f64; 3] {
+    [(a - b).norm(), (a - c).norm(), (b - c).norm()]
+}
+
+/// The pointing that puts three stars on three ideal points, mirrored if their order asks for it.
+fn point_at(
+    projection: Projection,
+    ideal: &[Point; 3],
+    stars: [&Direction; 3],
+    supposed: f64,
+) -> Option<Pointing> {
+    let seen = |focal_length: f64, parity: f64| {
+        let [a, b, c] = ideal.map(|point| direction_of(projection, point, focal_length, parity));
+        Some([a?, b?, c?])
+    };
+    let perimeter: f64 = edges(stars).iter().sum();
+    let mut focal_length = supposed;
+    for _ in 0..3 {
+        // Angles are not quite proportional to 1/f: further steps take what the first leaves.
+        focal_length *= edges(seen(focal_length, 1.0)?.each_ref()).iter().sum::<f64>() / perimeter;
+    }
+    let volume = |[a, b, c]: [&Direction; 3]| a.dot(&b.cross(c));
+    let handedness = volume(seen(focal_length, 1.0)?.each_ref()) * volume(stars);
+    let parity = if handedness < 0.0 { -1.0 } else { 1.0 };
+    let seen = seen(focal_length, parity)?;
+    let attitude = Attitude::from_pairs(seen.iter().zip(stars).map(|(c, s)| (c, s, 1.0)))?;
+    Some(Pointing { attitude, focal_length, parity, projection })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_triangle_gives_its_pointing_back(
+            ra in 0.0..6.2, dec in -1.4..1.4, roll in -3.1..3.1, mirrored: bool, scale in 0.8..1.25,
+            projection in 0_usize..5,
+        ) {
+            let truth = Pointing {
+                attitude: Attitude::from_pointing(ra, dec, roll),
+                focal_length: 2000.0,
+                parity: if mirrored { -1.0 } else { 1.0 },
+                projection: Projection::ALL[projection],
+            };
+            let ideal = [[-300.0, 20.0], [250.0, -110.0], [30.0, 330.0]];
+            let [a, b, c] = ideal.map(|p| truth.unproject(p).unwrap());
+            let found = point_at(truth.projection, &ideal, [&a, &b, &c], 2000.0 * scale).unwrap();
+            prop_assert_eq!(found.parity, truth.parity);
+            prop_assert!((found.focal_length / 2000.0 - 1.0).abs() < 1e-5);
+            prop_assert!(found.attitude.angle_to(&truth.attitude) < 1e-4);
+        }
     }
 }

@@ -40,12 +40,7 @@ impl Plan {
         let projection = field.camera.projection();
         let across = 2.0 * field.angle(focal_length);
         if projection == Projection::Gnomonic || across < MIN_FIELDS_ACROSS * widest {
-            return Self {
-                groups: vec![(0..stars.min(field.ideal.len())).collect()],
-                max_angle: PI,
-                edge_error: 0.0,
-                reach: field.reach(),
-            };
+            return Self::brightest(field, stars);
         }
         let seen: Vec<_> =
             field.ideal.iter().map(|&p| direction_of(projection, p, focal_length, 1.0)).collect();
@@ -61,6 +56,12 @@ impl Plan {
         groups.dedup();
         let reach = widest / 2.0 * focal_length;
         Self { groups, max_angle: MAX_SPLIT_ANGLE, edge_error: EDGE_ERROR_PX / reach, reach }
+    }
+
+    /// One group: the brightest of the image.
+    pub(super) fn brightest(field: &Field, stars: usize) -> Self {
+        let all = (0..stars.min(field.ideal.len())).collect();
+        Self { groups: vec![all], max_angle: PI, edge_error: 0.0, reach: field.reach() }
     }
 
     /// One more than the highest number of a detection in any group.

@@ -1,8 +1,8 @@
-//! The final match: detections to catalogue stars one to one, and attitude and focal length fitted to all of them.
-
-use nalgebra::{Matrix3, Matrix4, Vector3, Vector4};
+//! The final match: detections to catalogue stars one to one, and attitude and focal length fitted to all of them;
+//! and the lens, where the residuals ask for it.
 
 use super::field::{Field, Pointing, ProjectedStar, Sky};
+use super::fit::{Fit, Lens, fit};
 use crate::distortion::Point;
 use crate::grid::PointGrid;
 use crate::sphere::Direction;
@@ -20,16 +20,24 @@ const MIN_DETECTIONS: usize = 30;
 const STARS_PER_DETECTION: usize = 3;
 /// Catalogue stars tried where there are few detections.
 const MIN_STARS: usize = 100;
-/// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
-const FIT_STEPS: usize = 3;
-/// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
-const CAUCHY_SIGMA: f64 = 2.385;
-/// Median length of a two-dimensional normal deviate of unit variance per axis.
-const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
-/// Floor of the loss's scale, px: keeps perfect (simulated) data from dividing by zero.
-const MIN_LOSS_SCALE_PX: f64 = 1e-6;
 /// Fewest matches that determine attitude and focal length with something to spare.
 const MIN_MATCHES: usize = 3;
+/// Fewest matches to which a lens is fitted.
+const MIN_LENS_MATCHES: usize = 12;
+/// Parameters of the lens are fitted when they lower the sum of squares by so many variances: chance does it once in
+/// 10⁶ frames.
+const SIGNIFICANT: f64 = 25.0;
+/// Share of the matches that a lens has to keep.
+const MIN_KEPT_MATCHES: f64 = 0.8;
+/// Rounds in which a lens is fitted to matches within the full radius: each takes in stars farther out.
+const GROWING_ROUNDS: usize = 4;
+/// Largest radial coefficient and optical centre (half image widths) believed: more is a wrong match at the edges.
+const MAX_K1: f64 = 0.15;
+/// See [`MAX_K1`].
+const MAX_CENTER: f64 = 0.25;
+
+/// By how much more than the image's reach stars are looked for when a lens is fitted.
+const LENS_MARGIN: f64 = 0.1;
 
 /// A detection and its catalogue star.
 #[derive(Debug, Clone, Copy)]
@@ -42,43 +50,89 @@ pub(super) struct Match {
 
 /// Outcome of [`refine`].
 pub(super) struct Refined {
-    pub(super) pointing: Pointing,
+    pub(super) fit: Fit,
     pub(super) matches: Vec<Match>,
-    /// Covariance of the attitude as a small rotation about the camera's axes, rad².
-    pub(super) attitude_covariance: Matrix3<f64>,
 }
 
 /// Matches and fits in turn until the matches stay the same, at most `rounds` times.
 ///
-/// `radius` is the match radius in px; it shrinks with the residuals. `None` if too few stars match.
+/// `radius` is the match radius in px; it shrinks with the residuals. With `lens_is_free` radial distortion and optical
+/// centre are fitted too if they are significant. `None` if too few stars match.
 pub(super) fn refine(
     field: &Field,
     sky: &Sky<'_>,
     start: Pointing,
     radius: f64,
     rounds: usize,
+    lens_is_free: bool,
 ) -> Option<Refined> {
-    let matcher = Matcher::new(field, sky, &start);
-    let mut pointing = start;
-    let mut matches = matcher.matches(&pointing, radius);
-    let mut covariance = None;
-    for _ in 0..rounds.max(1) {
-        if matches.len() < MIN_MATCHES {
-            return None;
-        }
-        let fit = fit(field, &matches, &pointing)?;
-        pointing = fit.pointing;
-        covariance = Some(fit.attitude_covariance);
-        let clip = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
-        let next = matcher.matches(&pointing, clip);
-        let settled = next.len() == matches.len()
-            && next.iter().zip(&matches).all(|(a, b)| a.detection == b.detection && a.star == b.star);
-        matches = next;
-        if settled {
-            break;
-        }
+    let refiner = Refiner { field, sky, radius, rounds };
+    let pinhole = refiner.settle::<4, 5>(&start, Lens::default(), 0)?;
+    if !lens_is_free || !asks_for_more(&pinhole) {
+        return Some(pinhole);
     }
-    (matches.len() >= MIN_MATCHES).then_some(Refined { pointing, matches, attitude_covariance: covariance? })
+    let radial = refiner
+        .settle::<5, 7>(&start, Lens::default(), GROWING_ROUNDS)
+        .filter(|radial| radial.matches.len() >= pinhole.matches.len() && radial.fit.lens.k1.abs() < MAX_K1);
+    let Some(radial) = radial else { return Some(pinhole) };
+    if !asks_for_more(&radial) {
+        return Some(radial);
+    }
+    let centered = refiner.settle::<7, 7>(&radial.fit.pointing, radial.fit.lens, 0).filter(|centered| {
+        let Lens { k1, center } = centered.fit.lens;
+        improves(centered, &radial) && k1.abs() < MAX_K1 && center[0].hypot(center[1]) < MAX_CENTER
+    });
+    Some(centered.unwrap_or(radial))
+}
+
+/// Whether a lens fits more closely, and loses no matches but chance ones that wider residuals let in.
+fn improves(with: &Refined, without: &Refined) -> bool {
+    with.fit.sigma < without.fit.sigma
+        && with.matches.len() as f64 >= MIN_KEPT_MATCHES * without.matches.len() as f64
+}
+
+/// Whether the next parameters are significant.
+fn asks_for_more(refined: &Refined) -> bool {
+    refined.matches.len() >= MIN_LENS_MATCHES && refined.fit.gain > SIGNIFICANT
+}
+
+struct Refiner<'a> {
+    field: &'a Field,
+    sky: &'a Sky<'a>,
+    radius: f64,
+    rounds: usize,
+}
+
+impl Refiner<'_> {
+    /// Matches and fits in turn, at first so many times within the full radius.
+    fn settle<const N: usize, const NEXT: usize>(
+        &self,
+        start: &Pointing,
+        lens: Lens,
+        growing: usize,
+    ) -> Option<Refined> {
+        let Self { field, sky, radius, rounds } = *self;
+        let matcher = Matcher::new(field, sky, start, N > 4);
+        let mut matches = matcher.matches(start, &lens, radius);
+        let mut last: Option<Fit> = None;
+        for round in 0..growing + rounds.max(1) {
+            if matches.len() < MIN_MATCHES {
+                return None;
+            }
+            let (pointing, lens) = last.as_ref().map_or((start, lens), |fit| (&fit.pointing, fit.lens));
+            let fit = fit::<N, NEXT>(field, &matches, pointing, lens)?;
+            let clip = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
+            let next = matcher.matches(&fit.pointing, &fit.lens, if round < growing { radius } else { clip });
+            let settled = next.len() == matches.len()
+                && next.iter().zip(&matches).all(|(a, b)| a.detection == b.detection && a.star == b.star);
+            matches = next;
+            last = Some(fit);
+            if settled && round >= growing {
+                break;
+            }
+        }
+        (matches.len() >= MIN_MATCHES).then_some(Refined { fit: last?, matches })
+    }
 }
 
 /// Detections and the catalogue stars that may be theirs.
@@ -89,20 +143,25 @@ struct Matcher<'a> {
 }
 
 impl<'a> Matcher<'a> {
-    fn new(field: &'a Field, sky: &'a Sky<'a>, start: &Pointing) -> Self {
+    /// `beyond`: also stars just outside the image, which a lens may bring in.
+    fn new(field: &'a Field, sky: &'a Sky<'a>, start: &Pointing, beyond: bool) -> Self {
         let limit = (STARS_PER_DETECTION * field.ideal.len()).max(MIN_STARS);
         let (mut scratch, mut stars) = (Vec::new(), Vec::new());
-        sky.in_view(field, start, limit, &mut scratch, &mut stars);
+        let nearer = if beyond { 1.0 - LENS_MARGIN } else { 1.0 };
+        let start = Pointing { focal_length: start.focal_length * nearer, ..*start };
+        sky.in_view(field, &start, limit, &mut scratch, &mut stars);
         Self { field, sky, stars }
     }
 
     /// Every star with its nearest detection within `radius`; a detection keeps its nearest star. By detection.
-    fn matches(&self, pointing: &Pointing, radius: f64) -> Vec<Match> {
+    fn matches(&self, pointing: &Pointing, lens: &Lens, radius: f64) -> Vec<Match> {
         let crowd = CROWDING_LIMIT * self.field.area() / (std::f64::consts::PI * radius * radius);
         let faintest = (crowd as usize).max(MIN_DETECTIONS);
         let eligible: Vec<usize> =
             (0..self.field.ideal.len()).filter(|&i| self.field.order[i] < faintest).collect();
-        let points: Vec<Point> = eligible.iter().map(|&i| self.field.ideal[i]).collect();
+        let half_width = self.field.half_width();
+        let points: Vec<Point> =
+            eligible.iter().map(|&i| lens.ideal(self.field.ideal[i], half_width)).collect();
         let grid = PointGrid::new(&points, radius);
         let mut best: Vec<Option<(f64, Match)>> = vec![None; points.len()];
         for star in self.stars.iter().take((STARS_PER_DETECTION * points.len()).max(MIN_STARS)) {
@@ -116,78 +175,4 @@ impl<'a> Matcher<'a> {
         }
         best.into_iter().flatten().map(|(_, found)| found).collect()
     }
-}
-
-struct Fit {
-    pointing: Pointing,
-    /// Robust standard deviation of the residuals, px per axis.
-    sigma: f64,
-    attitude_covariance: Matrix3<f64>,
-}
-
-/// Robust least squares of attitude and focal length in the ideal plane.
-fn fit(field: &Field, matches: &[Match], start: &Pointing) -> Option<Fit> {
-    let mut pointing = *start;
-    let mut lengths: Vec<f64> = Vec::with_capacity(matches.len());
-    let mut covariance = Matrix3::zeros();
-    for _ in 0..FIT_STEPS {
-        let sigma = residual_sigma(field, matches, &pointing, &mut lengths);
-        let (normal, gradient, chi2) = normal_equations(field, matches, &pointing, CAUCHY_SIGMA * sigma);
-        let cholesky = normal.cholesky()?;
-        let step = cholesky.solve(&gradient);
-        pointing.attitude = pointing.attitude.rotated(&Vector3::new(step[0], step[1], step[2]));
-        pointing.focal_length *= 1.0 + step[3];
-        if !(pointing.focal_length.is_finite() && pointing.focal_length > 0.0) {
-            return None;
-        }
-        let freedom = (2 * matches.len()).saturating_sub(4).max(1) as f64;
-        covariance = cholesky.inverse().fixed_view::<3, 3>(0, 0) * (chi2 / freedom);
-    }
-    let sigma = residual_sigma(field, matches, &pointing, &mut lengths);
-    Some(Fit { pointing, sigma, attitude_covariance: covariance })
-}
-
-fn residual(field: &Field, found: &Match, pointing: &Pointing) -> Point {
-    let [u, v] = field.ideal[found.detection];
-    let [pu, pv] = pointing.project(&found.direction).unwrap_or([u, v]);
-    [u - pu, v - pv]
-}
-
-/// Standard deviation per axis from the median length of the residuals.
-fn residual_sigma(field: &Field, matches: &[Match], pointing: &Pointing, lengths: &mut Vec<f64>) -> f64 {
-    lengths.clear();
-    lengths.extend(matches.iter().map(|m| {
-        let [du, dv] = residual(field, m, pointing);
-        du.hypot(dv)
-    }));
-    let middle = lengths.len() / 2;
-    let (_, median, _) = lengths.select_nth_unstable_by(middle, f64::total_cmp);
-    *median / RAYLEIGH_MEDIAN
-}
-
-/// `JᵀWJ`, `JᵀWr` and `Σwr²` for a small rotation about the camera's axes and the relative change of the focal length.
-fn normal_equations(
-    field: &Field,
-    matches: &[Match],
-    pointing: &Pointing,
-    loss_scale: f64,
-) -> (Matrix4<f64>, Vector4<f64>, f64) {
-    let (mut normal, mut gradient, mut chi2) = (Matrix4::zeros(), Vector4::zeros(), 0.0);
-    let (f, parity) = (pointing.focal_length, pointing.parity);
-    let scale = 1.0 / loss_scale.max(MIN_LOSS_SCALE_PX).powi(2);
-    for found in matches {
-        let [du, dv] = residual(field, found, pointing);
-        let c = pointing.attitude.to_camera(&found.direction);
-        let Some(([x, y], [about_x, about_y, about_z])) = pointing.projection.point_and_rotations(&c) else {
-            continue;
-        };
-        let by_u = Vector4::new(about_x[0], about_y[0], about_z[0], x) * (f * parity);
-        let by_v = Vector4::new(about_x[1], about_y[1], about_z[1], y) * f;
-        let r2 = du * du + dv * dv;
-        let weight = 1.0 / (1.0 + r2 * scale);
-        normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;
-        gradient += (by_u * du + by_v * dv) * weight;
-        chi2 += weight * r2;
-    }
-    (normal, gradient, chi2)
 }

@@ -39,8 +39,10 @@ pub fn best_rejected(
     };
     let Prepared { field, sky, radius } = &prepared;
     let finished = |refined: Refined| finish(field, sky, &refined, accepted.probability);
-    let solution = refine(field, sky, accepted.pointing, *radius, options.refine_iterations).map(finished);
-    let probability = (outcome.candidates_checked as f64 * (-log_ratio).exp()).min(1.0);
+    let solution =
+        refine(field, sky, accepted.pointing, *radius, options.refine_iterations, options.lens_is_free())
+            .map(finished);
+    let probability = (outcome.chances * (-log_ratio).exp()).min(1.0);
     let solution = solution.map(|solution| Solution { probability, ..solution });
     Ok(Some(Rejected { log_ratio, probability, solution }))
 }

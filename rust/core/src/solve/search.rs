@@ -7,8 +7,9 @@ use super::field::{Field, Pointing, Sky, direction_of};
 use super::patches::Plan;
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
+use crate::database::Lookups;
 use crate::error::Result;
-use crate::pattern::{Pattern, PatternShape, pattern_shape};
+use crate::pattern::{Pattern, pattern_shape};
 use crate::sphere::Direction;
 
 /// One round of the search: how much wider its tolerance is, and how many stars it takes.
@@ -19,15 +20,20 @@ struct Widening {
     distortion: f64,
     /// Share of the pattern-checking stars.
     stars: f64,
+    /// The round ends when it has verified so many candidates in vain.
+    candidates: u64,
 }
 
 /// The search widens in rounds: wide lenses without a camera model solve in the later ones, with the fewer patterns
 /// the more chance candidates each finds.
 const ROUNDS: [Widening; 3] = [
-    Widening { factor: 1.0, distortion: 0.0, stars: 1.0 },
-    Widening { factor: 2.0, distortion: 0.04, stars: 0.8 },
-    Widening { factor: 3.0, distortion: 0.12, stars: 0.5 },
+    Widening { factor: 1.0, distortion: 0.0, stars: 1.0, candidates: u64::MAX },
+    Widening { factor: 2.0, distortion: 0.04, stars: 0.8, candidates: MAX_CANDIDATES },
+    Widening { factor: 3.0, distortion: 0.12, stars: 0.5, candidates: MAX_CANDIDATES },
 ];
+/// Candidates of a later round at most: in databases of many patterns every pattern of the image
+/// finds several by chance at such tolerances, which is no way to the right one.
+const MAX_CANDIDATES: u64 = 200;
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
@@ -40,6 +46,9 @@ const MAX_HYPOTHESIS_RATIO: f64 = 1.5;
 /// Catalogue and image agree on the longest edge to this many tolerances.
 const LENGTH_SLACK: f64 = 2.0;
 
+/// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
+const MAX_BATCH: usize = 64;
+
 /// An accepted candidate and the bound on its false-alarm probability.
 pub(super) struct Accepted {
     pub(super) pointing: Pointing,
@@ -47,12 +56,12 @@ pub(super) struct Accepted {
 }
 
 /// A range of focal lengths narrow enough for one set of directions.
-struct Hypothesis {
-    focal_length: f64,
+pub(super) struct Hypothesis {
+    pub(super) focal_length: f64,
     /// Catalogue chord over image chord that the range allows.
-    length_ratio: RangeInclusive<f64>,
+    pub(super) length_ratio: RangeInclusive<f64>,
     /// Of all detections; `None` outside the projection's image.
-    directions: Vec<Option<Direction>>,
+    pub(super) directions: Vec<Option<Direction>>,
 }
 
 /// Splits the range of focal lengths so that within each part the shapes of patterns change by less than `tolerance`.
@@ -60,7 +69,13 @@ struct Hypothesis {
 /// The angle of a point θ off the axis goes with f as θ (1 - θ²·2/3 · df/f), so that a part may be 3 tolerance/θ² wide.
 /// (With an equidistant fisheye, lengths along and across the radius part by θ²/3 · df/f, which is as much.)
 /// Nearest to `estimate` first.
-fn hypotheses(field: &Field, plan: &Plan, range: [f64; 2], estimate: f64, tolerance: f64) -> Vec<Hypothesis> {
+pub(super) fn hypotheses(
+    field: &Field,
+    plan: &Plan,
+    range: [f64; 2],
+    estimate: f64,
+    tolerance: f64,
+) -> Vec<Hypothesis> {
     let (projection, stars) = (field.camera.projection(), plan.end());
     let mut edges = vec![range[0]];
     while let Some(&low) = edges.last()
@@ -120,7 +135,8 @@ pub(super) fn search(
         let plan = Plan::new(field, sky.database.fov_range(), range[1], stars.max(4));
         let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], tolerance);
         let min_edge = MIN_EDGE_FRACTION * plan.reach;
-        let mut round = Round { field, sky, options, tolerance, min_edge, verifier, budget };
+        let enough = budget.candidates.saturating_add(round.candidates);
+        let mut round = Round { field, sky, options, range, min_edge, tolerance, enough, verifier, budget };
         match round.run(&plan.groups, &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
@@ -129,13 +145,49 @@ pub(super) fn search(
     Ok(Err(Status::NoMatch))
 }
 
+/// One pattern of the image as one hypothesis sees it.
+struct Tried<'h> {
+    used: [usize; 4],
+    hypothesis: &'h Hypothesis,
+    tolerance: f64,
+}
+
+/// Patterns that are looked up together.
+struct Batch<'h> {
+    size: usize,
+    lookups: Lookups,
+    tried: Vec<Tried<'h>>,
+    found: Vec<(usize, Pattern)>,
+}
+
+impl Batch<'_> {
+    fn new() -> Self {
+        Self { size: 1, lookups: Lookups::default(), tried: Vec::new(), found: Vec::new() }
+    }
+
+    fn is_full(&self) -> bool {
+        self.tried.len() >= self.size
+    }
+
+    /// Batches double: most frames solve with their first patterns, those that do not have thousands.
+    fn restart(&mut self) {
+        self.size = (2 * self.size).min(MAX_BATCH);
+        self.lookups.clear();
+        self.tried.clear();
+    }
+}
+
 struct Round<'r, 'a, 'b> {
     field: &'r Field,
     sky: &'r Sky<'r>,
     options: &'r SolveOptions,
-    tolerance: f64,
+    /// Shortest, expected and longest focal length, px.
+    range: [f64; 3],
     /// Shortest longest edge of patterns that are looked up, px.
     min_edge: f64,
+    tolerance: f64,
+    /// The round ends when so many candidates are counted.
+    enough: u64,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
 }
@@ -147,36 +199,45 @@ impl Round<'_, '_, '_> {
         groups: &[Vec<usize>],
         hypotheses: &[Hypothesis],
     ) -> Result<std::result::Result<Accepted, Status>> {
-        let mut found: Vec<Pattern> = Vec::new();
+        let mut batch = Batch::new();
         let most = groups.iter().map(Vec::len).max().unwrap_or(0);
         for d in 3..most {
             for group in groups.iter().filter(|group| group.len() > d) {
-                if let Some(end) = self.run_last(group, d, hypotheses, &mut found)? {
+                if let Some(end) = self.run_last(group, d, hypotheses, &mut batch)? {
                     return Ok(end);
                 }
             }
         }
-        Ok(Err(Status::NoMatch))
+        Ok(self.try_all(&mut batch).ok_or(Status::NoMatch))
     }
 
-    /// The patterns of a group whose faintest star is number `d`.
-    fn run_last(
+    /// The patterns of a group whose faintest star is number `d`; the last of them may be left in the batch.
+    fn run_last<'h>(
         &mut self,
         group: &[usize],
         d: usize,
-        hypotheses: &[Hypothesis],
-        found: &mut Vec<Pattern>,
+        hypotheses: &'h [Hypothesis],
+        batch: &mut Batch<'h>,
     ) -> Result<Option<std::result::Result<Accepted, Status>>> {
         for c in 2..d {
             for b in 1..c {
                 for a in 0..b {
                     let used = [a, b, c, d].map(|i| group[i]);
                     for hypothesis in hypotheses {
-                        if let Some(status) = self.budget.spend()? {
+                        let stopped = self.budget.spend()?;
+                        if stopped.is_none() {
+                            self.add(used, hypothesis, batch);
+                        }
+                        if (stopped.is_some() || batch.is_full())
+                            && let Some(accepted) = self.try_all(batch)
+                        {
+                            return Ok(Some(Ok(accepted)));
+                        }
+                        if let Some(status) = stopped {
                             return Ok(Some(Err(status)));
                         }
-                        if let Some(accepted) = self.look_up(used, hypothesis, found) {
-                            return Ok(Some(Ok(accepted)));
+                        if self.budget.candidates >= self.enough {
+                            return Ok(Some(Err(Status::NoMatch)));
                         }
                     }
                 }
@@ -185,44 +246,52 @@ impl Round<'_, '_, '_> {
         Ok(None)
     }
 
-    fn look_up(
-        &mut self,
-        used: [usize; 4],
-        hypothesis: &Hypothesis,
-        found: &mut Vec<Pattern>,
-    ) -> Option<Accepted> {
+    /// Adds a pattern to those looked up next, unless it says too little.
+    fn add<'h>(&self, used: [usize; 4], hypothesis: &'h Hypothesis, batch: &mut Batch<'h>) {
         let [Some(a), Some(b), Some(c), Some(d)] = used.map(|i| hypothesis.directions[i].as_ref()) else {
-            return None;
+            return;
         };
-        let shape: PatternShape = pattern_shape([a, b, c, d]);
+        let shape = pattern_shape([a, b, c, d]);
         let longest = f64::from(shape.longest);
-        if longest * hypothesis.focal_length < self.min_edge {
-            return None;
+        let longest_px = longest * hypothesis.focal_length;
+        if longest_px < self.min_edge {
+            return;
         }
-        let tolerance = self.tolerance + EDGE_ERROR_PX / (longest * hypothesis.focal_length);
+        let tolerance = self.tolerance + EDGE_ERROR_PX / longest_px;
         let range = (longest * hypothesis.length_ratio.start()) as f32
             ..=(longest * hypothesis.length_ratio.end()) as f32;
-        found.clear();
-        self.sky.database.patterns_near(&shape, tolerance as f32, range, |pattern| found.push(*pattern));
+        batch.lookups.push(&shape, tolerance as f32, range);
+        batch.tried.push(Tried { used, hypothesis, tolerance });
+    }
+
+    /// Looks the batch up and verifies what is found; the batch is empty afterwards.
+    fn try_all(&mut self, batch: &mut Batch<'_>) -> Option<Accepted> {
+        self.sky.database.look_up(&mut batch.lookups, &mut batch.found);
+        let accepted =
+            batch.found.iter().find_map(|(number, pattern)| self.try_one(&batch.tried[*number], pattern));
+        batch.restart();
+        accepted
+    }
+
+    fn try_one(&mut self, tried: &Tried<'_>, pattern: &Pattern) -> Option<Accepted> {
+        let Tried { used, hypothesis, tolerance } = tried;
+        let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
+            return None;
+        };
         let image = ImagePattern {
             ideal: used.map(|i| self.field.ideal[i]),
             focal_length: hypothesis.focal_length,
             projection: self.field.camera.projection(),
         };
-        found.iter().find_map(|pattern| {
-            let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
-                return None;
-            };
-            let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
-            let range = self.options.focal_range(self.field, self.sky.database);
-            let slack = 1.0 + LENGTH_SLACK * tolerance;
-            if pointing.focal_length < range[0] / slack || pointing.focal_length > range[2] * slack {
-                return None;
-            }
-            self.budget.candidates += 1;
-            let log_ratio = self.verifier.log_ratio(&pointing, &used);
-            let probability = self.budget.probability(log_ratio);
-            (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
-        })
+        let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
+        let slack = 1.0 + LENGTH_SLACK * tolerance;
+        if pointing.focal_length < self.range[0] / slack || pointing.focal_length > self.range[2] * slack {
+            return None;
+        }
+        self.budget.candidates += 1;
+        self.budget.chances += 1.0;
+        let log_ratio = self.verifier.log_ratio(&pointing, used);
+        let probability = self.budget.probability(log_ratio);
+        (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
     }
 }

@@ -1,14 +1,15 @@
 //! How likely a candidate is right: a likelihood ratio with an honest false-alarm probability.
 //!
 //! Under chance, detections lie anywhere on the detector (density 1/A). Under the candidate, each is with
-//! probability ½ one of the M brightest catalogue stars in view, at a distance r from its expected place with
+//! probability 1 - q one of the M brightest catalogue stars in view, at a distance r from its expected place with
 //! density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from the centroid's (a) to the match
-//! radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus `½ + ½ A/M g(r)`, or ½
-//! without a star within R, and its mean under chance is at most 1. So is that of the product over detections, and
-//! by Markov's inequality chance reaches a product of L with a probability of at most 1/L. With N candidates
-//! looked at, one of them does so with at most N/L: that is the probability reported, and compared with the threshold.
+//! radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus `q + (1 - q) A/M g(r)`, or q
+//! without a star within R, and its mean under chance is at most 1. So is that of the product over detections, and of
+//! the mean L of such products over the shares q of stray detections that frames have; and by Markov's inequality
+//! chance reaches L with a probability of at most 1/L. With N candidates looked at, one of them does so with at most
+//! N/L: that is the probability reported, and compared with the threshold.
 //!
-//! The four detections from which the candidate was made are no evidence for it and are left out.
+//! The detections from which the candidate was made are no evidence for it and are left out.
 
 use super::field::{Field, Pointing, ProjectedStar, Sky};
 use crate::distortion::Point;
@@ -22,8 +23,9 @@ const STARS_PER_DETECTION: usize = 2;
 const MIN_STARS: usize = 24;
 /// Smallest scale of the distance between a detection and its star, px (see the module's text).
 const CORE_RADIUS_PX: f64 = 0.5;
-/// Probability that a detection is not one of the catalogue stars looked at.
-const STRAY_PROBABILITY: f64 = 0.5;
+/// Shares of the detections that are none of the catalogue stars looked at: few, or nearly all where hot pixels pass
+/// for stars. Each is as likely.
+const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
 
 /// Evidence for candidates on one frame.
 pub(super) struct Verifier<'a> {
@@ -67,13 +69,31 @@ impl<'a> Verifier<'a> {
         }
         let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
         let norm = 1.0 / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
-        let mut log_ratio = 0.0;
+        let mut log_ratios = [0.0; STRAY_SHARES.len()];
+        let mut strays = 0_u32;
         for (detection, &d2) in self.distances.iter().enumerate() {
-            if !used.contains(&detection) {
-                let star = if d2 < r2 { self.field.chance_area(detection) * norm / (a2 + d2) } else { 0.0 };
-                log_ratio += (STRAY_PROBABILITY + (1.0 - STRAY_PROBABILITY) * star).ln();
+            if used.contains(&detection) {
+                continue;
+            }
+            if d2 < r2 {
+                let star = self.field.chance_area(detection) * norm / (a2 + d2);
+                for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
+                    *log_ratio += (stray + (1.0 - stray) * star).ln();
+                }
+            } else {
+                strays += 1;
             }
         }
-        log_ratio
+        for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
+            *log_ratio += f64::from(strays) * stray.ln();
+        }
+        log_mean_exp(&log_ratios)
     }
+}
+
+/// Logarithm of the mean of numbers given by their logarithms.
+fn log_mean_exp(logarithms: &[f64]) -> f64 {
+    let largest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logarithms.iter().map(|x| (x - largest).exp()).sum();
+    largest + (sum / logarithms.len() as f64).ln()
 }

@@ -1,0 +1,99 @@
+//! Looking up many shapes at once.
+//!
+//! The patterns near a shape lie anywhere in a file of a hundred megabytes, behind offsets that lie anywhere in a table
+//! of ten: a look-up is two waits for memory, one after the other, and little else. The processor waits for a dozen
+//! places at once if it is asked for them in a row, which is what is done here for the shapes of a batch.
+
+use std::hint::black_box;
+use std::ops::{Range, RangeInclusive};
+
+use super::Database;
+use crate::pattern::{Pattern, PatternShape, PatternWindow};
+
+/// Patterns that memory delivers at once.
+const PATTERNS_PER_CACHE_LINE: usize = 2;
+
+/// Shapes to be looked up together.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    windows: Vec<PatternWindow>,
+    runs: Vec<Run>,
+}
+
+/// Neighbouring cells, and then their patterns, that a shape may be in.
+#[derive(Debug)]
+struct Run {
+    shape: usize,
+    range: Range<usize>,
+}
+
+impl Lookups {
+    /// Forgets all shapes.
+    pub fn clear(&mut self) {
+        self.windows.clear();
+    }
+
+    /// Adds a shape, with the tolerance and the range of the longest distance of [`Database::patterns_near`].
+    pub fn push(&mut self, shape: &PatternShape, tolerance: f32, longest: RangeInclusive<f32>) {
+        self.windows.push(PatternWindow::new(shape, tolerance, longest));
+    }
+}
+
+impl Database {
+    /// Replaces `found` by what [`Database::patterns_near`] visits for each shape of a batch, with the number of the
+    /// shape in the batch, ascending.
+    pub fn look_up(&self, lookups: &mut Lookups, found: &mut Vec<(usize, Pattern)>) {
+        let Lookups { windows, runs } = lookups;
+        runs.clear();
+        for (shape, window) in windows.iter().enumerate() {
+            self.ratios.runs(window, |range| runs.push(Run { shape, range }));
+        }
+        for run in runs.iter_mut() {
+            run.range = self.run_of_cells(&run.range);
+        }
+        let patterns = self.patterns();
+        for run in runs.iter() {
+            let run = patterns.get(run.range.clone()).unwrap_or(&[]);
+            for pattern in run.iter().step_by(PATTERNS_PER_CACHE_LINE) {
+                black_box(pattern.longest);
+            }
+        }
+        found.clear();
+        for run in runs.iter() {
+            let window = &windows[run.shape];
+            self.visit(window, &run.range, |pattern| found.push((run.shape, *pattern)));
+        }
+    }
+
+    /// Visits every pattern whose five ratios each differ from the shape's by at most `tolerance` and whose
+    /// longest distance (a chord) is in `longest`. The stars it names are all there.
+    ///
+    /// Ratios are kept to 16 bits: a pattern outside the tolerance by less than 2e-5 may be visited too.
+    pub fn patterns_near(
+        &self,
+        shape: &PatternShape,
+        tolerance: f32,
+        longest: RangeInclusive<f32>,
+        mut visit: impl FnMut(&Pattern),
+    ) {
+        let window = PatternWindow::new(shape, tolerance, longest);
+        self.ratios.runs(&window, |cells| self.visit(&window, &self.run_of_cells(&cells), &mut visit));
+    }
+
+    /// The patterns of neighbouring cells; none where the offsets are damaged.
+    fn run_of_cells(&self, cells: &Range<usize>) -> Range<usize> {
+        let offsets = self.ratio_offsets();
+        match (offsets.get(cells.start), offsets.get(cells.end)) {
+            (Some(&start), Some(&end)) => start as usize..end as usize,
+            _ => 0..0,
+        }
+    }
+
+    fn visit(&self, window: &PatternWindow, run: &Range<usize>, mut visit: impl FnMut(&Pattern)) {
+        for pattern in self.patterns().get(run.clone()).unwrap_or(&[]) {
+            if window.contains(pattern) && self.holds(pattern) {
+                visit(pattern);
+            }
+        }
+    }
+}

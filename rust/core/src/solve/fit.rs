@@ -1,0 +1,193 @@
+//! Robust least squares of a pointing, and where asked of the lens as well, to matched stars.
+
+use nalgebra::{SMatrix, SVector, Vector3};
+
+use super::field::{Field, Pointing};
+use super::refine::Match;
+use crate::camera::CameraModel;
+use crate::distortion::{Distortion, Point, RadialDistortion};
+
+/// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
+/// radial coefficient k₁, and the optical centre's x and y in half image widths. The first so many are fitted.
+pub(super) const PARAMETERS: usize = 7;
+/// Covariance of all parameters, in their units.
+pub(super) type Covariance = SMatrix<f64, PARAMETERS, PARAMETERS>;
+
+/// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
+const FIT_STEPS: usize = 3;
+/// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
+const CAUCHY_SIGMA: f64 = 2.385;
+/// Median length of a two-dimensional normal deviate of unit variance per axis.
+const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
+/// Floor of the loss's scale, px: keeps perfect (simulated) data from dividing by zero.
+const MIN_LOSS_SCALE_PX: f64 = 1e-6;
+
+/// Radial distortion about a centre, in the direction pixel → ideal: what frames without a camera model may need.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Lens {
+    /// Brown's first radial coefficient, for lengths in half image widths.
+    pub(super) k1: f64,
+    /// Optical centre in half image widths.
+    pub(super) center: Point,
+}
+
+impl Lens {
+    /// What the lens makes of an ideal point that was computed without it, px.
+    pub(super) fn ideal(&self, [x, y]: Point, half_width: f64) -> Point {
+        let (x, y) = (x / half_width - self.center[0], y / half_width - self.center[1]);
+        let bulge = half_width * (1.0 + self.k1 * (x * x + y * y));
+        [x * bulge, y * bulge]
+    }
+
+    /// A pinhole camera with this lens; as it was, if the lens is none.
+    pub(super) fn camera(&self, pinhole: &CameraModel) -> CameraModel {
+        let half_width = f64::from(pinhole.image_size()[0]) / 2.0;
+        match RadialDistortion::new([self.k1, 0.0, 0.0, 0.0], [0.0; 2], half_width) {
+            Ok(radial) if self.k1 != 0.0 => pinhole
+                .clone()
+                .with_optical_center(self.center.map(|x| x * half_width))
+                .with_distortion(Distortion::Radial(radial)),
+            _ => pinhole.clone(),
+        }
+    }
+}
+
+/// A fitted pointing and lens.
+#[derive(Debug, Clone)]
+pub(super) struct Fit {
+    pub(super) pointing: Pointing,
+    pub(super) lens: Lens,
+    /// Robust standard deviation of the residuals, px per axis.
+    pub(super) sigma: f64,
+    /// Zero for parameters that are not fitted.
+    pub(super) covariance: Covariance,
+    /// How much less the weighted sum of squares, over the variance, would be with the next parameters: about their
+    /// number if they mean nothing.
+    pub(super) gain: f64,
+}
+
+impl Fit {
+    /// The covariance with the focal length and the optical centre in px.
+    pub(super) fn covariance_in_px(&self, half_width: f64) -> Covariance {
+        let mut units = SVector::<f64, PARAMETERS>::repeat(1.0);
+        units[3] = self.pointing.focal_length;
+        units[5] = half_width;
+        units[6] = half_width;
+        self.covariance.component_mul(&(units * units.transpose()))
+    }
+}
+
+/// Fits the first `N` parameters, starting from a pointing and a lens; the first `NEXT` are those that may be next.
+pub(super) fn fit<const N: usize, const NEXT: usize>(
+    field: &Field,
+    matches: &[Match],
+    start: &Pointing,
+    lens: Lens,
+) -> Option<Fit> {
+    let mut problem = Problem { field, matches, pointing: *start, lens };
+    let mut lengths = Vec::with_capacity(matches.len());
+    let mut covariance = Covariance::zeros();
+    for _ in 0..FIT_STEPS {
+        let loss_scale = CAUCHY_SIGMA * problem.sigma(&mut lengths);
+        let (normal, gradient, chi2) = problem.normal_equations::<N>(loss_scale);
+        let cholesky = normal.cholesky()?;
+        problem.step(&cholesky.solve(&gradient))?;
+        let variance = chi2 / problem.freedom(N);
+        covariance.fixed_view_mut::<N, N>(0, 0).copy_from(&(cholesky.inverse() * variance));
+    }
+    let sigma = problem.sigma(&mut lengths);
+    let gain = problem.gain::<NEXT>(CAUCHY_SIGMA * sigma);
+    let Problem { pointing, lens, .. } = problem;
+    Some(Fit { pointing, lens, sigma, covariance, gain })
+}
+
+struct Problem<'a> {
+    field: &'a Field,
+    matches: &'a [Match],
+    pointing: Pointing,
+    lens: Lens,
+}
+
+impl Problem<'_> {
+    fn residual(&self, found: &Match) -> Point {
+        let ideal = self.lens.ideal(self.field.ideal[found.detection], self.field.half_width());
+        let [pu, pv] = self.pointing.project(&found.direction).unwrap_or(ideal);
+        [ideal[0] - pu, ideal[1] - pv]
+    }
+
+    /// Standard deviation per axis from the median length of the residuals.
+    fn sigma(&self, lengths: &mut Vec<f64>) -> f64 {
+        lengths.clear();
+        lengths.extend(self.matches.iter().map(|m| {
+            let [du, dv] = self.residual(m);
+            (du * du + dv * dv).sqrt()
+        }));
+        let middle = lengths.len() / 2;
+        let (_, median, _) = lengths.select_nth_unstable_by(middle, f64::total_cmp);
+        *median / RAYLEIGH_MEDIAN
+    }
+
+    fn freedom(&self, parameters: usize) -> f64 {
+        (2 * self.matches.len()).saturating_sub(parameters).max(1) as f64
+    }
+
+    /// `JᵀWJ`, `JᵀWr` and `Σwr²` for the first `N` parameters.
+    fn normal_equations<const N: usize>(
+        &self,
+        loss_scale: f64,
+    ) -> (SMatrix<f64, N, N>, SVector<f64, N>, f64) {
+        let (mut normal, mut gradient, mut chi2) = (SMatrix::zeros(), SVector::zeros(), 0.0);
+        let f = self.pointing.focal_length;
+        let width = self.field.half_width();
+        let scale = 1.0 / loss_scale.max(MIN_LOSS_SCALE_PX).powi(2);
+        let [center_x, center_y] = self.lens.center;
+        let k1 = self.lens.k1;
+        for found in self.matches {
+            let [du, dv] = self.residual(found);
+            let c = self.pointing.attitude.to_camera(&found.direction);
+            let Some((seen, rotations)) = self.pointing.projection.point_and_rotations(&c) else {
+                continue;
+            };
+            let [x, y] = self.field.ideal[found.detection];
+            let (x, y) = (x / width - center_x, y / width - center_y);
+            let (r2, cross) = (x * x + y * y, 2.0 * k1 * x * y);
+            // The residual is ideal minus expected: the lens moves the first, the pointing the second.
+            let by_pointing = |axis: usize, unit: f64| {
+                let [about_x, about_y, about_z] = rotations;
+                [about_x[axis], about_y[axis], about_z[axis], seen[axis]].map(|slope| slope * unit)
+            };
+            let [a, b, c, d] = by_pointing(0, f * self.pointing.parity);
+            let by_center = (1.0 + k1 * (r2 + 2.0 * x * x)) * width;
+            let by_u = [a, b, c, d, -x * r2 * width, by_center, cross * width];
+            let [a, b, c, d] = by_pointing(1, f);
+            let by_center = (1.0 + k1 * (r2 + 2.0 * y * y)) * width;
+            let by_v = [a, b, c, d, -y * r2 * width, cross * width, by_center];
+            let [by_u, by_v] = [by_u, by_v].map(|all| SVector::<f64, N>::from_fn(|i, _| all[i]));
+            let d2 = du * du + dv * dv;
+            let weight = 1.0 / (1.0 + d2 * scale);
+            normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;
+            gradient += (by_u * du + by_v * dv) * weight;
+            chi2 += weight * d2;
+        }
+        (normal, gradient, chi2)
+    }
+
+    fn step<const N: usize>(&mut self, step: &SVector<f64, N>) -> Option<()> {
+        let change = |i: usize| if i < N { step[i] } else { 0.0 };
+        self.pointing.attitude = self.pointing.attitude.rotated(&Vector3::from_fn(|i, _| change(i)));
+        self.pointing.focal_length *= 1.0 + change(3);
+        self.lens.k1 += change(4);
+        self.lens.center[0] += change(5);
+        self.lens.center[1] += change(6);
+        (self.pointing.focal_length.is_finite() && self.pointing.focal_length > 0.0).then_some(())
+    }
+
+    /// See [`Fit::gain`]: the step that more parameters would take tells it (a score test).
+    fn gain<const NEXT: usize>(&self, loss_scale: f64) -> f64 {
+        let (normal, gradient, chi2) = self.normal_equations::<NEXT>(loss_scale);
+        let Some(cholesky) = normal.cholesky() else { return 0.0 };
+        let gained = gradient.dot(&cholesky.solve(&gradient));
+        let left = (chi2 - gained).max(chi2 * f64::EPSILON);
+        if left > 0.0 { gained / left * self.freedom(NEXT) } else { 0.0 }
+    }
+}
