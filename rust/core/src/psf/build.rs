@@ -10,7 +10,7 @@ use super::{Correction, Psf};
 use crate::stamp::{Crop, is_good};
 
 /// So many of the brightest stars that qualify are used, in a frame or between four nodes.
-const MAX_STARS: usize = 300;
+const MAX_STARS: usize = 200;
 const MAX_STARS_BETWEEN_NODES: usize = 60;
 /// Fewer do not tell more than the width.
 const MIN_STARS: usize = 5;
@@ -18,8 +18,10 @@ const MIN_STARS: usize = 5;
 const MIN_SNR: f32 = 20.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
-/// Rounds of position, flux and shape in turn; from the given one on stars that do not fit are left out.
-const ROUNDS: usize = 10;
+/// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
+/// the given one on stars that do not fit are left out.
+const ROUNDS: usize = 7;
+const VARYING_ROUNDS: usize = 12;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
@@ -55,14 +57,14 @@ pub(crate) fn build(
     let candidates = qualified(stamps, start, sources);
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = &candidates[..candidates.len().min(MAX_STARS)];
-    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
+    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run(ROUNDS);
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
         return uniform;
     }
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
-    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
+    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run(VARYING_ROUNDS);
     if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
 }
 
@@ -129,11 +131,11 @@ impl<'a> Builder<'a> {
         Self { stamps, sources: sources.to_vec(), chosen, psf, gain, noise }
     }
 
-    fn run(mut self) -> (PsfField, Noise) {
+    fn run(mut self, rounds: usize) -> (PsfField, Noise) {
         if self.chosen.len() < MIN_STARS {
             return (self.psf, Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..self.noise });
         }
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             self.round(round >= FIRST_CHOOSY_ROUND);
         }
         let noise = self.measure_noise();
