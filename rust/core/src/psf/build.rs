@@ -10,7 +10,7 @@ use super::{Correction, Psf};
 use crate::stamp::{Crop, is_good};
 
 /// So many of the brightest stars that qualify are used, in a frame or between four nodes.
-const MAX_STARS: usize = 200;
+const MAX_STARS: usize = 300;
 const MAX_STARS_BETWEEN_NODES: usize = 60;
 /// Fewer do not tell more than the width.
 const MIN_STARS: usize = 5;
@@ -38,6 +38,8 @@ const MISFIT_FACTOR: f32 = 4.0;
 const VARYING_ERROR: f32 = 0.02;
 /// It has to be less wrong by this factor for it.
 const VARYING_GAIN: f32 = 0.8;
+/// Its noise has to be less than this fraction of what is wrong without it: fitting noise looks like a gain too.
+const VARYING_NOISE: f32 = 0.25;
 /// Stars between four nodes, on average, and nodes along an axis at most.
 const STARS_BETWEEN_NODES: usize = 30;
 const MAX_NODES: usize = 6;
@@ -65,7 +67,9 @@ pub(crate) fn build(
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
     let varying = Builder::new(stamps, sources, &chosen, varying, gain).run(VARYING_ROUNDS);
-    if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
+    let gained = varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model;
+    let known = varying.0.relative_noise() < VARYING_NOISE * uniform.1.model.sqrt();
+    if gained && known { varying } else { uniform }
 }
 
 /// Indices of the stars that tell the shape: bright, alone, whole; the brightest first.

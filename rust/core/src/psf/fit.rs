@@ -62,7 +62,7 @@ impl Noise {
     ///
     /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
     /// Counted in full they would leave a bright star to its faint wings, and to whoever else shines there.
-    fn weighting(self) -> Self {
+    pub(super) fn weighting(self) -> Self {
         let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
         if self.model <= known {
             self
@@ -121,8 +121,8 @@ pub(crate) struct Fit {
     pub chi2: f32,
     pub pixels: f32,
     /// Covariance of x, y and flux.
-    inverse: [f32; 6],
-    settled: bool,
+    pub(super) inverse: [f32; 6],
+    pub(super) settled: bool,
 }
 
 impl Fit {
@@ -345,37 +345,6 @@ impl Stamps {
             inverse,
             // Where there is no light there is no position to be settled.
             settled: length < (SETTLED_SIGMAS * sigma).min(SETTLED_PIXELS) || flux * flux < ff,
-        }
-    }
-
-    /// The fit with what the error of the point-spread function adds to its covariance, beyond what the weights know;
-    /// `work` holds the star's model and its neighbours' light.
-    pub(crate) fn with_model_error(&self, fit: Fit, noise: Noise, i: usize, work: &Work) -> Fit {
-        let weighting = noise.weighting();
-        let (flux, inverse) = (fit.source.flux, fit.inverse());
-        if noise == weighting || !fit.flux_error.is_finite() {
-            return fit;
-        }
-        let mut added = [[0.0_f32; 3]; 3];
-        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
-            let light = (work.light[at] + flux * work.own.value[at]).max(0.0);
-            let weight = 1.0 / weighting.variance(self.variance[i], light);
-            let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
-            // How far x, y and flux go with the error of this pixel.
-            let response = inverse.map(|row| weight * (0..3).map(|k| row[k] * gradient[k]).sum::<f32>());
-            let variance = noise.variance(self.variance[i], light) - 1.0 / weight;
-            for (row, a) in added.iter_mut().zip(response) {
-                for (sum, b) in row.iter_mut().zip(response) {
-                    *sum += variance * a * b;
-                }
-            }
-        }
-        let [xx, xy, yy] = fit.covariance;
-        let [dxx, dxy, dyy] = [added[0][0], added[0][1], added[1][1]].map(f64::from);
-        Fit {
-            covariance: [xx + dxx, xy + dxy, yy + dyy],
-            flux_error: (fit.flux_error * fit.flux_error + added[2][2]).sqrt(),
-            ..fit
         }
     }
 
