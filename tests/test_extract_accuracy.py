@@ -137,3 +137,23 @@ def test_fast_and_window_find_the_same_bright_stars() -> None:
         assert len(found) == len(result.centroids) == len(x)
         error = result.centroids.xy[found] + np.array([250, 200]) - np.column_stack([x, y])[true]
         assert np.sqrt(np.mean(error**2)) < 0.06
+
+
+def test_a_star_on_a_nebula_has_its_own_background() -> None:
+    # A bright ridge too narrow for the blocks in which the background is measured.
+    image, x, y, flux = field(31, shape=(600, 600), n=300, fwhm=2.0, low=5e3, high=2e4)
+    ridge = 150.0 * np.exp(-0.5 * ((np.arange(600) - 310.0) / 20.0) ** 2)
+    image = image + np.random.default_rng(32).poisson(ridge[:, None], image.shape)
+    result = extract_centroids(image)
+    found, true = match(result, x, y)
+    stars = result.centroids
+    above = ridge[np.rint(y[true]).astype(int)]
+    high = above > 140.0
+    assert high.sum() > 8
+    sky = np.median(stars.background[found][above < 1.0])
+    on_mesh = result.background_map()[310].mean() - sky
+    assert on_mesh < 90.0
+    assert np.median(stars.background[found][high]) - sky == pytest.approx(145.0, abs=20.0)
+    pull = (stars.brightness[found] - flux[true]) / stars.brightness_error[found]
+    assert abs(np.median(pull[high])) < 0.8
+    assert np.std(pull[high]) < 1.5

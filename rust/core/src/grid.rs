@@ -66,6 +66,16 @@ impl PointGrid {
         grid
     }
 
+    /// Indices of the points in the cells that a square of half side `radius` about `at` touches.
+    pub fn around(&self, at: Point, radius: f64) -> impl Iterator<Item = u32> {
+        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
+        (self.row(at[1] - radius)..=self.row(at[1] + radius)).flat_map(move |row| {
+            let first = self.starts[row * self.columns + left] as usize;
+            let last = self.starts[row * self.columns + right + 1] as usize;
+            self.index[first..last].iter().copied()
+        })
+    }
+
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
         let mut best = (u32::MAX, radius * radius);

@@ -9,6 +9,7 @@ pub(crate) mod deblend;
 pub(crate) mod field;
 pub(crate) mod fit;
 mod normal;
+mod settled;
 
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{Crop, Layout};
@@ -200,13 +201,21 @@ impl Psf {
         }
     }
 
+    /// Standard error of the function, as a fraction of its highest value.
+    pub(crate) fn relative_noise(&self) -> f32 {
+        self.noise / self.brightest()
+    }
+
+    fn brightest(&self) -> f32 {
+        self.coefficients.iter().copied().fold(0.0, f32::max)
+    }
+
     /// Position of the light's centroid, its far wings left to symmetry: there is more noise than light in them.
     pub(crate) fn centroid(&self) -> [f64; 2] {
         let grid = self.grid();
         let centre = Grid::centre(self.half) as f64;
         let radius = (OVERSAMPLING * self.half) as f64;
-        let brightest = self.coefficients.iter().copied().fold(0.0, f32::max);
-        let wing = (WING * brightest).max(WING_NOISE * self.noise);
+        let wing = (WING * self.brightest()).max(WING_NOISE * self.noise);
         let (mut sum, mut first) = (0.0, [0.0; 2]);
         for k in 0..grid.side {
             for l in 0..grid.side {

@@ -321,6 +321,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
         let fit = stamps.with_model_error(fit, *noise, i, work);
+        let unsure = self.background_uncertainty(pixel);
+        let (fit, higher) = stamps.with_background(fit, *noise, i, work, unsure);
         let flux = fit.source.flux;
         if found_beside {
             let error = stamps.variance(i).sqrt() / psf.at(pixel).sharpness();
@@ -351,7 +353,18 @@ impl<'a, T: Pixel> Measure<'a, T> {
             None => fitted,
         };
         let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
-        self.judge(&peak, region, top, seen, bits)
+        let star = self.judge(&peak, region, top, seen, bits)?;
+        Ok(Star { background: star.background + f64::from(higher), ..star })
+    }
+
+    /// How wrong the background may be: twice what a straight line between the blocks it was measured in misses of a bend,
+    /// for means over blocks make a bend flatter than it is.
+    fn background_uncertainty(&self, pixel: [isize; 2]) -> f32 {
+        let [x, y] = pixel.map(|p| p as f32);
+        let step = self.options.local_bg_block_size as f32;
+        let level = |dx: f32, dy: f32| self.background.level.at(x + dx * step, y + dy * step);
+        let bend = |dx: f32, dy: f32| level(dx, dy) + level(-dx, -dy) - 2.0 * level(0.0, 0.0);
+        (bend(1.0, 0.0).abs() + bend(0.0, 1.0).abs()) / 4.0
     }
 
     /// Half width of the stamps on which stars are measured.

@@ -18,8 +18,10 @@ const MIN_STARS: usize = 5;
 const MIN_SNR: f32 = 20.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
-/// Rounds of position, flux and shape in turn; from the given one on stars that do not fit are left out.
-const ROUNDS: usize = 10;
+/// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
+/// the given one on stars that do not fit are left out.
+const ROUNDS: usize = 7;
+const VARYING_ROUNDS: usize = 12;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
@@ -36,6 +38,8 @@ const MISFIT_FACTOR: f32 = 4.0;
 const VARYING_ERROR: f32 = 0.02;
 /// It has to be less wrong by this factor for it.
 const VARYING_GAIN: f32 = 0.8;
+/// Its noise has to be less than this fraction of what is wrong without it: fitting noise looks like a gain too.
+const VARYING_NOISE: f32 = 0.25;
 /// Stars between four nodes, on average, and nodes along an axis at most.
 const STARS_BETWEEN_NODES: usize = 30;
 const MAX_NODES: usize = 6;
@@ -55,15 +59,17 @@ pub(crate) fn build(
     let candidates = qualified(stamps, start, sources);
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = &candidates[..candidates.len().min(MAX_STARS)];
-    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run();
+    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run(ROUNDS);
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
         return uniform;
     }
     let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
     let chosen = spread(&candidates, sources, &varying);
-    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run();
-    if varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model { varying } else { uniform }
+    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run(VARYING_ROUNDS);
+    let gained = varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model;
+    let known = varying.0.relative_noise() < VARYING_NOISE * uniform.1.model.sqrt();
+    if gained && known { varying } else { uniform }
 }
 
 /// Indices of the stars that tell the shape: bright, alone, whole; the brightest first.
@@ -129,11 +135,11 @@ impl<'a> Builder<'a> {
         Self { stamps, sources: sources.to_vec(), chosen, psf, gain, noise }
     }
 
-    fn run(mut self) -> (PsfField, Noise) {
+    fn run(mut self, rounds: usize) -> (PsfField, Noise) {
         if self.chosen.len() < MIN_STARS {
             return (self.psf, Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..self.noise });
         }
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             self.round(round >= FIRST_CHOOSY_ROUND);
         }
         let noise = self.measure_noise();

@@ -59,6 +59,12 @@ impl PsfField {
         &self.cells
     }
 
+    /// Standard error of the function at the nodes, as a fraction of its highest value: the root mean square.
+    pub(crate) fn relative_noise(&self) -> f32 {
+        let squares: f32 = self.nodes.iter().map(|node| node.relative_noise().powi(2)).sum();
+        (squares / self.nodes.len() as f32).sqrt()
+    }
+
     /// The function at node `k`.
     pub(crate) fn node_mut(&mut self, k: usize) -> &mut Psf {
         &mut self.nodes[k]

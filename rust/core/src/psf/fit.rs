@@ -7,6 +7,7 @@ use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::{MAX_OFFSET, Rendering};
 use crate::background::Background;
 use crate::centroid::Moments;
+use crate::grid::PointGrid;
 use crate::image::{Image, Pixel};
 use crate::lanes::{LANES, Lanes};
 use crate::stamp::{self, BAD, Crop, Layout, is_good};
@@ -19,6 +20,8 @@ const MAX_STEP: f32 = 0.4;
 const ASTRAY: f32 = 0.75;
 /// Rounds at most. Stars alone need three, close pairs more.
 const MAX_ROUNDS: usize = 8;
+/// In so many rounds at first all neighbours of a star that moves follow it, later only those it touches.
+const FIRST_ROUNDS: usize = 2;
 /// A star is settled after a step of less than this fraction of its error, and less than [`SETTLED_PIXELS`]: the one
 /// more that all stars get, being of second order, is then the last that counts.
 const SETTLED_SIGMAS: f32 = 0.3;
@@ -59,7 +62,7 @@ impl Noise {
     ///
     /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
     /// Counted in full they would leave a bright star to its faint wings, and to whoever else shines there.
-    fn weighting(self) -> Self {
+    pub(super) fn weighting(self) -> Self {
         let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
         if self.model <= known {
             self
@@ -118,8 +121,8 @@ pub(crate) struct Fit {
     pub chi2: f32,
     pub pixels: f32,
     /// Covariance of x, y and flux.
-    inverse: [f32; 6],
-    settled: bool,
+    pub(super) inverse: [f32; 6],
+    pub(super) settled: bool,
 }
 
 impl Fit {
@@ -278,23 +281,27 @@ impl Stamps {
     ///
     /// Stars that are settled, and whose neighbours are, stay as they are.
     pub(crate) fn fit(&self, psf: &PsfField, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
-        for _ in 0..MAX_ROUNDS {
+        let mut sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+        for round in 0..MAX_ROUNDS {
             if fits.iter().all(|fit| fit.settled) {
                 break;
             }
-            let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-            fits = (0..fits.len())
-                .into_par_iter()
-                .with_min_len(TASK_STARS)
-                .map_init(Work::default, |work, i| {
-                    let settled = |j: usize| fits[j].settled;
-                    if settled(i) && self.neighbours(i).iter().all(|&j| settled(j as usize)) {
-                        fits[i]
-                    } else {
-                        self.step(psf, noise, &sources, i, work)
-                    }
+            let disturbed = |i: usize| {
+                let mut others = self.neighbours(i).iter().map(|&j| j as usize);
+                others.any(|j| {
+                    !fits[j].settled && (round < FIRST_ROUNDS || self.touch(&sources[i], &sources[j]))
                 })
+            };
+            let moving: Vec<usize> = (0..fits.len()).filter(|&i| !fits[i].settled || disturbed(i)).collect();
+            let steps: Vec<Fit> = moving
+                .par_iter()
+                .with_min_len(TASK_STARS)
+                .map_init(Work::default, |work, &i| self.step(psf, noise, &sources, i, work))
                 .collect();
+            for (&i, step) in moving.iter().zip(steps) {
+                sources[i] = step.source;
+                fits[i] = step;
+            }
         }
         fits
     }
@@ -341,37 +348,6 @@ impl Stamps {
         }
     }
 
-    /// The fit with what the error of the point-spread function adds to its covariance, beyond what the weights know;
-    /// `work` holds the star's model and its neighbours' light.
-    pub(crate) fn with_model_error(&self, fit: Fit, noise: Noise, i: usize, work: &Work) -> Fit {
-        let weighting = noise.weighting();
-        let (flux, inverse) = (fit.source.flux, fit.inverse());
-        if noise == weighting || !fit.flux_error.is_finite() {
-            return fit;
-        }
-        let mut added = [[0.0_f32; 3]; 3];
-        for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
-            let light = (work.light[at] + flux * work.own.value[at]).max(0.0);
-            let weight = 1.0 / weighting.variance(self.variance[i], light);
-            let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
-            // How far x, y and flux go with the error of this pixel.
-            let response = inverse.map(|row| weight * (0..3).map(|k| row[k] * gradient[k]).sum::<f32>());
-            let variance = noise.variance(self.variance[i], light) - 1.0 / weight;
-            for (row, a) in added.iter_mut().zip(response) {
-                for (sum, b) in row.iter_mut().zip(response) {
-                    *sum += variance * a * b;
-                }
-            }
-        }
-        let [xx, xy, yy] = fit.covariance;
-        let [dxx, dxy, dyy] = [added[0][0], added[0][1], added[1][1]].map(f64::from);
-        Fit {
-            covariance: [xx + dxx, xy + dxy, yy + dyy],
-            flux_error: (fit.flux_error * fit.flux_error + added[2][2]).sqrt(),
-            ..fit
-        }
-    }
-
     /// Adds up the neighbours' light on the stamp of star `i`, and what the nearest of them could do to it.
     pub(crate) fn shine(&self, psf: &PsfField, sources: &[Source], i: usize, work: &mut Work) {
         let Work { other, light, touching, gradients, .. } = work;
@@ -386,8 +362,7 @@ impl Stamps {
             }
             let psf = psf.at(neighbour.pixel);
             let apart = [0, 1].map(|k| neighbour.pixel[k] - sources[i].pixel[k]);
-            let touches = sources[i].distance(&neighbour) < TOUCHING_SIGMAS * self.sigma;
-            if touches && *touching < MAX_TOUCHING {
+            if self.touch(&sources[i], &neighbour) && *touching < MAX_TOUCHING {
                 psf.render(neighbour.offset, whole, other);
                 let first = 3 * *touching * self.layout.len();
                 *touching += 1;
@@ -405,6 +380,11 @@ impl Stamps {
             }
             self.add_shifted(&other.value, apart, neighbour.flux, light);
         }
+    }
+
+    /// Whether two stars have to be fitted together.
+    fn touch(&self, a: &Source, b: &Source) -> bool {
+        a.distance(b) < TOUCHING_SIGMAS * self.sigma
     }
 
     /// Adds `scale` times a stamp whose middle is `apart` from that of another to the other.
@@ -485,29 +465,34 @@ impl Stamps {
 /// For each star the others whose light matters on its stamp, as compressed rows.
 fn neighbours(sources: &[Source], variance: &[f32], shape: Shape) -> (Vec<u32>, Vec<u32>) {
     let reach = 2 * shape.half as isize;
-    let cell = |s: &Source| [s.pixel[0].div_euclid(reach + 1), s.pixel[1].div_euclid(reach + 1)];
-    let mut order: Vec<(isize, isize, u32)> =
-        sources.iter().enumerate().map(|(i, s)| (cell(s)[1], cell(s)[0], i as u32)).collect();
-    order.sort_unstable();
-    let mut starts = vec![0];
-    let mut found = Vec::new();
-    for (i, source) in sources.iter().enumerate() {
-        let [cx, cy] = cell(source);
+    let points: Vec<[f64; 2]> = sources.iter().map(|s| s.pixel.map(|p| p as f64)).collect();
+    let grid = PointGrid::new(&points, reach as f64);
+    let of_star = |i: usize, found: &mut Vec<u32>| {
         let first = found.len();
         let threshold = FAINT_LIGHT * variance[i].sqrt();
-        for row in cy - 1..=cy + 1 {
-            let from = order.partition_point(|&(r, c, _)| (r, c) < (row, cx - 1));
-            for &(_, _, j) in order[from..].iter().take_while(|&&(r, c, _)| r == row && c <= cx + 1) {
-                let other = &sources[j as usize];
-                let apart = [0, 1].map(|k| other.pixel[k] - source.pixel[k]);
-                let near = apart.iter().all(|d| d.abs() <= reach);
-                if j as usize != i && near && other.flux * shape.brightness_near(apart) > threshold {
-                    found.push(j);
-                }
-            }
-        }
+        found.extend(grid.around(points[i], reach as f64).filter(|&j| {
+            let other = &sources[j as usize];
+            let apart = [0, 1].map(|k| other.pixel[k] - sources[i].pixel[k]);
+            let near = apart.iter().all(|d| d.abs() <= reach);
+            j as usize != i && near && other.flux * shape.brightness_near(apart) > threshold
+        }));
         found[first..].sort_unstable();
-        starts.push(found.len() as u32);
+        found.len()
+    };
+    let tasks: Vec<(Vec<u32>, Vec<u32>)> = (0..sources.len().div_ceil(TASK_STARS))
+        .into_par_iter()
+        .map(|task| {
+            let stars = task * TASK_STARS..((task + 1) * TASK_STARS).min(sources.len());
+            let mut found = Vec::new();
+            let ends = stars.map(|i| of_star(i, &mut found) as u32).collect();
+            (found, ends)
+        })
+        .collect();
+    let (mut all, mut starts) = (Vec::new(), vec![0]);
+    for (found, ends) in tasks {
+        let before = all.len() as u32;
+        starts.extend(ends.iter().map(|end| before + end));
+        all.extend(found);
     }
-    (found, starts)
+    (all, starts)
 }
