@@ -140,8 +140,7 @@ class Rational(Lens):
     def bent(self, plane: Floats, coefficients: Floats) -> Floats:
         r2 = (plane**2).sum(axis=1)[:, None]
         radial = np.where(PINHOLE_RADIAL, coefficients[:5], 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bent: Floats = PINHOLE.bent(plane, radial) / self._denominator(r2, coefficients)
+        bent: Floats = PINHOLE.bent(plane, radial) / self._denominator(r2, coefficients)
         bent += PINHOLE.terms(plane) @ (coefficients[:5] - radial)
         return bent
 
@@ -240,22 +239,22 @@ def unproject(lens: Lens, matrix: Floats, coefficients: Floats, pixels: Floats) 
     # Beyond the reach the slope may vanish: start, and stay, within it.
     plane = _shortened(distorted, reach)
     step = 1e-6
-    for _ in range(NEWTON_STEPS):
-        miss = lens.bent(plane, coefficients) - distorted
-        slopes = []
-        for axis in np.eye(2) * step:
-            ahead, behind = plane + axis, plane - axis
-            slope = lens.bent(ahead, coefficients) - lens.bent(behind, coefficients)
-            slopes.append(slope.T / (2.0 * step))
-        (xx, yx), (xy, yy) = slopes
-        # Where it is singular there is no answer: NaN.
-        with np.errstate(divide="ignore", invalid="ignore"):
+    # Where the slope vanishes, or the distortion runs away, there is no answer: NaN.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        for _ in range(NEWTON_STEPS):
+            miss = lens.bent(plane, coefficients) - distorted
+            slopes = []
+            for axis in np.eye(2) * step:
+                ahead, behind = plane + axis, plane - axis
+                slope = lens.bent(ahead, coefficients) - lens.bent(behind, coefficients)
+                slopes.append(slope.T / (2.0 * step))
+            (xx, yx), (xy, yy) = slopes
             inverse = np.array([[yy, -xy], [-yx, xx]]) / (xx * yy - xy * yx)
             move = np.einsum("ijn,nj->ni", inverse, miss)
             plane = _shortened(plane - move, reach)
-        if not np.nanmax(np.abs(move), initial=0.0) >= 1e-14:
-            break
-    right = np.abs(lens.bent(plane, coefficients) - distorted).max(axis=1) <= 1e-10
+            if np.nanmax(np.abs(move), initial=0.0) < 1e-14:
+                break
+        right = np.abs(lens.bent(plane, coefficients) - distorted).max(axis=1) <= 1e-10
     plane[~right] = np.nan
     return plane
 
