@@ -59,6 +59,7 @@ class _MatchedFrame(NamedTuple):
     velocity: tuple[float, ...] | None
     brightness: Floats
 
+
 CHOOSING_STEPS = 10
 """Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
 what follows changes the residuals by too little to matter."""
