@@ -5,9 +5,9 @@ OpenCV maps the other way: with ``a = X / Z`` and ``b = Y / Z`` of a direction, 
     a' = a (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 a b + p2 (r² + 2 a²)
     b' = b (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 b²) + 2 p2 a b
 
-or, of its rational model, with ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)`` for the
-factor; or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where r is
-the angle θ to the optical axis,
+or, of its rational model, with ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)`` for
+the factor; or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where
+r is the angle θ to the optical axis,
 
     a' = a (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)        and b' likewise,
 
