@@ -22,7 +22,7 @@ MODELS = [("polynomial", 5, 0.003, 0.02), ("radial", 2, 0.002, 0.01)]
 #: The same from extracted stars.
 EXTRACTED = (0.006, 0.03)
 
-#: The same from three frames of the reference's simulator, of which the coma is stronger.
+#: The same from three frames of the reference's simulator.
 REFERENCE = (0.02, 0.1)
 
 
