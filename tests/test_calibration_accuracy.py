@@ -20,7 +20,10 @@ WRONG = 0.05
 MODELS = [("polynomial", 5, 0.003, 0.02), ("radial", 2, 0.002, 0.01)]
 
 #: The same from extracted stars.
-EXTRACTED = (0.02, 0.08)
+EXTRACTED = (0.006, 0.03)
+
+#: The same from three frames of the reference's simulator.
+REFERENCE = (0.02, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +109,7 @@ def test_one_frame_alone(database, sectors, extracted):
     for frame, stars in zip(sectors[::3], extracted[::3], strict=True):
         result = calibrate([stars], database, [frame], order="auto")
         errors, _ = sky_errors(result, [frame])
-        assert np.sqrt(np.mean(errors**2)) < 0.03
+        assert np.sqrt(np.mean(errors**2)) < 0.02
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +138,8 @@ def test_reference_sectors(database, reference_sectors):
         east = ((ra - data["grid_ra"] + 180) % 360 - 180) * np.cos(np.radians(dec))
         errors = 3600.0 * np.hypot(east, dec - data["grid_dec"])
         # 82 arcsec a pixel.
-        assert np.sqrt(np.mean(errors**2)) < EXTRACTED[0] * 82.4
-        assert errors.max() < EXTRACTED[1] * 82.4
+        assert np.sqrt(np.mean(errors**2)) < REFERENCE[0] * 82.4
+        assert errors.max() < REFERENCE[1] * 82.4
 
 
 @pytest.fixture(scope="module")
@@ -159,14 +162,14 @@ def wide_database():
     )
 
 
-@pytest.mark.parametrize("name", ["tetra3", "granasat"])
-def test_real_cameras(real, wide_database, name):
+@pytest.mark.parametrize(("name", "rmse_px"), [("tetra3", 0.18), ("granasat", 0.3)])
+def test_real_cameras(real, wide_database, name, rmse_px):
     entries, stars, shape = real[name]
     fov = entries[0]["truth"]["fov_x_deg"]
     result = boresight.calibrate(stars, wide_database, image_shape=shape, fov_estimate_deg=fov)
     assert result.converged
     assert result.rejected == (None,) * len(stars)
-    assert result.rmse_after_px < 0.3
+    assert result.rmse_after_px < rmse_px
     assert result.held_out_rmse_px < 1.05 * result.rmse_after_px
     assert result.warnings == ()
 
@@ -192,5 +195,5 @@ def test_frames_left_out_are_where_others_find_them(real, wide_database):
                 east = (ra - truth["ra_deg"]) * np.cos(np.radians(dec))
                 apart.append(3600.0 * np.hypot(east, dec - truth["dec_deg"]))
     assert len(apart) > 8
-    assert np.median(apart) < 20.0
-    assert max(apart) < 60.0
+    assert np.median(apart) < 15.0
+    assert max(apart) < 50.0

@@ -78,6 +78,21 @@ def test_aberration_needs_a_time(run):
     result = run("solve", "noise.png", *common)
     assert result.exit_code == 2
     assert "tells no time" in result.stderr
+    result = run("calibrate", "sky0.fits", "noise.png", *common)
+    assert result.exit_code == 2
+    assert "noise.png" in result.stderr
+
+
+def test_aberration_is_allowed_for_where_the_time_is_known(run):
+    common = ("solve", "sky0.fits", "--fov", "12", "--database", "wide.db", "--json")
+    default, with_it, without = (
+        json.loads(run(*common, *more).stdout)[0]["quaternion"]
+        for more in ((), ("--aberration",), ("--no-aberration",))
+    )
+    assert default == with_it
+    # The Earth's motion, up to 20.5 arcsec: half the chord of the quaternions.
+    apart = 2.0 * np.linalg.norm(np.subtract(default, without)) * 206265.0
+    assert 0.5 < apart < 21.0
 
 
 def test_calibrate_saves_the_camera(run, folder):

@@ -5,8 +5,9 @@ OpenCV maps the other way: with ``a = X / Z`` and ``b = Y / Z`` of a direction, 
     a' = a (1 + k1 r² + k2 r⁴ + k3 r⁶) + 2 p1 a b + p2 (r² + 2 a²)
     b' = b (1 + k1 r² + k2 r⁴ + k3 r⁶) + p1 (r² + 2 b²) + 2 p2 a b
 
-or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where r is the
-angle θ to the optical axis,
+or, of its rational model, with ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)`` for
+the factor; or, in its module ``cv2.fisheye``, with ``a`` and ``b`` on the equidistant plane, where
+r is the angle θ to the optical axis,
 
     a' = a (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)        and b' likewise,
 
@@ -17,7 +18,7 @@ on a grid over the image, and the error is measured on another.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,12 @@ ROUND_TRIP_PX = 1e-6
 NEWTON_STEPS = 50
 """Steps at most to invert OpenCV's distortion; five are usual."""
 
+RATIONAL_ROUNDS = 20
+"""Rounds of the fit of the rational model; three or four are enough for a lens."""
+
+RANK_TOLERANCE = 1e-12
+"""Combinations of coefficients that bend less than this part of the strongest are left alone: the
+numerator and the denominator of the rational model may do nearly the same."""
 
 MIN_COS_FROM_AXIS = 0.02
 """A pinhole images nothing farther than 89 degrees from the axis."""
@@ -60,8 +67,12 @@ class Lens(ABC):
         """Points (n, 2) of directions (n, 3) before the distortion; NaN for those not imaged."""
 
     @abstractmethod
-    def terms(self, plane: Floats) -> Floats:
-        """Differentiate (a', b') by the coefficients: shape (n, 2, number of coefficients)."""
+    def bent(self, plane: Floats, coefficients: Floats) -> Floats:
+        """Points (a', b') (n, 2) that points of the plane come to lie at."""
+
+    @abstractmethod
+    def fitted(self, plane: Floats, bent: Floats) -> Floats:
+        """Coefficients that bend points of the plane best, all the same far off."""
 
     @abstractmethod
     def reach(self, coefficients: Floats) -> float:
@@ -69,12 +80,28 @@ class Lens(ABC):
 
     def project(self, matrix: Floats, coefficients: Floats, directions: Floats) -> Floats:
         """0-based pixels (n, 2) in which OpenCV sees directions (n, 3)."""
-        plane = self.plane(directions)
-        distorted = plane + self.terms(plane) @ coefficients
+        distorted = self.bent(self.plane(directions), coefficients)
         return distorted @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-class Pinhole(Lens):
+class Linear(Lens):
+    """A model that is linear in its coefficients."""
+
+    @abstractmethod
+    def terms(self, plane: Floats) -> Floats:
+        """Differentiate (a', b') by the coefficients: shape (n, 2, number of coefficients)."""
+
+    def bent(self, plane: Floats, coefficients: Floats) -> Floats:
+        bent: Floats = plane + self.terms(plane) @ coefficients
+        return bent
+
+    def fitted(self, plane: Floats, bent: Floats) -> Floats:
+        return _least_squares(
+            self.terms(plane).reshape(-1, len(self.names)), (bent - plane).ravel()
+        )
+
+
+class Pinhole(Linear):
     """The model of cv2.projectPoints with five coefficients."""
 
     names = ("k1", "k2", "p1", "p2", "k3")
@@ -98,7 +125,54 @@ class Pinhole(Lens):
         return np.inf
 
 
-class Fisheye(Lens):
+PINHOLE = Pinhole()
+PINHOLE_RADIAL = np.array([True, True, False, False, True])
+"""Which of its coefficients stand in the numerator of the rational model."""
+
+
+class Rational(Lens):
+    """The model of cv2.projectPoints with eight coefficients (CALIB_RATIONAL_MODEL)."""
+
+    names = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+    projection = "gnomonic"
+
+    def plane(self, directions: Floats) -> Floats:
+        return PINHOLE.plane(directions)
+
+    def bent(self, plane: Floats, coefficients: Floats) -> Floats:
+        r2 = (plane**2).sum(axis=1)[:, None]
+        radial = np.where(PINHOLE_RADIAL, coefficients[:5], 0.0)
+        bent: Floats = PINHOLE.bent(plane, radial) / self._denominator(r2, coefficients)
+        bent += PINHOLE.terms(plane) @ (coefficients[:5] - radial)
+        return bent
+
+    def fitted(self, plane: Floats, bent: Floats) -> Floats:
+        # Multiplied by its denominator the model is linear, but errors count the more the larger
+        # that is; so it is divided by that of the round before (Sanathanan & Koerner 1963).
+        r2 = (plane**2).sum(axis=1)[:, None]
+        five = PINHOLE.terms(plane)
+        powers = np.stack([r2, r2**2, r2**3], axis=-1)
+        coefficients = np.zeros(len(self.names))
+        for _ in range(RATIONAL_ROUNDS):
+            below = self._denominator(r2, coefficients)
+            design = np.concatenate([five, -bent[:, :, None] * powers], axis=2) / below[..., None]
+            design[:, :, 2:4] = five[:, :, 2:4]  # p1 and p2 are not divided
+            misses = (bent - plane) / below
+            coefficients = _least_squares(design.reshape(-1, len(self.names)), misses.ravel())
+        return coefficients
+
+    def reach(self, coefficients: Floats) -> float:
+        # As for the pinhole.
+        return np.inf
+
+    @staticmethod
+    def _denominator(r2: Floats, coefficients: Floats) -> Floats:
+        k4, k5, k6 = coefficients[5:]
+        denominator: Floats = 1 + r2 * (k4 + r2 * (k5 + r2 * k6))
+        return denominator
+
+
+class Fisheye(Linear):
     """The model of cv2.fisheye with its four coefficients (Kannala & Brandt 2006).
 
     As there, for directions up to 90 degrees from the axis.
@@ -128,13 +202,13 @@ class Fisheye(Lens):
         return float(theta[folded[0] - 1] if len(folded) else theta[-1])
 
 
-LENSES: dict[str, Lens] = {"pinhole": Pinhole(), "fisheye": Fisheye()}
+LENSES: dict[str, Lens] = {"pinhole": PINHOLE, "rational": Rational(), "fisheye": Fisheye()}
 
 
-def lens_of(model: Literal["pinhole", "fisheye"]) -> Lens:
+def lens_of(model: str) -> Lens:
     """Find OpenCV's model of a name."""
     if model not in LENSES:
-        raise InputError(f"model: {model!r} is unknown; give 'pinhole' or 'fisheye'")
+        raise InputError(f"model: {model!r} is unknown; give one of {', '.join(LENSES)}")
     return LENSES[model]
 
 
@@ -148,11 +222,7 @@ def fit(camera: CameraModel, lens: Lens, tolerance_px: float) -> tuple[Floats, F
     matrix = np.array([[f, 0.0, center[0]], [0.0, f, center[1]], [0.0, 0.0, 1.0]])
     pixels, directions = _grid(camera, lens, FIT_POINTS_PER_SIDE)
     plane = lens.plane(directions)
-    # In pixels the model is linear in its coefficients once the matrix is kept.
-    design = (f * lens.terms(plane)).reshape(-1, len(lens.names))
-    scale = np.linalg.norm(design, axis=0)
-    misses = (pixels - (f * plane + center)).ravel()
-    coefficients = np.linalg.lstsq(design / scale, misses, rcond=None)[0] / scale
+    coefficients = lens.fitted(plane, (pixels - center) / f)
     pixels, directions = _grid(camera, lens, CHECK_POINTS_PER_SIDE)
     misses = lens.project(matrix, coefficients, directions) - pixels
     error = float(np.hypot(*misses.T).max())
@@ -171,21 +241,31 @@ def unproject(lens: Lens, matrix: Floats, coefficients: Floats, pixels: Floats) 
     # Beyond the reach the slope may vanish: start, and stay, within it.
     plane = _shortened(distorted, reach)
     step = 1e-6
-    for _ in range(NEWTON_STEPS):
-        miss = plane + lens.terms(plane) @ coefficients - distorted
-        columns = []
-        for axis in np.eye(2) * step:
-            ahead, behind = plane + axis, plane - axis
-            slope = (lens.terms(ahead) - lens.terms(behind)) @ coefficients / (2.0 * step)
-            columns.append(slope + axis / step)
-        jacobian = np.stack(columns, axis=-1)
-        move = np.linalg.solve(jacobian, miss[..., None])[..., 0]
-        plane = _shortened(plane - move, reach)
-        if np.abs(move).max() < 1e-14:
-            break
-    wrong = np.abs(plane + lens.terms(plane) @ coefficients - distorted).max(axis=1) > 1e-10
-    plane[wrong] = np.nan
+    # Where the slope vanishes, or the distortion runs away, there is no answer: NaN.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        for _ in range(NEWTON_STEPS):
+            miss = lens.bent(plane, coefficients) - distorted
+            slopes = []
+            for axis in np.eye(2) * step:
+                ahead, behind = plane + axis, plane - axis
+                slope = lens.bent(ahead, coefficients) - lens.bent(behind, coefficients)
+                slopes.append(slope.T / (2.0 * step))
+            (xx, yx), (xy, yy) = slopes
+            inverse = np.array([[yy, -xy], [-yx, xx]]) / (xx * yy - xy * yx)
+            move = np.einsum("ijn,nj->ni", inverse, miss)
+            plane = _shortened(plane - move, reach)
+            if np.nanmax(np.abs(move), initial=0.0) < 1e-14:
+                break
+        right = np.abs(lens.bent(plane, coefficients) - distorted).max(axis=1) <= 1e-10
+    plane[~right] = np.nan
     return plane
+
+
+def _least_squares(design: Floats, values: Floats) -> Floats:
+    """Coefficients that give the values best; what is as good without one leaves it small."""
+    scale = np.linalg.norm(design, axis=0)
+    found: Floats = np.linalg.lstsq(design / scale, values, rcond=RANK_TOLERANCE)[0] / scale
+    return found
 
 
 def _shortened(points: Floats, length: float) -> Floats:

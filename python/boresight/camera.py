@@ -367,7 +367,9 @@ class CameraModel:
             raise FileFormatError(f"this camera model is damaged: {error}") from error
 
     def to_opencv(
-        self, tolerance_px: float = 0.01, model: Literal["pinhole", "fisheye"] = "pinhole"
+        self,
+        tolerance_px: float = 0.01,
+        model: Literal["pinhole", "rational", "fisheye"] = "pinhole",
     ) -> tuple[Floats, Floats, float]:
         """Camera matrix and distortion coefficients as OpenCV has them.
 
@@ -375,16 +377,18 @@ class CameraModel:
         ----------
         tolerance_px : float
             Largest error allowed, pixels. Default 0.01.
-        model : {"pinhole", "fisheye"}
-            That of ``cv2.projectPoints``, or that of ``cv2.fisheye``: ``θ_d = θ (1 + k1 θ² + k2 θ⁴
-            + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the axis. Default "pinhole".
+        model : {"pinhole", "rational", "fisheye"}
+            That of ``cv2.projectPoints`` with five coefficients, or with eight (the radial factor
+            is ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)``), or that of
+            ``cv2.fisheye``: ``θ_d = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the
+            axis. Default "pinhole".
 
         Returns
         -------
         camera_matrix : ndarray of shape (3, 3)
             For 0-based pixels (column, row).
-        dist_coeffs : ndarray of shape (5,) or (4,)
-            k1, k2, p1, p2, k3; of a fisheye k1, k2, k3, k4.
+        dist_coeffs : ndarray of shape (5,), (8,) or (4,)
+            k1, k2, p1, p2, k3, of the rational model also k4, k5, k6; of a fisheye k1, k2, k3, k4.
         max_error_px : float
             Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
             OpenCV's model ends) between where OpenCV and this model put a star.
@@ -423,7 +427,7 @@ class CameraModel:
         dist_coeffs: ArrayLike,
         image_shape: tuple[int, int],
         tolerance_px: float = 0.01,
-        model: Literal["pinhole", "fisheye"] = "pinhole",
+        model: Literal["pinhole", "rational", "fisheye"] = "pinhole",
     ) -> tuple[CameraModel, float]:
         """Camera from OpenCV's matrix and distortion coefficients.
 
@@ -431,15 +435,16 @@ class CameraModel:
         ----------
         camera_matrix : array_like of shape (3, 3)
             For 0-based pixels (column, row).
-        dist_coeffs : array_like of shape (4,) or (5,)
-            k1, k2, p1, p2 and perhaps k3; of a fisheye k1, k2, k3, k4.
+        dist_coeffs : array_like of shape (4,), (5,) or (8,)
+            k1, k2, p1, p2, perhaps k3, and of the rational model k4, k5, k6; of a fisheye k1, k2,
+            k3, k4.
         image_shape : (int, int)
             Height and width of the image in pixels.
         tolerance_px : float
             Largest error allowed, pixels. Default 0.01.
-        model : {"pinhole", "fisheye"}
-            That of ``cv2.calibrateCamera``, or that of ``cv2.fisheye.calibrate``. Default
-            "pinhole".
+        model : {"pinhole", "rational", "fisheye"}
+            That of ``cv2.calibrateCamera`` (rational if it has eight coefficients), or that of
+            ``cv2.fisheye.calibrate``. Default "pinhole".
 
         Returns
         -------
@@ -489,11 +494,13 @@ class CameraModel:
                     f"dist_coeffs: {coefficients.tolist()} are not k1, k2, k3 and k4; "
                     "give what cv2.fisheye.calibrate returns"
                 )
-        elif len(coefficients) not in (4, 5) or not np.isfinite(coefficients).all():
+        elif len(coefficients) not in (4, 5, 8) or not np.isfinite(coefficients).all():
             raise InputError(
-                f"dist_coeffs: {coefficients.tolist()} are not k1, k2, p1, p2 and perhaps k3; "
-                "calibrate without OpenCV's rational, thin-prism and tilted models"
+                f"dist_coeffs: {coefficients.tolist()} are not k1, k2, p1, p2, perhaps k3, and "
+                "perhaps k4, k5, k6; calibrate without OpenCV's thin-prism and tilted models"
             )
+        elif len(coefficients) == 8:
+            lens = lens_of("rational")
         padded = np.append(coefficients, np.zeros(len(lens.names) - len(coefficients)))
         return camera_of(lens, matrix, padded, (height, width), float(tolerance_px))
 

@@ -60,6 +60,11 @@ class _MatchedFrame(NamedTuple):
     brightness: Floats
 
 
+CHOOSING_STEPS = 10
+"""Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
+what follows changes the residuals by too little to matter."""
+
+
 def calibrate_camera(
     results: Solution | Sequence[Solution | None] | None,
     centroids: Any,
@@ -175,6 +180,8 @@ def calibrate_camera(
         raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
     start_focal_length = None if camera_model is None else camera_model.focal_length_px
 
+    steps = max(0, int(max_iterations))
+
     def fit(
         candidate: _choosing.Candidate, start: core.Calibration | None, left_out: bool = True
     ) -> core.Calibration:
@@ -182,7 +189,7 @@ def calibrate_camera(
             frames if start is None else _warm(frames, start),
             *candidate,
             float(sigma_clip),
-            max(0, int(max_iterations)),
+            steps if start is None else min(steps, CHOOSING_STEPS),
             start_focal_length,
             None if camera_model is None else camera_model.projection,
             noise,

@@ -90,7 +90,9 @@ def _frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _ABERRATION = click.option(
-    "--aberration", is_flag=True, help="Allow for the Earth's motion, by the header's time."
+    "--aberration/--no-aberration",
+    default=None,
+    help="Allow for the Earth's motion, by the header's time.  [default: where that is known]",
 )
 
 
@@ -109,7 +111,7 @@ def solve(
     sigma: float | None,
     plot: Path | None,
     as_json: bool,
-    aberration: bool,
+    aberration: bool | None,
 ) -> None:
     """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
     model = _load_camera(camera)
@@ -117,7 +119,7 @@ def solve(
     records: list[Record] = []
     drawn: list[tuple[Frame, Solution | None, Centroids]] = []
     for path, frame, stars in _extracted(frames, sigma, records, quiet=as_json):
-        velocity = _velocity(path, frame) if aberration else None
+        velocity = _velocity(path, frame, aberration)
         tries = (
             solver.solve_from_centroids(
                 stars,
@@ -175,11 +177,12 @@ def calibrate(
     as_json: bool,
     order: str,
     model: str,
-    aberration: bool,
+    aberration: bool | None,
     output: Path | None,
 ) -> None:
     """Calibrate the one camera that took all FRAMES, from the stars in them."""
     from boresight.calibrating import calibrate
+    from boresight.catalog import Catalog
 
     given = _load_camera(camera)
     solver = _database(database, fov, projection, given, quiet=as_json)
@@ -194,6 +197,12 @@ def calibrate(
                 f"FRAMES: {path} has {frame.image_shape} pixels, {taken[0][0]} has {shape}; "
                 "give frames of one camera"
             )
+    times = [frame.time for _, frame, _ in taken]
+    if aberration:
+        for path, frame, _ in taken:
+            _velocity(path, frame, aberration)
+    # The default database is of Hipparcos; which catalogue another is of, nobody knows.
+    catalog = Catalog.hipparcos() if database is None and None not in times else None
     starts = _starts(given, fov, projection, shape)
     for start in starts:
         try:
@@ -206,7 +215,9 @@ def calibrate(
                 order="auto" if order == "auto" else int(order),
                 model=model,  # type: ignore[arg-type]
                 camera_model=start,
-                velocities=[_velocity(p, f) for p, f, _ in taken] if aberration else None,
+                times=times,
+                aberration=aberration,
+                catalog=catalog,
                 on_pass=None if as_json else _print_pass,
             )
             break
@@ -408,13 +419,13 @@ def _extracted(
                 progress((done + 1) / len(paths))
 
 
-def _velocity(path: Path, frame: Frame) -> Any:
-    """Earth's velocity at the time that a header tells."""
+def _velocity(path: Path, frame: Frame, wanted: bool | None) -> Any:
+    """Earth's velocity at the time that a header tells, if it is wanted (`None`: if it can be)."""
     from boresight.velocity import earth_barycentric_velocity
 
-    if frame.time is None:
+    if wanted and frame.time is None:
         raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
-    return earth_barycentric_velocity(frame.time)
+    return earth_barycentric_velocity(frame.time) if wanted is not False and frame.time else None
 
 
 def _record(path: Path, num_centroids: int, solution: Solution | None) -> Record:

@@ -41,10 +41,12 @@
 
 mod block;
 mod fit;
+mod given;
 mod held_out;
 mod parameters;
 mod result;
 mod scale;
+mod start;
 #[cfg(test)]
 mod tests;
 
@@ -53,13 +55,13 @@ use rayon::prelude::*;
 
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
-use crate::distortion::{Distortion, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion};
+use crate::distortion::Point;
 use crate::error::{Error, Monitor, Result, checkpoint};
-use crate::lsq::robust::{clipped_weight, median};
+use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Loss, Problem};
 use crate::projection::Projection;
-use crate::sphere::{Direction, aberrate};
 use fit::{Frame, JointFit, State, System, Weights};
+use given::{check, prepare};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
@@ -169,8 +171,11 @@ pub fn calibrate(
 ) -> Result<Calibration> {
     check(frames, options)?;
     let prepared: Vec<Frame> = frames.iter().map(prepare).collect::<Result<_>>()?;
-    let (camera, attitudes) =
-        if options.warm { given(frames, options.model)? } else { pinhole(frames, &prepared, options)? };
+    let (camera, attitudes) = if options.warm {
+        start::solved(frames, options.model)?
+    } else {
+        start::pinhole(frames, &prepared, options)?
+    };
     let stages =
         if options.warm { vec![Parameters::of(options.model)] } else { Parameters::stages(options.model) };
     let mut fitter = Fitter::new(&prepared, &camera, &attitudes, options, monitor);
@@ -378,154 +383,4 @@ fn final_weight(z: f64, distance: f64, sigma_clip: f64) -> f64 {
 fn is_poor(weights: &Weights) -> bool {
     let inliers = weights.inliers();
     inliers < MIN_STARS || (inliers as f64) < MIN_INLIER_FRACTION * weights.stars.len() as f64
-}
-
-fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
-    let Some(first) = frames.first() else {
-        return Err(Error::Undetermined("no solved frame; give at least one".into()));
-    };
-    if let Model::Polynomial { order } = options.model
-        && !(2..=MAX_ORDER).contains(&order)
-    {
-        let repair = format!("give 2 to {MAX_ORDER}, or the pinhole model");
-        return Err(Error::argument("order", format!("{order} is out of range"), repair));
-    }
-    check_positive("sigma_clip", options.sigma_clip, "give a number of standard deviations, such as 3")?;
-    if let Some(noise) = options.noise {
-        check_positive("noise", noise, "give the standard deviation of the residuals, such as 0.02")?;
-    }
-    if options.projection.is_none()
-        && frames.iter().any(|f| f.camera.projection() != first.camera.projection())
-    {
-        return Err(Error::argument(
-            "results",
-            "their cameras differ in projection",
-            "calibrate frames solved with one projection, or give a camera model with the one wanted",
-        ));
-    }
-    check_one_camera(frames, first.camera)
-}
-
-fn check_positive(name: &'static str, value: f64, repair: &str) -> Result<()> {
-    if value > 0.0 && !value.is_nan() {
-        return Ok(());
-    }
-    Err(Error::argument(name, format!("{value} is not positive"), repair))
-}
-
-/// Checks that the frames are of the size and parity of a camera.
-fn check_one_camera(frames: &[FrameMatches<'_>], camera: &CameraModel) -> Result<()> {
-    for frame in frames {
-        if frame.camera.image_size() != camera.image_size() {
-            return Err(Error::argument(
-                "results",
-                "their frames differ in size",
-                "calibrate frames of one camera and one size together",
-            ));
-        }
-        if frame.camera.mirrored() != camera.mirrored() {
-            return Err(Error::argument(
-                "results",
-                "some frames are mirrored and some are not",
-                "calibrate frames of one camera together, and leave wrong solutions out",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Checks the stars of a frame, aberrates them, and inverts the covariances.
-fn prepare(frame: &FrameMatches<'_>) -> Result<Frame> {
-    let stars = frame.pixels.len();
-    if frame.sky.len() != stars || frame.covariance.is_some_and(|c| c.len() != stars) {
-        return Err(Error::argument(
-            "centroids",
-            format!("{stars} positions, but {} stars", frame.sky.len()),
-            "give one catalogue star and at most one covariance for each position",
-        ));
-    }
-    if frame.pixels.iter().flatten().any(|c| !c.is_finite()) {
-        return Err(Error::argument("centroids", "a position is not finite", "leave such centroids out"));
-    }
-    if frame.velocity.is_some_and(|beta| beta.norm() >= 1.0 || beta.norm().is_nan()) {
-        let problem = "the observer is not slower than light";
-        return Err(Error::argument("velocities", problem, "give finite barycentric velocities in km/s"));
-    }
-    let sky: Vec<Direction> = frame.sky.iter().map(|v| apparent(v, frame.velocity)).collect();
-    if sky.iter().flatten().any(|c| !c.is_finite()) {
-        return Err(Error::argument("results", "a star has no direction", "give unit vectors"));
-    }
-    let whitening = frame.covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
-    Ok(Frame { pixels: frame.pixels.to_vec(), sky, whitening })
-}
-
-/// Where an observer of this velocity sees a star.
-fn apparent(star: &[f64; 3], velocity: Option<Vector3<f64>>) -> Direction {
-    let direction = Direction::from(*star).normalize();
-    velocity.map_or(direction, |beta| aberrate(&direction, &beta))
-}
-
-/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy).
-fn whiten(&[xx, xy, yy]: &[f64; 3]) -> Result<[f64; 3]> {
-    let l00 = xx.sqrt();
-    let l10 = xy / l00;
-    let l11 = (yy - l10 * l10).sqrt();
-    if !(l00 > 0.0 && l11 > 0.0 && l00.is_finite() && l11.is_finite()) {
-        return Err(Error::argument(
-            "centroids",
-            format!("the covariance ({xx}, {xy}, {yy}) of a position is not positive definite"),
-            "give variances above zero, or no covariance at all",
-        ));
-    }
-    Ok([1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
-}
-
-/// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
-/// best, if any does.
-fn pinhole(
-    frames: &[FrameMatches<'_>],
-    prepared: &[Frame],
-    options: &Options,
-) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
-    let mut focal_lengths: Vec<f64> = frames.iter().map(|f| f.camera.focal_length_px()).collect();
-    let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
-    let size = frames[0].camera.image_size();
-    let camera = CameraModel::new(focal_length, size)?
-        .with_mirrored(frames[0].camera.mirrored())
-        .with_projection(options.projection.unwrap_or(frames[0].camera.projection()));
-    let attitude = |frame: &Frame| {
-        let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
-        // Pixels just outside the image of the projection see nothing before the distortion is known.
-        let pairs = seen.iter().zip(&frame.sky).filter(|(camera, _)| camera.z.is_finite());
-        Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
-    };
-    let attitudes = prepared.iter().map(attitude).collect();
-    let scale = f64::from(size[0]) / 2.0;
-    let distortion = match options.model {
-        Model::Pinhole => Distortion::None,
-        Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
-        Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
-    };
-    Ok((camera.with_distortion(distortion), attitudes))
-}
-
-/// The first frame's camera with room for all parameters of the model, and the frames' attitudes.
-fn given(frames: &[FrameMatches<'_>], model: Model) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
-    let camera = frames[0].camera.clone();
-    let distortion = match (model, camera.distortion()) {
-        (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
-            Distortion::Polynomial(lower.raised(order)?)
-        }
-        (Model::Pinhole, Distortion::None) | (Model::Radial, Distortion::Radial(_)) => {
-            camera.distortion().clone()
-        }
-        _ => {
-            return Err(Error::argument(
-                "warm",
-                format!("a {} distortion is no start for this model", camera.distortion().name()),
-                "start from the same model, of the same or a lower order",
-            ));
-        }
-    };
-    Ok((camera.with_distortion(distortion), frames.iter().map(|f| Some(f.attitude)).collect()))
 }

@@ -11,9 +11,10 @@ use rayon::prelude::*;
 use nalgebra::{DMatrix, DVector};
 
 use super::fit::{Frame, GROUPS, Weights};
+use super::given::{check_one_camera, check_positive, prepare};
 use super::parameters::Parameters;
 use super::scale::Spread;
-use super::{FrameMatches, check_one_camera, check_positive, final_weight, is_poor, prepare};
+use super::{FrameMatches, final_weight, is_poor};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::error::{Error, Result};

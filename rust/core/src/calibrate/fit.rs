@@ -20,6 +20,9 @@ const ATTITUDE: usize = 3;
 /// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
 /// and always the same, so that results do not depend on the number of threads.
 pub(super) const GROUPS: usize = 64;
+/// Stars whose rows are added to the normal equations at once: those of 100 parameters take 13 kB, which the innermost
+/// cache holds.
+const BATCH: usize = 8;
 
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
@@ -173,7 +176,9 @@ impl Frame {
         let shared = parameters.len();
         let mut equations = NormalEquations::new(shared + ATTITUDE);
         let mut ideal = vec![[0.0; 2]; shared + ATTITUDE];
-        let (mut row_x, mut row_y) = (vec![0.0; shared + ATTITUDE], vec![0.0; shared + ATTITUDE]);
+        let mut rows = Vec::with_capacity(2 * BATCH * (shared + ATTITUDE));
+        let (mut residuals, mut both_weights) =
+            (Vec::with_capacity(2 * BATCH), Vec::with_capacity(2 * BATCH));
         for (star, (&weight, metric)) in weights.stars.iter().zip(&weights.metrics).enumerate() {
             if weight == 0.0 {
                 continue;
@@ -182,13 +187,18 @@ impl Frame {
                 continue;
             };
             residual.derivatives(parameters, camera, &mut ideal);
-            for (k, &derivative) in ideal.iter().enumerate() {
-                [row_x[k], row_y[k]] = multiply(metric, derivative);
+            rows.extend(ideal.iter().map(|d| metric[0][0] * d[0] + metric[0][1] * d[1]));
+            rows.extend(ideal.iter().map(|d| metric[1][0] * d[0] + metric[1][1] * d[1]));
+            residuals.extend(multiply(metric, residual.miss));
+            both_weights.extend([weight; 2]);
+            if residuals.len() == 2 * BATCH {
+                equations.add_all(&rows, &residuals, &both_weights);
+                rows.clear();
+                residuals.clear();
+                both_weights.clear();
             }
-            let [x, y] = multiply(metric, residual.miss);
-            equations.add(&row_x, x, weight);
-            equations.add(&row_y, y, weight);
         }
+        equations.add_all(&rows, &residuals, &both_weights);
         equations
     }
 }

@@ -4,7 +4,9 @@ use nalgebra::DVector;
 
 use super::Model;
 use crate::camera::CameraModel;
-use crate::distortion::{Distortion, Jacobian, Point, PolynomialDistortion, RadialDistortion, exponents};
+use crate::distortion::{
+    Distortion, Jacobian, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion, exponents,
+};
 
 /// One intrinsic parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,13 +137,14 @@ impl Parameters {
         };
         let [x, y] = [point[0] / scale, point[1] / scale];
         let r2 = x * x + y * y;
+        let (powers_x, powers_y) = (powers(x), powers(y));
         for (parameter, d) in self.0.iter().zip(out) {
             *d = match *parameter {
                 Parameter::FocalLength => [-projected[0], -projected[1]],
                 Parameter::CenterX => [-jacobian[0][0], -jacobian[1][0]],
                 Parameter::CenterY => [-jacobian[0][1], -jacobian[1][1]],
-                Parameter::A(_, p, q) => [x.powi(p as i32) * y.powi(q as i32), 0.0],
-                Parameter::B(_, p, q) => [0.0, x.powi(p as i32) * y.powi(q as i32)],
+                Parameter::A(_, p, q) => [powers_x[p] * powers_y[q], 0.0],
+                Parameter::B(_, p, q) => [0.0, powers_x[p] * powers_y[q]],
                 Parameter::Radial(i) => {
                     let term = scale * r2.powi(i as i32 + 1);
                     [x * term, y * term]
@@ -208,6 +211,15 @@ impl Terms {
             }
         })
     }
+}
+
+/// 1, x, x², ...
+fn powers(x: f64) -> [f64; MAX_ORDER + 1] {
+    let mut powers = [1.0; MAX_ORDER + 1];
+    for k in 1..powers.len() {
+        powers[k] = powers[k - 1] * x;
+    }
+    powers
 }
 
 #[cfg(test)]

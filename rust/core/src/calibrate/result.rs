@@ -5,8 +5,9 @@ use std::fmt;
 use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
+use super::given::apparent;
 use super::parameters::Parameters;
-use super::{Fitter, FrameMatches, System, apparent, held_out};
+use super::{Fitter, FrameMatches, System, held_out};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
 use crate::distortion::Point;

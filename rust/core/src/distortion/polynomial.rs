@@ -108,14 +108,13 @@ impl PolynomialDistortion {
 
     pub(super) fn undistort_with_jacobian(&self, [x, y]: Point) -> (Point, Jacobian) {
         let (px, py) = (self.powers(x), self.powers(y));
+        let (slopes_x, slopes_y) = (self.slopes(&px), self.slopes(&py));
         let (mut u, mut v, mut k) = (x, y, 0);
         let mut j = [[1.0, 0.0], [0.0, 1.0]];
         for degree in 0..=self.order {
             for q in 0..=degree {
                 let p = degree - q;
-                let term = px[p] * py[q];
-                let dx = if p > 0 { p as f64 * px[p - 1] * py[q] / self.scale } else { 0.0 };
-                let dy = if q > 0 { q as f64 * px[p] * py[q - 1] / self.scale } else { 0.0 };
+                let (term, dx, dy) = (px[p] * py[q], slopes_x[p] * py[q], px[p] * slopes_y[q]);
                 let (a, b) = (self.a[k], self.b[k]);
                 u += a * term;
                 v += b * term;
@@ -130,11 +129,21 @@ impl PolynomialDistortion {
     }
 
     fn powers(&self, x: f64) -> [f64; MAX_ORDER + 1] {
+        let x = x / self.scale;
         let mut powers = [1.0; MAX_ORDER + 1];
         for i in 1..=self.order {
-            powers[i] = powers[i - 1] * x / self.scale;
+            powers[i] = powers[i - 1] * x;
         }
         powers
+    }
+
+    /// Derivatives of the powers by the coordinate.
+    fn slopes(&self, powers: &[f64; MAX_ORDER + 1]) -> [f64; MAX_ORDER + 1] {
+        let mut slopes = [0.0; MAX_ORDER + 1];
+        for i in 1..=self.order {
+            slopes[i] = i as f64 / self.scale * powers[i - 1];
+        }
+        slopes
     }
 }
 
