@@ -41,7 +41,7 @@ order before the matches are right makes it follow the wrong ones."""
 FINAL_RADIUS = 0.002
 """Match radius of all further passes, which fit the whole model."""
 
-MAX_FINAL_PASSES = 8
+MAX_FINAL_PASSES = 12
 """The matches usually stay the same from the second of them on."""
 
 
@@ -135,7 +135,7 @@ def calibrate(
     Notes
     -----
     Calibrating again with ``camera_model=result.camera_model`` and the same arguments changes
-    nothing. ``result.converged`` is False if the matches still changed in the last of 8 final
+    nothing. ``result.converged`` is False if the matches still changed in the last of 12 final
     passes.
 
     Examples

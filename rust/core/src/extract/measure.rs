@@ -354,6 +354,10 @@ impl<'a, T: Pixel> Measure<'a, T> {
         };
         let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
         let star = self.judge(&peak, region, top, seen, bits)?;
+        // What is left over of a hot pixel is not a star beside it.
+        if found_beside && star.flags & flags::HOT_PIXEL != 0 {
+            return Err(Refusal::Sharp);
+        }
         Ok(Star { background: star.background + f64::from(higher), ..star })
     }
 
