@@ -14,7 +14,8 @@ pub struct PointGrid {
     /// Start of each cell's run in `points`, row by row, and the end of the last.
     starts: Vec<u32>,
     origin: Point,
-    cell: f64,
+    /// One over the width of a cell.
+    cells_per_px: f64,
     columns: usize,
     rows: usize,
 }
@@ -37,14 +38,15 @@ impl PointGrid {
         // About one point a cell, unless the radius asks for larger cells.
         let crowded = extent / (points.len() as f64).sqrt();
         let cell = radius.max(crowded).max(extent / MAX_CELLS_PER_AXIS as f64).max(f64::MIN_POSITIVE);
-        let columns = ((high[0] - low[0]) / cell) as usize + 1;
-        let rows = ((high[1] - low[1]) / cell) as usize + 1;
+        let cells_per_px = 1.0 / cell;
+        let columns = ((high[0] - low[0]) * cells_per_px) as usize + 1;
+        let rows = ((high[1] - low[1]) * cells_per_px) as usize + 1;
         let mut grid = Self {
             points: vec![[0.0; 2]; points.len()],
             index: vec![0; points.len()],
             starts: vec![0; columns * rows + 1],
             origin: low,
-            cell,
+            cells_per_px,
             columns,
             rows,
         };
@@ -95,11 +97,11 @@ impl PointGrid {
     }
 
     fn column(&self, x: f64) -> usize {
-        (((x - self.origin[0]) / self.cell).max(0.0) as usize).min(self.columns - 1)
+        (((x - self.origin[0]) * self.cells_per_px).max(0.0) as usize).min(self.columns - 1)
     }
 
     fn row(&self, y: f64) -> usize {
-        (((y - self.origin[1]) / self.cell).max(0.0) as usize).min(self.rows - 1)
+        (((y - self.origin[1]) * self.cells_per_px).max(0.0) as usize).min(self.rows - 1)
     }
 }
 
