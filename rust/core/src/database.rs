@@ -35,7 +35,7 @@ pub const REVISION: u32 = 1;
 
 /// So many stars per star wanted are looked at, where they lie evenly: some of them are not in the image, and where
 /// stars are twice as sparse as on average a second, wider look is needed.
-const LOOK: f64 = 2.5;
+const LOOK: f64 = 1.8;
 /// Every further look is so much wider.
 const LOOK_FURTHER: f64 = 3.0;
 

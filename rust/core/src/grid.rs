@@ -4,6 +4,10 @@ use crate::distortion::Point;
 
 /// Cells per axis at most: the table stays in the processor's cache.
 const MAX_CELLS_PER_AXIS: usize = 256;
+/// Squares per axis of a coarser map of where points are near; each is a bit.
+const NEARNESS_SQUARES: usize = 64;
+/// So much farther than the radius is near, for rounding not to matter.
+const NEARNESS_MARGIN: f64 = 1.0 + 1e-9;
 
 /// Points in square cells; look-ups within a radius touch only the cells around.
 #[derive(Debug, Clone)]
@@ -18,10 +22,14 @@ pub struct PointGrid {
     cells_per_px: f64,
     columns: usize,
     rows: usize,
+    /// A bit for each square that is within `radius` of a point, by rows: most look-ups in vain end there.
+    nearness: [u64; NEARNESS_SQUARES],
+    squares_per_px: f64,
+    radius: f64,
 }
 
 impl PointGrid {
-    /// Bins finite points; `radius` is the usual look-up radius.
+    /// Bins finite points; look-ups within up to `radius` are the quickest.
     pub fn new(points: &[Point], radius: f64) -> Self {
         let mut low = [f64::INFINITY; 2];
         let mut high = [f64::NEG_INFINITY; 2];
@@ -49,7 +57,11 @@ impl PointGrid {
             cells_per_px,
             columns,
             rows,
+            nearness: [0; NEARNESS_SQUARES],
+            squares_per_px: NEARNESS_SQUARES as f64 / extent.max(f64::MIN_POSITIVE),
+            radius,
         };
+        grid.note_nearness(points, NEARNESS_MARGIN * radius);
         let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
         let cells: Vec<usize> = points.iter().map(cell_of).collect();
         for &cell in &cells {
@@ -78,8 +90,23 @@ impl PointGrid {
         })
     }
 
+    fn note_nearness(&mut self, points: &[Point], reach: f64) {
+        for p in points {
+            let (left, right) = (self.square(0, p[0] - reach), self.square(0, p[0] + reach));
+            let bits = (u64::MAX << left) & (u64::MAX >> (NEARNESS_SQUARES - 1 - right));
+            for row in self.square(1, p[1] - reach)..=self.square(1, p[1] + reach) {
+                self.nearness[row] |= bits;
+            }
+        }
+    }
+
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
+        if radius <= self.radius
+            && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
+        {
+            return None;
+        }
         let mut best = (u32::MAX, radius * radius);
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
         for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
@@ -94,6 +121,10 @@ impl PointGrid {
             }
         }
         (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
+    }
+
+    fn square(&self, axis: usize, x: f64) -> usize {
+        (((x - self.origin[axis]) * self.squares_per_px).max(0.0) as usize).min(NEARNESS_SQUARES - 1)
     }
 
     fn column(&self, x: f64) -> usize {
@@ -116,8 +147,9 @@ mod tests {
             points in prop::collection::vec([-100.0..100.0, -50.0..50.0], 0..60),
             at in [-150.0..150.0, -150.0..150.0],
             radius in 0.1..80.0,
+            usual in prop_oneof![Just(0.0), Just(5.0), Just(80.0)],
         ) {
-            let found = PointGrid::new(&points, 5.0).nearest(at, radius);
+            let found = PointGrid::new(&points, usual).nearest(at, radius);
             let expected = points
                 .iter()
                 .map(|p| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2))
