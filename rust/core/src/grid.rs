@@ -102,9 +102,7 @@ impl PointGrid {
 
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
-        if radius <= self.radius
-            && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
-        {
+        if radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0 {
             return None;
         }
         let mut best = (u32::MAX, radius * radius);

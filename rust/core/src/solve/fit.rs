@@ -17,7 +17,7 @@ pub(super) type Covariance = SMatrix<f64, PARAMETERS, PARAMETERS>;
 /// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
 const FIT_STEPS: usize = 3;
 /// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
-/// thousandth of a standard error.
+/// hundredth of a standard error.
 const CONVERGED: f64 = 1e-4;
 /// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
 const CAUCHY_SIGMA: f64 = 2.385;

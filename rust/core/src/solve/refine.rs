@@ -107,12 +107,7 @@ impl Refiner<'_> {
     }
 
     /// Matches and fits in turn, at first so many times within the full radius.
-    fn settle<const N: usize>(
-        &self,
-        start: &Pointing,
-        lens: Lens,
-        growing: usize,
-    ) -> Option<Refined> {
+    fn settle<const N: usize>(&self, start: &Pointing, lens: Lens, growing: usize) -> Option<Refined> {
         let Self { field, sky, radius, rounds } = *self;
         let near = if growing == 0 { KEPT_RADII * radius } else { f64::INFINITY };
         let mut matcher = Matcher::new(field, sky, start, lens, near);
