@@ -276,8 +276,8 @@ class Solution:
     ) -> tuple[Floats, Floats, Floats]: ...
     def pixel_to_world(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: float | ArrayLike,
+        y: float | ArrayLike,
         *,
         position_cov: ArrayLike | None = None,
         return_cov: bool = False,
@@ -315,9 +315,9 @@ class Solution:
         solver alone takes what it did not fit to be exact: distortion that the camera has, and its
         model does not, is not in it.
         """
-        scalars = isinstance(x, float | int) and isinstance(y, float | int)
-        if scalars and self._refraction is None and not return_cov:  # without the cost of arrays
-            return self._core.pixel_to_world(x, y)
+        plain = self._refraction is None and not return_cov
+        if plain and isinstance(x, float | int) and isinstance(y, float | int):
+            return self._core.pixel_to_world(x, y)  # without the cost of arrays
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
         sky = self._sky(pixels)
