@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -95,22 +96,22 @@ class Solution:
     @property
     def ra_deg(self) -> float:
         """Right ascension of the image centre, pixel (0, 0), degrees from 0 to 360."""
-        return float(np.degrees(self._core.pointing[0]))
+        return math.degrees(self._core.pointing[0])
 
     @property
     def dec_deg(self) -> float:
         """Declination of the image centre, pixel (0, 0), degrees."""
-        return float(np.degrees(self._core.pointing[1]))
+        return math.degrees(self._core.pointing[1])
 
     @property
     def roll_deg(self) -> float:
         """Position angle of the image's up (-y) at its centre, from north through east, degrees."""
-        return float(np.degrees(self._core.pointing[2]))
+        return math.degrees(self._core.pointing[2])
 
     @property
     def fov_deg(self) -> float:
         """Horizontal field of view of the pinhole camera with the fitted focal length, degrees."""
-        return self.camera_model.fov_deg
+        return math.degrees(self._core.camera.fov)
 
     @property
     def camera_model(self) -> CameraModel:
@@ -275,12 +276,12 @@ class Solution:
     ) -> tuple[Floats, Floats, Floats]: ...
     def pixel_to_world(
         self,
-        x: ArrayLike,
-        y: ArrayLike,
+        x: float | ArrayLike,
+        y: float | ArrayLike,
         *,
         position_cov: ArrayLike | None = None,
         return_cov: bool = False,
-    ) -> tuple[Floats, ...]:
+    ) -> tuple[Any, ...]:
         """Sky positions that pixels see.
 
         Parameters
@@ -314,6 +315,9 @@ class Solution:
         solver alone takes what it did not fit to be exact: distortion that the camera has, and its
         model does not, is not in it.
         """
+        plain = self._refraction is None and not return_cov
+        if plain and isinstance(x, float | int) and isinstance(y, float | int):
+            return self._core.pixel_to_world(x, y)  # without the cost of arrays
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
         sky = self._sky(pixels)

@@ -28,6 +28,23 @@ pub struct CellStar {
     star: u32,
 }
 
+impl CellStar {
+    /// Its index in the catalogue.
+    pub fn star(&self) -> u32 {
+        self.star
+    }
+
+    /// Its direction, to single precision.
+    pub fn direction(&self) -> Direction {
+        Direction::from(self.direction.map(f64::from))
+    }
+}
+
+/// By how much squares of chords may be wrong in single precision, near this one.
+fn hair(square: f64) -> f64 {
+    SINGLE_PRECISION * (square.sqrt() + SINGLE_PRECISION) * 4.0
+}
+
 /// The division of the sphere into cells; it follows from the number of bands alone.
 #[derive(Debug, Clone)]
 pub struct SkyGrid {
@@ -189,30 +206,36 @@ impl CellView<'_> {
     ///
     /// `directions` are those the cells were made of; damaged cells lose stars but do no other harm.
     pub fn cone(&self, directions: &[[f64; 3]], center: &Direction, radius: f64, out: &mut Vec<u32>) {
-        self.cone_below(u32::MAX, directions, center, radius, out);
-    }
-
-    /// As [`CellView::cone`], for the stars with an index below `end`: the brightest of a sorted catalogue.
-    pub fn cone_below(
-        &self,
-        end: u32,
-        directions: &[[f64; 3]],
-        center: &Direction,
-        radius: f64,
-        out: &mut Vec<u32>,
-    ) {
-        if !(radius >= 0.0 && center.iter().all(|x| x.is_finite())) {
-            return;
-        }
         let limit = chord(radius.min(PI)).powi(2);
-        let hair = SINGLE_PRECISION * (limit.sqrt() + SINGLE_PRECISION) * 4.0;
-        let (inside, outside) = ((limit - hair) as f32, (limit + hair) as f32);
-        let c = [center.x as f32, center.y as f32, center.z as f32];
+        let inside = (limit - hair(limit)) as f32;
         let exactly_inside = |star: u32| {
             let distance = |v: &[f64; 3]| (Direction::from(*v) - center).norm_squared();
             directions.get(star as usize).is_some_and(|v| distance(v) <= limit)
         };
         let begin = out.len();
+        self.visit_cone(u32::MAX, center, radius, |entry, distance| {
+            if (distance < inside && (entry.star as usize) < directions.len()) || exactly_inside(entry.star) {
+                out.push(entry.star);
+            }
+        });
+        out[begin..].sort_unstable();
+    }
+
+    /// Calls `visit` with the stars within `radius` of a direction whose index is below `end` (the brightest of a sorted
+    /// catalogue), and the squares of their chords, cell by cell: all to single precision, and some a hair outside.
+    pub fn visit_cone(
+        &self,
+        end: u32,
+        center: &Direction,
+        radius: f64,
+        mut visit: impl FnMut(&CellStar, f32),
+    ) {
+        if !(radius >= 0.0 && center.iter().all(|x| x.is_finite())) {
+            return;
+        }
+        let limit = chord(radius.min(PI)).powi(2);
+        let outside = (limit + hair(limit)) as f32;
+        let c = [center.x as f32, center.y as f32, center.z as f32];
         let mut look_through = |stars: &[CellStar]| {
             for entry in stars {
                 if entry.star >= end {
@@ -220,22 +243,18 @@ impl CellView<'_> {
                 }
                 let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
                 let distance = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-                if distance <= outside
-                    && (entry.star as usize) < directions.len()
-                    && (distance < inside || exactly_inside(entry.star))
-                {
-                    out.push(entry.star);
+                if distance <= outside {
+                    visit(entry, distance);
                 }
             }
         };
         self.grid.runs(center, radius, |cells| {
-            if end as usize >= directions.len() {
+            if end as usize >= self.stars.len() {
                 look_through(self.run(cells));
             } else {
                 cells.for_each(|cell| look_through(self.run(cell..cell + 1)));
             }
         });
-        out[begin..].sort_unstable();
     }
 
     fn run(&self, cells: Range<usize>) -> &[CellStar] {

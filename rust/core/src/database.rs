@@ -33,6 +33,12 @@ pub use parameters::Parameters;
 /// Changes whenever the same stars and parameters give another database than before.
 pub const REVISION: u32 = 1;
 
+/// So many stars per star wanted are looked at, where they lie evenly: some of them are not in the image, and where
+/// stars are twice as sparse as on average a second, wider look is needed.
+const LOOK: f64 = 1.8;
+/// Every further look is so much wider.
+const LOOK_FURTHER: f64 = 3.0;
+
 /// Bytes that may be owned, mapped or borrowed from elsewhere.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -157,21 +163,35 @@ impl Database {
         self.cells().cone(self.directions(), center, radius, out);
     }
 
-    /// Appends the brightest `limit` stars within `radius` of a direction, brightest first.
-    pub fn brightest_in_cone(&self, center: &Direction, radius: f64, limit: usize, out: &mut Vec<u32>) {
+    /// Appends the brightest `limit` stars within `radius` of a direction that `choose` makes something of, in any
+    /// order. It is given their numbers, which rise with their magnitudes, and directions to single precision.
+    pub fn brightest_in_cone<T>(
+        &self,
+        center: &Direction,
+        radius: f64,
+        limit: usize,
+        choose: impl Fn(u32, Direction) -> Option<T>,
+        out: &mut Vec<(u32, T)>,
+    ) {
         let share = (radius.min(std::f64::consts::PI) / 2.0).sin().powi(2); // of the sky
-        // Where stars are twice as sparse as on average a second, wider look is needed.
-        let mut end = 2.0 * limit as f64 / share;
-        let begin = out.len();
+        let mut end = LOOK * limit as f64 / share;
+        let (begin, stars) = (out.len(), self.num_stars() as u32);
         loop {
             out.truncate(begin);
-            self.cells().cone_below(end as u32, self.directions(), center, radius, out);
-            if out.len() - begin >= limit || end >= self.num_stars() as f64 {
+            self.cells().visit_cone((end as u32).min(stars), center, radius, |entry, _| {
+                if let Some(chosen) = choose(entry.star(), entry.direction()) {
+                    out.push((entry.star(), chosen));
+                }
+            });
+            if out.len() - begin >= limit || end >= f64::from(stars) {
                 break;
             }
-            end *= 4.0;
+            end *= LOOK_FURTHER;
         }
-        out.truncate(begin + limit);
+        if out.len() - begin > limit {
+            out[begin..].select_nth_unstable_by_key(limit, |(star, _)| *star);
+            out.truncate(begin + limit);
+        }
     }
 
     /// The range of fields of view that the patterns are made for, radians.

@@ -4,6 +4,10 @@ use crate::distortion::Point;
 
 /// Cells per axis at most: the table stays in the processor's cache.
 const MAX_CELLS_PER_AXIS: usize = 256;
+/// Squares per axis of a coarser map of where points are near; each is a bit.
+const NEARNESS_SQUARES: usize = 64;
+/// So much farther than the radius is near, for rounding not to matter.
+const NEARNESS_MARGIN: f64 = 1.0 + 1e-9;
 
 /// Points in square cells; look-ups within a radius touch only the cells around.
 #[derive(Debug, Clone)]
@@ -14,13 +18,18 @@ pub struct PointGrid {
     /// Start of each cell's run in `points`, row by row, and the end of the last.
     starts: Vec<u32>,
     origin: Point,
-    cell: f64,
+    /// One over the width of a cell.
+    cells_per_px: f64,
     columns: usize,
     rows: usize,
+    /// A bit for each square that is within `radius` of a point, by rows: most look-ups in vain end there.
+    nearness: [u64; NEARNESS_SQUARES],
+    squares_per_px: f64,
+    radius: f64,
 }
 
 impl PointGrid {
-    /// Bins finite points; `radius` is the usual look-up radius.
+    /// Bins finite points; look-ups within up to `radius` are the quickest.
     pub fn new(points: &[Point], radius: f64) -> Self {
         let mut low = [f64::INFINITY; 2];
         let mut high = [f64::NEG_INFINITY; 2];
@@ -37,17 +46,22 @@ impl PointGrid {
         // About one point a cell, unless the radius asks for larger cells.
         let crowded = extent / (points.len() as f64).sqrt();
         let cell = radius.max(crowded).max(extent / MAX_CELLS_PER_AXIS as f64).max(f64::MIN_POSITIVE);
-        let columns = ((high[0] - low[0]) / cell) as usize + 1;
-        let rows = ((high[1] - low[1]) / cell) as usize + 1;
+        let cells_per_px = 1.0 / cell;
+        let columns = ((high[0] - low[0]) * cells_per_px) as usize + 1;
+        let rows = ((high[1] - low[1]) * cells_per_px) as usize + 1;
         let mut grid = Self {
             points: vec![[0.0; 2]; points.len()],
             index: vec![0; points.len()],
             starts: vec![0; columns * rows + 1],
             origin: low,
-            cell,
+            cells_per_px,
             columns,
             rows,
+            nearness: [0; NEARNESS_SQUARES],
+            squares_per_px: NEARNESS_SQUARES as f64 / extent.max(f64::MIN_POSITIVE),
+            radius,
         };
+        grid.note_nearness(points, NEARNESS_MARGIN * radius);
         let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
         let cells: Vec<usize> = points.iter().map(cell_of).collect();
         for &cell in &cells {
@@ -76,8 +90,21 @@ impl PointGrid {
         })
     }
 
+    fn note_nearness(&mut self, points: &[Point], reach: f64) {
+        for p in points {
+            let (left, right) = (self.square(0, p[0] - reach), self.square(0, p[0] + reach));
+            let bits = (u64::MAX << left) & (u64::MAX >> (NEARNESS_SQUARES - 1 - right));
+            for row in self.square(1, p[1] - reach)..=self.square(1, p[1] + reach) {
+                self.nearness[row] |= bits;
+            }
+        }
+    }
+
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
+        if radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0 {
+            return None;
+        }
         let mut best = (u32::MAX, radius * radius);
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
         for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
@@ -94,12 +121,16 @@ impl PointGrid {
         (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
     }
 
+    fn square(&self, axis: usize, x: f64) -> usize {
+        (((x - self.origin[axis]) * self.squares_per_px).max(0.0) as usize).min(NEARNESS_SQUARES - 1)
+    }
+
     fn column(&self, x: f64) -> usize {
-        (((x - self.origin[0]) / self.cell).max(0.0) as usize).min(self.columns - 1)
+        (((x - self.origin[0]) * self.cells_per_px).max(0.0) as usize).min(self.columns - 1)
     }
 
     fn row(&self, y: f64) -> usize {
-        (((y - self.origin[1]) / self.cell).max(0.0) as usize).min(self.rows - 1)
+        (((y - self.origin[1]) * self.cells_per_px).max(0.0) as usize).min(self.rows - 1)
     }
 }
 
@@ -114,8 +145,9 @@ mod tests {
             points in prop::collection::vec([-100.0..100.0, -50.0..50.0], 0..60),
             at in [-150.0..150.0, -150.0..150.0],
             radius in 0.1..80.0,
+            usual in prop_oneof![Just(0.0), Just(5.0), Just(80.0)],
         ) {
-            let found = PointGrid::new(&points, 5.0).nearest(at, radius);
+            let found = PointGrid::new(&points, usual).nearest(at, radius);
             let expected = points
                 .iter()
                 .map(|p| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2))

@@ -7,7 +7,7 @@ use boresight::solve::{
     Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
-use boresight::sphere::SPEED_OF_LIGHT_KM_S;
+use boresight::sphere::{SPEED_OF_LIGHT_KM_S, ra_dec};
 use boresight::{Attitude, Monitor};
 use nalgebra::Vector3;
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
@@ -164,6 +164,12 @@ impl PySolution {
         pixels: PyReadonlyArray2<'py, f64>,
     ) -> PyResult<Bound<'py, PyArray2<f64>>> {
         map_rows(py, "x, y", &pixels, |pixel| self.inner.pixel_to_sky(pixel).into())
+    }
+
+    /// Right ascension and declination that one pixel sees, degrees.
+    fn pixel_to_world(&self, x: f64, y: f64) -> (f64, f64) {
+        let (ra, dec) = ra_dec(&self.inner.pixel_to_sky([x, y]));
+        (ra.to_degrees(), dec.to_degrees())
     }
 
     fn sky_to_pixel<'py>(

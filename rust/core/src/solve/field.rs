@@ -1,6 +1,6 @@
 //! One frame prepared for solving: its detections in the ideal plane, and where the image ends there.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::TAU;
 
 use nalgebra::Vector3;
 
@@ -9,7 +9,7 @@ use crate::camera::CameraModel;
 use crate::database::Database;
 use crate::distortion::Point;
 use crate::projection::Projection;
-use crate::sphere::{Direction, aberrate, separation};
+use crate::sphere::{Direction, aberrate};
 
 /// Fields that reach farther from the optical axis than this are looked for in a cone about it, radians: about the
 /// image's centre the farthest point need not be on the outline.
@@ -32,7 +32,13 @@ impl Pointing {
     /// Ideal point of a direction of the sky; `None` where the projection has no image.
     #[inline]
     pub(super) fn project(&self, sky: &Direction) -> Option<Point> {
-        let [x, y] = self.projection.point(&self.attitude.to_camera(sky))?;
+        self.image(&self.attitude.to_camera(sky))
+    }
+
+    /// Ideal point of a direction in the camera frame; `None` where the projection has no image.
+    #[inline]
+    pub(super) fn image(&self, seen: &Direction) -> Option<Point> {
+        let [x, y] = self.projection.point(seen)?;
         Some([self.parity * self.focal_length * x, self.focal_length * y])
     }
 
@@ -153,8 +159,10 @@ impl Field {
             pointing.projection != Projection::Gnomonic && self.angle(pointing.focal_length) > WIDE_REACH;
         match self.center(pointing) {
             Some(center) if !wide => {
-                let angle = |p: &Point| pointing.unproject(*p).map_or(PI, |edge| separation(&center, &edge));
-                (center, self.outline[..8].iter().map(angle).fold(0.0, f64::max))
+                let edges = self.outline[..8].iter().map(|p| pointing.unproject(*p));
+                let chord = |edge: Option<Direction>| edge.map_or(2.0, |edge| (edge - center).norm());
+                let widest = edges.map(chord).fold(0.0, f64::max);
+                (center, 2.0 * (widest / 2.0).min(1.0).asin())
             }
             _ => (pointing.axis(), self.angle(pointing.focal_length)),
         }
@@ -204,12 +212,8 @@ pub(super) struct Sky<'a> {
     pub(super) velocity: Option<Vector3<f64>>,
 }
 
-/// A catalogue star on the ideal plane of a frame.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ProjectedStar {
-    pub(super) star: u32,
-    pub(super) at: Point,
-}
+/// The number of a catalogue star and where it is on the ideal plane of a frame.
+pub(super) type ProjectedStar = (u32, Point);
 
 /// Extra radius for cones so that aberration moves no star out of them, radians.
 const ABERRATION_MARGIN: f64 = 1.1e-4;
@@ -217,36 +221,30 @@ const ABERRATION_MARGIN: f64 = 1.1e-4;
 impl Sky<'_> {
     /// Apparent direction of a star of the database.
     pub(super) fn direction(&self, star: u32) -> Option<Direction> {
-        let catalogued = Direction::from(*self.database.directions().get(star as usize)?);
-        Some(match &self.velocity {
-            Some(beta) => aberrate(&catalogued, beta),
-            None => catalogued,
-        })
+        Some(self.apparent(Direction::from(*self.database.directions().get(star as usize)?)))
     }
 
-    /// Replaces `out` by the brightest `limit` stars on the detector, brightest first.
+    fn apparent(&self, catalogued: Direction) -> Direction {
+        match &self.velocity {
+            Some(beta) => aberrate(&catalogued, beta),
+            None => catalogued,
+        }
+    }
+
+    /// Replaces `out` by the brightest `limit` stars on the detector, to single precision and in any order.
     pub(super) fn in_view(
         &self,
         field: &Field,
         pointing: &Pointing,
         limit: usize,
-        scratch: &mut Vec<u32>,
         out: &mut Vec<ProjectedStar>,
     ) {
         let (center, radius) = field.cone(pointing);
-        scratch.clear();
-        // The image fills most of its cone; twice the limit leaves enough for the corners.
-        self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, 2 * limit, scratch);
+        let on_detector = |_: u32, direction: Direction| {
+            pointing.project(&self.apparent(direction)).filter(|at| field.contains(*at))
+        };
         out.clear();
-        for &star in scratch.iter() {
-            let Some(at) = self.direction(star).and_then(|d| pointing.project(&d)) else { continue };
-            if field.contains(at) {
-                out.push(ProjectedStar { star, at });
-                if out.len() == limit {
-                    break;
-                }
-            }
-        }
+        self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, limit, on_detector, out);
     }
 }
 

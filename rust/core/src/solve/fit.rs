@@ -6,6 +6,7 @@ use super::field::{Field, Pointing};
 use super::refine::Match;
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, Point, RadialDistortion};
+use crate::sphere::Direction;
 
 /// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
 /// radial coefficient k₁, and the optical centre's x and y in half image widths. The first so many are fitted.
@@ -15,6 +16,9 @@ pub(super) type Covariance = SMatrix<f64, PARAMETERS, PARAMETERS>;
 
 /// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
 const FIT_STEPS: usize = 3;
+/// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
+/// hundredth of a standard error.
+const CONVERGED: f64 = 1e-4;
 /// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
 const CAUCHY_SIGMA: f64 = 2.385;
 /// Median length of a two-dimensional normal deviate of unit variance per axis.
@@ -61,9 +65,6 @@ pub(super) struct Fit {
     pub(super) sigma: f64,
     /// Zero for parameters that are not fitted.
     pub(super) covariance: Covariance,
-    /// How much less the weighted sum of squares, over the variance, would be with the next parameters: about their
-    /// number if they mean nothing.
-    pub(super) gain: f64,
 }
 
 impl Fit {
@@ -77,54 +78,79 @@ impl Fit {
     }
 }
 
-/// Fits the first `N` parameters, starting from a pointing and a lens; the first `NEXT` are those that may be next.
-pub(super) fn fit<const N: usize, const NEXT: usize>(
+/// Fits the first `N` parameters, starting from a pointing and a lens.
+pub(super) fn fit<const N: usize>(
     field: &Field,
     matches: &[Match],
     start: &Pointing,
     lens: Lens,
 ) -> Option<Fit> {
-    let mut problem = Problem { field, matches, pointing: *start, lens };
-    let mut lengths = Vec::with_capacity(matches.len());
+    let mut problem = Problem::new(field, matches, *start, lens);
     let mut covariance = Covariance::zeros();
-    for _ in 0..FIT_STEPS {
-        let loss_scale = CAUCHY_SIGMA * problem.sigma(&mut lengths);
-        let (normal, gradient, chi2) = problem.normal_equations::<N>(loss_scale);
+    for step in 1..=FIT_STEPS {
+        let (normal, gradient, chi2) = problem.normal_equations::<N>();
         let cholesky = normal.cholesky()?;
-        problem.step(&cholesky.solve(&gradient))?;
+        let change = cholesky.solve(&gradient);
+        problem.step(&change)?;
         let variance = chi2 / problem.freedom(N);
-        covariance.fixed_view_mut::<N, N>(0, 0).copy_from(&(cholesky.inverse() * variance));
+        if gradient.dot(&change) < CONVERGED * variance || step == FIT_STEPS {
+            covariance.fixed_view_mut::<N, N>(0, 0).copy_from(&(cholesky.inverse() * variance));
+            break;
+        }
     }
-    let sigma = problem.sigma(&mut lengths);
-    let gain = problem.gain::<NEXT>(CAUCHY_SIGMA * sigma);
-    let Problem { pointing, lens, .. } = problem;
-    Some(Fit { pointing, lens, sigma, covariance, gain })
+    let Problem { pointing, lens, sigma, .. } = problem;
+    Some(Fit { pointing, lens, sigma, covariance })
 }
 
+/// How much less the weighted sum of squares, over the variance, would be if the first `NEXT` parameters were fitted:
+/// about the number of those that are new if they mean nothing. The step that they would take tells it (a score test).
+pub(super) fn gain<const NEXT: usize>(field: &Field, matches: &[Match], fit: &Fit) -> f64 {
+    let problem = Problem::new(field, matches, fit.pointing, fit.lens);
+    let (normal, gradient, chi2) = problem.normal_equations::<NEXT>();
+    let Some(cholesky) = normal.cholesky() else { return 0.0 };
+    let gained = gradient.dot(&cholesky.solve(&gradient));
+    let left = (chi2 - gained).max(chi2 * f64::EPSILON);
+    if left > 0.0 { gained / left * problem.freedom(NEXT) } else { 0.0 }
+}
+
+/// Matches as a pointing and a lens see them.
 struct Problem<'a> {
     field: &'a Field,
     matches: &'a [Match],
     pointing: Pointing,
     lens: Lens,
+    /// For each match the direction of its star in the camera frame, and ideal minus expected point.
+    seen: Vec<(Direction, Point)>,
+    /// Standard deviation of the residuals per axis, from their median length.
+    sigma: f64,
+    /// Scratch for the median.
+    squares: Vec<f64>,
 }
 
-impl Problem<'_> {
-    fn residual(&self, found: &Match) -> Point {
-        let ideal = self.lens.ideal(self.field.ideal[found.detection], self.field.half_width());
-        let [pu, pv] = self.pointing.project(&found.direction).unwrap_or(ideal);
-        [ideal[0] - pu, ideal[1] - pv]
+impl<'a> Problem<'a> {
+    fn new(field: &'a Field, matches: &'a [Match], pointing: Pointing, lens: Lens) -> Self {
+        let (seen, squares) = (Vec::with_capacity(matches.len()), Vec::with_capacity(matches.len()));
+        let mut problem = Self { field, matches, pointing, lens, seen, sigma: 0.0, squares };
+        problem.look();
+        problem
     }
 
-    /// Standard deviation per axis from the median length of the residuals.
-    fn sigma(&self, lengths: &mut Vec<f64>) -> f64 {
-        lengths.clear();
-        lengths.extend(self.matches.iter().map(|m| {
-            let [du, dv] = self.residual(m);
-            (du * du + dv * dv).sqrt()
+    /// Computes what depends on the pointing and the lens.
+    fn look(&mut self) {
+        let Self { field, pointing, lens, .. } = self;
+        let half_width = field.half_width();
+        self.seen.clear();
+        self.seen.extend(self.matches.iter().map(|found| {
+            let ideal = lens.ideal(field.ideal[found.detection], half_width);
+            let star = pointing.attitude.to_camera(&found.direction);
+            let [u, v] = pointing.image(&star).unwrap_or(ideal);
+            (star, [ideal[0] - u, ideal[1] - v])
         }));
-        let middle = lengths.len() / 2;
-        let (_, median, _) = lengths.select_nth_unstable_by(middle, f64::total_cmp);
-        *median / RAYLEIGH_MEDIAN
+        self.squares.clear();
+        self.squares.extend(self.seen.iter().map(|(_, [du, dv])| du * du + dv * dv));
+        let middle = self.squares.len() / 2;
+        let (_, median, _) = self.squares.select_nth_unstable_by(middle, f64::total_cmp);
+        self.sigma = median.sqrt() / RAYLEIGH_MEDIAN;
     }
 
     fn freedom(&self, parameters: usize) -> f64 {
@@ -132,20 +158,15 @@ impl Problem<'_> {
     }
 
     /// `JᵀWJ`, `JᵀWr` and `Σwr²` for the first `N` parameters.
-    fn normal_equations<const N: usize>(
-        &self,
-        loss_scale: f64,
-    ) -> (SMatrix<f64, N, N>, SVector<f64, N>, f64) {
+    fn normal_equations<const N: usize>(&self) -> (SMatrix<f64, N, N>, SVector<f64, N>, f64) {
         let (mut normal, mut gradient, mut chi2) = (SMatrix::zeros(), SVector::zeros(), 0.0);
         let f = self.pointing.focal_length;
         let width = self.field.half_width();
-        let scale = 1.0 / loss_scale.max(MIN_LOSS_SCALE_PX).powi(2);
+        let scale = 1.0 / (CAUCHY_SIGMA * self.sigma).max(MIN_LOSS_SCALE_PX).powi(2);
         let [center_x, center_y] = self.lens.center;
         let k1 = self.lens.k1;
-        for found in self.matches {
-            let [du, dv] = self.residual(found);
-            let c = self.pointing.attitude.to_camera(&found.direction);
-            let Some((seen, rotations)) = self.pointing.projection.point_and_rotations(&c) else {
+        for (found, &(star, [du, dv])) in self.matches.iter().zip(&self.seen) {
+            let Some((seen, rotations)) = self.pointing.projection.point_and_rotations(&star) else {
                 continue;
             };
             let [x, y] = self.field.ideal[found.detection];
@@ -179,15 +200,7 @@ impl Problem<'_> {
         self.lens.k1 += change(4);
         self.lens.center[0] += change(5);
         self.lens.center[1] += change(6);
+        self.look();
         (self.pointing.focal_length.is_finite() && self.pointing.focal_length > 0.0).then_some(())
-    }
-
-    /// See [`Fit::gain`]: the step that more parameters would take tells it (a score test).
-    fn gain<const NEXT: usize>(&self, loss_scale: f64) -> f64 {
-        let (normal, gradient, chi2) = self.normal_equations::<NEXT>(loss_scale);
-        let Some(cholesky) = normal.cholesky() else { return 0.0 };
-        let gained = gradient.dot(&cholesky.solve(&gradient));
-        let left = (chi2 - gained).max(chi2 * f64::EPSILON);
-        if left > 0.0 { gained / left * self.freedom(NEXT) } else { 0.0 }
     }
 }

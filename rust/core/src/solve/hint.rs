@@ -144,8 +144,9 @@ fn vertices(sky: &Sky<'_>, center: &Direction, field_radius: f64, reach: f64) ->
     let fields = ((radius / 2.0).sin() / (field_radius / 2.0).sin()).powi(2);
     let limit = ((STARS_PER_FIELD * fields) as usize).min(MAX_STARS);
     let mut stars = Vec::new();
-    sky.database.brightest_in_cone(center, radius, limit, &mut stars);
-    let directions: Vec<Direction> = stars.iter().filter_map(|&star| sky.direction(star)).collect();
+    sky.database.brightest_in_cone(center, radius, limit, |star, _| sky.direction(star), &mut stars);
+    stars.sort_unstable_by_key(|(star, _)| *star);
+    let directions: Vec<Direction> = stars.into_iter().map(|(_, direction)| direction).collect();
     let farthest = chord((2.0 * field_radius).min(PI));
     let vertex = |direction: &Direction| {
         let mut others: Vec<(f64, usize)> = directions

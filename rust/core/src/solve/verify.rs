@@ -36,7 +36,6 @@ pub(super) struct Verifier<'a> {
     radius: f64,
     /// Squared distance of the star matched to each detection, infinite for none.
     distances: Vec<f64>,
-    scratch: Vec<u32>,
     stars: Vec<ProjectedStar>,
 }
 
@@ -51,7 +50,6 @@ impl<'a> Verifier<'a> {
             radius: radius.max(2.0 * CORE_RADIUS_PX),
             field,
             sky,
-            scratch: Vec::new(),
             stars: Vec::new(),
         }
     }
@@ -59,11 +57,11 @@ impl<'a> Verifier<'a> {
     /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections.
     pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize]) -> f64 {
         let limit = (STARS_PER_DETECTION * self.detections).max(MIN_STARS);
-        self.sky.in_view(self.field, pointing, limit, &mut self.scratch, &mut self.stars);
+        self.sky.in_view(self.field, pointing, limit, &mut self.stars);
         self.distances.fill(f64::INFINITY);
-        for star in &self.stars {
+        for &(_, at) in &self.stars {
             // A detection counts once, with its nearest star; a star counts for its nearest detection only.
-            if let Some((detection, d2)) = self.grid.nearest(star.at, self.radius) {
+            if let Some((detection, d2)) = self.grid.nearest(at, self.radius) {
                 self.distances[detection] = self.distances[detection].min(d2);
             }
         }
