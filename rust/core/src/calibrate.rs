@@ -97,7 +97,7 @@ pub enum Model {
     Pinhole,
     /// Polynomial distortion of this order.
     Polynomial {
-        /// Highest total degree, 2 to [`MAX_ORDER`].
+        /// Highest total degree, 2 to [`crate::distortion::MAX_ORDER`].
         order: usize,
     },
     /// Radial and decentring terms about a free optical centre.
