@@ -279,7 +279,7 @@ impl Stamps {
 
     /// Fits all the stars together: each round, each star to what its neighbours of the round before leave.
     ///
-    /// Stars that are settled, and whose neighbours are, stay as they are.
+    /// Stars that are settled stay as they are unless a neighbour moves, after the first rounds one that they touch.
     pub(crate) fn fit(&self, psf: &PsfField, noise: Noise, mut fits: Vec<Fit>) -> Vec<Fit> {
         let mut sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
         for round in 0..MAX_ROUNDS {
@@ -318,10 +318,11 @@ impl Stamps {
         let source = sources[i];
         psf.at(source.pixel).render(source.offset, self.crops[i], &mut work.own);
         self.shine(psf, sources, i, work);
-        let mut normal = self.normal(i, source.flux, noise, work);
-        if work.touching > 0 {
-            normal = self.joint_normal(i, source.flux, noise, work, normal);
-        }
+        let normal = if work.touching > 0 {
+            self.joint_normal(i, source.flux, noise, work)
+        } else {
+            self.normal(i, source.flux, noise, work)
+        };
         let Some(inverse) = normal.inverse() else {
             let fit = Fit::guess(Source { flux: 0.0, ..source });
             return Fit { pixels: normal.pixels, settled: true, ..fit };
@@ -403,7 +404,7 @@ impl Stamps {
     }
 
     /// The normal equations of star `i` when the neighbours that touch it are free as well: theirs are eliminated.
-    fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &mut Work, alone: Normal) -> Normal {
+    fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &mut Work) -> Normal {
         let noise = noise.weighting();
         let n = self.layout.len();
         let Work { own, light, touching, gradients, scratch, .. } = work;
@@ -412,10 +413,13 @@ impl Stamps {
         let (weight, rest) = scratch.split_at_mut(n);
         let (residual, rest) = rest.split_at_mut(n);
         let (weighted, own_gradients) = rest.split_at_mut(n);
+        let (mut chi2, mut pixels) = (0.0, 0.0);
         for at in self.crops[i].spans(self.layout).flatten().filter(|&at| is_good(self.data(i)[at])) {
             let model = light[at] + flux * own.value[at];
             weight[at] = 1.0 / noise.variance(self.variance[i], model);
             residual[at] = self.data(i)[at] - model;
+            chi2 += weight[at] * residual[at] * residual[at];
+            pixels += 1.0;
             own_gradients[at] = flux * own.by_x[at];
             own_gradients[n + at] = flux * own.by_y[at];
             own_gradients[2 * n + at] = own.value[at];
@@ -423,7 +427,7 @@ impl Stamps {
         let others = gradients.chunks_exact(n).take(3 * *touching);
         let columns = own_gradients.chunks_exact(n).chain(others);
         let (left, right) = JointNormal::new(columns, weight, residual, weighted).eliminated();
-        Normal { left, right, ..alone }
+        Normal { left, right, chi2, pixels }
     }
 
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
