@@ -1,6 +1,6 @@
-"""Draws docs/concepts/extraction.png: a simulated frame, its stars in the colours of their flags.
+"""Draws docs/figures/extraction.png: a simulated frame, its stars in the colours of their flags.
 
-python docs/extraction_figure.py
+python docs/figures/extraction.py
 """
 
 from io import BytesIO
@@ -35,4 +35,4 @@ picture = BytesIO()
 ax.figure.savefig(picture, dpi=100)
 # A few colours are enough, and small.
 few = Image.open(picture).convert("RGB").quantize(48)
-few.save(Path(__file__).parent / "concepts" / "extraction.png", optimize=True)
+few.save(Path(__file__).with_suffix(".png"), optimize=True)
