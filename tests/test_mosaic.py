@@ -1,7 +1,5 @@
 """Detectors behind one lens: their places from simulated exposures with known truth."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -14,6 +12,7 @@ from boresight import (
     UndeterminedError,
     calibrate_mosaic,
 )
+from test_camera_fit import Solved
 
 SHAPE = (480, 500)
 TRUE = [
@@ -30,15 +29,6 @@ OPTICS = CameraModel(
     distortion=RadialDistortion(k1=-0.008, k2=0.0005, scale=500.0),
 )
 MIDDLE = np.array([260.0, 254.0])
-
-
-@dataclass
-class Solved:
-    camera_model: CameraModel
-    quaternion: np.ndarray
-    matched_centroids: np.ndarray
-    matched_directions: np.ndarray
-    observer_velocity_km_s: None = None
 
 
 def exposures(number, stars=120, noise=0.02, seed=0, outliers=0.0):

@@ -200,7 +200,7 @@ def calibrate(
     times = [frame.time for _, frame, _ in taken]
     if aberration:
         for path, frame, _ in taken:
-            _velocity(path, frame, aberration)
+            _check_time(path, frame)
     # The default database is of Hipparcos; which catalogue another is of, nobody knows.
     catalog = Catalog.hipparcos() if database is None and None not in times else None
     starts = _starts(given, fov, projection, shape)
@@ -419,12 +419,18 @@ def _extracted(
                 progress((done + 1) / len(paths))
 
 
+def _check_time(path: Path, frame: Frame) -> None:
+    """Refuse a frame whose time aberration needs and its header does not tell."""
+    if frame.time is None:
+        raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+
+
 def _velocity(path: Path, frame: Frame, wanted: bool | None) -> Any:
     """Earth's velocity at the time that a header tells, if it is wanted (`None`: if it can be)."""
     from boresight.velocity import earth_barycentric_velocity
 
-    if wanted and frame.time is None:
-        raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+    if wanted:
+        _check_time(path, frame)
     return earth_barycentric_velocity(frame.time) if wanted is not False and frame.time else None
 
 
