@@ -1,5 +1,7 @@
 //! Points of a plane binned for nearest-neighbour look-up.
 
+use std::ops::RangeInclusive;
+
 use crate::distortion::Point;
 
 /// Cells per axis at most: the table stays in the processor's cache.
@@ -80,10 +82,13 @@ impl PointGrid {
         grid
     }
 
-    /// Indices of the points in the cells that a square of half side `radius` about `at` touches.
+    /// Indices of the points in the cells that a square of half side `radius` about `at` touches; none where it is
+    /// plain that none is within the radius.
     pub fn around(&self, at: Point, radius: f64) -> impl Iterator<Item = u32> {
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
-        (self.row(at[1] - radius)..=self.row(at[1] + radius)).flat_map(move |row| {
+        let rows = self.row(at[1] - radius)..=self.row(at[1] + radius);
+        let rows = if self.none_near(at, radius) { RangeInclusive::new(1, 0) } else { rows };
+        rows.flat_map(move |row| {
             let first = self.starts[row * self.columns + left] as usize;
             let last = self.starts[row * self.columns + right + 1] as usize;
             self.index[first..last].iter().copied()
@@ -102,7 +107,7 @@ impl PointGrid {
 
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
-        if radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0 {
+        if self.none_near(at, radius) {
             return None;
         }
         let mut best = (u32::MAX, radius * radius);
@@ -119,6 +124,11 @@ impl PointGrid {
             }
         }
         (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
+    }
+
+    /// Whether the coarse map tells that there is no point within a radius.
+    fn none_near(&self, at: Point, radius: f64) -> bool {
+        radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
     }
 
     fn square(&self, axis: usize, x: f64) -> usize {

@@ -31,6 +31,7 @@ use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
 pub use hint::{Expected, Hint};
 pub use many::solve_many;
+use refine::{Match, Refined, Refiner};
 pub use rejected::{Rejected, best_rejected};
 use search::Accepted;
 use verify::Verifier;
@@ -382,6 +383,19 @@ impl<'a> Prepared<'a> {
             radius: options.match_radius * width,
         }
     }
+
+    /// The solution that an accepted candidate leads to; `None` if too few stars match.
+    fn finish(&self, options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
+        let Self { field, sky, radius } = self;
+        let refiner = Refiner {
+            field,
+            sky,
+            radius: *radius,
+            rounds: options.refine_iterations,
+            lens_is_free: options.lens_is_free(),
+        };
+        Some(solution(field, sky, &refiner.refine(accepted)?, accepted.probability))
+    }
 }
 
 fn attempt(
@@ -396,19 +410,7 @@ fn attempt(
     }
     let prepared = Prepared::new(database, pixels, options);
     let accepted = search_all(&prepared, options, budget)?;
-    let Prepared { field, sky, radius } = &prepared;
-    Ok(accepted.and_then(|accepted| {
-        refine::refine(
-            field,
-            sky,
-            accepted.pointing,
-            *radius,
-            options.refine_iterations,
-            options.lens_is_free(),
-        )
-        .map(|refined| finish(field, sky, &refined, accepted.probability))
-        .ok_or(Status::NoMatch)
-    }))
+    Ok(accepted.and_then(|accepted| prepared.finish(options, &accepted).ok_or(Status::NoMatch)))
 }
 
 /// Searches near the hint, if there is one, and then the whole sky, if that is asked for.
@@ -432,11 +434,11 @@ fn search_all(
     }
 }
 
-fn finish(field: &Field, sky: &Sky<'_>, refined: &refine::Refined, probability: f64) -> Solution {
+fn solution(field: &Field, sky: &Sky<'_>, refined: &Refined, probability: f64) -> Solution {
     let fit::Fit { pointing, lens, .. } = &refined.fit;
     let Pointing { attitude, focal_length, parity, .. } = *pointing;
     // Beyond the rim of a fisheye's image a detection has no direction.
-    let with_angle = |m: &refine::Match| {
+    let with_angle = |m: &Match| {
         let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()))?;
         Some((*m, separation(&seen, &attitude.to_camera(&m.direction))))
     };

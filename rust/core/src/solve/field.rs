@@ -246,6 +246,12 @@ impl Sky<'_> {
         out.clear();
         self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, limit, on_detector, out);
     }
+
+    /// The same stars where another pointing sees them.
+    pub(super) fn projected(&self, pointing: &Pointing, stars: &[ProjectedStar]) -> Vec<ProjectedStar> {
+        let project = |&(star, _): &ProjectedStar| Some((star, pointing.project(&self.direction(star)?)?));
+        stars.iter().filter_map(project).collect()
+    }
 }
 
 #[cfg(test)]

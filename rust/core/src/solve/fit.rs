@@ -15,7 +15,7 @@ pub(super) const PARAMETERS: usize = 7;
 pub(super) type Covariance = SMatrix<f64, PARAMETERS, PARAMETERS>;
 
 /// Steps of the Gauss-Newton fit per set of matches; it converges quadratically from a good start.
-const FIT_STEPS: usize = 3;
+pub(super) const FIT_STEPS: usize = 3;
 /// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
 /// hundredth of a standard error.
 const CONVERGED: f64 = 1e-4;
@@ -37,7 +37,11 @@ pub(super) struct Lens {
 
 impl Lens {
     /// What the lens makes of an ideal point that was computed without it, px.
+    #[inline]
     pub(super) fn ideal(&self, [x, y]: Point, half_width: f64) -> Point {
+        if *self == Self::default() {
+            return [x, y];
+        }
         let (x, y) = (x / half_width - self.center[0], y / half_width - self.center[1]);
         let bulge = half_width * (1.0 + self.k1 * (x * x + y * y));
         [x * bulge, y * bulge]
@@ -78,22 +82,23 @@ impl Fit {
     }
 }
 
-/// Fits the first `N` parameters, starting from a pointing and a lens.
+/// Fits the first `N` parameters, starting from a pointing and a lens, in at most so many steps.
 pub(super) fn fit<const N: usize>(
     field: &Field,
     matches: &[Match],
     start: &Pointing,
     lens: Lens,
+    steps: usize,
 ) -> Option<Fit> {
     let mut problem = Problem::new(field, matches, *start, lens);
     let mut covariance = Covariance::zeros();
-    for step in 1..=FIT_STEPS {
+    for step in 1..=steps {
         let (normal, gradient, chi2) = problem.normal_equations::<N>();
         let cholesky = normal.cholesky()?;
         let change = cholesky.solve(&gradient);
         problem.step(&change)?;
         let variance = chi2 / problem.freedom(N);
-        if gradient.dot(&change) < CONVERGED * variance || step == FIT_STEPS {
+        if gradient.dot(&change) < CONVERGED * variance || step == steps {
             covariance.fixed_view_mut::<N, N>(0, 0).copy_from(&(cholesky.inverse() * variance));
             break;
         }

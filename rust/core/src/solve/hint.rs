@@ -258,7 +258,8 @@ impl Round<'_, '_, '_> {
         self.budget.candidates += 1;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
         let probability = self.budget.probability(log_ratio);
-        (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
+        (probability <= self.options.match_threshold)
+            .then(|| Accepted::last(self.verifier, pointing, probability))
     }
 }
 

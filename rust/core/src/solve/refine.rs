@@ -1,8 +1,9 @@
 //! The final match: detections to catalogue stars one to one, and attitude and focal length fitted to all of them;
 //! and the lens, where the residuals ask for it.
 
-use super::field::{Field, Pointing, Sky};
-use super::fit::{Fit, Lens, fit, gain};
+use super::field::{Field, Pointing, ProjectedStar, Sky};
+use super::fit::{FIT_STEPS, Fit, Lens, fit, gain};
+use super::search::Accepted;
 use crate::distortion::Point;
 use crate::grid::PointGrid;
 use crate::sphere::Direction;
@@ -31,7 +32,7 @@ const SIGNIFICANT: f64 = 25.0;
 const MIN_KEPT_MATCHES: f64 = 0.8;
 /// Rounds in which a lens is fitted to matches within the full radius: each takes in stars farther out.
 const GROWING_ROUNDS: usize = 4;
-/// Stars farther than so many match radii from every detection are not looked at again: the fit moves none that far.
+/// Detections farther than so many match radii from a star are not compared with it again: the fit moves none that far.
 const KEPT_RADII: f64 = 3.0;
 /// Largest radial coefficient and optical centre (half image widths) believed: more is a wrong match at the edges.
 const MAX_K1: f64 = 0.15;
@@ -56,35 +57,9 @@ pub(super) struct Refined {
     pub(super) matches: Vec<Match>,
 }
 
-/// Matches and fits in turn until the matches stay the same, at most `rounds` times.
-///
-/// `radius` is the match radius in px; it shrinks with the residuals. With `lens_is_free` radial distortion and optical
-/// centre are fitted too if they are significant. `None` if too few stars match.
-pub(super) fn refine(
-    field: &Field,
-    sky: &Sky<'_>,
-    start: Pointing,
-    radius: f64,
-    rounds: usize,
-    lens_is_free: bool,
-) -> Option<Refined> {
-    let refiner = Refiner { field, sky, radius, rounds };
-    let pinhole = refiner.settle::<4>(&start, Lens::default(), 0)?;
-    if !lens_is_free || !refiner.asks_for_more::<5>(&pinhole) {
-        return Some(pinhole);
-    }
-    let radial = refiner
-        .settle::<5>(&start, Lens::default(), GROWING_ROUNDS)
-        .filter(|radial| radial.matches.len() >= pinhole.matches.len() && radial.fit.lens.k1.abs() < MAX_K1);
-    let Some(radial) = radial else { return Some(pinhole) };
-    if !refiner.asks_for_more::<7>(&radial) {
-        return Some(radial);
-    }
-    let centered = refiner.settle::<7>(&radial.fit.pointing, radial.fit.lens, 0).filter(|centered| {
-        let Lens { k1, center } = centered.fit.lens;
-        improves(centered, &radial) && k1.abs() < MAX_K1 && center[0].hypot(center[1]) < MAX_CENTER
-    });
-    Some(centered.unwrap_or(radial))
+/// Catalogue stars that are tried for a number of detections.
+pub(super) fn stars_wanted(detections: usize) -> usize {
+    (STARS_PER_DETECTION * detections).max(MIN_STARS)
 }
 
 /// Whether a lens fits more closely, and loses no matches but chance ones that wider residuals let in.
@@ -93,39 +68,90 @@ fn improves(with: &Refined, without: &Refined) -> bool {
         && with.matches.len() as f64 >= MIN_KEPT_MATCHES * without.matches.len() as f64
 }
 
-struct Refiner<'a> {
-    field: &'a Field,
-    sky: &'a Sky<'a>,
-    radius: f64,
-    rounds: usize,
+/// Matches and fits in turn until the matches stay the same.
+pub(super) struct Refiner<'a> {
+    pub(super) field: &'a Field,
+    pub(super) sky: &'a Sky<'a>,
+    /// Match radius, px; it shrinks with the residuals.
+    pub(super) radius: f64,
+    /// Most rounds of matching and fitting.
+    pub(super) rounds: usize,
+    /// Whether radial distortion and optical centre are fitted too, if they are significant.
+    pub(super) lens_is_free: bool,
 }
 
 impl Refiner<'_> {
+    /// Refines an accepted candidate; `None` if too few stars match.
+    pub(super) fn refine(&self, accepted: &Accepted) -> Option<Refined> {
+        let start = &accepted.pointing;
+        let pinhole = self.settle::<4>(&accepted.stars, start, Lens::default(), 0)?;
+        if !self.lens_is_free || !self.asks_for_more::<5>(&pinhole) {
+            return Some(pinhole);
+        }
+        Some(self.with_lens(start, &pinhole).unwrap_or(pinhole))
+    }
+
+    /// With a lens, if that fits better.
+    fn with_lens(&self, start: &Pointing, pinhole: &Refined) -> Option<Refined> {
+        let mut stars = Vec::new();
+        // Also those just outside the image, for a lens may bring them into it.
+        let wide = Pointing { focal_length: start.focal_length * (1.0 - LENS_MARGIN), ..*start };
+        self.sky.in_view(self.field, &wide, stars_wanted(self.field.ideal.len()), &mut stars);
+        let seen = self.sky.projected(start, &stars);
+        let radial = self.settle::<5>(&seen, start, Lens::default(), GROWING_ROUNDS).filter(|radial| {
+            radial.matches.len() >= pinhole.matches.len() && radial.fit.lens.k1.abs() < MAX_K1
+        })?;
+        if !self.asks_for_more::<7>(&radial) {
+            return Some(radial);
+        }
+        let Fit { pointing, lens, .. } = &radial.fit;
+        let seen = self.sky.projected(pointing, &stars);
+        let centered = self.settle::<7>(&seen, pointing, *lens, 0).filter(|centered| {
+            let Lens { k1, center } = centered.fit.lens;
+            improves(centered, &radial) && k1.abs() < MAX_K1 && center[0].hypot(center[1]) < MAX_CENTER
+        });
+        Some(centered.unwrap_or(radial))
+    }
+
     /// Whether more parameters, the first `NEXT`, are significant.
     fn asks_for_more<const NEXT: usize>(&self, Refined { fit, matches }: &Refined) -> bool {
         matches.len() >= MIN_LENS_MATCHES && gain::<NEXT>(self.field, matches, fit) > SIGNIFICANT
     }
 
-    /// Matches and fits in turn, at first so many times within the full radius.
-    fn settle<const N: usize>(&self, start: &Pointing, lens: Lens, growing: usize) -> Option<Refined> {
-        let Self { field, sky, radius, rounds } = *self;
-        let near = if growing == 0 { KEPT_RADII * radius } else { f64::INFINITY };
-        let mut matcher = Matcher::new(field, sky, start, lens, near);
+    /// Matches and fits in turn until the matches stay the same, at first so many times within the full radius;
+    /// `stars` are where `start` sees them.
+    fn settle<const N: usize>(
+        &self,
+        stars: &[ProjectedStar],
+        start: &Pointing,
+        lens: Lens,
+        growing: usize,
+    ) -> Option<Refined> {
+        let Self { field, sky, radius, rounds, .. } = *self;
+        let mut matcher = Matcher::new(field, sky, stars, &lens, radius);
         let mut matches = matcher.matches(start, &lens, radius);
         let mut last: Option<Fit> = None;
-        for round in 0..growing + rounds.max(1) {
+        let end = growing + rounds.max(1);
+        for round in 0..end {
             if matches.len() < MIN_MATCHES {
                 return None;
             }
             let (pointing, lens) = last.as_ref().map_or((start, lens), |fit| (&fit.pointing, fit.lens));
-            let fit = fit::<N>(field, &matches, pointing, lens)?;
-            let clip = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
-            let next = matcher.matches(&fit.pointing, &fit.lens, if round < growing { radius } else { clip });
+            // The first fit decides what matches: a step towards it will do.
+            let steps = if round == 0 && end > 1 { 1 } else { FIT_STEPS };
+            let fit = fit::<N>(field, &matches, pointing, lens, steps)?;
+            let mut within = (CLIP_SIGMA * fit.sigma).clamp(MIN_CLIP_PX.min(radius), radius);
+            if round < growing {
+                let moved = sky.projected(&fit.pointing, stars);
+                matcher = Matcher::new(field, sky, &moved, &fit.lens, radius);
+                within = radius;
+            }
+            let next = matcher.matches(&fit.pointing, &fit.lens, within);
             let settled = next.len() == matches.len()
                 && next.iter().zip(&matches).all(|(a, b)| a.detection == b.detection && a.star == b.star);
             matches = next;
             last = Some(fit);
-            if settled && round >= growing {
+            if settled && round >= growing.max(1) {
                 break;
             }
         }
@@ -136,72 +162,49 @@ impl Refiner<'_> {
 /// Detections and the catalogue stars that may be theirs.
 struct Matcher<'a> {
     field: &'a Field,
-    /// Brightest first.
-    stars: Vec<Candidate>,
-    targets: Targets,
-}
-
-/// A catalogue star that may be that of a detection.
-struct Candidate {
-    /// How many stars in view are brighter.
-    rank: usize,
-    star: u32,
-    direction: Direction,
-}
-
-/// The brightest so many detections, seen through a lens.
-struct Targets {
-    lens: Lens,
-    detections: Vec<usize>,
-    grid: PointGrid,
-}
-
-impl Targets {
-    fn new(field: &Field, lens: Lens, count: usize, radius: f64) -> Self {
-        let detections: Vec<usize> = (0..field.ideal.len()).filter(|&i| field.order[i] < count).collect();
-        let points: Vec<Point> =
-            detections.iter().map(|&i| lens.ideal(field.ideal[i], field.half_width())).collect();
-        Self { lens, grid: PointGrid::new(&points, radius), detections }
-    }
+    /// Numbers of all stars, ascending: brightest first.
+    numbers: Vec<u32>,
+    /// Stars and the detections near them; those of one star follow each other.
+    pairs: Vec<Match>,
 }
 
 impl<'a> Matcher<'a> {
-    /// For pointings so close to `start` that no star moves by more than about `near` px; if that is infinite, also for
-    /// lenses that bring stars just outside the image into it.
-    fn new(field: &'a Field, sky: &Sky<'_>, start: &Pointing, lens: Lens, near: f64) -> Self {
-        let limit = (STARS_PER_DETECTION * field.ideal.len()).max(MIN_STARS);
-        let anywhere = near.is_infinite();
-        let reach = if anywhere { 1.0 - LENS_MARGIN } else { 1.0 };
-        let mut in_view = Vec::new();
-        let start = Pointing { focal_length: start.focal_length * reach, ..*start };
-        sky.in_view(field, &start, limit, &mut in_view);
-        in_view.sort_unstable_by_key(|(star, _)| *star);
-        let targets = Targets::new(field, lens, field.ideal.len(), if anywhere { 0.0 } else { near });
-        let stars = in_view
-            .iter()
-            .enumerate()
-            .filter(|(_, (_, at))| anywhere || targets.grid.nearest(*at, near).is_some())
-            .filter_map(|(rank, &(star, _))| Some(Candidate { rank, star, direction: sky.direction(star)? }))
-            .collect();
-        Self { field, stars, targets }
+    /// For pointings and lenses with which no star is seen more than a few match radii from where it is said to be.
+    fn new(field: &'a Field, sky: &Sky<'_>, stars: &[ProjectedStar], lens: &Lens, radius: f64) -> Self {
+        let mut numbers: Vec<u32> = stars.iter().map(|(star, _)| *star).collect();
+        numbers.sort_unstable();
+        let near = KEPT_RADII * radius;
+        let points: Vec<Point> = field.ideal.iter().map(|&p| lens.ideal(p, field.half_width())).collect();
+        let grid = PointGrid::new(&points, near);
+        let mut pairs = Vec::with_capacity(points.len());
+        for &(star, at) in stars {
+            let is_near = |[x, y]: Point| (x - at[0]).powi(2) + (y - at[1]).powi(2) < near * near;
+            for detection in grid.around(at, near).map(|i| i as usize).filter(|&i| is_near(points[i])) {
+                let Some(direction) = sky.direction(star) else { continue };
+                pairs.push(Match { detection, star, direction });
+            }
+        }
+        Self { field, numbers, pairs }
     }
 
     /// Every star with its nearest detection within `radius`; a detection keeps its nearest star. By detection.
-    fn matches(&mut self, pointing: &Pointing, lens: &Lens, radius: f64) -> Vec<Match> {
-        let crowd = CROWDING_LIMIT * self.field.area() / (std::f64::consts::PI * radius * radius);
-        let count = (crowd as usize).max(MIN_DETECTIONS).min(self.field.ideal.len());
-        if self.targets.lens != *lens || self.targets.detections.len() != count {
-            self.targets = Targets::new(self.field, *lens, count, radius);
-        }
-        let Targets { detections, grid, .. } = &self.targets;
-        let mut best: Vec<Option<(f64, Match)>> = vec![None; count];
-        let brightest = (STARS_PER_DETECTION * count).max(MIN_STARS);
-        for &Candidate { star, direction, .. } in self.stars.iter().take_while(|star| star.rank < brightest) {
-            if let Some(at) = pointing.project(&direction)
-                && let Some((point, d2)) = grid.nearest(at, radius)
-                && best[point].is_none_or(|(nearest, _)| d2 < nearest)
+    fn matches(&self, pointing: &Pointing, lens: &Lens, radius: f64) -> Vec<Match> {
+        let Self { field, numbers, pairs } = self;
+        let crowd = CROWDING_LIMIT * field.area() / (std::f64::consts::PI * radius * radius);
+        let count = (crowd as usize).max(MIN_DETECTIONS);
+        let too_faint = numbers.get(stars_wanted(count)).copied().unwrap_or(u32::MAX);
+        let mut best: Vec<Option<(f64, Match)>> = vec![None; field.ideal.len()];
+        for pairs in pairs.chunk_by(|a, b| a.star == b.star).filter(|pairs| pairs[0].star < too_faint) {
+            let Some([u, v]) = pointing.project(&pairs[0].direction) else { continue };
+            let distances = pairs.iter().filter(|pair| field.order[pair.detection] < count).map(|pair| {
+                let [x, y] = lens.ideal(field.ideal[pair.detection], field.half_width());
+                ((x - u).powi(2) + (y - v).powi(2), pair)
+            });
+            if let Some((d2, pair)) = distances.min_by(|a, b| a.0.total_cmp(&b.0))
+                && d2 < radius * radius
+                && best[pair.detection].is_none_or(|(nearest, _)| d2 < nearest)
             {
-                best[point] = Some((d2, Match { detection: detections[point], star, direction }));
+                best[pair.detection] = Some((d2, *pair));
             }
         }
         best.into_iter().flatten().map(|(_, found)| found).collect()

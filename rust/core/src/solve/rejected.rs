@@ -1,7 +1,6 @@
 //! What a frame that did not solve came closest to.
 
-use super::refine::{Refined, refine};
-use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, finish, search_all};
+use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, search_all};
 use crate::database::Database;
 use crate::distortion::Point;
 use crate::error::{Monitor, Result};
@@ -37,11 +36,7 @@ pub fn best_rejected(
     let Ok(accepted) = search_all(&prepared, &work, &mut budget)? else {
         return Ok(None);
     };
-    let Prepared { field, sky, radius } = &prepared;
-    let finished = |refined: Refined| finish(field, sky, &refined, accepted.probability);
-    let solution =
-        refine(field, sky, accepted.pointing, *radius, options.refine_iterations, options.lens_is_free())
-            .map(finished);
+    let solution = prepared.finish(&work, &accepted);
     let probability = (outcome.chances * (-log_ratio).exp()).min(1.0);
     let solution = solution.map(|solution| Solution { probability, ..solution });
     Ok(Some(Rejected { log_ratio, probability, solution }))

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::candidate::ImagePattern;
-use super::field::{Field, Pointing, Sky, direction_of};
+use super::field::{Field, Pointing, ProjectedStar, Sky, direction_of};
 use super::patches::Plan;
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
@@ -42,17 +42,27 @@ pub(super) const EDGE_ERROR_PX: f64 = 1.0;
 /// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
-const MAX_HYPOTHESIS_RATIO: f64 = 1.5;
+const MAX_HYPOTHESIS_RATIO: f64 = 2.0;
 /// Catalogue and image agree on the longest edge to this many tolerances.
 const LENGTH_SLACK: f64 = 2.0;
 
 /// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
 const MAX_BATCH: usize = 64;
 
-/// An accepted candidate and the bound on its false-alarm probability.
+/// An accepted candidate.
 pub(super) struct Accepted {
     pub(super) pointing: Pointing,
+    /// Bound on its false-alarm probability.
     pub(super) probability: f64,
+    /// The brightest stars in view.
+    pub(super) stars: Vec<ProjectedStar>,
+}
+
+impl Accepted {
+    /// The candidate that the verifier looked at last.
+    pub(super) fn last(verifier: &mut Verifier<'_>, pointing: Pointing, probability: f64) -> Self {
+        Self { pointing, probability, stars: verifier.take_stars(&pointing) }
+    }
 }
 
 /// A range of focal lengths narrow enough for one set of directions.
@@ -292,6 +302,7 @@ impl Round<'_, '_, '_> {
         self.budget.chances += 1.0;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
         let probability = self.budget.probability(log_ratio);
-        (probability <= self.options.match_threshold).then_some(Accepted { pointing, probability })
+        (probability <= self.options.match_threshold)
+            .then(|| Accepted::last(self.verifier, pointing, probability))
     }
 }

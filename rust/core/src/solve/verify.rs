@@ -12,6 +12,7 @@
 //! The detections from which the candidate was made are no evidence for it and are left out.
 
 use super::field::{Field, Pointing, ProjectedStar, Sky};
+use super::refine::stars_wanted;
 use crate::distortion::Point;
 use crate::grid::PointGrid;
 
@@ -56,17 +57,20 @@ impl<'a> Verifier<'a> {
 
     /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections.
     pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize]) -> f64 {
-        let limit = (STARS_PER_DETECTION * self.detections).max(MIN_STARS);
-        self.sky.in_view(self.field, pointing, limit, &mut self.stars);
+        self.sky.in_view(self.field, pointing, stars_wanted(self.detections), &mut self.stars);
+        let limit = (STARS_PER_DETECTION * self.detections).max(MIN_STARS).min(self.stars.len());
+        if limit < self.stars.len() {
+            self.stars.select_nth_unstable_by_key(limit, |(star, _)| *star);
+        }
         self.distances.fill(f64::INFINITY);
-        for &(_, at) in &self.stars {
+        for &(_, at) in &self.stars[..limit] {
             // A detection counts once, with its nearest star; a star counts for its nearest detection only.
             if let Some((detection, d2)) = self.grid.nearest(at, self.radius) {
                 self.distances[detection] = self.distances[detection].min(d2);
             }
         }
         let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
-        let norm = 1.0 / (self.stars.len().max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
+        let norm = 1.0 / (limit.max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
         let mut log_ratios = [0.0; STRAY_SHARES.len()];
         let mut strays = 0_u32;
         for (detection, &d2) in self.distances.iter().enumerate() {
@@ -86,6 +90,15 @@ impl<'a> Verifier<'a> {
             *log_ratio += f64::from(strays) * stray.ln();
         }
         log_mean_exp(&log_ratios)
+    }
+
+    /// The brightest stars in view of the candidate looked at last, as many as matching all detections asks for.
+    pub(super) fn take_stars(&mut self, pointing: &Pointing) -> Vec<ProjectedStar> {
+        let all = self.field.ideal.len();
+        if all > self.detections {
+            self.sky.in_view(self.field, pointing, stars_wanted(all), &mut self.stars);
+        }
+        std::mem::take(&mut self.stars)
     }
 }
 
