@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -327,7 +329,7 @@ def choose_database(
     """Take the database given, or the one that serves the field of view."""
     fisheye = camera_model is not None and camera_model.projection != "gnomonic"
     most = 360 if fisheye else 180
-    if fov_deg is not None and not 0.0 < (_radians("fov_deg", fov_deg) or 0.0) < np.radians(most):
+    if fov_deg is not None and not 0.0 < (_radians("fov_deg", fov_deg) or 0.0) < math.radians(most):
         raise InputError(
             f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
         )
@@ -442,15 +444,19 @@ def _radians(name: str, degrees: float | None) -> float | None:
     if degrees is None:
         return None
     try:
-        return float(np.radians(float(degrees)))
+        return math.radians(float(degrees))
     except (TypeError, ValueError):
         raise InputError(f"{name}: {degrees!r} is not a number; give degrees") from None
 
 
 def _count(name: str, value: int) -> int:
-    if not isinstance(value, int | np.integer) or value < 0:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if count < 0:
         raise InputError(f"{name}: {value!r} is not a whole number from 0 up")
-    return int(value)
+    return count
 
 
 def _velocity(velocity: ArrayLike | None) -> tuple[float, ...] | None:
