@@ -48,6 +48,8 @@ const NARROWEST: f64 = 0.05;
 const WIDEST: f64 = 170.0;
 /// Fields of view closer than this are the same, radians: they come in degrees.
 const SAME_FOV: f64 = 1e-9;
+/// Fewer candidates than this are never expected by chance, however little was tried: how many there are is estimated.
+const FEWEST_CHANCES: f64 = 1e-3;
 /// Patterns looked up between two looks at the clock and the monitor.
 const CLOCK_INTERVAL: u64 = 64;
 
@@ -160,6 +162,7 @@ impl SolveOptions {
             candidates: 0,
             chances: 0.0,
             best_log_ratio: f64::NEG_INFINITY,
+            best_probability: 1.0,
             acceptance,
             monitor,
         }
@@ -262,10 +265,10 @@ pub struct Outcome {
     pub patterns_checked: u64,
     /// Candidates verified.
     pub candidates_checked: u64,
-    /// How many candidates chance may have given: those verified, or the number to be expected where that is less.
-    pub chances: f64,
     /// Largest natural logarithm of the likelihood ratio among the candidates.
     pub best_log_ratio: f64,
+    /// Bound on the probability that chance gives a match as good as that.
+    pub best_probability: f64,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -286,9 +289,10 @@ struct Budget<'m> {
     max_patterns: u64,
     patterns: u64,
     candidates: u64,
-    /// How many candidates chance may have given: those counted, or the number to be expected where that is less.
+    /// How many candidates chance may have given: those counted, or with a hint the number to be expected.
     chances: f64,
     best_log_ratio: f64,
+    best_probability: f64,
     acceptance: Acceptance,
     monitor: &'m dyn Monitor,
 }
@@ -309,14 +313,27 @@ impl Budget<'_> {
         Ok(None)
     }
 
-    /// Bound on the probability that chance reaches this likelihood ratio among the candidates so far.
-    fn probability(&mut self, log_ratio: f64) -> f64 {
-        self.best_log_ratio = self.best_log_ratio.max(log_ratio);
-        match self.acceptance {
-            Acceptance::Probability => (self.chances * (-log_ratio).exp()).min(1.0),
+    /// Whether a candidate of this likelihood ratio is accepted, and then the bound on the probability that chance
+    /// reaches that; `expected` tells how many candidates chance was to give so far, where counting them is not enough.
+    fn accept(&mut self, log_ratio: f64, threshold: f64, expected: impl FnOnce() -> f64) -> Option<f64> {
+        let probability = match self.acceptance {
+            Acceptance::Probability => self.probability(log_ratio, threshold, expected),
             Acceptance::LogRatio(wanted) if log_ratio >= wanted => 0.0,
             Acceptance::LogRatio(_) => f64::INFINITY,
+        };
+        if log_ratio > self.best_log_ratio {
+            (self.best_log_ratio, self.best_probability) = (log_ratio, probability);
         }
+        (probability <= threshold).then_some(probability)
+    }
+
+    fn probability(&self, log_ratio: f64, threshold: f64, expected: impl FnOnce() -> f64) -> f64 {
+        let by_chance = (-log_ratio).exp();
+        let mut chances = self.chances;
+        if chances * by_chance > threshold && FEWEST_CHANCES * by_chance <= threshold {
+            chances = chances.min(expected().max(FEWEST_CHANCES));
+        }
+        (chances * by_chance).min(1.0)
     }
 }
 
@@ -342,8 +359,8 @@ pub fn solve(
         status,
         patterns_checked: budget.patterns,
         candidates_checked: budget.candidates,
-        chances: budget.chances,
         best_log_ratio: budget.best_log_ratio,
+        best_probability: budget.best_probability,
         elapsed: budget.started.elapsed(),
     })
 }

@@ -231,7 +231,7 @@ impl Sky<'_> {
         }
     }
 
-    /// Replaces `out` by the brightest `limit` stars on the detector, to single precision and in any order.
+    /// Replaces `out` by the brightest `limit` stars on the detector, to single precision, brightest first.
     pub(super) fn in_view(
         &self,
         field: &Field,
@@ -245,6 +245,7 @@ impl Sky<'_> {
         };
         out.clear();
         self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, limit, on_detector, out);
+        out.sort_unstable_by_key(|(star, _)| *star);
     }
 
     /// The same stars where another pointing sees them.

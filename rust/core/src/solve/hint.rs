@@ -257,9 +257,8 @@ impl Round<'_, '_, '_> {
         }
         self.budget.candidates += 1;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
-        let probability = self.budget.probability(log_ratio);
-        (probability <= self.options.match_threshold)
-            .then(|| Accepted::last(self.verifier, pointing, probability))
+        let probability = self.budget.accept(log_ratio, self.options.match_threshold, || f64::INFINITY)?;
+        Some(Accepted::last(self.verifier, pointing, probability))
     }
 }
 

@@ -162,7 +162,7 @@ impl Refiner<'_> {
 /// Detections and the catalogue stars that may be theirs.
 struct Matcher<'a> {
     field: &'a Field,
-    /// Numbers of all stars, ascending: brightest first.
+    /// Numbers of all stars, ascending.
     numbers: Vec<u32>,
     /// Stars and the detections near them; those of one star follow each other.
     pairs: Vec<Match>,
@@ -171,8 +171,6 @@ struct Matcher<'a> {
 impl<'a> Matcher<'a> {
     /// For pointings and lenses with which no star is seen more than a few match radii from where it is said to be.
     fn new(field: &'a Field, sky: &Sky<'_>, stars: &[ProjectedStar], lens: &Lens, radius: f64) -> Self {
-        let mut numbers: Vec<u32> = stars.iter().map(|(star, _)| *star).collect();
-        numbers.sort_unstable();
         let near = KEPT_RADII * radius;
         let points: Vec<Point> = field.ideal.iter().map(|&p| lens.ideal(p, field.half_width())).collect();
         let grid = PointGrid::new(&points, near);
@@ -184,7 +182,7 @@ impl<'a> Matcher<'a> {
                 pairs.push(Match { detection, star, direction });
             }
         }
-        Self { field, numbers, pairs }
+        Self { field, numbers: stars.iter().map(|(star, _)| *star).collect(), pairs }
     }
 
     /// Every star with its nearest detection within `radius`; a detection keeps its nearest star. By detection.

@@ -37,7 +37,7 @@ pub fn best_rejected(
         return Ok(None);
     };
     let solution = prepared.finish(&work, &accepted);
-    let probability = (outcome.chances * (-log_ratio).exp()).min(1.0);
+    let probability = outcome.best_probability;
     let solution = solution.map(|solution| Solution { probability, ..solution });
     Ok(Some(Rejected { log_ratio, probability, solution }))
 }

@@ -7,9 +7,9 @@ use super::field::{Field, Pointing, ProjectedStar, Sky, direction_of};
 use super::patches::Plan;
 use super::verify::Verifier;
 use super::{Budget, SolveOptions, Status};
-use crate::database::Lookups;
+use crate::database::{Database, Lookups};
 use crate::error::Result;
-use crate::pattern::{Pattern, pattern_shape};
+use crate::pattern::{Pattern, PatternShape, pattern_shape};
 use crate::sphere::Direction;
 
 /// One round of the search: how much wider its tolerance is, and how many stars it takes.
@@ -45,6 +45,10 @@ const MIN_EDGE_FRACTION: f64 = 0.1;
 const MAX_HYPOTHESIS_RATIO: f64 = 2.0;
 /// Catalogue and image agree on the longest edge to this many tolerances.
 const LENGTH_SLACK: f64 = 2.0;
+
+/// By how much wider than a pattern is looked for its neighbours are counted: wide enough to find some, narrow enough
+/// that they are as dense.
+const DENSITY_WIDENING: f64 = 4.0;
 
 /// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
 const MAX_BATCH: usize = 64;
@@ -133,6 +137,7 @@ pub(super) fn search(
         options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
     let range = options.focal_range(field, sky.database);
     let theta = field.angle(range[1]);
+    let begun = (budget.patterns, budget.chances);
     let mut tried = f64::NEG_INFINITY;
     for round in ROUNDS {
         let wider = first * round.factor + round.distortion * theta * theta;
@@ -146,7 +151,8 @@ pub(super) fn search(
         let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], tolerance);
         let min_edge = MIN_EDGE_FRACTION * plan.reach;
         let enough = budget.candidates.saturating_add(round.candidates);
-        let mut round = Round { field, sky, options, range, min_edge, tolerance, enough, verifier, budget };
+        let mut round =
+            Round { field, sky, options, range, min_edge, tolerance, begun, enough, verifier, budget };
         match round.run(&plan.groups, &hypotheses)? {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
@@ -159,7 +165,22 @@ pub(super) fn search(
 struct Tried<'h> {
     used: [usize; 4],
     hypothesis: &'h Hypothesis,
+    shape: PatternShape,
+    /// Of the ratios of edges.
     tolerance: f64,
+    /// Range of the longest edge, a chord.
+    lengths: RangeInclusive<f32>,
+}
+
+impl Tried<'_> {
+    /// How many patterns of the database are to be expected by chance where those were looked for: by their density
+    /// around.
+    fn expected(&self, database: &Database) -> f64 {
+        let mut around = 0_u32;
+        let tolerance = (DENSITY_WIDENING * self.tolerance) as f32;
+        database.patterns_near(&self.shape, tolerance, self.lengths.clone(), |_| around += 1);
+        f64::from(around) / DENSITY_WIDENING.powi(5)
+    }
 }
 
 /// Patterns that are looked up together.
@@ -196,6 +217,8 @@ struct Round<'r, 'a, 'b> {
     /// Shortest longest edge of patterns that are looked up, px.
     min_edge: f64,
     tolerance: f64,
+    /// Patterns looked up, and chance candidates expected, before the search began.
+    begun: (u64, f64),
     /// The round ends when so many candidates are counted.
     enough: u64,
     verifier: &'r mut Verifier<'a>,
@@ -268,10 +291,10 @@ impl Round<'_, '_, '_> {
             return;
         }
         let tolerance = self.tolerance + EDGE_ERROR_PX / longest_px;
-        let range = (longest * hypothesis.length_ratio.start()) as f32
+        let lengths = (longest * hypothesis.length_ratio.start()) as f32
             ..=(longest * hypothesis.length_ratio.end()) as f32;
-        batch.lookups.push(&shape, tolerance as f32, range);
-        batch.tried.push(Tried { used, hypothesis, tolerance });
+        batch.lookups.push(&shape, tolerance as f32, lengths.clone());
+        batch.tried.push(Tried { used, hypothesis, shape, tolerance, lengths });
     }
 
     /// Looks the batch up and verifies what is found; the batch is empty afterwards.
@@ -284,7 +307,7 @@ impl Round<'_, '_, '_> {
     }
 
     fn try_one(&mut self, tried: &Tried<'_>, pattern: &Pattern) -> Option<Accepted> {
-        let Tried { used, hypothesis, tolerance } = tried;
+        let Tried { used, hypothesis, tolerance, .. } = tried;
         let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
             return None;
         };
@@ -301,8 +324,11 @@ impl Round<'_, '_, '_> {
         self.budget.candidates += 1;
         self.budget.chances += 1.0;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
-        let probability = self.budget.probability(log_ratio);
-        (probability <= self.options.match_threshold)
-            .then(|| Accepted::last(self.verifier, pointing, probability))
+        // Every pattern tried has the same part in the false alarms allowed, so this one counts for all.
+        let (patterns, chances) = self.begun;
+        let patterns = (self.budget.patterns - patterns) as f64;
+        let expected = || chances + patterns * tried.expected(self.sky.database);
+        let probability = self.budget.accept(log_ratio, self.options.match_threshold, expected)?;
+        Some(Accepted::last(self.verifier, pointing, probability))
     }
 }

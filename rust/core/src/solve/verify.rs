@@ -1,15 +1,19 @@
 //! How likely a candidate is right: a likelihood ratio with an honest false-alarm probability.
 //!
 //! Under chance, detections lie anywhere on the detector (density 1/A). Under the candidate, each is with
-//! probability 1 - q one of the M brightest catalogue stars in view, at a distance r from its expected place with
-//! density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from the centroid's (a) to the match
-//! radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus `q + (1 - q) A/M g(r)`, or q
-//! without a star within R, and its mean under chance is at most 1. So is that of the product over detections, and of
-//! the mean L of such products over the shares q of stray detections that frames have; and by Markov's inequality
-//! chance reaches L with a probability of at most 1/L. With N candidates looked at, one of them does so with at most
-//! N/L: that is the probability reported, and compared with the threshold.
+//! probability 1 - q one of the M brightest catalogue stars in view, star k with probability `w(k)`, at a distance r
+//! from its expected place with density `g(r) = 1 / (π ln(1 + R²/a²) (a² + r²))`, r < R: all scales of error from the
+//! centroid's (a) to the match radius (R) alike; otherwise it lies anywhere. The ratio of one detection is thus
+//! `q + (1 - q) A w(k) g(r)`, or q without a star within R, and its mean under chance is at most 1, since all `w` are 1
+//! together. So is that of the product over detections, and of the mean L of such products over the shares q of stray
+//! detections that frames have; and by Markov's inequality chance reaches L with a probability of at most 1/L. With N
+//! candidates to be expected by chance, one of them does so with at most N/L: that is the probability reported, and
+//! compared with the threshold.
 //!
-//! The detections from which the candidate was made are no evidence for it and are left out.
+//! Brightness speaks through `w`: the i-th brightest detection is most likely about the i-th brightest star (see
+//! [`Ranks`]).
+//!
+//! The positions of detections from which the candidate was made are no evidence for it: these are left out.
 
 use super::field::{Field, Pointing, ProjectedStar, Sky};
 use super::refine::stars_wanted;
@@ -24,6 +28,11 @@ const STARS_PER_DETECTION: usize = 2;
 const MIN_STARS: usize = 24;
 /// Smallest scale of the distance between a detection and its star, px (see the module's text).
 const CORE_RADIUS_PX: f64 = 0.5;
+/// Factor between the ranks of a detection and its star in most frames: cameras see other colours than catalogues, and
+/// a few of the detections are no stars or have none.
+const RANK_FACTOR: f64 = 3.0;
+/// Probability that ranks tell something: among many bright detections that are no stars they do not.
+const TRUST: f64 = 0.75;
 /// Shares of the detections that are none of the catalogue stars looked at: few, or nearly all where hot pixels pass
 /// for stars. Each is as likely.
 const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
@@ -35,8 +44,10 @@ pub(super) struct Verifier<'a> {
     grid: PointGrid,
     detections: usize,
     radius: f64,
-    /// Squared distance of the star matched to each detection, infinite for none.
-    distances: Vec<f64>,
+    ranks: Ranks,
+    /// For each detection the largest of `w(k) / (a² + r²)` of the stars near it, 0 without any.
+    densities: Vec<f64>,
+    /// Brightest first.
     stars: Vec<ProjectedStar>,
 }
 
@@ -47,7 +58,8 @@ impl<'a> Verifier<'a> {
         Self {
             grid: PointGrid::new(&brightest, radius),
             detections: brightest.len(),
-            distances: vec![f64::INFINITY; brightest.len()],
+            ranks: Ranks::new((STARS_PER_DETECTION * brightest.len()).max(MIN_STARS)),
+            densities: vec![0.0; brightest.len()],
             radius: radius.max(2.0 * CORE_RADIUS_PX),
             field,
             sky,
@@ -58,27 +70,25 @@ impl<'a> Verifier<'a> {
     /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections.
     pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize]) -> f64 {
         self.sky.in_view(self.field, pointing, stars_wanted(self.detections), &mut self.stars);
-        let limit = (STARS_PER_DETECTION * self.detections).max(MIN_STARS).min(self.stars.len());
-        if limit < self.stars.len() {
-            self.stars.select_nth_unstable_by_key(limit, |(star, _)| *star);
-        }
-        self.distances.fill(f64::INFINITY);
-        for &(_, at) in &self.stars[..limit] {
-            // A detection counts once, with its nearest star; a star counts for its nearest detection only.
+        let count = self.ranks.most().min(self.stars.len());
+        let a2 = CORE_RADIUS_PX * CORE_RADIUS_PX;
+        self.densities.fill(0.0);
+        for (rank, &(_, at)) in self.stars[..count].iter().enumerate() {
+            // A detection counts once, with its likeliest star; a star counts for its nearest detection only.
             if let Some((detection, d2)) = self.grid.nearest(at, self.radius) {
-                self.distances[detection] = self.distances[detection].min(d2);
+                let density = self.ranks.share(detection, rank, count) / (a2 + d2);
+                self.densities[detection] = self.densities[detection].max(density);
             }
         }
-        let (r2, a2) = (self.radius * self.radius, CORE_RADIUS_PX * CORE_RADIUS_PX);
-        let norm = 1.0 / (limit.max(1) as f64 * std::f64::consts::PI * (1.0 + r2 / a2).ln());
+        let norm = 1.0 / (std::f64::consts::PI * (1.0 + self.radius * self.radius / a2).ln());
         let mut log_ratios = [0.0; STRAY_SHARES.len()];
         let mut strays = 0_u32;
-        for (detection, &d2) in self.distances.iter().enumerate() {
+        for (detection, &density) in self.densities.iter().enumerate() {
             if used.contains(&detection) {
                 continue;
             }
-            if d2 < r2 {
-                let star = self.field.chance_area(detection) * norm / (a2 + d2);
+            if density > 0.0 {
+                let star = self.field.chance_area(detection) * norm * density;
                 for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
                     *log_ratio += (stray + (1.0 - stray) * star).ln();
                 }
@@ -92,7 +102,8 @@ impl<'a> Verifier<'a> {
         log_mean_exp(&log_ratios)
     }
 
-    /// The brightest stars in view of the candidate looked at last, as many as matching all detections asks for.
+    /// The brightest stars in view of the candidate looked at last, brightest first, as many as matching all detections
+    /// asks for.
     pub(super) fn take_stars(&mut self, pointing: &Pointing) -> Vec<ProjectedStar> {
         let all = self.field.ideal.len();
         if all > self.detections {
@@ -102,9 +113,68 @@ impl<'a> Verifier<'a> {
     }
 }
 
+/// Which catalogue star a detection is likely to be, by their brightness alone.
+///
+/// With probability [`TRUST`] the ranks of both, counted from 1, differ by a factor of at most [`RANK_FACTOR`], all
+/// ratios alike; otherwise any star is as likely. Nothing is assumed of chance candidates: for each detection the
+/// shares of all stars sum up to 1.
+struct Ranks {
+    /// Sums of the reciprocals of 1 to k.
+    harmonic: Vec<f64>,
+}
+
+impl Ranks {
+    /// For up to so many stars.
+    fn new(most: usize) -> Self {
+        let mut sum = 0.0;
+        let add = |k: usize| {
+            if k > 0 {
+                sum += 1.0 / k as f64;
+            }
+            sum
+        };
+        Self { harmonic: (0..=most).map(add).collect() }
+    }
+
+    /// Most stars.
+    fn most(&self) -> usize {
+        self.harmonic.len() - 1
+    }
+
+    /// Probability that a detection is this one of `stars`, both by their ranks counted from 0.
+    fn share(&self, detection: usize, star: usize, stars: usize) -> f64 {
+        let (rank, star) = (detection as f64 + 1.0, star + 1);
+        let first = (rank / RANK_FACTOR).ceil() as usize;
+        let last = ((rank * RANK_FACTOR) as usize).min(stars);
+        if last < first {
+            return 1.0 / stars as f64;
+        }
+        let near = (first..=last).contains(&star).then(|| {
+            let all = self.harmonic[last] - self.harmonic[first - 1];
+            1.0 / (star as f64 * all)
+        });
+        (1.0 - TRUST) / stars as f64 + TRUST * near.unwrap_or(0.0)
+    }
+}
+
 /// Logarithm of the mean of numbers given by their logarithms.
 fn log_mean_exp(logarithms: &[f64]) -> f64 {
     let largest = logarithms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = logarithms.iter().map(|x| (x - largest).exp()).sum();
     largest + (sum / logarithms.len() as f64).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shares_of_all_stars_are_one_together(detection in 0_usize..60, stars in 1_usize..=120) {
+            let ranks = Ranks::new(120);
+            let sum: f64 = (0..stars).map(|star| ranks.share(detection, star, stars)).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-12, "{}", sum);
+        }
+    }
 }
