@@ -120,6 +120,21 @@ def test_calibrate_as_json(run):
     assert document["n_inliers"] > 100
 
 
+def test_stars_move_to_the_time_of_the_frames_where_their_catalogue_is_known(run, monkeypatch):
+    from boresight import calibrating
+
+    found, calibrate = [], calibrating.calibrate
+    monkeypatch.setattr(
+        calibrating,
+        "calibrate",
+        lambda *args, **kw: found.append(calibrate(*args, **kw)) or found[-1],
+    )
+    common = ("calibrate", "sky0.fits", "sky1.fits", "--fov", "12", "--order", "2", "--json")
+    for database, moved in (((), True), (("--database", "wide.db"), False)):
+        assert run(*common, *database).exit_code == 0
+        assert any("proper motion" in word for word in found[-1].physics) == moved
+
+
 def test_a_broken_file_does_not_stop_the_others(run):
     result = run(
         "solve", "text.fits", "sky0.fits", "--fov", "12", "--database", "wide.db", "--json"

@@ -1,6 +1,7 @@
 """Pattern databases: how they are made, kept in files, damaged, searched and shared."""
 
 import contextlib
+import inspect
 import os
 import pickle
 import signal
@@ -18,7 +19,13 @@ from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boresight import Catalog, FileFormatError, InputError, SolverDatabase
+from boresight import (
+    Catalog,
+    DatabaseParameters,
+    FileFormatError,
+    InputError,
+    SolverDatabase,
+)
 
 HIPPARCOS = Catalog.hipparcos()
 
@@ -48,7 +55,19 @@ def own_cache(tmp_path, monkeypatch):
     return folder
 
 
+def defaults(function):
+    """Arguments that have a default, and what it is."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
 class TestGeneration:
+    @pytest.mark.parametrize("source", ["hipparcos", "gaia", "stars"])
+    def test_spells_out_the_parameters_of_all_databases(self, source):
+        spelt = defaults(getattr(SolverDatabase, f"generate_from_{source}"))
+        expected = vars(DatabaseParameters()) | {"progress": None, "cache": True}
+        assert {name: spelt[name] for name in expected} == expected
+
     def test_is_the_same_for_any_number_of_threads(self, content):
         program = (
             "import sys; from boresight import SolverDatabase;"

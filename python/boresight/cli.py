@@ -182,7 +182,6 @@ def calibrate(
 ) -> None:
     """Calibrate the one camera that took all FRAMES, from the stars in them."""
     from boresight.calibrating import calibrate
-    from boresight.catalog import Catalog
 
     given = _load_camera(camera)
     solver = _database(database, fov, projection, given, quiet=as_json)
@@ -201,14 +200,13 @@ def calibrate(
     if aberration:
         for path, frame, _ in taken:
             _check_time(path, frame)
-    # The default database is of Hipparcos; which catalogue another is of, nobody knows.
-    catalog = Catalog.hipparcos() if database is None and None not in times else None
     starts = _starts(given, fov, projection, shape)
     for start in starts:
         try:
             result = calibrate(
                 [stars for _, _, stars in taken],
-                solver,
+                # The default is left to it, for it knows of which catalogue that is.
+                None if database is None else solver,
                 image_shape=shape,
                 fov_estimate_deg=fov,
                 fov_max_error_deg=fov_error,
@@ -217,7 +215,6 @@ def calibrate(
                 camera_model=start,
                 times=times,
                 aberration=aberration,
-                catalog=catalog,
                 on_pass=None if as_json else _print_pass,
             )
             break

@@ -20,6 +20,7 @@ from boresight.parameters import (
     core_arguments,
     preset_parameters,
 )
+from boresight.solving import solve_from_centroids
 
 if TYPE_CHECKING:
     import os
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from boresight.calibration import CalibrateResult
-    from boresight.camera import CameraModel
     from boresight.solution import Solution
 
 __all__ = ["SolverDatabase"]
@@ -718,41 +718,8 @@ multiscale_step, epoch_proper_motion_year, progress, cache
 
     # ---- used -----------------------------------------------------------------------------------
 
-    def solve_from_centroids(
-        self,
-        centroids: Any,
-        fov_estimate_deg: float | None = None,
-        fov_max_error_deg: float | None = None,
-        image_shape: tuple[int, int] | None = None,
-        match_radius: float = 0.01,
-        match_threshold: float = 1e-5,
-        refine_iterations: int = 10,
-        camera_model: CameraModel | None = None,
-        **options: Any,
-    ) -> Solution | None:
-        """Find where a frame looks from the positions of its stars.
-
-        The method form of `boresight.solve_from_centroids`, which explains all arguments.
-
-        Returns
-        -------
-        Solution or None
-            None when the frame does not solve.
-        """
-        from boresight.solving import solve_from_centroids
-
-        return solve_from_centroids(
-            self,
-            centroids,
-            fov_estimate_deg,
-            fov_max_error_deg,
-            image_shape,
-            match_radius,
-            match_threshold,
-            refine_iterations,
-            camera_model,
-            **options,
-        )
+    # The function, with the database for its first argument: all that it says holds here.
+    solve_from_centroids = solve_from_centroids
 
     def calibrate_camera(
         self, results: Sequence[Solution | None], centroids: Sequence[Any], **options: Any

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._files import write_atomically
 from boresight._points import unit_vector
 from boresight.camera import CameraModel
 from boresight.distortion import RadialDistortion
@@ -16,7 +17,10 @@ from boresight.errors import InputError, UndeterminedError
 from boresight.velocity import SPEED_OF_LIGHT_KM_S, aberrated
 
 if TYPE_CHECKING:
+    import os
+
     from astropy.wcs import WCS
+    from gwcs import WCS as GWCS
 
     from boresight.refraction import Refraction
 
@@ -427,6 +431,7 @@ class Solution:
 
         See Also
         --------
+        gwcs : the camera model itself, not fitted.
         boresight.wcs.fit_wcs : also tells the accuracy reached.
         """
         from boresight.wcs import fit_wcs
@@ -455,6 +460,98 @@ class Solution:
                 f"tolerance_px={tolerance_px:g}; allow more"
             )
         return wcs
+
+    def gwcs(self, tolerance_px: float = 1e-6) -> GWCS:
+        """Make a `gwcs.WCS` for 0-based array pixels (column, row), exact.
+
+        It is the camera model itself and not a fit to it: distortion of either kind, any
+        projection, and aberration and refraction if the solution took them out, put together from
+        astropy's models. So it needs no Boresight once it is saved. Only the inverse of the
+        distortion is fitted, and made exact by iteration.
+
+        Parameters
+        ----------
+        tolerance_px : float
+            Largest error allowed of the inverse, pixels, wherever pixels are imaged one to one.
+            Default 1e-6.
+
+        Returns
+        -------
+        gwcs.WCS
+            With the frames "detector" (pixels), "ideal" (pixels from the optical centre, where the
+            projection alone would image a star) and "icrs", and the image as its bounding box.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If the package gwcs is not installed: ``pip install boresight[gwcs]``.
+        InputError
+            If the tolerance is not positive.
+        UndeterminedError
+            If the inverse misses by more than the tolerance.
+
+        See Also
+        --------
+        save_gwcs : writes it to a file.
+
+        Notes
+        -----
+        With a bounding box, gwcs's inverse gives NaN for stars outside of the right ascensions and
+        declinations that the corners of the image span, though they may be in it: near its edges,
+        or at the poles. ``wcs.bounding_box = None`` gives all of them.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
+        >>> stars = boresight.extract_centroids(frame.image).centroids
+        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
+        >>> wcs = solution.gwcs()
+        >>> wcs.pixel_to_world(256, 256).to_string(precision=1)
+        '83.8 -1.2'
+        """
+        from boresight._gwcs import gwcs_of
+
+        return gwcs_of(self, tolerance_px)
+
+    def save_gwcs(self, path: str | os.PathLike[str], tolerance_px: float = 1e-6) -> None:
+        """Save `gwcs` as an ASDF file, for programs without Boresight.
+
+        Parameters
+        ----------
+        path : path-like
+            File to create or replace. It is written whole or not at all.
+        tolerance_px : float
+            As for `gwcs`.
+
+        Raises
+        ------
+        ModuleNotFoundError, InputError, UndeterminedError
+            As `gwcs`.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import asdf, boresight, pathlib, tempfile
+        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
+        >>> stars = boresight.extract_centroids(frame.image).centroids
+        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name) / "frame.asdf"
+        >>> solution.save_gwcs(path)
+        >>> with asdf.open(path) as file:
+        ...     print(file["wcs"].available_frames)
+        ['detector', 'ideal', 'icrs']
+        >>> folder.cleanup()
+        """
+        from boresight._gwcs import asdf_bytes
+
+        write_atomically(path, asdf_bytes(self.gwcs(tolerance_px)))
 
     def _sky(self, pixels: Floats) -> Floats:
         if self._refraction is None:

@@ -220,19 +220,19 @@ def fit_wcs(
 
     def forward(order: int) -> tuple[float, _Forward]:
         fit = _Forward.fit(pixels, sky, order)
-        return _largest(fit.ideal(check_pixels) - fit.flat(check_sky)), fit
+        return largest(fit.ideal(check_pixels) - fit.flat(check_sky)), fit
 
-    def inverse(order: int) -> tuple[float, _Polynomials]:
+    def inverse(order: int) -> tuple[float, Polynomials]:
         ideal = there.flat(sky)
-        back = _Polynomials.fit(ideal, pixels - ideal, range(1, order + 1))
+        back = Polynomials.fit(ideal, pixels - ideal, range(1, order + 1))
         ideal = there.flat(check_sky)
-        return _largest(ideal + back(ideal) - check_pixels), back
+        return largest(ideal + back(ideal) - check_pixels), back
 
-    error, there = _lowest_order(forward, range(1, max_order + 1), tolerance_px)
+    error, there = lowest_order(forward, range(1, max_order + 1), tolerance_px)
     if there.order == 1:
         accuracy = WcsAccuracy(1, 1, error, error, tolerance_px)
         return _build(plane, there, None, image_shape), accuracy
-    inverse_error, back = _lowest_order(inverse, range(2, max_order + 1), tolerance_px)
+    inverse_error, back = lowest_order(inverse, range(2, max_order + 1), tolerance_px)
     accuracy = WcsAccuracy(there.order, back.order, error, inverse_error, tolerance_px)
     return _build(plane, there, back, image_shape), accuracy
 
@@ -290,12 +290,12 @@ def fit_tpv(
     cd = _Forward.fit(pixels, sky, 1).cd
     intermediate, check_intermediate = pixels @ cd.T, check_pixels @ cd.T
 
-    def forward(order: int) -> tuple[float, _Polynomials]:
-        fit = _Polynomials.fit(intermediate, sky, range(1, order + 1))
+    def forward(order: int) -> tuple[float, Polynomials]:
+        fit = Polynomials.fit(intermediate, sky, range(1, order + 1))
         misses = (fit(check_intermediate) - check_sky) @ np.linalg.inv(cd).T
-        return _largest(misses), fit
+        return largest(misses), fit
 
-    error, fit = _lowest_order(forward, range(1, max_order + 1), tolerance_px)
+    error, fit = lowest_order(forward, range(1, max_order + 1), tolerance_px)
     header = Header({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV"})
     header.update({"CUNIT1": "deg", "CUNIT2": "deg", "RADESYS": "ICRS", "LONPOLE": 180.0})
     crpix = to_fits_pixel(np.array(0.0), np.array(0.0), image_shape)
@@ -309,7 +309,7 @@ def fit_tpv(
     return header, WcsAccuracy(fit.order, fit.order, error, error, tolerance_px)
 
 
-def _pv_cards(fit: _Polynomials) -> list[tuple[int, int, float]]:
+def _pv_cards(fit: Polynomials) -> list[tuple[int, int, float]]:
     """(axis, number, value) of the PV cards: the terms of each degree, with odd r after 1, 3, 5."""
     cards = []
     for axis, terms in ((1, fit.a), (2, fit.b)):
@@ -342,11 +342,11 @@ def _sampled(
     if not 1 <= max_order <= limit:
         raise InputError(f"max_order: {max_order} is out of range; give 1 to {limit}")
     plane = _Plane.around(pixel_to_direction, about or _Reference())
-    samples = plane.sample(pixel_to_direction, _nodes(image_shape))
-    return plane, samples, plane.sample(pixel_to_direction, _points(image_shape))
+    samples = plane.sample(pixel_to_direction, fit_nodes(image_shape))
+    return plane, samples, plane.sample(pixel_to_direction, check_points(image_shape))
 
 
-def _nodes(image_shape: tuple[int, int]) -> Floats:
+def fit_nodes(image_shape: tuple[int, int]) -> Floats:
     """Chebyshev nodes over the image: a fit there is nearly the best in the largest error."""
     height, width = image_shape
     t = np.cos(np.pi * (np.arange(FIT_POINTS_PER_SIDE) + 0.5) / FIT_POINTS_PER_SIDE)
@@ -354,7 +354,7 @@ def _nodes(image_shape: tuple[int, int]) -> Floats:
     return np.column_stack([x.ravel(), y.ravel()])
 
 
-def _points(image_shape: tuple[int, int]) -> Floats:
+def check_points(image_shape: tuple[int, int]) -> Floats:
     """Even points from edge to edge of the image."""
     height, width = image_shape
     t = np.linspace(-1.0, 1.0, CHECK_POINTS_PER_SIDE)
@@ -432,7 +432,7 @@ class _Plane:
 
 
 @dataclass(frozen=True)
-class _Polynomials:
+class Polynomials:
     """A pair of polynomials as SIP writes them: a[p, q] is the coefficient of x^p y^q."""
 
     a: Floats
@@ -443,7 +443,7 @@ class _Polynomials:
         return len(self.a) - 1
 
     @classmethod
-    def fit(cls, points: Floats, values: Floats, degrees: range) -> _Polynomials:
+    def fit(cls, points: Floats, values: Floats, degrees: range) -> Polynomials:
         """Least-squares fit to values (n, 2) with the terms of these degrees."""
         terms = [(d - q, q) for d in degrees for q in range(d + 1)]
         scale = np.abs(points).max()
@@ -466,7 +466,7 @@ class _Forward:
     """From pixels to the tangent plane: A and B, then CD."""
 
     cd: Floats
-    bend: _Polynomials
+    bend: Polynomials
 
     @property
     def order(self) -> int:
@@ -475,11 +475,11 @@ class _Forward:
     @classmethod
     def fit(cls, pixels: Floats, sky: Floats, order: int) -> _Forward:
         # The reference pixel maps to the reference point, so there is no degree 0.
-        whole = _Polynomials.fit(pixels, sky, range(1, order + 1))
+        whole = Polynomials.fit(pixels, sky, range(1, order + 1))
         cd = np.array([[whole.a[1, 0], whole.a[0, 1]], [whole.b[1, 0], whole.b[0, 1]]])
         a, b = np.tensordot(np.linalg.inv(cd), np.stack([whole.a, whole.b]), axes=1)
         a[1, 0] = a[0, 1] = b[1, 0] = b[0, 1] = 0.0
-        return cls(cd, _Polynomials(a, b))
+        return cls(cd, Polynomials(a, b))
 
     def ideal(self, pixels: Floats) -> Floats:
         """Pixels with the distortion taken out."""
@@ -490,11 +490,11 @@ class _Forward:
         return sky @ np.linalg.inv(self.cd).T
 
 
-def _largest(misses: Floats) -> float:
+def largest(misses: Floats) -> float:
     return float(np.hypot(*misses.T).max())
 
 
-def _lowest_order(
+def lowest_order(
     fit: Callable[[int], tuple[float, Fit]], orders: range, tolerance: float
 ) -> tuple[float, Fit]:
     """Return the first fit within the tolerance, or else the best of all."""
@@ -507,7 +507,7 @@ def _lowest_order(
 
 
 def _build(
-    plane: _Plane, there: _Forward, back: _Polynomials | None, image_shape: tuple[int, int]
+    plane: _Plane, there: _Forward, back: Polynomials | None, image_shape: tuple[int, int]
 ) -> WCS:
     from astropy.wcs import WCS, Sip
 
