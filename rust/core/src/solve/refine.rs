@@ -98,9 +98,9 @@ impl Refiner<'_> {
         let wide = Pointing { focal_length: start.focal_length * (1.0 - LENS_MARGIN), ..*start };
         self.sky.in_view(self.field, &wide, stars_wanted(self.field.ideal.len()), &mut stars);
         let seen = self.sky.projected(start, &stars);
-        let radial = self.settle::<5>(&seen, start, Lens::default(), GROWING_ROUNDS).filter(|radial| {
-            radial.matches.len() >= pinhole.matches.len() && radial.fit.lens.k1.abs() < MAX_K1
-        })?;
+        let radial = self
+            .settle::<5>(&seen, start, Lens::default(), GROWING_ROUNDS)
+            .filter(|radial| improves(radial, pinhole) && radial.fit.lens.k1.abs() < MAX_K1)?;
         if !self.asks_for_more::<7>(&radial) {
             return Some(radial);
         }
