@@ -16,7 +16,7 @@ use crate::lsq::{NormalEquations, Problem};
 use crate::sphere::Direction;
 
 /// Parameters of one attitude: a small rotation about the camera's axes.
-const ATTITUDE: usize = 3;
+pub(super) const ATTITUDE: usize = 3;
 /// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
 /// and always the same, so that results do not depend on the number of threads.
 pub(super) const GROUPS: usize = 64;
@@ -100,73 +100,61 @@ fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
     [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
 
+fn length([x, y]: Point) -> f64 {
+    (x * x + y * y).sqrt()
+}
+
 impl Frame {
-    /// The matrices that bring residuals from the ideal plane to the detector, and there to units of their own
-    /// standard deviation (of pixels, if none was given).
-    ///
-    /// They belong to the camera about which the fit is linearised and count as weights: they stay as they are
-    /// while the fit moves.
-    pub(super) fn metrics(&self, camera: &CameraModel) -> Vec<Jacobian> {
-        let center = camera.optical_center();
-        let metric = |(star, pixel): (usize, &Point)| {
-            let point = [pixel[0] - center[0], pixel[1] - center[1]];
-            let inverse = inverted(&camera.distortion().undistort_with_jacobian(point).1);
-            self.whitening.as_ref().map_or(inverse, |whitening| {
-                let [w00, w10, w11] = whitening[star];
-                let [[a, b], [c, d]] = inverse;
-                [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
-            })
-        };
-        self.pixels.iter().enumerate().map(metric).collect()
+    /// How far every star is from where camera and attitude put it.
+    pub(super) fn misses(&self, camera: &CameraModel, attitude: &Attitude) -> Misses {
+        let mut misses = Misses::default();
+        for (star, (&pixel, sky)) in self.pixels.iter().zip(&self.sky).enumerate() {
+            let found = Residual::new(camera, attitude, pixel, sky).map(|residual| {
+                let inverse = inverted(&residual.jacobian);
+                let metric = self.metric(star, &inverse);
+                let lengths = [metric, inverse].map(|m| length(multiply(&m, residual.miss)));
+                (metric, lengths)
+            });
+            let (metric, [length, distance]) = found.unwrap_or(([[0.0; 2]; 2], [f64::INFINITY; 2]));
+            misses.metrics.push(metric);
+            misses.lengths.push(length);
+            misses.distances.push(distance);
+        }
+        misses
     }
 
-    /// A star's residual in the units of its metric; `None` where the model has no answer.
-    fn residual(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        star: usize,
-        metric: &Jacobian,
-    ) -> Option<Point> {
-        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star])?;
-        Some(multiply(metric, residual.miss))
-    }
-
-    /// Lengths of all residuals in the units of the metrics; infinite where the model has no answer.
-    pub(super) fn lengths(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        metrics: &[Jacobian],
-    ) -> Vec<f64> {
-        let residuals = metrics.iter().enumerate().map(|(star, m)| self.residual(camera, attitude, star, m));
-        residuals.map(|residual| residual.map_or(f64::INFINITY, |[x, y]| x.hypot(y))).collect()
-    }
-
-    /// Lengths of all residuals in pixels; infinite where the model has no answer.
-    pub(super) fn distances(&self, camera: &CameraModel, attitude: &Attitude) -> Vec<f64> {
-        let distance = |(&pixel, sky): (&Point, &Direction)| {
-            let residual = Residual::new(camera, attitude, pixel, sky);
-            residual.map_or(f64::INFINITY, |r| {
-                let [x, y] = multiply(&inverted(&r.jacobian), r.miss);
-                x.hypot(y)
-            })
-        };
-        self.pixels.iter().zip(&self.sky).map(distance).collect()
+    /// The matrix that brings a star's residual from the ideal plane to the detector (`inverse` alone) and there to
+    /// units of its own standard deviation, if that was given.
+    fn metric(&self, star: usize, inverse: &Jacobian) -> Jacobian {
+        self.whitening.as_ref().map_or(*inverse, |whitening| {
+            let [w00, w10, w11] = whitening[star];
+            let [[a, b], [c, d]] = *inverse;
+            [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
+        })
     }
 
     /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
     fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
         let stars = weights.stars.iter().zip(&weights.metrics).enumerate();
         let cost = |(star, (&weight, metric)): (usize, (&f64, &Jacobian))| {
-            let residual = self.residual(camera, attitude, star, metric);
-            residual.map_or(f64::INFINITY, |[x, y]| 0.5 * weight * (x * x + y * y))
+            let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
+            residual.map_or(f64::INFINITY, |residual| {
+                let [x, y] = multiply(metric, residual.miss);
+                0.5 * weight * (x * x + y * y)
+            })
         };
         stars.filter(|(_, (weight, _))| **weight > 0.0).map(cost).sum()
     }
 
-    /// Normal equations for the shared parameters followed by the frame's attitude.
-    fn linearize(
+    /// Length of a star's residual in pixels; infinite where the model has no answer.
+    pub(super) fn distance(&self, star: usize, camera: &CameraModel, attitude: &Attitude) -> f64 {
+        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
+        residual.map_or(f64::INFINITY, |r| length(multiply(&inverted(&r.jacobian), r.miss)))
+    }
+
+    /// Normal equations for the shared parameters followed by the frame's attitude; of infinite cost if the model has
+    /// no answer for a star that counts.
+    pub(super) fn linearize(
         &self,
         parameters: &Parameters,
         camera: &CameraModel,
@@ -184,6 +172,7 @@ impl Frame {
                 continue;
             }
             let Some(residual) = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]) else {
+                equations.add_cost(f64::INFINITY);
                 continue;
             };
             residual.derivatives(parameters, camera, &mut ideal);
@@ -224,16 +213,14 @@ impl Frame {
         attitude: &Attitude,
         weights: &Weights,
     ) -> Option<Vector3<f64>> {
-        let (_, own) = self.eliminate(&Parameters::none(), camera, attitude, weights)?;
-        let step = own.step(&DVector::zeros(0));
-        Some(Vector3::new(step[0], step[1], step[2]))
+        rotation(&self.linearize(&Parameters::none(), camera, attitude, weights))
     }
 
     /// How large the residuals of the stars that count are.
     pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
         let mut spread = Spread::default();
-        let lengths = self.lengths(camera, attitude, &weights.metrics);
-        for (length, &weight) in lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0) {
+        let misses = self.misses(camera, attitude);
+        for (length, &weight) in misses.lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0) {
             let square_pull = (weight * length).powi(2);
             spread.add(&Spread { stars: 1, weight, square_pull });
         }
@@ -241,12 +228,33 @@ impl Frame {
     }
 }
 
+/// The rotation that equations of an attitude alone ask for; `None` if they do not determine it.
+pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
+    let (_, own) = equations.eliminate(ATTITUDE)?;
+    let step = own.step(&DVector::zeros(0));
+    Some(Vector3::new(step[0], step[1], step[2]))
+}
+
+/// How far the stars of one frame are from where the model puts them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Misses {
+    /// The matrices that bring residuals from the ideal plane to the units of `lengths`; zero where the model has no
+    /// answer.
+    pub(super) metrics: Vec<Jacobian>,
+    /// Lengths in units of their own standard deviation, or in pixels if none was given; infinite where the model has no
+    /// answer.
+    pub(super) lengths: Vec<f64>,
+    /// Lengths in pixels; infinite where the model has no answer.
+    pub(super) distances: Vec<f64>,
+}
+
 /// What the residuals of one frame's stars count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
     /// 0 to 1.
     pub(super) stars: Vec<f64>,
-    /// See [`Frame::metrics`].
+    /// See [`Misses::metrics`]. They belong to the camera about which the fit is linearised, and stay as they are while
+    /// the fit moves.
     pub(super) metrics: Vec<Jacobian>,
 }
 

@@ -159,6 +159,11 @@ impl NormalEquations {
         }
     }
 
+    /// Adds to the cost alone.
+    pub fn add_cost(&mut self, cost: f64) {
+        self.cost += cost;
+    }
+
     /// Adds the residuals of another set for the same parameters.
     ///
     /// # Panics
