@@ -43,6 +43,7 @@ mod block;
 mod fit;
 mod given;
 mod held_out;
+mod moments;
 mod parameters;
 mod result;
 mod scale;

@@ -26,7 +26,8 @@ const MIN_FRAMES: usize = 3;
 /// from the frame's other stars.
 pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
     let active = (0..fitter.frames.len()).filter(|&i| fitter.rejections[i].is_none());
-    let frames: Vec<Folded<'_>> = active.enumerate().map(|(k, i)| Folded::new(fitter, i, k % FOLDS)).collect();
+    let frames: Vec<Folded<'_>> =
+        active.enumerate().map(|(k, i)| Folded::new(fitter, i, k % FOLDS)).collect();
     let whole = frames.len() >= MIN_FRAMES;
     let cameras = cameras(fitter, &frames, whole);
     let predict = |frame: &Folded<'_>| -> Vec<(usize, f64)> {
@@ -76,10 +77,8 @@ impl<'a> Folded<'a> {
     fn new(fitter: &'a Fitter<'a>, index: usize, fold: usize) -> Self {
         let weights = &fitter.weights[index];
         let counting = weights.stars.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
-        let mut stars = vec![
-            Weights { stars: vec![0.0; weights.stars.len()], metrics: weights.metrics.clone() };
-            FOLDS
-        ];
+        let mut stars =
+            vec![Weights { stars: vec![0.0; weights.stars.len()], metrics: weights.metrics.clone() }; FOLDS];
         for (k, (star, &weight)) in counting.enumerate() {
             stars[(index + k) % FOLDS].stars[star] = weight;
         }
