@@ -369,10 +369,13 @@ class _Physics:
             self.velocities = [earth_barycentric_velocity(time) for time in times if time]
             words.append("aberration by the Earth's motion at each frame's time")
         self._times = times
-        self._catalog: Catalog | None = None
+        self._catalog = catalog
         if catalog is not None:
-            # In the order of identifiers, in which every look-up is quick.
-            self._catalog = catalog[np.argsort(catalog.ids, kind="stable")]
+            if not len(catalog):
+                raise InputError(
+                    "catalog: it has no stars; give the one that the database was made of"
+                )
+            self._by_id = np.argsort(catalog.ids, kind="stable")
             words.append(f"proper motion from {catalog.epoch:.2f} to each frame's time")
         self._refractions: list[Refraction] = []
         if site is not None:
@@ -388,12 +391,7 @@ class _Physics:
         quaternion, cov, probability, found, ids, stars, *rest = solution._core.parts()
         time = self._times[index]
         if self._catalog is not None and time is not None:
-            try:
-                moved = self._catalog.get(ids).at_epoch(time)
-            except KeyError as error:
-                raise InputError(
-                    f"catalog: {error.args[0]}; give the one that the database was made of"
-                ) from None
+            moved = self._stars(self._catalog, ids).at_epoch(time)
             ra, dec = np.radians(moved.ra_deg), np.radians(moved.dec_deg)
             directions = [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
             stars = np.column_stack(directions).tolist()
@@ -403,6 +401,19 @@ class _Physics:
             solution.solve_time_ms,
             refraction=self._refractions[index] if self._refractions else None,
         )
+
+    def _stars(self, catalog: Catalog, ids: ArrayLike) -> Catalog:
+        """Find stars by their identifiers: as `Catalog.get`, which sorts them each time."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        place = np.searchsorted(catalog.ids, wanted, sorter=self._by_id)
+        rows = self._by_id.take(place, mode="clip")
+        missing = wanted[catalog.ids[rows] != wanted]
+        if missing.size:
+            raise InputError(
+                f"catalog: no star of identifier {missing[0]} in this catalogue; "
+                "give the one that the database was made of"
+            )
+        return catalog[rows]
 
 
 def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:
