@@ -1,6 +1,7 @@
 """From frames to their camera in one call, on simulated frames with known truth."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from boresight import (
     CameraModel,
     Centroids,
     InputError,
+    PolynomialDistortion,
     RadialDistortion,
     SolverDatabase,
     UndeterminedError,
     extract_centroids,
     simulate_frame,
 )
+from boresight.calibrating import _settle
 
 SHAPE = (400, 512)
 CAMERA = CameraModel.from_fov(
@@ -92,6 +95,58 @@ def test_auto_is_a_fixed_point_too(stars, database):
     assert again.held_out_rmse_px == pytest.approx(first.held_out_rmse_px, rel=1e-6)
     turned = np.linalg.norm(corners(again.solutions) - corners(first.solutions), axis=-1)
     assert turned.max() * first.camera_model.focal_length_px < 1e-5
+
+
+class Undecided:
+    """Passes of a calibration in which the choice of the order depends on the matches."""
+
+    def __init__(self, choices, start):
+        self.choices = choices
+        self.order = start
+        self.chosen = 0
+
+    def solve(self, radius):
+        """Matches that are those of the last camera's order."""
+        return [
+            SimpleNamespace(
+                matched_centroids=np.arange(self.order), matched_catalog_ids=np.arange(self.order)
+            )
+        ]
+
+    def calibrate(self, solutions, order, model, held_out=False):
+        if order == "auto":
+            order, held_out = self.choices[len(solutions[0].matched_centroids)], True
+            self.chosen += 1
+        terms = np.zeros((order + 1) * (order + 2) // 2)
+        distortion = PolynomialDistortion(order, 256.0, terms, terms)
+        self.order = order
+        self.result = SimpleNamespace(
+            camera_model=CameraModel.from_fov(14.0, SHAPE, distortion=distortion),
+            parameter_names=("",) * len(terms),
+            held_out_rmse_px=0.1 if held_out else None,
+            fitted_to=len(solutions[0].matched_centroids),
+        )
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("choices", "order"),
+    [
+        ({3: 5, 5: 7, 7: 5}, 5),
+        ({3: 7, 5: 7, 7: 5}, 5),
+        ({3: 4, 4: 6, 6: 8, 8: 5, 5: 6}, 5),
+        ({3: 4, 4: 6, 6: 6}, 6),
+    ],
+)
+def test_a_choice_that_goes_in_a_circle_ends_at_the_simplest(choices, order):
+    first = Undecided(choices, 3)
+    found = _settle(first, "auto", "polynomial")
+    assert found.camera_model.distortion.order == found.fitted_to == order
+    assert found.held_out_rmse_px is not None
+    assert first.chosen <= len(choices)
+    for start in choices.values():
+        again = _settle(Undecided(choices, start), "auto", "polynomial")
+        assert again.camera_model.distortion.order == again.fitted_to == order
 
 
 def test_all_kinds_of_frames_are_the_same(result, frames, stars, database, tmp_path):

@@ -183,11 +183,13 @@ def calibrate(
 def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
     """Solve and fit the whole model until the matches stay the same, and the choice of the model.
 
-    The model is chosen twice at least: at first, and for the matches in which that ended.
+    The model is chosen twice at least: at first, and for the matches in which that ended. Models
+    that are as good may each be the choice for the matches in which another ended, in a circle: the
+    one of the fewest parameters is then taken, wherever the circle was entered.
     """
     asked = {"order": order, "model": model}
-    choice: dict[str, Any] | None = None
-    tried: list[dict[str, Any]] = []
+    choice: dict[str, Any] = {}
+    ended: list[tuple[dict[str, Any], CalibrateResult]] = []
     chosen_for_these = False
     last: list[Solution | None] = []
     for _ in range(MAX_FINAL_PASSES):
@@ -195,13 +197,15 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
         same = _same_matches(solutions, last)
         if same and chosen_for_these:
             return loop.result
-        if same or choice is None:
+        if same or not choice:
+            if same:
+                ended.append((choice, loop.result))
             choice = _choice(loop.calibrate(solutions, **asked), asked)
             chosen_for_these = True
-            # Two models that are as good may each be the choice for the matches of the other.
-            if same and choice in tried:
-                return loop.result
-            tried.append(choice)
+            before = [earlier for earlier, _ in ended]
+            if choice in before:
+                circle = [result for _, result in ended[before.index(choice) :]]
+                return min(circle, key=lambda result: len(result.parameter_names))
         else:
             loop.calibrate(solutions, **choice)
             chosen_for_these = choice == asked
@@ -210,15 +214,17 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
 
 
 def _choice(result: CalibrateResult, asked: dict[str, Any]) -> dict[str, Any]:
-    """Find the order and model that were chosen."""
+    """How to fit the order and model that were chosen."""
     if "auto" not in (asked["order"], asked["model"]):
         return asked
     distortion = result.camera_model.distortion
+    # As where it was chosen.
+    found: dict[str, Any] = {"order": 2, "model": "radial", "held_out": True}
     if distortion is None:
-        return {"order": 2, "model": "pinhole"}
-    if isinstance(distortion, PolynomialDistortion):
-        return {"order": distortion.order, "model": "polynomial"}
-    return {"order": 2, "model": "radial"}
+        found["model"] = "pinhole"
+    elif isinstance(distortion, PolynomialDistortion):
+        found |= {"order": distortion.order, "model": "polynomial"}
+    return found
 
 
 class _Loop:
