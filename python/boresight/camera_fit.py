@@ -42,10 +42,10 @@ what the model cannot follow. Without it a few bright stars would decide everyth
 BEST_PART = 0.2
 """Part of the stars, those of the least uncertainty, that tell how good positions are at best."""
 
-COMMON_PART = 0.27
+COMMON_PART = 0.25
 """How much of the error of these stars all frames have in common at one place of the detector. To a
 fit that is distortion or attitude, so it cannot be found from residuals: this is what simulated
-cameras of strong coma have, two well sampled (0.22 and 0.30) and one undersampled (0.34)."""
+cameras of coma have, three well sampled (0.17, 0.22, 0.30) and one undersampled (0.34)."""
 
 UNSOLVED = "it did not solve"
 
@@ -121,8 +121,8 @@ def calibrate_camera(
         Error per axis that the positions have in common in all frames at one place of the
         detector, as by star images that are not symmetric. The fit takes it for distortion; it is
         added to the uncertainty of what pixels see. Default: for centroids with position
-        uncertainties, as they come from extraction, 0.27 of the standard deviation of the best
-        fifth of the stars (that of least uncertainty), and 0 for positions without.
+        uncertainties, as they come from extraction, a quarter of the standard deviation of the best
+        fifth of the stars (those of least uncertainty), and 0 for positions without.
     max_iterations : int
         At most this many steps of the fit. Default 200; about 30 are needed.
     camera_model : CameraModel, optional
@@ -207,9 +207,7 @@ def calibrate_camera(
     best = fit(chosen, None, held_out or "auto" in (model, order))
     camera = CameraModel._from_core(best.camera)
     assert camera.image_shape == shape
-    fitted = [
-        (_frame(part, frame), frame) for part, frame in zip(best.frames, frames, strict=True)
-    ]
+    fitted = [(_frame(part, frame), frame) for part, frame in zip(best.frames, frames, strict=True)]
     by_index = dict(zip(solved, (part for part, _ in fitted), strict=True))
     parts = tuple(by_index.get(i) for i in range(len(given)))
     return CalibrateResult(
