@@ -51,7 +51,9 @@ fn cameras(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<Camer
     let empty = || vec![NormalEquations::new(fitter.parameters.len()); FOLDS];
     let reduce = |group: &[Folded<'_>]| {
         let mut sums = empty();
-        group.iter().for_each(|frame| frame.add_to_others(&mut sums, whole));
+        for frame in group {
+            frame.add_to_others(&mut sums, whole);
+        }
         sums
     };
     let groups: Vec<_> = frames.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(reduce).collect();
@@ -105,11 +107,10 @@ impl<'a> Folded<'a> {
         let Fitter { parameters, state, .. } = self.fitter;
         let folds = self.equations(parameters, &state.camera, &state.attitudes[self.index]);
         for (out, sum) in sums.iter_mut().enumerate() {
-            let kept = match whole {
-                true if out == self.fold => continue,
-                true => merged(&folds, None),
-                false => merged(&folds, Some(out)),
-            };
+            if whole && out == self.fold {
+                continue;
+            }
+            let kept = merged(&folds, (!whole).then_some(out));
             if let Some((shared, _)) = kept.eliminate(ATTITUDE) {
                 sum.merge(&shared);
             }
