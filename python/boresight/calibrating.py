@@ -183,11 +183,13 @@ def calibrate(
 def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
     """Solve and fit the whole model until the matches stay the same, and the choice of the model.
 
-    The model is chosen twice at least: at first, and for the matches in which that ended.
+    The model is chosen twice at least: at first, and for the matches in which that ended. Models
+    that are as good may each be the choice for the matches in which another ended, in a circle: the
+    one of the fewest parameters is then taken, wherever the circle was entered.
     """
     asked = {"order": order, "model": model}
-    choice: dict[str, Any] | None = None
-    tried: list[dict[str, Any]] = []
+    choice: dict[str, Any] = {}
+    ended: list[tuple[dict[str, Any], CalibrateResult]] = []
     chosen_for_these = False
     last: list[Solution | None] = []
     for _ in range(MAX_FINAL_PASSES):
@@ -195,13 +197,15 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
         same = _same_matches(solutions, last)
         if same and chosen_for_these:
             return loop.result
-        if same or choice is None:
+        if same or not choice:
+            if same:
+                ended.append((choice, loop.result))
             choice = _choice(loop.calibrate(solutions, **asked), asked)
             chosen_for_these = True
-            # Two models that are as good may each be the choice for the matches of the other.
-            if same and choice in tried:
-                return loop.result
-            tried.append(choice)
+            before = [earlier for earlier, _ in ended]
+            if choice in before:
+                circle = [result for _, result in ended[before.index(choice) :]]
+                return min(circle, key=lambda result: len(result.parameter_names))
         else:
             loop.calibrate(solutions, **choice)
             chosen_for_these = choice == asked
@@ -210,15 +214,17 @@ def _settle(loop: _Loop, order: int | str, model: str) -> CalibrateResult:
 
 
 def _choice(result: CalibrateResult, asked: dict[str, Any]) -> dict[str, Any]:
-    """Find the order and model that were chosen."""
+    """How to fit the order and model that were chosen."""
     if "auto" not in (asked["order"], asked["model"]):
         return asked
     distortion = result.camera_model.distortion
+    # As where it was chosen.
+    found: dict[str, Any] = {"order": 2, "model": "radial", "held_out": True}
     if distortion is None:
-        return {"order": 2, "model": "pinhole"}
-    if isinstance(distortion, PolynomialDistortion):
-        return {"order": distortion.order, "model": "polynomial"}
-    return {"order": 2, "model": "radial"}
+        found["model"] = "pinhole"
+    elif isinstance(distortion, PolynomialDistortion):
+        found |= {"order": distortion.order, "model": "polynomial"}
+    return found
 
 
 class _Loop:
@@ -369,10 +375,13 @@ class _Physics:
             self.velocities = [earth_barycentric_velocity(time) for time in times if time]
             words.append("aberration by the Earth's motion at each frame's time")
         self._times = times
-        self._catalog: Catalog | None = None
+        self._catalog = catalog
         if catalog is not None:
-            # In the order of identifiers, in which every look-up is quick.
-            self._catalog = catalog[np.argsort(catalog.ids, kind="stable")]
+            if not len(catalog):
+                raise InputError(
+                    "catalog: it has no stars; give the one that the database was made of"
+                )
+            self._by_id = np.argsort(catalog.ids, kind="stable")
             words.append(f"proper motion from {catalog.epoch:.2f} to each frame's time")
         self._refractions: list[Refraction] = []
         if site is not None:
@@ -388,12 +397,7 @@ class _Physics:
         quaternion, cov, probability, found, ids, stars, *rest = solution._core.parts()
         time = self._times[index]
         if self._catalog is not None and time is not None:
-            try:
-                moved = self._catalog.get(ids).at_epoch(time)
-            except KeyError as error:
-                raise InputError(
-                    f"catalog: {error.args[0]}; give the one that the database was made of"
-                ) from None
+            moved = self._stars(self._catalog, ids).at_epoch(time)
             ra, dec = np.radians(moved.ra_deg), np.radians(moved.dec_deg)
             directions = [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
             stars = np.column_stack(directions).tolist()
@@ -403,6 +407,19 @@ class _Physics:
             solution.solve_time_ms,
             refraction=self._refractions[index] if self._refractions else None,
         )
+
+    def _stars(self, catalog: Catalog, ids: ArrayLike) -> Catalog:
+        """Find stars by their identifiers: as `Catalog.get`, which sorts them each time."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        place = np.searchsorted(catalog.ids, wanted, sorter=self._by_id)
+        rows = self._by_id.take(place, mode="clip")
+        missing = wanted[catalog.ids[rows] != wanted]
+        if missing.size:
+            raise InputError(
+                f"catalog: no star of identifier {missing[0]} in this catalogue; "
+                "give the one that the database was made of"
+            )
+        return catalog[rows]
 
 
 def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:

@@ -43,6 +43,7 @@ mod block;
 mod fit;
 mod given;
 mod held_out;
+mod moments;
 mod parameters;
 mod result;
 mod scale;
@@ -60,7 +61,7 @@ use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Loss, Problem};
 use crate::projection::Projection;
-use fit::{Frame, JointFit, State, System, Weights};
+use fit::{Frame, JointFit, Misses, State, System, Weights};
 use given::{check, prepare};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
@@ -330,34 +331,27 @@ impl<'a> Fitter<'a> {
 
     /// Gives every match a weight by its residual over the scale of its neighbourhood and by its distance in pixels;
     /// returns the scales.
-    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64 + Sync) -> Scales {
+    fn weigh(&mut self, scales: Option<Scales>, weight: impl Fn(f64, f64) -> f64) -> Scales {
         let (frames, state) = (self.frames, &self.state);
         let camera = &state.camera;
-        let (metrics, lengths): (Vec<_>, Vec<_>) = (0..frames.len())
+        let misses: Vec<Misses> = (0..frames.len())
             .into_par_iter()
-            .map(|i| {
-                let metrics = frames[i].metrics(camera);
-                let lengths = frames[i].lengths(camera, &state.attitudes[i], &metrics);
-                (metrics, lengths)
-            })
-            .unzip();
-        let scales = scales.unwrap_or_else(|| self.cells.scales(&lengths, &self.rejections));
+            .map(|i| frames[i].misses(camera, &state.attitudes[i]))
+            .collect();
+        let scales = scales.unwrap_or_else(|| self.cells.scales(&misses, &self.rejections));
         let (cells, rejections) = (&self.cells, &self.rejections);
-        let stars = |i: usize| -> Vec<f64> {
+        let stars = |(i, misses): (usize, Misses)| {
             if rejections[i].is_some() {
-                return vec![0.0; lengths[i].len()];
+                return Weights { stars: vec![0.0; misses.lengths.len()], metrics: misses.metrics };
             }
-            let distances = frames[i].distances(camera, &state.attitudes[i]);
-            let both = lengths[i].iter().zip(&distances).enumerate();
+            let both = misses.lengths.iter().zip(&misses.distances).enumerate();
             let weight = |(star, (&length, &distance)): (usize, (&f64, &f64))| {
                 let z = length / cells.at(&scales, i, star);
                 if z.is_finite() { weight(z, distance) } else { 0.0 }
             };
-            both.map(weight).collect()
+            Weights { stars: both.map(weight).collect(), metrics: misses.metrics }
         };
-        let stars: Vec<_> = (0..frames.len()).into_par_iter().map(stars).collect();
-        let weights = stars.into_iter().zip(metrics);
-        self.weights = weights.map(|(stars, metrics)| Weights { stars, metrics }).collect();
+        self.weights = misses.into_iter().enumerate().map(stars).collect();
         scales
     }
 

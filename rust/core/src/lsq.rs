@@ -32,7 +32,7 @@ pub trait Problem {
     /// Half the weighted sum of squares at a state; infinite outside the model's domain.
     fn cost(&self, state: &Self::State) -> f64;
 
-    /// Normal equations about a state inside the domain.
+    /// Normal equations about a state; their cost is that of the state.
     fn linearize(&self, state: &Self::State) -> Self::System;
 
     /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
@@ -62,7 +62,7 @@ impl Default for Options {
 pub struct Outcome<S> {
     /// Best state found.
     pub state: S,
-    /// Its cost.
+    /// Its cost; infinite if no steps were allowed.
     pub cost: f64,
     /// Steps tried.
     pub iterations: usize,
@@ -72,15 +72,15 @@ pub struct Outcome<S> {
 
 /// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
 pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P::State> {
-    let cost = problem.cost(&start);
-    let mut best = Outcome { state: start, cost, iterations: 0, converged: false };
-    if !best.cost.is_finite() {
-        return best;
-    }
+    let mut best = Outcome { state: start, cost: f64::INFINITY, iterations: 0, converged: false };
     let mut damping = 0.0;
     for _ in 0..options.max_iterations {
         let system = problem.linearize(&best.state);
         let equations: &NormalEquations = system.borrow();
+        best.cost = equations.cost();
+        if !best.cost.is_finite() {
+            break;
+        }
         loop {
             best.iterations += 1;
             let delta = equations.solve(damping);

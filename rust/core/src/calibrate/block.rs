@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use nalgebra::{DMatrix, DVector};
 
-use super::fit::{Frame, GROUPS, Weights};
+use super::fit::{Frame, GROUPS, Misses, Weights};
 use super::given::{check_one_camera, check_positive, prepare};
 use super::parameters::Parameters;
 use super::scale::Spread;
@@ -199,14 +199,14 @@ fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
 fn settle(frame: &Frame, camera: &CameraModel, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
     let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
     let mut attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
-    let mut weights = Weights { stars: Vec::new(), metrics: frame.metrics(camera) };
+    let mut weights = Weights { stars: Vec::new(), metrics: Vec::new() };
     for round in 0..MAX_ROUNDS {
-        let lengths = frame.lengths(camera, &attitude, &weights.metrics);
+        let Misses { metrics, lengths, distances } = frame.misses(camera, &attitude);
+        weights.metrics = metrics;
         weights.stars = if round < SETTLING_ROUNDS {
             let scale = planar_scale(&mut lengths.clone()).max(noise);
             lengths.iter().map(|length| Loss::GemanMcClure.weight(length / scale)).collect()
         } else {
-            let distances = frame.distances(camera, &attitude);
             let stars = lengths.iter().zip(&distances);
             stars.map(|(length, &distance)| final_weight(length / noise, distance, sigma_clip)).collect()
         };

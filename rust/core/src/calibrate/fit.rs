@@ -6,24 +6,21 @@ use nalgebra::{DMatrix, DVector, Vector3};
 use rayon::prelude::*;
 
 use super::WEIGHT_TOLERANCE;
+use super::moments::Moments;
 use super::parameters::Parameters;
 use super::scale::Spread;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
-use crate::distortion::{Jacobian, Point};
+use crate::distortion::{Distortion, Jacobian, Point};
 use crate::lsq::normal::Eliminated;
 use crate::lsq::{NormalEquations, Problem};
 use crate::sphere::Direction;
 
 /// Parameters of one attitude: a small rotation about the camera's axes.
-const ATTITUDE: usize = 3;
+pub(super) const ATTITUDE: usize = 3;
 /// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
 /// and always the same, so that results do not depend on the number of threads.
 pub(super) const GROUPS: usize = 64;
-/// Stars whose rows are added to the normal equations at once: those of 100 parameters take 13 kB, which the innermost
-/// cache holds.
-const BATCH: usize = 8;
-
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
@@ -35,14 +32,14 @@ pub(super) struct Frame {
 }
 
 /// A star's residual in the ideal plane, and what it depends on.
-struct Residual {
-    miss: Point,
+pub(super) struct Residual {
+    pub(super) miss: Point,
     /// Pixel from the optical centre.
-    point: Point,
+    pub(super) point: Point,
     jacobian: Jacobian,
     /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
-    projected: Point,
-    rotations: [Point; 3],
+    pub(super) projected: Point,
+    pub(super) rotations: [Point; 3],
 }
 
 impl Residual {
@@ -100,107 +97,119 @@ fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
     [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
 
+fn length([x, y]: Point) -> f64 {
+    (x * x + y * y).sqrt()
+}
+
 impl Frame {
-    /// The matrices that bring residuals from the ideal plane to the detector, and there to units of their own
-    /// standard deviation (of pixels, if none was given).
-    ///
-    /// They belong to the camera about which the fit is linearised and count as weights: they stay as they are
-    /// while the fit moves.
-    pub(super) fn metrics(&self, camera: &CameraModel) -> Vec<Jacobian> {
-        let center = camera.optical_center();
-        let metric = |(star, pixel): (usize, &Point)| {
-            let point = [pixel[0] - center[0], pixel[1] - center[1]];
-            let inverse = inverted(&camera.distortion().undistort_with_jacobian(point).1);
-            self.whitening.as_ref().map_or(inverse, |whitening| {
-                let [w00, w10, w11] = whitening[star];
-                let [[a, b], [c, d]] = inverse;
-                [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
-            })
-        };
-        self.pixels.iter().enumerate().map(metric).collect()
+    /// How far every star is from where camera and attitude put it.
+    pub(super) fn misses(&self, camera: &CameraModel, attitude: &Attitude) -> Misses {
+        let mut misses = Misses::default();
+        for (star, (&pixel, sky)) in self.pixels.iter().zip(&self.sky).enumerate() {
+            let found = Residual::new(camera, attitude, pixel, sky).map(|residual| {
+                let inverse = inverted(&residual.jacobian);
+                let metric = self.metric(star, &inverse);
+                let lengths = [metric, inverse].map(|m| length(multiply(&m, residual.miss)));
+                (metric, lengths)
+            });
+            let (metric, [length, distance]) = found.unwrap_or(([[0.0; 2]; 2], [f64::INFINITY; 2]));
+            misses.metrics.push(metric);
+            misses.lengths.push(length);
+            misses.distances.push(distance);
+        }
+        misses
     }
 
-    /// A star's residual in the units of its metric; `None` where the model has no answer.
-    fn residual(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        star: usize,
-        metric: &Jacobian,
-    ) -> Option<Point> {
-        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star])?;
-        Some(multiply(metric, residual.miss))
+    /// The matrix that brings a star's residual from the ideal plane to the detector (`inverse` alone) and there to
+    /// units of its own standard deviation, if that was given.
+    fn metric(&self, star: usize, inverse: &Jacobian) -> Jacobian {
+        self.whitening.as_ref().map_or(*inverse, |whitening| {
+            let [w00, w10, w11] = whitening[star];
+            let [[a, b], [c, d]] = *inverse;
+            [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
+        })
     }
 
-    /// Lengths of all residuals in the units of the metrics; infinite where the model has no answer.
-    pub(super) fn lengths(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        metrics: &[Jacobian],
-    ) -> Vec<f64> {
-        let residuals = metrics.iter().enumerate().map(|(star, m)| self.residual(camera, attitude, star, m));
-        residuals.map(|residual| residual.map_or(f64::INFINITY, |[x, y]| x.hypot(y))).collect()
+    /// Length of a star's residual in pixels; infinite where the model has no answer.
+    pub(super) fn distance(&self, star: usize, camera: &CameraModel, attitude: &Attitude) -> f64 {
+        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
+        residual.map_or(f64::INFINITY, |r| length(multiply(&inverted(&r.jacobian), r.miss)))
     }
 
-    /// Lengths of all residuals in pixels; infinite where the model has no answer.
-    pub(super) fn distances(&self, camera: &CameraModel, attitude: &Attitude) -> Vec<f64> {
-        let distance = |(&pixel, sky): (&Point, &Direction)| {
-            let residual = Residual::new(camera, attitude, pixel, sky);
-            residual.map_or(f64::INFINITY, |r| {
-                let [x, y] = multiply(&inverted(&r.jacobian), r.miss);
-                x.hypot(y)
-            })
-        };
-        self.pixels.iter().zip(&self.sky).map(distance).collect()
+    /// The stars that count: weight, metric and residual, `None` where the model has no answer.
+    fn counting<'a>(
+        &'a self,
+        camera: &'a CameraModel,
+        attitude: &'a Attitude,
+        weights: &'a Weights,
+    ) -> impl Iterator<Item = (f64, &'a Jacobian, Option<Residual>)> {
+        let stars = weights.stars.iter().zip(&weights.metrics).zip(self.pixels.iter().zip(&self.sky));
+        stars.filter(|((weight, _), _)| **weight > 0.0).map(|((&weight, metric), (&pixel, sky))| {
+            (weight, metric, Residual::new(camera, attitude, pixel, sky))
+        })
     }
 
     /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
     fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
-        let stars = weights.stars.iter().zip(&weights.metrics).enumerate();
-        let cost = |(star, (&weight, metric)): (usize, (&f64, &Jacobian))| {
-            let residual = self.residual(camera, attitude, star, metric);
-            residual.map_or(f64::INFINITY, |[x, y]| 0.5 * weight * (x * x + y * y))
+        let cost = |(weight, metric, residual): (f64, &Jacobian, Option<Residual>)| {
+            residual.map_or(f64::INFINITY, |residual| {
+                let [x, y] = multiply(metric, residual.miss);
+                0.5 * weight * (x * x + y * y)
+            })
         };
-        stars.filter(|(_, (weight, _))| **weight > 0.0).map(cost).sum()
+        self.counting(camera, attitude, weights).map(cost).sum()
     }
 
-    /// Normal equations for the shared parameters followed by the frame's attitude.
-    fn linearize(
+    /// Normal equations for the shared parameters followed by the frame's attitude; of infinite cost if the model has
+    /// no answer for a star that counts.
+    pub(super) fn linearize(
         &self,
         parameters: &Parameters,
         camera: &CameraModel,
         attitude: &Attitude,
         weights: &Weights,
     ) -> NormalEquations {
-        let shared = parameters.len();
-        let mut equations = NormalEquations::new(shared + ATTITUDE);
-        let mut ideal = vec![[0.0; 2]; shared + ATTITUDE];
-        let mut rows = Vec::with_capacity(2 * BATCH * (shared + ATTITUDE));
-        let (mut residuals, mut both_weights) =
-            (Vec::with_capacity(2 * BATCH), Vec::with_capacity(2 * BATCH));
-        for (star, (&weight, metric)) in weights.stars.iter().zip(&weights.metrics).enumerate() {
-            if weight == 0.0 {
-                continue;
+        let stars = self.counting(camera, attitude, weights);
+        match (parameters.degree(), camera.distortion()) {
+            (Some(degree), Distortion::Polynomial(model)) => {
+                let mut moments = Moments::new(degree, camera.focal_length_px(), model.scale());
+                for (weight, metric, residual) in stars {
+                    match residual {
+                        Some(residual) => moments.add(&residual, metric, weight),
+                        None => moments.add_cost(f64::INFINITY),
+                    }
+                }
+                moments.equations(parameters)
             }
-            let Some(residual) = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]) else {
-                continue;
-            };
-            residual.derivatives(parameters, camera, &mut ideal);
-            rows.extend(ideal.iter().map(|d| metric[0][0] * d[0] + metric[0][1] * d[1]));
-            rows.extend(ideal.iter().map(|d| metric[1][0] * d[0] + metric[1][1] * d[1]));
-            residuals.extend(multiply(metric, residual.miss));
-            both_weights.extend([weight; 2]);
-            if residuals.len() == 2 * BATCH {
-                equations.add_all(&rows, &residuals, &both_weights);
-                rows.clear();
-                residuals.clear();
-                both_weights.clear();
+            _ => sum_rows(parameters, camera, stars),
+        }
+    }
+}
+
+/// Normal equations for any parameters followed by the attitude, star by star.
+fn sum_rows<'a>(
+    parameters: &Parameters,
+    camera: &CameraModel,
+    stars: impl Iterator<Item = (f64, &'a Jacobian, Option<Residual>)>,
+) -> NormalEquations {
+    let columns = parameters.len() + ATTITUDE;
+    let mut equations = NormalEquations::new(columns);
+    let mut ideal = vec![[0.0; 2]; columns];
+    let mut rows = vec![0.0; 2 * columns];
+    for (weight, metric, residual) in stars {
+        let Some(residual) = residual else {
+            equations.add_cost(f64::INFINITY);
+            continue;
+        };
+        residual.derivatives(parameters, camera, &mut ideal);
+        for (row, axis) in rows.chunks_exact_mut(columns).zip(metric) {
+            for (element, [x, y]) in row.iter_mut().zip(&ideal) {
+                *element = axis[0] * x + axis[1] * y;
             }
         }
-        equations.add_all(&rows, &residuals, &both_weights);
-        equations
+        equations.add_all(&rows, &multiply(metric, residual.miss), &[weight; 2]);
     }
+    equations
 }
 
 impl Frame {
@@ -224,16 +233,16 @@ impl Frame {
         attitude: &Attitude,
         weights: &Weights,
     ) -> Option<Vector3<f64>> {
-        let (_, own) = self.eliminate(&Parameters::none(), camera, attitude, weights)?;
-        let step = own.step(&DVector::zeros(0));
-        Some(Vector3::new(step[0], step[1], step[2]))
+        rotation(&self.linearize(&Parameters::none(), camera, attitude, weights))
     }
 
     /// How large the residuals of the stars that count are.
     pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
         let mut spread = Spread::default();
-        let lengths = self.lengths(camera, attitude, &weights.metrics);
-        for (length, &weight) in lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0) {
+        let misses = self.misses(camera, attitude);
+        for (length, &weight) in
+            misses.lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0)
+        {
             let square_pull = (weight * length).powi(2);
             spread.add(&Spread { stars: 1, weight, square_pull });
         }
@@ -241,12 +250,33 @@ impl Frame {
     }
 }
 
+/// The rotation that equations of an attitude alone ask for; `None` if they do not determine it.
+pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
+    let (_, own) = equations.eliminate(ATTITUDE)?;
+    let step = own.step(&DVector::zeros(0));
+    Some(Vector3::new(step[0], step[1], step[2]))
+}
+
+/// How far the stars of one frame are from where the model puts them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Misses {
+    /// The matrices that bring residuals from the ideal plane to the units of `lengths`; zero where the model has no
+    /// answer.
+    pub(super) metrics: Vec<Jacobian>,
+    /// Lengths in units of their own standard deviation, or in pixels if none was given; infinite where the model has no
+    /// answer.
+    pub(super) lengths: Vec<f64>,
+    /// Lengths in pixels; infinite where the model has no answer.
+    pub(super) distances: Vec<f64>,
+}
+
 /// What the residuals of one frame's stars count.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
     /// 0 to 1.
     pub(super) stars: Vec<f64>,
-    /// See [`Frame::metrics`].
+    /// See [`Misses::metrics`]. They belong to the camera about which the fit is linearised, and stay as they are while
+    /// the fit moves.
     pub(super) metrics: Vec<Jacobian>,
 }
 
@@ -346,5 +376,71 @@ impl JointFit<'_> {
             }));
         }
         sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calibrate::Model;
+    use crate::camera::CameraModel;
+    use crate::distortion::PolynomialDistortion;
+
+    #[test]
+    fn moments_give_the_equations_of_the_rows() {
+        let a = (0..15).map(|k| f64::from(k % 4) - 1.5).collect();
+        let b = (0..15).map(|k| f64::from(k % 5) - 2.0).collect();
+        let distortion = Distortion::Polynomial(PolynomialDistortion::new(4, 500.0, a, b).unwrap());
+        let camera = CameraModel::new(2000.0, [1000, 800])
+            .unwrap()
+            .with_optical_center([30.0, -20.0])
+            .with_mirrored(true)
+            .with_distortion(distortion);
+        let attitude = Attitude::from_pointing(1.0, 0.3, 2.0);
+        let pixels: Vec<Point> =
+            (0..40).map(|k| [f64::from(k % 7) * 140.0 - 420.0, f64::from(k % 6) * 150.0 - 375.0]).collect();
+        let turned = attitude.rotated(&Vector3::new(1e-4, -2e-4, 1e-3));
+        let seen = |p: &Point| turned.to_sky(&camera.pixel_to_direction(*p));
+        let frame = Frame {
+            sky: pixels.iter().map(seen).collect(),
+            whitening: Some((0..40).map(|k| [1.0 + f64::from(k % 3), 0.5, 2.0]).collect()),
+            pixels,
+        };
+        let weights = Weights {
+            stars: (0..40).map(|k| f64::from(k % 4) / 3.0).collect(),
+            metrics: frame.misses(&camera, &attitude).metrics,
+        };
+        for parameters in Parameters::stages(Model::Polynomial { order: 4 }) {
+            let rows = sum_rows(&parameters, &camera, frame.counting(&camera, &attitude, &weights));
+            let sums = frame.linearize(&parameters, &camera, &attitude, &weights);
+            assert_eq!(sums.count(), rows.count());
+            assert!((sums.cost() / rows.cost() - 1.0).abs() < 1e-12);
+            for i in 0..rows.parameters() {
+                let size = |j: usize| rows.element(j, j).sqrt();
+                let gradient = sums.gradient()[i] - rows.gradient()[i];
+                assert!(gradient.abs() < 1e-10 * size(i) * rows.cost().sqrt());
+                for j in i..rows.parameters() {
+                    assert!((sums.element(i, j) - rows.element(i, j)).abs() < 1e-12 * size(i) * size(j));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_star_without_an_image_costs_infinitely_much() {
+        let camera = CameraModel::new(2000.0, [1000, 800]).unwrap();
+        let upright = Attitude::from_quaternion([1.0, 0.0, 0.0, 0.0]).unwrap();
+        let frame =
+            Frame { pixels: vec![[1.0, 2.0]], sky: vec![Direction::new(0.0, 0.0, -1.0)], whitening: None };
+        let weights = Weights { stars: vec![1.0], metrics: vec![[[1.0, 0.0], [0.0, 1.0]]] };
+        assert_eq!(frame.cost(&camera, &upright, &weights), f64::INFINITY);
+        for distortion in
+            [Distortion::None, Distortion::Polynomial(PolynomialDistortion::zero(3, 1.0).unwrap())]
+        {
+            let camera = camera.clone().with_distortion(distortion);
+            let parameters = Parameters::all(camera.distortion());
+            let equations = frame.linearize(&parameters, &camera, &upright, &weights);
+            assert_eq!(equations.cost(), f64::INFINITY);
+        }
     }
 }

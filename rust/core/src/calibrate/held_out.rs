@@ -1,109 +1,148 @@
 //! How well a calibration foretells stars and frames that it was not fitted to.
 //!
 //! The intrinsics are fitted once more without each part of the data, with the weights that the matches have in the fit
-//! to all of it, and from where that ended: a step or two suffice.
+//! to all of it. That lies so near that one step from where it ended is enough; and the equations of the step are sums
+//! over the parts that are kept, so that one pass through the data serves all of them.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::Fitter;
-use super::fit::{JointFit, State, Weights};
+use super::fit::{ATTITUDE, Frame, GROUPS, Weights, rotation};
+use super::parameters::Parameters;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;
-use crate::lsq;
+use crate::lsq::NormalEquations;
 
 /// Parts that are left out in turn: more come closer to what all data would do, and take longer.
 const FOLDS: usize = 5;
 /// From so many frames on, whole frames are left out; of fewer, stars only.
 const MIN_FRAMES: usize = 3;
-/// Steps of the fit without a part: it starts very near to where it ends.
-const STEPS: usize = 2;
-/// Steps of the attitude of a frame that was left out.
-const ATTITUDE_STEPS: usize = 3;
 
 /// Length in pixels of the residual of every star of every frame when it is left out; NaN for stars that do not count.
 ///
 /// The intrinsics come from other frames, or, where there are fewer than [`MIN_FRAMES`], from other stars; the attitude
 /// from the frame's other stars.
 pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
-    let parts = parts(fitter);
-    let active: Vec<usize> = (0..parts.len()).filter(|&i| fitter.rejections[i].is_none()).collect();
-    let whole = active.len() >= MIN_FRAMES;
-    let mut lengths: Vec<Vec<f64>> = parts.iter().map(|part| vec![f64::NAN; part.len()]).collect();
-    for fold in 0..FOLDS {
-        let frames: Vec<usize> =
-            active.iter().enumerate().filter(|(k, _)| !whole || k % FOLDS == fold).map(|(_, &i)| i).collect();
-        if frames.is_empty() {
-            continue;
+    let active = (0..fitter.frames.len()).filter(|&i| fitter.rejections[i].is_none());
+    let frames: Vec<Folded<'_>> =
+        active.enumerate().map(|(k, i)| Folded::new(fitter, i, k % FOLDS)).collect();
+    let whole = frames.len() >= MIN_FRAMES;
+    let cameras = cameras(fitter, &frames, whole);
+    let predict = |frame: &Folded<'_>| -> Vec<(usize, f64)> {
+        if whole {
+            return frame.predict(&cameras[frame.fold], 0..FOLDS);
         }
-        let mut weights = fitter.weights.clone();
-        for &i in &frames {
-            weights[i] = without(&weights[i], |star| whole || parts[i][star] == fold);
-        }
-        let camera = refitted(fitter, &weights);
-        let left_out = if whole { 0..FOLDS } else { fold..fold + 1 };
-        let found: Vec<Vec<(usize, f64)>> = frames
-            .par_iter()
-            .map(|&i| {
-                left_out.clone().flat_map(|part| predict(fitter, &camera, i, &parts[i], part)).collect()
-            })
-            .collect();
-        for (&i, found) in frames.iter().zip(found) {
-            for (star, length) in found {
-                lengths[i][star] = length;
-            }
+        (0..FOLDS).flat_map(|fold| frame.predict(&cameras[fold], fold..fold + 1)).collect()
+    };
+    let found: Vec<_> = frames.par_iter().map(predict).collect();
+    let mut lengths: Vec<Vec<f64>> = fitter.frames.iter().map(|f| vec![f64::NAN; f.pixels.len()]).collect();
+    for (frame, found) in frames.iter().zip(found) {
+        for (star, length) in found {
+            lengths[frame.index][star] = length;
         }
     }
     lengths
 }
 
-/// The part to which each star belongs; [`FOLDS`] for stars that do not count.
-fn parts(fitter: &Fitter<'_>) -> Vec<Vec<usize>> {
-    let frame = |(i, weights): (usize, &Weights)| {
-        let mut next = i;
-        let part = |&weight: &f64| {
-            if weight == 0.0 {
-                return FOLDS;
-            }
-            next += 1;
-            (next - 1) % FOLDS
-        };
-        weights.stars.iter().map(part).collect()
+/// The cameras that fit without each of the folds.
+fn cameras(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<CameraModel> {
+    let empty = || vec![NormalEquations::new(fitter.parameters.len()); FOLDS];
+    let reduce = |group: &[Folded<'_>]| {
+        let mut sums = empty();
+        for frame in group {
+            frame.add_to_others(&mut sums, whole);
+        }
+        sums
     };
-    fitter.weights.iter().enumerate().map(frame).collect()
+    let groups: Vec<_> = frames.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(reduce).collect();
+    let mut total = empty();
+    for (sum, part) in groups.iter().flat_map(|group| group.iter().enumerate()) {
+        total[sum].merge(part);
+    }
+    let camera = &fitter.state.camera;
+    let stepped = |sum: &NormalEquations| fitter.parameters.stepped(camera, &sum.solve(0.0));
+    total.iter().map(|sum| stepped(sum).unwrap_or_else(|| camera.clone())).collect()
 }
 
-/// The weights without some stars.
-fn without(weights: &Weights, out: impl Fn(usize) -> bool) -> Weights {
-    let kept = |(star, &weight): (usize, &f64)| if out(star) { 0.0 } else { weight };
-    Weights { stars: weights.stars.iter().enumerate().map(kept).collect(), metrics: weights.metrics.clone() }
+/// A frame that is left out with its fold, or its stars with theirs.
+struct Folded<'a> {
+    fitter: &'a Fitter<'a>,
+    index: usize,
+    fold: usize,
+    /// What each star counts while its fold is looked at, for every fold.
+    stars: Vec<Weights>,
 }
 
-/// The camera that fits at these weights.
-fn refitted(fitter: &Fitter<'_>, weights: &[Weights]) -> CameraModel {
-    let fit = JointFit { frames: fitter.frames, weights, parameters: &fitter.parameters };
-    let start: State = fitter.state.clone();
-    lsq::minimize(&fit, start, &lsq::Options { max_iterations: STEPS, ..lsq::Options::default() })
-        .state
-        .camera
-}
+impl<'a> Folded<'a> {
+    fn new(fitter: &'a Fitter<'a>, index: usize, fold: usize) -> Self {
+        let weights = &fitter.weights[index];
+        let counting = weights.stars.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
+        let mut stars =
+            vec![Weights { stars: vec![0.0; weights.stars.len()], metrics: weights.metrics.clone() }; FOLDS];
+        for (k, (star, &weight)) in counting.enumerate() {
+            stars[(index + k) % FOLDS].stars[star] = weight;
+        }
+        Self { fitter, index, fold, stars }
+    }
 
-/// Residual lengths of the stars of one part of a frame, its attitude fitted to the others.
-fn predict(
-    fitter: &Fitter<'_>,
-    camera: &CameraModel,
-    i: usize,
-    parts: &[usize],
-    left_out: usize,
-) -> Vec<(usize, f64)> {
-    let frame = &fitter.frames[i];
-    let kept = without(&fitter.weights[i], |star| parts[star] == left_out);
-    let mut attitude: Attitude = fitter.state.attitudes[i];
-    for _ in 0..ATTITUDE_STEPS {
-        let Some(step) = frame.attitude_step(camera, &attitude, &kept) else {
+    fn frame(&self) -> &Frame {
+        &self.fitter.frames[self.index]
+    }
+
+    /// Equations of the stars of each fold, for some parameters followed by the attitude.
+    fn equations(
+        &self,
+        parameters: &Parameters,
+        camera: &CameraModel,
+        attitude: &Attitude,
+    ) -> Vec<NormalEquations> {
+        let fold = |weights: &Weights| self.frame().linearize(parameters, camera, attitude, weights);
+        self.stars.iter().map(fold).collect()
+    }
+
+    /// Adds what this frame tells about the intrinsics to the sums without the other folds.
+    fn add_to_others(&self, sums: &mut [NormalEquations], whole: bool) {
+        let Fitter { parameters, state, .. } = self.fitter;
+        let folds = self.equations(parameters, &state.camera, &state.attitudes[self.index]);
+        for (out, sum) in sums.iter_mut().enumerate() {
+            if whole && out == self.fold {
+                continue;
+            }
+            let kept = merged(&folds, (!whole).then_some(out));
+            if let Some((shared, _)) = kept.eliminate(ATTITUDE) {
+                sum.merge(&shared);
+            }
+        }
+    }
+
+    /// Residual lengths of the stars of some folds with a camera, the attitude fitted without those of each.
+    fn predict(&self, camera: &CameraModel, left_out: Range<usize>) -> Vec<(usize, f64)> {
+        let step = |folds: &[NormalEquations], out| rotation(&merged(folds, out));
+        let fitted = |attitude: &Attitude| self.equations(&Parameters::none(), camera, attitude);
+        let start = &self.fitter.state.attitudes[self.index];
+        let Some(near) = step(&fitted(start), None).map(|rotation| start.rotated(&rotation)) else {
             return Vec::new();
         };
-        attitude = attitude.rotated(&step);
+        let folds = fitted(&near);
+        let mut found = Vec::new();
+        for out in left_out {
+            let Some(attitude) = step(&folds, Some(out)).map(|rotation| near.rotated(&rotation)) else {
+                continue;
+            };
+            let stars = self.stars[out].stars.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
+            found.extend(stars.map(|(star, _)| (star, self.frame().distance(star, camera, &attitude))));
+        }
+        found
     }
-    let distances = frame.distances(camera, &attitude).into_iter().enumerate();
-    distances.filter(|(star, _)| parts[*star] == left_out).collect()
+}
+
+/// The sum of the folds without one of them.
+fn merged(folds: &[NormalEquations], without: Option<usize>) -> NormalEquations {
+    let mut sum = NormalEquations::new(folds[0].parameters());
+    for (_, fold) in folds.iter().enumerate().filter(|(fold, _)| Some(*fold) != without) {
+        sum.merge(fold);
+    }
+    sum
 }

@@ -23,6 +23,15 @@ enum Parameter {
     Decentring(usize),
 }
 
+/// What a parameter of a polynomial moves a star by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    /// x^p y^q of the scaled pixel, along one axis: its number, p and q.
+    Power(usize, usize, usize),
+    /// Something else, by its number: the focal length is the first.
+    Other(usize),
+}
+
 /// The parameters that a fit is free to move.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Parameters(Vec<Parameter>);
@@ -96,6 +105,26 @@ impl Parameters {
     pub(super) fn without_center(&self) -> Self {
         let center = [Parameter::CenterX, Parameter::CenterY];
         Self(self.0.iter().copied().filter(|p| !center.contains(p)).collect())
+    }
+
+    /// The highest degree of polynomial terms; `None` if there are none, or others than these and the focal length.
+    pub(super) fn degree(&self) -> Option<usize> {
+        let columns = self.columns().map(|column| match column {
+            Column::Power(_, p, q) => p + q,
+            Column::Other(_) => 0,
+        });
+        let polynomial =
+            |p: &Parameter| matches!(p, Parameter::FocalLength | Parameter::A(..) | Parameter::B(..));
+        columns.max().filter(|&degree| degree > 0 && self.0.iter().all(polynomial))
+    }
+
+    /// What the parameters of a polynomial move.
+    pub(super) fn columns(&self) -> impl Iterator<Item = Column> {
+        self.0.iter().map(|parameter| match *parameter {
+            Parameter::A(_, p, q) => Column::Power(0, p, q),
+            Parameter::B(_, p, q) => Column::Power(1, p, q),
+            _ => Column::Other(0),
+        })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -7,7 +7,7 @@
 //! own median would let everything pass.
 
 use super::Rejection;
-use super::fit::Frame;
+use super::fit::{Frame, Misses};
 use crate::lsq::robust::{clipped_variance, planar_scale};
 
 /// Stars a part of the detector should have on average.
@@ -54,12 +54,12 @@ impl Cells {
     }
 
     /// Scales from the residuals' lengths in the frames that are not rejected.
-    pub(super) fn scales(&self, lengths: &[Vec<f64>], rejections: &[Option<Rejection>]) -> Scales {
+    pub(super) fn scales(&self, misses: &[Misses], rejections: &[Option<Rejection>]) -> Scales {
         let mut all = Vec::new();
         let mut parts = vec![Vec::new(); self.count];
-        for (i, lengths) in lengths.iter().enumerate().filter(|(i, _)| rejections[*i].is_none()) {
-            all.extend(lengths);
-            for (&length, &cell) in lengths.iter().zip(&self.cell[i]) {
+        for (i, misses) in misses.iter().enumerate().filter(|(i, _)| rejections[*i].is_none()) {
+            all.extend(&misses.lengths);
+            for (&length, &cell) in misses.lengths.iter().zip(&self.cell[i]) {
                 parts[cell].push(length);
             }
         }
@@ -134,7 +134,7 @@ mod tests {
         }
         let frame = Frame { sky: vec![], whitening: None, pixels };
         let cells = Cells::new(&[frame], [400, 400]);
-        let scales = cells.scales(&[lengths], &[None]);
+        let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
         assert!(cells.at(&scales, 0, 0) > 4.9 * scales.overall);
         assert_eq!(cells.at(&scales, 0, 820), scales.overall);
     }
@@ -145,7 +145,7 @@ mod tests {
             (0..1600).map(|i| [f64::from(i % 40) * 10.0 - 195.0, f64::from(i / 40) * 10.0 - 195.0]).collect();
         let lengths = pixels.iter().map(|p| if p[0] < -120.0 && p[1] < -120.0 { 1e4 } else { 1.0 }).collect();
         let cells = Cells::new(&[Frame { sky: vec![], whitening: None, pixels }], [400, 400]);
-        let scales = cells.scales(&[lengths], &[None]);
+        let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
         assert_eq!(cells.at(&scales, 0, 0), MAX_LOCAL_EXCESS * scales.overall);
     }
 

@@ -97,17 +97,26 @@ impl NormalEquations {
     /// `None` if the sizes contradict each other.
     pub fn from_parts(upper: &[f64], gradient: Vec<f64>, cost: f64, count: usize) -> Option<Self> {
         let n = gradient.len();
-        if upper.len() != n * (n + 1) / 2 {
-            return None;
-        }
+        // Above row i are those of n, n - 1, … elements.
+        let element = |i: usize, j: usize| upper[i * n - i * (i + 1) / 2 + j];
+        (upper.len() == n * (n + 1) / 2).then(|| Self::from_elements(element, gradient, cost, count))
+    }
+
+    /// Normal equations from every element of the upper triangle of `JᵀWJ`, by row and column, and the rest.
+    pub fn from_elements(
+        element: impl Fn(usize, usize) -> f64,
+        gradient: Vec<f64>,
+        cost: f64,
+        count: usize,
+    ) -> Self {
+        let n = gradient.len();
         let mut matrix = vec![0.0; n * n];
-        let mut rest = upper;
         for i in 0..n {
-            let (row, below) = rest.split_at(n - i);
-            matrix[i * n + i..(i + 1) * n].copy_from_slice(row);
-            rest = below;
+            for j in i..n {
+                matrix[i * n + j] = element(i, j);
+            }
         }
-        Some(Self { matrix, gradient, cost, count })
+        Self { matrix, gradient, cost, count }
     }
 
     /// Upper triangle of `JᵀWJ` by rows, n (n + 1) / 2 elements.
@@ -157,6 +166,11 @@ impl NormalEquations {
         if self.parameters() > 0 {
             vectorized(Sums { equations: self, derivatives, residuals, weights });
         }
+    }
+
+    /// Adds to the cost alone.
+    pub fn add_cost(&mut self, cost: f64) {
+        self.cost += cost;
     }
 
     /// Adds the residuals of another set for the same parameters.

@@ -1,0 +1,137 @@
+//! Normal equations of a polynomial distortion from moments.
+//!
+//! A coefficient of x^p y^q moves a star by x^p y^q along one axis of the ideal plane. So what two of them have in common
+//! in the normal matrix is a sum over the stars of x^(p+r) y^(q+s) times an element of the star's weight matrix: n
+//! coefficients make n² / 2 pairs, but only some 3 n different sums.
+
+use super::fit::{ATTITUDE, Residual};
+use super::parameters::{Column, Parameters};
+use crate::distortion::{Jacobian, Point};
+use crate::lanes::{Work, vectorized};
+use crate::lsq::NormalEquations;
+
+/// Columns that are no coefficients: the focal length and the attitude.
+const OTHERS: usize = 1 + ATTITUDE;
+
+/// Sums over stars.
+pub(super) struct Moments {
+    degree: usize,
+    focal_length: f64,
+    scale: f64,
+    /// x^p y^q of one star, by degree, up to twice that of the polynomial.
+    monomials: Vec<f64>,
+    /// Sums of them times the elements xx, xy and yy of the weight matrix.
+    squares: [Vec<f64>; 3],
+    /// Sums of those up to the polynomial's degree times the x and y of the weighted other columns and residual.
+    crosses: [[Vec<f64>; 2]; OTHERS + 1],
+    others: NormalEquations,
+}
+
+impl Moments {
+    /// No stars yet, for a polynomial of this degree in pixels over `scale`.
+    pub(super) fn new(degree: usize, focal_length: f64, scale: f64) -> Self {
+        let sums = |degree| vec![0.0; index(0, degree) + 1];
+        Self {
+            degree,
+            focal_length,
+            scale,
+            monomials: sums(2 * degree),
+            squares: std::array::from_fn(|_| sums(2 * degree)),
+            crosses: std::array::from_fn(|_| [sums(degree), sums(degree)]),
+            others: NormalEquations::new(OTHERS),
+        }
+    }
+
+    /// Adds to the cost alone.
+    pub(super) fn add_cost(&mut self, cost: f64) {
+        self.others.add_cost(cost);
+    }
+
+    /// Adds a star.
+    pub(super) fn add(&mut self, residual: &Residual, metric: &Jacobian, weight: f64) {
+        let mut columns = [residual.miss; OTHERS + 1];
+        columns[0] = residual.projected.map(|c| -c);
+        for (column, rotation) in columns[1..OTHERS].iter_mut().zip(residual.rotations) {
+            *column = rotation.map(|c| -self.focal_length * c);
+        }
+        for axis in metric {
+            let row = columns.map(|[x, y]| axis[0] * x + axis[1] * y);
+            self.others.add(&row[..OTHERS], row[OTHERS], weight);
+        }
+        let [[a, b], [c, d]] = *metric;
+        let square = [a * a + c * c, a * b + c * d, b * b + d * d].map(|w| weight * w);
+        let [xx, xy, yy] = square;
+        let crosses = columns.map(|[x, y]| [xx * x + xy * y, xy * x + yy * y]);
+        let point = residual.point.map(|c| c / self.scale);
+        vectorized(Sums { moments: self, point, square, crosses });
+    }
+
+    /// The normal equations of some parameters followed by the attitude.
+    pub(super) fn equations(&self, parameters: &Parameters) -> NormalEquations {
+        let columns: Vec<Column> = parameters.columns().chain((1..OTHERS).map(Column::Other)).collect();
+        let element = |i: usize, j: usize| match (columns[i], columns[j]) {
+            (Column::Other(i), Column::Other(j)) => self.others.element(i, j),
+            (Column::Power(axis, p, q), Column::Other(i)) | (Column::Other(i), Column::Power(axis, p, q)) => {
+                self.crosses[i][axis][index(p, q)]
+            }
+            (Column::Power(a, p, q), Column::Power(b, r, s)) => self.squares[a + b][index(p + r, q + s)],
+        };
+        let gradient = columns.iter().map(|column| match *column {
+            Column::Other(i) => self.others.gradient()[i],
+            Column::Power(axis, p, q) => self.crosses[OTHERS][axis][index(p, q)],
+        });
+        let (cost, count) = (self.others.cost(), self.others.count());
+        NormalEquations::from_elements(element, gradient.collect(), cost, count)
+    }
+}
+
+/// Place of x^p y^q among the monomials: 1, x, y, x², xy, y², …
+fn index(p: usize, q: usize) -> usize {
+    (p + q) * (p + q + 1) / 2 + q
+}
+
+/// Adds one star to the sums that are long.
+struct Sums<'a> {
+    moments: &'a mut Moments,
+    point: Point,
+    square: [f64; 3],
+    crosses: [Point; OTHERS + 1],
+}
+
+impl Work for Sums<'_> {
+    type Output = ();
+
+    // As its trait asks: it is compiled for the instructions of this machine.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn call(self) {
+        let Moments { degree, monomials, squares, crosses, .. } = self.moments;
+        let [x, y] = self.point;
+        monomials[0] = 1.0;
+        for degree in 1..=2 * *degree {
+            let (lower, row) = monomials.split_at_mut(index(degree, 0));
+            let lower = &lower[index(degree - 1, 0)..];
+            for (monomial, lower) in row.iter_mut().zip(lower) {
+                *monomial = x * lower;
+            }
+            row[degree] = y * lower[degree - 1];
+        }
+        for (sums, weight) in squares.iter_mut().zip(self.square) {
+            add(sums, monomials, weight);
+        }
+        for (sums, weights) in crosses.iter_mut().zip(self.crosses) {
+            for (sums, weight) in sums.iter_mut().zip(weights) {
+                add(sums, monomials, weight);
+            }
+        }
+    }
+}
+
+// Part of work that is compiled for the instructions of this machine.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+fn add(sums: &mut [f64], monomials: &[f64], weight: f64) {
+    for (sum, monomial) in sums.iter_mut().zip(monomials) {
+        *sum += weight * monomial;
+    }
+}
