@@ -23,7 +23,7 @@ MODELS = [("polynomial", 5, 0.003, 0.02), ("radial", 2, 0.002, 0.01)]
 EXTRACTED = (0.006, 0.03)
 
 #: The same from three frames of the reference's simulator.
-REFERENCE = (0.02, 0.15)
+REFERENCE = (0.016, 0.08)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def wide_database():
     )
 
 
-@pytest.mark.parametrize(("name", "rmse_px"), [("tetra3", 0.18), ("granasat", 0.3)])
+@pytest.mark.parametrize(("name", "rmse_px"), [("tetra3", 0.18), ("granasat", 0.23)])
 def test_real_cameras(real, wide_database, name, rmse_px):
     entries, stars, shape = real[name]
     fov = entries[0]["truth"]["fov_x_deg"]

@@ -72,6 +72,16 @@ def test_nothing_need_be_known(reference, frames, name):
         assert distance_arcmin(entry, solution) < TOLERANCE_ARCMIN[name], entry["file"]
 
 
+def test_stars_over_mountains_stand_anywhere_in_their_pixels(reference, frames, database):
+    # Edges of mountains and a fence outnumber the stars. A shape that is wrong draws all stars to
+    # the same place in a pixel.
+    entries = [e for e in frames["granasat"] if "pleyades_8sec" in e["file"]]
+    [[stars], [solution]] = solved(reference, database, entries)
+    matched = stars.xy[solution.matched_centroids]
+    assert len(matched) > 150
+    assert np.abs(np.mean(np.exp(2j * np.pi * matched), axis=0)).max() < 0.15
+
+
 def test_calibrating_the_tetra3_frames(reference, frames, database):
     centroids, solutions = solved(reference, database, frames["tetra3"])
     calibration = database.calibrate_camera(solutions, centroids, order=4)

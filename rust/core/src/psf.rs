@@ -22,6 +22,12 @@ pub(crate) const MAX_OFFSET: f32 = 1.0;
 /// centroid.
 const WING: f32 = 0.01;
 const WING_NOISE: f32 = 4.0;
+/// Departures from what a function starts with are measured in that, and this fraction of its highest value more: wings
+/// brighter than a Gaussian's are as likely as a core that differs by this fraction.
+const WING_DEPARTURE: f32 = 0.05;
+/// Noise of a wanted departure, as a fraction of the inverse weight. One step alone has (151/315)², for its taps are
+/// correlated; steps add to that. More of it keeps shapes that vary from doing so, less lets noise in.
+const DEPARTURE_NOISE: f32 = 0.4;
 /// Corrections are taken so much further than each alone would go: below 2 that is stable, and converges faster.
 const RELAXATION: f32 = 1.7;
 /// Second moment, in square pixels, that the B-spline adds to its coefficients: 4/12 of a squared grid step.
@@ -240,6 +246,12 @@ impl Psf {
         rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
     }
 
+    /// What departures of each coefficient are measured in.
+    fn departure_scale(&self) -> impl Fn(usize) -> f32 {
+        let least = WING_DEPARTURE * self.brightest();
+        move |k| self.coefficients[k].max(0.0) + least
+    }
+
     fn normalise(&mut self) {
         let sum: f64 = self.coefficients.iter().map(|&c| f64::from(c)).sum();
         let scale = (OVERSAMPLING * OVERSAMPLING) as f64 / sum;
@@ -327,17 +339,35 @@ impl Correction {
         self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32
     }
 
-    /// Applies the correction; each coefficient stays as it was with the weight `prior`.
-    pub(crate) fn apply(&self, psf: &mut Psf, prior: f32) {
-        // At the rim, where few pixels reach, there is nothing but noise.
-        let rim = Grid::centre(psf.half) - OVERSAMPLING * psf.half - 1;
-        for row in rim..self.grid.side - rim {
-            for column in rim..self.grid.side - rim {
-                let k = self.grid.index(row, column);
-                if self.weight[k] > 0.0 {
-                    psf.coefficients[k] += RELAXATION * self.sum[k] / (self.weight[k] + prior);
-                }
-            }
+    /// Indices of the coefficients that are corrected: at the rim, where few pixels reach, there is nothing but noise.
+    fn inside(&self) -> impl Iterator<Item = usize> {
+        let rim = Grid::centre(self.grid.stamp.half) - OVERSAMPLING * self.grid.stamp.half - 1;
+        let inner = rim..self.grid.side - rim;
+        let columns = inner.clone();
+        let within = move |row| columns.clone().map(move |column| self.grid.index(row, column));
+        inner.flat_map(within).filter(|&k| self.weight[k] > 0.0)
+    }
+
+    /// Sums over the coefficients: the squared departure from `start` that is wanted, less what noise explains, and the
+    /// square of what departures are measured in.
+    pub(crate) fn departure(&self, psf: &Psf, start: &Psf) -> [f32; 2] {
+        let scale = start.departure_scale();
+        self.inside().fold([0.0; 2], |[wanted, measure], k| {
+            let departure = psf.coefficients[k] - start.coefficients[k] + self.sum[k] / self.weight[k];
+            let known = self.weight[k];
+            [wanted + known * departure.powi(2) - DEPARTURE_NOISE, measure + known * scale(k).powi(2)]
+        })
+    }
+
+    /// Applies the correction; each coefficient stays as it was with the weight `prior`, and near that of `start` with the
+    /// variance `freedom`, in what departures are measured in.
+    pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf, freedom: f32, prior: f32) {
+        let scale = start.departure_scale();
+        for k in self.inside() {
+            let variance = freedom * scale(k).powi(2);
+            let back = start.coefficients[k] - psf.coefficients[k];
+            psf.coefficients[k] +=
+                RELAXATION * (variance * self.sum[k] + back) / (variance * (self.weight[k] + prior) + 1.0);
         }
         psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
         psf.normalise();
@@ -390,21 +420,51 @@ mod tests {
     #[test]
     fn corrections_lead_to_the_true_function() {
         let (half, truth) = (4, Psf::gaussian(4, 1.2));
-        let mut psf = Psf::gaussian(half, 0.9);
-        let layout = psf.layout();
+        let start = Psf::gaussian(half, 0.9);
+        let mut psf = start.clone();
+        let (layout, weight) = (psf.layout(), 1e6);
         for _ in 0..20 {
             let mut correction = Correction::new(half);
             for k in 0..100 {
                 let offset = [(k % 10) as f32 / 10.0 - 0.45, (k / 10) as f32 / 10.0 - 0.45];
                 let (seen, model) = (rendered(&truth, offset), rendered(&psf, offset));
-                let residual: Vec<f32> = seen.value.iter().zip(&model.value).map(|(s, m)| s - m).collect();
-                correction.add(offset, &residual, &vec![1.0; layout.len()]);
+                let pixels = seen.value.iter().zip(&model.value);
+                let residual: Vec<f32> = pixels.map(|(s, m)| weight * (s - m)).collect();
+                correction.add(offset, &residual, &vec![weight; layout.len()]);
             }
-            correction.apply(&mut psf, 0.0);
+            correction.apply(&mut psf, &start, 1.0, 0.0);
         }
         let (seen, model) = (rendered(&truth, [0.13, 0.37]), rendered(&psf, [0.13, 0.37]));
         let worst = seen.value.iter().zip(&model.value).map(|(s, m)| (s - m).abs()).fold(0.0, f32::max);
         assert!(worst < 1e-3, "{worst}");
         assert!(psf.centroid().iter().all(|c| c.abs() < 1e-3));
+    }
+
+    #[test]
+    fn noise_is_no_departure_and_another_width_is_one() {
+        let (half, start, stars) = (4, Psf::gaussian(4, 1.0), 40);
+        let [noise, flux] = [1.0_f32, 60.0];
+        // Evenly distributed, of unit variance.
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            12.0_f32.sqrt() * ((state >> 40) as f32 / (1 << 24) as f32 - 0.5)
+        };
+        let mut freedom = |truth: &Psf| {
+            let mut correction = Correction::new(half);
+            for _ in 0..stars {
+                let offset = [random(), random()].map(|r| 0.28 * r);
+                let (seen, model) = (rendered(truth, offset), rendered(&start, offset));
+                let weight = (flux / noise).powi(2);
+                let residual: Vec<f32> = seen.value.iter().zip(&model.value).map(|(s, m)| s - m).collect();
+                let residual: Vec<f32> =
+                    residual.iter().map(|r| weight * (r + noise / flux * random())).collect();
+                correction.add(offset, &residual, &vec![weight; residual.len()]);
+            }
+            let [wanted, measure] = correction.departure(&start, &start);
+            wanted / measure
+        };
+        assert!(freedom(&start) < 1e-3);
+        assert!(freedom(&Psf::gaussian(half, 1.3)) > 1e-2);
     }
 }

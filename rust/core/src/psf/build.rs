@@ -7,17 +7,23 @@ use rayon::prelude::*;
 use super::field::PsfField;
 use super::fit::{Fit, Noise, Source, Stamps, Work};
 use super::{Correction, Psf};
-use crate::stamp::{Crop, is_good};
+use crate::stamp::{Crop, Layout, is_good};
 
 /// So many of the brightest stars that qualify are used, in a frame or between four nodes.
 const MAX_STARS: usize = 300;
 const MAX_STARS_BETWEEN_NODES: usize = 60;
 /// Fewer do not tell more than the width.
 const MIN_STARS: usize = 5;
-/// A star whose flux over its error in background noise is less tells nothing.
-const MIN_SNR: f32 = 20.0;
+/// A star whose flux over its error in background noise is less tells little; while there are fewer than [`MAX_STARS`],
+/// those down to the lower limit help. Where noise leaves little room below saturation, the good ones alone stand between
+/// pixels, and do not tell the shape in the middle of one.
+const GOOD_SNR: f32 = 20.0;
+const MIN_SNR: f32 = 10.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
+/// What is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
+/// or a mountain, or a glow. Ruling a frame, such peaks make a function of their own that is flat.
+const RIM_FRACTION: f32 = 0.2;
 /// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
 /// the given one on stars that do not fit are left out.
 const ROUNDS: usize = 7;
@@ -48,6 +54,10 @@ const TASK_STARS: usize = 32;
 
 /// Shape and noise, starting from a Gaussian of the stars' width, in a frame of this width and height.
 ///
+/// The shape leaves the Gaussian, and from place to place the shape that is best for the frame, no further than the stars
+/// together say that it does: few or faint ones would otherwise turn their noise into a shape that fits it, and positions
+/// with it (Anderson & King 2000 on how the two go together).
+///
 /// `gain` is the photon noise if it is known.
 pub(crate) fn build(
     stamps: &Stamps,
@@ -72,27 +82,31 @@ pub(crate) fn build(
     if gained && known { varying } else { uniform }
 }
 
-/// Indices of the stars that tell the shape: bright, alone, whole; the brightest first.
+/// Indices of the stars that tell the shape: bright, whole, alone, and stars at all; the brightest first.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness = psf.sharpness();
-    let layout = psf.layout();
-    let mut found: Vec<usize> = (0..sources.len())
-        .filter(|&i| {
-            let source = &sources[i];
-            let whole = (0..layout.side).all(|j| {
-                stamps.data(i)[j * layout.stride..j * layout.stride + layout.side].iter().all(|&v| is_good(v))
-            });
-            let alone = || {
-                stamps
-                    .neighbours(i)
-                    .iter()
-                    .all(|&j| sources[j as usize].flux < NEIGHBOUR_FRACTION * source.flux)
-            };
-            whole && source.flux * sharpness > MIN_SNR * stamps.variance(i).sqrt() && alone()
-        })
-        .collect();
+    let bright = |i: usize, snr: f32| sources[i].flux * sharpness > snr * stamps.variance(i).sqrt();
+    let whole = |i: usize| stamps.rows(i).flatten().all(|&v| is_good(v));
+    let alone = |i: usize| {
+        let disturbing = NEIGHBOUR_FRACTION * sources[i].flux;
+        stamps.neighbours(i).iter().all(|&j| sources[j as usize].flux < disturbing)
+    };
+    let qualifies = |&i: &usize| bright(i, MIN_SNR) && whole(i) && alone(i) && falls_off(stamps, i);
+    let mut found: Vec<usize> = (0..sources.len()).filter(qualifies).collect();
     found.sort_by(|&a, &b| sources[b].flux.total_cmp(&sources[a].flux));
+    let good = found.iter().filter(|&&i| bright(i, GOOD_SNR)).count();
+    found.truncate(good.max(MAX_STARS));
     found
+}
+
+/// Whether a whole stamp has a star's light: little of it at the rim, in root mean square, beside the noise.
+fn falls_off(stamps: &Stamps, i: usize) -> bool {
+    let Layout { half, side, stride } = stamps.layout();
+    let light = stamps.data(i);
+    let rim = (0..side).flat_map(|k| [k, (side - 1) * stride + k, k * stride, k * stride + side - 1]);
+    let square = rim.map(|at| light[at] * light[at]).sum::<f32>() / (4 * side) as f32;
+    let most = RIM_FRACTION * light[half * stride + half];
+    square < most * most + stamps.variance(i)
 }
 
 /// Of `candidates`, brightest first, those that are among the brightest between the nodes about them.
@@ -115,6 +129,8 @@ struct Builder<'a> {
     /// Indices of the stars that are used.
     chosen: Vec<usize>,
     psf: PsfField,
+    /// What it is where the stars tell no other.
+    start: Psf,
     gain: Option<f64>,
     noise: Noise,
 }
@@ -132,7 +148,8 @@ impl<'a> Builder<'a> {
         let mut chosen = chosen.to_vec();
         // Stars of a cell after one another; within it the brightest first.
         chosen.sort_by_key(|&i| psf.cell(sources[i].pixel));
-        Self { stamps, sources: sources.to_vec(), chosen, psf, gain, noise }
+        let start = psf.at([0, 0]).clone();
+        Self { stamps, sources: sources.to_vec(), chosen, psf, start, gain, noise }
     }
 
     fn run(mut self, rounds: usize) -> (PsfField, Noise) {
@@ -167,8 +184,14 @@ impl<'a> Builder<'a> {
         }
         let weight: f32 = corrections.values().map(Correction::mean_weight).sum();
         let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
+        let [wanted, measure] =
+            corrections.iter().fold([0.0; 2], |[wanted, measure], (&node, correction)| {
+                let [w, m] = correction.departure(self.psf.node(node), &self.start);
+                [wanted + w, measure + m]
+            });
+        let freedom = if wanted > 0.0 { (wanted / measure).min(1.0) } else { 0.0 };
         for (node, correction) in corrections {
-            correction.apply(self.psf.node_mut(node), prior);
+            correction.apply(self.psf.node_mut(node), &self.start, freedom, prior);
         }
         self.psf.update();
         let fits: Vec<Fit> = gathered.into_iter().flat_map(|(_, fits)| fits).collect();

@@ -66,6 +66,11 @@ impl PsfField {
     }
 
     /// The function at node `k`.
+    pub(crate) fn node(&self, k: usize) -> &Psf {
+        &self.nodes[k]
+    }
+
+    /// The function at node `k`, to be changed; [`update`](Self::update) then makes it count.
     pub(crate) fn node_mut(&mut self, k: usize) -> &mut Psf {
         &mut self.nodes[k]
     }

@@ -264,6 +264,11 @@ impl Stamps {
         &self.data[i * self.layout.len()..(i + 1) * self.layout.len()]
     }
 
+    /// Rows of a stamp, without their padding.
+    pub(super) fn rows(&self, i: usize) -> impl Iterator<Item = &[f32]> {
+        self.data(i).chunks_exact(self.layout.stride).map(|row| &row[..self.layout.side])
+    }
+
     /// Part of the stamp that is worked on.
     pub(crate) fn crop(&self, i: usize) -> Crop {
         self.crops[i]
