@@ -9,7 +9,7 @@ import boresight
 
 SLOW = (
     "astropy", "matplotlib", "rich", "click", "PIL", "scipy", "hashlib", "tempfile", "logging",
-    "json", "boresight.simulate", "boresight.diagnosis",
+    "json", "boresight.simulate", "boresight.diagnosis", "boresight.blocks", "boresight.mosaic",
 )  # fmt: skip
 
 

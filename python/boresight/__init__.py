@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-from boresight.blocks import CalibrationBlock as CalibrationBlock
-from boresight.blocks import CalibrationStep as CalibrationStep
-from boresight.blocks import calibration_block as calibration_block
 from boresight.calibrating import calibrate as calibrate
 from boresight.calibration import CalibrateResult as CalibrateResult
 from boresight.calibration import DetectorMap as DetectorMap
@@ -28,9 +25,6 @@ from boresight.extract import Extractor as Extractor
 from boresight.extract import extract_centroids as extract_centroids
 from boresight.frames import Frame as Frame
 from boresight.frames import read_frame as read_frame
-from boresight.mosaic import Detector as Detector
-from boresight.mosaic import MosaicResult as MosaicResult
-from boresight.mosaic import calibrate_mosaic as calibrate_mosaic
 from boresight.parameters import DatabaseParameters as DatabaseParameters
 from boresight.parameters import SizeEstimate as SizeEstimate
 from boresight.refraction import Refraction as Refraction
@@ -41,14 +35,26 @@ from boresight.solving import solve_many as solve_many
 from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity
 
 if TYPE_CHECKING:
+    from boresight.blocks import CalibrationBlock as CalibrationBlock
+    from boresight.blocks import CalibrationStep as CalibrationStep
+    from boresight.blocks import calibration_block as calibration_block
     from boresight.diagnosis import Diagnosis as Diagnosis
     from boresight.diagnosis import diagnose as diagnose
+    from boresight.mosaic import Detector as Detector
+    from boresight.mosaic import MosaicResult as MosaicResult
+    from boresight.mosaic import calibrate_mosaic as calibrate_mosaic
     from boresight.simulate import SimulatedFrame as SimulatedFrame
     from boresight.simulate import simulate_frame as simulate_frame
     from boresight.tracking import Tracker as Tracker
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {
+    "CalibrationBlock": "boresight.blocks",
+    "CalibrationStep": "boresight.blocks",
+    "calibration_block": "boresight.blocks",
+    "Detector": "boresight.mosaic",
+    "MosaicResult": "boresight.mosaic",
+    "calibrate_mosaic": "boresight.mosaic",
     "Diagnosis": "boresight.diagnosis",
     "diagnose": "boresight.diagnosis",
     "SimulatedFrame": "boresight.simulate",
