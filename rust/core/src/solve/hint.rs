@@ -15,14 +15,27 @@ use crate::sphere::{Direction, chord};
 
 /// Brightest detections from which triangles are made.
 const TRIANGLE_DETECTIONS: usize = 15;
-/// Brightest catalogue stars with which they are compared, per field of view.
-const STARS_PER_FIELD: f64 = 30.0;
 /// Most stars, however wide the search: with more, pairs outnumber what a search of the whole sky looks up.
 const MAX_STARS: usize = 1500;
 /// Edges shorter than this fraction of the image's reach say little about scale and roll.
 const MIN_EDGE_FRACTION: f64 = 0.1;
-/// Tolerance of an edge, px, for the noise of centroids, and as a fraction of it, for distortion; in turn.
-const ROUNDS: [(f64, f64); 2] = [(2.0, 0.002), (4.0, 0.01)];
+
+/// One round of the search.
+struct Widening {
+    /// Tolerance of an edge for the noise of centroids, px.
+    noise_px: f64,
+    /// Tolerance of an edge for distortion, as a fraction of it.
+    distortion: f64,
+    /// Brightest catalogue stars that triangles are compared with, per field of view: of the widest, so that there are
+    /// fewer in the true one.
+    stars: f64,
+}
+
+/// The search widens in rounds.
+const ROUNDS: [Widening; 2] = [
+    Widening { noise_px: 2.0, distortion: 0.002, stars: 30.0 },
+    Widening { noise_px: 4.0, distortion: 0.01, stars: 60.0 },
+];
 /// Least sine of the angle at a triangle's third vertex with which its chances are reckoned.
 const MIN_SINE: f64 = 0.1;
 
@@ -114,10 +127,11 @@ pub(super) fn search(
 ) -> Result<std::result::Result<Accepted, Status>> {
     let range = options.focal_range(field, sky.database);
     let field_radius = field.angle(range[0]);
-    let vertices = vertices(sky, &hint.center(field, range[1]), field_radius, hint.reach());
+    let center = hint.center(field, range[1]);
     let plan = Plan::brightest(field, TRIANGLE_DETECTIONS);
-    for (noise_px, distortion) in ROUNDS {
-        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], distortion);
+    for widening in &ROUNDS {
+        let vertices = vertices(sky, &center, field_radius, hint.reach(), widening.stars);
+        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], widening.distortion);
         let mut round = Round {
             field,
             options,
@@ -125,8 +139,7 @@ pub(super) fn search(
             range,
             share: hint.share(field, range[1]),
             vertices: &vertices,
-            noise_px,
-            distortion,
+            widening,
             verifier,
             budget,
         };
@@ -139,10 +152,16 @@ pub(super) fn search(
 }
 
 /// The brightest stars that a field around the expected one may hold.
-fn vertices(sky: &Sky<'_>, center: &Direction, field_radius: f64, reach: f64) -> Vec<Vertex> {
+fn vertices(
+    sky: &Sky<'_>,
+    center: &Direction,
+    field_radius: f64,
+    reach: f64,
+    stars_per_field: f64,
+) -> Vec<Vertex> {
     let radius = (field_radius + reach).min(PI);
     let fields = ((radius / 2.0).sin() / (field_radius / 2.0).sin()).powi(2);
-    let limit = ((STARS_PER_FIELD * fields) as usize).min(MAX_STARS);
+    let limit = ((stars_per_field * fields) as usize).min(MAX_STARS);
     let mut stars = Vec::new();
     sky.database.brightest_in_cone(center, radius, limit, |star, _| sky.direction(star), &mut stars);
     stars.sort_unstable_by_key(|(star, _)| *star);
@@ -171,8 +190,7 @@ struct Round<'r, 'a, 'b> {
     /// See [`Hint::share`].
     share: f64,
     vertices: &'r [Vertex],
-    noise_px: f64,
-    distortion: f64,
+    widening: &'r Widening,
     verifier: &'r mut Verifier<'a>,
     budget: &'r mut Budget<'b>,
 }
@@ -210,14 +228,15 @@ impl Round<'_, '_, '_> {
         if ab.min(ac).min(bc) * hypothesis.focal_length < MIN_EDGE_FRACTION * self.field.reach() {
             return None;
         }
+        let &Widening { noise_px, distortion, stars } = self.widening;
         let [ab_slack, ac_slack, bc_slack] =
-            [ab, ac, bc].map(|edge| self.noise_px / hypothesis.focal_length + self.distortion * edge);
+            [ab, ac, bc].map(|edge| noise_px / hypothesis.focal_length + distortion * edge);
         // Where the third detection fits a star that chance put on the detector: a rhombus on either side.
         let sine = ((a - c).cross(&(b - c)).norm() / (ac * bc)).max(MIN_SINE);
         let rhombus = 4.0 * ac_slack * bc_slack / sine * hypothesis.focal_length.powi(2);
         let sides = if self.options.parity_known { 1.0 } else { 2.0 };
         let share = (rhombus / self.field.chance_area(used[2])).min(1.0);
-        let chance = self.share * sides * STARS_PER_FIELD * share;
+        let chance = self.share * sides * stars * share;
         let (low, high) = (ab * hypothesis.length_ratio.start(), ab * hypothesis.length_ratio.end());
         let vertices = self.vertices;
         for s in vertices {
@@ -249,8 +268,8 @@ impl Round<'_, '_, '_> {
     ) -> Option<Accepted> {
         let pointing = point_at(self.field.camera.projection(), ideal, stars, self.range[1])?;
         let allowed = self.options.parity().is_none_or(|parity| parity == pointing.parity)
-            && pointing.focal_length > self.range[0] * (1.0 - self.distortion)
-            && pointing.focal_length < self.range[2] * (1.0 + self.distortion)
+            && pointing.focal_length > self.range[0] * (1.0 - self.widening.distortion)
+            && pointing.focal_length < self.range[2] * (1.0 + self.widening.distortion)
             && self.hint.allows(self.field, &pointing);
         if !allowed {
             return None;
