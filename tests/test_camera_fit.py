@@ -475,6 +475,17 @@ class TestHeldOut:
             np.sqrt(np.mean(sky_error_px(polynomial_camera(order=4), result, truth) ** 2)) < 0.012
         )
 
+    @pytest.mark.parametrize("seed", range(5))
+    def test_auto_does_not_follow_single_stars(self, seed):
+        camera = polynomial_camera(order=3)
+        results, centroids, _ = simulate(
+            camera, frames=1, stars=30, noise=0.3, outliers=0.1, seed=seed
+        )
+        result = calibrate_camera(results, centroids, order="auto")
+        assert result.converged
+        parameters = len(result.parameter_names) + 3
+        assert result.camera_model.distortion.order == 2 or 2 * result.n_inliers >= 3 * parameters
+
     @pytest.mark.parametrize("name", ["pinhole", "radial", "polynomial"])
     def test_auto_finds_the_model(self, name):
         camera = CASES[name][0]

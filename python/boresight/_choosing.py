@@ -26,6 +26,10 @@ image centre has odd terms only."""
 SIGNIFICANCE = 2.0
 """Standard errors by which a model with more parameters has to be better."""
 
+MIN_REDUNDANCY = 3.0
+"""Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen.
+With fewer it follows single stars, and those left out no longer tell how well it foretells."""
+
 CAUCHY_SIGMA = 2.385
 """Residuals beyond this many standard deviations lose weight."""
 
@@ -75,6 +79,8 @@ def choose(groups: list[list[Candidate]], fit: Fit) -> Candidate:
                 problem = error
                 break
             found = _Fitted(candidate, last)
+            if best is not None and found.redundancy < MIN_REDUNDANCY:
+                break
             if found.improves_on(best):
                 best, in_vain = found, 0
             else:
@@ -106,6 +112,12 @@ class _Fitted(NamedTuple):
     def num_frames(self) -> int:
         """Number of frames that took part."""
         return sum(frame[5] is None for frame in self.calibration.frames)
+
+    @property
+    def redundancy(self) -> float:
+        """Coordinates of the stars used, for each parameter."""
+        parameters = len(self.calibration.parameter_names) + 3 * self.num_frames
+        return 2.0 * self.calibration.counts[0] / parameters
 
     def improves_on(self, other: _Fitted | None) -> bool:
         """Tell whether it foretells stars significantly better than one with fewer parameters."""
