@@ -41,6 +41,7 @@
 
 mod block;
 mod fit;
+mod frame;
 mod given;
 mod held_out;
 mod moments;
@@ -61,7 +62,8 @@ use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Loss, Problem};
 use crate::projection::Projection;
-use fit::{Frame, JointFit, Misses, State, System, Weights};
+use fit::{JointFit, State, System, Weights};
+use frame::{Frame, Misses};
 use given::{check, prepare};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};

@@ -29,12 +29,12 @@ use crate::error::{Error, Monitor, Result, checkpoint};
 use crate::projection::Projection;
 use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
 use field::{Field, Pointing, Sky};
+use fit::{Fit, Match};
 pub use hint::{Expected, Hint};
 pub use many::solve_many;
-use refine::{Match, Refined, Refiner};
+use refine::{Refined, Refiner};
 pub use rejected::{Rejected, best_rejected};
-use search::Accepted;
-use verify::Verifier;
+use verify::{Accepted, Verifier};
 
 /// Fewest detections with which a blind search makes sense.
 const MIN_DETECTIONS: usize = 4;
@@ -452,7 +452,7 @@ fn search_all(
 }
 
 fn solution(field: &Field, sky: &Sky<'_>, refined: &Refined, probability: f64) -> Solution {
-    let fit::Fit { pointing, lens, .. } = &refined.fit;
+    let Fit { pointing, lens, .. } = &refined.fit;
     let Pointing { attitude, focal_length, parity, .. } = *pointing;
     // Beyond the rim of a fisheye's image a detection has no direction.
     let with_angle = |m: &Match| {

@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use nalgebra::{DMatrix, DVector};
 
-use super::fit::{Frame, GROUPS, Misses, Weights};
+use super::fit::{GROUPS, Weights};
+use super::frame::{Frame, Misses};
 use super::given::{check_one_camera, check_positive, prepare};
 use super::parameters::Parameters;
 use super::scale::Spread;

@@ -2,7 +2,7 @@
 
 use nalgebra::Vector3;
 
-use super::fit::Frame;
+use super::frame::Frame;
 use super::{FrameMatches, Model, Options};
 use crate::camera::CameraModel;
 use crate::distortion::MAX_ORDER;

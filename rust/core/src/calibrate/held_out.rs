@@ -9,7 +9,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::Fitter;
-use super::fit::{ATTITUDE, Frame, GROUPS, Weights, rotation};
+use super::fit::{GROUPS, Weights, rotation};
+use super::frame::{ATTITUDE, Frame};
 use super::parameters::Parameters;
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;

@@ -4,7 +4,7 @@
 //! in the normal matrix is a sum over the stars of x^(p+r) y^(q+s) times an element of the star's weight matrix: n
 //! coefficients make n² / 2 pairs, but only some 3 n different sums.
 
-use super::fit::{ATTITUDE, Residual};
+use super::frame::{ATTITUDE, Residual};
 use super::parameters::{Column, Parameters};
 use crate::distortion::{Jacobian, Point};
 use crate::lanes::{Work, vectorized};

@@ -7,7 +7,7 @@
 //! own median would let everything pass.
 
 use super::Rejection;
-use super::fit::{Frame, Misses};
+use super::frame::{Frame, Misses};
 use crate::lsq::robust::{clipped_variance, planar_scale};
 
 /// Stars a part of the detector should have on average.

@@ -1,6 +1,6 @@
 //! Where the fit starts from.
 
-use super::fit::Frame;
+use super::frame::Frame;
 use super::{FrameMatches, Model, Options};
 use crate::attitude::Attitude;
 use crate::camera::CameraModel;

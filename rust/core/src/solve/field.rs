@@ -16,6 +16,10 @@ use crate::sphere::{Direction, aberrate};
 const WIDE_REACH: f64 = 1.0;
 /// Chance detections are expected in at most this solid angle: few lenses show more of the sky than a hemisphere.
 const MOST_SKY: f64 = TAU;
+/// Catalogue stars tried per detection.
+const STARS_PER_DETECTION: usize = 3;
+/// Catalogue stars tried where there are few detections.
+const MIN_STARS: usize = 100;
 
 /// Attitude, focal length and parity: what a candidate for a solution consists of.
 #[derive(Debug, Clone, Copy)]
@@ -204,6 +208,11 @@ fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> Ve
     }
     isolated.append(&mut crowded);
     isolated
+}
+
+/// Catalogue stars that are tried for a number of detections.
+pub(super) fn stars_wanted(detections: usize) -> usize {
+    (STARS_PER_DETECTION * detections).max(MIN_STARS)
 }
 
 /// The catalogue as one observer sees it: the database's stars, displaced by aberration if a velocity is given.

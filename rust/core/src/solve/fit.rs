@@ -3,7 +3,6 @@
 use nalgebra::{SMatrix, SVector, Vector3};
 
 use super::field::{Field, Pointing};
-use super::refine::Match;
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, Point, RadialDistortion};
 use crate::sphere::Direction;
@@ -58,6 +57,15 @@ impl Lens {
             _ => pinhole.clone(),
         }
     }
+}
+
+/// A detection and its catalogue star.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Match {
+    pub(super) detection: usize,
+    pub(super) star: u32,
+    /// Apparent direction of the star.
+    pub(super) direction: Direction,
 }
 
 /// A fitted pointing and lens.

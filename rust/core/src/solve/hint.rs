@@ -4,8 +4,8 @@ use std::f64::consts::PI;
 
 use super::field::{Field, Pointing, Sky, direction_of};
 use super::patches::Plan;
-use super::search::{Accepted, Hypothesis, hypotheses};
-use super::verify::Verifier;
+use super::search::{Hypothesis, hypotheses};
+use super::verify::{Accepted, Verifier};
 use super::{Budget, SolveOptions, Status};
 use crate::attitude::Attitude;
 use crate::distortion::Point;
@@ -277,7 +277,7 @@ impl Round<'_, '_, '_> {
         self.budget.candidates += 1;
         let log_ratio = self.verifier.log_ratio(&pointing, used);
         let probability = self.budget.accept(log_ratio, self.options.match_threshold, || f64::INFINITY)?;
-        Some(Accepted::last(self.verifier, pointing, probability))
+        Some(self.verifier.accepted(pointing, probability))
     }
 }
 

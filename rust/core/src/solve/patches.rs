@@ -4,11 +4,13 @@
 use std::f64::consts::PI;
 
 use super::field::{Field, direction_of};
-use super::search::EDGE_ERROR_PX;
 use crate::database::lattice_point;
 use crate::projection::Projection;
 use crate::sphere::Direction;
 
+/// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
+/// deviations with centroids good to half a pixel.
+pub(super) const EDGE_ERROR_PX: f64 = 1.0;
 /// Fisheye images that show more than this many of the database's widest fields across are searched in patches.
 const MIN_FIELDS_ACROSS: f64 = 1.3;
 /// Patches are as large as the database's widest field, and by these factors smaller, unless smaller than its narrowest.

@@ -1,12 +1,11 @@
 //! The final match: detections to catalogue stars one to one, and attitude and focal length fitted to all of them;
 //! and the lens, where the residuals ask for it.
 
-use super::field::{Field, Pointing, ProjectedStar, Sky};
-use super::fit::{FIT_STEPS, Fit, Lens, fit, gain};
-use super::search::Accepted;
+use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
+use super::fit::{FIT_STEPS, Fit, Lens, Match, fit, gain};
+use super::verify::Accepted;
 use crate::distortion::Point;
 use crate::grid::PointGrid;
-use crate::sphere::Direction;
 
 /// Matches farther out than this many standard deviations of the fit are dropped.
 const CLIP_SIGMA: f64 = 5.0;
@@ -17,10 +16,6 @@ const MIN_CLIP_PX: f64 = 0.3;
 const CROWDING_LIMIT: f64 = 0.3;
 /// Detections that are matched whatever the radius.
 const MIN_DETECTIONS: usize = 30;
-/// Catalogue stars tried per detection.
-const STARS_PER_DETECTION: usize = 3;
-/// Catalogue stars tried where there are few detections.
-const MIN_STARS: usize = 100;
 /// Fewest matches that determine attitude and focal length with something to spare.
 const MIN_MATCHES: usize = 3;
 /// Fewest matches to which a lens is fitted.
@@ -42,24 +37,10 @@ const MAX_CENTER: f64 = 0.25;
 /// By how much more than the image's reach stars are looked for when a lens is fitted.
 const LENS_MARGIN: f64 = 0.1;
 
-/// A detection and its catalogue star.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Match {
-    pub(super) detection: usize,
-    pub(super) star: u32,
-    /// Apparent direction of the star.
-    pub(super) direction: Direction,
-}
-
 /// Outcome of [`refine`].
 pub(super) struct Refined {
     pub(super) fit: Fit,
     pub(super) matches: Vec<Match>,
-}
-
-/// Catalogue stars that are tried for a number of detections.
-pub(super) fn stars_wanted(detections: usize) -> usize {
-    (STARS_PER_DETECTION * detections).max(MIN_STARS)
 }
 
 /// Whether a lens fits more closely, and loses no matches but chance ones that wider residuals let in.

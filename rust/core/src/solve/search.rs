@@ -3,9 +3,9 @@
 use std::ops::RangeInclusive;
 
 use super::candidate::ImagePattern;
-use super::field::{Field, Pointing, ProjectedStar, Sky, direction_of};
-use super::patches::Plan;
-use super::verify::Verifier;
+use super::field::{Field, Sky, direction_of};
+use super::patches::{EDGE_ERROR_PX, Plan};
+use super::verify::{Accepted, Verifier};
 use super::{Budget, SolveOptions, Status};
 use crate::database::{Database, Lookups};
 use crate::error::Result;
@@ -36,9 +36,6 @@ const ROUNDS: [Widening; 3] = [
 const MAX_CANDIDATES: u64 = 200;
 /// Widest tolerance of the later rounds: beyond it every pattern finds chance candidates by the dozen.
 const MAX_TOLERANCE: f64 = 0.02;
-/// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
-/// deviations with centroids good to half a pixel.
-pub(super) const EDGE_ERROR_PX: f64 = 1.0;
 /// Patterns whose longest edge is shorter than this fraction of the image's reach say little and are passed over.
 const MIN_EDGE_FRACTION: f64 = 0.1;
 /// Largest ratio of the focal lengths that one hypothesis covers, whatever the field.
@@ -52,22 +49,6 @@ const DENSITY_WIDENING: f64 = 4.0;
 
 /// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
 const MAX_BATCH: usize = 64;
-
-/// An accepted candidate.
-pub(super) struct Accepted {
-    pub(super) pointing: Pointing,
-    /// Bound on its false-alarm probability.
-    pub(super) probability: f64,
-    /// The brightest stars in view.
-    pub(super) stars: Vec<ProjectedStar>,
-}
-
-impl Accepted {
-    /// The candidate that the verifier looked at last.
-    pub(super) fn last(verifier: &mut Verifier<'_>, pointing: Pointing, probability: f64) -> Self {
-        Self { pointing, probability, stars: verifier.take_stars(&pointing) }
-    }
-}
 
 /// A range of focal lengths narrow enough for one set of directions.
 pub(super) struct Hypothesis {
@@ -329,6 +310,6 @@ impl Round<'_, '_, '_> {
         let patterns = (self.budget.patterns - patterns) as f64;
         let expected = || chances + patterns * tried.expected(self.sky.database);
         let probability = self.budget.accept(log_ratio, self.options.match_threshold, expected)?;
-        Some(Accepted::last(self.verifier, pointing, probability))
+        Some(self.verifier.accepted(pointing, probability))
     }
 }

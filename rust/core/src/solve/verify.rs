@@ -15,8 +15,7 @@
 //!
 //! The positions of detections from which the candidate was made are no evidence for it: these are left out.
 
-use super::field::{Field, Pointing, ProjectedStar, Sky};
-use super::refine::stars_wanted;
+use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use crate::distortion::Point;
 use crate::grid::PointGrid;
 
@@ -102,15 +101,23 @@ impl<'a> Verifier<'a> {
         log_mean_exp(&log_ratios)
     }
 
-    /// The brightest stars in view of the candidate looked at last, brightest first, as many as matching all detections
-    /// asks for.
-    pub(super) fn take_stars(&mut self, pointing: &Pointing) -> Vec<ProjectedStar> {
+    /// The candidate looked at last, with the stars in view.
+    pub(super) fn accepted(&mut self, pointing: Pointing, probability: f64) -> Accepted {
         let all = self.field.ideal.len();
         if all > self.detections {
-            self.sky.in_view(self.field, pointing, stars_wanted(all), &mut self.stars);
+            self.sky.in_view(self.field, &pointing, stars_wanted(all), &mut self.stars);
         }
-        std::mem::take(&mut self.stars)
+        Accepted { pointing, probability, stars: std::mem::take(&mut self.stars) }
     }
+}
+
+/// An accepted candidate.
+pub(super) struct Accepted {
+    pub(super) pointing: Pointing,
+    /// Bound on its false-alarm probability.
+    pub(super) probability: f64,
+    /// The brightest stars in view, as many as matching all detections asks for.
+    pub(super) stars: Vec<ProjectedStar>,
 }
 
 /// Which catalogue star a detection is likely to be, by their brightness alone.
