@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._points import unit_vector
 from boresight.calibration import CalibrateResult
 from boresight.camera import PolynomialDistortion
 from boresight.camera_fit import calibrate_camera
@@ -381,7 +382,6 @@ class _Physics:
                 raise InputError(
                     "catalog: it has no stars; give the one that the database was made of"
                 )
-            self._by_id = np.argsort(catalog.ids, kind="stable")
             words.append(f"proper motion from {catalog.epoch:.2f} to each frame's time")
         self._refractions: list[Refraction] = []
         if site is not None:
@@ -397,29 +397,19 @@ class _Physics:
         quaternion, cov, probability, found, ids, stars, *rest = solution._core.parts()
         time = self._times[index]
         if self._catalog is not None and time is not None:
-            moved = self._stars(self._catalog, ids).at_epoch(time)
-            ra, dec = np.radians(moved.ra_deg), np.radians(moved.dec_deg)
-            directions = [np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)]
-            stars = np.column_stack(directions).tolist()
+            try:
+                moved = self._catalog.get(ids).at_epoch(time)
+            except KeyError as error:
+                raise InputError(
+                    f"catalog: {error.args[0]}; give the one that the database was made of"
+                ) from None
+            stars = unit_vector(moved.ra_deg, moved.dec_deg).tolist()
         camera = solution._core.camera
         return Solution(
             core.Solution(camera, quaternion, cov, probability, found, ids, stars, *rest),
             solution.solve_time_ms,
             refraction=self._refractions[index] if self._refractions else None,
         )
-
-    def _stars(self, catalog: Catalog, ids: ArrayLike) -> Catalog:
-        """Find stars by their identifiers: as `Catalog.get`, which sorts them each time."""
-        wanted = np.asarray(ids, dtype=np.int64)
-        place = np.searchsorted(catalog.ids, wanted, sorter=self._by_id)
-        rows = self._by_id.take(place, mode="clip")
-        missing = wanted[catalog.ids[rows] != wanted]
-        if missing.size:
-            raise InputError(
-                f"catalog: no star of identifier {missing[0]} in this catalogue; "
-                "give the one that the database was made of"
-            )
-        return catalog[rows]
 
 
 def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]) -> bool:

@@ -115,6 +115,7 @@ class Catalog:
     """
 
     __slots__ = (
+        "_by_id",
         "_core",
         "dec_deg",
         "epoch",
@@ -127,6 +128,7 @@ class Catalog:
     )
 
     _core: CoreCatalog
+    _by_id: NDArray[np.intp]
     ids: NDArray[np.int64]
     ra_deg: NDArray[np.float64]
     dec_deg: NDArray[np.float64]
@@ -193,6 +195,12 @@ class Catalog:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._columns(), self.epoch)
+
+    def _order(self) -> NDArray[np.intp]:
+        """Rows by ascending identifier; sorted when it is first asked for."""
+        if not hasattr(self, "_by_id"):
+            object.__setattr__(self, "_by_id", np.argsort(self.ids, kind="stable"))
+        return self._by_id
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         names = ("ids", "ra_deg", "dec_deg", "magnitude", "pmra_mas_yr", "pmdec_mas_yr")
@@ -531,7 +539,7 @@ class Catalog:
         array([-1.1 ,  0.08], dtype=float32)
         """
         wanted = np.atleast_1d(np.asarray(ids))
-        order = np.argsort(self.ids, kind="stable")
+        order = self._order()
         place = np.searchsorted(self.ids, wanted, sorter=order)
         rows = (
             order[np.minimum(place, max(len(order) - 1, 0))] if len(order) else np.zeros_like(place)
