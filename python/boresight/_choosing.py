@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._points import planar_scale
 from boresight.errors import InputError, UndeterminedError
 
 __all__ = ["Candidate", "candidates", "choose", "rms"]
@@ -32,9 +33,6 @@ With fewer it follows single stars, and those left out no longer tell how well i
 
 CAUCHY_SIGMA = 2.385
 """Residuals beyond this many standard deviations lose weight."""
-
-RAYLEIGH_MEDIAN = 1.1774100225154747
-"""Median length of a two-dimensional normal deviate of unit variance per axis."""
 
 
 class Fit(Protocol):
@@ -141,6 +139,6 @@ def _gain(old: Floats, new: Floats) -> tuple[float, float]:
     both = np.isfinite(old) & np.isfinite(new)
     if not both.any():
         return -np.inf, 0.0
-    scale = CAUCHY_SIGMA * max(np.median(old[both]) / RAYLEIGH_MEDIAN, 1e-9)
+    scale = CAUCHY_SIGMA * max(planar_scale(old[both]), 1e-9)
     less = np.log1p((old[both] / scale) ** 2) - np.log1p((new[both] / scale) ** 2)
     return float(less.mean()), float(less.std() / np.sqrt(len(less)))

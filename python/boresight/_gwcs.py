@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._points import longitude_latitude
 from boresight.camera import CameraModel
 from boresight.distortion import PolynomialDistortion, RadialDistortion
 from boresight.errors import InputError, UndeterminedError
@@ -236,7 +237,7 @@ def _turn(axes: Floats, there: Floats) -> Model:
     from astropy.modeling import models
 
     turn = there @ axes.T
-    lon, lat = _lon_lat(turn[:, 2])
+    lon, lat = longitude_latitude(turn[:, 2])
     # By the longitude taken, for at a pole it may be any.
     south = _axes_about(turn[:, 2])[0]
     lon_pole = np.arctan2(-south @ turn[:, 1], -south @ turn[:, 0])
@@ -245,7 +246,7 @@ def _turn(axes: Floats, there: Floats) -> Model:
 
 def _axes_about(pole: Floats) -> Floats:
     """Axes (rows) of which the third is the pole: south, east, out."""
-    lon, lat = _lon_lat(pole)
+    lon, lat = longitude_latitude(pole)
     (sin_lon, sin_lat), (cos_lon, cos_lat) = np.sin([lon, lat]), np.cos([lon, lat])
     return np.array(
         [
@@ -254,11 +255,6 @@ def _axes_about(pole: Floats) -> Floats:
             [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat],
         ]
     )
-
-
-def _lon_lat(direction: Floats) -> tuple[float, float]:
-    x, y, z = direction
-    return float(np.arctan2(y, x)), float(np.arctan2(z, np.hypot(x, y)))
 
 
 def _undone(bend: Model, rounds: int) -> Model:

@@ -1,4 +1,4 @@
-"""Points and vectors given by users, as the core takes them."""
+"""Points and vectors: as users give them, as the core takes them, and what they are measured by."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
+
+RAYLEIGH_MEDIAN = 1.1774100225154747
+"""Median length of a two-dimensional normal deviate of unit variance per axis."""
 
 
 def vector(name: str, values: ArrayLike) -> list[float]:
@@ -27,6 +30,17 @@ def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
     """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
+    """Give the angles in radians of vectors (..., 3) of any length, in -π to π and -π/2 to π/2."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+
+
+def planar_scale(lengths: Floats) -> float:
+    """Give the standard deviation per axis of vectors, by the median of their lengths."""
+    return float(np.median(lengths)) / RAYLEIGH_MEDIAN
 
 
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:

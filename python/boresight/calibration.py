@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._points import planar_scale
 from boresight.camera import CameraModel
 from boresight.errors import InputError
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["CalibrateResult", "DetectorMap", "FrameCalibration"]
 
 Floats = NDArray[np.float64]
-
-RAYLEIGH_MEDIAN = 1.1774100225154747
-"""Median length of a two-dimensional normal deviate of unit variance per axis."""
 
 MAP_FRAMES = 8
 """Frames over which the expected error of the model is averaged: they differ little."""
@@ -288,7 +286,7 @@ class CalibrateResult:
     def _star_sigma_px(self) -> float:
         """Standard deviation per axis of a typical star's residual, from their median length."""
         used = [np.hypot(*f.residuals_px[f.inliers].T) for f in self.frames if f is not None]
-        return float(np.median(np.concatenate(used))) / RAYLEIGH_MEDIAN
+        return planar_scale(np.concatenate(used))
 
     @property
     def warnings(self) -> tuple[str, ...]:

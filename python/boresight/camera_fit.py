@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _choosing
 from boresight import _core as core
-from boresight.calibration import RAYLEIGH_MEDIAN, CalibrateResult, FrameCalibration
+from boresight._points import planar_scale
+from boresight.calibration import CalibrateResult, FrameCalibration
 from boresight.camera import CameraModel
 from boresight.centroids import Centroids
 from boresight.errors import InputError, UndeterminedError
@@ -265,7 +266,7 @@ def _systematic(
         lengths.append(np.hypot(*part.residuals_px[part.inliers].T))
     order = np.argsort(np.concatenate(variances), kind="stable")
     best = np.concatenate(lengths)[order[: max(1, round(BEST_PART * len(order)))]]
-    return COMMON_PART * float(np.median(best)) / RAYLEIGH_MEDIAN
+    return COMMON_PART * planar_scale(best)
 
 
 def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:

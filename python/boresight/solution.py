@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._files import write_atomically
-from boresight._points import unit_vector
+from boresight._points import longitude_latitude, unit_vector
 from boresight.camera import CameraModel
 from boresight.distortion import RadialDistortion
 from boresight.errors import InputError, UndeterminedError
@@ -325,9 +325,8 @@ class Solution:
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
         sky = self._sky(pixels)
-        ra = np.degrees(np.arctan2(sky[:, 1], sky[:, 0])) % 360.0
-        dec = np.degrees(np.arctan2(sky[:, 2], np.hypot(sky[:, 0], sky[:, 1])))
-        position = ra.reshape(x.shape)[()], dec.reshape(x.shape)[()]
+        ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *x.shape)
+        position = (ra % 360.0)[()], dec[()]
         if not return_cov:
             return position
         cov = self._pixel_cov(pixels)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._points import longitude_latitude
 from boresight.errors import InputError, UndeterminedError
 
 if TYPE_CHECKING:
@@ -392,12 +393,12 @@ class _Plane:
     @classmethod
     def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: _Reference) -> _Plane:
         center = np.array([about.center], np.float64)
-        x, y, z = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
-        if not np.isfinite([x, y, z]).all():
+        seen = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
+        if not np.isfinite(seen).all():
             raise UndeterminedError(
                 "the image centre sees no direction, so there is no WCS about it"
             )
-        ra, dec = np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+        ra, dec = longitude_latitude(seen)
         sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)
         axes = np.array([[-sa, ca, 0.0], [-sd * ca, -sd * sa, cd], [cd * ca, cd * sa, sd]])
         return cls(float(ra), float(dec), axes, about)
