@@ -165,7 +165,7 @@ pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
 pub(super) struct Weights {
     /// 0 to 1.
     pub(super) stars: Vec<f64>,
-    /// See [`Misses::metrics`]. They belong to the camera about which the fit is linearised, and stay as they are while
+    /// See [`Misses::metrics`](super::frame::Misses::metrics). They belong to the camera about which the fit is linearised, and stay as they are while
     /// the fit moves.
     pub(super) metrics: Vec<Jacobian>,
 }

@@ -28,7 +28,7 @@ pub(super) struct Residual {
     pub(super) jacobian: Jacobian,
     /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
     pub(super) projected: Point,
-    pub(super) rotations: [Point; 3],
+    rotations: [Point; ATTITUDE],
 }
 
 impl Residual {
@@ -54,11 +54,14 @@ impl Residual {
 
     /// Derivatives of the miss by the shared parameters followed by the attitude.
     pub(super) fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
-        let (f, shared) = (camera.focal_length_px(), parameters.len());
-        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, &mut out[..shared]);
-        for (derivative, [x, y]) in out[shared..].iter_mut().zip(self.rotations) {
-            *derivative = [-f * x, -f * y];
-        }
+        let (shared, own) = out.split_at_mut(parameters.len());
+        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, shared);
+        own.copy_from_slice(&self.by_attitude(camera.focal_length_px()));
+    }
+
+    /// Derivatives of the miss by the attitude.
+    pub(super) fn by_attitude(&self, focal_length: f64) -> [Point; ATTITUDE] {
+        self.rotations.map(|rotation| rotation.map(|c| -focal_length * c))
     }
 }
 

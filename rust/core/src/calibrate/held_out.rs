@@ -72,20 +72,21 @@ struct Folded<'a> {
     fitter: &'a Fitter<'a>,
     index: usize,
     fold: usize,
-    /// What each star counts while its fold is looked at, for every fold.
-    stars: Vec<Weights>,
+    /// The fold of each star; [`FOLDS`] for those that do not count.
+    folds: Vec<usize>,
 }
 
 impl<'a> Folded<'a> {
     fn new(fitter: &'a Fitter<'a>, index: usize, fold: usize) -> Self {
-        let weights = &fitter.weights[index];
-        let counting = weights.stars.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
-        let mut stars =
-            vec![Weights { stars: vec![0.0; weights.stars.len()], metrics: weights.metrics.clone() }; FOLDS];
-        for (k, (star, &weight)) in counting.enumerate() {
-            stars[(index + k) % FOLDS].stars[star] = weight;
-        }
-        Self { fitter, index, fold, stars }
+        let mut next = index;
+        let fold_of = |&weight: &f64| {
+            if weight == 0.0 {
+                return FOLDS;
+            }
+            next += 1;
+            (next - 1) % FOLDS
+        };
+        Self { fitter, index, fold, folds: fitter.weights[index].stars.iter().map(fold_of).collect() }
     }
 
     fn frame(&self) -> &Frame {
@@ -99,8 +100,14 @@ impl<'a> Folded<'a> {
         camera: &CameraModel,
         attitude: &Attitude,
     ) -> Vec<NormalEquations> {
-        let fold = |weights: &Weights| self.frame().linearize(parameters, camera, attitude, weights);
-        self.stars.iter().map(fold).collect()
+        let Weights { stars, metrics } = &self.fitter.weights[self.index];
+        let mut weights = Weights { stars: Vec::new(), metrics: metrics.clone() };
+        let mut of_fold = |wanted: usize| {
+            let kept = |(&weight, &fold): (&f64, &usize)| if fold == wanted { weight } else { 0.0 };
+            weights.stars = stars.iter().zip(&self.folds).map(kept).collect();
+            self.frame().linearize(parameters, camera, attitude, &weights)
+        };
+        (0..FOLDS).map(&mut of_fold).collect()
     }
 
     /// Adds what this frame tells about the intrinsics to the sums without the other folds.
@@ -132,7 +139,7 @@ impl<'a> Folded<'a> {
             let Some(attitude) = step(&folds, Some(out)).map(|rotation| near.rotated(&rotation)) else {
                 continue;
             };
-            let stars = self.stars[out].stars.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
+            let stars = self.folds.iter().enumerate().filter(|(_, fold)| **fold == out);
             found.extend(stars.map(|(star, _)| (star, self.frame().distance(star, camera, &attitude))));
         }
         found

@@ -51,9 +51,7 @@ impl Moments {
     pub(super) fn add(&mut self, residual: &Residual, metric: &Jacobian, weight: f64) {
         let mut columns = [residual.miss; OTHERS + 1];
         columns[0] = residual.projected.map(|c| -c);
-        for (column, rotation) in columns[1..OTHERS].iter_mut().zip(residual.rotations) {
-            *column = rotation.map(|c| -self.focal_length * c);
-        }
+        columns[1..OTHERS].copy_from_slice(&residual.by_attitude(self.focal_length));
         for axis in metric {
             let row = columns.map(|[x, y]| axis[0] * x + axis[1] * y);
             self.others.add(&row[..OTHERS], row[OTHERS], weight);
