@@ -1,7 +1,7 @@
 //! Robust weights for iteratively reweighted least squares, and robust scales.
 
 /// Median of the length of a two-dimensional normal vector with unit variance per axis, √(2 ln 2).
-const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
+pub(crate) const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
 
 /// Loss function ρ(z) of a residual divided by its scale; least squares uses it through its weight ρ'(z)/z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

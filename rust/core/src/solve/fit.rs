@@ -5,6 +5,7 @@ use nalgebra::{SMatrix, SVector, Vector3};
 use super::field::{Field, Pointing};
 use crate::camera::CameraModel;
 use crate::distortion::{Distortion, Point, RadialDistortion};
+use crate::lsq::robust::RAYLEIGH_MEDIAN;
 use crate::sphere::Direction;
 
 /// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
@@ -20,8 +21,6 @@ pub(super) const FIT_STEPS: usize = 3;
 const CONVERGED: f64 = 1e-4;
 /// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
 const CAUCHY_SIGMA: f64 = 2.385;
-/// Median length of a two-dimensional normal deviate of unit variance per axis.
-const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
 /// Floor of the loss's scale, px: keeps perfect (simulated) data from dividing by zero.
 const MIN_LOSS_SCALE_PX: f64 = 1e-6;
 

@@ -37,7 +37,7 @@ const MAX_CENTER: f64 = 0.25;
 /// By how much more than the image's reach stars are looked for when a lens is fitted.
 const LENS_MARGIN: f64 = 0.1;
 
-/// Outcome of [`refine`].
+/// Outcome of [`Refiner::refine`].
 pub(super) struct Refined {
     pub(super) fit: Fit,
     pub(super) matches: Vec<Match>,

@@ -15,6 +15,8 @@
 //!
 //! The positions of detections from which the candidate was made are no evidence for it: these are left out.
 
+use std::iter;
+
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use crate::distortion::Point;
 use crate::grid::PointGrid;
@@ -133,14 +135,11 @@ struct Ranks {
 impl Ranks {
     /// For up to so many stars.
     fn new(most: usize) -> Self {
-        let mut sum = 0.0;
-        let add = |k: usize| {
-            if k > 0 {
-                sum += 1.0 / k as f64;
-            }
-            sum
+        let sum_up = |sum: &mut f64, k: usize| {
+            *sum += 1.0 / k as f64;
+            Some(*sum)
         };
-        Self { harmonic: (0..=most).map(add).collect() }
+        Self { harmonic: iter::once(0.0).chain((1..=most).scan(0.0, sum_up)).collect() }
     }
 
     /// Most stars.
