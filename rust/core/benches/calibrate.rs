@@ -1,9 +1,9 @@
 //! Time to calibrate one camera from 10, 100 and 1000 frames: it should grow as the number of frames.
 
-use boresight::attitude::Attitude;
 use boresight::calibrate::{FrameMatches, Model, Options, calibrate};
-use boresight::camera::CameraModel;
-use boresight::distortion::{Distortion, RadialDistortion};
+use boresight::geometry::attitude::Attitude;
+use boresight::geometry::camera::CameraModel;
+use boresight::geometry::distortion::{Distortion, RadialDistortion};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const STARS: usize = 500;

@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use boresight::database::Parameters;
+use boresight::geometry::sphere::direction;
 use boresight::pattern::{PatternShape, pattern_shape};
-use boresight::sphere::direction;
 use boresight::{Catalog, Database};
 use criterion::{Criterion, criterion_group, criterion_main};
 

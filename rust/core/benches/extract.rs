@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use boresight::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
-use boresight::extract::{ExtractOptions, Extractor, Method, extract};
-use boresight::image::Image;
+use boresight::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES};
+use boresight::imaging::extract::{ExtractOptions, Extractor, Method, extract};
+use boresight::imaging::image::Image;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 /// Pixels a side.

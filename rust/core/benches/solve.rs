@@ -1,11 +1,11 @@
 //! Time to solve a field of Hipparcos stars, and to give up on a random one.
 
-use boresight::attitude::Attitude;
-use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
+use boresight::geometry::attitude::Attitude;
+use boresight::geometry::camera::CameraModel;
+use boresight::geometry::sphere::Direction;
 use boresight::solve::{SolveOptions, solve};
-use boresight::sphere::Direction;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const FOV_DEG: f64 = 10.0;

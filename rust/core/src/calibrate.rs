@@ -8,7 +8,7 @@
 //! r = J⁻¹ [ undistort(p - c) - f · project(R v) ],   J = ∂ undistort / ∂ p
 //! ```
 //!
-//! The [projection](crate::projection) is that of the cameras the frames were solved with, or another that is asked
+//! The [projection](crate::geometry::projection) is that of the cameras the frames were solved with, or another that is asked
 //! for; it is not fitted: between any two of them lie radial terms alone.
 //!
 //! The attitudes are eliminated frame by frame (Schur complement): the work grows with the number of frames and
@@ -55,13 +55,14 @@ mod tests;
 use nalgebra::Vector3;
 use rayon::prelude::*;
 
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
-use crate::distortion::Point;
-use crate::error::{Error, Monitor, Result, checkpoint};
+use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::Point;
+use crate::geometry::projection::Projection;
 use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Loss, Problem};
-use crate::projection::Projection;
+use crate::monitor::{Monitor, checkpoint};
 use fit::{JointFit, State, System, Weights};
 use frame::{Frame, Misses};
 use given::{check, prepare};
@@ -100,7 +101,7 @@ pub enum Model {
     Pinhole,
     /// Polynomial distortion of this order.
     Polynomial {
-        /// Highest total degree, 2 to [`crate::distortion::MAX_ORDER`].
+        /// Highest total degree, 2 to [`crate::geometry::distortion::MAX_ORDER`].
         order: usize,
     },
     /// Radial and decentring terms about a free optical centre.

@@ -3,9 +3,9 @@
 use nalgebra::Vector3;
 use rayon::prelude::*;
 
-use crate::cells::CellIndex;
 use crate::error::{Error, Result};
-use crate::sphere::{Direction, direction, east_north, ra_dec};
+use crate::geometry::sphere::{Direction, direction, east_north, ra_dec};
+use crate::index::sky_grid::CellIndex;
 
 mod hipparcos;
 
@@ -204,7 +204,7 @@ impl Catalog {
 
     /// Rows of the stars within `radius` of a direction, in the catalogue's order.
     pub fn cone(&self, center: &Direction, radius: f64) -> Vec<usize> {
-        let limit = crate::sphere::chord(radius.clamp(0.0, std::f64::consts::PI)).powi(2);
+        let limit = crate::geometry::sphere::chord(radius.clamp(0.0, std::f64::consts::PI)).powi(2);
         let inside =
             |star: &usize| (direction(self.ra[*star], self.dec[*star]) - center).norm_squared() <= limit;
         (0..self.len()).into_par_iter().filter(inside).collect()
@@ -227,7 +227,7 @@ mod tests {
     use std::f64::consts::TAU;
 
     use super::*;
-    use crate::sphere::{ARCSEC, separation};
+    use crate::geometry::sphere::{ARCSEC, separation};
     use proptest::prelude::*;
 
     fn one_star(ra: f64, dec: f64, pm_ra: f64, pm_dec: f64) -> Catalog {

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::catalog::Catalog;
-use crate::cells::{CellStar, CellView, SkyGrid};
-use crate::error::{Error, Monitor, Result};
+use crate::error::{Error, Result};
+use crate::geometry::sphere::Direction;
+use crate::index::sky_grid::{CellStar, CellView, SkyGrid};
+use crate::monitor::Monitor;
 use crate::pattern::Pattern;
-use crate::sphere::Direction;
 
 mod combine;
 mod estimate;
@@ -251,8 +252,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::geometry::sphere::separation;
     use crate::pattern::{PatternWindow, pattern_shape};
-    use crate::sphere::separation;
     use proptest::prelude::*;
 
     fn wide() -> Parameters {

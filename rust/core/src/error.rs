@@ -22,7 +22,7 @@ pub enum Error {
     /// The data do not determine what was asked for.
     #[error("{0}")]
     Undetermined(String),
-    /// The caller's [`crate::Monitor`] asked to stop.
+    /// The caller's [`Monitor`](crate::Monitor) asked to stop.
     #[error("interrupted")]
     Interrupted,
 }
@@ -35,22 +35,4 @@ impl Error {
     pub fn argument(name: &'static str, problem: impl Into<String>, repair: impl Into<String>) -> Self {
         Self::Argument { name, problem: problem.into(), repair: repair.into() }
     }
-}
-
-/// Progress and cancellation of long work; `()` is the monitor that neither shows nor stops anything.
-pub trait Monitor: Sync {
-    /// Called now and then with the fraction done, 0 to 1, from any thread.
-    fn progress(&self, _fraction: f64) {}
-
-    /// Work stops with [`Error::Interrupted`] soon after this turns true.
-    fn cancelled(&self) -> bool {
-        false
-    }
-}
-
-impl Monitor for () {}
-
-/// [`Error::Interrupted`] if the monitor wants to stop.
-pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
-    if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::sphere::Direction;
+use crate::geometry::sphere::Direction;
 
 /// Shape of four directions: their six mutual distances, scale removed.
 ///
@@ -158,7 +158,7 @@ impl PatternWindow {
 mod tests {
     use super::*;
     use crate::Attitude;
-    use crate::sphere::{direction, separation};
+    use crate::geometry::sphere::{direction, separation};
     use proptest::prelude::*;
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         fn shape_is_the_sorted_separations(points in points()) {
             let mut chords: Vec<f64> = Vec::new();
             for i in 0..4 {
-                chords.extend((0..i).map(|j| crate::sphere::chord(separation(&points[i], &points[j]))));
+                chords.extend((0..i).map(|j| crate::geometry::sphere::chord(separation(&points[i], &points[j]))));
             }
             chords.sort_by(f64::total_cmp);
             prop_assume!(chords[5] > 1e-6);

@@ -21,13 +21,14 @@ use std::time::{Duration, Instant};
 
 use nalgebra::Vector3;
 
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
 use crate::database::Database;
-use crate::distortion::{Distortion, Point};
-use crate::error::{Error, Monitor, Result, checkpoint};
-use crate::projection::Projection;
-use crate::sphere::{Direction, aberrate, east_north, ra_dec, separation};
+use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Distortion, Point};
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::{Direction, aberrate, east_north, ra_dec, separation};
+use crate::monitor::{Monitor, checkpoint};
 use field::{Field, Pointing, Sky};
 use fit::{Fit, Match};
 pub use hint::{Expected, Hint};

@@ -4,13 +4,13 @@ mod common;
 
 use std::sync::LazyLock;
 
-use boresight::attitude::Attitude;
-use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
-use boresight::projection::Projection;
+use boresight::geometry::attitude::Attitude;
+use boresight::geometry::camera::CameraModel;
+use boresight::geometry::projection::Projection;
+use boresight::geometry::sphere::Direction;
 use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, solve};
-use boresight::sphere::Direction;
 use proptest::prelude::*;
 
 use common::Random;

@@ -4,13 +4,13 @@ mod common;
 
 use std::sync::LazyLock;
 
-use boresight::attitude::Attitude;
-use boresight::camera::CameraModel;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
-use boresight::distortion::{Distortion, RadialDistortion};
+use boresight::geometry::attitude::Attitude;
+use boresight::geometry::camera::CameraModel;
+use boresight::geometry::distortion::{Distortion, RadialDistortion};
+use boresight::geometry::sphere::{ARCSEC, Direction, aberrate, separation};
 use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
-use boresight::sphere::{ARCSEC, Direction, aberrate, separation};
 use nalgebra::Vector3;
 use proptest::prelude::*;
 

@@ -1,6 +1,6 @@
 //! Camera and distortion models.
 
-use boresight::distortion::{PolynomialDistortion, RadialDistortion};
+use boresight::geometry::distortion::{PolynomialDistortion, RadialDistortion};
 use boresight::{CameraModel, Distortion, Projection};
 use numpy::{PyArray2, PyReadonlyArray2};
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! Star catalogues across the border, in radians.
 
 use boresight::Catalog;
-use boresight::sphere::direction;
+use boresight::geometry::sphere::direction;
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use boresight::Database;
 use boresight::database::Parameters;
-use boresight::sphere::{Direction, direction, ra_dec};
+use boresight::geometry::sphere::{Direction, direction, ra_dec};
 use memmap2::Mmap;
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::PyOSError;

@@ -2,9 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use boresight::background::Mesh;
-use boresight::extract::{ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, Star};
-use boresight::image::{Image, Pixel};
+use boresight::imaging::background::Mesh;
+use boresight::imaging::extract::{
+    ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, Star,
+};
+use boresight::imaging::image::{Image, Pixel};
 use numpy::ndarray::Axis;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;

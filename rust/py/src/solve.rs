@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use boresight::geometry::sphere::{SPEED_OF_LIGHT_KM_S, ra_dec};
 use boresight::solve::{
     Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
-use boresight::sphere::{SPEED_OF_LIGHT_KM_S, ra_dec};
 use boresight::{Attitude, Monitor};
 use nalgebra::Vector3;
 use numpy::{PyArray1, PyArray2, PyReadonlyArray2};

@@ -16,12 +16,12 @@ use super::given::{check_one_camera, check_positive, prepare};
 use super::parameters::Parameters;
 use super::scale::Spread;
 use super::{FrameMatches, final_weight, is_poor};
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
 use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::sphere::Direction;
 use crate::lsq::robust::planar_scale;
 use crate::lsq::{Loss, NormalEquations};
-use crate::sphere::Direction;
 
 /// First reweightings of an attitude, by which wrong matches lose their influence.
 const SETTLING_ROUNDS: usize = 6;

@@ -10,9 +10,9 @@ use super::frame::{ATTITUDE, Frame, Residual, inverted, multiply};
 use super::moments::Moments;
 use super::parameters::Parameters;
 use super::scale::Spread;
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
-use crate::distortion::{Distortion, Jacobian, Point};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Distortion, Jacobian, Point};
 use crate::lsq::normal::Eliminated;
 use crate::lsq::{NormalEquations, Problem};
 
@@ -273,9 +273,9 @@ impl JointFit<'_> {
 mod tests {
     use super::*;
     use crate::calibrate::Model;
-    use crate::camera::CameraModel;
-    use crate::distortion::PolynomialDistortion;
-    use crate::sphere::Direction;
+    use crate::geometry::camera::CameraModel;
+    use crate::geometry::distortion::PolynomialDistortion;
+    use crate::geometry::sphere::Direction;
 
     #[test]
     fn moments_give_the_equations_of_the_rows() {

@@ -1,10 +1,10 @@
 //! The stars of one frame, and how far they are from where a camera and an attitude put them.
 
 use super::parameters::Parameters;
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
-use crate::distortion::{Jacobian, Point};
-use crate::sphere::Direction;
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Jacobian, Point};
+use crate::geometry::sphere::Direction;
 
 /// Parameters of one attitude: a small rotation about the camera's axes.
 pub(super) const ATTITUDE: usize = 3;

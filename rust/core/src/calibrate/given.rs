@@ -4,10 +4,10 @@ use nalgebra::Vector3;
 
 use super::frame::Frame;
 use super::{FrameMatches, Model, Options};
-use crate::camera::CameraModel;
-use crate::distortion::MAX_ORDER;
 use crate::error::{Error, Result};
-use crate::sphere::{Direction, aberrate};
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::MAX_ORDER;
+use crate::geometry::sphere::{Direction, aberrate};
 
 /// Checks everything but the stars.
 pub(super) fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {

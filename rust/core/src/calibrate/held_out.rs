@@ -12,8 +12,8 @@ use super::Fitter;
 use super::fit::{GROUPS, Weights, rotation};
 use super::frame::{ATTITUDE, Frame};
 use super::parameters::Parameters;
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
 use crate::lsq::NormalEquations;
 
 /// Parts that are left out in turn: more come closer to what all data would do, and take longer.

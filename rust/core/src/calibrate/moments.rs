@@ -6,9 +6,9 @@
 
 use super::frame::{ATTITUDE, Residual};
 use super::parameters::{Column, Parameters};
-use crate::distortion::{Jacobian, Point};
-use crate::lanes::{Work, vectorized};
+use crate::geometry::distortion::{Jacobian, Point};
 use crate::lsq::NormalEquations;
+use crate::simd::{Work, vectorized};
 
 /// Columns that are no coefficients: the focal length and the attitude.
 const OTHERS: usize = 1 + ATTITUDE;

@@ -3,8 +3,8 @@
 use nalgebra::DVector;
 
 use super::Model;
-use crate::camera::CameraModel;
-use crate::distortion::{
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{
     Distortion, Jacobian, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion, exponents,
 };
 

@@ -8,12 +8,12 @@ use super::fit::sensitivity;
 use super::given::apparent;
 use super::parameters::Parameters;
 use super::{Fitter, FrameMatches, System, held_out};
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
-use crate::distortion::Point;
 use crate::error::{Error, Result};
-use crate::projection::Projection;
-use crate::sphere::Direction;
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::Point;
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::Direction;
 
 /// Points per side of the grid on which the fitted distortion is checked for folds.
 const FOLD_GRID: u32 = 33;

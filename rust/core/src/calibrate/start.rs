@@ -2,12 +2,12 @@
 
 use super::frame::Frame;
 use super::{FrameMatches, Model, Options};
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
-use crate::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
 use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
+use crate::geometry::sphere::Direction;
 use crate::lsq::robust::median;
-use crate::sphere::Direction;
 
 /// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
 /// best, if any does.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
-use crate::sphere::{ARCSEC, Direction};
+use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
+use crate::geometry::sphere::{ARCSEC, Direction};
 
 /// Repeatable numbers in -1..1 (a linear congruential generator).
 struct Random(u64);
@@ -66,7 +66,7 @@ impl Sky {
         let stars = self.frames.iter().zip(&fit.frames).flat_map(|((_, pixels, sky), frame)| {
             pixels.iter().zip(sky).map(|(&pixel, star)| {
                 let seen = frame.attitude.to_sky(&fit.camera.pixel_to_direction(pixel));
-                crate::sphere::separation(&seen, &Direction::from(*star))
+                crate::geometry::sphere::separation(&seen, &Direction::from(*star))
             })
         });
         stars.fold(0.0, f64::max)

@@ -3,7 +3,7 @@
 use std::f64::consts::{PI, TAU};
 
 use super::Catalog;
-use crate::sphere::ARCSEC;
+use crate::geometry::sphere::ARCSEC;
 
 /// `data/README.md` says where it comes from and how to rebuild it.
 static PACKED: &[u8] = include_bytes!("../../../../data/hipparcos.bin");

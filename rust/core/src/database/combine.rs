@@ -10,8 +10,8 @@ use super::fields::Fields;
 use super::grid::BUCKETS;
 use super::stage::Stage;
 use crate::error::{Error, Result};
+use crate::geometry::sphere::Direction;
 use crate::pattern::Pattern;
-use crate::sphere::Direction;
 
 /// Occurrences of stars handled between two looks at the monitor.
 const OCCURRENCES_PER_TASK: usize = 4096;

@@ -14,9 +14,10 @@ use super::grid::RatioGrid;
 use super::stage::Stage;
 use super::{Parameters, combine};
 use crate::catalog::Catalog;
-use crate::cells::CellIndex;
-use crate::error::{Monitor, Result};
-use crate::sphere::Direction;
+use crate::error::Result;
+use crate::geometry::sphere::Direction;
+use crate::index::sky_grid::CellIndex;
+use crate::monitor::Monitor;
 
 /// Patches spread evenly over the sky: fewer are quicker, more see more of its unevenness.
 const PATCHES: usize = 60;

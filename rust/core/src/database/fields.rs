@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::parameters::fields_in_sky;
 use super::stage::Stage;
-use crate::cells::{CellIndex, SkyGrid};
 use crate::error::Result;
-use crate::sphere::Direction;
+use crate::geometry::sphere::Direction;
+use crate::index::sky_grid::{CellIndex, SkyGrid};
 
 /// Fields looked at between two looks at the monitor.
 const FIELDS_PER_TASK: usize = 4096;

@@ -5,9 +5,10 @@ use super::parameters::{Parameters, fields_in_sky};
 use super::stage::Stage;
 use super::{Database, combine, fields, select, sort};
 use crate::catalog::Catalog;
-use crate::cells::CellIndex;
-use crate::error::{Error, Monitor, Result};
-use crate::sphere::Direction;
+use crate::error::{Error, Result};
+use crate::geometry::sphere::Direction;
+use crate::index::sky_grid::CellIndex;
+use crate::monitor::Monitor;
 
 /// Shares of the whole time that end with finding the fields' stars, and with combining them.
 pub(super) const PROGRESS: [f64; 2] = [0.3, 0.8];

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::parameters::{Parameters, fields_in_sky};
 use crate::catalog::Catalog;
-use crate::cells::SkyGrid;
-use crate::sphere::{Direction, chord};
+use crate::geometry::sphere::{Direction, chord};
+use crate::index::sky_grid::SkyGrid;
 
 /// Share of the stars asked for that is taken from the whole sky: the rest is what the Milky Way has above average.
 const EVEN_SHARE: f64 = 0.7;

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::error::{Monitor, Result, checkpoint};
+use crate::error::Result;
+use crate::monitor::{Monitor, checkpoint};
 
 /// A part of the work, done in steps by many threads.
 pub(super) struct Stage<'a> {

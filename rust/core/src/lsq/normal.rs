@@ -10,7 +10,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::lanes::{Work, vectorized};
+use crate::simd::{Work, vectorized};
 
 /// Part of a parameter's information that has to be left when all others are known.
 ///

@@ -1,10 +1,10 @@
 //! From a pattern of four detections and one of four catalogue stars to a pointing.
 
 use super::field::{Pointing, direction_of};
-use crate::attitude::Attitude;
-use crate::distortion::Point;
-use crate::projection::Projection;
-use crate::sphere::Direction;
+use crate::geometry::attitude::Attitude;
+use crate::geometry::distortion::Point;
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::Direction;
 
 /// The two of four stars joined by each edge.
 const EDGES: [(usize, usize); 6] = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)];

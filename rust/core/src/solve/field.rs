@@ -4,12 +4,12 @@ use std::f64::consts::TAU;
 
 use nalgebra::Vector3;
 
-use crate::attitude::Attitude;
-use crate::camera::CameraModel;
 use crate::database::Database;
-use crate::distortion::Point;
-use crate::projection::Projection;
-use crate::sphere::{Direction, aberrate};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::Point;
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::{Direction, aberrate};
 
 /// Fields that reach farther from the optical axis than this are looked for in a cone about it, radians: about the
 /// image's centre the farthest point need not be on the outline.

@@ -3,10 +3,10 @@
 use nalgebra::{SMatrix, SVector, Vector3};
 
 use super::field::{Field, Pointing};
-use crate::camera::CameraModel;
-use crate::distortion::{Distortion, Point, RadialDistortion};
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Distortion, Point, RadialDistortion};
+use crate::geometry::sphere::Direction;
 use crate::lsq::robust::RAYLEIGH_MEDIAN;
-use crate::sphere::Direction;
 
 /// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
 /// radial coefficient k₁, and the optical centre's x and y in half image widths. The first so many are fitted.

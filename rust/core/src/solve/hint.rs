@@ -7,11 +7,11 @@ use super::patches::Plan;
 use super::search::{Hypothesis, hypotheses};
 use super::verify::{Accepted, Verifier};
 use super::{Budget, SolveOptions, Status};
-use crate::attitude::Attitude;
-use crate::distortion::Point;
 use crate::error::Result;
-use crate::projection::Projection;
-use crate::sphere::{Direction, chord};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::distortion::Point;
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::{Direction, chord};
 
 /// Brightest detections from which triangles are made.
 const TRIANGLE_DETECTIONS: usize = 15;

@@ -6,8 +6,9 @@ use rayon::prelude::*;
 
 use super::{Outcome, SolveOptions, check_positions, solve};
 use crate::database::Database;
-use crate::distortion::Point;
-use crate::error::{Monitor, Result, checkpoint};
+use crate::error::Result;
+use crate::geometry::distortion::Point;
+use crate::monitor::{Monitor, checkpoint};
 
 /// Solves many frames of one camera, each on its own, on all threads; the outcomes are in the order of the frames.
 ///

@@ -5,8 +5,8 @@ use std::f64::consts::PI;
 
 use super::field::{Field, direction_of};
 use crate::database::lattice_point;
-use crate::projection::Projection;
-use crate::sphere::Direction;
+use crate::geometry::projection::Projection;
+use crate::geometry::sphere::Direction;
 
 /// Error of an edge in the image, px, that widens the tolerance by its ratio to the longest edge: about two standard
 /// deviations with centroids good to half a pixel.
@@ -96,7 +96,7 @@ fn patches(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::camera::CameraModel;
+    use crate::geometry::camera::CameraModel;
 
     fn field(projection: Projection, focal_length: f64, points: usize) -> Field {
         let camera = CameraModel::new(focal_length, [1000, 1000]).unwrap().with_projection(projection);

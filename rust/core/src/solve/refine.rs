@@ -4,8 +4,8 @@
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use super::fit::{FIT_STEPS, Fit, Lens, Match, fit, gain};
 use super::verify::Accepted;
-use crate::distortion::Point;
-use crate::grid::PointGrid;
+use crate::geometry::distortion::Point;
+use crate::index::point_grid::PointGrid;
 
 /// Matches farther out than this many standard deviations of the fit are dropped.
 const CLIP_SIGMA: f64 = 5.0;

@@ -2,8 +2,9 @@
 
 use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, search_all};
 use crate::database::Database;
-use crate::distortion::Point;
-use crate::error::{Monitor, Result};
+use crate::error::Result;
+use crate::geometry::distortion::Point;
+use crate::monitor::Monitor;
 
 /// The most likely of the candidates that were rejected.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use super::verify::{Accepted, Verifier};
 use super::{Budget, SolveOptions, Status};
 use crate::database::{Database, Lookups};
 use crate::error::Result;
+use crate::geometry::sphere::Direction;
 use crate::pattern::{Pattern, PatternShape, pattern_shape};
-use crate::sphere::Direction;
 
 /// One round of the search: how much wider its tolerance is, and how many stars it takes.
 struct Widening {

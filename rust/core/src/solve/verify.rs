@@ -18,8 +18,8 @@
 use std::iter;
 
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
-use crate::distortion::Point;
-use crate::grid::PointGrid;
+use crate::geometry::distortion::Point;
+use crate::index::point_grid::PointGrid;
 
 /// Detections looked at, brightest first: enough to be sure, few enough to be quick.
 const MAX_DETECTIONS: usize = 60;

@@ -1,6 +1,6 @@
 //! What the tests of solving share.
 
-use boresight::attitude::Attitude;
+use boresight::geometry::attitude::Attitude;
 
 /// Splitmix64: small, seeded and the same everywhere.
 pub(crate) struct Random(pub(crate) u64);

@@ -1,0 +1,7 @@
+//! Geometry: directions on the sky, attitudes, projections, lenses, and the camera that puts them together.
+
+pub mod attitude;
+pub mod camera;
+pub mod distortion;
+pub mod projection;
+pub mod sphere;

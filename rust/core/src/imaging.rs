@@ -1,0 +1,12 @@
+//! Pixels: from a frame's image to its stars.
+//!
+//! Background and noise, detection, centroids, the point-spread function, and [`extract`], which runs them in this order.
+//! Nothing here knows where the camera looks: no module of it imports [`geometry`](crate::geometry).
+
+pub mod background;
+pub mod centroid;
+mod detect;
+pub mod extract;
+pub mod image;
+mod psf;
+mod stamp;

@@ -1,0 +1,257 @@
+//! Background and noise of a frame: robust statistics of blocks, interpolated bilinearly between their centres.
+
+use rayon::prelude::*;
+
+use crate::imaging::image::{Image, Pixel};
+use crate::simd::vectorized;
+
+use block::{Block, BlockRow, edges};
+pub use mesh::Mesh;
+pub(crate) use mesh::RowScratch;
+
+mod block;
+mod mesh;
+
+/// Pixels to look at in one block for the best mesh (its error is 1/√n of the noise) ...
+pub const FINE_SAMPLES: usize = 1024;
+/// ... and for a quick one.
+pub const COARSE_SAMPLES: usize = 256;
+/// The noise is taken from blocks at least this wide, so that a star can never fill one.
+const NOISE_BLOCK_SIZE: usize = 64;
+/// A block smaller than those of the noise whose own deviation exceeds it by this factor is filled by a star, and is
+/// not background. (A larger one cannot be: there it is a glow, and must be followed.)
+const SWALLOWED_FACTOR: f32 = 3.0;
+/// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
+const QUIET_FRACTION: f32 = 0.25;
+
+/// Background and noise (standard deviation of a pixel) of a frame.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Background {
+    /// The level without stars.
+    pub level: Mesh,
+    /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
+    pub noise: Mesh,
+}
+
+impl Background {
+    /// Measures a frame in blocks of about `block_size` pixels, looking at [`FINE_SAMPLES`] in each.
+    pub fn measure<T: Pixel>(image: &Image<'_, T>, block_size: usize) -> Option<Self> {
+        Self::sample(image, block_size, FINE_SAMPLES)
+    }
+
+    /// Measures a frame in blocks of about `block_size` pixels, looking at about `samples` in each; `None` if no
+    /// pixel is good.
+    pub fn sample<T: Pixel>(image: &Image<'_, T>, block_size: usize, samples: usize) -> Option<Self> {
+        let size = [image.width(), image.height()];
+        let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
+        let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];
+        let blocks: Vec<Block> = (0..rows)
+            .into_par_iter()
+            .flat_map_iter(|j| {
+                vectorized(BlockRow { image, columns, bounds: edges(j, rows, size[1]), wanted: samples })
+            })
+            .collect();
+        if !blocks.iter().any(|b| b.good) {
+            let any = blocks.iter().find(|b| b.mean.is_finite())?;
+            return Some(Self {
+                level: Mesh::constant(any.mean, size),
+                noise: Mesh::constant(any.deviation, size),
+            });
+        }
+        let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
+        let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
+        Some(Self { level, noise })
+    }
+}
+
+/// Noise on blocks of at least [`NOISE_BLOCK_SIZE`]: the lower quartile of the deviations in each, smoothed.
+fn noise_mesh(blocks: &[Block], [columns, rows]: [usize; 2], size: [usize; 2], spacing: [f32; 2]) -> Mesh {
+    let group = (NOISE_BLOCK_SIZE as f32 / spacing[0].min(spacing[1])).round().max(1.0) as usize;
+    let [n, m] = [columns.div_ceil(group), rows.div_ceil(group)];
+    let mut coarse = vec![f32::NAN; n * m];
+    let mut inside = Vec::new();
+    for (k, value) in coarse.iter_mut().enumerate() {
+        let (i0, j0) = ((k % n) * columns / n, (k / n) * rows / m);
+        let (i1, j1) = ((k % n + 1) * columns / n, (k / n + 1) * rows / m);
+        inside.clear();
+        for j in j0..j1 {
+            let row = &blocks[j * columns + i0..j * columns + i1];
+            inside.extend(row.iter().filter(|b| b.good).map(|b| b.deviation));
+        }
+        if !inside.is_empty() {
+            let quarter = inside.len() / 4;
+            *value = *inside.select_nth_unstable_by(quarter, f32::total_cmp).1;
+        }
+    }
+    let mut values = median_filter(&coarse, [n, m]);
+    let mut sorted = values.clone();
+    sorted.sort_unstable_by(f32::total_cmp);
+    let floor = QUIET_FRACTION * sorted[sorted.len() / 2];
+    for value in &mut values {
+        *value = value.max(floor);
+    }
+    Mesh { values, columns: n, rows: m, spacing: [size[0] as f32 / n as f32, size[1] as f32 / m as f32] }
+}
+
+/// Level of the blocks that no star fills, the others filled from around; small blocks are smoothed.
+fn level_mesh(blocks: &[Block], [columns, rows]: [usize; 2], spacing: [f32; 2], noise: &Mesh) -> Mesh {
+    let centre = |k: usize| {
+        let (i, j) = ((k % columns) as f32, (k / columns) as f32);
+        ((i + 0.5) * spacing[0] - 0.5, (j + 0.5) * spacing[1] - 0.5)
+    };
+    let small = spacing[0].min(spacing[1]) < NOISE_BLOCK_SIZE as f32;
+    let raw: Vec<f32> = blocks
+        .iter()
+        .enumerate()
+        .map(|(k, b)| {
+            let (x, y) = centre(k);
+            let swallowed = small && b.deviation > SWALLOWED_FACTOR * noise.at(x, y).max(f32::MIN_POSITIVE);
+            if b.good && !swallowed { b.mean } else { f32::NAN }
+        })
+        .collect();
+    let raw = if raw.iter().any(|v| v.is_finite()) { raw } else { blocks.iter().map(|b| b.mean).collect() };
+    // Large blocks need no smoothing, and it would flatten a glow.
+    let values =
+        if small || raw.iter().any(|v| v.is_nan()) { median_filter(&raw, [columns, rows]) } else { raw };
+    Mesh { values, columns, rows, spacing }
+}
+
+/// Median over 3 x 3 blocks, after missing blocks were given the median of those beside them, from the rim inwards.
+fn median_filter(values: &[f32], shape: [usize; 2]) -> Vec<f32> {
+    let mut filled = values.to_vec();
+    let mut around = Vec::new();
+    while filled.iter().any(|v| v.is_nan()) && filled.iter().any(|v| !v.is_nan()) {
+        let before = filled.clone();
+        for (k, value) in filled.iter_mut().enumerate().filter(|(_, v)| v.is_nan()) {
+            *value = median_around(&before, shape, k, [1, 1], &mut around);
+        }
+    }
+    // At the border the window is narrower, not lopsided: there it would be biased by a gradient.
+    let reach = |i: usize, n: usize| 1.min(i).min(n - 1 - i);
+    (0..filled.len())
+        .into_par_iter()
+        .with_min_len(256)
+        .map_init(Vec::new, |around, k| {
+            let reach = [reach(k % shape[0], shape[0]), reach(k / shape[0], shape[1])];
+            median_around(&filled, shape, k, reach, around)
+        })
+        .collect()
+}
+
+/// Median of the blocks that are not missing within `reach` of block `k`; NaN if there is none.
+fn median_around(
+    values: &[f32],
+    [columns, rows]: [usize; 2],
+    k: usize,
+    reach: [usize; 2],
+    around: &mut Vec<f32>,
+) -> f32 {
+    let (i, j) = (k % columns, k / columns);
+    around.clear();
+    for j in j.saturating_sub(reach[1])..=(j + reach[1]).min(rows - 1) {
+        let span = j * columns + i.saturating_sub(reach[0])..=j * columns + (i + reach[0]).min(columns - 1);
+        around.extend(values[span].iter().copied().filter(|v| !v.is_nan()));
+    }
+    median(around)
+}
+
+fn median(values: &mut [f32]) -> f32 {
+    let n = values.len();
+    if n == 0 {
+        return f32::NAN;
+    }
+    let (low, &mut middle, _) = values.select_nth_unstable_by(n / 2, f32::total_cmp);
+    if n % 2 == 1 {
+        return middle;
+    }
+    let below = low.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    0.5 * (below + middle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Standard normal numbers: sums of twelve uniform ones from a small generator.
+    fn noise(n: usize) -> Vec<f32> {
+        let mut state = 42_u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1_u64 << 24) as f32
+        };
+        (0..n).map(|_| (0..12).map(|_| uniform()).sum::<f32>() - 6.0).collect()
+    }
+
+    #[test]
+    fn follows_a_gradient_and_its_noise() {
+        let (w, h) = (300, 200);
+        let pixels: Vec<f32> =
+            noise(w * h).iter().enumerate().map(|(k, e)| 100.0 + 0.1 * (k % w) as f32 + 5.0 * e).collect();
+        let background = Background::measure(&Image::from_slice(&pixels, w).unwrap(), 50).unwrap();
+        for (x, y) in [(0, 0), (150, 100), (299, 199)] {
+            let error = background.level.at(x as f32, y as f32) - 100.0 - 0.1 * x as f32;
+            assert!(error.abs() < 1.5, "{error} at {x}, {y}");
+            assert!((background.noise.at(x as f32, y as f32) / 5.0 - 1.0).abs() < 0.1);
+        }
+    }
+
+    #[test]
+    fn stars_and_bad_pixels_do_not_matter() {
+        let (w, h) = (256, 256);
+        let mut pixels: Vec<f32> = noise(w * h).iter().map(|e| 50.0 + 2.0 * e).collect();
+        for k in (0..w * h).step_by(17) {
+            pixels[k] += 500.0;
+        }
+        for k in (0..w * h).step_by(13) {
+            pixels[k] = f32::NAN;
+        }
+        for y in 100..132 {
+            pixels[y * w + 100..y * w + 132].fill(1e5);
+        }
+        let background = Background::measure(&Image::from_slice(&pixels, w).unwrap(), 16).unwrap();
+        for (x, y) in [(10.0, 10.0), (116.0, 116.0), (250.0, 90.0)] {
+            assert!((background.level.at(x, y) - 50.0).abs() < 1.0, "{}", background.level.at(x, y));
+            assert!((background.noise.at(x, y) - 2.0).abs() < 0.5, "{}", background.noise.at(x, y));
+        }
+    }
+
+    #[test]
+    fn noise_cut_off_at_zero_is_not_underestimated() {
+        let pixels: Vec<u8> = noise(128 * 128).iter().map(|e| (6.0 * e - 2.0).max(0.0) as u8).collect();
+        let mean = pixels.iter().map(|&v| f32::from(v)).sum::<f32>() / pixels.len() as f32;
+        let variance =
+            pixels.iter().map(|&v| (f32::from(v) - mean).powi(2)).sum::<f32>() / pixels.len() as f32;
+        let background = Background::measure(&Image::from_slice(&pixels, 128).unwrap(), 64).unwrap();
+        assert!((background.noise.at(64.0, 64.0) / variance.sqrt() - 1.0).abs() < 0.15);
+        assert!((background.level.at(64.0, 64.0) - mean).abs() < 0.2);
+    }
+
+    #[test]
+    fn rows_agree_with_points() {
+        let pixels = noise(130 * 70);
+        let level = Background::measure(&Image::from_slice(&pixels, 130).unwrap(), 16).unwrap().level;
+        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 130]);
+        for y in [0, 7, 33, 69] {
+            level.fill_row(y, &mut scratch, &mut row);
+            for (x, v) in row.iter().enumerate() {
+                assert!((v - level.at(x as f32, y as f32)).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_for_every_pixel_is_given_back() {
+        let rows: Vec<Vec<f32>> = (0..6).map(|y| (0..8).map(|x| (10 * y + x) as f32).collect()).collect();
+        let mesh = Mesh::per_pixel(&rows.iter().map(|row| &row[..]).collect::<Vec<_>>());
+        let (mut scratch, mut row) = (RowScratch::default(), vec![0.0; 8]);
+        mesh.fill_row(3, &mut scratch, &mut row);
+        assert_eq!(row, rows[3]);
+        assert_eq!(mesh.at(5.0, 2.0), 25.0);
+        assert_eq!(mesh.binned(2).at(1.0, 1.0), (22.0 + 23.0 + 32.0 + 33.0) / 4.0);
+    }
+
+    #[test]
+    fn a_frame_without_good_pixels_has_no_background() {
+        assert!(Background::measure(&Image::from_slice(&[f32::NAN; 64], 8).unwrap(), 4).is_none());
+    }
+}

@@ -1,0 +1,145 @@
+//! Robust statistics of one block: mean and deviation of the background among pixels that stars have risen.
+
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
+
+use crate::imaging::image::{Image, LIMIT, Pixel};
+use crate::simd::Work;
+
+/// Pixels of a block whose quartiles tell where to begin.
+const START_SAMPLES: usize = 32;
+/// Pixels further than this many sigmas from the block's mean are no background. Low, since stars are everywhere.
+const CLIP_SIGMAS: f32 = 2.0;
+/// Standard deviation of a unit normal distribution cut at ±[`CLIP_SIGMAS`].
+const CLIPPED_DEVIATION: f32 = 0.879_626;
+/// A block with more than this fraction of pixels at its very lowest value has its noise cut off at the floor of the
+/// converter: what is left is so skewed that only far outliers can be told from it.
+const FLOORED_FRACTION: f32 = 0.1;
+/// Clipping of such a block.
+const FLOORED_CLIP_SIGMAS: f32 = 4.0;
+/// Rounds of clipping at most, and the relative change of the deviation that ends them.
+const CLIP_ROUNDS: usize = 6;
+const CLIP_TOLERANCE: f32 = 0.01;
+/// Quartile to standard deviation of a normal distribution.
+const QUARTILE_TO_SIGMA: f32 = 1.482_602;
+/// Fraction of the pixels that must be good for a block to count.
+const MIN_GOOD_FRACTION: f32 = 0.25;
+
+/// What one block says: mean and deviation of its background pixels, and whether enough of them are good.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    pub(super) mean: f32,
+    pub(super) deviation: f32,
+    pub(super) good: bool,
+}
+
+pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
+    [i * size / n, (i + 1) * size / n]
+}
+
+/// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
+pub(super) struct BlockRow<'a, T> {
+    pub(super) image: &'a Image<'a, T>,
+    pub(super) columns: usize,
+    pub(super) bounds: [usize; 2],
+    pub(super) wanted: usize,
+}
+
+impl<T: Pixel> Work for BlockRow<'_, T> {
+    type Output = Vec<Block>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<Block> {
+        let Self { image, columns, bounds: [y0, y1], wanted } = self;
+        let (width, height) = (image.width(), y1 - y0);
+        let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
+        let rows = (y0 + step / 2..y1).step_by(step);
+        let mut lines = vec![0.0; rows.len() * width];
+        for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
+            image.read(y, 0, line);
+        }
+        let (mut samples, mut few) = (Vec::with_capacity(2 * wanted), Vec::with_capacity(START_SAMPLES));
+        let mut blocks = Vec::with_capacity(columns);
+        for i in 0..columns {
+            let [x0, x1] = edges(i, columns, width);
+            samples.clear();
+            for line in lines.chunks_exact(width) {
+                let part = &line[x0..x1];
+                if part.iter().fold(true, |all, v| all & v.is_finite()) {
+                    samples.extend_from_slice(part);
+                } else {
+                    samples.extend(part.iter().filter(|v| v.is_finite()));
+                }
+            }
+            let looked_at = lines.len() / width * (x1 - x0);
+            blocks.push(measure_block(&samples, looked_at, &mut few));
+        }
+        blocks
+    }
+}
+
+#[inline(always)]
+fn measure_block(samples: &[f32], looked_at: usize, few: &mut Vec<f32>) -> Block {
+    if samples.is_empty() {
+        return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
+    }
+    let (mean, deviation) = clipped(samples, few);
+    Block { mean, deviation, good: samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32 }
+}
+
+/// Mean and standard deviation of the background among samples that stars have risen, not lowered.
+#[inline(always)]
+fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
+    few.clear();
+    few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
+    let few = &mut few[..];
+    few.sort_unstable_by(f32::total_cmp);
+    let [lowest, floor, quartile, median] =
+        [0.0, FLOORED_FRACTION, 0.25, 0.5].map(|q| few[(q * (few.len() - 1) as f32) as usize]);
+    if floor == lowest {
+        return clip(samples, median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
+    }
+    clip(samples, median, QUARTILE_TO_SIGMA * (median - quartile), CLIP_SIGMAS, CLIPPED_DEVIATION)
+}
+
+/// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.
+#[inline(always)]
+fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk: f32) -> (f32, f32) {
+    for _ in 0..CLIP_ROUNDS {
+        let (count, sum, squares) = moments(samples, mean, (sigmas * deviation).min(LIMIT));
+        if count < 1.0 {
+            break;
+        }
+        let offset = sum / count;
+        let before = deviation;
+        deviation = (squares / count - offset * offset).max(0.0).sqrt() / shrunk;
+        mean += offset;
+        if (deviation - before).abs() <= CLIP_TOLERANCE * deviation {
+            break;
+        }
+    }
+    (mean, deviation)
+}
+
+/// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
+#[inline(always)]
+fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
+    const SIDE_BY_SIDE: usize = 16;
+    let [mut count, mut sum, mut squares] = [[0.0_f32; SIDE_BY_SIDE]; 3];
+    let (chunks, rest) = samples.as_chunks::<SIDE_BY_SIDE>();
+    let mut last = [f32::MAX; SIDE_BY_SIDE];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain([&last]) {
+        for k in 0..SIDE_BY_SIDE {
+            let offset = chunk[k] - centre;
+            let near = offset.abs() < cut;
+            let kept = if near { offset } else { 0.0 };
+            count[k] += if near { 1.0 } else { 0.0 };
+            sum[k] += kept;
+            squares[k] += kept * kept;
+        }
+    }
+    (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
+}

@@ -1,0 +1,330 @@
+//! Gaussian-weighted moments: position, flux and shape of one star's image, without a model of it.
+
+use crate::imaging::stamp::{BAD, Crop, Layout};
+use crate::simd::{LANES, Lanes};
+
+/// Narrowest window (sigma, pixels): a narrower one sees too few pixels, and its position follows their centres.
+const MIN_WINDOW: f64 = 1.0;
+/// Rounds of the position; each divides what is left by about ten.
+const POSITION_ROUNDS: usize = 5;
+/// A round that moves the position by less than this (pixels) is the last.
+const POSITION_TOLERANCE: f32 = 1e-3;
+/// A position that moves further than this (pixels) has gone to a neighbour: it is put back.
+const MAX_DRIFT: f32 = 1.5;
+/// Rounds of the width of an adaptive window.
+const WIDTH_ROUNDS: usize = 8;
+/// Second moments of a single pixel: nothing is narrower.
+pub(crate) const PIXEL_VARIANCE: f64 = 1.0 / 12.0;
+/// Longest row of a stamp that can be weighted.
+const MAX_STRIDE: usize = 32;
+
+/// Second moments xx, xy, yy.
+pub type Moments = [f64; 3];
+
+/// Ratio of the axes of the ellipse of the moments.
+pub fn elongation(moments: Moments) -> f64 {
+    let [large, small] = eigenvalues(moments);
+    (large / small.max(f64::MIN_POSITIVE)).sqrt()
+}
+
+/// Width (sigma) of the window for stars of this width.
+pub(crate) fn window_sigma(star: f64) -> f64 {
+    star.max(MIN_WINDOW)
+}
+
+/// How much further than what it sees is a star from its window's centre: both are Gaussians.
+pub(crate) fn window_reach(star: f64, window: f64) -> f64 {
+    1.0 + (star / window).powi(2)
+}
+
+/// The larger and the smaller eigenvalue.
+pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
+    let (mean, difference) = (0.5 * (xx + yy), 0.5 * (xx - yy));
+    let spread = (difference * difference + xy * xy).sqrt();
+    [mean + spread, mean - spread]
+}
+
+/// A star's image as it was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Seen {
+    /// Column and row.
+    pub position: [f64; 2],
+    /// Covariance of the position.
+    pub covariance: Moments,
+    /// Light above the background, and its error.
+    pub flux: f64,
+    pub flux_error: f64,
+    /// Second moments of the image.
+    pub moments: Moments,
+}
+
+impl Seen {
+    /// With a position from the middle of a stamp's pixel `centre` now in the frame.
+    pub(crate) fn moved(self, centre: [isize; 2]) -> Self {
+        Self { position: [0, 1].map(|k| centre[k] as f64 + self.position[k]), ..self }
+    }
+}
+
+/// Sums over a stamp of `weight · value · dx^p · dy^q`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    total: f32,
+    first: [f32; 2],
+    second: [f32; 3],
+}
+
+impl Sums {
+    fn second_moments(&self) -> Moments {
+        self.second.map(|m| f64::from(m / self.total))
+    }
+}
+
+/// The Gaussian `exp(-d²/2σ²)` to a power, and d, along one axis of a stamp.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    weight: [f32; MAX_STRIDE],
+    distance: [f32; MAX_STRIDE],
+}
+
+impl Window {
+    const EMPTY: Self = Self { weight: [0.0; MAX_STRIDE], distance: [0.0; MAX_STRIDE] };
+
+    /// By the recurrence of a Gaussian, outwards from its middle: w(d + 1) / w(d) itself falls by the constant
+    /// exp(-1/σ²).
+    fn fill(&mut self, Layout { half, side, .. }: Layout, offset: f32, sigma: f32, power: f32) {
+        let steep = power / (sigma * sigma);
+        let fall = (-steep).exp();
+        for (k, d) in self.distance[..side].iter_mut().enumerate() {
+            *d = k as f32 - half as f32 - offset;
+        }
+        let middle = (-0.5 * steep * offset * offset).exp();
+        let mut recur = |steps: &mut dyn Iterator<Item = usize>, mut ratio: f32| {
+            let mut weight = middle;
+            for k in steps {
+                self.weight[k] = weight;
+                weight *= ratio;
+                ratio *= fall;
+            }
+        };
+        recur(&mut (half..side), (-steep * (0.5 - offset)).exp());
+        recur(&mut (0..=half).rev(), (-steep * (0.5 + offset)).exp());
+    }
+}
+
+/// Weighted sums of `value(pixel)` about `offset` from the middle of a stamp; bad pixels count nothing.
+fn sums(
+    stamp: &[f32],
+    layout: Layout,
+    crop: Crop,
+    offset: [f32; 2],
+    sigma: f32,
+    power: f32,
+    value: impl Fn(Lanes) -> Lanes,
+) -> Sums {
+    let (mut x, mut y) = (Window::EMPTY, Window::EMPTY);
+    x.fill(layout, offset[0], sigma, power);
+    y.fill(layout, offset[1], sigma, power);
+    let mut s = Sums::default();
+    for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+        let zero = Lanes::splat(0.0);
+        let (mut sum, mut first, mut second) = (zero, zero, zero);
+        let first_column = crop.columns[0];
+        for (c, at) in span.step_by(LANES).enumerate() {
+            let column = first_column + c * LANES;
+            let pixels = Lanes::load(&stamp[at..at + LANES]);
+            let dx = Lanes::load(&x.distance[column..column + LANES]);
+            let weight = Lanes::load(&x.weight[column..column + LANES]) * pixels.within(BAD / 2.0);
+            let v = weight * value(pixels);
+            sum = sum + v;
+            first = first + v * dx;
+            second = second + v * dx * dx;
+        }
+        let (wy, dy) = (y.weight[j], y.distance[j]);
+        let [sum, first, second] = [sum, first, second].map(|l| wy * l.sum());
+        s.total += sum;
+        s.first[0] += first;
+        s.first[1] += dy * sum;
+        s.second[0] += second;
+        s.second[1] += dy * first;
+        s.second[2] += dy * dy * sum;
+    }
+    s
+}
+
+/// A window on a stamp.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a> {
+    /// Frame less background about the star.
+    pub stamp: &'a [f32],
+    pub layout: Layout,
+    /// The part that is looked at.
+    pub crop: Crop,
+    /// Variance of a pixel without light, and more per unit of light.
+    pub variance: f32,
+    pub photon: f32,
+}
+
+impl View<'_> {
+    fn sums(&self, offset: [f32; 2], sigma: f32) -> Sums {
+        sums(self.stamp, self.layout, self.crop, offset, sigma, 1.0, |v| v)
+    }
+
+    /// Position in a Gaussian window that moves with the star (the XWIN of `SExtractor`), its flux and shape.
+    ///
+    /// For stars of width `star`, from an offset from the middle of the stamp. `None` where there is no light in the
+    /// window.
+    pub(crate) fn windowed(&self, start: [f32; 2], star: f64) -> Option<Seen> {
+        let window = window_sigma(star);
+        let (sigma, reach) = (window as f32, window_reach(star, window) as f32);
+        let mut offset = start;
+        for _ in 0..POSITION_ROUNDS {
+            let s = self.sums(offset, sigma);
+            if s.total <= 0.0 {
+                break;
+            }
+            let step = s.first.map(|m| (reach * m / s.total).clamp(-0.5, 0.5));
+            offset = [offset[0] + step[0], offset[1] + step[1]];
+            if step[0].hypot(step[1]) < POSITION_TOLERANCE {
+                break;
+            }
+        }
+        let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
+        if drift.is_nan() || drift > MAX_DRIFT {
+            offset = start;
+        }
+        self.shape(offset, sigma, reach)
+    }
+
+    /// Flux and shape of a star at `offset`, and the errors a windowed position has.
+    fn shape(&self, offset: [f32; 2], sigma: f32, reach: f32) -> Option<Seen> {
+        let s = self.sums(offset, sigma);
+        if s.total <= 0.0 {
+            return None;
+        }
+        let (zero, photon) = (Lanes::splat(0.0), Lanes::splat(self.photon));
+        let noise = sums(self.stamp, self.layout, self.crop, offset, sigma, 2.0, |v| {
+            Lanes::splat(self.variance) + photon * v.max(zero)
+        });
+        let moments = unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64);
+        // A Gaussian star through a Gaussian window: Σ w v = flux |W|^½ / |W + C|^½.
+        let window = f64::from(sigma * sigma);
+        let [xx, xy, yy] = moments;
+        let scale = ((window + xx) * (window + yy) - xy * xy).max(0.0).sqrt() / window;
+        let total = f64::from(s.total);
+        Some(Seen {
+            position: offset.map(f64::from),
+            covariance: noise.second.map(|v| f64::from(v) * (f64::from(reach) / total).powi(2)),
+            flux: total * scale,
+            flux_error: f64::from(noise.total).sqrt() * scale,
+            moments,
+        })
+    }
+
+    /// Second moments of the light about `offset`, if there is any.
+    pub(crate) fn moments(&self, offset: [f32; 2], sigma: f32) -> Option<Moments> {
+        let s = self.sums(offset, sigma);
+        (s.total > 0.0).then(|| unwindow(s.second_moments(), f64::from(sigma), self.layout.half as f64))
+    }
+
+    /// Second moments of a star's image by a window that adapts to it.
+    pub(crate) fn adaptive(&self, start: [f32; 2], first_guess: f32) -> Option<Moments> {
+        let (mut offset, mut sigma) = (start, f64::from(first_guess));
+        let mut moments = [0.0; 3];
+        for _ in 0..WIDTH_ROUNDS {
+            let s = self.sums(offset, sigma as f32);
+            if s.total <= 0.0 {
+                return None;
+            }
+            let step = s.first.map(|m| (2.0 * m / s.total).clamp(-0.5, 0.5));
+            offset = [offset[0] + step[0], offset[1] + step[1]];
+            moments = unwindow(s.second_moments(), sigma, self.layout.half as f64);
+            sigma = mean_sigma(moments);
+        }
+        let drift = (offset[0] - start[0]).hypot(offset[1] - start[1]);
+        (sigma.is_finite() && drift < MAX_DRIFT).then_some(moments)
+    }
+}
+
+/// Standard deviation of an image: geometric mean of the axes.
+pub(crate) fn mean_sigma([xx, xy, yy]: Moments) -> f64 {
+    (xx * yy - xy * xy).max(PIXEL_VARIANCE * PIXEL_VARIANCE).powf(0.25)
+}
+
+/// Moments `C` of a Gaussian star seen as `M` through a Gaussian window `W`: C⁻¹ = M⁻¹ - W⁻¹, kept within reason.
+pub(crate) fn unwindow(moments: Moments, sigma: f64, half: f64) -> Moments {
+    let window = sigma * sigma;
+    let limit = half * half;
+    let seen = eigenvalues(moments);
+    let [large, small] = seen.map(|m| {
+        let inverse = 1.0 / m.max(PIXEL_VARIANCE / 2.0) - 1.0 / window;
+        if inverse > 1.0 / limit { (1.0 / inverse).max(PIXEL_VARIANCE) } else { limit }
+    });
+    // The axes stay; only the lengths along them change.
+    let spread = seen[0] - seen[1];
+    let stretch = if spread > 1e-9 * seen[0].abs() { (large - small) / spread } else { 0.0 };
+    let [xx, xy, yy] = moments;
+    let (mean, half_difference) = (0.5 * (large + small), 0.5 * stretch * (xx - yy));
+    [mean + half_difference, stretch * xy, mean - half_difference]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaussian_stamp(half: usize, centre: [f64; 2], [xx, xy, yy]: Moments, flux: f64) -> Vec<f32> {
+        let layout = Layout::new(half);
+        let determinant = xx * yy - xy * xy;
+        let mut stamp = vec![BAD; layout.len()];
+        for j in 0..layout.side {
+            for i in 0..layout.side {
+                let (x, y) = (i as f64 - half as f64 - centre[0], j as f64 - half as f64 - centre[1]);
+                let r = (yy * x * x - 2.0 * xy * x * y + xx * y * y) / determinant;
+                let peak = flux / (std::f64::consts::TAU * determinant.sqrt());
+                stamp[j * layout.stride + i] = (peak * (-0.5 * r).exp()) as f32;
+            }
+        }
+        stamp
+    }
+
+    fn view(stamp: &[f32], half: usize) -> View<'_> {
+        View { stamp, layout: Layout::new(half), crop: Crop::whole(half), variance: 1.0, photon: 0.0 }
+    }
+
+    #[test]
+    fn recovers_a_gaussian_star() {
+        let stamp = gaussian_stamp(12, [0.3, -0.2], [2.5, 0.6, 1.4], 1e4);
+        let seen = view(&stamp, 12).windowed([0.0, 0.0], 1.5).unwrap();
+        assert!((seen.position[0] - 0.3).abs() < 2e-3 && (seen.position[1] + 0.2).abs() < 2e-3, "{seen:?}");
+        assert!((seen.flux / 1e4 - 1.0).abs() < 1e-3);
+        for (a, b) in seen.moments.iter().zip([2.5, 0.6, 1.4]) {
+            assert!((a - b).abs() < 0.01, "{:?}", seen.moments);
+        }
+        let sigma = mean_sigma(view(&stamp, 12).adaptive([0.0, 0.0], 1.2).unwrap());
+        assert!((sigma - (2.5_f64 * 1.4 - 0.36).powf(0.25)).abs() < 0.01);
+    }
+
+    #[test]
+    fn no_light_is_none() {
+        let stamp = gaussian_stamp(8, [0.0, 0.0], [2.0, 0.0, 2.0], -10.0);
+        assert!(view(&stamp, 8).windowed([0.0, 0.0], 1.5).is_none());
+    }
+
+    #[test]
+    fn windows_are_gaussian_however_narrow() {
+        for (sigma, offset) in [(0.5, 0.4), (1.3, -0.5), (5.0, 0.9)] {
+            let layout = Layout::new(12);
+            let mut window = Window::EMPTY;
+            window.fill(layout, offset, sigma, 1.0);
+            for k in 0..layout.side {
+                let d = k as f32 - 12.0 - offset;
+                assert!((window.weight[k] - (-0.5 * d * d / (sigma * sigma)).exp()).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn elongation_is_the_axis_ratio() {
+        assert!((elongation([9.0, 0.0, 1.0]) - 3.0).abs() < 1e-12);
+        assert!((elongation([5.0, 4.0, 5.0]) - 3.0).abs() < 1e-12);
+    }
+}

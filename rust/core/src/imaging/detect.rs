@@ -1,0 +1,340 @@
+//! Detection: a matched filter over the frame in units of its noise, runs of pixels above an isophote, blobs, peaks.
+//!
+//! The frame is read once, in bands of rows; nothing of its size is ever stored.
+
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+// Many comparisons at once, without branches.
+#![allow(clippy::needless_bitwise_bool)]
+
+use rayon::prelude::*;
+
+use filter::{Filter, Pass, Visit};
+
+use crate::imaging::background::Background;
+use crate::imaging::image::{Image, Pixel};
+use crate::simd::vectorized;
+
+mod filter;
+
+/// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
+const BAND_ROWS: usize = 128;
+/// Pixels that are looked at together, each a bit of a word.
+const WORD: usize = 32;
+/// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
+const ISOPHOTE_FRACTION: f32 = 0.6;
+
+/// A local maximum of the filtered frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Peak {
+    /// Column and row of the highest pixel.
+    pub x: usize,
+    pub y: usize,
+    /// Position of the vertex of the parabolas through it and its neighbours.
+    pub vertex: [f32; 2],
+    /// Height in sigmas of the filtered noise.
+    pub height: f32,
+    /// Index of its blob.
+    pub blob: usize,
+}
+
+impl Peak {
+    /// From the filtered frame to the frame itself.
+    fn unbin(&mut self, bin: usize) {
+        self.vertex = self.vertex.map(|v| (v + 0.5) * bin as f32 - 0.5);
+        [self.x, self.y] = self.vertex.map(|v| (v + 0.5) as usize);
+    }
+}
+
+/// Neighbouring pixels above the isophote.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Blob {
+    /// Number of pixels.
+    pub pixels: usize,
+    /// Number of peaks.
+    pub peaks: usize,
+}
+
+/// Peaks in reading order, the blobs they belong to, and the scale of the threshold.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Detection {
+    pub peaks: Vec<Peak>,
+    pub blobs: Vec<Blob>,
+    /// Blobs with at least one peak.
+    pub found: usize,
+    /// Noise of the filtered frame over that of white noise of the same deviation.
+    pub correlation: f32,
+    /// Sum of the two-dimensional kernel whose response to white noise is one.
+    pub gain: f32,
+    /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
+    pub single: f32,
+}
+
+/// A run of pixels above the isophote: columns `start..end` of row `y`.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    y: u32,
+    start: u32,
+    end: u32,
+}
+
+/// Finds peaks, in buffers that are kept from frame to frame.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Detector {
+    bands: Vec<Scan>,
+    runs: Vec<Run>,
+    labels: Labels,
+    detection: Detection,
+}
+
+/// Union-find over runs.
+#[derive(Debug, Clone, Default)]
+struct Labels {
+    /// The run itself or an earlier one of the same blob.
+    parent: Vec<u32>,
+    /// Blob of a run.
+    blob_of: Vec<u32>,
+}
+
+impl Detector {
+    /// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
+    /// faster, and a little less sensitive.
+    pub(crate) fn detect<T: Pixel>(
+        &mut self,
+        image: &Image<'_, T>,
+        background: &Background,
+        filter_sigma: Option<f64>,
+        threshold: f32,
+        binned: bool,
+    ) -> &Detection {
+        let filter = Filter::new(image, background, filter_sigma, binned);
+        let bin = filter.bin;
+        let [_, height] = filter.size();
+        let correlation = filter.noise();
+        let cut = threshold * correlation;
+        self.bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
+        self.bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
+            scan.restart(ISOPHOTE_FRACTION * cut, cut);
+            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
+            vectorized(Pass { filter: &filter, rows, visit: scan });
+        });
+        let Self { bands, runs, labels, detection } = self;
+        detection.peaks.clear();
+        runs.clear();
+        for band in bands {
+            detection.peaks.extend_from_slice(&band.peaks);
+            runs.extend_from_slice(&band.runs);
+        }
+        labels.label(runs, &mut detection.peaks, &mut detection.blobs);
+        for peak in &mut detection.peaks {
+            peak.height /= correlation;
+            if bin > 1 {
+                peak.unbin(bin);
+            }
+        }
+        for blob in &mut detection.blobs {
+            blob.pixels *= bin * bin;
+        }
+        detection.found = detection.blobs.iter().filter(|blob| blob.peaks > 0).count();
+        detection.correlation = correlation;
+        detection.gain = filter.gain;
+        detection.single = filter.single() / correlation;
+        detection
+    }
+}
+
+/// Collects the runs of filtered pixels above `isophote` and the peaks above `cut`.
+#[derive(Debug, Clone, Default)]
+struct Scan {
+    isophote: f32,
+    cut: f32,
+    runs: Vec<Run>,
+    peaks: Vec<Peak>,
+}
+
+impl Visit for Scan {
+    #[inline(always)]
+    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+        let (isophote, cut) = (self.isophote, self.cut);
+        let row = &rows[1][1..rows[1].len() - 1];
+        // Where the run began that has not ended.
+        let mut open: Option<usize> = None;
+        let (words, rest) = row.as_chunks::<WORD>();
+        let mut last = [f32::NEG_INFINITY; WORD];
+        last[..rest.len()].copy_from_slice(rest);
+        for (c, word) in words.iter().chain([&last]).enumerate() {
+            if open.is_none() && word.iter().fold(true, |below, &s| below & (s < isophote)) {
+                continue;
+            }
+            let above = reaching(word, isophote);
+            // A bit wherever a pixel is not on the same side of the isophote as the one before.
+            let mut crossings = above ^ (above << 1 | u32::from(open.is_some()));
+            while crossings != 0 {
+                let x = c * WORD + crossings.trailing_zeros() as usize;
+                crossings &= crossings - 1;
+                match open.take() {
+                    Some(start) => self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 }),
+                    None => open = Some(x),
+                }
+            }
+            let mut high = reaching(word, cut);
+            while high != 0 {
+                self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
+                high &= high - 1;
+            }
+        }
+        if let Some(start) = open {
+            self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
+        }
+    }
+}
+
+impl Scan {
+    fn restart(&mut self, isophote: f32, cut: f32) {
+        (self.isophote, self.cut) = (isophote, cut);
+        self.runs.clear();
+        self.peaks.clear();
+    }
+
+    /// Keeps the pixel at column `x` if it is a peak.
+    #[inline(always)]
+    fn look(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
+        if !is_peak(rows, x + 1) {
+            return;
+        }
+        let height = rows[1][x + 1];
+        let vertex = [
+            x as f32 + vertex(rows[1][x], height, rows[1][x + 2]),
+            y as f32 + vertex(rows[0][x + 1], height, rows[2][x + 1]),
+        ];
+        self.peaks.push(Peak { x, y, vertex, height, blob: 0 });
+    }
+}
+
+/// A bit for each pixel that is not below the level.
+#[inline(always)]
+fn reaching(word: &[f32; WORD], level: f32) -> u32 {
+    word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+}
+
+/// Whether padded column `i` of the middle row is above its eight neighbours; of equal ones the first counts.
+#[inline(always)]
+fn is_peak([above, row, below]: [&[f32]; 3], i: usize) -> bool {
+    let (above, row, below) = (&above[i - 1..i + 2], &row[i - 1..i + 2], &below[i - 1..i + 2]);
+    let s = row[1];
+    let first = (s > above[0]) & (s > above[1]) & (s > above[2]) & (s > row[0]);
+    first & (s >= row[2]) & (s >= below[0]) & (s >= below[1]) & (s >= below[2])
+}
+
+/// Offset, within half a pixel, of the vertex of the parabola through three equidistant values.
+fn vertex(before: f32, centre: f32, after: f32) -> f32 {
+    let curvature = 2.0 * centre - before - after;
+    if curvature > 0.0 { (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
+}
+
+impl Labels {
+    /// Joins runs that touch, also over a corner, into blobs and tells each peak its blob.
+    fn label(&mut self, runs: &[Run], peaks: &mut [Peak], blobs: &mut Vec<Blob>) {
+        let Self { parent, blob_of } = self;
+        parent.clear();
+        parent.extend(0..runs.len() as u32);
+        let mut above = 0;
+        for (k, run) in runs.iter().enumerate() {
+            while above < k
+                && (runs[above].y + 1 < run.y || (runs[above].y + 1 == run.y && runs[above].end < run.start))
+            {
+                above += 1;
+            }
+            let mut other = above;
+            while other < k && runs[other].y + 1 == run.y && runs[other].start <= run.end {
+                join(parent, other as u32, k as u32);
+                other += 1;
+            }
+        }
+        blob_of.clear();
+        blobs.clear();
+        for (k, (run, &parent)) in runs.iter().zip(&*parent).enumerate() {
+            let blob = if parent as usize == k {
+                blobs.push(Blob { pixels: 0, peaks: 0 });
+                blobs.len() - 1
+            } else {
+                blob_of[parent as usize] as usize
+            };
+            blob_of.push(blob as u32);
+            blobs[blob].pixels += (run.end - run.start) as usize;
+        }
+        let mut k = 0;
+        for peak in peaks {
+            while (runs[k].y as usize, runs[k].end as usize) <= (peak.y, peak.x) {
+                k += 1;
+            }
+            peak.blob = blob_of[k] as usize;
+            blobs[peak.blob].peaks += 1;
+        }
+    }
+}
+
+fn root(parent: &mut [u32], mut k: u32) -> u32 {
+    while parent[k as usize] != k {
+        let up = parent[parent[k as usize] as usize];
+        parent[k as usize] = up;
+        k = up;
+    }
+    k
+}
+
+fn join(parent: &mut [u32], a: u32, b: u32) {
+    let (a, b) = (root(parent, a), root(parent, b));
+    parent[a.max(b) as usize] = a.min(b);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blobs_of(art: &[&str]) -> Vec<Blob> {
+        let (mut scan, mut blobs) = (Scan::default(), Vec::new());
+        scan.restart(0.5, f32::INFINITY);
+        for (y, line) in art.iter().enumerate() {
+            let row: Vec<f32> =
+                [" ", line, " "].concat().bytes().map(|b| f32::from(u8::from(b == b'#'))).collect();
+            scan.visit(y, [&row, &row, &row]);
+        }
+        Labels::default().label(&scan.runs, &mut [], &mut blobs);
+        blobs
+    }
+
+    #[test]
+    fn corners_connect() {
+        let blobs = blobs_of(&["#  #", " ## ", "    ", "##  "]);
+        assert_eq!(blobs.iter().map(|b| b.pixels).collect::<Vec<_>>(), [4, 2]);
+    }
+
+    #[test]
+    fn a_cup_is_one_blob() {
+        assert_eq!(blobs_of(&["# # #", "# # #", "#####"]).len(), 1);
+        assert_eq!(blobs_of(&["###", "# #", "###"]).len(), 1);
+    }
+
+    #[test]
+    fn threads_and_bands_do_not_show() {
+        let width = 64;
+        let mut pixels = vec![0.0_f32; width * 300];
+        for (k, v) in pixels.iter_mut().enumerate() {
+            *v = ((k * 7919) % 101) as f32;
+        }
+        for (x, y) in [(10, 127), (30, 128), (50, 255), (5, 0), (63, 299)] {
+            pixels[y * width + x] += 3000.0;
+        }
+        let image = Image::from_slice(&pixels, width).unwrap();
+        let background = Background::measure(&image, 32).unwrap();
+        let mut detector = Detector::default();
+        // What a frame leaves in the buffers does not show in the next.
+        detector.detect(&image, &background, None, 0.5, true);
+        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false);
+        let mut found: Vec<_> = detection.peaks.iter().map(|p| (p.x, p.y)).collect();
+        found.sort_unstable();
+        assert_eq!(found, [(5, 0), (10, 127), (30, 128), (50, 255), (63, 299)]);
+        assert!(detection.blobs.iter().all(|b| b.peaks <= 1));
+    }
+}

@@ -1,0 +1,300 @@
+//! The matched filter, in one pass over the frame.
+
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::imaging::background::{Background, Mesh, RowScratch};
+use crate::imaging::image::{Image, Pixel};
+use crate::simd::{Work, vectorized};
+
+/// The kernel ends at this many of its sigmas.
+const KERNEL_CUT: f64 = 3.0;
+/// Rows on which the noise after filtering is measured, and which of their pixels: neighbours tell the same.
+const NOISE_ROWS: usize = 8;
+const NOISE_STEP: usize = 2;
+/// Distance from the median to the 16th percentile of a unit normal distribution.
+const PERCENTILE_16: f32 = 0.994_458;
+/// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
+const MAX_CORRELATION: f32 = 3.0;
+/// Pixels, each way, that fast detection adds up first.
+const BIN: usize = 2;
+/// Filtered rows are padded to a multiple of this many pixels.
+const BLOCK: usize = 32;
+
+/// The matched filter: a separable Gaussian on the frame less its level, over its noise.
+pub(super) struct Filter<'a, T> {
+    image: &'a Image<'a, T>,
+    /// The background of a pixel of the filtered frame, and one over the noise of the mean of those it is made of.
+    level: Mesh,
+    weight: Mesh,
+    /// Half of the symmetric kernel, from its centre outwards, of unit square sum.
+    kernel: Vec<f32>,
+    /// Pixels of the frame, each way, that make one of the filtered frame.
+    pub(super) bin: usize,
+    /// Sum of the two-dimensional kernel over the pixels of the frame; its response to white noise is one.
+    pub(super) gain: f32,
+}
+
+impl<'a, T: Pixel> Filter<'a, T> {
+    pub(super) fn new(
+        image: &'a Image<'a, T>,
+        background: &'a Background,
+        sigma: Option<f64>,
+        binned: bool,
+    ) -> Self {
+        let bin = if binned { BIN } else { 1 };
+        let sigma = sigma.map(|sigma| sigma / bin as f64);
+        let kernel: Vec<f64> = match sigma {
+            Some(sigma) => (0..=(KERNEL_CUT * sigma).round().max(1.0) as usize)
+                .map(|i| (-0.5 * (i as f64 / sigma).powi(2)).exp())
+                .collect(),
+            None => vec![1.0],
+        };
+        let norm = (2.0 * kernel.iter().map(|k| k * k).sum::<f64>() - 1.0).sqrt();
+        let sum = (2.0 * kernel.iter().sum::<f64>() - 1.0) / norm;
+        let weight = background.noise.map(|noise| if noise > 0.0 { bin as f32 / noise } else { 0.0 });
+        let kernel = kernel.iter().map(|k| (k / norm) as f32).collect();
+        let gain = (sum * sum) as f32 * bin as f32;
+        Self { image, level: background.level.binned(bin), weight: weight.binned(bin), kernel, bin, gain }
+    }
+
+    /// Number of columns and rows of the filtered frame.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.image.width() / self.bin, self.image.height() / self.bin]
+    }
+
+    /// Response to light of one sigma in a single pixel.
+    pub(super) fn single(&self) -> f32 {
+        self.kernel[0] * self.kernel[0] / self.bin as f32
+    }
+
+    /// Robust deviation of the filtered frame: one for white noise, more where the noise is correlated.
+    pub(super) fn noise(&self) -> f32 {
+        let [_, height] = self.size();
+        let step = height.div_ceil(NOISE_ROWS);
+        let mut samples: Vec<f32> = (step / 2..height)
+            .step_by(step)
+            .collect::<Vec<_>>()
+            .into_par_iter()
+            .flat_map_iter(|y| {
+                let mut sampled = Sampled(Vec::new());
+                vectorized(Pass { filter: self, rows: y..y + 1, visit: &mut sampled });
+                sampled.0
+            })
+            .collect();
+        if samples.is_empty() {
+            return 1.0;
+        }
+        let n = samples.len();
+        let (low, &mut median, _) = samples.select_nth_unstable_by(n / 2, f32::total_cmp);
+        if low.is_empty() {
+            return 1.0;
+        }
+        let percentile = *low.select_nth_unstable_by((0.16 * n as f32) as usize, f32::total_cmp).1;
+        ((median - percentile) / PERCENTILE_16).clamp(1.0, MAX_CORRELATION)
+    }
+
+    /// Shows filtered rows.
+    #[inline(always)]
+    fn triples(&self, rows: Range<usize>, visit: &mut impl Visit) {
+        let reach = self.kernel.len() - 1;
+        let [width, height] = self.size();
+        let padded = width.next_multiple_of(BLOCK);
+        let mut scratch = Scratch::new(self.image.width(), padded, reach);
+        let along: Vec<[usize; 2]> = (0..=reach).map(|i| [reach - i, reach + i]).collect();
+        // The last 2 reach + 1 rows filtered along themselves.
+        let slots = 2 * reach + 1;
+        let slot = |y: isize| y.rem_euclid(slots as isize) as usize * padded;
+        let mut across = vec![0.0; slots * padded];
+        let mut filtered = [0; 3].map(|_| vec![0.0_f32; padded + 2]);
+        let first = rows.start as isize - 1;
+        for y in first - reach as isize..first + reach as isize {
+            self.filter_row(y, &mut scratch, &along, &mut across[slot(y)..][..padded]);
+        }
+        let mut down = along.clone();
+        for y in first..=rows.end as isize {
+            let ahead = y + reach as isize;
+            self.filter_row(ahead, &mut scratch, &along, &mut across[slot(ahead)..][..padded]);
+            filtered.rotate_left(1);
+            let out = &mut filtered[2][1..=padded];
+            if y < 0 || y >= height as isize {
+                out.fill(0.0);
+            } else {
+                for (i, taps) in down.iter_mut().enumerate() {
+                    *taps = [slot(y - i as isize), slot(y + i as isize)];
+                }
+                symmetric(&self.kernel, &down, &across, out);
+                out[width..].fill(0.0);
+            }
+            if y > rows.start as isize {
+                let [above, middle, below] = [0, 1, 2].map(|k: usize| &filtered[k][..width + 2]);
+                visit.visit((y - 1) as usize, [above, middle, below]);
+            }
+        }
+    }
+
+    /// One row in units of the noise, filtered along itself; zeros outside the frame and for bad pixels.
+    #[inline(always)]
+    fn filter_row(&self, y: isize, scratch: &mut Scratch, along: &[[usize; 2]], out: &mut [f32]) {
+        let [width, height] = self.size();
+        if y < 0 || y >= height as isize {
+            out.fill(0.0);
+            return;
+        }
+        let (y, reach) = (y as usize, self.kernel.len() - 1);
+        let Scratch { row, lines: [first, second], level, weight, rows } = scratch;
+        let (level, weight) = (&mut level[..width], &mut weight[..width]);
+        self.level.fill_row(y, rows, level);
+        self.weight.fill_row(y, rows, weight);
+        let above = |v: f32, level: f32| if (v - level).abs() < f32::INFINITY { v - level } else { 0.0 };
+        let inner = &mut row[reach..reach + width];
+        if self.bin == 1 {
+            self.image.read(y, 0, inner);
+            for ((v, &level), &weight) in inner.iter_mut().zip(&*level).zip(&*weight) {
+                *v = above(*v, level) * weight;
+            }
+        } else {
+            self.image.read(BIN * y, 0, first);
+            self.image.read(BIN * y + 1, 0, second);
+            let pairs = || first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
+            let under = || level.iter().zip(&*weight);
+            for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under()) {
+                *v = (0.25 * ((a + b) + (c + d)) - level) * weight;
+            }
+            if !inner.iter().fold(true, |all, v| all & (v.abs() < f32::INFINITY)) {
+                let under = under();
+                for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under) {
+                    let sum = (above(a, level) + above(b, level)) + (above(c, level) + above(d, level));
+                    *v = 0.25 * sum * weight;
+                }
+            }
+        }
+        symmetric(&self.kernel, along, row, out);
+    }
+}
+
+/// Looks at filtered rows.
+pub(super) trait Visit {
+    /// Row `y` between those above and below it, each with one zero before and after it.
+    fn visit(&mut self, y: usize, rows: [&[f32]; 3]);
+}
+
+/// Some rows of the frame, filtered and shown to a visitor one by one.
+pub(super) struct Pass<'a, T, V> {
+    pub(super) filter: &'a Filter<'a, T>,
+    pub(super) rows: Range<usize>,
+    pub(super) visit: &'a mut V,
+}
+
+impl<T: Pixel, V: Visit> Work for Pass<'_, T, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.filter.triples(self.rows, self.visit);
+    }
+}
+
+/// Some of the pixels that have any weight.
+struct Sampled(Vec<f32>);
+
+impl Visit for Sampled {
+    #[inline(always)]
+    fn visit(&mut self, _: usize, [_, row, _]: [&[f32]; 3]) {
+        self.0.extend(row.iter().copied().step_by(NOISE_STEP).filter(|&s| s != 0.0));
+    }
+}
+
+/// Buffers of a task.
+struct Scratch {
+    /// A row to be filtered, with room for the kernel on both sides.
+    row: Vec<f32>,
+    /// Two rows of the frame, where they are added up.
+    lines: [Vec<f32>; BIN],
+    level: Vec<f32>,
+    weight: Vec<f32>,
+    rows: RowScratch,
+}
+
+impl Scratch {
+    fn new(width: usize, padded: usize, reach: usize) -> Self {
+        let line = || vec![0.0; width];
+        Self {
+            row: vec![0.0; padded + 2 * reach],
+            lines: [line(), line()],
+            level: line(),
+            weight: line(),
+            rows: RowScratch::default(),
+        }
+    }
+}
+
+/// `out[x] = kernel[0] · v[x] + Σ kernel[i] · (before[x] + after[x])`, where `v`, `before` and `after` begin at
+/// `taps[i]` of `values`.
+#[inline(always)]
+fn symmetric(kernel: &[f32], taps: &[[usize; 2]], values: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let part = |start: usize| &values[start..start + n];
+    let pair = |[before, after]: [usize; 2]| part(before).iter().zip(part(after));
+    let middle = out.iter_mut().zip(part(taps[0][0]));
+    if let (&[k, l, ..], &[_, next, ..]) = (kernel, taps) {
+        for ((o, &v), (a, b)) in middle.zip(pair(next)) {
+            *o = k * v + l * (a + b);
+        }
+    } else {
+        for (o, &v) in middle {
+            *o = kernel[0] * v;
+        }
+    }
+    // Two at a time, so that `out` is gone through less often.
+    for (k, taps) in kernel.chunks(2).zip(taps.chunks(2)).skip(1) {
+        if let (&[k, l], &[one, other]) = (k, taps) {
+            for ((o, (a, b)), (c, d)) in out.iter_mut().zip(pair(one)).zip(pair(other)) {
+                *o += k * (a + b) + l * (c + d);
+            }
+        } else {
+            for (o, (a, b)) in out.iter_mut().zip(pair(taps[0])) {
+                *o += k[0] * (a + b);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filtered_white_noise_has_unit_deviation() {
+        let mut state = 1_u64;
+        let pixels: Vec<f32> = (0..400 * 400)
+            .map(|_| {
+                let mut sum = 0.0;
+                for _ in 0..12 {
+                    state =
+                        state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    sum += (state >> 40) as f32 / (1_u64 << 24) as f32;
+                }
+                30.0 + 4.0 * (sum - 6.0)
+            })
+            .collect();
+        let image = Image::from_slice(&pixels, 400).unwrap();
+        let background = Background::measure(&image, 64).unwrap();
+        for binned in [false, true] {
+            let filter = Filter::new(&image, &background, Some(1.5), binned);
+            let bin = filter.bin;
+            let (mut n, mut squares) = (0.0, 0.0);
+            let mut sampled = Sampled(Vec::new());
+            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit: &mut sampled });
+            for s in sampled.0 {
+                n += 1.0;
+                squares += f64::from(s * s);
+            }
+            assert!((squares / n - 1.0_f64).abs() < 0.06 * f64::from(bin as u32), "{}", squares / n);
+        }
+    }
+}

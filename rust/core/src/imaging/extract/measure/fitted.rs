@@ -1,0 +1,200 @@
+//! Stars by the frame's own point-spread function, fitted together.
+
+use rayon::prelude::*;
+
+use super::{Measure, Measured, Refusal, TASK_STARS, Top, offset};
+use crate::imaging::centroid::{Moments, Seen, View};
+use crate::imaging::detect::Peak;
+use crate::imaging::extract::saturation::{Candidate, Region};
+use crate::imaging::extract::{Star, flags};
+use crate::imaging::image::Pixel;
+use crate::imaging::psf::build::build;
+use crate::imaging::psf::field::PsfField;
+use crate::imaging::psf::fit::{Fit, Noise, Shape, Source, Stamps, Work};
+use crate::imaging::psf::{Psf, deblend};
+use crate::imaging::stamp::is_good;
+
+/// A saturated star is fitted if the stamp reaches this many pixels beyond its saturated part.
+const UNSATURATED_RIM: usize = 2;
+/// How often stars are looked for beside those that do not fit.
+const DEBLEND_PASSES: usize = 2;
+/// How often at most stars that have moved get new stamps.
+const MAX_PASSES: usize = 5;
+/// Stars fitted together.
+struct Field {
+    /// The first so many sources were detected, the others found beside them.
+    detected: usize,
+    stamps: Stamps,
+    psf: PsfField,
+    /// Centroid of the point-spread function in each of its cells.
+    centroids: Vec<[f64; 2]>,
+    noise: Noise,
+    sources: Vec<Source>,
+    /// Index of the candidate each source is, or was found beside.
+    owner: Vec<usize>,
+}
+
+impl<T: Pixel> Measure<'_, T> {
+    /// By the frame's own point-spread function.
+    pub(super) fn fitted(&self, candidates: &[Candidate]) -> Vec<Measured> {
+        let half = self.half();
+        let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
+        let (to_fit, too_bulky): (Vec<&Candidate>, Vec<&Candidate>) =
+            candidates.iter().partition(|c| !c.region.as_ref().is_some_and(bulky));
+        let field = self.fit_field(&to_fit, half);
+        let mut stars: Vec<Measured> = (0..field.sources.len())
+            .into_par_iter()
+            .with_min_len(TASK_STARS)
+            .map_init(Work::default, |work, i| self.fitted_star(&field, to_fit[field.owner[i]], i, work))
+            .collect();
+        stars.extend(too_bulky.iter().filter_map(|Candidate { peak, region }| {
+            let region = region.as_ref()?;
+            let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
+            Some(self.judge(peak, Some(region), top, self.centre_of_light(region), 0))
+        }));
+        stars
+    }
+
+    /// Fits all candidates together, and those that show beside them once they are fitted.
+    fn fit_field(&self, candidates: &[&Candidate], half: usize) -> Field {
+        let guesses: Vec<Source> =
+            candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
+        let mut owner: Vec<usize> = (0..candidates.len()).collect();
+        let mut stamps = self.cut(&guesses, half, None);
+        let size = [self.image.width(), self.image.height()];
+        let (psf, noise) =
+            build(&stamps, &Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain);
+        let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
+        for pass in 0..MAX_PASSES {
+            // The later passes only clear up.
+            let hidden = if pass < DEBLEND_PASSES {
+                deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
+            } else {
+                Vec::new()
+            };
+            let real = deblend::real(&stamps, &fits, candidates.len(), self.sigma as f32);
+            let unchanged = real.iter().all(|&r| r) && !fits.iter().any(|fit| fit.source.is_astray());
+            if hidden.is_empty() && unchanged {
+                break;
+            }
+            let kept: Vec<usize> = (0..fits.len()).filter(|&i| real[i]).collect();
+            let beside = hidden.iter().map(|h| owner[h.beside]);
+            owner = kept.iter().map(|&i| owner[i]).chain(beside).collect();
+            fits = kept
+                .iter()
+                .map(|&i| fits[i].recentred())
+                .chain(hidden.iter().map(|h| Fit::guess(h.source)))
+                .collect();
+            let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+            stamps = self.cut(&sources, half, Some((&stamps, &kept)));
+            fits = stamps.fit(&psf, noise, fits);
+        }
+        let sources = fits.iter().map(|fit| fit.source).collect();
+        let centroids = psf.cells().iter().map(Psf::centroid).collect();
+        Field { detected: candidates.len(), stamps, psf, centroids, noise, sources, owner }
+    }
+
+    fn cut(&self, sources: &[Source], half: usize, before: Option<(&Stamps, &[usize])>) -> Stamps {
+        let shape = Shape { half, sigma: self.sigma as f32 };
+        let (level, excess) = (self.saturation.level(), self.detection.correlation);
+        Stamps::cut(self.image, self.background, sources, shape, level, excess, before)
+    }
+
+    /// Source `i` of a fitted field; `candidate` is where, or beside which, it was found.
+    fn fitted_star(&self, field: &Field, candidate: &Candidate, i: usize, work: &mut Work) -> Measured {
+        let Field { stamps, psf, noise, sources, .. } = field;
+        let pixel = sources[i].pixel;
+        let found_beside = i >= field.detected;
+        let fit = stamps.step(psf, *noise, sources, i, work);
+        let fit = stamps.with_model_error(fit, *noise, i, work);
+        let unsure = self.background_uncertainty(pixel);
+        let (fit, higher) = stamps.with_background(fit, *noise, i, work, unsure);
+        let flux = fit.source.flux;
+        if found_beside {
+            let error = stamps.variance(i).sqrt() / psf.at(pixel).sharpness();
+            if flux < self.options.sigma_threshold as f32 * error {
+                return Err(Refusal::Faint);
+            }
+        }
+        let (peak, region) = if found_beside {
+            let [x, y] = pixel.map(|p| p.max(0) as usize);
+            (Peak { x, y, ..candidate.peak }, None)
+        } else {
+            (candidate.peak, candidate.region.as_ref())
+        };
+        let blended = work.light.iter().any(|&l| l * l > stamps.variance(i));
+        let masked = region.is_none() && self.core_is_masked(&peak, pixel, stamps.data(i), stamps.layout());
+        let moments = self.own_moments(stamps, i, fit.source, work);
+        let top = Top::of(&peak, pixel, &work.light, stamps.layout());
+        let centroid = field.centroids[psf.cell(pixel)];
+        let fitted = (flux > 0.0 && fit.flux_error.is_finite()).then(|| Seen {
+            position: [0, 1].map(|k| pixel[k] as f64 + f64::from(fit.source.offset[k]) + centroid[k]),
+            covariance: fit.covariance,
+            flux: f64::from(flux),
+            flux_error: f64::from(fit.flux_error),
+            moments,
+        });
+        let seen = match region {
+            Some(region) => better(fitted, self.centre_of_light(region)),
+            None => fitted,
+        };
+        let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
+        let star = self.judge(&peak, region, top, seen, bits)?;
+        // What is left over of a hot pixel is not a star beside it.
+        if found_beside && star.flags & flags::HOT_PIXEL != 0 {
+            return Err(Refusal::Sharp);
+        }
+        Ok(Star { background: star.background + f64::from(higher), ..star })
+    }
+
+    /// How wrong the background may be: twice what a straight line between the blocks it was measured in misses of a bend,
+    /// for means over blocks make a bend flatter than it is.
+    fn background_uncertainty(&self, pixel: [isize; 2]) -> f32 {
+        let [x, y] = pixel.map(|p| p as f32);
+        let step = self.options.local_bg_block_size as f32;
+        let level = |dx: f32, dy: f32| self.background.level.at(x + dx * step, y + dy * step);
+        let bend = |dx: f32, dy: f32| level(dx, dy) + level(-dx, -dy) - 2.0 * level(0.0, 0.0);
+        (bend(1.0, 0.0).abs() + bend(0.0, 1.0).abs()) / 4.0
+    }
+
+    /// Second moments of the star's own light; `work` holds its model and its neighbours' light, and is used up.
+    fn own_moments(&self, stamps: &Stamps, i: usize, source: Source, work: &mut Work) -> Moments {
+        for ((own, &d), &p) in work.light.iter_mut().zip(stamps.data(i)).zip(&work.own.value) {
+            // Where there is no pixel the model stands in.
+            *own = if is_good(d) { d - *own } else { source.flux * p };
+        }
+        let (layout, crop) = (stamps.layout(), stamps.crop(i));
+        let view = View { stamp: &work.light, layout, crop, variance: 0.0, photon: 0.0 };
+        let round = [self.sigma * self.sigma, 0.0, self.sigma * self.sigma];
+        view.moments(source.offset, self.sigma as f32).unwrap_or(round)
+    }
+
+    /// First guess of a star.
+    fn source(&self, peak: &Peak, region: Option<&Region>) -> Source {
+        let start = region
+            .and_then(|region| self.centre_of_light(region))
+            .map_or(peak.vertex, |seen| seen.position.map(|p| p as f32));
+        let pixel = if region.is_some() {
+            start.map(|p| p.round() as isize)
+        } else {
+            [peak.x as isize, peak.y as isize]
+        };
+        let noise = self.background.noise.at(start[0], start[1]) * self.detection.correlation;
+        // A Gaussian star of unit flux through the filter of unit noise.
+        let width = self.sigma * self.sigma;
+        let response = match self.options.matched_filter_sigma {
+            Some(filter) => filter / (std::f64::consts::PI.sqrt() * (filter * filter + width)),
+            None => 1.0 / (std::f64::consts::TAU * width),
+        };
+        Source { pixel, offset: offset(start, pixel), flux: peak.height * noise / response as f32 }
+    }
+}
+
+/// The one with the smaller error of position.
+fn better(a: Option<Seen>, b: Option<Seen>) -> Option<Seen> {
+    let error = |seen: &Seen| seen.covariance[0] + seen.covariance[2];
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if error(&a) <= error(&b) { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}

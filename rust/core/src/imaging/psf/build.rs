@@ -1,0 +1,317 @@
+//! The point-spread function of a frame and the noise of its pixels, from its own bright stars.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rayon::prelude::*;
+
+use super::field::PsfField;
+use super::fit::{Fit, Noise, Source, Stamps, Work};
+use super::{Correction, Psf};
+use crate::imaging::stamp::{Crop, Layout, is_good};
+
+/// So many of the brightest stars that qualify are used, in a frame or between four nodes.
+const MAX_STARS: usize = 300;
+const MAX_STARS_BETWEEN_NODES: usize = 60;
+/// Fewer do not tell more than the width.
+const MIN_STARS: usize = 5;
+/// A star whose flux over its error in background noise is less tells little; while there are fewer than [`MAX_STARS`],
+/// those down to the lower limit help. Where noise leaves little room below saturation, the good ones alone stand between
+/// pixels, and do not tell the shape in the middle of one.
+const GOOD_SNR: f32 = 20.0;
+const MIN_SNR: f32 = 10.0;
+/// Neighbours of more than this fraction of the star's flux disturb it.
+const NEIGHBOUR_FRACTION: f32 = 0.02;
+/// What is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
+/// or a mountain, or a glow. Ruling a frame, such peaks make a function of their own that is flat.
+const RIM_FRACTION: f32 = 0.2;
+/// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
+/// the given one on stars that do not fit are left out.
+const ROUNDS: usize = 7;
+const VARYING_ROUNDS: usize = 12;
+const FIRST_CHOOSY_ROUND: usize = 2;
+/// The shape stays as it was with the weight of so many stars.
+const PRIOR_STARS: f32 = 1.0;
+/// Relative error of the point-spread function while it is being built: keeps the brightest stars from ruling.
+const BUILDING_ERROR: f32 = 0.01;
+/// Relative error, beside the noise of the background, with which the stars tell the shape: the smaller, the more the
+/// brightest rule. All pixels of a star weigh alike: weights that vary as steeply as the light slow down its convergence.
+const SHAPE_ERROR: f32 = 0.002;
+/// Relative error of a Gaussian of the stars' width, where there are too few stars to measure more.
+const ASSUMED_ERROR: f32 = 0.03;
+/// Stars whose mean squared residual exceeds the median by this factor are no single stars.
+const MISFIT_FACTOR: f32 = 4.0;
+/// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
+const VARYING_ERROR: f32 = 0.02;
+/// It has to be less wrong by this factor for it.
+const VARYING_GAIN: f32 = 0.8;
+/// Its noise has to be less than this fraction of what is wrong without it: fitting noise looks like a gain too.
+const VARYING_NOISE: f32 = 0.25;
+/// Stars between four nodes, on average, and nodes along an axis at most.
+const STARS_BETWEEN_NODES: usize = 30;
+const MAX_NODES: usize = 6;
+/// Stars gathered by one task.
+const TASK_STARS: usize = 32;
+
+/// Shape and noise, starting from a Gaussian of the stars' width, in a frame of this width and height.
+///
+/// The shape leaves the Gaussian, and from place to place the shape that is best for the frame, no further than the stars
+/// together say that it does: few or faint ones would otherwise turn their noise into a shape that fits it, and positions
+/// with it (Anderson & King 2000 on how the two go together).
+///
+/// `gain` is the photon noise if it is known.
+pub(crate) fn build(
+    stamps: &Stamps,
+    start: &Psf,
+    size: [usize; 2],
+    sources: &[Source],
+    gain: Option<f64>,
+) -> (PsfField, Noise) {
+    let candidates = qualified(stamps, start, sources);
+    let everywhere = PsfField::uniform(start.clone(), size);
+    let few = &candidates[..candidates.len().min(MAX_STARS)];
+    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run(ROUNDS);
+    let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
+    if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
+        return uniform;
+    }
+    let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
+    let chosen = spread(&candidates, sources, &varying);
+    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run(VARYING_ROUNDS);
+    let gained = varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model;
+    let known = varying.0.relative_noise() < VARYING_NOISE * uniform.1.model.sqrt();
+    if gained && known { varying } else { uniform }
+}
+
+/// Indices of the stars that tell the shape: bright, whole, alone, and stars at all; the brightest first.
+fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
+    let sharpness = psf.sharpness();
+    let bright = |i: usize, snr: f32| sources[i].flux * sharpness > snr * stamps.variance(i).sqrt();
+    let whole = |i: usize| stamps.rows(i).flatten().all(|&v| is_good(v));
+    let alone = |i: usize| {
+        let disturbing = NEIGHBOUR_FRACTION * sources[i].flux;
+        stamps.neighbours(i).iter().all(|&j| sources[j as usize].flux < disturbing)
+    };
+    let qualifies = |&i: &usize| bright(i, MIN_SNR) && whole(i) && alone(i) && falls_off(stamps, i);
+    let mut found: Vec<usize> = (0..sources.len()).filter(qualifies).collect();
+    found.sort_by(|&a, &b| sources[b].flux.total_cmp(&sources[a].flux));
+    let good = found.iter().filter(|&&i| bright(i, GOOD_SNR)).count();
+    found.truncate(good.max(MAX_STARS));
+    found
+}
+
+/// Whether a whole stamp has a star's light: little of it at the rim, in root mean square, beside the noise.
+fn falls_off(stamps: &Stamps, i: usize) -> bool {
+    let Layout { half, side, stride } = stamps.layout();
+    let light = stamps.data(i);
+    let rim = (0..side).flat_map(|k| [k, (side - 1) * stride + k, k * stride, k * stride + side - 1]);
+    let square = rim.map(|at| light[at] * light[at]).sum::<f32>() / (4 * side) as f32;
+    let most = RIM_FRACTION * light[half * stride + half];
+    square < most * most + stamps.variance(i)
+}
+
+/// Of `candidates`, brightest first, those that are among the brightest between the nodes about them.
+fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize> {
+    let mut taken = HashMap::new();
+    let mut chosen = candidates.to_vec();
+    chosen.retain(|&i| {
+        let [(node, _), ..] = psf.parts(psf.cell(sources[i].pixel));
+        let count = taken.entry(node).or_insert(0);
+        *count += 1;
+        *count <= MAX_STARS_BETWEEN_NODES
+    });
+    chosen
+}
+
+/// Stars and the function that is built from them.
+struct Builder<'a> {
+    stamps: &'a Stamps,
+    sources: Vec<Source>,
+    /// Indices of the stars that are used.
+    chosen: Vec<usize>,
+    psf: PsfField,
+    /// What it is where the stars tell no other.
+    start: Psf,
+    gain: Option<f64>,
+    noise: Noise,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        stamps: &'a Stamps,
+        sources: &[Source],
+        chosen: &[usize],
+        psf: PsfField,
+        gain: Option<f64>,
+    ) -> Self {
+        let photon = gain.map_or(0.0, |g| (1.0 / g) as f32);
+        let noise = Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR };
+        let mut chosen = chosen.to_vec();
+        // Stars of a cell after one another; within it the brightest first.
+        chosen.sort_by_key(|&i| psf.cell(sources[i].pixel));
+        let start = psf.at([0, 0]).clone();
+        Self { stamps, sources: sources.to_vec(), chosen, psf, start, gain, noise }
+    }
+
+    fn run(mut self, rounds: usize) -> (PsfField, Noise) {
+        if self.chosen.len() < MIN_STARS {
+            return (self.psf, Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..self.noise });
+        }
+        for round in 0..rounds {
+            self.round(round >= FIRST_CHOOSY_ROUND);
+        }
+        let noise = self.measure_noise();
+        (self.psf, noise)
+    }
+
+    /// A step of every star and one of the shape.
+    fn round(&mut self, choosy: bool) {
+        let cell = |i: &usize| self.psf.cell(self.sources[*i].pixel);
+        let tasks: Vec<&[usize]> = self
+            .chosen
+            .chunk_by(|a, b| cell(a) == cell(b))
+            .flat_map(|stars| stars.chunks(TASK_STARS))
+            .collect();
+        let gathered: Vec<(Correction, Vec<Fit>)> =
+            tasks.par_iter().map(|stars| self.gather(stars)).collect();
+        let mut corrections: BTreeMap<usize, Correction> = BTreeMap::new();
+        for (stars, (correction, _)) in tasks.iter().zip(&gathered) {
+            for (node, part) in self.psf.parts(cell(&stars[0])) {
+                if part > 0.0 {
+                    let of_node = corrections.entry(node);
+                    of_node.or_insert_with(|| Correction::new(self.psf.half())).merge(correction, part);
+                }
+            }
+        }
+        let weight: f32 = corrections.values().map(Correction::mean_weight).sum();
+        let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
+        let [wanted, measure] =
+            corrections.iter().fold([0.0; 2], |[wanted, measure], (&node, correction)| {
+                let [w, m] = correction.departure(self.psf.node(node), &self.start);
+                [wanted + w, measure + m]
+            });
+        let freedom = if wanted > 0.0 { (wanted / measure).min(1.0) } else { 0.0 };
+        for (node, correction) in corrections {
+            correction.apply(self.psf.node_mut(node), &self.start, freedom, prior);
+        }
+        self.psf.update();
+        let fits: Vec<Fit> = gathered.into_iter().flat_map(|(_, fits)| fits).collect();
+        for (&i, fit) in self.chosen.iter().zip(&fits) {
+            self.sources[i] = fit.source;
+        }
+        if choosy {
+            let misfits: Vec<f32> = fits.iter().map(|fit| fit.chi2 / fit.pixels).collect();
+            let mut sorted = misfits.clone();
+            sorted.sort_unstable_by(f32::total_cmp);
+            let limit = MISFIT_FACTOR * sorted[sorted.len() / 2];
+            let mut keep = misfits.iter().map(|&m| m <= limit);
+            self.chosen.retain(|_| keep.next().unwrap_or(true));
+        }
+    }
+
+    /// One step of each star, all of one cell, and what its residuals say about the shape.
+    fn gather(&self, stars: &[usize]) -> (Correction, Vec<Fit>) {
+        let Self { stamps, psf, noise, sources, .. } = self;
+        let mut correction = Correction::new(psf.half());
+        let mut work = Work::default();
+        let (mut residual, mut weight) = (Vec::new(), Vec::new());
+        let fits = stars
+            .iter()
+            .map(|&i| {
+                let fit = stamps.step(psf, *noise, sources, i, &mut work);
+                let Source { offset, flux, .. } = fit.source;
+                if flux > 0.0 {
+                    psf.at(fit.source.pixel).render_value(offset, Crop::whole(psf.half()), &mut work.own);
+                    let highest = work.own.value.iter().copied().fold(0.0, f32::max);
+                    let error = SHAPE_ERROR * flux * highest;
+                    let w = flux * flux / (stamps.variance(i) + error * error);
+                    residual.clear();
+                    weight.clear();
+                    for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
+                        let r = d - light - flux * p;
+                        let good = is_good(d);
+                        weight.push(if good { w } else { 0.0 });
+                        residual.push(if good { w * r / flux } else { 0.0 });
+                    }
+                    correction.add(offset, &residual, &weight);
+                }
+                fit
+            })
+            .collect();
+        (correction, fits)
+    }
+
+    /// Photon noise and error of the shape, from how the squared residuals grow with the light.
+    ///
+    /// Each residual is corrected for what the fit of its star took away (its leverage).
+    fn measure_noise(&self) -> Noise {
+        let Self { stamps, psf, noise: building, sources, .. } = self;
+        let mut samples = Vec::new();
+        let mut work = Work::default();
+        for &i in &self.chosen {
+            let fit = stamps.step(psf, *building, sources, i, &mut work);
+            let source = sources[i];
+            let inverse = fit.inverse();
+            let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
+            for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
+                let light = source.flux * p;
+                let background = stamps.variance(i);
+                if !is_good(d) || light * light < background {
+                    continue;
+                }
+                let variance = building.variance(background, light + other);
+                let g = [source.flux * px, source.flux * py, p];
+                let mut leverage = 0.0;
+                for (a, row) in inverse.iter().enumerate() {
+                    for (b, c) in row.iter().enumerate() {
+                        leverage += g[a] * c * g[b] / variance;
+                    }
+                }
+                if leverage < 0.9 {
+                    let r = d - other - light;
+                    samples.push([light, r * r / (1.0 - leverage) - background, background]);
+                }
+            }
+        }
+        regress(&samples, self.gain)
+    }
+}
+
+/// Least squares of `excess = photon · light + model · light²`, each weighted with its own expected scatter.
+fn regress(samples: &[[f32; 3]], gain: Option<f64>) -> Noise {
+    let given = gain.map(|g| 1.0 / g);
+    let mut noise = Noise { photon: given.unwrap_or(0.0) as f32, model: BUILDING_ERROR * BUILDING_ERROR };
+    for _ in 0..4 {
+        let (mut a, mut b, mut c, mut u, mut v) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        for &[light, excess, background] in samples {
+            let expected = noise.variance(background, light);
+            // A residual of many sigmas is a neighbour or a cosmic ray.
+            if excess + background > 25.0 * expected {
+                continue;
+            }
+            let weight = f64::from(1.0 / (expected * expected));
+            let (m, e) = (f64::from(light), f64::from(excess));
+            a += weight * m * m;
+            b += weight * m * m * m;
+            c += weight * m * m * m * m;
+            u += weight * m * e;
+            v += weight * m * m * e;
+        }
+        if let Some(photon) = given {
+            noise.model = ((v - photon * b) / c).max(0.0) as f32;
+        } else {
+            let determinant = a * c - b * b;
+            let mut photon = (c * u - b * v) / determinant;
+            let mut model = (a * v - b * u) / determinant;
+            if photon < 0.0 {
+                (photon, model) = (0.0, v / c);
+            } else if model < 0.0 {
+                (photon, model) = (u / a, 0.0);
+            }
+            if !(photon.is_finite() && model.is_finite()) {
+                return noise;
+            }
+            noise = Noise { photon: photon.max(0.0) as f32, model: model.max(0.0) as f32 };
+        }
+    }
+    noise
+}

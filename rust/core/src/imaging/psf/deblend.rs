@@ -1,0 +1,162 @@
+//! Stars hidden beside others: what the fit leaves over where it does not fit.
+
+use std::collections::HashSet;
+
+use rayon::prelude::*;
+
+use super::fit::{Fit, Noise, Source, Stamps, Work};
+use super::{Rendering, field::PsfField};
+use crate::imaging::stamp::{Crop, is_good};
+
+/// A star whose chi-square exceeds its expectation by so many standard deviations is looked at.
+const MISFIT_SIGMAS: f32 = 4.0;
+/// Height of a hidden star above the noise, the error of the point-spread function included.
+const HIDDEN_SIGMAS: f32 = 5.0;
+/// Hidden stars nearer than this many sigmas of a star's image to one that is known cannot be told from it.
+const MIN_DISTANCE: f32 = 1.2;
+/// A star at r sigmas from another must have more than w / (1 + r²) of its light, w being this many relative errors of
+/// the point-spread function, and at least [`MIN_WINGS`]: beyond the stamps its wings are not known at all.
+const WING_ERRORS: f32 = 10.0;
+const MIN_WINGS: f32 = 0.1;
+/// Stars that the fit has drawn together to within this many sigmas are one.
+const MERGED_DISTANCE: f32 = 0.8;
+/// Stars found beside others are dropped if the fit leaves them less than so many sigmas of flux.
+const MIN_FLUX_SIGMAS: f32 = 3.0;
+/// Half width of the part of the point-spread function that a hidden star is looked for with.
+const REACH: usize = 2;
+/// Stars looked at by one task.
+const TASK_STARS: usize = 64;
+
+/// A star found beside another.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hidden {
+    /// Index of the star beside which it was found.
+    pub beside: usize,
+    pub source: Source,
+    /// Its height in sigmas.
+    height: f32,
+}
+
+/// Stars that show in the residuals of those that do not fit; `sigma` is the width of a star's image.
+pub(crate) fn hidden(stamps: &Stamps, psf: &PsfField, noise: Noise, fits: &[Fit], sigma: f32) -> Vec<Hidden> {
+    let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+    let wings = (WING_ERRORS * noise.model.sqrt()).max(MIN_WINGS);
+    let mut found: Vec<Hidden> = fits
+        .par_iter()
+        .enumerate()
+        .with_min_len(TASK_STARS)
+        .map_init(
+            || (Work::default(), Vec::new(), Rendering::default()),
+            |(work, residual, kernel), (i, fit)| {
+                let misfit = fit.chi2 > fit.pixels + MISFIT_SIGMAS * (2.0 * fit.pixels).sqrt();
+                if !misfit || fit.source.flux <= 0.0 {
+                    return None;
+                }
+                stamps.step(psf, noise, &sources, i, work);
+                weigh(stamps, noise, &sources, i, work, residual);
+                psf.at(sources[i].pixel).render_value([0.0, 0.0], Crop::whole(psf.half()), kernel);
+                brightest(stamps, kernel, &sources, i, residual, sigma, wings)
+            },
+        )
+        .flatten()
+        .collect();
+    found.sort_by(|a, b| b.height.total_cmp(&a.height));
+    // Two stars may both point to the same third one.
+    let mut taken = HashSet::new();
+    found.retain(|hidden| {
+        let [x, y] = hidden.source.pixel;
+        let free = !taken.contains(&[x, y]);
+        if free {
+            taken.extend((-1..=1).flat_map(|j| (-1..=1).map(move |i| [x + i, y + j])));
+        }
+        free
+    });
+    found
+}
+
+/// Which stars are there. The first `detected` are; of those found beside them, those that the fit has left their light and
+/// has not drawn onto another star.
+pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -> Vec<bool> {
+    (0..fits.len())
+        .map(|i| {
+            let light = fits[i].source.flux > MIN_FLUX_SIGMAS * fits[i].flux_error;
+            let mut others = stamps.neighbours(i).iter().map(|&j| j as usize);
+            i < detected
+                || light
+                    && others
+                        .all(|j| j > i || fits[i].source.distance(&fits[j].source) > MERGED_DISTANCE * sigma)
+        })
+        .collect()
+}
+
+/// Weight and weighted residual of each pixel; `work` holds the star's model and its neighbours' light.
+fn weigh(stamps: &Stamps, noise: Noise, sources: &[Source], i: usize, work: &Work, out: &mut Vec<[f32; 2]>) {
+    out.clear();
+    out.resize(stamps.layout().len(), [0.0; 2]);
+    for at in stamps.crop(i).spans(stamps.layout()).flatten() {
+        let d = stamps.data(i)[at];
+        if is_good(d) {
+            let model = work.light[at] + sources[i].flux * work.own.value[at];
+            let weight = 1.0 / noise.variance(stamps.variance(i), model);
+            out[at] = [weight, weight * (d - model)];
+        }
+    }
+}
+
+/// The highest peak of the residuals through the filter `kernel`, away from all known stars.
+fn brightest(
+    stamps: &Stamps,
+    kernel: &Rendering,
+    sources: &[Source],
+    i: usize,
+    residual: &[[f32; 2]],
+    sigma: f32,
+    wings: f32,
+) -> Option<Hidden> {
+    let layout = stamps.layout();
+    let pixel = sources[i].pixel;
+    let inner = layout.half as isize - 1;
+    let known: Vec<([f32; 2], f32)> = std::iter::once(i)
+        .chain(stamps.neighbours(i).iter().map(|&j| j as usize))
+        .map(|j| {
+            ([0, 1].map(|k| (sources[j].pixel[k] - pixel[k]) as f32 + sources[j].offset[k]), sources[j].flux)
+        })
+        .collect();
+    // Flux that a star found at x, y must have to be none of the wings of those that are known.
+    let least_flux = |x: isize, y: isize| {
+        known.iter().fold(0.0, |least: f32, &([kx, ky], flux)| {
+            let r = (kx - x as f32).hypot(ky - y as f32) / sigma;
+            let light = if r < MIN_DISTANCE { f32::INFINITY } else { wings * flux / (1.0 + r * r) };
+            least.max(light)
+        })
+    };
+    let mut best: Option<Hidden> = None;
+    for y in -inner..=inner {
+        for x in -inner..=inner {
+            let least = least_flux(x, y);
+            if least == f32::INFINITY {
+                continue;
+            }
+            let (mut light, mut weight) = (0.0, 0.0);
+            let reach = REACH as isize;
+            for dy in -reach..=reach {
+                for dx in -reach..=reach {
+                    let at = layout.index([0, 0], [x + dx, y + dy]);
+                    let under = layout.index([0, 0], [dx, dy]);
+                    if let (Some(at), Some(under)) = (at, under) {
+                        let p = kernel.value[under];
+                        light += p * residual[at][1];
+                        weight += p * p * residual[at][0];
+                    }
+                }
+            }
+            let height = light / weight.sqrt();
+            if height > best.map_or(HIDDEN_SIGMAS, |b| b.height) && light > least * weight {
+                let source =
+                    Source { pixel: [pixel[0] + x, pixel[1] + y], offset: [0.0; 2], flux: light / weight };
+                best = Some(Hidden { beside: i, source, height });
+            }
+        }
+    }
+    best
+}

@@ -1,0 +1,136 @@
+//! Normal equations of the position and flux of a star, alone or with neighbours that touch it.
+
+use crate::simd::{LANES, Lanes};
+
+/// Neighbours at most that are free while a star is fitted.
+pub(super) const MAX_TOUCHING: usize = 2;
+/// Keeps the steps of stars that touch from going astray along what the pixels hardly tell, as a fraction of what they do.
+const DAMPING: f64 = 0.01;
+/// Unknowns of a star: x, y and flux.
+const OWN: usize = 3;
+const MAX_UNKNOWNS: usize = OWN * (1 + MAX_TOUCHING);
+
+/// Normal equations of x, y, flux: the upper triangle and the right-hand side.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Normal {
+    pub left: [f32; 6],
+    pub right: [f32; 3],
+    /// Sum of squared residuals over their variance, and their number.
+    pub chi2: f32,
+    pub pixels: f32,
+}
+
+impl Normal {
+    /// Upper triangle of the inverse, if the star has light and pixels enough.
+    pub(super) fn inverse(&self) -> Option<[f32; 6]> {
+        let [xx, xy, xf, yy, yf, ff] = self.left.map(f64::from);
+        let minors = [yy * ff - yf * yf, xf * yf - xy * ff, xy * yf - xf * yy];
+        let determinant = xx * minors[0] + xy * minors[1] + xf * minors[2];
+        if !(determinant > 1e-9 * xx * yy * ff && determinant.is_finite() && xx > 0.0 && yy > 0.0) {
+            return None;
+        }
+        let inverse =
+            [minors[0], minors[1], minors[2], xx * ff - xf * xf, xy * xf - xx * yf, xx * yy - xy * xy]
+                .map(|m| (m / determinant) as f32);
+        inverse.iter().all(|v| v.is_finite()).then_some(inverse)
+    }
+}
+
+/// Normal equations of x, y and flux of several stars on one stamp, the star it belongs to first.
+#[derive(Debug)]
+pub(super) struct JointNormal {
+    unknowns: usize,
+    /// A row for each unknown: its coefficients, and at the end the right-hand side.
+    rows: [[f64; MAX_UNKNOWNS + 1]; MAX_UNKNOWNS],
+}
+
+impl JointNormal {
+    /// From what each unknown does to the pixels, their weights and their residuals; `weighted` is scratch space.
+    pub(super) fn new<'a>(
+        columns: impl Iterator<Item = &'a [f32]>,
+        weight: &[f32],
+        residual: &[f32],
+        weighted: &mut [f32],
+    ) -> Self {
+        let mut known: [&[f32]; MAX_UNKNOWNS] = [&[]; MAX_UNKNOWNS];
+        let mut rows = [[0.0; MAX_UNKNOWNS + 1]; MAX_UNKNOWNS];
+        let mut unknowns = 0;
+        for (a, column) in columns.enumerate().take(MAX_UNKNOWNS) {
+            known[a] = column;
+            unknowns = a + 1;
+            for ((w, &weight), &value) in weighted.iter_mut().zip(weight).zip(column) {
+                *w = weight * value;
+            }
+            for (b, other) in known[..=a].iter().enumerate() {
+                let product = f64::from(dot(weighted, other));
+                rows[a][b] = product;
+                rows[b][a] = product;
+            }
+            rows[a][MAX_UNKNOWNS] = f64::from(dot(weighted, residual));
+            if a >= OWN {
+                rows[a][a] *= 1.0 + DAMPING;
+            }
+        }
+        Self { unknowns, rows }
+    }
+
+    /// The equations of the first star once those of the others are solved: upper triangle and right-hand side.
+    pub(super) fn eliminated(mut self) -> ([f32; 6], [f32; 3]) {
+        for pivot in (OWN..self.unknowns).rev() {
+            let row = self.rows[pivot];
+            if row[pivot] <= 0.0 {
+                continue;
+            }
+            for other in &mut self.rows[..pivot] {
+                let factor = other[pivot] / row[pivot];
+                for (o, &p) in other.iter_mut().zip(&row) {
+                    *o -= factor * p;
+                }
+            }
+        }
+        let [x, y, f, ..] = self.rows;
+        let left = [x[0], x[1], x[2], y[1], y[2], f[2]].map(|v| v as f32);
+        (left, [x, y, f].map(|row| row[MAX_UNKNOWNS] as f32))
+    }
+}
+
+/// The sum of the products of two stamps.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let lanes = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
+    lanes.fold(Lanes::splat(0.0), |sum, (a, b)| sum + Lanes::load(a) * Lanes::load(b)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::{DMatrix, DVector};
+
+    use super::*;
+
+    #[test]
+    fn elimination_gives_the_first_star_of_the_whole_solution() {
+        let pixels = 64;
+        let columns: Vec<Vec<f32>> = (0..6)
+            .map(|k| (0..pixels).map(|p| ((p * (2 * k + 3) % 17) as f32 - 8.0) / (1.0 + k as f32)).collect())
+            .collect();
+        let weight: Vec<f32> = (0..pixels).map(|p| 1.0 + (p % 5) as f32).collect();
+        let residual: Vec<f32> = (0..pixels).map(|p| (p % 7) as f32 - 3.0).collect();
+        let mut scratch = vec![0.0; pixels];
+        let (left, right) =
+            JointNormal::new(columns.iter().map(Vec::as_slice), &weight, &residual, &mut scratch)
+                .eliminated();
+        let design = DMatrix::from_fn(pixels, 6, |p, k| f64::from(columns[k][p]));
+        let weights = DMatrix::from_diagonal(&DVector::from_fn(pixels, |p, _| f64::from(weight[p])));
+        let mut normal = design.transpose() * &weights * &design;
+        for k in 3..6 {
+            normal[(k, k)] *= 1.0 + DAMPING;
+        }
+        let b = design.transpose() * weights * DVector::from_fn(pixels, |p, _| f64::from(residual[p]));
+        let solution = normal.lu().solve(&b).expect("it is not singular");
+        let [xx, xy, xf, yy, yf, ff] = left.map(f64::from);
+        let own = nalgebra::Matrix3::new(xx, xy, xf, xy, yy, yf, xf, yf, ff);
+        let step = own.lu().solve(&nalgebra::Vector3::from(right.map(f64::from))).expect("nor is this");
+        for k in 0..3 {
+            assert!((step[k] - solution[k]).abs() < 1e-3 * solution.norm(), "{step} {solution}");
+        }
+    }
+}

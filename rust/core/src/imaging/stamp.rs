@@ -1,0 +1,136 @@
+//! Stamps: the pixels around a star, in rows padded for the vector units.
+
+use crate::imaging::background::Background;
+use crate::imaging::image::{Image, Pixel};
+use crate::simd::LANES;
+
+/// Stands for a pixel of a stamp that is bad, saturated or outside the frame: larger than any that is good.
+pub(crate) const BAD: f32 = 1e20;
+
+/// Whether a pixel of a stamp may be used.
+#[inline]
+pub(crate) fn is_good(value: f32) -> bool {
+    value < BAD / 2.0
+}
+
+/// Sizes of a stamp of 2 `half` + 1 pixels a side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Pixels on each side of the middle one.
+    pub half: usize,
+    /// Pixels a side.
+    pub side: usize,
+    /// Length of a padded row.
+    pub stride: usize,
+}
+
+impl Layout {
+    pub(crate) fn new(half: usize) -> Self {
+        let side = 2 * half + 1;
+        Self { half, side, stride: side.next_multiple_of(LANES) }
+    }
+
+    /// Length of a stamp.
+    pub(crate) fn len(self) -> usize {
+        self.side * self.stride
+    }
+
+    /// The pixel of a stamp about `centre` at column and row `at` of the frame, if the stamp reaches there.
+    pub(crate) fn index(self, centre: [isize; 2], at: [isize; 2]) -> Option<usize> {
+        let (x, y) = (at[0] - centre[0] + self.half as isize, at[1] - centre[1] + self.half as isize);
+        let inside = |v: isize| (0..self.side as isize).contains(&v);
+        (inside(x) && inside(y)).then(|| y as usize * self.stride + x as usize)
+    }
+}
+
+/// The middle part of a stamp: rows and, in whole [`LANES`], columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Crop {
+    pub rows: [usize; 2],
+    pub columns: [usize; 2],
+}
+
+impl Crop {
+    /// The pixels within `reach` rows and columns of the middle one (and a few columns more).
+    pub(crate) fn new(half: usize, reach: usize) -> Self {
+        let (low, high) = (half - reach.min(half), half + reach.min(half) + 1);
+        Self { rows: [low, high], columns: [low / LANES * LANES, high.next_multiple_of(LANES)] }
+    }
+
+    /// The whole stamp.
+    pub(crate) fn whole(half: usize) -> Self {
+        Self::new(half, half)
+    }
+
+    /// Ranges of the parts of its rows in a stamp.
+    pub(crate) fn spans(self, layout: Layout) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let [first, last] = self.columns;
+        (self.rows[0]..self.rows[1]).map(move |j| j * layout.stride + first..j * layout.stride + last)
+    }
+}
+
+/// Reads the stamp about column and row `centre`: frame less background, [`BAD`] where it cannot be used, which
+/// includes pixels from `saturation` on.
+pub(crate) fn cut<T: Pixel>(
+    image: &Image<'_, T>,
+    background: &Background,
+    [x, y]: [isize; 2],
+    half: usize,
+    saturation: f32,
+    stamp: &mut [f32],
+) {
+    let Layout { side, stride, .. } = Layout::new(half);
+    stamp.fill(BAD);
+    let (left, top) = (x - half as isize, y - half as isize);
+    let columns = left.max(0)..(left + side as isize).min(image.width() as isize);
+    let level = background.level.at(x as f32, y as f32);
+    let slope = [
+        background.level.at(x as f32 + 1.0, y as f32) - level,
+        background.level.at(x as f32, y as f32 + 1.0) - level,
+    ];
+    for row in top.max(0)..(top + side as isize).min(image.height() as isize) {
+        let start = (row - top) as usize * stride + (columns.start - left) as usize;
+        let pixels = &mut stamp[start..start + columns.len()];
+        image.read(row as usize, columns.start as usize, pixels);
+        let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
+        for v in pixels {
+            *v = if *v < saturation { *v - under } else { BAD };
+            under += slope[0];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outside_bad_and_saturated_pixels_are_marked() {
+        let mut pixels = vec![10.0_f32; 20 * 20];
+        pixels[21] = f32::NAN;
+        pixels[2] = 500.0;
+        pixels[3] = 90.0;
+        let image = Image::from_slice(&pixels, 20).unwrap();
+        let background = Background::measure(&image, 20).unwrap();
+        let layout = Layout::new(2);
+        let mut stamp = vec![0.0; layout.len()];
+        cut(&image, &background, [1, 1], 2, 100.0, &mut stamp);
+        let at = |x, y| stamp[layout.index([1, 1], [x, y]).unwrap()];
+        assert!(!is_good(at(-1, 0)) && !is_good(at(1, 1)) && !is_good(at(2, 0)));
+        assert!((at(3, 0) - 80.0).abs() < 1e-3 && at(0, 3).abs() < 1e-3);
+        assert_eq!(layout.index([1, 1], [4, 0]), None);
+    }
+
+    #[test]
+    fn a_crop_covers_its_reach() {
+        for half in 1..9 {
+            for reach in 0..=half {
+                let layout = Layout::new(half);
+                let crop = Crop::new(half, reach);
+                assert_eq!(crop.spans(layout).count(), 2 * reach + 1);
+                assert!(crop.columns[0] <= half - reach && crop.columns[1] > half + reach);
+                assert!(crop.spans(layout).all(|span| span.end <= layout.len() && span.len() % LANES == 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Points of a plane binned for nearest-neighbour look-up.
+
+use std::ops::RangeInclusive;
+
+use crate::geometry::distortion::Point;
+
+/// Cells per axis at most: the table stays in the processor's cache.
+const MAX_CELLS_PER_AXIS: usize = 256;
+/// Squares per axis of a coarser map of where points are near; each is a bit.
+const NEARNESS_SQUARES: usize = 64;
+/// So much farther than the radius is near, for rounding not to matter.
+const NEARNESS_MARGIN: f64 = 1.0 + 1e-9;
+
+/// Points in square cells; look-ups within a radius touch only the cells around.
+#[derive(Debug, Clone)]
+pub struct PointGrid {
+    points: Vec<Point>,
+    /// Index of each entry of `points` in the list the grid was made from.
+    index: Vec<u32>,
+    /// Start of each cell's run in `points`, row by row, and the end of the last.
+    starts: Vec<u32>,
+    origin: Point,
+    /// One over the width of a cell.
+    cells_per_px: f64,
+    columns: usize,
+    rows: usize,
+    /// A bit for each square that is within `radius` of a point, by rows: most look-ups in vain end there.
+    nearness: [u64; NEARNESS_SQUARES],
+    squares_per_px: f64,
+    radius: f64,
+}
+
+impl PointGrid {
+    /// Bins finite points; look-ups within up to `radius` are the quickest.
+    pub fn new(points: &[Point], radius: f64) -> Self {
+        let mut low = [f64::INFINITY; 2];
+        let mut high = [f64::NEG_INFINITY; 2];
+        for p in points {
+            for k in 0..2 {
+                low[k] = low[k].min(p[k]);
+                high[k] = high[k].max(p[k]);
+            }
+        }
+        if points.is_empty() {
+            (low, high) = ([0.0; 2], [0.0; 2]);
+        }
+        let extent = (high[0] - low[0]).max(high[1] - low[1]);
+        // About one point a cell, unless the radius asks for larger cells.
+        let crowded = extent / (points.len() as f64).sqrt();
+        let cell = radius.max(crowded).max(extent / MAX_CELLS_PER_AXIS as f64).max(f64::MIN_POSITIVE);
+        let cells_per_px = 1.0 / cell;
+        let columns = ((high[0] - low[0]) * cells_per_px) as usize + 1;
+        let rows = ((high[1] - low[1]) * cells_per_px) as usize + 1;
+        let mut grid = Self {
+            points: vec![[0.0; 2]; points.len()],
+            index: vec![0; points.len()],
+            starts: vec![0; columns * rows + 1],
+            origin: low,
+            cells_per_px,
+            columns,
+            rows,
+            nearness: [0; NEARNESS_SQUARES],
+            squares_per_px: NEARNESS_SQUARES as f64 / extent.max(f64::MIN_POSITIVE),
+            radius,
+        };
+        grid.note_nearness(points, NEARNESS_MARGIN * radius);
+        let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
+        let cells: Vec<usize> = points.iter().map(cell_of).collect();
+        for &cell in &cells {
+            grid.starts[cell + 1] += 1;
+        }
+        for i in 0..columns * rows {
+            grid.starts[i + 1] += grid.starts[i];
+        }
+        let mut next = grid.starts.clone();
+        for (i, (&cell, point)) in cells.iter().zip(points).enumerate() {
+            let slot = next[cell] as usize;
+            grid.points[slot] = *point;
+            grid.index[slot] = i as u32;
+            next[cell] += 1;
+        }
+        grid
+    }
+
+    /// Indices of the points in the cells that a square of half side `radius` about `at` touches; none where it is
+    /// plain that none is within the radius.
+    pub fn around(&self, at: Point, radius: f64) -> impl Iterator<Item = u32> {
+        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
+        let rows = self.row(at[1] - radius)..=self.row(at[1] + radius);
+        let rows = if self.none_near(at, radius) { RangeInclusive::new(1, 0) } else { rows };
+        rows.flat_map(move |row| {
+            let first = self.starts[row * self.columns + left] as usize;
+            let last = self.starts[row * self.columns + right + 1] as usize;
+            self.index[first..last].iter().copied()
+        })
+    }
+
+    fn note_nearness(&mut self, points: &[Point], reach: f64) {
+        for p in points {
+            let (left, right) = (self.square(0, p[0] - reach), self.square(0, p[0] + reach));
+            let bits = (u64::MAX << left) & (u64::MAX >> (NEARNESS_SQUARES - 1 - right));
+            for row in self.square(1, p[1] - reach)..=self.square(1, p[1] + reach) {
+                self.nearness[row] |= bits;
+            }
+        }
+    }
+
+    /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
+    pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
+        if self.none_near(at, radius) {
+            return None;
+        }
+        let mut best = (u32::MAX, radius * radius);
+        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
+        for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
+            let first = self.starts[row * self.columns + left] as usize;
+            let last = self.starts[row * self.columns + right + 1] as usize;
+            for (point, &index) in self.points[first..last].iter().zip(&self.index[first..last]) {
+                let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
+                let d2 = dx * dx + dy * dy;
+                if d2 < best.1 || (d2 == best.1 && index < best.0) {
+                    best = (index, d2);
+                }
+            }
+        }
+        (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
+    }
+
+    /// Whether the coarse map tells that there is no point within a radius.
+    fn none_near(&self, at: Point, radius: f64) -> bool {
+        radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
+    }
+
+    fn square(&self, axis: usize, x: f64) -> usize {
+        (((x - self.origin[axis]) * self.squares_per_px).max(0.0) as usize).min(NEARNESS_SQUARES - 1)
+    }
+
+    fn column(&self, x: f64) -> usize {
+        (((x - self.origin[0]) * self.cells_per_px).max(0.0) as usize).min(self.columns - 1)
+    }
+
+    fn row(&self, y: f64) -> usize {
+        (((y - self.origin[1]) * self.cells_per_px).max(0.0) as usize).min(self.rows - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nearest_agrees_with_a_plain_search(
+            points in prop::collection::vec([-100.0..100.0, -50.0..50.0], 0..60),
+            at in [-150.0..150.0, -150.0..150.0],
+            radius in 0.1..80.0,
+            usual in prop_oneof![Just(0.0), Just(5.0), Just(80.0)],
+        ) {
+            let found = PointGrid::new(&points, usual).nearest(at, radius);
+            let expected = points
+                .iter()
+                .map(|p| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2))
+                .enumerate()
+                .filter(|(_, d2)| *d2 < radius * radius)
+                .min_by(|a, b| a.1.total_cmp(&b.1));
+            prop_assert_eq!(found.map(|f| f.0), expected.map(|e| e.0));
+        }
+    }
+
+    #[test]
+    fn no_points_no_neighbour() {
+        assert!(PointGrid::new(&[], 1.0).nearest([0.0, 0.0], 10.0).is_none());
+    }
+}

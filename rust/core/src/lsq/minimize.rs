@@ -1,0 +1,154 @@
+//! The loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
+
+use std::borrow::Borrow;
+
+use super::{NormalEquations, Problem};
+
+/// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
+const FIRST_DAMPING: f64 = 1e-6;
+/// Damping is multiplied by this after a bad step and divided by it after a good one.
+const DAMPING_FACTOR: f64 = 10.0;
+/// When even steps damped this much do not help, none will.
+const LARGEST_DAMPING: f64 = 1e10;
+
+/// When [`minimize`] stops.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Options {
+    /// At most this many steps are taken; those that did not help and were taken back are not counted here.
+    pub max_iterations: usize,
+    /// Converged when a step promises to lower the cost by less than this fraction of it.
+    pub tolerance: f64,
+    /// Converged also when it promises to lower the cost by less than the square of this: the size of a residual
+    /// that is nothing but rounding.
+    pub resolution: f64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9 }
+    }
+}
+
+/// Where [`minimize`] stopped. It stops at once if the start lies outside the domain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome<S> {
+    /// Best state found.
+    pub state: S,
+    /// Its cost; infinite if no steps were allowed.
+    pub cost: f64,
+    /// Steps tried.
+    pub iterations: usize,
+    /// False when the steps ran out, or none helped although the gradient is not zero.
+    pub converged: bool,
+}
+
+/// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
+pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P::State> {
+    let mut best = Outcome { state: start, cost: f64::INFINITY, iterations: 0, converged: false };
+    let mut damping = 0.0;
+    for _ in 0..options.max_iterations {
+        let system = problem.linearize(&best.state);
+        let equations: &NormalEquations = system.borrow();
+        best.cost = equations.cost();
+        if !best.cost.is_finite() {
+            break;
+        }
+        loop {
+            best.iterations += 1;
+            let delta = equations.solve(damping);
+            let promised = equations.decrease(&delta);
+            let negligible = options.tolerance * best.cost + options.resolution * options.resolution;
+            best.converged = damping < 1.0 && promised <= negligible;
+            let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
+            if let Some((cost, state)) = next.filter(|(cost, _)| *cost <= best.cost) {
+                (best.cost, best.state) = (cost, state);
+                damping = if damping > FIRST_DAMPING { damping / DAMPING_FACTOR } else { 0.0 };
+                break;
+            }
+            damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR);
+            if best.converged || damping > LARGEST_DAMPING {
+                return best;
+            }
+        }
+        if best.converged {
+            break;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nalgebra::DVector;
+
+    /// Residuals 10 (y - x²) and 1 - x: Rosenbrock's valley.
+    struct Rosenbrock;
+
+    impl Problem for Rosenbrock {
+        type State = [f64; 2];
+        type System = NormalEquations;
+
+        fn cost(&self, state: &[f64; 2]) -> f64 {
+            self.linearize(state).cost()
+        }
+
+        fn linearize(&self, &[x, y]: &[f64; 2]) -> NormalEquations {
+            let mut equations = NormalEquations::new(2);
+            equations.add(&[-20.0 * x, 10.0], 10.0 * (y - x * x), 1.0);
+            equations.add(&[-1.0, 0.0], 1.0 - x, 1.0);
+            equations
+        }
+
+        fn step(&self, state: &[f64; 2], _: &NormalEquations, delta: &DVector<f64>) -> Option<[f64; 2]> {
+            Some([state[0] + delta[0], state[1] + delta[1]])
+        }
+    }
+
+    #[test]
+    fn finds_the_end_of_the_valley() {
+        let outcome = minimize(&Rosenbrock, [-1.2, 1.0], &Options::default());
+        assert!(outcome.converged && outcome.iterations < 50);
+        assert!((outcome.state[0] - 1.0).abs() < 1e-8 && (outcome.state[1] - 1.0).abs() < 1e-8);
+    }
+
+    /// exp(-a t) sampled without noise; a < 0 is outside its domain.
+    struct Decay;
+
+    impl Problem for Decay {
+        type State = f64;
+        type System = NormalEquations;
+
+        fn cost(&self, &a: &f64) -> f64 {
+            if a < 0.0 { f64::INFINITY } else { self.linearize(&a).cost() }
+        }
+
+        fn linearize(&self, &a: &f64) -> NormalEquations {
+            let mut equations = NormalEquations::new(1);
+            for t in 0..20 {
+                let t = f64::from(t) / 4.0;
+                equations.add(&[-t * (-a * t).exp()], (-a * t).exp() - (-1.5 * t).exp(), 1.0);
+            }
+            equations
+        }
+
+        fn step(&self, state: &f64, _: &NormalEquations, delta: &DVector<f64>) -> Option<f64> {
+            Some(state + delta[0])
+        }
+    }
+
+    #[test]
+    fn stays_inside_the_domain() {
+        // The undamped first step from 6 overshoots.
+        let outcome = minimize(&Decay, 6.0, &Options::default());
+        assert!(outcome.converged);
+        assert!((outcome.state - 1.5).abs() < 1e-8);
+    }
+
+    #[test]
+    fn steps_that_run_out_are_reported() {
+        let outcome =
+            minimize(&Rosenbrock, [-1.2, 1.0], &Options { max_iterations: 2, ..Options::default() });
+        assert!(!outcome.converged && outcome.iterations >= 2);
+    }
+}

@@ -1,0 +1,24 @@
+//! What [`minimize`](super::minimize()) needs to know of a problem.
+
+use std::borrow::Borrow;
+
+use nalgebra::DVector;
+
+use super::NormalEquations;
+
+/// A least-squares problem.
+pub trait Problem {
+    /// Everything that is fitted; a step need not be an addition.
+    type State: Clone;
+    /// Normal equations about a state, and whatever [`Problem::step`] needs beside them.
+    type System: Borrow<NormalEquations>;
+
+    /// Half the weighted sum of squares at a state; infinite outside the model's domain.
+    fn cost(&self, state: &Self::State) -> f64;
+
+    /// Normal equations about a state; their cost is that of the state.
+    fn linearize(&self, state: &Self::State) -> Self::System;
+
+    /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
+    fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
+}

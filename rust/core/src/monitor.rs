@@ -1,0 +1,21 @@
+//! Progress and cancellation of long work.
+
+use crate::error::{Error, Result};
+
+/// Progress and cancellation of long work; `()` is the monitor that neither shows nor stops anything.
+pub trait Monitor: Sync {
+    /// Called now and then with the fraction done, 0 to 1, from any thread.
+    fn progress(&self, _fraction: f64) {}
+
+    /// Work stops with [`Error::Interrupted`] soon after this turns true.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+impl Monitor for () {}
+
+/// [`Error::Interrupted`] if the monitor wants to stop.
+pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
+    if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+}
