@@ -2,64 +2,64 @@
 
 from typing import TYPE_CHECKING, Any
 
-from boresight.calibrating import calibrate as calibrate
-from boresight.calibration import CalibrateResult as CalibrateResult
-from boresight.calibration import DetectorMap as DetectorMap
-from boresight.calibration import FrameCalibration as FrameCalibration
-from boresight.camera import CameraModel as CameraModel
-from boresight.camera import PolynomialDistortion as PolynomialDistortion
-from boresight.camera import RadialDistortion as RadialDistortion
-from boresight.camera_fit import calibrate_camera as calibrate_camera
-from boresight.catalog import Catalog as Catalog
-from boresight.catalog import Star as Star
-from boresight.centroids import Centroid as Centroid
-from boresight.centroids import CentroidFlags as CentroidFlags
-from boresight.centroids import Centroids as Centroids
-from boresight.database import SolverDatabase as SolverDatabase
+from boresight.apparent.aberration import earth_barycentric_velocity as earth_barycentric_velocity
+from boresight.apparent.refraction import Refraction as Refraction
+from boresight.calibration.calibrate import calibrate as calibrate
+from boresight.calibration.fit import calibrate_camera as calibrate_camera
+from boresight.calibration.result import CalibrateResult as CalibrateResult
+from boresight.calibration.result import DetectorMap as DetectorMap
+from boresight.calibration.result import FrameCalibration as FrameCalibration
+from boresight.camera.distortion import PolynomialDistortion as PolynomialDistortion
+from boresight.camera.distortion import RadialDistortion as RadialDistortion
+from boresight.camera.model import CameraModel as CameraModel
+from boresight.catalog.catalog import Catalog as Catalog
+from boresight.catalog.catalog import Star as Star
+from boresight.database.parameters import DatabaseParameters as DatabaseParameters
+from boresight.database.parameters import SizeEstimate as SizeEstimate
 from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
-from boresight.extract import ExtractionResult as ExtractionResult
-from boresight.extract import Extractor as Extractor
-from boresight.extract import extract_centroids as extract_centroids
-from boresight.frames import Frame as Frame
-from boresight.frames import read_frame as read_frame
-from boresight.parameters import DatabaseParameters as DatabaseParameters
-from boresight.parameters import SizeEstimate as SizeEstimate
-from boresight.refraction import Refraction as Refraction
-from boresight.solution import Solution as Solution
-from boresight.solving import solve as solve
-from boresight.solving import solve_from_centroids as solve_from_centroids
-from boresight.solving import solve_many as solve_many
-from boresight.velocity import earth_barycentric_velocity as earth_barycentric_velocity
+from boresight.extraction.centroids import Centroid as Centroid
+from boresight.extraction.centroids import CentroidFlags as CentroidFlags
+from boresight.extraction.centroids import Centroids as Centroids
+from boresight.extraction.extract import ExtractionResult as ExtractionResult
+from boresight.extraction.extract import Extractor as Extractor
+from boresight.extraction.extract import extract_centroids as extract_centroids
+from boresight.frames.frame import Frame as Frame
+from boresight.frames.read import read_frame as read_frame
+from boresight.solver.solution import Solution as Solution
+from boresight.solver.solve import solve as solve
+from boresight.solver.solve import solve_from_centroids as solve_from_centroids
+from boresight.solver.solve import solve_many as solve_many
+from boresight.solver_database import SolverDatabase as SolverDatabase
 
 if TYPE_CHECKING:
-    from boresight.blocks import CalibrationBlock as CalibrationBlock
-    from boresight.blocks import CalibrationStep as CalibrationStep
-    from boresight.blocks import calibration_block as calibration_block
-    from boresight.diagnosis import Diagnosis as Diagnosis
-    from boresight.diagnosis import diagnose as diagnose
-    from boresight.mosaic import Detector as Detector
-    from boresight.mosaic import MosaicResult as MosaicResult
-    from boresight.mosaic import calibrate_mosaic as calibrate_mosaic
+    from boresight.calibration.blocks import CalibrationBlock as CalibrationBlock
+    from boresight.calibration.blocks import CalibrationStep as CalibrationStep
+    from boresight.calibration.blocks import calibration_block as calibration_block
+    from boresight.calibration.rig import Detector as Detector
+    from boresight.calibration.rig import MosaicResult as MosaicResult
+    from boresight.calibration.rig import calibrate_mosaic as calibrate_mosaic
     from boresight.simulate import SimulatedFrame as SimulatedFrame
     from boresight.simulate import simulate_frame as simulate_frame
-    from boresight.tracking import Tracker as Tracker
+    from boresight.solver.diagnosis import Diagnosis as Diagnosis
+    from boresight.solver.diagnosis import diagnose as diagnose
+    from boresight.solver.tracker import Tracker as Tracker
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {
-    "CalibrationBlock": "boresight.blocks",
-    "CalibrationStep": "boresight.blocks",
-    "calibration_block": "boresight.blocks",
-    "Detector": "boresight.mosaic",
-    "MosaicResult": "boresight.mosaic",
-    "calibrate_mosaic": "boresight.mosaic",
-    "Diagnosis": "boresight.diagnosis",
-    "diagnose": "boresight.diagnosis",
+    "CalibrationBlock": "boresight.calibration.blocks",
+    "CalibrationStep": "boresight.calibration.blocks",
+    "calibration_block": "boresight.calibration.blocks",
+    "Detector": "boresight.calibration.rig",
+    "MosaicResult": "boresight.calibration.rig",
+    "calibrate_mosaic": "boresight.calibration.rig",
+    "Diagnosis": "boresight.solver.diagnosis",
+    "diagnose": "boresight.solver.diagnosis",
     "SimulatedFrame": "boresight.simulate",
     "simulate_frame": "boresight.simulate",
-    "Tracker": "boresight.tracking",
+    "Tracker": "boresight.solver.tracker",
 }
 
 

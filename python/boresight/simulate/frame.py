@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boresight._files import write_atomically
-from boresight.camera import CameraModel
+from boresight._utils.files import write_atomically
+from boresight.camera.model import CameraModel
 from boresight.errors import InputError
 from boresight.simulate.render import Psf, add_cosmic_rays, bleed
 from boresight.simulate.sky import (
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from astropy.io.fits import Header
     from astropy.wcs import WCS
 
-    from boresight.catalog import Catalog
+    from boresight.catalog.catalog import Catalog
 
 Floats = NDArray[np.float64]
 
@@ -192,7 +192,7 @@ class SimulatedFrame:
         return header
 
     def _fisheye_wcs(self, sip_order: int) -> WCS:
-        from boresight.wcs import fit_wcs
+        from boresight.wcs.fits import fit_wcs
 
         x, y = self.camera_model.direction_to_pixel([0.0, 0.0, 1.0])
         return fit_wcs(
@@ -393,7 +393,7 @@ def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:
 def _catalog_stars(truth: SimulatedFrame, catalog: Catalog | None) -> SimulatedStars:
     """Collect the catalogue's stars in and just around the frame."""
     if catalog is None:
-        from boresight.catalog import Catalog
+        from boresight.catalog.catalog import Catalog
 
         catalog = Catalog.hipparcos()
     stars = catalog.at_epoch(truth.epoch)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight.camera import CameraModel
+from boresight.camera.model import CameraModel
 
 Floats = NDArray[np.float64]
 

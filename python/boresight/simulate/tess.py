@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from boresight.camera import CameraModel, RadialDistortion
+from boresight.apparent.aberration import earth_barycentric_velocity
+from boresight.camera.model import CameraModel, RadialDistortion
 from boresight.errors import InputError
 from boresight.simulate.frame import SimulatedFrame, simulate_frame
-from boresight.velocity import earth_barycentric_velocity
 
 if TYPE_CHECKING:
-    from boresight.catalog import Catalog
+    from boresight.catalog.catalog import Catalog
 
 #: Sector: where camera 1's axis points (RA, Dec), roll, and middle of the frame (UTC).
 TESS_SECTORS = {

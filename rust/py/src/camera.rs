@@ -33,22 +33,44 @@ impl PyDistortion {
         self.inner.name()
     }
 
-    /// (order, scale, a, b), or `None` if this is another model.
+    /// Pixels that are the unit of the coefficients.
     #[getter]
-    fn as_polynomial(&self) -> Option<(usize, f64, Vec<f64>, Vec<f64>)> {
+    fn scale(&self) -> f64 {
         match &self.inner {
-            Distortion::Polynomial(m) => Some((m.order(), m.scale(), m.a().to_vec(), m.b().to_vec())),
-            _ => None,
+            Distortion::Polynomial(m) => m.scale(),
+            Distortion::Radial(m) => m.scale(),
+            _ => 1.0,
         }
     }
 
-    /// (k, p, scale), or `None` if this is another model.
+    /// Order of a polynomial; 0 of another model.
     #[getter]
-    fn as_radial(&self) -> Option<([f64; 4], [f64; 2], f64)> {
-        match &self.inner {
-            Distortion::Radial(m) => Some((m.k(), m.p(), m.scale())),
-            _ => None,
-        }
+    fn order(&self) -> usize {
+        if let Distortion::Polynomial(m) = &self.inner { m.order() } else { 0 }
+    }
+
+    /// Coefficients of a polynomial for x; none of another model.
+    #[getter]
+    fn a(&self) -> Vec<f64> {
+        if let Distortion::Polynomial(m) = &self.inner { m.a().to_vec() } else { Vec::new() }
+    }
+
+    /// Coefficients of a polynomial for y; none of another model.
+    #[getter]
+    fn b(&self) -> Vec<f64> {
+        if let Distortion::Polynomial(m) = &self.inner { m.b().to_vec() } else { Vec::new() }
+    }
+
+    /// Radial coefficients; zero of another model.
+    #[getter]
+    fn k(&self) -> [f64; 4] {
+        if let Distortion::Radial(m) = &self.inner { m.k() } else { [0.0; 4] }
+    }
+
+    /// Decentring coefficients; zero of another model.
+    #[getter]
+    fn p(&self) -> [f64; 2] {
+        if let Distortion::Radial(m) = &self.inner { m.p() } else { [0.0; 2] }
     }
 
     fn undistort<'py>(

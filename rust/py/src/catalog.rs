@@ -4,11 +4,22 @@ use boresight::Catalog;
 use boresight::geometry::sphere::direction;
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::errors::to_python;
 
-/// Columns: identifiers, right ascension, declination, proper motions, parallax, magnitude.
-type Columns<'py> = (Bound<'py, PyArray1<i64>>, [Bound<'py, PyArray1<f64>>; 5], Bound<'py, PyArray1<f32>>);
+/// Columns of a catalogue, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Columns<'py> {
+    ids: PyReadonlyArray1<'py, i64>,
+    ra: PyReadonlyArray1<'py, f64>,
+    dec: PyReadonlyArray1<'py, f64>,
+    pm_ra: PyReadonlyArray1<'py, f64>,
+    pm_dec: PyReadonlyArray1<'py, f64>,
+    parallax: PyReadonlyArray1<'py, f64>,
+    magnitude: PyReadonlyArray1<'py, f32>,
+}
 
 /// A star catalogue (core `Catalog`).
 #[pyclass(frozen, name = "Catalog", module = "boresight._core")]
@@ -17,15 +28,17 @@ pub(crate) struct PyCatalog(pub(crate) Catalog);
 #[pymethods]
 impl PyCatalog {
     #[new]
-    fn new(
-        ids: PyReadonlyArray1<'_, i64>,
-        angles: [PyReadonlyArray1<'_, f64>; 5],
-        magnitude: PyReadonlyArray1<'_, f32>,
-        epoch: f64,
-    ) -> PyResult<Self> {
-        let [ra, dec, pm_ra, pm_dec, parallax] = angles.map(|column| column.as_array().to_vec());
-        let (ids, magnitude) = (ids.as_array().to_vec(), magnitude.as_array().to_vec());
-        let catalog = Catalog { ids, ra, dec, pm_ra, pm_dec, parallax, magnitude, epoch };
+    fn new(columns: Columns<'_>, epoch: f64) -> PyResult<Self> {
+        let catalog = Catalog {
+            ids: columns.ids.as_array().to_vec(),
+            ra: columns.ra.as_array().to_vec(),
+            dec: columns.dec.as_array().to_vec(),
+            pm_ra: columns.pm_ra.as_array().to_vec(),
+            pm_dec: columns.pm_dec.as_array().to_vec(),
+            parallax: columns.parallax.as_array().to_vec(),
+            magnitude: columns.magnitude.as_array().to_vec(),
+            epoch,
+        };
         catalog.check().map_err(to_python)?;
         Ok(Self(catalog))
     }
@@ -40,11 +53,23 @@ impl PyCatalog {
         self.0.epoch
     }
 
-    fn columns<'py>(&self, py: Python<'py>) -> Columns<'py> {
+    /// The columns by name, as the constructor takes them.
+    fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let c = &self.0;
-        let angles =
-            [&c.ra, &c.dec, &c.pm_ra, &c.pm_dec, &c.parallax].map(|column| PyArray1::from_slice(py, column));
-        (PyArray1::from_slice(py, &c.ids), angles, PyArray1::from_slice(py, &c.magnitude))
+        let dict = PyDict::new(py);
+        dict.set_item("ids", PyArray1::from_slice(py, &c.ids))?;
+        let angles = [
+            ("ra", &c.ra),
+            ("dec", &c.dec),
+            ("pm_ra", &c.pm_ra),
+            ("pm_dec", &c.pm_dec),
+            ("parallax", &c.parallax),
+        ];
+        for (name, column) in angles {
+            dict.set_item(name, PyArray1::from_slice(py, column))?;
+        }
+        dict.set_item("magnitude", PyArray1::from_slice(py, &c.magnitude))?;
+        Ok(dict)
     }
 
     fn at_epoch(&self, py: Python<'_>, year: f64) -> Self {

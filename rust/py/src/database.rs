@@ -19,13 +19,22 @@ use crate::catalog::PyCatalog;
 use crate::errors::to_python;
 use crate::monitor;
 
-/// Columns: identifiers, right ascension, declination, magnitude.
-type Stars<'py> = (
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyArray1<f64>>,
-    Bound<'py, PyArray1<f64>>,
-    Bound<'py, PyArray1<f32>>,
-);
+/// Columns of some stars of a database.
+#[pyclass(name = "DatabaseStars", module = "boresight._core", frozen, get_all)]
+pub(crate) struct PyDatabaseStars {
+    ids: Py<PyArray1<i64>>,
+    ra: Py<PyArray1<f64>>,
+    dec: Py<PyArray1<f64>>,
+    magnitude: Py<PyArray1<f32>>,
+}
+
+/// How large a database would be.
+#[pyclass(name = "SizeEstimate", module = "boresight._core", frozen, get_all)]
+pub(crate) struct PySizeEstimate {
+    num_stars: usize,
+    num_patterns: usize,
+    num_bytes: usize,
+}
 
 /// Parameters of generation, as a mapping.
 #[derive(FromPyObject)]
@@ -84,10 +93,10 @@ impl PyDatabase {
         py: Python<'_>,
         stars: &PyCatalog,
         parameters: ParameterValues,
-    ) -> PyResult<(usize, usize, usize)> {
+    ) -> PyResult<PySizeEstimate> {
         let parameters = parameters.into();
         let size = monitor::run(py, None, |monitor| Database::estimate_size(&stars.0, &parameters, monitor))?;
-        Ok((size.stars, size.patterns, size.bytes))
+        Ok(PySizeEstimate { num_stars: size.stars, num_patterns: size.patterns, num_bytes: size.bytes })
     }
 
     /// Maps a file.
@@ -163,29 +172,28 @@ impl PyDatabase {
         PyArray1::from_iter(py, stars.into_iter().map(i64::from))
     }
 
-    /// Identifiers, right ascensions, declinations and magnitudes of rows; those out of range are left out.
-    fn stars<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'_, i64>) -> Stars<'py> {
+    /// Columns of the stars of rows; those out of range are left out.
+    fn stars<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'_, i64>) -> PyDatabaseStars {
         let database = &self.0;
-        let mut columns = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut ra, mut dec, mut magnitude) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows.as_array() {
             let row = usize::try_from(*row).unwrap_or(usize::MAX);
             let star =
                 (database.ids().get(row), database.directions().get(row), database.magnitudes().get(row));
-            if let (Some(id), Some(v), Some(magnitude)) = star {
-                let (ra, dec) = ra_dec(&Direction::from(*v));
-                columns.0.push(*id);
-                columns.1.push(ra);
-                columns.2.push(dec);
-                columns.3.push(*magnitude);
+            if let (Some(id), Some(v), Some(m)) = star {
+                let angles = ra_dec(&Direction::from(*v));
+                ids.push(*id);
+                ra.push(angles.0);
+                dec.push(angles.1);
+                magnitude.push(*m);
             }
         }
-        let (ids, ra, dec, magnitudes) = columns;
-        (
-            PyArray1::from_vec(py, ids),
-            PyArray1::from_vec(py, ra),
-            PyArray1::from_vec(py, dec),
-            PyArray1::from_vec(py, magnitudes),
-        )
+        PyDatabaseStars {
+            ids: PyArray1::from_vec(py, ids).unbind(),
+            ra: PyArray1::from_vec(py, ra).unbind(),
+            dec: PyArray1::from_vec(py, dec).unbind(),
+            magnitude: PyArray1::from_vec(py, magnitude).unbind(),
+        }
     }
 }
 

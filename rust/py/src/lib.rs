@@ -34,7 +34,7 @@ mod _core {
     #[pymodule_export]
     use crate::catalog::PyCatalog;
     #[pymodule_export]
-    use crate::database::PyDatabase;
+    use crate::database::{PyDatabase, PyDatabaseStars, PySizeEstimate};
     #[pymodule_export]
     use crate::extract::{Extraction, Extractor};
     #[pymodule_export]

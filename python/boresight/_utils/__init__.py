@@ -1,0 +1,1 @@
+"""Pieces that several packages share: arguments, arrays, statistics, files, progress."""

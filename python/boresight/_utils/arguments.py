@@ -1,0 +1,120 @@
+"""Checks of arguments, for all packages: each names the argument, what is wrong, and the repair."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """Defaults of a function's arguments, by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def check_options(options: Mapping[str, Any], known: type) -> None:
+    """Refuse names that a `TypedDict` of options does not have."""
+    names = known.__annotations__
+    for base in getattr(known, "__orig_bases__", ()):
+        names = getattr(base, "__annotations__", {}) | names
+    for name in options:
+        if name not in names:
+            raise InputError(f"{name}: no such option; there are {', '.join(names)}")
+
+
+def number(name: str, value: Any, repair: str) -> float:
+    """Check a number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: {value!r} is not a number; {repair}") from None
+
+
+def radians(name: str, degrees: Any) -> float | None:
+    """Check an angle in degrees, which may be missing."""
+    return None if degrees is None else math.radians(number(name, degrees, "give degrees"))
+
+
+def count(name: str, value: Any) -> int:
+    """Check a whole number from 0 up."""
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = -1
+    if whole < 0:
+        raise InputError(f"{name}: {value!r} is not a whole number from 0 up")
+    return whole
+
+
+def vector(name: str, values: ArrayLike) -> list[float]:
+    """Check a one-dimensional sequence of numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: not numbers; give a sequence of numbers") from None
+    if array.ndim != 1:
+        raise InputError(f"{name}: its shape is {array.shape}; give a one-dimensional sequence")
+    return [float(value) for value in array]
+
+
+def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, float] | None:
+    """Check a velocity along the axes of ICRS, which may be missing."""
+    if velocity is None:
+        return None
+    components = np.asarray(velocity, dtype=np.float64)
+    if components.shape != (3,):
+        raise InputError(
+            f"{name}: its shape is {components.shape}; give the three ICRS components in km/s"
+        )
+    x, y, z = components.tolist()
+    return x, y, z
+
+
+def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[float, float, float]:
+    """Check a cone of the sky; right ascension, declination and radius in radians."""
+    if not np.isfinite(ra_deg):
+        raise InputError(f"ra_deg: is {ra_deg}; give a right ascension in degrees")
+    if not -90 <= dec_deg <= 90:
+        raise InputError(f"dec_deg: is {dec_deg}; give a declination from -90 to 90 degrees")
+    if not 0 <= radius_deg <= 180:
+        raise InputError(f"radius_deg: is {radius_deg}; give a radius from 0 to 180 degrees")
+    return math.radians(ra_deg), math.radians(dec_deg), math.radians(radius_deg)
+
+
+def image_size(image_shape: Any) -> tuple[int, int]:
+    """Check (height, width) of an image; (width, height)."""
+    try:
+        height, width = (int(side) for side in image_shape)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"image_shape: {image_shape!r} is no shape; give (height, width)"
+        ) from None
+    if not (0 < height < 2**32 and 0 < width < 2**32):
+        raise InputError(
+            f"image_shape: {image_shape!r} is no image; give (height, width), both positive"
+        )
+    return width, height
+
+
+def one_shape(named: list[tuple[str, Any]]) -> tuple[int, int] | None:
+    """Check that everything named has one image shape; `None` of nothing."""
+    for name, shape in named[1:]:
+        if tuple(shape) != tuple(named[0][1]):
+            raise InputError(
+                f"{name}: {tuple(shape)} contradicts {named[0][0]}, {tuple(named[0][1])}; "
+                "give frames of one camera, all of the same (height, width)"
+            )
+    if not named:
+        return None
+    height, width = named[0][1]
+    return height, width

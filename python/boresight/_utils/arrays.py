@@ -1,0 +1,45 @@
+"""Points and directions: as users give them, and as the core takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
+    """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
+    """Give the angles in radians of vectors (..., 3) of any length, in -π to π and -π/2 to π/2."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    return np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+
+
+def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
+    """Broadcast x and y to (n, 2) rows, and their shape."""
+    try:
+        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"x, y: {error}; give numbers or arrays that broadcast") from None
+    return np.stack([xs.ravel(), ys.ravel()], axis=-1), xs.shape
+
+
+def split(points: Floats, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Columns of (n, 2) rows in the caller's shape; plain floats for a single point."""
+    x, y = points[:, 0].reshape(shape), points[:, 1].reshape(shape)
+    return (x, y) if shape else (x.item(), y.item())
+
+
+def map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    """Apply a function of (n, 2) rows to points of any shape."""
+    points, shape = points_of(x, y)
+    return split(function(points), shape)

@@ -1,0 +1,168 @@
+"""Refraction by the atmosphere, which lifts stars towards the zenith."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.errors import InputError
+from boresight.frames.times import as_time
+
+if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+
+__all__ = ["Refraction"]
+
+Floats = NDArray[np.float64]
+
+SCALE_HEIGHT_M = 8434.0
+"""Height over which the pressure of the standard atmosphere falls to 1/e, near the ground."""
+
+SEA_LEVEL_HPA = 1013.25
+
+LOWEST_ALTITUDE_DEG = 5.0
+"""Stars lower down are refracted as if they were here: the formula fails at the horizon."""
+
+ROUNDS = 8
+"""Steps to the refracted place of a star; each makes the error a hundred times smaller."""
+
+
+@dataclass(frozen=True)
+class Refraction:
+    """Refraction at one place and time.
+
+    A star is lifted towards the zenith by ``A tan(z) + B tan(z)**3``, with its refracted distance z
+    from the zenith.
+
+    Attributes
+    ----------
+    zenith : tuple of float
+        Unit vector to the zenith in ICRS.
+    a_rad, b_rad : float
+        The constants A and B.
+
+    Notes
+    -----
+    The constants are ERFA's (``refco``), whose authors compare the formula with ray tracing through
+    model atmospheres: it is good to 0.06 arcsec down to 15 degrees above the horizon, and to 0.6
+    arcsec at 10. The real air there differs by more.
+
+    Examples
+    --------
+    >>> from astropy.coordinates import EarthLocation
+    >>> from boresight import Refraction
+    >>> site = EarthLocation.from_geodetic(11.0, 48.0, 500.0)
+    >>> air = Refraction.at(site, "2024-03-01T20:00:00", temperature_c=5.0)
+    >>> print(f"{206265 * air.a_rad:.1f} arcsec at 45 degrees")
+    55.7 arcsec at 45 degrees
+    """
+
+    zenith: tuple[float, float, float]
+    a_rad: float
+    b_rad: float
+
+    @classmethod
+    def at(
+        cls,
+        site: EarthLocation,
+        time: Any,
+        *,
+        pressure_hpa: float | None = None,
+        temperature_c: float = 10.0,
+        relative_humidity: float = 0.5,
+        wavelength_um: float = 0.6,
+    ) -> Refraction:
+        """Refraction at a site and time.
+
+        Parameters
+        ----------
+        site : astropy.coordinates.EarthLocation
+            Where.
+        time : astropy.time.Time, datetime.datetime, str or numpy.datetime64
+            When; UTC where it does not say.
+        pressure_hpa : float, optional
+            Air pressure there. Default: that of the standard atmosphere at the site's height.
+        temperature_c : float
+            Air temperature in degrees Celsius. Default 10.
+        relative_humidity : float
+            0 to 1. Default 0.5; of little effect.
+        wavelength_um : float
+            Wavelength in micrometres. Default 0.6.
+
+        Returns
+        -------
+        Refraction
+
+        Raises
+        ------
+        InputError
+            If an argument is not of its kind, or out of its range.
+        """
+        import erfa
+        from astropy.coordinates import EarthLocation
+
+        if not isinstance(site, EarthLocation) or not site.isscalar:
+            raise InputError(f"site: {site!r} is no place; give an astropy EarthLocation")
+        pressure = pressure_hpa
+        if pressure is None:
+            height = site.height.to_value("m")
+            pressure = SEA_LEVEL_HPA * float(np.exp(-height / SCALE_HEIGHT_M))
+        values = (pressure, temperature_c, relative_humidity, wavelength_um)
+        ranges = ((0.0, 1100.0), (-100.0, 60.0), (0.0, 1.0), (0.1, 100.0))
+        names = ("pressure_hpa", "temperature_c", "relative_humidity", "wavelength_um")
+        for name, value, (low, high) in zip(names, values, ranges, strict=True):
+            if not low <= value <= high:
+                raise InputError(f"{name}: {value} is out of range; give {low} to {high}")
+        a, b = erfa.refco(*(float(value) for value in values))
+        return cls(_zenith(site, as_time(time)), float(a), float(b))
+
+    def refracted(self, sky: Floats) -> Floats:
+        """Directions (n, 3) as they are seen through the atmosphere, from those outside of it."""
+        z, across = self._from_zenith(sky)
+        seen = z
+        for _ in range(ROUNDS):
+            seen = z - self._angle(seen)
+        return self._at(seen, across)
+
+    def unrefracted(self, seen: Floats) -> Floats:
+        """Directions (n, 3) outside the atmosphere, from those seen through it."""
+        z, across = self._from_zenith(seen)
+        return self._at(z + self._angle(z), across)
+
+    def _angle(self, seen: Floats) -> Floats:
+        """By how much stars are lifted that are seen at these distances from the zenith."""
+        tangent = np.tan(np.clip(seen, 0.0, np.radians(90.0 - LOWEST_ALTITUDE_DEG)))
+        return self.a_rad * tangent + self.b_rad * tangent**3
+
+    def _from_zenith(self, directions: Floats) -> tuple[Floats, Floats]:
+        """Distances from the zenith, and unit vectors at right angles to it."""
+        zenith = np.array(self.zenith)
+        up = directions @ zenith
+        across = directions - up[:, None] * zenith
+        length = np.linalg.norm(across, axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            unit = np.where(length[:, None] > 0, across / length[:, None], 0.0)
+        return np.arctan2(length, up), unit
+
+    def _at(self, z: Floats, across: Floats) -> Floats:
+        directions: Floats = (
+            np.cos(z)[:, None] * np.array(self.zenith) + np.sin(z)[:, None] * across
+        )
+        return directions
+
+
+def _zenith(site: EarthLocation, time: Any) -> tuple[float, float, float]:
+    """Find the unit vector to the zenith in the axes of ICRS."""
+    import erfa
+
+    # Celestial to terrestrial. Universal time is within a second of UTC, which turns the zenith by
+    # less than 15 arcsec.
+    tt, utc = time.tt, time.utc
+    rotation = erfa.c2t06a(tt.jd1, tt.jd2, utc.jd1, utc.jd2, 0.0, 0.0)
+    lon, lat = site.lon.rad, site.lat.rad
+    up = np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    x, y, z = np.asarray(rotation).T @ up
+    return float(x), float(y), float(z)

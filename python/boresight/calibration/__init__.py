@@ -1,0 +1,7 @@
+"""Calibration: one camera model from the stars of many frames."""
+
+from boresight.calibration.calibrate import calibrate as calibrate
+from boresight.calibration.fit import calibrate_camera as calibrate_camera
+from boresight.calibration.result import CalibrateResult as CalibrateResult
+from boresight.calibration.result import DetectorMap as DetectorMap
+from boresight.calibration.result import FrameCalibration as FrameCalibration

@@ -1,0 +1,293 @@
+"""Calibration in pieces: frames anywhere, one camera."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight.calibration.fit import matched_frames
+from boresight.camera.model import CameraModel
+from boresight.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from boresight.solver.solution import Solution
+
+__all__ = ["CalibrationBlock", "CalibrationStep", "calibration_block"]
+
+Floats = NDArray[np.float64]
+
+FORMAT = "boresight calibration block 1"
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationStep:
+    """The next camera, from the sum of all blocks.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The camera after this step.
+    change : float
+        RMS distance by which the step moves the modelled stars, in the units of `noise`. When it is
+        negligible, the calibration has converged.
+    noise : float
+        Standard deviation of the residuals per axis, measured: in pixels, or in units of the
+        centroids' uncertainties.
+    parameter_names : tuple of str
+        The fitted parameters.
+    covariance : ndarray of shape (n, n)
+        Their covariance, scaled to the residuals; zero for a frozen one.
+    frozen : tuple of str
+        Parameters that the data do not determine; they stay as they were.
+    condition_number : float
+        As in `CalibrateResult`.
+    """
+
+    camera_model: CameraModel
+    change: float
+    noise: float
+    parameter_names: tuple[str, ...]
+    covariance: Floats
+    frozen: tuple[str, ...]
+    condition_number: float
+
+
+class CalibrationBlock:
+    """What some frames tell about their camera, near a given model of it.
+
+    The normal equations of the intrinsics with the frames' attitudes eliminated: a few kilobytes,
+    whatever the number of frames. Blocks about the same camera are added with ``+``, or all at once
+    with `sum`, and travel as bytes; `solve` then gives the next camera. Made by
+    `calibration_block`.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The camera about which the equations hold.
+    n_frames, n_rejected : int
+        Frames that took part, and frames that did not fit.
+    n_inliers, n_outliers : int
+        Matches that count, and those left out (of rejected frames included).
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, block: core.CalibrationBlock) -> None:
+        self._core = block
+
+    @property
+    def camera_model(self) -> CameraModel:
+        """The camera about which the equations hold."""
+        return CameraModel._from_core(self._core.camera)
+
+    @property
+    def n_frames(self) -> int:
+        """Frames that took part."""
+        return self._core.parts()[5][0]
+
+    @property
+    def n_rejected(self) -> int:
+        """Frames that did not fit the camera."""
+        return self._core.parts()[5][1]
+
+    @property
+    def n_inliers(self) -> int:
+        """Matches that count."""
+        return self._core.parts()[5][2]
+
+    @property
+    def n_outliers(self) -> int:
+        """Matches left out, those of rejected frames included."""
+        return self._core.parts()[5][3]
+
+    def __add__(self, other: CalibrationBlock | int) -> CalibrationBlock:
+        if isinstance(other, CalibrationBlock):
+            return CalibrationBlock(self._core.add(other._core))
+        return self if other == 0 else NotImplemented  # sum() starts from 0
+
+    __radd__ = __add__
+
+    def solve(self) -> CalibrationStep:
+        """Step to the next camera.
+
+        Returns
+        -------
+        CalibrationStep
+
+        Raises
+        ------
+        UndeterminedError
+            If there are too few stars for the parameters, or the step leads to no camera.
+        """
+        camera, covariance, frozen, condition_number, noise, change = self._core.solve()
+        return CalibrationStep(
+            CameraModel._from_core(camera),
+            change,
+            noise,
+            tuple(self._core.parts()[0]),
+            covariance,
+            tuple(frozen),
+            condition_number,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Pack the block for a file or another machine.
+
+        Returns
+        -------
+        bytes
+            Numpy's npz format, for `from_bytes`.
+        """
+        import json
+
+        names, settings, upper, gradient, cost, counts, sums = self._core.parts()
+        header = {
+            "format": FORMAT,
+            "camera_model": self.camera_model.to_dict(),
+            "parameter_names": names,
+            "counts": counts,
+        }
+        file = io.BytesIO()
+        np.savez(
+            file,
+            header=np.frombuffer(json.dumps(header).encode(), np.uint8),
+            upper=np.array(upper),
+            gradient=np.array(gradient),
+            numbers=np.array([*settings, cost, *sums]),
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CalibrationBlock:
+        """Unpack a block.
+
+        Parameters
+        ----------
+        data : bytes
+            From `to_bytes`.
+
+        Returns
+        -------
+        CalibrationBlock
+
+        Raises
+        ------
+        FileFormatError
+            If they are not a block.
+        """
+        import json
+
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                header = json.loads(file["header"].tobytes())
+                if header["format"] != FORMAT:
+                    raise ValueError(header["format"])
+                numbers = file["numbers"].tolist()
+                return cls(
+                    core.CalibrationBlock(
+                        CameraModel.from_dict(header["camera_model"])._core,
+                        header["parameter_names"],
+                        numbers[:2],
+                        file["upper"].tolist(),
+                        file["gradient"].tolist(),
+                        numbers[2],
+                        header["counts"],
+                        numbers[3:],
+                    )
+                )
+        except Exception as error:
+            raise FileFormatError(
+                f"data: not a calibration block ({error}); give what to_bytes returned"
+            ) from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CalibrationBlock.from_bytes, (self.to_bytes(),)
+
+    def __repr__(self) -> str:
+        return (
+            f"<CalibrationBlock: {self.n_frames} frames, {self.n_inliers} stars, "
+            f"{self.n_rejected} frames rejected, {len(self._core.parts()[0])} parameters>"
+        )
+
+
+def calibration_block(
+    results: Solution | Sequence[Solution | None] | None,
+    centroids: Any,
+    camera_model: CameraModel,
+    *,
+    noise: float,
+    parameter_names: Sequence[str] | None = None,
+    sigma_clip: float = 3.0,
+    velocities: Sequence[ArrayLike | None] | None = None,
+) -> CalibrationBlock:
+    """Reduce some frames to what they tell about their camera.
+
+    Every machine does this for its own frames; the sum of the blocks gives the next camera. From a
+    camera that is nearly right, such as one calibrated from a few of the frames, some five rounds
+    lead to where `calibrate_camera` with the same `noise` ends with all frames at once.
+
+    Parameters
+    ----------
+    results, centroids
+        As for `calibrate_camera`. The frames may have position uncertainties, all or none.
+    camera_model : CameraModel
+        The camera to linearise about: the same for all blocks that are to be added.
+    noise : float
+        Standard deviation of the residuals per axis by which matches are weighed, the same for all
+        blocks: in pixels, or, for centroids with position uncertainties, in units of these.
+        `CalibrateResult.noise` of a few frames will do.
+    parameter_names : sequence of str, optional
+        What to fit: `CalibrateResult.parameter_names`, or part of them. Default: all of the
+        camera's form.
+    sigma_clip, velocities
+        As for `calibrate_camera`.
+
+    Returns
+    -------
+    CalibrationBlock
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range, or the frames are not of this camera.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> fields = [(80.0, -1.2), (95.0, 10.0), (200.0, 40.0), (280.0, 0.0)]
+    >>> frames = [boresight.simulate_frame(camera, *field, seed=1) for field in fields]
+    >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+    >>> solutions = [
+    ...     database.solve_from_centroids(s, fov_estimate_deg=15.0, image_shape=(512, 512))
+    ...     for s in stars
+    ... ]
+    >>> first = boresight.calibrate_camera(solutions[:2], stars[:2], order=3)
+    >>> model = first.camera_model
+    >>> for _ in range(5):
+    ...     parts = [  # each on a machine of its own
+    ...         boresight.calibration_block(solutions[:2], stars[:2], model, noise=first.noise),
+    ...         boresight.calibration_block(solutions[2:], stars[2:], model, noise=first.noise),
+    ...     ]
+    ...     step = sum(parts).solve()
+    ...     model = step.camera_model
+    >>> step.change < 1e-2
+    True
+    """
+    frames, _ = matched_frames(results, centroids, velocities)
+    return CalibrationBlock(
+        core.calibration_block(
+            frames,
+            camera_model._core,
+            None if parameter_names is None else list(parameter_names),
+            float(noise),
+            float(sigma_clip),
+        )
+    )

@@ -1,0 +1,381 @@
+"""Calibration: one camera model from the matched stars of many solved frames.
+
+The intrinsics, which all frames share, and one attitude for each frame are fitted together, so what
+one frame cannot tell (where a star lies and how the camera is turned are nearly the same thing to a
+single frame) another does. What is held fixed so that the problem has one answer:
+
+- pinhole: the focal length.
+- polynomial: the focal length, aspect (B_01), skew (B_10) and all terms of degree 2 to `order`. The
+  optical centre stays at the image centre; a shift, a turn or a scale of the whole image belongs to
+  the attitudes and the focal length.
+- radial: the focal length, the optical centre (which may lie far off the detector), k1 to k4, p1
+  and p2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight._utils.statistics import planar_scale
+from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S, aberrated
+from boresight.calibration import model_selection
+from boresight.calibration.result import CalibrateResult, FrameCalibration
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError, UndeterminedError
+from boresight.extraction.centroids import Centroids
+
+if TYPE_CHECKING:
+    from boresight.solver.solution import Solution
+
+__all__ = ["calibrate_camera"]
+
+Floats = NDArray[np.float64]
+
+POSITION_FLOOR_PX = 0.01
+"""Added in quadrature to each centroid's own uncertainty, per axis: catalogue, pixel response, and
+what the model cannot follow. Without it a few bright stars would decide everything."""
+
+BEST_PART = 0.2
+"""Part of the stars, those of the least uncertainty, that tell how good positions are at best."""
+
+COMMON_PART = 0.25
+"""How much of the error of these stars all frames have in common at one place of the detector. To a
+fit that is distortion or attitude, so it cannot be found from residuals: this is what simulated
+cameras of coma have, three well sampled (0.17, 0.22, 0.30) and one undersampled (0.34)."""
+
+UNSOLVED = "it did not solve"
+
+
+class _MatchedFrame(NamedTuple):
+    """A frame as the core takes it."""
+
+    pixels: Floats
+    sky: Floats
+    covariance: Floats | None
+    camera: core.CameraModel
+    quaternion: tuple[float, ...]
+    solved_velocity: tuple[float, ...] | None
+    velocity: tuple[float, ...] | None
+    brightness: Floats
+
+
+CHOOSING_STEPS = 10
+"""Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
+what follows changes the residuals by too little to matter."""
+
+
+def calibrate_camera(
+    results: Solution | Sequence[Solution | None] | None,
+    centroids: Any,
+    image_shape: tuple[int, int] | None = None,
+    order: int | Literal["auto"] = 4,
+    model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
+    *,
+    held_out: bool = False,
+    sigma_clip: float = 3.0,
+    noise: float | None = None,
+    systematic_px: float | None = None,
+    max_iterations: int = 200,
+    camera_model: CameraModel | None = None,
+    velocities: Sequence[ArrayLike | None] | None = None,
+    progress: Callable[[float], object] | None = None,
+) -> CalibrateResult:
+    """Fit one camera model to the matched stars of many solved frames.
+
+    Parameters
+    ----------
+    results : sequence of (Solution or None)
+        The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
+        taken as a sequence of one.
+    centroids : sequence
+        For each result the centroids it was solved from, as anything the solver takes: a
+        `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
+        or a table. If all of them have position uncertainties, each star counts accordingly.
+    image_shape : (int, int), optional
+        Height and width in pixels. Default: that of the results, which it must not contradict.
+    order : int or 'auto'
+        Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
+        it while that lowers the error of frames and stars that are left out of the fit in turn.
+    model : {'polynomial', 'radial', 'pinhole', 'auto'}
+        Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
+        optical axis, even off the detector, but follows only a lens that is symmetric about it.
+        'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
+        significantly better than those before it.
+    held_out : bool
+        Also measure `CalibrateResult.held_out_rmse_px`. Default False; with 'auto' it is measured
+        anyway.
+    sigma_clip : float
+        Matches farther off than this many standard deviations (by the median residual of their part
+        of the detector) lose weight with the square of their distance, and those that are also more
+        than 0.3 px off are left out. Default 3.
+    noise : float, optional
+        Standard deviation of the residuals per axis by which matches are weighed: in pixels, or, if
+        all centroids have position uncertainties, in units of these. Default: it is found from
+        the median residuals. Needed only for a fit that is to end where one of `CalibrationBlock`
+        does.
+    systematic_px : float, optional
+        Error per axis that the positions have in common in all frames at one place of the
+        detector, as by star images that are not symmetric. The fit takes it for distortion; it is
+        added to the uncertainty of what pixels see. Default: for centroids with position
+        uncertainties, as they come from extraction, a quarter of the standard deviation of the best
+        fifth of the stars (those of least uncertainty), and 0 for positions without.
+    max_iterations : int
+        At most this many steps of the fit. Default 200; about 30 are needed.
+    camera_model : CameraModel, optional
+        Camera whose focal length the fit starts from, and whose projection it has. Default: the
+        median of the results', and theirs.
+    velocities : sequence of (array_like of shape (3,) or None), optional
+        The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
+        (exactly). Default: what each result was solved with.
+    progress : callable, optional
+        Called now and then with the fraction done.
+
+    Returns
+    -------
+    CalibrateResult
+
+    Raises
+    ------
+    InputError
+        If lengths differ, the image shapes contradict each other, centroids are not those of the
+        result, or an argument is out of its range.
+    UndeterminedError
+        If no frame is solved, too few stars match for the model, or it folds over within the image
+        because no stars hold it there.
+
+    Notes
+    -----
+    Minimises the squared residuals in detector pixels by Levenberg-Marquardt with each frame's
+    attitude eliminated, so time grows with the number of frames and memory does not. The fit starts
+    from a pinhole, grows to the whole model with wrong matches weighted down, and then clips:
+    within 0.3 px a match is taken for the right star, moved by a neighbour it blends with, and kept
+    at low weight. The covariance is that of a robust fit (Huber 1981, section 7.6). Only
+    focal length, parity and matches are taken from the results, so calibrating again with its own
+    model changes nothing. The result is the same to the last bit for any number of threads.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(
+    ...     15.0, (1024, 1024), distortion=boresight.RadialDistortion(k1=-0.01, scale=512.0)
+    ... )
+    >>> frames = [
+    ...     boresight.simulate_frame(camera, ra_deg=ra, dec_deg=-1.2, roll_deg=30.0, seed=1)
+    ...     for ra in (80.0, 83.0, 86.0)
+    ... ]
+    >>> stars = [boresight.extract_centroids(frame.image).centroids for frame in frames]
+    >>> solutions = [
+    ...     database.solve_from_centroids(s, fov_estimate_deg=14.5, image_shape=(1024, 1024))
+    ...     for s in stars
+    ... ]
+    >>> result = boresight.calibrate_camera(solutions, stars, model="radial")
+    >>> result.rmse_after_px < 0.1
+    True
+    """
+    frames, given = matched_frames(results, centroids, velocities)
+    shape = _common_shape(given, image_shape, camera_model)
+    solved = [i for i, result in enumerate(given) if result]
+    if not solved:
+        raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
+    start_focal_length = None if camera_model is None else camera_model.focal_length_px
+
+    steps = max(0, int(max_iterations))
+
+    def fit(
+        candidate: model_selection.Candidate, start: core.Calibration | None, left_out: bool = True
+    ) -> core.Calibration:
+        return core.calibrate_camera(
+            frames if start is None else _warm(frames, start),
+            *candidate,
+            float(sigma_clip),
+            steps if start is None else min(steps, CHOOSING_STEPS),
+            start_focal_length,
+            None if camera_model is None else camera_model.projection,
+            noise,
+            start is not None,
+            left_out,
+            progress,
+        )
+
+    groups = model_selection.candidates(model, order)
+    chosen = model_selection.choose(groups, fit)
+    best = fit(chosen, None, held_out or "auto" in (model, order))
+    camera = CameraModel._from_core(best.camera)
+    assert camera.image_shape == shape
+    fitted = [(_frame(part, frame), frame) for part, frame in zip(best.frames, frames, strict=True)]
+    by_index = dict(zip(solved, (part for part, _ in fitted), strict=True))
+    parts = tuple(by_index.get(i) for i in range(len(given)))
+    return CalibrateResult(
+        camera,
+        *best.rmse_px,
+        *best.counts,
+        best.iterations,
+        best.converged,
+        parts,
+        best.noise,
+        tuple(best.parameter_names),
+        best.covariance,
+        tuple(best.frozen),
+        best.condition_number,
+        model_selection.rms(best),
+        tuple(UNSOLVED if part is None else part.rejected for part in parts),
+        systematic_px=_systematic(systematic_px, fitted),
+    )
+
+
+def matched_frames(
+    results: Any, centroids: Any, velocities: Sequence[ArrayLike | None] | None
+) -> tuple[list[_MatchedFrame], list[Any]]:
+    """Collect the matched stars of the frames that are solved; also all results, as a list."""
+    results, centroids = _as_lists(results, centroids)
+    if velocities is None:
+        velocities = [result.observer_velocity_km_s if result else None for result in results]
+    if len(velocities) != len(results):
+        raise InputError(
+            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
+        )
+    frames = [
+        _matched(i, result, centroids[i], velocities[i])
+        for i, result in enumerate(results)
+        if result
+    ]
+    if any(frame.covariance is None for frame in frames):
+        frames = [frame._replace(covariance=None) for frame in frames]
+    return frames, results
+
+
+def _systematic(
+    given: float | None, fitted: Sequence[tuple[FrameCalibration, _MatchedFrame]]
+) -> float:
+    """Find the error that all frames have in common."""
+    if given is not None:
+        if not 0 <= given < np.inf:
+            raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
+        return float(given)
+    variances, lengths = [], []
+    for part, frame in fitted:
+        if frame.covariance is None:
+            return 0.0
+        variances.append(frame.covariance[part.inliers][:, [0, 2]].sum(axis=1))
+        lengths.append(np.hypot(*part.residuals_px[part.inliers].T))
+    order = np.argsort(np.concatenate(variances), kind="stable")
+    best = np.concatenate(lengths)[order[: max(1, round(BEST_PART * len(order)))]]
+    return COMMON_PART * planar_scale(best)
+
+
+def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:
+    """Frames with the camera and the attitudes of a fit of the same stars."""
+    return [
+        frame._replace(camera=start.camera, quaternion=tuple(part[0]))
+        for frame, part in zip(frames, start.frames, strict=True)
+    ]
+
+
+def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
+    """Make lists of results and of centroids, of one length."""
+    if results is None or hasattr(results, "matched_centroids"):
+        results, centroids = [results], [centroids]
+    try:
+        results, centroids = list(results), list(centroids)
+    except TypeError:
+        raise InputError(
+            "results, centroids: not sequences; give a solution and its centroids for each frame"
+        ) from None
+    if len(results) != len(centroids):
+        raise InputError(
+            f"centroids: {len(centroids)} lists for {len(results)} results; "
+            "give the list of each frame, those that did not solve included"
+        )
+    return results, centroids
+
+
+def _common_shape(
+    results: Sequence[Any], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
+) -> tuple[int, int]:
+    """Find the image shape that everything agrees on."""
+    named = [(f"results[{i}]", r.camera_model.image_shape) for i, r in enumerate(results) if r]
+    if camera_model is not None:
+        named.append(("camera_model", camera_model.image_shape))
+    if image_shape is not None:
+        named.insert(0, ("image_shape", tuple(image_shape)))
+    for name, shape in named[1:]:
+        if shape != named[0][1]:
+            raise InputError(
+                f"{name}: {shape} contradicts {named[0][0]}, {named[0][1]}; "
+                "give frames of one camera, all of the same (height, width)"
+            )
+    return named[0][1] if named else (0, 0)
+
+
+def _matched(index: int, result: Any, centroids: Any, velocity: ArrayLike | None) -> _MatchedFrame:
+    """Collect the matched stars of one frame."""
+    stars = Centroids.from_any(centroids)
+    matched = np.asarray(result.matched_centroids, dtype=np.int64)
+    if len(matched) and not 0 <= matched.min() <= matched.max() < len(stars):
+        raise InputError(
+            f"centroids[{index}]: {len(stars)} of them, but results[{index}] matched number "
+            f"{matched.max()}; give the list that frame was solved from"
+        )
+    sky = np.ascontiguousarray(result.matched_directions, dtype=np.float64)
+    solved_beta, beta = _beta(index, result.observer_velocity_km_s), _beta(index, velocity)
+    refraction = getattr(result, "refraction", None)
+    if refraction is not None:
+        # Refraction comes after aberration, so that the fit gets both in the directions.
+        sky = np.ascontiguousarray(refraction.refracted(aberrated(sky, velocity)))
+        solved_beta = beta = None
+    return _MatchedFrame(
+        pixels=np.column_stack([stars.x[matched], stars.y[matched]]),
+        sky=sky,
+        covariance=_position_covariance(stars.position_cov[matched]),
+        camera=result.camera_model._core,
+        quaternion=tuple(float(q) for q in result.quaternion),
+        solved_velocity=solved_beta,
+        velocity=beta,
+        brightness=stars.brightness[matched],
+    )
+
+
+def _position_covariance(cov: Floats) -> Floats | None:
+    """(n, 3) columns xx, xy, yy with the floor added; `None` if no star has an uncertainty."""
+    floor = POSITION_FLOOR_PX**2
+    xx, xy, yy = cov[:, 0, 0] + floor, cov[:, 0, 1], cov[:, 1, 1] + floor
+    with np.errstate(invalid="ignore"):
+        known = (xx >= floor) & (yy >= floor) & (xx * yy > xy**2) & np.isfinite(xx * yy)
+    if not known.any():
+        return None
+    # A star without an uncertainty of its own is taken for as bad as the worst that has one.
+    worst = max(xx[known].max(), yy[known].max())
+    columns = [
+        np.where(known, given, value) for given, value in ((xx, worst), (xy, 0.0), (yy, worst))
+    ]
+    return np.column_stack(columns)
+
+
+def _beta(index: int, velocity: ArrayLike | None) -> tuple[float, ...] | None:
+    if velocity is None:
+        return None
+    beta = np.asarray(velocity, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
+    if beta.shape != (3,) or not np.isfinite(beta).all():
+        raise InputError(f"velocities[{index}]: {velocity!r} is none; give (x, y, z) in km/s")
+    return tuple(float(b) for b in beta)
+
+
+def _frame(part: tuple[Any, ...], given: _MatchedFrame) -> FrameCalibration:
+    quaternion, attitude_cov, residuals, inliers, rmse_px, rejected, cross_cov = part
+    return FrameCalibration(
+        np.array(quaternion),
+        np.array(attitude_cov),
+        residuals,
+        inliers,
+        rmse_px,
+        rejected,
+        cross_cov,
+        given.pixels,
+        given.brightness,
+    )

@@ -1,0 +1,144 @@
+"""Which camera model? The one that foretells stars and frames left out of the fit best."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.statistics import planar_scale
+from boresight.errors import InputError, UndeterminedError
+
+__all__ = ["Candidate", "candidates", "choose", "rms"]
+
+Floats = NDArray[np.float64]
+Candidate = tuple[str, int]
+"""Name of a model and its order (0 for models without one)."""
+
+AUTO_ORDERS = range(2, 10)
+"""Orders that ``order="auto"`` tries, from the lowest."""
+
+MAX_IN_VAIN = 1
+"""Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the
+image centre has odd terms only."""
+
+SIGNIFICANCE = 2.0
+"""Standard errors by which a model with more parameters has to be better."""
+
+MIN_REDUNDANCY = 3.0
+"""Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen.
+With fewer it follows single stars, and those left out no longer tell how well it foretells."""
+
+CAUCHY_SIGMA = 2.385
+"""Residuals beyond this many standard deviations lose weight."""
+
+
+class Fit(Protocol):
+    """Fits a candidate, from the calibration `start` on if there is one."""
+
+    def __call__(self, candidate: Candidate, start: core.Calibration | None) -> core.Calibration:
+        """Fit it, the residuals of stars left out included."""
+
+
+def candidates(model: str, order: int | str) -> list[list[Candidate]]:
+    """Models to choose from, the simplest first: groups of (model, order), tried in turn."""
+    if order == "auto":
+        orders = AUTO_ORDERS
+    elif isinstance(order, int | np.integer) and 2 <= order <= 9:
+        orders = range(int(order), int(order) + 1)
+    elif model in ("polynomial", "auto"):
+        raise InputError(
+            f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+        )
+    else:
+        orders = range(2, 3)
+    polynomials = [("polynomial", order) for order in orders]
+    if model == "auto":
+        return [[("pinhole", 0)], [("radial", 0)], polynomials]
+    return [polynomials if model == "polynomial" else [(model, 0)]]
+
+
+def choose(groups: list[list[Candidate]], fit: Fit) -> Candidate:
+    """Find the candidate that foretells stars left out best, and significantly so."""
+    if len(groups) == 1 and len(groups[0]) == 1:
+        return groups[0][0]
+    winner: _Fitted | None = None
+    problem: UndeterminedError | None = None
+    for group in groups:
+        best: _Fitted | None = None
+        last: core.Calibration | None = None
+        in_vain = 0
+        for candidate in group:
+            try:
+                last = fit(candidate, last)
+            except UndeterminedError as error:
+                problem = error
+                break
+            found = _Fitted(candidate, last)
+            if best is not None and found.redundancy < MIN_REDUNDANCY:
+                break
+            if found.improves_on(best):
+                best, in_vain = found, 0
+            else:
+                in_vain += 1
+            if in_vain > MAX_IN_VAIN:
+                break
+        if best is not None and best.improves_on(winner):
+            winner = best
+    if winner is None:
+        assert problem is not None  # there is at least one candidate
+        raise problem
+    return winner.candidate
+
+
+def rms(calibration: core.Calibration) -> float | None:
+    """RMS residual of the stars left out, if that was asked for."""
+    if calibration.held_out is None:
+        return None
+    return float(np.sqrt(np.nanmean(np.concatenate(calibration.held_out) ** 2)))
+
+
+class _Fitted(NamedTuple):
+    """A candidate and its fit."""
+
+    candidate: Candidate
+    calibration: core.Calibration
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames that took part."""
+        return sum(frame[5] is None for frame in self.calibration.frames)
+
+    @property
+    def redundancy(self) -> float:
+        """Coordinates of the stars used, for each parameter."""
+        parameters = len(self.calibration.parameter_names) + 3 * self.num_frames
+        return 2.0 * self.calibration.counts[0] / parameters
+
+    def improves_on(self, other: _Fitted | None) -> bool:
+        """Tell whether it foretells stars significantly better than one with fewer parameters."""
+        if other is None:
+            return True
+        if self.num_frames != other.num_frames:
+            return self.num_frames > other.num_frames
+        assert self.calibration.held_out is not None
+        assert other.calibration.held_out is not None
+        gain, uncertainty = _gain(
+            np.concatenate(other.calibration.held_out), np.concatenate(self.calibration.held_out)
+        )
+        return gain > SIGNIFICANCE * uncertainty
+
+
+def _gain(old: Floats, new: Floats) -> tuple[float, float]:
+    """How much smaller residual lengths have become, and the standard error of that.
+
+    Their mean Cauchy loss, which a few blended stars do not decide, on the scale of `old`.
+    """
+    both = np.isfinite(old) & np.isfinite(new)
+    if not both.any():
+        return -np.inf, 0.0
+    scale = CAUCHY_SIGMA * max(planar_scale(old[both]), 1e-9)
+    less = np.log1p((old[both] / scale) ** 2) - np.log1p((new[both] / scale) ** 2)
+    return float(less.mean()), float(less.std() / np.sqrt(len(less)))

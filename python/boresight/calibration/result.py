@@ -1,0 +1,372 @@
+"""What a calibration finds: the camera, each frame's part in it, and how sure all of it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight._utils.statistics import planar_scale
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+    from boresight.solver.solution import Solution
+
+__all__ = ["CalibrateResult", "DetectorMap", "FrameCalibration"]
+
+Floats = NDArray[np.float64]
+
+MAP_FRAMES = 8
+"""Frames over which the expected error of the model is averaged: they differ little."""
+
+MAP_CELLS = 32
+"""Cells along the longer side of maps of the detector."""
+
+EXTRAPOLATED_PART = 0.02
+"""A model that is extrapolated over more of the detector than this is warned of."""
+
+LARGE_CONDITION = 1e6
+"""Beyond this condition number single parameters mean little."""
+
+
+class DetectorMap(NamedTuple):
+    """Something as it varies over the detector.
+
+    Attributes
+    ----------
+    values : ndarray of shape (rows, columns)
+        One value for each cell.
+    x_px, y_px : ndarray of shape (columns + 1,) and (rows + 1,)
+        Edges of the cells, pixels from the image centre.
+    """
+
+    values: Floats
+    x_px: Floats
+    y_px: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class FrameCalibration:
+    """One frame's part in a calibration.
+
+    Attributes
+    ----------
+    quaternion : ndarray of shape (4,)
+        Attitude with the calibrated camera: rotation ICRS to camera, scalar first. For a rejected
+        frame the one it was solved with.
+    attitude_cov_rad2 : ndarray of shape (3, 3)
+        Covariance of a small rotation about the camera's x, y and z axes, the uncertainty of the
+        intrinsics included; NaN for a rejected frame.
+    residuals_px : ndarray of shape (n, 2)
+        Measured minus modelled position of every matched star, in the order of the result's
+        `matched_centroids`; NaN where the model has no such pixel.
+    inliers : ndarray of bool, shape (n,)
+        Which matches the fit used.
+    rmse_px : float
+        RMS length of the inliers' residuals; NaN for a rejected frame.
+    rejected : str or None
+        Why the frame took no part, or `None`.
+    cross_cov : ndarray of shape (m, 3)
+        Covariance of the m intrinsics, `CalibrateResult.parameter_names`, with that small rotation.
+    positions_px : ndarray of shape (n, 2)
+        Measured position of every matched star, pixels from the image centre.
+    brightness : ndarray of shape (n,)
+        Its brightness, in the units of the centroids; NaN where unknown.
+    """
+
+    quaternion: Floats
+    attitude_cov_rad2: Floats
+    residuals_px: Floats
+    inliers: NDArray[np.bool_]
+    rmse_px: float
+    rejected: str | None
+    cross_cov: Floats
+    positions_px: Floats
+    brightness: Floats
+
+    @property
+    def n_inliers(self) -> int:
+        """Number of matches that the fit used."""
+        return int(np.count_nonzero(self.inliers))
+
+    @property
+    def n_outliers(self) -> int:
+        """Number of matches that it left out."""
+        return len(self.inliers) - self.n_inliers
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrateResult:
+    """What `calibrate_camera` found.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The calibrated camera.
+    rmse_before_px : float
+        RMS distance in pixels between the inliers and where the frames' own solutions put them.
+    rmse_after_px : float
+        RMS distance in pixels between the same stars and where the calibrated camera puts them.
+    n_inliers, n_outliers : int
+        Matches that the fit used and left out (those of rejected frames included).
+    iterations : int
+        Steps of the fit.
+    converged : bool
+        False if `max_iterations` ended the fit early.
+    frames : tuple of (FrameCalibration or None)
+        One for each result given, in order; `None` where the result was.
+    noise : float
+        Standard deviation of the residuals per axis: in pixels, or, if the centroids came with
+        position uncertainties, in units of these (1 if they are right).
+    parameter_names : tuple of str
+        The fitted parameters: ``focal_length_px``, ``B_10``, ``A_20``, ..., or ``k1``,
+        ``optical_center_x``, ...
+    covariance : ndarray of shape (n, n)
+        Covariance of these parameters, scaled to the residuals; zero for a frozen one.
+    frozen : tuple of str
+        Parameters that the data do not determine; they stay zero.
+    condition_number : float
+        Condition number of the problem with every parameter scaled to the same information. Beyond
+        1e6 the single parameters mean little (the model as a whole may be fine where there are
+        stars).
+    held_out_rmse_px : float or None
+        RMS distance in pixels between the same stars and where a camera puts them that was fitted
+        to the other frames (of one or two frames: to the other stars), each frame's attitude to
+        its other stars. Larger than `rmse_after_px` by what the fit adapts to noise; `None` where
+        it was not asked for.
+    solutions : tuple of (Solution or None)
+        From `boresight.calibrate`: what every frame's pixels see, by the calibrated camera; `None`
+        for a frame that was rejected. Empty otherwise.
+    rejected : tuple of (str or None)
+        Why each frame took no part; `None` for those that did.
+    systematic_px : float
+        Error per axis that all frames have in common, as it is in `model_cov_px2`.
+    physics : tuple of str
+        What was taken out of the catalogue's positions before the fit, in words: aberration, proper
+        motion, refraction.
+    """
+
+    camera_model: CameraModel
+    rmse_before_px: float
+    rmse_after_px: float
+    n_inliers: int
+    n_outliers: int
+    iterations: int
+    converged: bool
+    frames: tuple[FrameCalibration | None, ...]
+    noise: float
+    parameter_names: tuple[str, ...]
+    covariance: Floats
+    frozen: tuple[str, ...]
+    condition_number: float
+    held_out_rmse_px: float | None
+    rejected: tuple[str | None, ...]
+    solutions: tuple[Solution | None, ...] = ()
+    systematic_px: float = 0.0
+    physics: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, tuple[float, float]]:
+        """Value and standard deviation of every fitted parameter, by name."""
+        sigmas = np.sqrt(np.diag(self.covariance))
+        values = _parameter_values(self.camera_model)
+        return {
+            name: (values[name], float(sigma))
+            for name, sigma in zip(self.parameter_names, sigmas, strict=True)
+        }
+
+    def model_cov_px2(self, frame: int, x: ArrayLike, y: ArrayLike) -> Floats:
+        """Uncertainty of what pixels of a frame see, intrinsics and attitude together.
+
+        The covariance of where the model puts the star that a pixel sees, `systematic_px` included.
+        It does not hold the uncertainty of a measured position, nor what the model's form cannot
+        follow. Far from the stars that were fitted it grows without bound, as it should.
+
+        Parameters
+        ----------
+        frame : int
+            Index in the list of results.
+        x, y : array_like
+            Pixels from the image centre; scalars and arrays broadcast.
+
+        Returns
+        -------
+        ndarray of shape (..., 2, 2)
+            In square pixels; times ``camera_model.pixel_scale_arcsec ** 2`` it is the covariance on
+            the sky, along the pixel axes.
+
+        Raises
+        ------
+        InputError
+            If the frame was not solved, or was rejected.
+        """
+        part = self.frames[frame]
+        if part is None or part.rejected is not None:
+            raise InputError(f"frame: frame {frame} took no part in the fit; give one that did")
+        joint = np.block(
+            [[self.covariance, part.cross_cov], [part.cross_cov.T, part.attitude_cov_rad2]]
+        )
+        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
+        pixels = np.stack([xs.ravel(), ys.ravel()], axis=-1)
+        cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
+        common = self.systematic_px**2 * np.eye(2)
+        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2) + common
+
+    def coverage(self, cells: int = MAP_CELLS) -> DetectorMap:
+        """Count the stars that the fit used, over the detector.
+
+        Parameters
+        ----------
+        cells : int
+            Cells along the longer side. Default 32.
+
+        Returns
+        -------
+        DetectorMap
+            Stars of all frames together in each cell.
+
+        Raises
+        ------
+        InputError
+            If `cells` is not above zero.
+        """
+        x_edges, y_edges = _edges(self.camera_model.image_shape, cells)
+        used = [f.positions_px[f.inliers] for f in self.frames if f is not None]
+        x, y = np.concatenate([*used, np.empty((0, 2))]).T
+        counts, _, _ = np.histogram2d(y, x, bins=(y_edges, x_edges))
+        return DetectorMap(counts, x_edges, y_edges)
+
+    def model_error(self, cells: int = MAP_CELLS) -> DetectorMap:
+        """Map the expected error of what pixels see over the detector.
+
+        Parameters
+        ----------
+        cells : int
+            Cells along the longer side. Default 32.
+
+        Returns
+        -------
+        DetectorMap
+            For the centre of each cell, square root of the mean variance per axis of
+            `model_cov_px2` over the frames, in pixels; NaN where the distortion folds over.
+
+        Raises
+        ------
+        InputError
+            If `cells` is not above zero.
+        """
+        x_edges, y_edges = _edges(self.camera_model.image_shape, cells)
+        x, y = np.meshgrid((x_edges[1:] + x_edges[:-1]) / 2, (y_edges[1:] + y_edges[:-1]) / 2)
+        used = [i for i, f in enumerate(self.frames) if f is not None and f.rejected is None]
+        shown = used[:: max(1, len(used) // MAP_FRAMES)]
+        total = np.zeros(x.shape)
+        for frame in shown:
+            cov = self.model_cov_px2(frame, x, y)
+            total += (cov[..., 0, 0] + cov[..., 1, 1]) / 2.0
+        return DetectorMap(np.sqrt(total / len(shown)), x_edges, y_edges)
+
+    @cached_property
+    def extrapolated(self) -> float:
+        """Part of the detector over which the model is extrapolated, 0 to 1.
+
+        Where the expected error of the model is larger than that of a single typical star (but for
+        what they have in common). Nowhere among the stars that were fitted can it be.
+        """
+        limit = np.hypot(self._star_sigma_px, self.systematic_px)
+        return float(np.mean(~(self.model_error().values <= limit)))
+
+    @property
+    def _star_sigma_px(self) -> float:
+        """Standard deviation per axis of a typical star's residual, from their median length."""
+        used = [np.hypot(*f.residuals_px[f.inliers].T) for f in self.frames if f is not None]
+        return planar_scale(np.concatenate(used))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user of this camera should know, a sentence each; empty if all is well."""
+        found = []
+        if not self.converged:
+            found.append("the fit did not converge")
+        if self.frozen:
+            found.append(f"frozen, since the data do not tell them: {', '.join(self.frozen)}")
+        if self.condition_number > LARGE_CONDITION:
+            found.append(
+                f"single parameters mean little (condition number {self.condition_number:.0e})"
+            )
+        if self.extrapolated > EXTRAPOLATED_PART:
+            found.append(
+                f"the model is extrapolated over {self.extrapolated:.0%} of the detector, where "
+                "too few stars hold it: see model_error() and coverage()"
+            )
+        return tuple(found)
+
+    def table(self) -> Table:
+        """One row for each frame that was solved.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns ``frame`` (index in the list that was given), ``n_inliers``, ``n_outliers``,
+            ``rmse_px`` and ``rejected`` (the reason, or an empty string).
+        """
+        from astropy.table import Table
+
+        used = [(i, frame) for i, frame in enumerate(self.frames) if frame is not None]
+        table = Table()
+        table["frame"] = [i for i, _ in used]
+        table["n_inliers"] = [frame.n_inliers for _, frame in used]
+        table["n_outliers"] = [frame.n_outliers for _, frame in used]
+        table["rmse_px"] = [frame.rmse_px for _, frame in used]
+        table["rmse_px"].format = ".4f"
+        table["rejected"] = [frame.rejected or "" for _, frame in used]
+        return table
+
+    def __repr__(self) -> str:
+        used = sum(frame is not None and frame.rejected is None for frame in self.frames)
+        notes = "".join(f"\n warning: {warning}" for warning in self.warnings)
+        rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
+        if self.held_out_rmse_px is not None:
+            rmse += f" ({self.held_out_rmse_px:.3f} held out)"
+        return (
+            f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
+            f"{self.n_outliers} left out, RMSE {rmse}\n {self.camera_model!r}{notes}>"
+        )
+
+
+def _parameter_values(camera: CameraModel) -> dict[str, float]:
+    """Every parameter of a camera by the name it has in a calibration."""
+    values = {
+        "focal_length_px": camera.focal_length_px,
+        "optical_center_x": camera.optical_center[0],
+        "optical_center_y": camera.optical_center[1],
+    }
+    if camera.distortion is None:
+        return values
+    terms = camera.distortion.to_dict()
+    if terms["model"] == "radial":
+        return values | {name: terms[name] for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
+    exponents = [(d - q, q) for d in range(terms["order"] + 1) for q in range(d + 1)]
+    for axis in ("a", "b"):
+        for (p, q), value in zip(exponents, terms[f"{axis}_coeffs"], strict=True):
+            values[f"{axis.upper()}_{p}{q}"] = value
+    return values
+
+
+def _edges(image_shape: tuple[int, int], cells: int) -> tuple[Floats, Floats]:
+    """Edges in x and y of square cells over the detector, pixels from its centre."""
+    if not cells > 0:
+        raise InputError(f"cells: {cells} is not above zero; give the cells along the longer side")
+    height, width = image_shape
+    side = max(height, width) / cells
+    columns, rows = max(1, round(width / side)), max(1, round(height / side))
+    return (
+        np.linspace(-width / 2.0, width / 2.0, columns + 1),
+        np.linspace(-height / 2.0, height / 2.0, rows + 1),
+    )

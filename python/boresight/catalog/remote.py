@@ -1,0 +1,165 @@
+"""Catalogues from VizieR and the Gaia archive, kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from boresight import cache
+from boresight._utils import arguments
+from boresight._utils.files import write_atomically
+from boresight.catalog import tables
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+#: Arguments of `Catalog`, by name.
+Columns = dict[str, Any]
+
+
+class _Known(NamedTuple):
+    """Epoch and names of columns of a VizieR table, which it does not tell by itself."""
+
+    epoch: float
+    columns: dict[str, str]
+
+
+_KNOWN = {
+    "I/311/hip2": _Known(
+        1991.25,
+        {"id": "HIP", "ra": "RArad", "dec": "DErad", "magnitude": "Hpmag", "pmra": "pmRA",
+         "pmdec": "pmDE", "parallax": "Plx"},
+    ),
+    "I/239/hip_main": _Known(
+        1991.25,
+        {"id": "HIP", "ra": "RAICRS", "dec": "DEICRS", "magnitude": "Vmag", "pmra": "pmRA",
+         "pmdec": "pmDE", "parallax": "Plx"},
+    ),
+    "I/259/tyc2": _Known(
+        2000.0,
+        {"ra": "RAmdeg", "dec": "DEmdeg", "magnitude": "VTmag", "pmra": "pmRA", "pmdec": "pmDE"},
+    ),
+    "I/355/gaiadr3": _Known(
+        2016.0,
+        {"id": "Source", "ra": "RA_ICRS", "dec": "DE_ICRS", "magnitude": "Gmag", "pmra": "pmRA",
+         "pmdec": "pmDE", "parallax": "Plx"},
+    ),
+    "V/50/catalog": _Known(
+        2000.0,
+        {"id": "HR", "ra": "RAJ2000", "dec": "DEJ2000", "magnitude": "Vmag", "pmra": "pmRA",
+         "pmdec": "pmDE"},
+    ),
+}  # fmt: skip
+
+_TIMEOUT_S = 600
+
+
+def vizier(
+    catalog: str,
+    max_magnitude: float | None,
+    center_deg: tuple[float, float] | None,
+    radius_deg: float | None,
+    epoch: float | None,
+    cached: bool,
+    names: dict[str, str],
+) -> Columns:
+    """Columns of `Catalog.from_vizier`."""
+    known = _KNOWN.get(catalog, _Known(np.nan, {}))
+    names = known.columns | names
+    if max_magnitude is not None and "magnitude" not in names:
+        raise InputError(
+            "max_magnitude: which column holds magnitudes is not known of this table; "
+            "give it as magnitude='...'"
+        )
+    _check_region(center_deg, radius_deg)
+    if epoch is None and np.isfinite(known.epoch):
+        epoch = known.epoch
+
+    def fetch() -> Columns:
+        from astropy import units as u
+        from astropy.coordinates import SkyCoord
+        from astroquery.vizier import Vizier
+
+        service = Vizier(columns=list(names.values()) or ["*"], row_limit=-1, timeout=_TIMEOUT_S)
+        bright = {} if max_magnitude is None else {names["magnitude"]: f"<={max_magnitude}"}
+        if center_deg is None:
+            found = service.query_constraints(catalog=catalog, **bright)
+        else:
+            found = service.query_region(
+                SkyCoord(*center_deg, unit="deg"),
+                radius=radius_deg * u.deg,
+                catalog=catalog,
+                column_filters=bright,
+            )
+        if len(found) != 1 or not len(found[0]):
+            raise InputError(
+                f"catalog: VizieR returned {len(found)} tables for {catalog!r}, or no star; "
+                "give the name of one table, such as 'I/311/hip2', and limits that stars are within"
+            )
+        return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
+
+    key = (catalog, max_magnitude, center_deg, radius_deg, epoch, sorted(names.items()))
+    return _kept(fetch, cached, "vizier", *key)
+
+
+def gaia_archive(
+    max_magnitude: float,
+    center_deg: tuple[float, float] | None,
+    radius_deg: float | None,
+    cached: bool,
+) -> Columns:
+    """Columns of `Catalog.from_gaia_archive`."""
+    if not np.isfinite(max_magnitude):
+        raise InputError(f"max_magnitude: is {max_magnitude}; give a G magnitude, such as 10")
+    _check_region(center_deg, radius_deg)
+
+    def fetch() -> Columns:
+        from astroquery.gaia import Gaia
+
+        query = (
+            "SELECT source_id, ra, dec, pmra, pmdec, parallax, phot_g_mean_mag, ref_epoch "
+            f"FROM gaiadr3.gaia_source WHERE phot_g_mean_mag <= {float(max_magnitude)}"
+        )
+        if center_deg is not None:
+            ra, dec = (float(angle) for angle in center_deg)
+            query += f" AND 1 = CONTAINS(POINT(ra, dec), CIRCLE({ra}, {dec}, {radius_deg}))"
+        table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
+        if not len(table):
+            raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
+        return tables.columns(table, tables.NO_NAMES, None)
+
+    return _kept(fetch, cached, "gaia", float(max_magnitude), center_deg, radius_deg)
+
+
+def _check_region(center_deg: tuple[float, float] | None, radius_deg: float | None) -> None:
+    if (center_deg is None) != (radius_deg is None):
+        raise InputError("radius_deg: a region has a centre and a radius; give both or neither")
+    if center_deg is not None and radius_deg is not None:
+        arguments.cone(*center_deg, radius_deg)
+
+
+def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
+    """Return what `fetch` does, from the disk if it was there before."""
+    if not cached:
+        return fetch()
+    try:
+        path = cache.entry("catalog", ".npz", *key)
+        if path.exists():
+            cache.touch(path)
+            with np.load(path) as file:
+                return dict(file)
+    except (OSError, ValueError, TypeError):
+        # A folder that cannot be made or a file that cannot be read is as good as none.
+        return fetch()
+    columns = fetch()
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: v for name, v in columns.items() if v is not None})
+    with contextlib.suppress(OSError):
+        write_atomically(path, content.getvalue())
+        cache.prune()
+    return columns

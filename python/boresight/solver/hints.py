@@ -1,0 +1,60 @@
+"""Where a camera is expected to look, in all the ways in which users know it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight import _core as core
+from boresight._utils.arrays import unit_vector
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+
+def expected(hint: Any, image_shape: tuple[int, int]) -> tuple[float, ...]:
+    """Attitude (4,), or, with the roll unknown, direction of the image's centre (3,), of a hint."""
+    if hasattr(hint, "all_pix2world"):
+        return _attitude_of_wcs(hint, image_shape)
+    if hasattr(hint, "quaternion"):  # a Solution
+        hint = hint.quaternion
+    if hasattr(hint, "icrs"):  # a SkyCoord
+        hint = np.array([hint.icrs.ra.deg, hint.icrs.dec.deg], dtype=np.float64)
+    try:
+        numbers = np.asarray(hint, dtype=np.float64)
+    except (TypeError, ValueError):
+        numbers = np.empty(0)
+    if numbers.shape == (3, 3):
+        return tuple(core.quaternion_of_matrix(numbers.tolist()))
+    if numbers.shape == (2,):
+        if not (np.all(np.isfinite(numbers)) and abs(numbers[1]) <= 90.0):
+            raise InputError(
+                f"attitude_hint: {numbers.tolist()} is no position; give right ascension and "
+                "declination in degrees"
+            )
+        return tuple(unit_vector(*numbers).tolist())
+    if numbers.shape != (4,):
+        raise InputError(
+            f"attitude_hint: {type(hint).__name__} of shape {numbers.shape} is no hint; give a "
+            "quaternion (w, x, y, z), a (3, 3) rotation matrix ICRS to camera, a Solution, a WCS, "
+            "a SkyCoord, or right ascension and declination in degrees"
+        )
+    return tuple(numbers.tolist())
+
+
+def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> tuple[float, ...]:
+    """Quaternion of the camera whose image has a WCS for 0-based array pixels."""
+    row, column = image_shape[0] / 2.0, image_shape[1] / 2.0
+    sky = wcs.all_pix2world([[column, row], [column, row + 1]], 0)
+    if not np.all(np.isfinite(sky)):
+        raise InputError(
+            "attitude_hint: the WCS says nothing about the image's centre; give one of this image"
+        )
+    center, down = unit_vector(sky[:, 0], sky[:, 1])
+    y = down - center * (down @ center)
+    y /= np.linalg.norm(y)
+    # Down is down in mirrored images as well; it is their right that is left.
+    x = np.cross(y, center)
+    return tuple(core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()]))

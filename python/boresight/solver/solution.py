@@ -1,0 +1,583 @@
+"""The solution of one frame: where every pixel looks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.files import write_atomically
+from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S, aberrated
+from boresight.camera.distortion import RadialDistortion
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError, UndeterminedError
+
+if TYPE_CHECKING:
+    import os
+
+    from astropy.wcs import WCS
+    from gwcs import WCS as GWCS
+
+    from boresight.apparent.refraction import Refraction
+
+__all__ = ["Solution"]
+
+Floats = NDArray[np.float64]
+
+ARCSEC_PER_RADIAN = 180.0 * 3600.0 / np.pi
+# Parameters of the camera in `Solution.covariance`, after the attitude's three.
+FITTED_INTRINSICS = ("focal_length_px", "k1", "optical_center_x", "optical_center_y")
+
+
+class Intrinsics(NamedTuple):
+    """How sure a calibration is of what its frames share.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The m parameters.
+    cov : ndarray of shape (m, m)
+        Their covariance.
+    cross_cov : ndarray of shape (m, 3)
+        Their covariance with the attitude of one frame.
+    systematic_px : float
+        Error per axis that the positions of all frames have in common.
+    """
+
+    names: tuple[str, ...]
+    cov: Floats
+    cross_cov: Floats
+    systematic_px: float
+
+
+class Solution:
+    """A solved frame, as returned by `boresight.solve_from_centroids`.
+
+    Pixels are measured from the image's centre: ``x = column - width / 2`` and
+    ``y = row - height / 2``.
+    Sky positions are ICRS, degrees; if an observer's velocity was given to the solver, stellar
+    aberration is removed again, so that they are ICRS in every case.
+
+    Solutions are immutable and can be pickled.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+    >>> camera = boresight.CameraModel.from_fov(15.0, (1024, 1024))
+    >>> frame = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, roll_deg=30.0, seed=1)
+    >>> stars = boresight.extract_centroids(frame.image)
+    >>> solution = database.solve_from_centroids(
+    ...     stars.centroids, fov_estimate_deg=14.5, image_shape=(1024, 1024)
+    ... )
+    >>> print(f"{solution.ra_deg:.2f} {solution.dec_deg:.2f} {solution.roll_deg:.1f}")
+    83.80 -1.20 30.0
+    >>> ra, dec = solution.pixel_to_world(100.0, -50.0)
+    >>> x, y = solution.world_to_pixel(ra, dec)
+    >>> print(f"{x:.3f} {y:.3f}")
+    100.000 -50.000
+    """
+
+    __slots__ = ("_core", "_intrinsics", "_refraction", "_solve_time_ms")
+
+    def __init__(
+        self,
+        solved: core.Solution,
+        solve_time_ms: float,
+        *,
+        intrinsics: Intrinsics | None = None,
+        refraction: Refraction | None = None,
+    ) -> None:
+        self._core = solved
+        self._solve_time_ms = solve_time_ms
+        self._intrinsics = intrinsics
+        self._refraction = refraction
+
+    @property
+    def ra_deg(self) -> float:
+        """Right ascension of the image centre, pixel (0, 0), degrees from 0 to 360."""
+        return math.degrees(self._core.pointing[0])
+
+    @property
+    def dec_deg(self) -> float:
+        """Declination of the image centre, pixel (0, 0), degrees."""
+        return math.degrees(self._core.pointing[1])
+
+    @property
+    def roll_deg(self) -> float:
+        """Position angle of the image's up (-y) at its centre, from north through east, degrees."""
+        return math.degrees(self._core.pointing[2])
+
+    @property
+    def fov_deg(self) -> float:
+        """Horizontal field of view of the pinhole camera with the fitted focal length, degrees."""
+        return math.degrees(self._core.camera.fov)
+
+    @property
+    def camera_model(self) -> CameraModel:
+        """The camera, with the focal length and parity found on this frame.
+
+        If none was given to the solver, and the stars show distortion (by five standard
+        deviations), it has a radial term and, as significant, an optical centre.
+        """
+        return CameraModel._from_core(self._core.camera)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.camera_model.image_shape
+
+    @property
+    def parity_flip(self) -> bool:
+        """True when the image shows the sky mirrored."""
+        return self._core.camera.mirrored
+
+    @property
+    def quaternion(self) -> Floats:
+        """Attitude: unit quaternion (w, x, y, z), w >= 0, of the rotation ICRS to camera."""
+        return np.array(self._core.quaternion)
+
+    @property
+    def rotation_matrix_icrs_to_camera(self) -> Floats:
+        """The same rotation as a (3, 3) matrix; its rows are the camera's axes in ICRS."""
+        return np.array(self._core.rotation_matrix)
+
+    @property
+    def attitude_cov_rad2(self) -> Floats:
+        """Covariance (3, 3) of the attitude, as a rotation about the camera's x, y, z axes, rad².
+
+        The first rows and columns of `covariance`. Elements (0, 0) and (1, 1) are the pointing
+        errors along y and x, (2, 2) that of the roll.
+        """
+        return self.covariance[:3, :3]
+
+    @property
+    def covariance(self) -> Floats:
+        """Covariance (7, 7) of all that was fitted.
+
+        In this order: rotation about the camera's x, y, z axes (rad), focal length (px), radial
+        coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
+        because it was given or the frame did not ask for it, has rows and columns of zeros; in the
+        solutions of `boresight.calibrate`, whose camera has a covariance of its own
+        (`CalibrateResult.covariance`), all but the attitude's.
+
+        ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
+        ``2 n - p`` degrees of freedom for `p` parameters.
+        """
+        return np.array(self._core.covariance)
+
+    @property
+    def num_matches(self) -> int:
+        """Number of matched stars."""
+        return self._core.num_matches
+
+    @property
+    def matched_centroids(self) -> NDArray[np.uint64]:
+        """Indices of the matched centroids in the list that was solved, shape (n,)."""
+        return self._core.matched_detections
+
+    @property
+    def matched_catalog_ids(self) -> NDArray[np.int64]:
+        """Catalogue number of each matched centroid's star, shape (n,)."""
+        return self._core.matched_ids
+
+    @property
+    def matched_directions(self) -> Floats:
+        """ICRS unit vectors of the matched stars at the database's epoch, shape (n, 3)."""
+        return self._core.matched_directions
+
+    @property
+    def residuals_arcsec(self) -> Floats:
+        """Angle between each matched centroid and its star, shape (n,)."""
+        return self._core.residuals * ARCSEC_PER_RADIAN
+
+    @property
+    def rmse_arcsec(self) -> float:
+        """Root mean square of the residuals."""
+        return float(np.sqrt(np.mean(self.residuals_arcsec**2)))
+
+    @property
+    def p90e_arcsec(self) -> float:
+        """90th percentile of the residuals."""
+        return float(np.percentile(self.residuals_arcsec, 90.0))
+
+    @property
+    def max_err_arcsec(self) -> float:
+        """Largest residual."""
+        return float(self.residuals_arcsec.max())
+
+    @property
+    def probability(self) -> float:
+        """Upper bound on the probability that chance gives such a match."""
+        return self._core.probability
+
+    @property
+    def solve_time_ms(self) -> float:
+        """Wall time the solver took, milliseconds."""
+        return self._solve_time_ms
+
+    @property
+    def observer_velocity_km_s(self) -> Floats | None:
+        """Barycentric velocity taken into account, km/s, or `None`."""
+        velocity = self._core.velocity
+        return None if velocity is None else np.array(velocity) * SPEED_OF_LIGHT_KM_S
+
+    @property
+    def refraction(self) -> Refraction | None:
+        """Refraction by the atmosphere taken into account, or `None`."""
+        return self._refraction
+
+    @property
+    def crval_deg(self) -> tuple[float, float]:
+        """Sky position of the reference pixel `crpix`: right ascension and declination, degrees."""
+        return self.ra_deg, self.dec_deg
+
+    @property
+    def crpix(self) -> tuple[float, float]:
+        """Reference pixel: the image centre, (0, 0) in pixels from the image centre."""
+        return 0.0, 0.0
+
+    @property
+    def cd_matrix(self) -> Floats:
+        """Derivatives (2, 2) of the tangent plane (east, north) by (x, y) at `crpix`, deg/px."""
+        step = 0.5
+        ends = self._sky(np.array([[step, 0], [-step, 0], [0, step], [0, -step]], float))
+        ra, dec = np.radians(self.crval_deg)
+        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
+        north = np.array([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
+        center = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        plane = np.array([ends @ east, ends @ north]) / (ends @ center)
+        per_px: Floats = np.column_stack([plane[:, 0] - plane[:, 1], plane[:, 2] - plane[:, 3]])
+        return np.degrees(per_px)
+
+    @property
+    def theta_deg(self) -> float:
+        """Direction of +x on the sky at the image centre, from east towards north, degrees."""
+        east, north = self.cd_matrix[:, 0]
+        return float(np.degrees(np.arctan2(north, east)))
+
+    @overload
+    def pixel_to_world(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: Literal[False] = False,
+    ) -> tuple[Floats, Floats]: ...
+    @overload
+    def pixel_to_world(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: Literal[True],
+    ) -> tuple[Floats, Floats, Floats]: ...
+    def pixel_to_world(
+        self,
+        x: float | ArrayLike,
+        y: float | ArrayLike,
+        *,
+        position_cov: ArrayLike | None = None,
+        return_cov: bool = False,
+    ) -> tuple[Any, ...]:
+        """Sky positions that pixels see.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixels from the image centre; scalars and arrays broadcast. NaN gives NaN.
+        position_cov : array_like, shape (..., 2, 2), optional
+            Covariance of the pixel positions in square pixels, such as a centroid's
+            `position_cov`. Default: they are exact.
+        return_cov : bool
+            Also return the covariance of the sky positions. Default False.
+
+        Returns
+        -------
+        ra_deg, dec_deg : float or ndarray
+            ICRS, degrees, of the broadcast shape.
+        cov_arcsec2 : ndarray, shape (..., 2, 2)
+            Only with `return_cov`: covariance in square arcsec along east (right ascension times
+            cos(dec)) and north.
+
+        Raises
+        ------
+        InputError
+            If the shapes do not go together.
+
+        Notes
+        -----
+        The covariance holds that of the positions, of the attitude and of what was fitted of the
+        camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
+        positions of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
+        solver alone takes what it did not fit to be exact: distortion that the camera has, and its
+        model does not, is not in it.
+        """
+        plain = self._refraction is None and not return_cov
+        if plain and isinstance(x, float | int) and isinstance(y, float | int):
+            return self._core.pixel_to_world(x, y)  # without the cost of arrays
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        pixels = np.column_stack([x.ravel(), y.ravel()])
+        sky = self._sky(pixels)
+        ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *x.shape)
+        position = (ra % 360.0)[()], dec[()]
+        if not return_cov:
+            return position
+        cov = self._pixel_cov(pixels)
+        if position_cov is not None:
+            try:
+                given = np.broadcast_to(np.asarray(position_cov, float), (*x.shape, 2, 2))
+            except ValueError:
+                raise InputError(
+                    f"position_cov: its shape is {np.shape(position_cov)}, that of x and y "
+                    f"{x.shape}; give (..., 2, 2)"
+                ) from None
+            cov = cov + given.reshape(-1, 2, 2)
+        per_px = self._tangent_per_px(pixels, sky)
+        on_sky = per_px @ cov @ per_px.swapaxes(1, 2)
+        return *position, on_sky.reshape(*x.shape, 2, 2)
+
+    def _pixel_cov(self, pixels: Floats) -> Floats:
+        """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
+        if self._intrinsics is not None:
+            names, cov, cross, common = self._intrinsics
+            joint = np.block([[cov, cross], [cross.T, self.attitude_cov_rad2]])
+        else:
+            radial = isinstance(self.camera_model.distortion, RadialDistortion)
+            names, common = FITTED_INTRINSICS if radial else FITTED_INTRINSICS[:1], 0.0
+            order = [*range(3, 3 + len(names)), 0, 1, 2]
+            joint = self.covariance[np.ix_(order, order)]
+        columns = core.model_covariance(
+            self._core.camera, names, joint, np.ascontiguousarray(pixels)
+        )
+        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + common**2 * np.eye(2)
+
+    def _tangent_per_px(self, pixels: Floats, sky: Floats) -> Floats:
+        """Find the derivatives (n, 2, 2) of east and north by x and y, arcsec/px."""
+        steps = 0.5 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        ends = self._sky((pixels[:, None] + steps).reshape(-1, 2)).reshape(-1, 4, 3)
+        per_px = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 3]], axis=-1)
+        flat = np.hypot(sky[:, 0], sky[:, 1])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # At the pole itself, east is where right ascension 0 has it.
+            cos, sin = np.where(flat > 0, sky[:, :2].T / flat, [[1.0], [0.0]])
+        zero = np.zeros_like(flat)
+        east = np.stack([-sin, cos, zero], axis=-1)
+        north = np.stack([-sky[:, 2] * cos, -sky[:, 2] * sin, flat], axis=-1)
+        return np.stack([east, north], axis=1) @ per_px * ARCSEC_PER_RADIAN
+
+    def world_to_pixel(self, ra: Any, dec: ArrayLike | None = None) -> tuple[Floats, Floats]:
+        """Pixels that see positions of the sky.
+
+        Parameters
+        ----------
+        ra, dec : array_like
+            ICRS, degrees; scalars and arrays broadcast. Or `ra` alone: a
+            `~astropy.coordinates.SkyCoord`.
+
+        Returns
+        -------
+        x, y : float or ndarray
+            Pixels from the image centre, also beyond the detector's edge; NaN where the camera
+            cannot see: behind it, or too far off for its distortion to be known.
+        """
+        if dec is None:
+            try:
+                ra, dec = ra.icrs.ra.deg, ra.icrs.dec.deg
+            except AttributeError:
+                raise InputError(
+                    "dec: missing; give ra and dec in degrees, or one SkyCoord"
+                ) from None
+        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
+        sky = unit_vector(ra.ravel(), dec.ravel())
+        if self._refraction is None:
+            pixels = self._core.sky_to_pixel(sky)
+        else:
+            seen = self._refraction.refracted(aberrated(sky, self.observer_velocity_km_s))
+            in_camera = seen @ self.rotation_matrix_icrs_to_camera.T
+            pixels = self._core.camera.direction_to_pixel(np.ascontiguousarray(in_camera))
+        return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
+
+    def wcs(self, tolerance_px: float = 0.01) -> WCS:
+        """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
+
+        A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
+        largest error over the image below the tolerance. A fisheye gives ARC, ZEA, STG or SIN about
+        its optical axis, by its projection, with SIP for its distortion; the image counts as far
+        from the axis as it has matched stars.
+
+        Parameters
+        ----------
+        tolerance_px : float
+            Largest error allowed, pixels.
+
+        Returns
+        -------
+        astropy.wcs.WCS
+            Its header is ``solution.wcs().to_header(relax=True)``.
+
+        Raises
+        ------
+        UndeterminedError
+            If the image reaches farther than the projection can show, or SIP does not represent the
+            distortion of a fisheye within the tolerance.
+
+        See Also
+        --------
+        gwcs : the camera model itself, not fitted.
+        boresight.wcs.fit_wcs : also tells the accuracy reached.
+        """
+        from boresight.wcs.fits import fit_wcs
+
+        camera = self.camera_model
+        if camera.projection == "gnomonic":
+            return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
+        x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
+        if not np.isfinite([x, y]).all():
+            raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
+        stars = camera.direction_to_pixel(
+            self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
+        )
+        wcs, accuracy = fit_wcs(
+            self._sky,
+            self.image_shape,
+            tolerance_px=tolerance_px,
+            projection=camera.projection,
+            center=(float(x), float(y)),
+            reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
+        )
+        if not accuracy.reached:
+            raise UndeterminedError(
+                f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
+                f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
+                f"tolerance_px={tolerance_px:g}; allow more"
+            )
+        return wcs
+
+    def gwcs(self, tolerance_px: float = 1e-6) -> GWCS:
+        """Make a `gwcs.WCS` for 0-based array pixels (column, row), exact.
+
+        It is the camera model itself and not a fit to it: distortion of either kind, any
+        projection, and aberration and refraction if the solution took them out, put together from
+        astropy's models. So it needs no Boresight once it is saved. Only the inverse of the
+        distortion is fitted, and made exact by iteration.
+
+        Parameters
+        ----------
+        tolerance_px : float
+            Largest error allowed of the inverse, pixels, wherever pixels are imaged one to one.
+            Default 1e-6.
+
+        Returns
+        -------
+        gwcs.WCS
+            With the frames "detector" (pixels), "ideal" (pixels from the optical centre, where the
+            projection alone would image a star) and "icrs", and the image as its bounding box.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If the package gwcs is not installed: ``pip install boresight[gwcs]``.
+        InputError
+            If the tolerance is not positive.
+        UndeterminedError
+            If the inverse misses by more than the tolerance.
+
+        See Also
+        --------
+        save_gwcs : writes it to a file.
+
+        Notes
+        -----
+        With a bounding box, gwcs's inverse gives NaN for stars outside of the right ascensions and
+        declinations that the corners of the image span, though they may be in it: near its edges,
+        or at the poles. ``wcs.bounding_box = None`` gives all of them.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
+        >>> stars = boresight.extract_centroids(frame.image).centroids
+        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
+        >>> wcs = solution.gwcs()
+        >>> wcs.pixel_to_world(256, 256).to_string(precision=1)
+        '83.8 -1.2'
+        """
+        from boresight.wcs.gwcs import gwcs_of
+
+        return gwcs_of(self, tolerance_px)
+
+    def save_gwcs(self, path: str | os.PathLike[str], tolerance_px: float = 1e-6) -> None:
+        """Save `gwcs` as an ASDF file, for programs without Boresight.
+
+        Parameters
+        ----------
+        path : path-like
+            File to create or replace. It is written whole or not at all.
+        tolerance_px : float
+            As for `gwcs`.
+
+        Raises
+        ------
+        ModuleNotFoundError, InputError, UndeterminedError
+            As `gwcs`.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import asdf, boresight, pathlib, tempfile
+        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
+        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
+        >>> stars = boresight.extract_centroids(frame.image).centroids
+        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> path = pathlib.Path(folder.name) / "frame.asdf"
+        >>> solution.save_gwcs(path)
+        >>> with asdf.open(path) as file:
+        ...     print(file["wcs"].available_frames)
+        ['detector', 'ideal', 'icrs']
+        >>> folder.cleanup()
+        """
+        from boresight.wcs.gwcs import asdf_bytes
+
+        write_atomically(path, asdf_bytes(self.gwcs(tolerance_px)))
+
+    def _sky(self, pixels: Floats) -> Floats:
+        if self._refraction is None:
+            return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
+        in_camera = self._core.camera.pixel_to_direction(np.ascontiguousarray(pixels))
+        apparent = self._refraction.unrefracted(in_camera @ self.rotation_matrix_icrs_to_camera)
+        velocity = self.observer_velocity_km_s
+        return aberrated(apparent, None if velocity is None else -velocity)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        uncertain = self._intrinsics, self._refraction
+        return _restore, (self._core.parts(), self.camera_model, self._solve_time_ms, *uncertain)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Solution RA {self.ra_deg:.4f} Dec {self.dec_deg:+.4f} roll {self.roll_deg:.3f} "
+            f"FOV {self.fov_deg:.4f} deg: {self.num_matches} stars, RMSE "
+            f"{self.rmse_arcsec:.2f} arcsec, false-alarm probability <= {self.probability:.1e}>"
+        )
+
+
+def _restore(
+    parts: tuple[Any, ...],
+    camera_model: CameraModel,
+    solve_time_ms: float,
+    intrinsics: Intrinsics | None,
+    refraction: Refraction | None,
+) -> Solution:
+    solved = core.Solution(camera_model._core, *parts)
+    return Solution(solved, solve_time_ms, intrinsics=intrinsics, refraction=refraction)

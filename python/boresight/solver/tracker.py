@@ -1,0 +1,170 @@
+"""Solving the frames of a sequence one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from boresight.solver.solve import choose_database, find_stars, solve_from_centroids
+
+if TYPE_CHECKING:
+    from boresight.camera.model import CameraModel
+    from boresight.database.database import PatternDatabase
+    from boresight.solver.solution import Solution
+
+__all__ = ["Tracker"]
+
+#: The field of view of a camera that has been solved is known to this fraction: more than
+#: temperature and focus change it, less than zooming.
+KNOWN_FOV_ERROR = 0.01
+
+
+class Tracker:
+    """Solves a sequence of frames of one camera, each with the help of the one before.
+
+    The first frame is searched for in the whole sky. From then on the attitude of the last solved
+    frame is the hint, so that three stars suffice, and its camera, with the focal length and
+    parity found, the one to start from. A frame that does not solve so is searched for in the whole
+    sky, first with that camera, then without what has been learnt.
+
+    Parameters
+    ----------
+    database : SolverDatabase, optional
+        Default: `SolverDatabase.default`.
+    fov_deg, image_shape, camera_model : optional
+        What is known of the camera, as in `boresight.solve`.
+    hint_uncertainty_deg : float
+        Largest turn of the camera from frame to frame, up to 45 degrees. Small ones are quick.
+    extraction : mapping, optional
+        Arguments for `extract_centroids`, for images.
+    **options
+        Further arguments of `solve_from_centroids`.
+
+    Attributes
+    ----------
+    last_solution : Solution or None
+        That of the last frame that solved.
+    num_hinted, num_blind, num_unsolved : int
+        How many frames solved near the one before, in the whole sky, and not at all.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> tracker = boresight.Tracker(hint_uncertainty_deg=1.0)
+    >>> for ra in (83.0, 83.5, 84.0):
+    ...     frame = boresight.simulate_frame(camera, ra, 5.0, seed=1)
+    ...     print(round(tracker.solve(frame.image).ra_deg, 1))
+    83.0
+    83.5
+    84.0
+    >>> tracker
+    Tracker(1 frame solved blind, 2 hinted, 0 unsolved)
+    """
+
+    def __init__(
+        self,
+        database: PatternDatabase | None = None,
+        *,
+        fov_deg: float | None = None,
+        image_shape: tuple[int, int] | None = None,
+        camera_model: CameraModel | None = None,
+        hint_uncertainty_deg: float = 2.0,
+        extraction: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self._database = choose_database(database, fov_deg, camera_model)
+        self._fov_deg = fov_deg
+        self._image_shape = image_shape
+        self._camera_model = camera_model
+        self._hint_uncertainty_deg = hint_uncertainty_deg
+        self._extraction = extraction
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all frames: the next is searched for in the whole sky."""
+        self.last_solution: Solution | None = None
+        self.num_hinted = self.num_blind = self.num_unsolved = 0
+
+    @property
+    def camera_model(self) -> CameraModel | None:
+        """The camera as the last solved frame has it; before one, as it was given."""
+        return self.last_solution.camera_model if self.last_solution else self._camera_model
+
+    def solve(self, image_or_centroids: Any, **options: Any) -> Solution | None:
+        """Solve the next frame.
+
+        Parameters
+        ----------
+        image_or_centroids : array_like, NDData, Frame, path, Centroids, ExtractionResult or Table
+            As in `boresight.solve`.
+        **options
+            Arguments of `solve_from_centroids` for this frame, such as `observer_velocity_km_s`.
+
+        Returns
+        -------
+        Solution or None
+            None when the frame does not solve; the next is tried with what was known before.
+
+        Raises
+        ------
+        InputError
+            For an argument that cannot be worked with.
+        """
+        stars, shape = find_stars(image_or_centroids, self._image_shape, self._extraction)
+        options = self._options | options
+        solution = None
+        if self.last_solution is not None:
+            solution = self._solve_as_before(self.last_solution, stars, shape, options)
+        if solution is None:
+            solution = solve_from_centroids(
+                self._database,
+                stars,
+                self._fov_deg,
+                image_shape=shape,
+                camera_model=self._camera_model,
+                **options,
+            )
+            self.num_blind += solution is not None
+        if solution is None:
+            self.num_unsolved += 1
+        else:
+            self.last_solution = solution
+        return solution
+
+    def _solve_as_before(
+        self,
+        last: Solution,
+        stars: Any,
+        shape: tuple[int, int] | None,
+        options: dict[str, Any],
+    ) -> Solution | None:
+        """Solve with the camera of the last frame: near its attitude, then in the whole sky."""
+        camera = last.camera_model
+        options = {
+            "image_shape": shape,
+            "camera_model": camera,
+            "fov_max_error_deg": KNOWN_FOV_ERROR * camera.fov_deg,
+        } | options
+        hinted = solve_from_centroids(
+            self._database,
+            stars,
+            attitude_hint=last,
+            hint_uncertainty_deg=self._hint_uncertainty_deg,
+            strict_hint=True,
+            **options,
+        )
+        if hinted is not None:
+            self.num_hinted += 1
+            return hinted
+        blind = solve_from_centroids(self._database, stars, **options)
+        self.num_blind += blind is not None
+        return blind
+
+    def __repr__(self) -> str:
+        plural = "" if self.num_blind == 1 else "s"
+        return (
+            f"Tracker({self.num_blind} frame{plural} solved blind, {self.num_hinted} hinted, "
+            f"{self.num_unsolved} unsolved)"
+        )

@@ -1,0 +1,64 @@
+"""`SolverDatabase`: a pattern database with the methods that solve and calibrate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from boresight.calibration.fit import calibrate_camera
+from boresight.calibration.result import CalibrateResult
+from boresight.database.database import PatternDatabase
+from boresight.solver.solution import Solution
+from boresight.solver.solve import solve_from_centroids
+
+__all__ = ["SolverDatabase"]
+
+
+class SolverDatabase(PatternDatabase):
+    """Stars and patterns of four of them, by which frames are solved.
+
+    Made by `generate_from_hipparcos`, `generate_from_gaia` or `generate_from_stars`, or opened by
+    `load_from_file`. It never changes, may be used by many threads at once, and is pickled by its
+    file's path where it has one, else by its bytes.
+
+    The file is read in place: opening takes the same time whatever its size, and processes that
+    open one file share its memory.
+
+    Attributes
+    ----------
+    num_stars, num_patterns : int
+        Numbers of stars and of patterns.
+    max_fov_deg, min_fov_deg : float
+        Range of fields of view for which patterns were made, degrees.
+    epoch : float
+        Julian year of the stars' positions.
+    parameters : DatabaseParameters
+        Parameters of generation, with what was left to choose filled in.
+
+    Examples
+    --------
+    >>> from boresight import SolverDatabase
+    >>> database = SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+    >>> database
+    SolverDatabase(5832 stars, 109445 patterns, fields of 30 degrees, epoch J2025.0)
+    >>> database.get_star(0)
+    Star(id=32349, ra_deg=101.2831..., dec_deg=-16.7246..., magnitude=-1.09...)
+    """
+
+    __slots__ = ()
+
+    # The function, with the database for its first argument: all that it says holds here.
+    solve_from_centroids = solve_from_centroids
+
+    def calibrate_camera(
+        self, results: Sequence[Solution | None], centroids: Sequence[Any], **options: Any
+    ) -> CalibrateResult:
+        """Fit one camera model to many solved frames.
+
+        The method form of `boresight.calibrate_camera`, which explains all arguments.
+
+        Returns
+        -------
+        CalibrateResult
+        """
+        return calibrate_camera(results, centroids, **options)

