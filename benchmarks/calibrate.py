@@ -188,18 +188,6 @@ def accuracy(truths: list[Truth], order: int, repetitions: int) -> None:
     print(f"\nOne frame alone, order auto: RMS {min(alone):.2f} to {max(alone):.2f} arcsec")
 
 
-class Solved:
-    """As much of a solution as a fit looks at."""
-
-    observer_velocity_km_s = None
-
-    def __init__(self, camera: CameraModel, quaternion: Floats, directions: Floats) -> None:
-        self.camera_model = camera
-        self.quaternion = quaternion
-        self.matched_directions = directions
-        self.matched_centroids = np.arange(len(directions))
-
-
 def solved_frames(count: int, stars: int = 500) -> tuple[CameraModel, list[Any], list[Floats]]:
     """Frames in all directions by a camera with distortion, their stars with 0.02 px of noise."""
     rng = np.random.default_rng(1)
@@ -221,8 +209,9 @@ def solved_frames(count: int, stars: int = 500) -> tuple[CameraModel, list[Any],
         )
         xy = rng.uniform(-512, 512, (stars, 2))
         directions = camera.pixel_to_direction(*xy.T) @ turn  # to the sky by the inverse
-        solutions.append(Solved(camera, np.array([w, x, y, z]), directions))
-        positions.append(xy + rng.normal(0.0, 0.02, xy.shape))
+        measured = xy + rng.normal(0.0, 0.02, xy.shape)
+        solutions.append(boresight.MatchedStars(measured, directions, camera, [w, x, y, z]))
+        positions.append(measured)
     return camera, solutions, positions
 
 

@@ -1,28 +1,21 @@
 """Pieces that several test files share: simulated matches, simulated star fields."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
-from boresight import CameraModel, PolynomialDistortion, RadialDistortion
+from boresight import (
+    ApparentPlace,
+    CameraModel,
+    MatchedStars,
+    PolynomialDistortion,
+    RadialDistortion,
+)
 
 SHAPE = (768, 1024)
 HALF = np.array([512.0, 384.0])
-
-
-@dataclass
-class Solved:
-    """What calibration needs of a solution."""
-
-    camera_model: CameraModel
-    quaternion: np.ndarray
-    matched_centroids: np.ndarray
-    matched_directions: np.ndarray
-    observer_velocity_km_s: np.ndarray | None = None
 
 
 def quaternion(rotation):
@@ -77,7 +70,12 @@ def simulate(camera, frames=6, stars=150, noise=0.02, outliers=0.0, seed=0, velo
         )
         turned = Rotation.from_rotvec(rng.normal(0, 1e-3, 3)) * rotation
         keep = rng.permutation(stars)
-        results.append(Solved(crude, quaternion(turned), keep, sky[keep], velocity))
+        place = ApparentPlace(velocity_km_s=None if velocity is None else tuple(velocity))
+        results.append(
+            MatchedStars(
+                measured[keep], sky[keep], crude, quaternion(turned), place, centroids=keep
+            )
+        )
         centroids.append(measured)
         truth.append((rotation, wrong))
     return results, centroids, truth

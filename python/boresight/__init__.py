@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from boresight.apparent.aberration import earth_barycentric_velocity as earth_barycentric_velocity
+from boresight.apparent.place import ApparentPlace as ApparentPlace
 from boresight.apparent.refraction import Refraction as Refraction
 from boresight.calibration.calibrate import calibrate as calibrate
 from boresight.calibration.fit import calibrate_camera as calibrate_camera
@@ -28,6 +29,7 @@ from boresight.extraction.extract import Extractor as Extractor
 from boresight.extraction.extract import extract_centroids as extract_centroids
 from boresight.frames.frame import Frame as Frame
 from boresight.frames.read import read_frame as read_frame
+from boresight.solver.matches import MatchedStars as MatchedStars
 from boresight.solver.solution import Solution as Solution
 from boresight.solver.solve import solve as solve
 from boresight.solver.solve import solve_from_centroids as solve_from_centroids

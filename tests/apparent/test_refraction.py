@@ -8,6 +8,7 @@ from astropy.time import Time
 
 import boresight
 from boresight import InputError, Refraction
+from helpers import aberrate
 
 SITE = EarthLocation.from_geodetic(-70.4, -24.6, 2600.0)
 TIME = Time("2020-03-01T05:00:00")
@@ -81,12 +82,10 @@ def database():
 
 def frames_through(air, velocity, catalog, rng):
     """Stars of fields at 20 to 60 degrees altitude as a camera on the ground sees them."""
-    from boresight.apparent.aberration import aberrated
-
     bright = catalog[np.flatnonzero(catalog.magnitude < 7.2)]
     ra, dec = np.radians(bright.ra_deg), np.radians(bright.dec_deg)
     sky = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
-    seen = air.refracted(aberrated(sky, velocity))
+    seen = air.refracted(aberrate(sky, velocity / 299792.458))
     fields = []
     for alt, az in ((20.0, 30.0), (35.0, 150.0), (60.0, 270.0)):
         place = AltAz(az=az * u.deg, alt=alt * u.deg, obstime=TIME, location=SITE)

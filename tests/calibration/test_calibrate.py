@@ -18,7 +18,7 @@ from boresight import (
     extract_centroids,
     simulate_frame,
 )
-from boresight.calibration.calibrate import _settle
+from boresight.calibration.passes import settle
 
 SHAPE = (400, 512)
 CAMERA = CameraModel.from_fov(
@@ -140,12 +140,12 @@ class Undecided:
 )
 def test_a_choice_that_goes_in_a_circle_ends_at_the_simplest(choices, order):
     first = Undecided(choices, 3)
-    found = _settle(first, "auto", "polynomial")
+    found = settle(first, "auto", "polynomial")
     assert found.camera_model.distortion.order == found.fitted_to == order
     assert found.held_out_rmse_px is not None
     assert first.chosen <= len(choices)
     for start in choices.values():
-        again = _settle(Undecided(choices, start), "auto", "polynomial")
+        again = settle(Undecided(choices, start), "auto", "polynomial")
         assert again.camera_model.distortion.order == again.fitted_to == order
 
 

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from boresight import (
     CameraModel,
     InputError,
+    MatchedStars,
     UndeterminedError,
     calibrate_camera,
 )
@@ -23,7 +24,6 @@ from helpers import (
     HALF,
     RADIAL,
     SHAPE,
-    Solved,
     polynomial_camera,
     rotation_of,
     simulate,
@@ -70,7 +70,7 @@ class TestKnownCameras:
         assert error.max() < 0.1
         assert result.noise == pytest.approx(0.02, rel=0.1)
         for frame, solved, (_, wrong) in zip(result.frames, results, truth, strict=True):
-            right = ~wrong[solved.matched_centroids]
+            right = ~wrong[solved.centroids]
             assert np.mean(frame.inliers[right]) > 0.95
             # Only the wrong matches that moved by less than the clipping limit may stay.
             assert np.linalg.norm(frame.residuals_px[frame.inliers], axis=1).max() < 0.1
@@ -92,7 +92,7 @@ class TestKnownCameras:
         results, centroids, _ = simulate(camera, outliers=0.03)
         first = calibrate_camera(results, centroids, **options)
         again = [
-            replace(solved, camera_model=first.camera_model, quaternion=frame.quaternion)
+            solved.replace(camera_model=first.camera_model, quaternion=frame.quaternion)
             for solved, frame in zip(results, first.frames, strict=True)
         ]
         second = calibrate_camera(again, centroids, camera_model=first.camera_model, **options)
@@ -216,7 +216,7 @@ def test_aberration_is_taken_out_exactly():
     result = calibrate_camera(results, centroids, order=3)
     assert sky_error_px(camera, result, truth).max() < 1e-4
     # The same velocities given by hand, to results that do not know of any.
-    blind = [replace(r, observer_velocity_km_s=None) for r in results]
+    blind = [r.replace(place=None) for r in results]
     given = calibrate_camera(blind, centroids, order=3, velocities=[velocity] * 3)
     assert given.camera_model == result.camera_model
     assert calibrate_camera(blind, centroids, order=3).rmse_after_px > 1e-3
@@ -228,7 +228,7 @@ def test_a_wrong_frame_is_rejected_with_the_reason():
     rng = np.random.default_rng(1)
     centroids[2] = centroids[2] + rng.uniform(-20, 20, centroids[2].shape)
     results.append(
-        replace(results[0], matched_centroids=np.arange(3), matched_directions=np.eye(3))
+        MatchedStars(np.zeros((3, 2)), np.eye(3), results[0].camera_model, results[0].quaternion)
     )
     centroids.append(centroids[0])
     result = calibrate_camera([None, *results], [None, *centroids], order=4)
@@ -327,13 +327,13 @@ class TestBadInput:
             (lambda r, c: (r, c), {"velocities": [None, (1, 2)]}, r"^velocities\[1\]"),
             (lambda r, c: (r, c), {"velocities": [None, (3e5, 0, 0)]}, "^velocities"),
             (
-                lambda r, c: ([r[0], replace(r[1], camera_model=CameraModel(9.0, (9, 9)))], c),
+                lambda r, c: ([r[0], r[1].replace(camera_model=CameraModel(9.0, (9, 9)))], c),
                 {},
                 r"^results\[1\].*contradicts results\[0\]",
             ),
             (
                 lambda r, c: (
-                    [r[0], replace(r[1], camera_model=CameraModel(9.0, SHAPE, parity_flip=True))],
+                    [r[0], r[1].replace(camera_model=CameraModel(9.0, SHAPE, parity_flip=True))],
                     c,
                 ),
                 {},
@@ -351,14 +351,7 @@ class TestBadInput:
             calibrate_camera([None, None], centroids)
         with pytest.raises(UndeterminedError):
             calibrate_camera([], [])
-        few = [
-            replace(
-                r,
-                matched_centroids=r.matched_centroids[:6],
-                matched_directions=r.matched_directions[:6],
-            )
-            for r in results
-        ]
+        few = [r.select(np.arange(6)) for r in results]
         with pytest.raises(UndeterminedError, match=r"do not determine"):
             calibrate_camera(few, centroids, order=6)
 
@@ -367,7 +360,7 @@ class TestBadInput:
         rng = np.random.default_rng(0)
         xy = rng.uniform(0.6, 1.0, (60, 2)) * HALF
         sky = camera.pixel_to_direction(xy[:, 0], xy[:, 1])
-        solved = Solved(camera, np.array([1.0, 0, 0, 0]), np.arange(60), sky)
+        solved = MatchedStars(xy, sky, camera, [1.0, 0, 0, 0])
         with pytest.raises(UndeterminedError, match="fold"):
             calibrate_camera(solved, xy + rng.normal(0, 0.5, xy.shape), order=7)
 
@@ -383,10 +376,10 @@ class TestBadInput:
     )
     def test_nonsense_never_panics(self, data, model):
         rows = np.array(data).reshape(-1, 5)
-        solved = Solved(
-            CameraModel(500.0, SHAPE), np.array([1.0, 0, 0, 0]), np.arange(len(rows)), rows[:, 2:]
-        )
         try:
+            solved = MatchedStars(
+                rows[:, :2], rows[:, 2:], CameraModel(500.0, SHAPE), [1.0, 0, 0, 0]
+            )
             result = calibrate_camera(solved, rows[:, :2], order=2, model=model)
         except (InputError, UndeterminedError):
             return

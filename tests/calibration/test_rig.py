@@ -8,11 +8,11 @@ from boresight import (
     CameraModel,
     Detector,
     InputError,
+    MatchedStars,
     RadialDistortion,
     UndeterminedError,
     calibrate_mosaic,
 )
-from helpers import Solved
 
 SHAPE = (480, 500)
 TRUE = [
@@ -48,7 +48,9 @@ def exposures(number, stars=120, noise=0.02, seed=0, outliers=0.0):
             own, _ = Rotation.align_vectors(crude.pixel_to_direction(*xy.T), sky)
             x, y, z, w = own.as_quat()
             order = rng.permutation(stars)
-            solved.append(Solved(crude, np.array([w, x, y, z]), order, sky[order]))
+            solved.append(
+                MatchedStars(measured[order], sky[order], crude, [w, x, y, z], centroids=order)
+            )
             lists.append(measured)
         results.append(solved)
         centroids.append(lists)
@@ -116,6 +118,6 @@ def test_bad_input():
         calibrate_mosaic([[r[0], None, *r[2:]] for r in results], centroids)
     with pytest.raises(UndeterminedError, match="no detector is solved"):
         calibrate_mosaic([[None] * 4], centroids[:1])
-    results[0][1].camera_model = CameraModel(3500.0, (10, 20))
+    results[0][1] = results[0][1].replace(camera_model=CameraModel(3500.0, (10, 20)))
     with pytest.raises(InputError, match="detectors of different sizes"):
         calibrate_mosaic(results, centroids)

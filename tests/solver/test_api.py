@@ -1,6 +1,5 @@
 """One line from an image to the sky, and many frames at once."""
 
-import inspect
 import signal
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from astropy.table import Table
 
 import boresight
 from boresight import CameraModel, FileFormatError, InputError, SolverDatabase
-from boresight.solver.solve import prepare
 
 SHAPE = (512, 512)
 
@@ -168,13 +166,3 @@ class TestSolveMany:
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=60)
         assert b"KeyboardInterrupt" in errors
-
-
-def test_one_frame_and_many_have_the_same_defaults():
-    """`solve_many` and `diagnose` take those of `prepare`."""
-    alone = inspect.signature(boresight.solve_from_centroids).parameters
-    many = inspect.signature(prepare).parameters
-    assert set(alone) - set(many) == {"database", "centroids"}
-    assert {name: alone[name].default for name in many} == {
-        name: parameter.default for name, parameter in many.items()
-    }

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from boresight import (
+    ApparentPlace,
     CameraModel,
     InputError,
+    MatchedStars,
     PolynomialDistortion,
     RadialDistortion,
     Refraction,
+    Solution,
     UndeterminedError,
     earth_barycentric_velocity,
 )
-from boresight import _core as core
-from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S
 from boresight.simulate import tess_like_camera
-from boresight.solver.solution import Solution
 from boresight.wcs.gwcs import asdf_bytes
 
 pytest.importorskip("gwcs")
@@ -71,9 +71,10 @@ PHYSICS = {
 
 def solved(camera, quaternion, velocity=None, refraction=None):
     """Solution of a frame with this attitude."""
-    beta = None if velocity is None else list(np.divide(velocity, SPEED_OF_LIGHT_KM_S))
-    parts = (list(quaternion), [], 0.0, [], [], [], [], beta)
-    return Solution(core.Solution(camera._core, *parts), 0.0, refraction=refraction)
+    velocity = None if velocity is None else tuple(velocity)
+    place = ApparentPlace(velocity_km_s=velocity, refraction=refraction)
+    nothing = np.empty((0, 2)), np.empty((0, 3))
+    return Solution.from_matches(MatchedStars(*nothing, camera, quaternion, place))
 
 
 def stored(solution, **options):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._core import SPEED_OF_LIGHT_KM_S
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -75,6 +76,11 @@ def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, 
     if components.shape != (3,):
         raise InputError(
             f"{name}: its shape is {components.shape}; give the three ICRS components in km/s"
+        )
+    if not np.linalg.norm(components) < SPEED_OF_LIGHT_KM_S:
+        raise InputError(
+            f"{name}: it is not finite or not below the speed of light; "
+            "give the barycentric velocity in km/s, see earth_barycentric_velocity"
         )
     x, y, z = components.tolist()
     return x, y, z

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core as core
 from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["earth_barycentric_velocity"]
 
-SPEED_OF_LIGHT_KM_S = 299792.458
+SPEED_OF_LIGHT_KM_S = core.SPEED_OF_LIGHT_KM_S
 
 
 def earth_barycentric_velocity(
@@ -66,19 +67,3 @@ def earth_barycentric_velocity(
         _, velocity = get_body_barycentric_posvel("earth", when, ephemeris="builtin")
         components = np.asarray(velocity.xyz.to_value("km/s"), dtype=np.float64)
     return np.moveaxis(components, 0, -1).copy()
-
-
-def aberrated(sky: NDArray[np.float64], velocity_km_s: Any) -> NDArray[np.float64]:
-    """Directions (n, 3) as an observer of this velocity sees them, exactly.
-
-    With the velocity reversed it is undone.
-    """
-    if velocity_km_s is None:
-        return sky
-    beta = np.asarray(velocity_km_s, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
-    inverse_gamma = np.sqrt(1.0 - beta @ beta)
-    along = (sky @ beta)[:, None]
-    moved: NDArray[np.float64] = (
-        inverse_gamma * sky + (1.0 + along / (1.0 + inverse_gamma)) * beta
-    ) / (1.0 + along)
-    return moved

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core as core
 from boresight.errors import InputError
 from boresight.frames.times import as_time
 
@@ -23,10 +24,10 @@ SCALE_HEIGHT_M = 8434.0
 
 SEA_LEVEL_HPA = 1013.25
 
-LOWEST_ALTITUDE_DEG = 5.0
+LOWEST_ALTITUDE_DEG = float(np.degrees(core.LOWEST_ALTITUDE))
 """Stars lower down are refracted as if they were here: the formula fails at the horizon."""
 
-ROUNDS = 8
+ROUNDS = core.REFRACTION_ROUNDS
 """Steps to the refracted place of a star; each makes the error a hundred times smaller."""
 
 
@@ -120,38 +121,37 @@ class Refraction:
         return cls(_zenith(site, as_time(time)), float(a), float(b))
 
     def refracted(self, sky: Floats) -> Floats:
-        """Directions (n, 3) as they are seen through the atmosphere, from those outside of it."""
-        z, across = self._from_zenith(sky)
-        seen = z
-        for _ in range(ROUNDS):
-            seen = z - self._angle(seen)
-        return self._at(seen, across)
+        """Directions as they are seen through the atmosphere.
+
+        Parameters
+        ----------
+        sky : ndarray, shape (n, 3)
+            Unit vectors outside of it.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+        """
+        return self._core.apparent(np.ascontiguousarray(sky, dtype=np.float64))
 
     def unrefracted(self, seen: Floats) -> Floats:
-        """Directions (n, 3) outside the atmosphere, from those seen through it."""
-        z, across = self._from_zenith(seen)
-        return self._at(z + self._angle(z), across)
+        """Directions outside the atmosphere.
 
-    def _angle(self, seen: Floats) -> Floats:
-        """By how much stars are lifted that are seen at these distances from the zenith."""
-        tangent = np.tan(np.clip(seen, 0.0, np.radians(90.0 - LOWEST_ALTITUDE_DEG)))
-        return self.a_rad * tangent + self.b_rad * tangent**3
+        Parameters
+        ----------
+        seen : ndarray, shape (n, 3)
+            Unit vectors as they are seen through it.
 
-    def _from_zenith(self, directions: Floats) -> tuple[Floats, Floats]:
-        """Distances from the zenith, and unit vectors at right angles to it."""
-        zenith = np.array(self.zenith)
-        up = directions @ zenith
-        across = directions - up[:, None] * zenith
-        length = np.linalg.norm(across, axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            unit = np.where(length[:, None] > 0, across / length[:, None], 0.0)
-        return np.arctan2(length, up), unit
+        Returns
+        -------
+        ndarray, shape (n, 3)
+        """
+        return self._core.icrs(np.ascontiguousarray(seen, dtype=np.float64))
 
-    def _at(self, z: Floats, across: Floats) -> Floats:
-        directions: Floats = (
-            np.cos(z)[:, None] * np.array(self.zenith) + np.sin(z)[:, None] * across
-        )
-        return directions
+    @property
+    def _core(self) -> core.ApparentPlace:
+        values = {"zenith": self.zenith, "a": self.a_rad, "b": self.b_rad}
+        return core.ApparentPlace(None, values)
 
 
 def _zenith(site: EarthLocation, time: Any) -> tuple[float, float, float]:

@@ -16,13 +16,17 @@ from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError
 
 if TYPE_CHECKING:
+    from boresight.solver.matches import MatchedStars
     from boresight.solver.solution import Solution
 
 __all__ = ["CalibrationBlock", "CalibrationStep", "calibration_block"]
 
 Floats = NDArray[np.float64]
 
-FORMAT = "boresight calibration block 1"
+FORMAT = "boresight calibration block 2"
+
+#: Parts of a block that are arrays in its file; the others are in the header.
+ARRAYS = ("upper", "gradient")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,7 @@ class CalibrationStep:
 
 
 class CalibrationBlock:
-    """What some frames tell about their camera, near a given model of it.
+    """Information of some frames about their camera, near a given model of it.
 
     The normal equations of the intrinsics with the frames' attitudes eliminated: a few kilobytes,
     whatever the number of frames. Blocks about the same camera are added with ``+``, or all at once
@@ -89,22 +93,22 @@ class CalibrationBlock:
     @property
     def n_frames(self) -> int:
         """Frames that took part."""
-        return self._core.parts()[5][0]
+        return self._core.num_frames
 
     @property
     def n_rejected(self) -> int:
         """Frames that did not fit the camera."""
-        return self._core.parts()[5][1]
+        return self._core.num_rejected
 
     @property
     def n_inliers(self) -> int:
         """Matches that count."""
-        return self._core.parts()[5][2]
+        return self._core.num_inliers
 
     @property
     def n_outliers(self) -> int:
         """Matches left out, those of rejected frames included."""
-        return self._core.parts()[5][3]
+        return self._core.num_outliers
 
     def __add__(self, other: CalibrationBlock | int) -> CalibrationBlock:
         if isinstance(other, CalibrationBlock):
@@ -125,15 +129,15 @@ class CalibrationBlock:
         UndeterminedError
             If there are too few stars for the parameters, or the step leads to no camera.
         """
-        camera, covariance, frozen, condition_number, noise, change = self._core.solve()
+        step = self._core.solve()
         return CalibrationStep(
-            CameraModel._from_core(camera),
-            change,
-            noise,
-            tuple(self._core.parts()[0]),
-            covariance,
-            tuple(frozen),
-            condition_number,
+            camera_model=CameraModel._from_core(step.camera),
+            change=step.change,
+            noise=step.noise,
+            parameter_names=tuple(self._core.parameter_names),
+            covariance=step.covariance,
+            frozen=tuple(step.frozen),
+            condition_number=step.condition_number,
         )
 
     def to_bytes(self) -> bytes:
@@ -146,21 +150,11 @@ class CalibrationBlock:
         """
         import json
 
-        names, settings, upper, gradient, cost, counts, sums = self._core.parts()
-        header = {
-            "format": FORMAT,
-            "camera_model": self.camera_model.to_dict(),
-            "parameter_names": names,
-            "counts": counts,
-        }
+        values = self._core.values()
+        arrays = {name: values.pop(name) for name in ARRAYS}
+        header = {"format": FORMAT, "camera_model": self.camera_model.to_dict(), **values}
         file = io.BytesIO()
-        np.savez(
-            file,
-            header=np.frombuffer(json.dumps(header).encode(), np.uint8),
-            upper=np.array(upper),
-            gradient=np.array(gradient),
-            numbers=np.array([*settings, cost, *sums]),
-        )
+        np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
         return file.getvalue()
 
     @classmethod
@@ -188,19 +182,9 @@ class CalibrationBlock:
                 header = json.loads(file["header"].tobytes())
                 if header["format"] != FORMAT:
                     raise ValueError(header["format"])
-                numbers = file["numbers"].tolist()
-                return cls(
-                    core.CalibrationBlock(
-                        CameraModel.from_dict(header["camera_model"])._core,
-                        header["parameter_names"],
-                        numbers[:2],
-                        file["upper"].tolist(),
-                        file["gradient"].tolist(),
-                        numbers[2],
-                        header["counts"],
-                        numbers[3:],
-                    )
-                )
+                camera = CameraModel.from_dict(header.pop("camera_model"))
+                arrays = {name: file[name] for name in ARRAYS}
+                return cls(core.CalibrationBlock(camera._core, header | arrays))
         except Exception as error:
             raise FileFormatError(
                 f"data: not a calibration block ({error}); give what to_bytes returned"
@@ -212,12 +196,12 @@ class CalibrationBlock:
     def __repr__(self) -> str:
         return (
             f"<CalibrationBlock: {self.n_frames} frames, {self.n_inliers} stars, "
-            f"{self.n_rejected} frames rejected, {len(self._core.parts()[0])} parameters>"
+            f"{self.n_rejected} frames rejected, {len(self._core.parameter_names)} parameters>"
         )
 
 
 def calibration_block(
-    results: Solution | Sequence[Solution | None] | None,
+    results: Solution | MatchedStars | Sequence[Solution | MatchedStars | None] | None,
     centroids: Any,
     camera_model: CameraModel,
     *,
@@ -284,7 +268,8 @@ def calibration_block(
     frames, _ = matched_frames(results, centroids, velocities)
     return CalibrationBlock(
         core.calibration_block(
-            frames,
+            [stars._core for stars in frames.stars],
+            frames.places,
             camera_model._core,
             None if parameter_names is None else list(parameter_names),
             float(noise),

@@ -14,23 +14,24 @@ single frame) another does. What is held fixed so that the problem has one answe
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight._utils.statistics import planar_scale
-from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S, aberrated
+from boresight.apparent.place import ApparentPlace
 from boresight.calibration import model_selection
 from boresight.calibration.result import CalibrateResult, FrameCalibration
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.centroids import Centroids
-
-if TYPE_CHECKING:
-    from boresight.solver.solution import Solution
+from boresight.solver.matches import MatchedStars
+from boresight.solver.solution import Solution
 
 __all__ = ["calibrate_camera"]
 
@@ -51,27 +52,14 @@ cameras of coma have, three well sampled (0.17, 0.22, 0.30) and one undersampled
 UNSOLVED = "it did not solve"
 
 
-class _MatchedFrame(NamedTuple):
-    """A frame as the core takes it."""
-
-    pixels: Floats
-    sky: Floats
-    covariance: Floats | None
-    camera: core.CameraModel
-    quaternion: tuple[float, ...]
-    solved_velocity: tuple[float, ...] | None
-    velocity: tuple[float, ...] | None
-    brightness: Floats
-
-
 CHOOSING_STEPS = 10
 """Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
 what follows changes the residuals by too little to matter."""
 
 
 def calibrate_camera(
-    results: Solution | Sequence[Solution | None] | None,
-    centroids: Any,
+    results: Solution | MatchedStars | Sequence[Solution | MatchedStars | None] | None,
+    centroids: Any = None,
     image_shape: tuple[int, int] | None = None,
     order: int | Literal["auto"] = 4,
     model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
@@ -89,13 +77,14 @@ def calibrate_camera(
 
     Parameters
     ----------
-    results : sequence of (Solution or None)
-        The frames' solutions. Frames that did not solve (`None`) are skipped. A single solution is
-        taken as a sequence of one.
-    centroids : sequence
+    results : sequence of (Solution, MatchedStars or None)
+        The frames' solutions, or their matched stars. Frames that did not solve (`None`) are
+        skipped. A single one is taken as a sequence of one.
+    centroids : sequence, optional
         For each result the centroids it was solved from, as anything the solver takes: a
         `Centroids`, an `ExtractionResult`, a list of centroids, an array of shape (n, 2) or (n, 3),
-        or a table. If all of them have position uncertainties, each star counts accordingly.
+        or a table. Default: the positions that the results have. If all of them have position
+        uncertainties, each star counts accordingly.
     image_shape : (int, int), optional
         Height and width in pixels. Default: that of the results, which it must not contradict.
     order : int or 'auto'
@@ -180,78 +169,136 @@ def calibrate_camera(
     """
     frames, given = matched_frames(results, centroids, velocities)
     shape = _common_shape(given, image_shape, camera_model)
-    solved = [i for i, result in enumerate(given) if result]
+    solved = [i for i, result in enumerate(given) if result is not None]
     if not solved:
         raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
-    start_focal_length = None if camera_model is None else camera_model.focal_length_px
-
     steps = max(0, int(max_iterations))
+    common: dict[str, Any] = {
+        "sigma_clip": float(sigma_clip),
+        "focal_length_px": None if camera_model is None else camera_model.focal_length_px,
+        "projection": None if camera_model is None else camera_model.projection,
+        "noise": noise,
+    }
 
     def fit(
-        candidate: model_selection.Candidate, start: core.Calibration | None, left_out: bool = True
-    ) -> core.Calibration:
-        return core.calibrate_camera(
-            frames if start is None else _warm(frames, start),
-            *candidate,
-            float(sigma_clip),
-            steps if start is None else min(steps, CHOOSING_STEPS),
-            start_focal_length,
-            None if camera_model is None else camera_model.projection,
-            noise,
-            start is not None,
-            left_out,
-            progress,
-        )
+        candidate: model_selection.Candidate,
+        start: core.CalibrationResult | None,
+        left_out: bool = True,
+    ) -> core.CalibrationResult:
+        options = common | {
+            "model": candidate.model,
+            "order": candidate.order,
+            "max_iterations": steps if start is None else min(steps, CHOOSING_STEPS),
+            "warm": start is not None,
+            "held_out": left_out,
+        }
+        taken = frames.stars if start is None else _warm(frames.stars, start)
+        stars = [matches._core for matches in taken]
+        return core.calibrate_camera(stars, frames.places, options, progress)
 
     groups = model_selection.candidates(model, order)
     chosen = model_selection.choose(groups, fit)
     best = fit(chosen, None, held_out or "auto" in (model, order))
     camera = CameraModel._from_core(best.camera)
     assert camera.image_shape == shape
-    fitted = [(_frame(part, frame), frame) for part, frame in zip(best.frames, frames, strict=True)]
-    by_index = dict(zip(solved, (part for part, _ in fitted), strict=True))
+    fitted = [_frame(p, stars) for p, stars in zip(best.frames, frames.stars, strict=True)]
+    by_index = dict(zip(solved, fitted, strict=True))
     parts = tuple(by_index.get(i) for i in range(len(given)))
     return CalibrateResult(
-        camera,
-        *best.rmse_px,
-        *best.counts,
-        best.iterations,
-        best.converged,
-        parts,
-        best.noise,
-        tuple(best.parameter_names),
-        best.covariance,
-        tuple(best.frozen),
-        best.condition_number,
-        model_selection.rms(best),
-        tuple(UNSOLVED if part is None else part.rejected for part in parts),
-        systematic_px=_systematic(systematic_px, fitted),
+        camera_model=camera,
+        rmse_before_px=best.rmse_before_px,
+        rmse_after_px=best.rmse_after_px,
+        n_inliers=best.num_inliers,
+        n_outliers=best.num_outliers,
+        iterations=best.iterations,
+        converged=best.converged,
+        frames=parts,
+        noise=best.noise,
+        parameter_names=tuple(best.parameter_names),
+        covariance=best.covariance,
+        frozen=tuple(best.frozen),
+        condition_number=best.condition_number,
+        held_out_rmse_px=model_selection.rms(best),
+        rejected=tuple(UNSOLVED if part is None else part.rejected for part in parts),
+        systematic_px=_systematic(systematic_px, fitted, frames.stars),
     )
+
+
+class MatchedFrames(NamedTuple):
+    """Frames that are solved, as the core takes them.
+
+    Attributes
+    ----------
+    stars : list of MatchedStars
+        Their positions have a covariance with the floor in it, or, in all of them, none.
+    places : list of _core.ApparentPlace or None
+        How the stars of each are displaced, where that is not as when they were matched.
+    """
+
+    stars: list[MatchedStars]
+    places: list[core.ApparentPlace] | None
 
 
 def matched_frames(
     results: Any, centroids: Any, velocities: Sequence[ArrayLike | None] | None
-) -> tuple[list[_MatchedFrame], list[Any]]:
-    """Collect the matched stars of the frames that are solved; also all results, as a list."""
+) -> tuple[MatchedFrames, list[MatchedStars | None]]:
+    """Collect the matched stars of the frames that are solved; also those of all results."""
     results, centroids = _as_lists(results, centroids)
-    if velocities is None:
-        velocities = [result.observer_velocity_km_s if result else None for result in results]
-    if len(velocities) != len(results):
-        raise InputError(
-            f"velocities: {len(velocities)} for {len(results)} results; give one (or None) for each"
-        )
+    given = [_matched(i, result, centroids[i]) for i, result in enumerate(results)]
+    places = None
+    if velocities is not None:
+        if len(velocities) != len(results):
+            raise InputError(
+                f"velocities: {len(velocities)} for {len(results)} results; "
+                "give one (or None) for each"
+            )
+        places = [
+            _moving(i, stars.place, velocities[i]).core
+            for i, stars in enumerate(given)
+            if stars is not None
+        ]
+    covariances = [None if stars is None else _position_covariance(stars) for stars in given]
+    known = not any(
+        cov is None for cov, stars in zip(covariances, given, strict=True) if stars is not None
+    )
     frames = [
-        _matched(i, result, centroids[i], velocities[i])
-        for i, result in enumerate(results)
-        if result
+        stars.replace(position_cov=cov if known else None)
+        for stars, cov in zip(given, covariances, strict=True)
+        if stars is not None
     ]
-    if any(frame.covariance is None for frame in frames):
-        frames = [frame._replace(covariance=None) for frame in frames]
-    return frames, results
+    return MatchedFrames(frames, places), given
+
+
+def _matched(index: int, result: Any, centroids: Any) -> MatchedStars | None:
+    """Take the matched stars of one frame, as they are in the list of its centroids."""
+    if result is None:
+        return None
+    stars = result.matched_stars if isinstance(result, Solution) else result
+    if not isinstance(stars, MatchedStars):
+        raise InputError(
+            f"results[{index}]: a {type(result).__name__} is no solved frame; "
+            "give Solutions, MatchedStars or None"
+        )
+    if centroids is None:
+        return stars
+    listed = Centroids.from_any(centroids)
+    matched = stars.centroids
+    if len(matched) and matched.max() >= len(listed):
+        raise InputError(
+            f"centroids[{index}]: {len(listed)} of them, but results[{index}] matched number "
+            f"{matched.max()}; give the list that frame was solved from"
+        )
+    return stars.measured(listed)
+
+
+def _moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:
+    """Change the velocity of a place."""
+    name = f"velocities[{index}]"
+    return dataclasses.replace(place, velocity_km_s=arguments.velocity_km_s(name, velocity))
 
 
 def _systematic(
-    given: float | None, fitted: Sequence[tuple[FrameCalibration, _MatchedFrame]]
+    given: float | None, fitted: Sequence[FrameCalibration], frames: Sequence[MatchedStars]
 ) -> float:
     """Find the error that all frames have in common."""
     if given is not None:
@@ -259,30 +306,32 @@ def _systematic(
             raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
         return float(given)
     variances, lengths = [], []
-    for part, frame in fitted:
-        if frame.covariance is None:
+    for part, stars in zip(fitted, frames, strict=True):
+        if not stars.has_position_cov:
             return 0.0
-        variances.append(frame.covariance[part.inliers][:, [0, 2]].sum(axis=1))
+        variances.append(np.trace(stars.position_cov[part.inliers], axis1=1, axis2=2))
         lengths.append(np.hypot(*part.residuals_px[part.inliers].T))
     order = np.argsort(np.concatenate(variances), kind="stable")
     best = np.concatenate(lengths)[order[: max(1, round(BEST_PART * len(order)))]]
     return COMMON_PART * planar_scale(best)
 
 
-def _warm(frames: Sequence[_MatchedFrame], start: core.Calibration) -> list[_MatchedFrame]:
+def _warm(frames: Sequence[MatchedStars], start: core.CalibrationResult) -> list[MatchedStars]:
     """Frames with the camera and the attitudes of a fit of the same stars."""
+    camera = CameraModel._from_core(start.camera)
     return [
-        frame._replace(camera=start.camera, quaternion=tuple(part[0]))
-        for frame, part in zip(frames, start.frames, strict=True)
+        stars.replace(camera_model=camera, quaternion=part.quaternion)
+        for stars, part in zip(frames, start.frames, strict=True)
     ]
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
     """Make lists of results and of centroids, of one length."""
-    if results is None or hasattr(results, "matched_centroids"):
+    if results is None or isinstance(results, Solution | MatchedStars):
         results, centroids = [results], [centroids]
     try:
-        results, centroids = list(results), list(centroids)
+        results = list(results)
+        centroids = [None] * len(results) if centroids is None else list(centroids)
     except TypeError:
         raise InputError(
             "results, centroids: not sequences; give a solution and its centroids for each frame"
@@ -296,53 +345,28 @@ def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _common_shape(
-    results: Sequence[Any], image_shape: tuple[int, int] | None, camera_model: CameraModel | None
+    results: Sequence[MatchedStars | None],
+    image_shape: tuple[int, int] | None,
+    camera_model: CameraModel | None,
 ) -> tuple[int, int]:
     """Find the image shape that everything agrees on."""
-    named = [(f"results[{i}]", r.camera_model.image_shape) for i, r in enumerate(results) if r]
+    named = [
+        (f"results[{i}]", stars.camera_model.image_shape)
+        for i, stars in enumerate(results)
+        if stars is not None
+    ]
     if camera_model is not None:
         named.append(("camera_model", camera_model.image_shape))
     if image_shape is not None:
-        named.insert(0, ("image_shape", tuple(image_shape)))
-    for name, shape in named[1:]:
-        if shape != named[0][1]:
-            raise InputError(
-                f"{name}: {shape} contradicts {named[0][0]}, {named[0][1]}; "
-                "give frames of one camera, all of the same (height, width)"
-            )
-    return named[0][1] if named else (0, 0)
+        named.insert(0, ("image_shape", image_shape))
+    return arguments.one_shape(named) or (0, 0)
 
 
-def _matched(index: int, result: Any, centroids: Any, velocity: ArrayLike | None) -> _MatchedFrame:
-    """Collect the matched stars of one frame."""
-    stars = Centroids.from_any(centroids)
-    matched = np.asarray(result.matched_centroids, dtype=np.int64)
-    if len(matched) and not 0 <= matched.min() <= matched.max() < len(stars):
-        raise InputError(
-            f"centroids[{index}]: {len(stars)} of them, but results[{index}] matched number "
-            f"{matched.max()}; give the list that frame was solved from"
-        )
-    sky = np.ascontiguousarray(result.matched_directions, dtype=np.float64)
-    solved_beta, beta = _beta(index, result.observer_velocity_km_s), _beta(index, velocity)
-    refraction = getattr(result, "refraction", None)
-    if refraction is not None:
-        # Refraction comes after aberration, so that the fit gets both in the directions.
-        sky = np.ascontiguousarray(refraction.refracted(aberrated(sky, velocity)))
-        solved_beta = beta = None
-    return _MatchedFrame(
-        pixels=np.column_stack([stars.x[matched], stars.y[matched]]),
-        sky=sky,
-        covariance=_position_covariance(stars.position_cov[matched]),
-        camera=result.camera_model._core,
-        quaternion=tuple(float(q) for q in result.quaternion),
-        solved_velocity=solved_beta,
-        velocity=beta,
-        brightness=stars.brightness[matched],
-    )
-
-
-def _position_covariance(cov: Floats) -> Floats | None:
-    """(n, 3) columns xx, xy, yy with the floor added; `None` if no star has an uncertainty."""
+def _position_covariance(stars: MatchedStars) -> Floats | None:
+    """Covariances with the floor added; `None` if no star has an uncertainty."""
+    if not stars.has_position_cov:
+        return None
+    cov = stars.position_cov
     floor = POSITION_FLOOR_PX**2
     xx, xy, yy = cov[:, 0, 0] + floor, cov[:, 0, 1], cov[:, 1, 1] + floor
     with np.errstate(invalid="ignore"):
@@ -351,31 +375,19 @@ def _position_covariance(cov: Floats) -> Floats | None:
         return None
     # A star without an uncertainty of its own is taken for as bad as the worst that has one.
     worst = max(xx[known].max(), yy[known].max())
-    columns = [
-        np.where(known, given, value) for given, value in ((xx, worst), (xy, 0.0), (yy, worst))
-    ]
-    return np.column_stack(columns)
+    floored = np.where(known[:, None, None], cov + floor * np.eye(2), worst * np.eye(2))
+    return np.asarray(floored)
 
 
-def _beta(index: int, velocity: ArrayLike | None) -> tuple[float, ...] | None:
-    if velocity is None:
-        return None
-    beta = np.asarray(velocity, dtype=np.float64) / SPEED_OF_LIGHT_KM_S
-    if beta.shape != (3,) or not np.isfinite(beta).all():
-        raise InputError(f"velocities[{index}]: {velocity!r} is none; give (x, y, z) in km/s")
-    return tuple(float(b) for b in beta)
-
-
-def _frame(part: tuple[Any, ...], given: _MatchedFrame) -> FrameCalibration:
-    quaternion, attitude_cov, residuals, inliers, rmse_px, rejected, cross_cov = part
+def _frame(part: core.FrameFit, stars: MatchedStars) -> FrameCalibration:
     return FrameCalibration(
-        np.array(quaternion),
-        np.array(attitude_cov),
-        residuals,
-        inliers,
-        rmse_px,
-        rejected,
-        cross_cov,
-        given.pixels,
-        given.brightness,
+        quaternion=np.array(part.quaternion),
+        attitude_cov_rad2=np.array(part.attitude_covariance),
+        residuals_px=part.residuals,
+        inliers=part.inliers,
+        rmse_px=part.rmse_px,
+        rejected=part.rejected,
+        cross_cov=part.cross_covariance,
+        positions_px=stars.positions_px,
+        brightness=stars.brightness,
     )

@@ -1,4 +1,4 @@
-"""Which camera model? The one that foretells stars and frames left out of the fit best."""
+"""Choice of the camera model: the one that predicts held-out stars and frames best."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from boresight.errors import InputError, UndeterminedError
 __all__ = ["Candidate", "candidates", "choose", "rms"]
 
 Floats = NDArray[np.float64]
-Candidate = tuple[str, int]
-"""Name of a model and its order (0 for models without one)."""
+
+
+class Candidate(NamedTuple):
+    """Name of a model and its order (0 for models without one)."""
+
+    model: str
+    order: int
+
 
 AUTO_ORDERS = range(2, 10)
 """Orders that ``order="auto"`` tries, from the lowest."""
@@ -29,7 +35,7 @@ SIGNIFICANCE = 2.0
 
 MIN_REDUNDANCY = 3.0
 """Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen.
-With fewer it follows single stars, and those left out no longer tell how well it foretells."""
+With fewer it follows single stars, and held-out stars no longer tell how well it predicts."""
 
 CAUCHY_SIGMA = 2.385
 """Residuals beyond this many standard deviations lose weight."""
@@ -38,8 +44,10 @@ CAUCHY_SIGMA = 2.385
 class Fit(Protocol):
     """Fits a candidate, from the calibration `start` on if there is one."""
 
-    def __call__(self, candidate: Candidate, start: core.Calibration | None) -> core.Calibration:
-        """Fit it, the residuals of stars left out included."""
+    def __call__(
+        self, candidate: Candidate, start: core.CalibrationResult | None
+    ) -> core.CalibrationResult:
+        """Fit it, the residuals of held-out stars included."""
 
 
 def candidates(model: str, order: int | str) -> list[list[Candidate]]:
@@ -54,21 +62,21 @@ def candidates(model: str, order: int | str) -> list[list[Candidate]]:
         )
     else:
         orders = range(2, 3)
-    polynomials = [("polynomial", order) for order in orders]
+    polynomials = [Candidate("polynomial", order) for order in orders]
     if model == "auto":
-        return [[("pinhole", 0)], [("radial", 0)], polynomials]
-    return [polynomials if model == "polynomial" else [(model, 0)]]
+        return [[Candidate("pinhole", 0)], [Candidate("radial", 0)], polynomials]
+    return [polynomials if model == "polynomial" else [Candidate(model, 0)]]
 
 
 def choose(groups: list[list[Candidate]], fit: Fit) -> Candidate:
-    """Find the candidate that foretells stars left out best, and significantly so."""
+    """Find the candidate that predicts held-out stars best, and significantly so."""
     if len(groups) == 1 and len(groups[0]) == 1:
         return groups[0][0]
     winner: _Fitted | None = None
     problem: UndeterminedError | None = None
     for group in groups:
         best: _Fitted | None = None
-        last: core.Calibration | None = None
+        last: core.CalibrationResult | None = None
         in_vain = 0
         for candidate in group:
             try:
@@ -93,8 +101,8 @@ def choose(groups: list[list[Candidate]], fit: Fit) -> Candidate:
     return winner.candidate
 
 
-def rms(calibration: core.Calibration) -> float | None:
-    """RMS residual of the stars left out, if that was asked for."""
+def rms(calibration: core.CalibrationResult) -> float | None:
+    """RMS residual of the held-out stars, if that was asked for."""
     if calibration.held_out is None:
         return None
     return float(np.sqrt(np.nanmean(np.concatenate(calibration.held_out) ** 2)))
@@ -104,21 +112,21 @@ class _Fitted(NamedTuple):
     """A candidate and its fit."""
 
     candidate: Candidate
-    calibration: core.Calibration
+    calibration: core.CalibrationResult
 
     @property
     def num_frames(self) -> int:
         """Number of frames that took part."""
-        return sum(frame[5] is None for frame in self.calibration.frames)
+        return self.calibration.num_frames
 
     @property
     def redundancy(self) -> float:
         """Coordinates of the stars used, for each parameter."""
         parameters = len(self.calibration.parameter_names) + 3 * self.num_frames
-        return 2.0 * self.calibration.counts[0] / parameters
+        return 2.0 * self.calibration.num_inliers / parameters
 
     def improves_on(self, other: _Fitted | None) -> bool:
-        """Tell whether it foretells stars significantly better than one with fewer parameters."""
+        """Tell whether it predicts held-out stars significantly better than a simpler one."""
         if other is None:
             return True
         if self.num_frames != other.num_frames:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,8 @@ from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.result import CalibrateResult
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
-from boresight.extraction.centroids import Centroids
-
-if TYPE_CHECKING:
-    from boresight.solver.solution import Solution
+from boresight.solver.matches import MatchedStars
+from boresight.solver.solution import Solution
 
 __all__ = ["Detector", "MosaicResult", "calibrate_mosaic"]
 
@@ -138,17 +136,6 @@ class MosaicResult:
         return f"<MosaicResult: {len(self.detectors)} detectors\n {places}\n {self.optics!r}>"
 
 
-@dataclass
-class _Matched:
-    """The matched stars of one detector in one exposure, as `calibrate_camera` wants them."""
-
-    camera_model: CameraModel
-    quaternion: Floats
-    matched_centroids: NDArray[np.int64]
-    matched_directions: Floats
-    observer_velocity_km_s: Floats | None
-
-
 def calibrate_mosaic(
     results: Sequence[Sequence[Solution | None]],
     centroids: Sequence[Sequence[Any]],
@@ -189,7 +176,7 @@ def calibrate_mosaic(
     """
     exposures = _exposures(results, centroids)
     detectors = _first_guess(exposures)
-    fit = {"order": order, "model": model, **options}
+    fit: dict[str, Any] = {"order": order, "model": model, **options}
     converged = False
     for _ in range(MAX_ROUNDS):
         center, shape = _bounds(detectors, exposures)
@@ -198,7 +185,7 @@ def calibrate_mosaic(
             for parts in exposures
             for part, detector in zip(parts, detectors, strict=True)
         ]
-        fitted = _calibrated(each, fit)
+        fitted = calibrate_camera(each, **fit)
         moved = [
             _replaced(i, detector, fitted, len(detectors), center, exposures)
             for i, detector in enumerate(detectors)
@@ -209,54 +196,45 @@ def calibrate_mosaic(
             converged = True
             break
     center, shape = _bounds(detectors, exposures)
-    optics = _calibrated([_together(e, detectors, center, shape) for e in exposures], fit)
+    optics = calibrate_camera([_together(e, detectors, center, shape) for e in exposures], **fit)
     return MosaicResult(tuple(detectors), optics, center, converged)
 
 
-def _calibrated(
-    frames: Sequence[tuple[_Matched, Centroids] | None], fit: dict[str, Any]
-) -> CalibrateResult:
-    """Calibrate the focal plane from frames that have their stars in it."""
-    matched: list[Any] = [None if frame is None else frame[0] for frame in frames]
-    stars = [() if frame is None else frame[1] for frame in frames]
-    return calibrate_camera(matched, stars, **fit)
-
-
-Part = tuple[Any, Centroids]
-"""A detector's solution and its matched centroids, in the order of the matches."""
-
-
-def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Part | None]]:
-    """Solutions and matched stars by exposure and detector."""
+def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Part]]:
+    """Collect the matched stars by exposure and detector."""
     if len(results) != len(centroids):
         raise InputError(
             f"centroids: {len(centroids)} exposures, but {len(results)} in results; give as many"
         )
-    exposures: list[list[Part | None]] = []
+    exposures: list[list[Part]] = []
     for i, (solutions, stars) in enumerate(zip(results, centroids, strict=True)):
         if len(solutions) != len(stars) or len(solutions) != len(results[0]):
             raise InputError(
                 f"results[{i}]: {len(solutions)} detectors and {len(stars)} lists of centroids, "
                 f"but results[0] has {len(results[0])}; give one of each for every detector"
             )
-        parts: list[Part | None] = []
+        parts: list[Part] = []
         for solution, found in zip(solutions, stars, strict=True):
             if solution is None:
                 parts.append(None)
                 continue
-            matched = np.asarray(solution.matched_centroids, dtype=np.int64)
-            parts.append((solution, Centroids.from_any(found)[matched]))
+            matches = solution.matched_stars if isinstance(solution, Solution) else solution
+            parts.append(matches.measured(found, f"centroids[{i}]"))
         exposures.append(parts)
     solved = [part for parts in exposures for part in parts if part is not None]
     if not solved:
         raise UndeterminedError("results: no detector is solved; solve some")
-    shapes = {part[0].camera_model.image_shape for part in solved}
+    shapes = {part.camera_model.image_shape for part in solved}
     if len(shapes) > 1:
         raise InputError(f"results: detectors of different sizes {sorted(shapes)}; give one size")
     return exposures
 
 
-def _first_guess(exposures: list[list[Part | None]]) -> list[Detector]:
+Part = MatchedStars | None
+"""The matched stars of one detector in one exposure, if it solved."""
+
+
+def _first_guess(exposures: list[list[Part]]) -> list[Detector]:
     """Places from the attitudes with which the detectors were solved, without distortion."""
     detectors = [Detector()]
     for i in range(1, len(exposures[0])):
@@ -269,14 +247,14 @@ def _first_guess(exposures: list[list[Part | None]]) -> list[Detector]:
         first, other = pair[0], pair[i]
         assert first is not None
         assert other is not None
-        camera = first[0].camera_model
+        camera = first.camera_model
         plain = CameraModel(
             camera.focal_length_px,
             camera.image_shape,
             parity_flip=camera.parity_flip,
             projection=camera.projection,
         )
-        turn = _rotation(first[0].quaternion) @ _rotation(other[0].quaternion).T
+        turn = _rotation(first.quaternion) @ _rotation(other.quaternion).T
         pixels = _marks(camera.image_shape)
         seen = plain.pixel_to_direction(*pixels.T) @ turn.T
         detectors.append(_rigid(pixels, np.column_stack(plain.direction_to_pixel(seen))))
@@ -289,7 +267,7 @@ def _replaced(
     fitted: CalibrateResult,
     count: int,
     center: tuple[float, float],
-    exposures: list[list[Part | None]],
+    exposures: list[list[Part]],
 ) -> Detector:
     """Move a detector to where its attitudes agree with those of the first, on average."""
     if index == 0:
@@ -297,7 +275,7 @@ def _replaced(
     camera = fitted.camera_model
     part = next(e[index] for e in exposures if e[index] is not None)
     assert part is not None
-    pixels = _marks(part[0].camera_model.image_shape)
+    pixels = _marks(part.camera_model.image_shape)
     at = np.column_stack(detector.to_focal_plane(*pixels.T)) - center
     found = []
     for exposure in range(len(exposures)):
@@ -339,20 +317,20 @@ def _marks(image_shape: tuple[int, int]) -> Floats:
     return np.column_stack([x.ravel(), y.ravel()])
 
 
-def _apart(a: Detector, b: Detector, exposures: list[list[Part | None]]) -> float:
+def _apart(a: Detector, b: Detector, exposures: list[list[Part]]) -> float:
     """Largest distance between the places of pixels of two detectors."""
     part = next(part for parts in exposures for part in parts if part is not None)
-    marks = _marks(part[0].camera_model.image_shape)
+    marks = _marks(part.camera_model.image_shape)
     moved = np.subtract(a.to_focal_plane(*marks.T), b.to_focal_plane(*marks.T))
     return float(np.hypot(*moved).max())
 
 
 def _bounds(
-    detectors: list[Detector], exposures: list[list[Part | None]]
+    detectors: list[Detector], exposures: list[list[Part]]
 ) -> tuple[tuple[float, float], tuple[int, int]]:
     """Middle and shape of the smallest rectangle around all detectors."""
     part = next(part for parts in exposures for part in parts if part is not None)
-    height, width = part[0].camera_model.image_shape
+    height, width = part.camera_model.image_shape
     corners = 0.5 * np.array([[-width, width, -width, width], [-height, -height, height, height]])
     places = np.concatenate([np.array(d.to_focal_plane(*corners)) for d in detectors], axis=1)
     low, high = places.min(axis=1), places.max(axis=1)
@@ -362,41 +340,31 @@ def _bounds(
 
 
 def _placed(
-    part: Part, detector: Detector, center: tuple[float, float], shape: tuple[int, int]
-) -> tuple[_Matched, Centroids]:
+    part: MatchedStars, detector: Detector, center: tuple[float, float], shape: tuple[int, int]
+) -> MatchedStars:
     """Put the matched stars of a detector into the focal plane."""
-    solution, stars = part
-    x, y = detector.to_focal_plane(stars.x, stars.y)
+    x, y = detector.to_focal_plane(*part.positions_px.T)
     angle = np.radians(detector.rotation_deg)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    moved = Centroids(
-        x=x - center[0],
-        y=y - center[1],
-        brightness=stars.brightness,
-        position_cov=turn @ stars.position_cov @ turn.T,
-    )
-    camera = solution.camera_model
-    matched = _Matched(
-        CameraModel(
+    camera = part.camera_model
+    return part.replace(
+        positions_px=np.column_stack([x - center[0], y - center[1]]),
+        position_cov=turn @ part.position_cov @ turn.T,
+        camera_model=CameraModel(
             camera.focal_length_px,
             shape,
             parity_flip=camera.parity_flip,
             projection=camera.projection,
         ),
-        np.asarray(solution.quaternion),
-        np.arange(len(stars)),
-        np.asarray(solution.matched_directions),
-        solution.observer_velocity_km_s,
     )
-    return matched, moved
 
 
 def _together(
-    parts: list[Part | None],
+    parts: list[Part],
     detectors: list[Detector],
     center: tuple[float, float],
     shape: tuple[int, int],
-) -> tuple[_Matched, Centroids] | None:
+) -> Part:
     """Make one frame of all detectors of an exposure."""
     placed = [
         _placed(part, detector, center, shape)
@@ -405,19 +373,10 @@ def _together(
     ]
     if not placed:
         return None
-    stars = [found for _, found in placed]
-    joined = Centroids(
-        x=np.concatenate([s.x for s in stars]),
-        y=np.concatenate([s.y for s in stars]),
-        brightness=np.concatenate([s.brightness for s in stars]),
-        position_cov=np.concatenate([s.position_cov for s in stars]),
-    )
-    directions = np.concatenate([matched.matched_directions for matched, _ in placed])
-    number = np.arange(len(directions))
-    whole = dataclasses.replace(
-        placed[0][0], matched_centroids=number, matched_directions=directions
-    )
-    return whole, joined
+    number = sum(map(len, placed))
+    names = ("positions_px", "directions", "position_cov", "brightness", "catalog_ids")
+    joined = {name: np.concatenate([getattr(p, name) for p in placed]) for name in names}
+    return placed[0].replace(centroids=np.arange(number), probability=np.ones(number), **joined)
 
 
 def _rotation(quaternion: ArrayLike) -> Floats:

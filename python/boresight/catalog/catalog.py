@@ -9,6 +9,7 @@ import numpy as np
 
 from boresight._core import Catalog as CoreCatalog
 from boresight._utils import arguments
+from boresight.apparent.motion import ProperMotion
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -559,6 +560,11 @@ class Catalog:
         if not np.isfinite(julian_year):
             raise InputError(f"year: is {julian_year}; give a Julian year, such as 2026.5")
         return Catalog._from_core(self._core.at_epoch(julian_year))
+
+    @property
+    def proper_motion(self) -> ProperMotion:
+        """Proper motions of the stars, and the epoch from which they move."""
+        return ProperMotion(self.pmra_mas_yr, self.pmdec_mas_yr, self.epoch)
 
     def cone_search(self, ra_deg: float, dec_deg: float, radius_deg: float) -> Catalog:
         """Return the stars within a radius of a place of the sky.

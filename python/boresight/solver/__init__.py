@@ -1,5 +1,6 @@
 """Solving: where a frame looks, from the positions of its stars."""
 
+from boresight.solver.matches import MatchedStars as MatchedStars
 from boresight.solver.solution import Solution as Solution
 from boresight.solver.solve import solve as solve
 from boresight.solver.solve import solve_from_centroids as solve_from_centroids

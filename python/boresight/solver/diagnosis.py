@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from boresight import _core as core
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult
+from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.options import Prepared, SolveOptions, detections
 from boresight.solver.solution import Solution
-from boresight.solver.solve import choose_database, find_stars, prepare, star_rows
+from boresight.solver.solve import prepared, solution_of
 
 if TYPE_CHECKING:
+    from boresight.apparent.place import ApparentPlace
     from boresight.camera.model import CameraModel
     from boresight.database.database import PatternDatabase
 
@@ -165,7 +168,7 @@ def diagnose(
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
     extraction: Mapping[str, Any] | None = None,
-    **options: Any,
+    **options: Unpack[SolveOptions],
 ) -> Diagnosis:
     """Tell why a frame does not solve, and what to change.
 
@@ -201,19 +204,17 @@ def diagnose(
     """
     found, shape = find_stars(image_or_centroids, image_shape, extraction)
     stars = Centroids.from_any(found)
-    rows = star_rows(stars)
+    rows = detections(stars)
     chosen = choose_database(database, fov_deg, camera_model)
-    camera, arguments = prepare(
-        fov_estimate_deg=fov_deg, image_shape=shape, camera_model=camera_model, **options
-    )
-    outcome, rejected = core.solve_or_explain(chosen._core, rows, camera, arguments)
-    solution = _solution(outcome)
-    bounds = _fov_bounds(arguments, chosen)
+    frame = prepared(fov_deg, shape, camera_model, options)
+    outcome, rejected = core.solve_or_explain(chosen._core, rows, frame.values)
+    solution = solution_of(outcome, frame.place, len(stars))
+    bounds = _fov_bounds(frame.values, chosen)
     remedy = None
     if solution is None and outcome.status != "too few stars":
-        tries = _tries(arguments, camera_model, chosen, bounds)
-        remedy = next(filter(None, (t.run(rows, camera) for t in tries)), None)
-    width, height = camera.image_size
+        tries = _tries(frame, camera_model, chosen, bounds)
+        remedy = next(filter(None, (t.run(rows, frame.place) for t in tries)), None)
+    width, height = frame.values["camera"].image_size
     low, high = (_stars_in_field(chosen, fov, height / width) for fov in bounds)
     return Diagnosis(
         solution=solution,
@@ -223,7 +224,7 @@ def diagnose(
         num_expected=(low, high),
         patterns_checked=outcome.patterns_checked,
         candidates_checked=outcome.candidates_checked,
-        best_rejected=_rejected(rejected, outcome, arguments["match_threshold"]),
+        best_rejected=_rejected(rejected, outcome, frame),
         remedy=remedy,
         suspicions=tuple(_suspicions(stars, found, low)),
     )
@@ -240,9 +241,11 @@ class _Try:
     changes: dict[str, Any]
     text: str
 
-    def run(self, rows: Any, camera: core.CameraModel) -> Finding | None:
+    def run(self, rows: Any, place: ApparentPlace) -> Finding | None:
+        """Solve so; the finding, if that helps."""
         arguments = self.arguments | {"timeout_ms": RETRY_TIMEOUT_MS}
-        solution = _solution(core.solve(self.database._core, rows, camera, arguments))
+        outcome = core.solve(self.database._core, rows, arguments)
+        solution = solution_of(outcome, place, len(rows["stars"]))
         if solution is None:
             return None
         changes = dict(self.changes)
@@ -252,12 +255,13 @@ class _Try:
 
 
 def _tries(
-    arguments: dict[str, Any],
+    frame: Prepared,
     camera_model: CameraModel | None,
     database: PatternDatabase,
     bounds: tuple[float, float],
 ) -> Iterator[_Try]:
     """Other arguments, those that are cheapest to try and easiest to get wrong first."""
+    arguments = frame.values
     if camera_model is not None:
         flipped = not camera_model.parity_flip
         yield _Try(
@@ -314,27 +318,21 @@ def _tries(
             )
 
 
-def _solution(outcome: core.Outcome) -> Solution | None:
-    return None if outcome.solution is None else Solution(outcome.solution, outcome.seconds * 1e3)
-
-
 def _rejected(
-    parts: tuple[float, float, core.Solution | None] | None,
-    outcome: core.Outcome,
-    threshold: float,
+    rejected: core.Rejected | None, outcome: core.Outcome, frame: Prepared
 ) -> RejectedCandidate | None:
-    if parts is None:
+    if rejected is None:
         return None
-    log_ratio, probability, solved = parts
-    if probability > threshold:
-        reason = f"chance gives such a match with probability {probability:.1g}"
+    threshold, solved = frame.values["match_threshold"], rejected.solution
+    if rejected.probability > threshold:
+        reason = f"chance gives such a match with probability {rejected.probability:.1g}"
     else:
         reason = "fewer than three stars match it closely"
     return RejectedCandidate(
-        log_ratio=log_ratio,
+        log_ratio=rejected.log_ratio,
         log_ratio_needed=math.log(outcome.candidates_checked / threshold),
-        probability=probability,
-        solution=None if solved is None else Solution(solved, outcome.seconds * 1e3),
+        probability=rejected.probability,
+        solution=None if solved is None else Solution(solved, frame.place, outcome.seconds * 1e3),
         reason=reason,
     )
 

@@ -1,4 +1,4 @@
-"""Where a camera is expected to look, in all the ways in which users know it."""
+"""Hints: where a camera is expected to look, in all the forms that users have."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 
-def expected(hint: Any, image_shape: tuple[int, int]) -> tuple[float, ...]:
-    """Attitude (4,), or, with the roll unknown, direction of the image's centre (3,), of a hint."""
+def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
+    """Attitude of a hint, or, with the roll unknown, direction of the image's centre."""
     if hasattr(hint, "all_pix2world"):
-        return _attitude_of_wcs(hint, image_shape)
+        return _attitude(_attitude_of_wcs(hint, image_shape))
     if hasattr(hint, "quaternion"):  # a Solution
         hint = hint.quaternion
     if hasattr(hint, "icrs"):  # a SkyCoord
@@ -27,24 +27,28 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> tuple[float, ...]:
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.shape == (3, 3):
-        return tuple(core.quaternion_of_matrix(numbers.tolist()))
+        return _attitude(core.quaternion_of_matrix(numbers.tolist()))
     if numbers.shape == (2,):
         if not (np.all(np.isfinite(numbers)) and abs(numbers[1]) <= 90.0):
             raise InputError(
                 f"attitude_hint: {numbers.tolist()} is no position; give right ascension and "
                 "declination in degrees"
             )
-        return tuple(unit_vector(*numbers).tolist())
+        return {"attitude": None, "direction": unit_vector(*numbers).tolist()}
     if numbers.shape != (4,):
         raise InputError(
             f"attitude_hint: {type(hint).__name__} of shape {numbers.shape} is no hint; give a "
             "quaternion (w, x, y, z), a (3, 3) rotation matrix ICRS to camera, a Solution, a WCS, "
             "a SkyCoord, or right ascension and declination in degrees"
         )
-    return tuple(numbers.tolist())
+    return _attitude(numbers.tolist())
 
 
-def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> tuple[float, ...]:
+def _attitude(quaternion: list[float]) -> dict[str, Any]:
+    return {"attitude": quaternion, "direction": None}
+
+
+def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> list[float]:
     """Quaternion of the camera whose image has a WCS for 0-based array pixels."""
     row, column = image_shape[0] / 2.0, image_shape[1] / 2.0
     sky = wcs.all_pix2world([[column, row], [column, row + 1]], 0)
@@ -57,4 +61,4 @@ def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> tuple[float, ...
     y /= np.linalg.norm(y)
     # Down is down in mirrored images as well; it is their right that is left.
     x = np.cross(y, center)
-    return tuple(core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()]))
+    return core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()])

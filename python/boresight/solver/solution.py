@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arrays import longitude_latitude, unit_vector
 from boresight._utils.files import write_atomically
-from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S, aberrated
+from boresight.apparent.place import ApparentPlace
 from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
-from boresight.errors import InputError, UndeterminedError
+from boresight.errors import InputError
+from boresight.solver.matches import MatchedStars
+from boresight.wcs.camera import fit_camera_wcs
 
 if TYPE_CHECKING:
     import os
@@ -34,7 +36,7 @@ FITTED_INTRINSICS = ("focal_length_px", "k1", "optical_center_x", "optical_cente
 
 
 class Intrinsics(NamedTuple):
-    """How sure a calibration is of what its frames share.
+    """Uncertainty of the intrinsics that the frames of a calibration share.
 
     Attributes
     ----------
@@ -82,40 +84,73 @@ class Solution:
     100.000 -50.000
     """
 
-    __slots__ = ("_core", "_intrinsics", "_refraction", "_solve_time_ms")
+    __slots__ = ("_core", "_intrinsics", "_place", "_solve_time_ms")
 
     def __init__(
         self,
         solved: core.Solution,
+        place: ApparentPlace,
         solve_time_ms: float,
-        *,
         intrinsics: Intrinsics | None = None,
-        refraction: Refraction | None = None,
     ) -> None:
         self._core = solved
+        self._place = place
         self._solve_time_ms = solve_time_ms
         self._intrinsics = intrinsics
-        self._refraction = refraction
+
+    @classmethod
+    def from_matches(
+        cls,
+        matches: MatchedStars,
+        *,
+        covariance: ArrayLike | None = None,
+        probability: float = 0.0,
+        solve_time_ms: float = 0.0,
+        intrinsics: Intrinsics | None = None,
+    ) -> Solution:
+        """Make a solution of matched stars and how they were matched.
+
+        Parameters
+        ----------
+        matches : MatchedStars
+            The stars, with the camera, the attitude and the apparent place of the solution.
+        covariance : array_like, shape (n, n), optional
+            Covariance of the first n parameters of `covariance`, such as the attitude's three.
+            Default: zero.
+        probability : float
+            Bound on the probability that chance gives such a match. Default 0.
+        solve_time_ms : float
+            Time that solving took. Default 0.
+        intrinsics : Intrinsics, optional
+            Uncertainty of the intrinsics, from a calibration.
+
+        Returns
+        -------
+        Solution
+        """
+        cov = np.zeros((0, 0)) if covariance is None else np.asarray(covariance, np.float64)
+        solved = core.Solution(matches._core, cov, float(probability))
+        return cls(solved, matches.place, solve_time_ms, intrinsics)
 
     @property
     def ra_deg(self) -> float:
         """Right ascension of the image centre, pixel (0, 0), degrees from 0 to 360."""
-        return math.degrees(self._core.pointing[0])
+        return math.degrees(self._core.pointing.ra)
 
     @property
     def dec_deg(self) -> float:
         """Declination of the image centre, pixel (0, 0), degrees."""
-        return math.degrees(self._core.pointing[1])
+        return math.degrees(self._core.pointing.dec)
 
     @property
     def roll_deg(self) -> float:
         """Position angle of the image's up (-y) at its centre, from north through east, degrees."""
-        return math.degrees(self._core.pointing[2])
+        return math.degrees(self._core.pointing.roll)
 
     @property
     def fov_deg(self) -> float:
         """Horizontal field of view of the pinhole camera with the fitted focal length, degrees."""
-        return math.degrees(self._core.camera.fov)
+        return math.degrees(self._core.matches.camera.fov)
 
     @property
     def camera_model(self) -> CameraModel:
@@ -124,7 +159,7 @@ class Solution:
         If none was given to the solver, and the stars show distortion (by five standard
         deviations), it has a radial term and, as significant, an optical centre.
         """
-        return CameraModel._from_core(self._core.camera)
+        return CameraModel._from_core(self._core.matches.camera)
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -134,17 +169,17 @@ class Solution:
     @property
     def parity_flip(self) -> bool:
         """True when the image shows the sky mirrored."""
-        return self._core.camera.mirrored
+        return self._core.matches.camera.mirrored
 
     @property
     def quaternion(self) -> Floats:
         """Attitude: unit quaternion (w, x, y, z), w >= 0, of the rotation ICRS to camera."""
-        return np.array(self._core.quaternion)
+        return np.array(self._core.matches.quaternion)
 
     @property
     def rotation_matrix_icrs_to_camera(self) -> Floats:
         """The same rotation as a (3, 3) matrix; its rows are the camera's axes in ICRS."""
-        return np.array(self._core.rotation_matrix)
+        return np.array(self._core.matches.rotation_matrix)
 
     @property
     def attitude_cov_rad2(self) -> Floats:
@@ -168,32 +203,37 @@ class Solution:
         ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
         ``2 n - p`` degrees of freedom for `p` parameters.
         """
-        return np.array(self._core.covariance)
+        return self._core.covariance
 
     @property
     def num_matches(self) -> int:
         """Number of matched stars."""
-        return self._core.num_matches
+        return len(self._core.matches)
 
     @property
     def matched_centroids(self) -> NDArray[np.uint64]:
         """Indices of the matched centroids in the list that was solved, shape (n,)."""
-        return self._core.matched_detections
+        return self._core.matches.detections
 
     @property
     def matched_catalog_ids(self) -> NDArray[np.int64]:
         """Catalogue number of each matched centroid's star, shape (n,)."""
-        return self._core.matched_ids
+        return self._core.matches.ids
 
     @property
     def matched_directions(self) -> Floats:
         """ICRS unit vectors of the matched stars at the database's epoch, shape (n, 3)."""
-        return self._core.matched_directions
+        return self._core.matches.directions
+
+    @property
+    def matched_stars(self) -> MatchedStars:
+        """The matched stars: their pixels, catalogue numbers and directions, and probabilities."""
+        return MatchedStars._from_core(self._core.matches, self._place)
 
     @property
     def residuals_arcsec(self) -> Floats:
         """Angle between each matched centroid and its star, shape (n,)."""
-        return self._core.residuals * ARCSEC_PER_RADIAN
+        return self._core.matches.residuals * ARCSEC_PER_RADIAN
 
     @property
     def rmse_arcsec(self) -> float:
@@ -221,15 +261,20 @@ class Solution:
         return self._solve_time_ms
 
     @property
+    def place(self) -> ApparentPlace:
+        """How the stars are displaced in this frame: what was taken into account."""
+        return self._place
+
+    @property
     def observer_velocity_km_s(self) -> Floats | None:
         """Barycentric velocity taken into account, km/s, or `None`."""
-        velocity = self._core.velocity
-        return None if velocity is None else np.array(velocity) * SPEED_OF_LIGHT_KM_S
+        velocity = self._place.velocity_km_s
+        return None if velocity is None else np.array(velocity)
 
     @property
     def refraction(self) -> Refraction | None:
         """Refraction by the atmosphere taken into account, or `None`."""
-        return self._refraction
+        return self._place.refraction
 
     @property
     def crval_deg(self) -> tuple[float, float]:
@@ -319,8 +364,7 @@ class Solution:
         solver alone takes what it did not fit to be exact: distortion that the camera has, and its
         model does not, is not in it.
         """
-        plain = self._refraction is None and not return_cov
-        if plain and isinstance(x, float | int) and isinstance(y, float | int):
+        if not return_cov and isinstance(x, float | int) and isinstance(y, float | int):
             return self._core.pixel_to_world(x, y)  # without the cost of arrays
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
@@ -354,7 +398,7 @@ class Solution:
             order = [*range(3, 3 + len(names)), 0, 1, 2]
             joint = self.covariance[np.ix_(order, order)]
         columns = core.model_covariance(
-            self._core.camera, names, joint, np.ascontiguousarray(pixels)
+            self._core.matches.camera, names, joint, np.ascontiguousarray(pixels)
         )
         return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + common**2 * np.eye(2)
 
@@ -396,12 +440,7 @@ class Solution:
                 ) from None
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
         sky = unit_vector(ra.ravel(), dec.ravel())
-        if self._refraction is None:
-            pixels = self._core.sky_to_pixel(sky)
-        else:
-            seen = self._refraction.refracted(aberrated(sky, self.observer_velocity_km_s))
-            in_camera = seen @ self.rotation_matrix_icrs_to_camera.T
-            pixels = self._core.camera.direction_to_pixel(np.ascontiguousarray(in_camera))
+        pixels = self._core.matches.sky_to_pixel(sky)
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 
     def wcs(self, tolerance_px: float = 0.01) -> WCS:
@@ -433,32 +472,8 @@ class Solution:
         gwcs : the camera model itself, not fitted.
         boresight.wcs.fit_wcs : also tells the accuracy reached.
         """
-        from boresight.wcs.fits import fit_wcs
-
-        camera = self.camera_model
-        if camera.projection == "gnomonic":
-            return fit_wcs(self._sky, self.image_shape, tolerance_px=tolerance_px)[0]
-        x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
-        if not np.isfinite([x, y]).all():
-            raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
-        stars = camera.direction_to_pixel(
-            self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
-        )
-        wcs, accuracy = fit_wcs(
-            self._sky,
-            self.image_shape,
-            tolerance_px=tolerance_px,
-            projection=camera.projection,
-            center=(float(x), float(y)),
-            reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
-        )
-        if not accuracy.reached:
-            raise UndeterminedError(
-                f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
-                f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
-                f"tolerance_px={tolerance_px:g}; allow more"
-            )
-        return wcs
+        stars = self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
+        return fit_camera_wcs(self.camera_model, self._sky, stars, tolerance_px)
 
     def gwcs(self, tolerance_px: float = 1e-6) -> GWCS:
         """Make a `gwcs.WCS` for 0-based array pixels (column, row), exact.
@@ -511,9 +526,10 @@ class Solution:
         >>> wcs.pixel_to_world(256, 256).to_string(precision=1)
         '83.8 -1.2'
         """
-        from boresight.wcs.gwcs import gwcs_of
+        from boresight.wcs.gwcs import make_gwcs
 
-        return gwcs_of(self, tolerance_px)
+        rotation = self.rotation_matrix_icrs_to_camera
+        return make_gwcs(self.camera_model, rotation, self._place, tolerance_px)
 
     def save_gwcs(self, path: str | os.PathLike[str], tolerance_px: float = 1e-6) -> None:
         """Save `gwcs` as an ASDF file, for programs without Boresight.
@@ -553,16 +569,16 @@ class Solution:
         write_atomically(path, asdf_bytes(self.gwcs(tolerance_px)))
 
     def _sky(self, pixels: Floats) -> Floats:
-        if self._refraction is None:
-            return self._core.pixel_to_sky(np.ascontiguousarray(pixels))
-        in_camera = self._core.camera.pixel_to_direction(np.ascontiguousarray(pixels))
-        apparent = self._refraction.unrefracted(in_camera @ self.rotation_matrix_icrs_to_camera)
-        velocity = self.observer_velocity_km_s
-        return aberrated(apparent, None if velocity is None else -velocity)
+        return self._core.matches.pixel_to_sky(np.ascontiguousarray(pixels))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        uncertain = self._intrinsics, self._refraction
-        return _restore, (self._core.parts(), self.camera_model, self._solve_time_ms, *uncertain)
+        rest = {
+            "covariance": self.covariance,
+            "probability": self.probability,
+            "solve_time_ms": self._solve_time_ms,
+            "intrinsics": self._intrinsics,
+        }
+        return _restore, (self.matched_stars, rest)
 
     def __repr__(self) -> str:
         return (
@@ -572,12 +588,5 @@ class Solution:
         )
 
 
-def _restore(
-    parts: tuple[Any, ...],
-    camera_model: CameraModel,
-    solve_time_ms: float,
-    intrinsics: Intrinsics | None,
-    refraction: Refraction | None,
-) -> Solution:
-    solved = core.Solution(camera_model._core, *parts)
-    return Solution(solved, solve_time_ms, intrinsics=intrinsics, refraction=refraction)
+def _restore(matches: MatchedStars, rest: dict[str, Any]) -> Solution:
+    return Solution.from_matches(matches, **rest)

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import operator
-import os
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight._utils.progress import Progress, progress_callback
+from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
+from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
-from boresight.extraction.centroids import Centroids
-from boresight.extraction.extract import ExtractionResult, extract_centroids
-from boresight.frames.frame import Frame
-from boresight.frames.read import read_frame
-from boresight.solver.hints import expected
+from boresight.extraction.extract import ExtractionResult
+from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.options import Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from astropy.wcs import WCS
-
-    from boresight.database.database import PatternDatabase
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
 
@@ -41,7 +34,7 @@ def solve(
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
     extraction: Mapping[str, Any] | None = None,
-    **options: Any,
+    **options: Unpack[SolveOptions],
 ) -> Solution | None:
     """Find where an image of the sky looks.
 
@@ -107,10 +100,13 @@ def solve_many(
     database: PatternDatabase | None = None,
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
+    camera_models: Sequence[CameraModel | None] | None = None,
+    attitude_hints: Sequence[Any] | None = None,
+    places: Sequence[ApparentPlace | None] | None = None,
     progress: Progress = None,
-    **options: Any,
+    **options: Unpack[SolveOptions],
 ) -> list[Solution | None]:
-    """Find where many frames of one camera look, on all processors.
+    """Find where many frames look, on all processors.
 
     Parameters
     ----------
@@ -118,10 +114,18 @@ def solve_many(
         The stars of each frame, as `solve_from_centroids` takes them.
     fov_deg, database, image_shape, camera_model
         As in `solve`, the same for all frames.
+    camera_models : sequence of (CameraModel or None), optional
+        A camera for each frame, of the same image shape; `None`: `camera_model`.
+    attitude_hints : sequence, optional
+        A hint for each frame, as `attitude_hint` of `solve_from_centroids`; `None`: that given for
+        all.
+    places : sequence of (ApparentPlace or None), optional
+        How the stars of each frame are displaced: aberration by its own velocity, refraction.
+        `None`: as given for all.
     progress : bool or callable, optional
         True shows a progress bar; a function is called with the fraction done, 0 to 1.
     **options
-        Further arguments of `solve_from_centroids`.
+        Further arguments of `solve_from_centroids`, the same for all frames.
 
     Returns
     -------
@@ -146,8 +150,47 @@ def solve_many(
     >>> [round(solution.ra_deg, 1) for solution in boresight.solve_many(stars)]
     [10.0, 90.0]
     """
-    rows = []
-    for number, stars in enumerate(centroids):
+    arguments.check_options(options, SolveOptions)
+    lists = list(centroids)
+    image_shape = _common_shape(lists, image_shape)
+    own = {"camera_models": camera_models, "attitude_hints": attitude_hints, "places": places}
+    for name, values in own.items():
+        if values is not None and len(values) != len(lists):
+            raise InputError(
+                f"{name}: {len(values)} for {len(lists)} frames; give one (or None) each"
+            )
+    frames = []
+    for number, stars in enumerate(lists):
+        try:
+            frames.append(detections(stars))
+        except InputError as error:
+            raise InputError(f"centroids: in frame {number}: {error}") from None
+    if not frames:
+        return []
+    common = prepared(fov_deg, image_shape, camera_model, options)
+    each = [
+        common.frame(camera_model=camera, attitude_hint=hint, place=place)
+        for camera, hint, place in zip(
+            *(values if values is not None else [None] * len(frames) for values in own.values()),
+            strict=True,
+        )
+    ]
+    database = choose_database(database, fov_deg, camera_model)
+    with progress_callback(progress, "Solving") as callback:
+        outcomes = core.solve_many(
+            database._core, frames, [frame.values for frame in each], callback
+        )
+        if callback is not None:
+            callback(1.0)
+    return [
+        solution_of(outcome, frame.place, len(stars["stars"]))
+        for outcome, frame, stars in zip(outcomes, each, frames, strict=True)
+    ]
+
+
+def _common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Find the image shape that the extraction results among the lists agree on."""
+    for number, stars in enumerate(lists):
         if isinstance(stars, ExtractionResult):
             if image_shape is None:
                 image_shape = stars.image_shape
@@ -156,21 +199,7 @@ def solve_many(
                     f"centroids: frame {number} has {stars.image_shape} pixels, not "
                     f"{tuple(image_shape)}; give frames of one camera"
                 )
-        try:
-            rows.append(star_rows(stars))
-        except InputError as error:
-            raise InputError(f"centroids: in frame {number}: {error}") from None
-    if not rows:
-        return []
-    camera, arguments = prepare(
-        fov_estimate_deg=fov_deg, image_shape=image_shape, camera_model=camera_model, **options
-    )
-    database = choose_database(database, fov_deg, camera_model)
-    with progress_callback(progress, "Solving") as callback:
-        outcomes = core.solve_many(database._core, rows, camera, arguments, callback)
-        if callback is not None:
-            callback(1.0)
-    return [_solution(outcome, len(stars)) for outcome, stars in zip(outcomes, rows, strict=True)]
+    return image_shape
 
 
 def solve_from_centroids(
@@ -192,6 +221,7 @@ def solve_from_centroids(
     hint_uncertainty_deg: float = 1.0,
     strict_hint: bool = False,
     observer_velocity_km_s: ArrayLike | None = None,
+    place: ApparentPlace | None = None,
 ) -> Solution | None:
     """Find where a frame looks from the positions of its stars.
 
@@ -248,6 +278,9 @@ def solve_from_centroids(
     observer_velocity_km_s : array_like of shape (3,), optional
         Barycentric velocity (see `earth_barycentric_velocity`): stellar aberration is then taken
         into account.
+    place : ApparentPlace, optional
+        How the stars are displaced in this frame: aberration and refraction. It stands instead of
+        `observer_velocity_km_s`.
 
     Returns
     -------
@@ -264,132 +297,43 @@ def solve_from_centroids(
     --------
     See `Solution`.
     """
-    stars = star_rows(centroids)
-    camera, options = prepare(
-        fov_estimate_deg=fov_estimate_deg,
-        fov_max_error_deg=fov_max_error_deg,
-        image_shape=image_shape,
-        match_radius=match_radius,
-        match_threshold=match_threshold,
-        refine_iterations=refine_iterations,
-        camera_model=camera_model,
-        pattern_checking_stars=pattern_checking_stars,
-        match_max_error=match_max_error,
-        solve_timeout_ms=solve_timeout_ms,
-        max_patterns_checked=max_patterns_checked,
-        attitude_hint=attitude_hint,
-        hint_uncertainty_deg=hint_uncertainty_deg,
-        strict_hint=strict_hint,
-        observer_velocity_km_s=observer_velocity_km_s,
-    )
-    return _solution(core.solve(database._core, stars, camera, options), len(stars))
-
-
-def find_stars(
-    image_or_centroids: Any,
-    image_shape: tuple[int, int] | None = None,
-    extraction: Mapping[str, Any] | None = None,
-) -> tuple[Any, tuple[int, int] | None]:
-    """Extract the stars of an image, or take them as they are; and tell the image's shape."""
-    if isinstance(image_or_centroids, ExtractionResult):
-        return image_or_centroids, image_shape or image_or_centroids.image_shape
-    if isinstance(image_or_centroids, str | os.PathLike):
-        image_or_centroids = read_frame(Path(image_or_centroids))
-    options = dict(extraction or {})
-    if isinstance(image_or_centroids, Frame):
-        options.setdefault("mask", image_or_centroids.mask)
-        image_or_centroids = image_or_centroids.image
-    elif not _is_image(image_or_centroids):
-        return image_or_centroids, image_shape
-    found = extract_centroids(image_or_centroids, **{"luminance": True} | options)
-    if image_shape is not None and tuple(image_shape) != found.image_shape:
-        raise InputError(
-            f"image_shape: {tuple(image_shape)} contradicts the image's {found.image_shape}; "
-            "leave it out"
-        )
-    return found, found.image_shape
-
-
-def _is_image(given: Any) -> bool:
-    """Whether something with pixels was given, and not positions: those have two or three columns.
-
-    Tables, structured arrays, lists and objects hold positions.
-    """
-    if hasattr(given, "uncertainty") and hasattr(given, "data"):  # astropy's NDData
-        return True
-    dtype = getattr(given, "dtype", None)
-    shape: tuple[int, ...] = getattr(given, "shape", ())
-    if dtype is None or getattr(dtype, "names", None) is not None:
-        return False
-    return len(shape) == 3 or (len(shape) == 2 and shape[1] > 3)
-
-
-def choose_database(
-    database: PatternDatabase | None, fov_deg: float | None, camera_model: CameraModel | None
-) -> PatternDatabase:
-    """Take the database given, or the one that serves the field of view."""
-    fisheye = camera_model is not None and camera_model.projection != "gnomonic"
-    most = 360 if fisheye else 180
-    if fov_deg is not None and not 0.0 < (_radians("fov_deg", fov_deg) or 0.0) < math.radians(most):
-        raise InputError(
-            f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
-        )
-    if database is not None:
-        return database
-    from boresight.database.database import PatternDatabase
-
-    if fov_deg is None and camera_model is not None:
-        fov_deg = camera_model.fov_deg
-    return PatternDatabase.default(fov_deg)
-
-
-def prepare(
-    *,
-    fov_estimate_deg: float | None = None,
-    fov_max_error_deg: float | None = None,
-    image_shape: tuple[int, int] | None = None,
-    match_radius: float = 0.01,
-    match_threshold: float = 1e-5,
-    refine_iterations: int = 10,
-    camera_model: CameraModel | None = None,
-    pattern_checking_stars: int = 24,
-    match_max_error: float | None = None,
-    solve_timeout_ms: int | None = 5000,
-    max_patterns_checked: int = 10_000_000,
-    attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None = None,
-    hint_uncertainty_deg: float = 1.0,
-    strict_hint: bool = False,
-    observer_velocity_km_s: ArrayLike | None = None,
-) -> tuple[core.CameraModel, dict[str, Any]]:
-    """Camera and options as the core takes them, of the arguments of `solve_from_centroids`."""
-    camera = _camera(camera_model, image_shape)
-    if fov_estimate_deg is None and camera_model is not None:
-        fov_estimate_deg = camera_model.fov_deg
-    return camera._core, {
-        "parity_known": camera_model is not None,
-        "fov_estimate": _radians("fov_estimate_deg", fov_estimate_deg),
-        "fov_max_error": _radians("fov_max_error_deg", fov_max_error_deg),
-        "match_radius": float(match_radius),
-        "match_threshold": float(match_threshold),
-        "match_max_error": None if match_max_error is None else float(match_max_error),
-        "pattern_checking_stars": _count("pattern_checking_stars", pattern_checking_stars),
-        "refine_iterations": _count("refine_iterations", refine_iterations),
-        "max_patterns_checked": _count("max_patterns_checked", max_patterns_checked),
-        "timeout_ms": None
-        if solve_timeout_ms is None
-        else _count("solve_timeout_ms", solve_timeout_ms),
-        "velocity_km_s": _velocity(observer_velocity_km_s),
-        "hint": None
-        if attitude_hint is None
-        else (
-            expected(attitude_hint, camera.image_shape),
-            _radians("hint_uncertainty_deg", hint_uncertainty_deg),
-            bool(strict_hint),
-        ),
+    options: SolveOptions = {
+        "fov_max_error_deg": fov_max_error_deg,
+        "match_radius": match_radius,
+        "match_threshold": match_threshold,
+        "refine_iterations": refine_iterations,
+        "pattern_checking_stars": pattern_checking_stars,
+        "match_max_error": match_max_error,
+        "solve_timeout_ms": solve_timeout_ms,
+        "max_patterns_checked": max_patterns_checked,
+        "attitude_hint": attitude_hint,
+        "hint_uncertainty_deg": hint_uncertainty_deg,
+        "strict_hint": strict_hint,
+        "observer_velocity_km_s": observer_velocity_km_s,
+        "place": place,
     }
+    stars = detections(centroids)
+    frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
+    outcome = core.solve(database._core, stars, frame.values)
+    return solution_of(outcome, frame.place, len(stars["stars"]))
 
 
-def _solution(outcome: core.Outcome, num_stars: int) -> Solution | None:
+_DEFAULTS = arguments.keyword_defaults(solve_from_centroids)
+
+
+def prepared(
+    fov_deg: float | None,
+    image_shape: tuple[int, int] | None,
+    camera_model: CameraModel | None,
+    options: SolveOptions,
+) -> Prepared:
+    """Check some options of `solve_from_centroids`; the others are its defaults."""
+    arguments.check_options(options, SolveOptions)
+    return prepare(fov_deg, image_shape, camera_model, {**_DEFAULTS, **options})
+
+
+def solution_of(outcome: core.Outcome, place: ApparentPlace, num_stars: int) -> Solution | None:
+    """Give the solution of an outcome; why there is none goes to the log."""
     if outcome.solution is None:
         import logging
 
@@ -402,71 +346,4 @@ def _solution(outcome: core.Outcome, num_stars: int) -> Solution | None:
             outcome.best_log_ratio,
         )
         return None
-    return Solution(outcome.solution, outcome.seconds * 1e3)
-
-
-def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
-    """Make the camera to start from; a pinhole one when only the image's shape is known."""
-    if image_shape is None:
-        if camera_model is None:
-            raise InputError(
-                "image_shape: missing; give (height, width) in pixels or a camera_model"
-            )
-        return camera_model
-    if camera_model is None:
-        try:
-            return _pinhole(tuple(image_shape))
-        except TypeError:  # not a pair at all: say so
-            return CameraModel.from_fov(90.0, image_shape)
-    if tuple(image_shape) != camera_model.image_shape:
-        raise InputError(
-            f"image_shape: {tuple(image_shape)} contradicts the camera model's "
-            f"{camera_model.image_shape}; leave it out or give the model of this camera"
-        )
-    return camera_model
-
-
-@lru_cache(maxsize=16)
-def _pinhole(image_shape: tuple[int, int]) -> CameraModel:
-    """Make a pinhole camera for images of a shape; the solver finds its focal length."""
-    return CameraModel.from_fov(90.0, image_shape)
-
-
-def star_rows(centroids: Any) -> NDArray[np.float64]:
-    """Give rows (x, y, brightness) that the core can read in place."""
-    plain = isinstance(centroids, np.ndarray) and centroids.dtype.kind == "f"
-    if plain and centroids.ndim == 2 and centroids.shape[1] == 3:
-        return np.ascontiguousarray(centroids, dtype=np.float64)
-    stars = Centroids.from_any(centroids)
-    return np.column_stack([stars.x, stars.y, stars.brightness])
-
-
-def _radians(name: str, degrees: float | None) -> float | None:
-    if degrees is None:
-        return None
-    try:
-        return math.radians(float(degrees))
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: {degrees!r} is not a number; give degrees") from None
-
-
-def _count(name: str, value: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = -1
-    if count < 0:
-        raise InputError(f"{name}: {value!r} is not a whole number from 0 up")
-    return count
-
-
-def _velocity(velocity: ArrayLike | None) -> tuple[float, ...] | None:
-    if velocity is None:
-        return None
-    vector = np.asarray(velocity, dtype=np.float64)
-    if vector.shape != (3,):
-        raise InputError(
-            f"observer_velocity_km_s: its shape is {vector.shape}; "
-            "give the three ICRS components in km/s"
-        )
-    return tuple(vector.tolist())
+    return Solution(outcome.solution, place, outcome.seconds * 1e3)

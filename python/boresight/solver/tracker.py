@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from boresight.solver.solve import choose_database, find_stars, solve_from_centroids
+from boresight._utils import arguments
+from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.options import SearchOptions, SolveOptions
+from boresight.solver.solve import solve_from_centroids
 
 if TYPE_CHECKING:
     from boresight.camera.model import CameraModel
@@ -71,8 +74,9 @@ class Tracker:
         camera_model: CameraModel | None = None,
         hint_uncertainty_deg: float = 2.0,
         extraction: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: Unpack[SearchOptions],
     ) -> None:
+        arguments.check_options(options, SearchOptions)
         self._database = choose_database(database, fov_deg, camera_model)
         self._fov_deg = fov_deg
         self._image_shape = image_shape
@@ -92,7 +96,7 @@ class Tracker:
         """The camera as the last solved frame has it; before one, as it was given."""
         return self.last_solution.camera_model if self.last_solution else self._camera_model
 
-    def solve(self, image_or_centroids: Any, **options: Any) -> Solution | None:
+    def solve(self, image_or_centroids: Any, **options: Unpack[SearchOptions]) -> Solution | None:
         """Solve the next frame.
 
         Parameters
@@ -113,10 +117,11 @@ class Tracker:
             For an argument that cannot be worked with.
         """
         stars, shape = find_stars(image_or_centroids, self._image_shape, self._extraction)
-        options = self._options | options
+        arguments.check_options(options, SearchOptions)
+        merged: SearchOptions = {**self._options, **options}
         solution = None
         if self.last_solution is not None:
-            solution = self._solve_as_before(self.last_solution, stars, shape, options)
+            solution = self._solve_as_before(self.last_solution, stars, shape, merged)
         if solution is None:
             solution = solve_from_centroids(
                 self._database,
@@ -124,7 +129,7 @@ class Tracker:
                 self._fov_deg,
                 image_shape=shape,
                 camera_model=self._camera_model,
-                **options,
+                **merged,
             )
             self.num_blind += solution is not None
         if solution is None:
@@ -138,27 +143,26 @@ class Tracker:
         last: Solution,
         stars: Any,
         shape: tuple[int, int] | None,
-        options: dict[str, Any],
+        options: SearchOptions,
     ) -> Solution | None:
         """Solve with the camera of the last frame: near its attitude, then in the whole sky."""
         camera = last.camera_model
-        options = {
-            "image_shape": shape,
-            "camera_model": camera,
-            "fov_max_error_deg": KNOWN_FOV_ERROR * camera.fov_deg,
-        } | options
-        hinted = solve_from_centroids(
-            self._database,
-            stars,
-            attitude_hint=last,
-            hint_uncertainty_deg=self._hint_uncertainty_deg,
-            strict_hint=True,
+        options = {"fov_max_error_deg": KNOWN_FOV_ERROR * camera.fov_deg, **options}
+        near: SolveOptions = {
+            "attitude_hint": last,
+            "hint_uncertainty_deg": self._hint_uncertainty_deg,
+            "strict_hint": True,
             **options,
+        }
+        hinted = solve_from_centroids(
+            self._database, stars, image_shape=shape, camera_model=camera, **near
         )
         if hinted is not None:
             self.num_hinted += 1
             return hinted
-        blind = solve_from_centroids(self._database, stars, **options)
+        blind = solve_from_centroids(
+            self._database, stars, image_shape=shape, camera_model=camera, **options
+        )
         self.num_blind += blind is not None
         return blind
 

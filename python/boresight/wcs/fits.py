@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import longitude_latitude
-from boresight.errors import InputError, UndeterminedError
+from boresight.errors import InputError
+from boresight.wcs.planes import Plane, Reference
+from boresight.wcs.polynomials import (
+    Polynomials,
+    check_points,
+    fit_nodes,
+    largest,
+    lowest_order,
+)
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -25,32 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["WcsAccuracy", "fit_tpv", "fit_wcs", "from_fits_pixel", "to_fits_pixel"]
 
 Floats = NDArray[np.float64]
-Fit = TypeVar("Fit")
 
 SIP_MAX_ORDER = 9
 """Highest order of the SIP convention."""
 
 TPV_MAX_ORDER = 7
 """Highest order of the TPV convention."""
-
-FIT_POINTS_PER_SIDE = 33
-"""Nodes per side for the fit: twice what the highest order needs."""
-
-CHECK_POINTS_PER_SIDE = 41
-"""Points per side, edges included, at which the largest error is looked for."""
-
-MIN_COS_FROM_CENTER = 0.05
-"""Directions more than 87 degrees from the image centre have no place on its tangent plane."""
-
-
-FITS_CODES: dict[str, str] = {
-    "gnomonic": "TAN",
-    "equidistant": "ARC",
-    "equisolid": "ZEA",
-    "stereographic": "STG",
-    "orthographic": "SIN",
-}
-"""What FITS calls a camera's projections."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +200,7 @@ def fit_wcs(
     >>> wcs.pixel_to_world(512, 384).to_string(precision=3)
     '0.000 0.000'
     """
-    about = _Reference(projection, center, reach_px)
+    about = Reference(projection, center, reach_px)
     plane, samples, checks = _sampled(
         pixel_to_direction, image_shape, tolerance_px, max_order, SIP_MAX_ORDER, about
     )
@@ -332,8 +319,8 @@ def _sampled(
     tolerance_px: float,
     max_order: int,
     limit: int,
-    about: _Reference | None = None,
-) -> tuple[_Plane, tuple[Floats, Floats], tuple[Floats, Floats]]:
+    about: Reference | None = None,
+) -> tuple[Plane, tuple[Floats, Floats], tuple[Floats, Floats]]:
     """Check the arguments; pixels and sky on the plane, for the fit and for the check."""
     height, width = image_shape
     if not (height > 0 and width > 0):
@@ -342,124 +329,9 @@ def _sampled(
         raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 0.01")
     if not 1 <= max_order <= limit:
         raise InputError(f"max_order: {max_order} is out of range; give 1 to {limit}")
-    plane = _Plane.around(pixel_to_direction, about or _Reference())
+    plane = Plane.around(pixel_to_direction, about or Reference())
     samples = plane.sample(pixel_to_direction, fit_nodes(image_shape))
     return plane, samples, plane.sample(pixel_to_direction, check_points(image_shape))
-
-
-def fit_nodes(image_shape: tuple[int, int]) -> Floats:
-    """Chebyshev nodes over the image: a fit there is nearly the best in the largest error."""
-    height, width = image_shape
-    t = np.cos(np.pi * (np.arange(FIT_POINTS_PER_SIDE) + 0.5) / FIT_POINTS_PER_SIDE)
-    x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
-    return np.column_stack([x.ravel(), y.ravel()])
-
-
-def check_points(image_shape: tuple[int, int]) -> Floats:
-    """Even points from edge to edge of the image."""
-    height, width = image_shape
-    t = np.linspace(-1.0, 1.0, CHECK_POINTS_PER_SIDE)
-    x, y = np.meshgrid(t * width / 2 - 0.5, t * height / 2 - 0.5)
-    return np.column_stack([x.ravel(), y.ravel()])
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """Projection, reference pixel (from the image centre), and how far from it pixels count."""
-
-    projection: Projection = "gnomonic"
-    center: tuple[float, float] = (0.0, 0.0)
-    reach_px: float = np.inf
-
-    @property
-    def code(self) -> str:
-        """Name of the projection in FITS."""
-        if self.projection not in FITS_CODES:
-            raise InputError(
-                f"projection: {self.projection!r} is unknown; give one of {', '.join(FITS_CODES)}"
-            )
-        return FITS_CODES[self.projection]
-
-
-@dataclass(frozen=True)
-class _Plane:
-    """Plane about the direction of the reference pixel; rows of `axes`: east, north, out."""
-
-    ra: float
-    dec: float
-    axes: Floats
-    about: _Reference
-
-    @classmethod
-    def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: _Reference) -> _Plane:
-        center = np.array([about.center], np.float64)
-        seen = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
-        if not np.isfinite(seen).all():
-            raise UndeterminedError(
-                "the image centre sees no direction, so there is no WCS about it"
-            )
-        ra, dec = longitude_latitude(seen)
-        sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)
-        axes = np.array([[-sa, ca, 0.0], [-sd * ca, -sd * sa, cd], [cd * ca, cd * sa, sd]])
-        return cls(float(ra), float(dec), axes, about)
-
-    def sample(
-        self, pixel_to_direction: Callable[[Floats], Floats], pixels: Floats
-    ) -> tuple[Floats, Floats]:
-        """Pixels from the reference pixel and their coordinates (east, north) in degrees."""
-        directions = np.asarray(pixel_to_direction(pixels), np.float64)
-        pixels = pixels - self.about.center
-        seen = np.isfinite(directions).all(axis=1) & (np.hypot(*pixels.T) <= self.about.reach_px)
-        pixels, (east, north, out) = pixels[seen], self.axes @ directions[seen].T
-        lowest = {"TAN": MIN_COS_FROM_CENTER, "SIN": 0.0}.get(self.about.code, -1.0)
-        if len(pixels) == 0 or out.min() < lowest:
-            raise UndeterminedError(
-                f"the image reaches {np.degrees(np.arccos(lowest)):.0f} degrees from its reference "
-                "pixel, which no such plane holds; make a WCS of a smaller part of it"
-            )
-        # FITS's zenithal projections (Calabretta & Greisen 2002, A&A 395, 1077, section 5.1).
-        rho = np.hypot(east, north)
-        angle = np.arctan2(rho, out)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            stretch = {
-                "TAN": 1.0 / out,
-                "ARC": angle / rho,
-                "ZEA": 2.0 * np.sin(angle / 2.0) / rho,
-                "STG": 2.0 * np.tan(angle / 2.0) / rho,
-                "SIN": np.ones_like(rho),
-            }[self.about.code]
-        stretch = np.where(rho > 0.0, stretch, 1.0)
-        return pixels, np.degrees(np.column_stack([east * stretch, north * stretch]))
-
-
-@dataclass(frozen=True)
-class Polynomials:
-    """A pair of polynomials as SIP writes them: a[p, q] is the coefficient of x^p y^q."""
-
-    a: Floats
-    b: Floats
-
-    @property
-    def order(self) -> int:
-        return len(self.a) - 1
-
-    @classmethod
-    def fit(cls, points: Floats, values: Floats, degrees: range) -> Polynomials:
-        """Least-squares fit to values (n, 2) with the terms of these degrees."""
-        terms = [(d - q, q) for d in degrees for q in range(d + 1)]
-        scale = np.abs(points).max()
-        x, y = (points / scale).T
-        design = np.column_stack([x**p * y**q for p, q in terms])
-        solution = np.linalg.lstsq(design, values, rcond=None)[0]
-        a, b = np.zeros((2, degrees.stop, degrees.stop))
-        for (p, q), (u, v) in zip(terms, solution, strict=True):
-            a[p, q], b[p, q] = u / scale ** (p + q), v / scale ** (p + q)
-        return cls(a, b)
-
-    def __call__(self, points: Floats) -> Floats:
-        x, y = points.T
-        polyval2d = np.polynomial.polynomial.polyval2d
-        return np.column_stack([polyval2d(x, y, self.a), polyval2d(x, y, self.b)])
 
 
 @dataclass(frozen=True)
@@ -491,24 +363,8 @@ class _Forward:
         return sky @ np.linalg.inv(self.cd).T
 
 
-def largest(misses: Floats) -> float:
-    return float(np.hypot(*misses.T).max())
-
-
-def lowest_order(
-    fit: Callable[[int], tuple[float, Fit]], orders: range, tolerance: float
-) -> tuple[float, Fit]:
-    """Return the first fit within the tolerance, or else the best of all."""
-    best = fit(orders[0])
-    for order in orders[1:]:
-        if best[0] <= tolerance:
-            break
-        best = min(best, fit(order), key=lambda candidate: candidate[0])
-    return best
-
-
 def _build(
-    plane: _Plane, there: _Forward, back: Polynomials | None, image_shape: tuple[int, int]
+    plane: Plane, there: _Forward, back: Polynomials | None, image_shape: tuple[int, int]
 ) -> WCS:
     from astropy.wcs import WCS, Sip
 

@@ -1,4 +1,4 @@
-"""A solution as a `gwcs.WCS`: the camera model itself, made of astropy's models.
+"""A camera at an attitude as a `gwcs.WCS`: the camera model itself, made of astropy's models.
 
 FITS has to approximate what is not in its conventions. astropy's models can be put together, and
 ASDF stores them: so here everything is exact, and whoever reads the file needs no Boresight.
@@ -19,17 +19,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.arrays import longitude_latitude
 from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S
+from boresight.apparent.place import ApparentPlace
 from boresight.apparent.refraction import LOWEST_ALTITUDE_DEG, Refraction
 from boresight.apparent.refraction import ROUNDS as REFRACTION_ROUNDS
 from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
-from boresight.wcs.fits import (
-    FITS_CODES,
+from boresight.wcs.planes import FITS_CODES
+from boresight.wcs.polynomials import (
     Polynomials,
     check_points,
     fit_nodes,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from astropy.modeling import Model
     from gwcs import WCS
 
-    from boresight.solver.solution import Solution
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +56,32 @@ ROUND_TRIP_PX = 1e-6
 """Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
 
 
-def gwcs_of(solution: Solution, tolerance_px: float) -> WCS:
-    """Frames detector, ideal and icrs, and the models between them."""
+def make_gwcs(
+    camera: CameraModel, rotation: Floats, place: ApparentPlace, tolerance_px: float = 1e-6
+) -> WCS:
+    """Make a `gwcs.WCS` of a camera, its attitude, and the apparent place of its stars.
+
+    Parameters
+    ----------
+    camera : CameraModel
+        The camera.
+    rotation : ndarray, shape (3, 3)
+        Rotation matrix ICRS to camera, of apparent directions.
+    place : ApparentPlace
+        Aberration and refraction to take out.
+    tolerance_px : float
+        Largest error allowed of the inverse, pixels.
+
+    Returns
+    -------
+    gwcs.WCS
+        As `Solution.gwcs` explains it.
+
+    Raises
+    ------
+    ModuleNotFoundError, InputError, UndeterminedError
+        As `Solution.gwcs`.
+    """
     if not tolerance_px > 0:
         raise InputError(f"tolerance_px: {tolerance_px} is not positive; give pixels, such as 1e-6")
     try:
@@ -73,10 +97,8 @@ def gwcs_of(solution: Solution, tolerance_px: float) -> WCS:
         for name in ("detector", "ideal")
     )
     icrs = coordinate_frames.CelestialFrame(reference_frame=ICRS(), name="icrs")
-    camera = solution.camera_model
-    wcs = gwcs.WCS(
-        [(detector, _lens(camera, tolerance_px)), (ideal, _to_sky(solution)), (icrs, None)]
-    )
+    sky = _to_sky(camera, rotation, place)
+    wcs = gwcs.WCS([(detector, _lens(camera, tolerance_px)), (ideal, sky), (icrs, None)])
     height, width = camera.image_shape
     wcs.bounding_box = ((-0.5, width - 0.5), (-0.5, height - 0.5))
     wcs.pixel_shape = (width, height)
@@ -174,20 +196,19 @@ def _imaged(camera: CameraModel, pixels: Floats) -> Floats:
     return there
 
 
-def _to_sky(solution: Solution) -> Model:
-    """From ideal points to ICRS, through whatever physics the solution took out."""
+def _to_sky(camera: CameraModel, rotation: Floats, place: ApparentPlace) -> Model:
+    """From ideal points to ICRS, through refraction and aberration."""
     from astropy.modeling import models
 
-    camera = solution.camera_model
     degrees_per_px = math.degrees(1.0 / camera.focal_length_px)
     across = -degrees_per_px if camera.parity_flip else degrees_per_px
     projection = getattr(models, f"Pix2Sky_{FITS_CODES[camera.projection]}")()
     # FITS measures the longitude on its plane from -y to x.
-    right, down, out = solution.rotation_matrix_icrs_to_camera
+    right, down, out = rotation
     axes = np.array([-down, right, out])
     model = models.Scale(across) & models.Scale(degrees_per_px) | projection
     # Light came through aberration and refraction, in this order.
-    for about in (_air(solution.refraction), _motion(solution.observer_velocity_km_s, out)):
+    for about in (_air(place.refraction), _motion(place.velocity_km_s, out)):
         if about is not None:
             pole, undo = about
             there = _axes_about(pole)
@@ -216,9 +237,9 @@ def _air(refraction: Refraction | None) -> tuple[Floats, Model] | None:
     return np.array(refraction.zenith), _same(1) & lowered
 
 
-def _motion(velocity_km_s: Floats | None, looking: Floats) -> tuple[Floats, Model] | None:
+def _motion(velocity_km_s: ArrayLike | None, looking: Floats) -> tuple[Floats, Model] | None:
     """Pole (the apex, or its opposite) and model that takes aberration out."""
-    speed = 0.0 if velocity_km_s is None else float(np.linalg.norm(velocity_km_s))
+    speed = 0.0 if velocity_km_s is None else float(np.linalg.norm(np.asarray(velocity_km_s)))
     if speed == 0.0:
         return None
     from astropy.modeling import models

@@ -1,6 +1,7 @@
 //! Time to calibrate one camera from 10, 100 and 1000 frames: it should grow as the number of frames.
 
-use boresight::calibrate::{FrameMatches, Model, Options, calibrate};
+use boresight::MatchedStars;
+use boresight::calibrate::{Model, Options, calibrate};
 use boresight::geometry::attitude::Attitude;
 use boresight::geometry::camera::CameraModel;
 use boresight::geometry::distortion::{Distortion, RadialDistortion};
@@ -41,25 +42,18 @@ fn calibrating(c: &mut Criterion) {
         .with_distortion(Distortion::Radial(lens));
     let frames: Vec<Frame> = (0..1000).map(|i| frame(&camera, i)).collect();
     let pinhole = CameraModel::new(10_010.0, [SIZE as u32; 2]).expect("a camera");
-    let matches: Vec<_> = frames
-        .iter()
-        .map(|(attitude, pixels, sky)| FrameMatches {
-            pixels,
-            sky,
-            covariance: None,
-            camera: &pinhole,
-            attitude: *attitude,
-            solved_velocity: None,
-            velocity: None,
-        })
+    let matches: Vec<MatchedStars> = frames
+        .into_iter()
+        .map(|(attitude, pixels, sky)| MatchedStars::new(pixels, sky, pinhole.clone(), attitude))
         .collect();
+    let matches: Vec<&MatchedStars> = matches.iter().collect();
     let options = Options { model: Model::Polynomial { order: 6 }, ..Options::default() };
     let mut group = c.benchmark_group("calibrate order 6, 500 stars a frame");
     group.sample_size(10);
     for count in [10, 100, 1000] {
         group.throughput(Throughput::Elements(count as u64));
         group.bench_with_input(BenchmarkId::from_parameter(count), &count, |b, &count| {
-            b.iter(|| calibrate(&matches[..count], &options, &()).expect("a calibration"));
+            b.iter(|| calibrate(&matches[..count], None, &options, &()).expect("a calibration"));
         });
     }
     group.finish();

@@ -52,20 +52,20 @@ mod start;
 #[cfg(test)]
 mod tests;
 
-use nalgebra::Vector3;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
-use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
 use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Loss, Problem};
+use crate::matches::MatchedStars;
 use crate::monitor::{Monitor, checkpoint};
 use fit::{JointFit, State, System, Weights};
 use frame::{Frame, Misses};
-use given::{check, prepare};
+use given::{check, prepare_all};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
@@ -108,25 +108,6 @@ pub enum Model {
     Radial,
 }
 
-/// The matched stars of one solved frame.
-#[derive(Debug, Clone)]
-pub struct FrameMatches<'a> {
-    /// Where the stars are, pixels from the image centre.
-    pub pixels: &'a [Point],
-    /// Which stars they are: unit vectors in ICRS.
-    pub sky: &'a [[f64; 3]],
-    /// Covariance (xx, xy, yy) of each position in square pixels; without it all count the same.
-    pub covariance: Option<&'a [[f64; 3]]>,
-    /// The model the frame was solved with.
-    pub camera: &'a CameraModel,
-    /// The attitude it was solved with.
-    pub attitude: Attitude,
-    /// The observer's velocity over the speed of light when it was solved, if that was taken into account.
-    pub solved_velocity: Option<Vector3<f64>>,
-    /// The observer's velocity over the speed of light; stellar aberration is then taken out exactly.
-    pub velocity: Option<Vector3<f64>>,
-}
-
 /// How to calibrate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Options {
@@ -167,14 +148,17 @@ impl Default for Options {
 
 /// Fits one camera to the matched stars of many frames.
 ///
+/// `places` tells how the stars of each frame are displaced; without it, as they were when they were matched.
+///
 /// [`Error::Undetermined`] when too few stars are left for the model, or it folds over within the image.
 pub fn calibrate(
-    frames: &[FrameMatches<'_>],
+    frames: &[&MatchedStars],
+    places: Option<&[ApparentPlace]>,
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<Calibration> {
     check(frames, options)?;
-    let prepared: Vec<Frame> = frames.iter().map(prepare).collect::<Result<_>>()?;
+    let prepared = prepare_all(frames, places)?;
     let (camera, attitudes) = if options.warm {
         start::solved(frames, options.model)?
     } else {

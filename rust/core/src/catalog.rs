@@ -4,6 +4,7 @@ use nalgebra::Vector3;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::geometry::apparent::moved;
 use crate::geometry::sphere::{Direction, direction, east_north, ra_dec};
 use crate::index::sky_grid::CellIndex;
 
@@ -212,13 +213,7 @@ impl Catalog {
 
     /// Position after `years` with the present distance as unit, and the velocity per year.
     fn position_and_velocity(&self, star: usize, years: f64) -> (Vector3<f64>, Vector3<f64>) {
-        let (sin_ra, cos_ra) = self.ra[star].sin_cos();
-        let (sin_dec, cos_dec) = self.dec[star].sin_cos();
-        let east = Vector3::new(-sin_ra, cos_ra, 0.0);
-        let north = Vector3::new(-sin_dec * cos_ra, -sin_dec * sin_ra, cos_dec);
-        let known = |motion: f64| if motion.is_finite() { motion } else { 0.0 };
-        let velocity = east * known(self.pm_ra[star]) + north * known(self.pm_dec[star]);
-        (Vector3::new(cos_dec * cos_ra, cos_dec * sin_ra, sin_dec) + velocity * years, velocity)
+        moved(self.ra[star], self.dec[star], self.pm_ra[star], self.pm_dec[star], years)
     }
 }
 

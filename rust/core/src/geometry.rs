@@ -1,5 +1,6 @@
 //! Geometry: directions on the sky, attitudes, projections, lenses, and the camera that puts them together.
 
+pub mod apparent;
 pub mod attitude;
 pub mod camera;
 pub mod distortion;

@@ -19,15 +19,13 @@ mod verify;
 
 use std::time::{Duration, Instant};
 
-use nalgebra::Vector3;
-
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::geometry::attitude::Attitude;
+use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point};
 use crate::geometry::projection::Projection;
-use crate::geometry::sphere::{Direction, aberrate, east_north, ra_dec, separation};
+use crate::matches::MatchedStars;
 use crate::monitor::{Monitor, checkpoint};
 use field::{Field, Pointing, Sky};
 use fit::{Fit, Match};
@@ -79,8 +77,8 @@ pub struct SolveOptions {
     pub max_patterns_checked: u64,
     /// Time bound.
     pub timeout: Option<Duration>,
-    /// Observer's barycentric velocity over the speed of light, for stellar aberration.
-    pub velocity: Option<Vector3<f64>>,
+    /// How the stars are displaced in this frame.
+    pub place: ApparentPlace,
     /// Where the camera is expected to look.
     pub hint: Option<Hint>,
 }
@@ -100,7 +98,7 @@ impl SolveOptions {
             refine_iterations: 10,
             max_patterns_checked: 10_000_000,
             timeout: Some(Duration::from_secs(5)),
-            velocity: None,
+            place: ApparentPlace::default(),
             hint: None,
         }
     }
@@ -133,13 +131,7 @@ impl SolveOptions {
         }
         positive("match_radius", self.match_radius, "give a fraction of the field of view such as 0.01")?;
         positive("match_threshold", self.match_threshold, "give a false-alarm probability such as 1e-5")?;
-        if self.velocity.is_some_and(|beta| !beta.norm().is_finite() || beta.norm() >= 1.0) {
-            return Err(Error::argument(
-                "observer_velocity_km_s",
-                "it is not finite or not below the speed of light",
-                "give the barycentric velocity in km/s, see earth_barycentric_velocity",
-            ));
-        }
+        self.place.check("observer_velocity_km_s")?;
         if let Some(hint) = &self.hint {
             let limit = std::f64::consts::FRAC_PI_4;
             if !(hint.uncertainty > 0.0 && hint.uncertainty <= limit) {
@@ -233,26 +225,14 @@ pub enum Status {
 /// A solved frame.
 #[derive(Debug, Clone)]
 pub struct Solution {
-    /// Rotation ICRS → camera. It maps apparent directions if a velocity was given.
-    pub attitude: Attitude,
-    /// The camera with its focal length fitted to this frame, and its parity; and with a lens, if nothing was known of
-    /// it and the residuals asked for one.
-    pub camera: CameraModel,
+    /// The matched stars, ascending by detection, with the attitude fitted to them and the camera: its focal length
+    /// fitted, its parity, and a lens, if nothing was known of it and the residuals asked for one.
+    pub matches: MatchedStars,
     /// Covariance of what was fitted: a small rotation about the camera's x, y and z axes (rad), focal length (px),
     /// radial coefficient k₁, optical centre's x and y (px). Rows and columns of what was not fitted are zero.
     pub covariance: [[f64; 7]; 7],
     /// Bound on the probability that chance gives such a match.
     pub probability: f64,
-    /// Matched detections (indices into the given list), ascending.
-    pub matched_detections: Vec<usize>,
-    /// Catalogue number of the star of each.
-    pub matched_ids: Vec<i64>,
-    /// ICRS direction of the star of each, as the database has it.
-    pub matched_directions: Vec<[f64; 3]>,
-    /// Angle between each detection and its star, radians.
-    pub residuals: Vec<f64>,
-    /// Observer's velocity that was taken into account.
-    pub velocity: Option<Vector3<f64>>,
 }
 
 /// What came of solving one frame.
@@ -397,13 +377,13 @@ impl<'a> Prepared<'a> {
         let separation = database.parameters().pattern_star_separation(reach);
         Self {
             field: Field::new(options.camera.clone(), pixels, separation),
-            sky: Sky { database, velocity: options.velocity },
+            sky: Sky { database, place: options.place },
             radius: options.match_radius * width,
         }
     }
 
     /// The solution that an accepted candidate leads to; `None` if too few stars match.
-    fn finish(&self, options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
+    fn finish(&self, pixels: &[Point], options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
         let Self { field, sky, radius } = self;
         let refiner = Refiner {
             field,
@@ -412,7 +392,7 @@ impl<'a> Prepared<'a> {
             rounds: options.refine_iterations,
             lens_is_free: options.lens_is_free(),
         };
-        Some(solution(field, sky, &refiner.refine(accepted)?, accepted.probability))
+        Some(solution(field, sky, pixels, &refiner.refine(accepted)?, accepted.probability))
     }
 }
 
@@ -428,7 +408,7 @@ fn attempt(
     }
     let prepared = Prepared::new(database, pixels, options);
     let accepted = search_all(&prepared, options, budget)?;
-    Ok(accepted.and_then(|accepted| prepared.finish(options, &accepted).ok_or(Status::NoMatch)))
+    Ok(accepted.and_then(|accepted| prepared.finish(pixels, options, &accepted).ok_or(Status::NoMatch)))
 }
 
 /// Searches near the hint, if there is one, and then the whole sky, if that is asked for.
@@ -452,55 +432,28 @@ fn search_all(
     }
 }
 
-fn solution(field: &Field, sky: &Sky<'_>, refined: &Refined, probability: f64) -> Solution {
+fn solution(field: &Field, sky: &Sky<'_>, pixels: &[Point], refined: &Refined, probability: f64) -> Solution {
     let Fit { pointing, lens, .. } = &refined.fit;
     let Pointing { attitude, focal_length, parity, .. } = *pointing;
     // Beyond the rim of a fisheye's image a detection has no direction.
-    let with_angle = |m: &Match| {
-        let seen = pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width()))?;
-        Some((*m, separation(&seen, &attitude.to_camera(&m.direction))))
+    let has_direction = |m: &&Match| {
+        pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width())).is_some()
     };
     let (ids, directions) = (sky.database.ids(), sky.database.directions());
-    let mut matches: Vec<_> = refined.matches.iter().filter_map(with_angle).collect();
-    matches.sort_by_key(|(m, _)| field.order[m.detection]);
-    Solution {
-        attitude,
+    let mut matches: Vec<Match> = refined.matches.iter().filter(has_direction).copied().collect();
+    matches.sort_by_key(|m| field.order[m.detection]);
+    let detections: Vec<usize> = matches.iter().map(|m| field.order[m.detection]).collect();
+    let matches = MatchedStars {
+        ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
+        pixels: detections.iter().map(|&detection| pixels[detection]).collect(),
+        covariance: None,
+        brightness: vec![f64::NAN; matches.len()],
+        directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
+        probability: vec![1.0; matches.len()],
+        detections,
         camera: lens.camera(&field.camera).with_focal_length(focal_length).with_mirrored(parity < 0.0),
-        covariance: refined.fit.covariance_in_px(field.half_width()).into(),
-        probability,
-        matched_detections: matches.iter().map(|(m, _)| field.order[m.detection]).collect(),
-        matched_ids: matches.iter().map(|(m, _)| ids[m.star as usize]).collect(),
-        matched_directions: matches.iter().map(|(m, _)| directions[m.star as usize]).collect(),
-        residuals: matches.iter().map(|(_, angle)| *angle).collect(),
-        velocity: sky.velocity,
-    }
-}
-
-impl Solution {
-    /// ICRS direction that a pixel sees; aberration, if taken into account, is removed.
-    pub fn pixel_to_sky(&self, pixel: Point) -> Direction {
-        let apparent = self.attitude.to_sky(&self.camera.pixel_to_direction(pixel));
-        match &self.velocity {
-            Some(beta) => aberrate(&apparent, &-beta),
-            None => apparent,
-        }
-    }
-
-    /// Right ascension and declination of the image centre, and position angle of the image's up (-y) there.
-    pub fn pointing(&self) -> (f64, f64, f64) {
-        let center = self.pixel_to_sky([0.0, 0.0]);
-        let up = self.pixel_to_sky([0.0, -1.0]) - self.pixel_to_sky([0.0, 1.0]);
-        let (east, north) = east_north(&center);
-        let (ra, dec) = ra_dec(&center);
-        (ra, dec, up.dot(&east).atan2(up.dot(&north)))
-    }
-
-    /// Pixel that sees an ICRS direction; `None` if none does.
-    pub fn sky_to_pixel(&self, sky: &Direction) -> Option<Point> {
-        let apparent = match &self.velocity {
-            Some(beta) => aberrate(sky, beta),
-            None => *sky,
-        };
-        self.camera.direction_to_pixel(&self.attitude.to_camera(&apparent))
-    }
+        attitude,
+        place: sky.place,
+    };
+    Solution { matches, covariance: refined.fit.covariance_in_px(field.half_width()).into(), probability }
 }

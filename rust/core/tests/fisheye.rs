@@ -68,11 +68,11 @@ fn options(camera: &CameraModel) -> SolveOptions {
 /// Whether attitude and focal length are right to a fraction of a pixel.
 fn is_right(outcome: &Outcome, attitude: &Attitude, camera: &CameraModel) -> bool {
     outcome.solution.as_ref().is_some_and(|solution| {
-        let scale = solution.camera.focal_length_px() / camera.focal_length_px();
-        solution.attitude.angle_to(attitude) * camera.focal_length_px() < 0.5
+        let scale = solution.matches.camera.focal_length_px() / camera.focal_length_px();
+        solution.matches.attitude.angle_to(attitude) * camera.focal_length_px() < 0.5
             && (scale - 1.0).abs() < 1e-3
-            && solution.camera.mirrored() == camera.mirrored()
-            && solution.camera.projection() == camera.projection()
+            && solution.matches.camera.mirrored() == camera.mirrored()
+            && solution.matches.camera.projection() == camera.projection()
     })
 }
 

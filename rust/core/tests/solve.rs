@@ -6,10 +6,11 @@ use std::sync::LazyLock;
 
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
+use boresight::geometry::apparent::{ApparentPlace, aberrate};
 use boresight::geometry::attitude::Attitude;
 use boresight::geometry::camera::CameraModel;
 use boresight::geometry::distortion::{Distortion, RadialDistortion};
-use boresight::geometry::sphere::{ARCSEC, Direction, aberrate, separation};
+use boresight::geometry::sphere::{ARCSEC, Direction, separation};
 use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
 use nalgebra::Vector3;
 use proptest::prelude::*;
@@ -82,7 +83,7 @@ fn options(fov_deg: f64) -> SolveOptions {
 fn pointing_error_px(scene: &Scene, outcome: &Outcome) -> f64 {
     let solution = outcome.solution.as_ref().expect("solved");
     let truth = scene.attitude.to_sky(&scene.camera.pixel_to_direction([0.0, 0.0]));
-    separation(&truth, &solution.pixel_to_sky([0.0, 0.0])) * scene.camera.focal_length_px()
+    separation(&truth, &solution.matches.pixel_to_sky([0.0, 0.0])) * scene.camera.focal_length_px()
 }
 
 #[test]
@@ -103,8 +104,8 @@ fn all_kinds_of_fields_solve() {
             assert_eq!(outcome.status, Status::Solved, "{name}: {outcome:?}");
             assert!(pointing_error_px(&scene, &outcome) < 1.0, "{name}");
             let solution = outcome.solution.unwrap();
-            assert_eq!(solution.camera.mirrored(), flaws.mirrored, "{name}");
-            assert!((solution.camera.fov().to_degrees() - 12.0).abs() < 0.02, "{name}");
+            assert_eq!(solution.matches.camera.mirrored(), flaws.mirrored, "{name}");
+            assert!((solution.matches.camera.fov().to_degrees() - 12.0).abs() < 0.02, "{name}");
         }
     }
 }
@@ -166,10 +167,10 @@ fn aberration_is_taken_out() {
     let beta = Vector3::new(6e-5, -5e-5, 6e-5);
     let mut random = Random(4);
     let scene = scene(&mut random, 12.0, Flaws { noise_px: 0.0, beta: Some(beta), ..CLEAN });
-    let moving = SolveOptions { velocity: Some(beta), ..options(12.0) };
+    let moving = SolveOptions { place: ApparentPlace::moving(beta), ..options(12.0) };
     let solution = solve(&DATABASE, &scene.pixels, &moving, &()).unwrap().solution.unwrap();
-    for (pixel, star) in solution.matched_detections.iter().zip(&solution.matched_directions) {
-        let seen = solution.pixel_to_sky(scene.pixels[*pixel]);
+    for (pixel, star) in solution.matches.detections.iter().zip(&solution.matches.directions) {
+        let seen = solution.matches.pixel_to_sky(scene.pixels[*pixel]);
         assert!(separation(&seen, &Direction::from(*star)) < 1e-3 * ARCSEC);
     }
 }
@@ -238,14 +239,14 @@ fn distortion_is_fitted_where_there_is_some() {
             }
             let outcome = solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap();
             let solution = outcome.solution.unwrap();
-            assert_eq!(*solution.camera.distortion() == Distortion::None, k1 == 0.0);
+            assert_eq!(*solution.matches.camera.distortion() == Distortion::None, k1 == 0.0);
             assert_eq!(solution.covariance[4][4] > 0.0, k1 != 0.0);
-            if let Distortion::Radial(found) = solution.camera.distortion() {
+            if let Distortion::Radial(found) = solution.matches.camera.distortion() {
                 let error = solution.covariance[4][4].sqrt();
                 assert!((found.k()[0] - k1).abs() < 5.0 * error, "{:?} +- {error}", found.k());
             }
             let corner = scene.attitude.to_sky(&distorted.pixel_to_direction([480.0, -480.0]));
-            let miss = separation(&corner, &solution.pixel_to_sky([480.0, -480.0]));
+            let miss = separation(&corner, &solution.matches.pixel_to_sky([480.0, -480.0]));
             assert!(miss * distorted.focal_length_px() < 1.0);
         }
     }
@@ -272,7 +273,7 @@ fn bad_arguments_are_refused() {
     for wrong in [
         SolveOptions { match_radius: 0.0, ..options(12.0) },
         SolveOptions { match_threshold: f64::NAN, ..options(12.0) },
-        SolveOptions { velocity: Some(Vector3::repeat(1.0)), ..options(12.0) },
+        SolveOptions { place: ApparentPlace::moving(Vector3::repeat(1.0)), ..options(12.0) },
     ] {
         assert!(solve(&DATABASE, &pixels, &wrong, &()).is_err());
     }
@@ -293,6 +294,12 @@ proptest! {
     }
 }
 
+/// All frames at once.
+fn solve_all(frames: &[Vec<[f64; 2]>]) -> boresight::Result<Vec<Outcome>> {
+    let pixels: Vec<&[[f64; 2]]> = frames.iter().map(Vec::as_slice).collect();
+    solve_many(&DATABASE, &pixels, &vec![options(12.0); frames.len()], &())
+}
+
 #[test]
 fn many_frames_are_solved_as_one_by_one() {
     let mut random = Random(21);
@@ -303,14 +310,14 @@ fn many_frames_are_solved_as_one_by_one() {
         frames.iter().map(|pixels| solve(&DATABASE, pixels, &options(12.0), &()).unwrap()).collect();
     for threads in [1, 3] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let outcomes = pool.install(|| solve_many(&DATABASE, &frames, &options(12.0), &())).unwrap();
+        let outcomes = pool.install(|| solve_all(&frames)).unwrap();
         for (outcome, alone) in outcomes.iter().zip(&alone) {
             let parts = |o: &Outcome| {
                 let solution = o.solution.as_ref();
                 (
                     o.status,
                     o.patterns_checked,
-                    solution.map(|s| (s.attitude.quaternion(), s.residuals.clone())),
+                    solution.map(|s| (s.matches.attitude.quaternion(), s.matches.residuals())),
                 )
             };
             assert_eq!(parts(outcome), parts(alone));
@@ -318,7 +325,7 @@ fn many_frames_are_solved_as_one_by_one() {
     }
     frames[5][1][0] = f64::NAN;
     frames[7][0][1] = f64::INFINITY;
-    let error = solve_many(&DATABASE, &frames, &options(12.0), &()).unwrap_err().to_string();
+    let error = solve_all(&frames).unwrap_err().to_string();
     assert!(error.contains("frame 5"), "{error}");
 }
 

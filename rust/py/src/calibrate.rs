@@ -1,94 +1,108 @@
 //! Calibration of one camera from many frames.
 
-use boresight::calibrate::{
-    self, Block, Calibration, FrameFit, FrameMatches, Model, Options, Reduction, Spread,
-};
+use boresight::calibrate::{self, Block, Calibration, FrameFit, Model, Options, Reduction, Spread};
 use boresight::lsq::NormalEquations;
-use boresight::{Attitude, Projection};
-use nalgebra::{DMatrix, Vector3};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use boresight::{ApparentPlace, MatchedStars, Projection};
+use nalgebra::DMatrix;
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::arrays::{from_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::errors::{InputError, to_python};
+use crate::matches::PyMatchedStars;
 use crate::monitor;
+use crate::place::PyApparentPlace;
 
-/// One frame as Python hands it over.
-#[derive(FromPyObject)]
-pub(crate) struct GivenFrame<'py> {
-    pixels: PyReadonlyArray2<'py, f64>,
-    sky: PyReadonlyArray2<'py, f64>,
-    covariance: Option<PyReadonlyArray2<'py, f64>>,
-    camera: Bound<'py, PyCameraModel>,
-    quaternion: [f64; 4],
-    solved_velocity: Option<[f64; 3]>,
-    velocity: Option<[f64; 3]>,
+/// One frame's part in a calibration.
+#[pyclass(name = "FrameFit", module = "boresight._core", frozen)]
+pub(crate) struct PyFrameFit {
+    inner: FrameFit,
 }
 
-impl GivenFrame<'_> {
-    fn matches(&self) -> PyResult<FrameMatches<'_>> {
-        Ok(FrameMatches {
-            pixels: rows("centroids", &self.pixels)?,
-            sky: rows("results", &self.sky)?,
-            covariance: self.covariance.as_ref().map(|c| rows("centroids", c)).transpose()?,
-            camera: &self.camera.get().inner,
-            attitude: Attitude::from_quaternion(self.quaternion).map_err(to_python)?,
-            solved_velocity: self.solved_velocity.map(Vector3::from),
-            velocity: self.velocity.map(Vector3::from),
-        })
+#[pymethods]
+impl PyFrameFit {
+    #[getter]
+    fn quaternion(&self) -> [f64; 4] {
+        self.inner.attitude.quaternion()
+    }
+
+    #[getter]
+    fn attitude_covariance(&self) -> [[f64; 3]; 3] {
+        self.inner.attitude_covariance.into()
+    }
+
+    #[getter]
+    fn residuals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_rows(py, &self.inner.residuals)
+    }
+
+    #[getter]
+    fn inliers<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<bool>> {
+        PyArray1::from_slice(py, &self.inner.inliers)
+    }
+
+    #[getter]
+    fn rmse_px(&self) -> f64 {
+        self.inner.rmse_px
+    }
+
+    /// Why the frame took no part, if so.
+    #[getter]
+    fn rejected(&self) -> Option<String> {
+        self.inner.rejected.map(|reason| reason.to_string())
+    }
+
+    /// Covariance of the intrinsics with the attitude.
+    #[getter]
+    fn cross_covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_matrix(py, &self.inner.cross_covariance)
     }
 }
 
 /// A finished calibration.
-#[pyclass(name = "Calibration", module = "boresight._core", frozen)]
-pub(crate) struct PyCalibration {
+#[pyclass(name = "CalibrationResult", module = "boresight._core", frozen)]
+pub(crate) struct PyCalibrationResult {
     inner: Calibration,
 }
 
-/// One frame's part in it: quaternion, attitude covariance, residuals, inliers, RMSE, reason of rejection, and
-/// the covariance of its attitude with the intrinsics.
-type Frame<'py> = (
-    [f64; 4],
-    [[f64; 3]; 3],
-    Bound<'py, PyArray2<f64>>,
-    Bound<'py, PyArray1<bool>>,
-    f64,
-    Option<String>,
-    Bound<'py, PyArray2<f64>>,
-);
-
 #[pymethods]
-impl PyCalibration {
+impl PyCalibrationResult {
     #[getter]
     fn camera(&self) -> PyCameraModel {
         PyCameraModel { inner: self.inner.camera.clone() }
     }
 
     #[getter]
-    fn frames<'py>(&self, py: Python<'py>) -> PyResult<Vec<Frame<'py>>> {
-        let frame = |fit: &FrameFit| {
-            Ok((
-                fit.attitude.quaternion(),
-                fit.attitude_covariance.into(),
-                from_rows(py, &fit.residuals)?,
-                PyArray1::from_slice(py, &fit.inliers),
-                fit.rmse_px,
-                fit.rejected.map(|reason| reason.to_string()),
-                from_matrix(py, &fit.cross_covariance)?,
-            ))
-        };
-        self.inner.frames.iter().map(frame).collect()
+    fn frames(&self) -> Vec<PyFrameFit> {
+        self.inner.frames.iter().map(|fit| PyFrameFit { inner: fit.clone() }).collect()
+    }
+
+    /// Frames that took part.
+    #[getter]
+    fn num_frames(&self) -> usize {
+        self.inner.frames.iter().filter(|fit| fit.rejected.is_none()).count()
     }
 
     #[getter]
-    fn rmse_px(&self) -> (f64, f64) {
-        (self.inner.rmse_before_px, self.inner.rmse_after_px)
+    fn rmse_before_px(&self) -> f64 {
+        self.inner.rmse_before_px
     }
 
     #[getter]
-    fn counts(&self) -> (usize, usize) {
-        (self.inner.n_inliers, self.inner.n_outliers)
+    fn rmse_after_px(&self) -> f64 {
+        self.inner.rmse_after_px
+    }
+
+    #[getter]
+    fn num_inliers(&self) -> usize {
+        self.inner.n_inliers
+    }
+
+    #[getter]
+    fn num_outliers(&self) -> usize {
+        self.inner.n_outliers
     }
 
     #[getter]
@@ -134,43 +148,76 @@ impl PyCalibration {
     }
 }
 
+/// A block but for its camera, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct BlockValues<'py> {
+    parameter_names: Vec<String>,
+    noise: f64,
+    sigma_clip: f64,
+    /// Upper triangle and gradient of the equations, their cost and number.
+    upper: PyReadonlyArray1<'py, f64>,
+    gradient: PyReadonlyArray1<'py, f64>,
+    cost: f64,
+    num_equations: usize,
+    num_frames: usize,
+    num_rejected: usize,
+    num_inliers: usize,
+    num_outliers: usize,
+    /// Sums of weights and of square pulls.
+    weight: f64,
+    square_pull: f64,
+}
+
 /// What some frames tell about the intrinsics.
 #[pyclass(name = "CalibrationBlock", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationBlock {
     inner: Block,
 }
 
-/// Parameter names, noise and `sigma_clip`; upper triangle and gradient of the equations and their cost; frames used
-/// and rejected, stars used and left out, equations; sum of weights and of square pulls.
-type BlockParts = (Vec<String>, [f64; 2], Vec<f64>, Vec<f64>, f64, [usize; 5], [f64; 2]);
-
-/// Camera, covariance, frozen parameters, condition number, noise, and change.
-type Step<'py> = (PyCameraModel, Bound<'py, PyArray2<f64>>, Vec<String>, f64, f64, f64);
-
 #[pymethods]
 impl PyCalibrationBlock {
     #[new]
-    #[pyo3(signature = (camera, *parts))]
-    fn new(camera: &PyCameraModel, parts: BlockParts) -> PyResult<Self> {
-        let (parameter_names, [noise, sigma_clip], upper, gradient, cost, counts, [weight, square_pull]) =
-            parts;
-        let [frames, rejected, stars, outliers, count] = counts;
-        let equations = NormalEquations::from_parts(&upper, gradient, cost, count)
-            .filter(|equations| equations.parameters() == parameter_names.len())
+    fn new(camera: &PyCameraModel, values: BlockValues<'_>) -> PyResult<Self> {
+        let (upper, gradient) = (values.upper.as_array().to_vec(), values.gradient.as_array().to_vec());
+        let equations = NormalEquations::from_parts(&upper, gradient, values.cost, values.num_equations)
+            .filter(|equations| equations.parameters() == values.parameter_names.len())
             .ok_or_else(|| InputError::new_err("data: not a block; its parts contradict each other"))?;
+        let spread =
+            Spread { stars: values.num_inliers, weight: values.weight, square_pull: values.square_pull };
         Ok(Self {
             inner: Block {
                 camera: camera.inner.clone(),
-                parameter_names,
-                noise,
-                sigma_clip,
+                parameter_names: values.parameter_names,
+                noise: values.noise,
+                sigma_clip: values.sigma_clip,
                 equations,
-                spread: Spread { stars, weight, square_pull },
-                frames,
-                rejected,
-                outliers,
+                spread,
+                frames: values.num_frames,
+                rejected: values.num_rejected,
+                outliers: values.num_outliers,
             },
         })
+    }
+
+    /// The constructor's mapping.
+    fn values<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let block = &self.inner;
+        let dict = PyDict::new(py);
+        dict.set_item("parameter_names", &block.parameter_names)?;
+        dict.set_item("noise", block.noise)?;
+        dict.set_item("sigma_clip", block.sigma_clip)?;
+        dict.set_item("upper", PyArray1::from_vec(py, block.equations.upper_triangle()))?;
+        dict.set_item("gradient", PyArray1::from_slice(py, block.equations.gradient()))?;
+        dict.set_item("cost", block.equations.cost())?;
+        dict.set_item("num_equations", block.equations.count())?;
+        dict.set_item("num_frames", block.frames)?;
+        dict.set_item("num_rejected", block.rejected)?;
+        dict.set_item("num_inliers", block.spread.stars)?;
+        dict.set_item("num_outliers", block.outliers)?;
+        dict.set_item("weight", block.spread.weight)?;
+        dict.set_item("square_pull", block.spread.square_pull)?;
+        Ok(dict)
     }
 
     #[getter]
@@ -178,19 +225,29 @@ impl PyCalibrationBlock {
         PyCameraModel { inner: self.inner.camera.clone() }
     }
 
-    /// The constructor's arguments but for the camera.
-    fn parts(&self) -> BlockParts {
-        let block = &self.inner;
-        let spread = &block.spread;
-        (
-            block.parameter_names.clone(),
-            [block.noise, block.sigma_clip],
-            block.equations.upper_triangle(),
-            block.equations.gradient().to_vec(),
-            block.equations.cost(),
-            [block.frames, block.rejected, spread.stars, block.outliers, block.equations.count()],
-            [spread.weight, spread.square_pull],
-        )
+    #[getter]
+    fn parameter_names(&self) -> Vec<String> {
+        self.inner.parameter_names.clone()
+    }
+
+    #[getter]
+    fn num_frames(&self) -> usize {
+        self.inner.frames
+    }
+
+    #[getter]
+    fn num_rejected(&self) -> usize {
+        self.inner.rejected
+    }
+
+    #[getter]
+    fn num_inliers(&self) -> usize {
+        self.inner.spread.stars
+    }
+
+    #[getter]
+    fn num_outliers(&self) -> usize {
+        self.inner.outliers
     }
 
     fn add(&self, other: &Self) -> PyResult<Self> {
@@ -199,28 +256,85 @@ impl PyCalibrationBlock {
         Ok(Self { inner })
     }
 
-    fn solve<'py>(&self, py: Python<'py>) -> PyResult<Step<'py>> {
-        let Reduction { camera, covariance, frozen, condition_number, noise, change } =
-            py.detach(|| self.inner.solve()).map_err(to_python)?;
-        let covariance = from_matrix(py, &covariance)?;
-        Ok((PyCameraModel { inner: camera }, covariance, frozen, condition_number, noise, change))
+    fn solve(&self, py: Python<'_>) -> PyResult<PyReduction> {
+        Ok(PyReduction { inner: py.detach(|| self.inner.solve()).map_err(to_python)? })
+    }
+}
+
+/// Where the equations of a block lead.
+#[pyclass(name = "Reduction", module = "boresight._core", frozen)]
+pub(crate) struct PyReduction {
+    inner: Reduction,
+}
+
+#[pymethods]
+impl PyReduction {
+    #[getter]
+    fn camera(&self) -> PyCameraModel {
+        PyCameraModel { inner: self.inner.camera.clone() }
+    }
+
+    #[getter]
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_matrix(py, &self.inner.covariance)
+    }
+
+    #[getter]
+    fn frozen(&self) -> Vec<String> {
+        self.inner.frozen.clone()
+    }
+
+    #[getter]
+    fn condition_number(&self) -> f64 {
+        self.inner.condition_number
+    }
+
+    #[getter]
+    fn noise(&self) -> f64 {
+        self.inner.noise
+    }
+
+    #[getter]
+    fn change(&self) -> f64 {
+        self.inner.change
+    }
+}
+
+/// Frames as Python hands them over, with the places of each, if given.
+struct Frames<'py> {
+    matches: Vec<PyRef<'py, PyMatchedStars>>,
+    places: Option<Vec<ApparentPlace>>,
+}
+
+impl<'py> Frames<'py> {
+    fn new(
+        matches: Vec<PyRef<'py, PyMatchedStars>>,
+        places: Option<Vec<PyRef<'py, PyApparentPlace>>>,
+    ) -> Self {
+        Self { matches, places: places.map(|places| places.iter().map(|place| place.inner).collect()) }
+    }
+
+    fn matches(&self) -> Vec<&MatchedStars> {
+        self.matches.iter().map(|frame| &frame.inner).collect()
     }
 }
 
 /// What frames tell about the intrinsics, near a camera.
 #[pyfunction]
-#[pyo3(signature = (frames, camera, parameter_names, noise, sigma_clip))]
+#[pyo3(signature = (frames, places, camera, parameter_names, noise, sigma_clip))]
 pub(crate) fn calibration_block(
     py: Python<'_>,
-    frames: Vec<GivenFrame<'_>>,
+    frames: Vec<PyRef<'_, PyMatchedStars>>,
+    places: Option<Vec<PyRef<'_, PyApparentPlace>>>,
     camera: &PyCameraModel,
     parameter_names: Option<Vec<String>>,
     noise: f64,
     sigma_clip: f64,
 ) -> PyResult<PyCalibrationBlock> {
-    let matches = frames.iter().map(GivenFrame::matches).collect::<PyResult<Vec<_>>>()?;
+    let frames = Frames::new(frames, places);
+    let (matches, places) = (frames.matches(), frames.places.as_deref());
     let names = parameter_names.as_deref();
-    let work = || Block::new(&matches, &camera.inner, names, noise, sigma_clip);
+    let work = || Block::new(&matches, places, &camera.inner, names, noise, sigma_clip);
     Ok(PyCalibrationBlock { inner: py.detach(work).map_err(to_python)? })
 }
 
@@ -245,38 +359,58 @@ pub(crate) fn model_covariance<'py>(
     from_rows(py, &py.detach(work).map_err(to_python)?)
 }
 
-/// Fits one camera to the matched stars of many frames.
-#[pyfunction]
-#[pyo3(signature = (
-    frames, model, order, sigma_clip, max_iterations, focal_length_px, projection, noise, warm, held_out, progress
-))]
-pub(crate) fn calibrate_camera(
-    py: Python<'_>,
-    frames: Vec<GivenFrame<'_>>,
-    model: &str,
+/// How to calibrate, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct CalibrationOptions {
+    model: String,
     order: usize,
     sigma_clip: f64,
     max_iterations: usize,
     focal_length_px: Option<f64>,
-    projection: Option<&str>,
+    projection: Option<String>,
     noise: Option<f64>,
     warm: bool,
     held_out: bool,
+}
+
+impl CalibrationOptions {
+    fn options(&self) -> PyResult<Options> {
+        let model = match self.model.as_str() {
+            "pinhole" => Model::Pinhole,
+            "polynomial" => Model::Polynomial { order: self.order },
+            "radial" => Model::Radial,
+            other => {
+                let repair = "give 'polynomial', 'radial' or 'pinhole'";
+                return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
+            }
+        };
+        let projection = self.projection.as_deref().map(Projection::from_name);
+        Ok(Options {
+            model,
+            sigma_clip: self.sigma_clip,
+            max_iterations: self.max_iterations,
+            focal_length_px: self.focal_length_px,
+            projection: projection.transpose().map_err(to_python)?,
+            noise: self.noise,
+            warm: self.warm,
+            held_out: self.held_out,
+        })
+    }
+}
+
+/// Fits one camera to the matched stars of many frames.
+#[pyfunction]
+pub(crate) fn calibrate_camera(
+    py: Python<'_>,
+    frames: Vec<PyRef<'_, PyMatchedStars>>,
+    places: Option<Vec<PyRef<'_, PyApparentPlace>>>,
+    options: CalibrationOptions,
     progress: Option<Py<PyAny>>,
-) -> PyResult<PyCalibration> {
-    let model = match model {
-        "pinhole" => Model::Pinhole,
-        "polynomial" => Model::Polynomial { order },
-        "radial" => Model::Radial,
-        other => {
-            let repair = "give 'polynomial', 'radial' or 'pinhole'";
-            return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
-        }
-    };
-    let projection = projection.map(Projection::from_name).transpose().map_err(to_python)?;
-    let options =
-        Options { model, sigma_clip, max_iterations, focal_length_px, projection, noise, warm, held_out };
-    let matches = frames.iter().map(GivenFrame::matches).collect::<PyResult<Vec<_>>>()?;
-    let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, &options, m))?;
-    Ok(PyCalibration { inner })
+) -> PyResult<PyCalibrationResult> {
+    let options = options.options()?;
+    let frames = Frames::new(frames, places);
+    let (matches, places) = (frames.matches(), frames.places.as_deref());
+    let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, places, &options, m))?;
+    Ok(PyCalibrationResult { inner })
 }

@@ -30,6 +30,7 @@ pub(crate) struct PyDatabaseStars {
 
 /// How large a database would be.
 #[pyclass(name = "SizeEstimate", module = "boresight._core", frozen, get_all)]
+#[allow(clippy::struct_field_names)] // The names that Python has.
 pub(crate) struct PySizeEstimate {
     num_stars: usize,
     num_patterns: usize,
@@ -173,7 +174,7 @@ impl PyDatabase {
     }
 
     /// Columns of the stars of rows; those out of range are left out.
-    fn stars<'py>(&self, py: Python<'py>, rows: PyReadonlyArray1<'_, i64>) -> PyDatabaseStars {
+    fn stars(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyDatabaseStars {
         let database = &self.0;
         let (mut ids, mut ra, mut dec, mut magnitude) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows.as_array() {

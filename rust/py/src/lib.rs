@@ -11,22 +11,19 @@ mod catalog;
 mod database;
 mod errors;
 mod extract;
+mod matches;
 mod monitor;
+mod place;
 mod solve;
 
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::calibrate::PyCalibration;
-    #[pymodule_export]
-    use crate::calibrate::PyCalibrationBlock;
-    #[pymodule_export]
-    use crate::calibrate::calibrate_camera;
-    #[pymodule_export]
-    use crate::calibrate::calibration_block;
-    #[pymodule_export]
-    use crate::calibrate::model_covariance;
+    use crate::calibrate::{
+        PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, calibrate_camera,
+        calibration_block, model_covariance,
+    };
     #[pymodule_export]
     use crate::camera::PyCameraModel;
     #[pymodule_export]
@@ -38,7 +35,23 @@ mod _core {
     #[pymodule_export]
     use crate::extract::{Extraction, Extractor};
     #[pymodule_export]
-    use crate::solve::{PyOutcome, PySolution, quaternion_of_matrix, solve, solve_many, solve_or_explain};
+    use crate::matches::PyMatchedStars;
+    #[pymodule_export]
+    use crate::place::{PyApparentPlace, moved};
+    #[pymodule_export]
+    use crate::solve::{
+        PyOutcome, PyPointing, PyRejected, PySolution, quaternion_of_matrix, solve, solve_many,
+        solve_or_explain,
+    };
+    /// Speed of light in km/s.
+    #[pymodule_export]
+    const SPEED_OF_LIGHT_KM_S: f64 = boresight::geometry::apparent::SPEED_OF_LIGHT_KM_S;
+    /// Stars lower down are refracted as if they were at this altitude, radians.
+    #[pymodule_export]
+    const LOWEST_ALTITUDE: f64 = boresight::geometry::apparent::LOWEST_ALTITUDE;
+    /// Rounds of the fixed-point iteration to the refracted place.
+    #[pymodule_export]
+    const REFRACTION_ROUNDS: usize = boresight::geometry::apparent::REFRACTION_ROUNDS;
     /// Tells databases made by different versions of the algorithm apart.
     #[pymodule_export]
     const DATABASE_REVISION: u32 = boresight::database::REVISION;

@@ -3,21 +3,23 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use boresight::geometry::sphere::{SPEED_OF_LIGHT_KM_S, ra_dec};
+use boresight::geometry::sphere::ra_dec;
 use boresight::solve::{
     Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
 use boresight::{Attitude, Monitor};
 use nalgebra::Vector3;
-use numpy::{PyArray1, PyArray2, PyReadonlyArray2};
+use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 
-use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
+use crate::arrays::{from_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::database::PyDatabase;
 use crate::errors::to_python;
+use crate::matches::PyMatchedStars;
 use crate::monitor;
+use crate::place::PyApparentPlace;
 
 /// How often a pending Ctrl-C is looked for.
 const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -48,139 +50,64 @@ impl Monitor for SignalMonitor {
 /// A solved frame.
 #[pyclass(name = "Solution", module = "boresight._core", frozen)]
 pub(crate) struct PySolution {
-    inner: Solution,
+    matches: Py<PyMatchedStars>,
+    covariance: [[f64; 7]; 7],
+    probability: f64,
 }
 
-type SolutionParts =
-    ([f64; 4], Vec<Vec<f64>>, f64, Vec<usize>, Vec<i64>, Vec<[f64; 3]>, Vec<f64>, Option<[f64; 3]>);
-
-/// The covariance of all parameters from that of the first ones, such as the attitude alone.
-fn leading(rows: &[Vec<f64>]) -> [[f64; 7]; 7] {
-    let element = |i: usize, j: usize| rows.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0.0);
-    std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)))
+impl PySolution {
+    fn from_core(py: Python<'_>, solution: Solution) -> PyResult<Self> {
+        let Solution { matches, covariance, probability } = solution;
+        Ok(Self { matches: Py::new(py, PyMatchedStars { inner: matches })?, covariance, probability })
+    }
 }
 
 #[pymethods]
 impl PySolution {
+    /// The covariance may be that of the first parameters alone, such as the attitude's.
     #[new]
-    #[pyo3(signature = (camera, *parts))]
-    fn new(camera: &PyCameraModel, parts: SolutionParts) -> PyResult<Self> {
-        let (quaternion, covariance, probability, detections, ids, directions, residuals, velocity) = parts;
-        Ok(Self {
-            inner: Solution {
-                attitude: Attitude::from_quaternion(quaternion).map_err(to_python)?,
-                covariance: leading(&covariance),
-                camera: camera.inner.clone(),
-                probability,
-                matched_detections: detections,
-                matched_ids: ids,
-                matched_directions: directions,
-                residuals,
-                velocity: velocity.map(Vector3::from),
-            },
-        })
-    }
-
-    /// The constructor's arguments but for the camera, for pickling.
-    fn parts(&self) -> SolutionParts {
-        let s = &self.inner;
-        (
-            s.attitude.quaternion(),
-            s.covariance.map(|row| row.to_vec()).to_vec(),
-            s.probability,
-            s.matched_detections.clone(),
-            s.matched_ids.clone(),
-            s.matched_directions.clone(),
-            s.residuals.clone(),
-            s.velocity.map(Into::into),
-        )
+    fn new(matches: Py<PyMatchedStars>, covariance: PyReadonlyArray2<'_, f64>, probability: f64) -> Self {
+        let given = covariance.as_array();
+        let element = |i: usize, j: usize| given.get([i, j]).copied().unwrap_or(0.0);
+        let covariance = std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)));
+        Self { matches, covariance, probability }
     }
 
     #[getter]
-    fn quaternion(&self) -> [f64; 4] {
-        self.inner.attitude.quaternion()
+    fn matches(&self, py: Python<'_>) -> Py<PyMatchedStars> {
+        self.matches.clone_ref(py)
     }
 
     #[getter]
-    fn rotation_matrix(&self) -> [[f64; 3]; 3] {
-        self.inner.attitude.matrix()
-    }
-
-    #[getter]
-    fn covariance(&self) -> [[f64; 7]; 7] {
-        self.inner.covariance
-    }
-
-    #[getter]
-    fn camera(&self) -> PyCameraModel {
-        PyCameraModel { inner: self.inner.camera.clone() }
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_rows(py, &self.covariance)
     }
 
     #[getter]
     fn probability(&self) -> f64 {
-        self.inner.probability
+        self.probability
     }
 
-    /// (ra, dec, position angle of up) of the image centre, radians.
+    /// Where the image centre looks.
     #[getter]
-    fn pointing(&self) -> (f64, f64, f64) {
-        self.inner.pointing()
-    }
-
-    #[getter]
-    fn num_matches(&self) -> usize {
-        self.inner.matched_detections.len()
-    }
-
-    #[getter]
-    fn matched_detections<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
-        PyArray1::from_iter(py, self.inner.matched_detections.iter().map(|&i| i as u64))
-    }
-
-    #[getter]
-    fn matched_ids<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        PyArray1::from_slice(py, &self.inner.matched_ids)
-    }
-
-    #[getter]
-    fn matched_directions<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        from_rows(py, &self.inner.matched_directions)
-    }
-
-    #[getter]
-    fn residuals<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
-        PyArray1::from_slice(py, &self.inner.residuals)
-    }
-
-    /// Observer's velocity over the speed of light.
-    #[getter]
-    fn velocity(&self) -> Option<[f64; 3]> {
-        self.inner.velocity.map(Into::into)
-    }
-
-    fn pixel_to_sky<'py>(
-        &self,
-        py: Python<'py>,
-        pixels: PyReadonlyArray2<'py, f64>,
-    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        map_rows(py, "x, y", &pixels, |pixel| self.inner.pixel_to_sky(pixel).into())
+    fn pointing(&self) -> PyPointing {
+        let (ra, dec, roll) = self.matches.get().inner.pointing();
+        PyPointing { ra, dec, roll }
     }
 
     /// Right ascension and declination that one pixel sees, degrees.
     fn pixel_to_world(&self, x: f64, y: f64) -> (f64, f64) {
-        let (ra, dec) = ra_dec(&self.inner.pixel_to_sky([x, y]));
+        let (ra, dec) = ra_dec(&self.matches.get().inner.pixel_to_sky([x, y]));
         (ra.to_degrees(), dec.to_degrees())
     }
+}
 
-    fn sky_to_pixel<'py>(
-        &self,
-        py: Python<'py>,
-        directions: PyReadonlyArray2<'py, f64>,
-    ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-        map_rows(py, "direction", &directions, |direction: [f64; 3]| {
-            self.inner.sky_to_pixel(&direction.into()).unwrap_or(NOWHERE)
-        })
-    }
+/// Right ascension and declination of a direction, and the position angle of the image's up there, radians.
+#[pyclass(name = "Pointing", module = "boresight._core", frozen, get_all)]
+pub(crate) struct PyPointing {
+    ra: f64,
+    dec: f64,
+    roll: f64,
 }
 
 /// What came of solving one frame.
@@ -205,7 +132,10 @@ impl PyOutcome {
             _ => "unsolved",
         };
         Ok(Self {
-            solution: outcome.solution.map(|inner| Py::new(py, PySolution { inner })).transpose()?,
+            solution: outcome
+                .solution
+                .map(|solution| Py::new(py, PySolution::from_core(py, solution)?))
+                .transpose()?,
             status,
             patterns_checked: outcome.patterns_checked,
             candidates_checked: outcome.candidates_checked,
@@ -215,20 +145,35 @@ impl PyOutcome {
     }
 }
 
-/// Where the camera is expected to look: a quaternion (scalar first) or a unit vector.
-#[derive(FromPyObject)]
-enum ExpectedParts {
-    Attitude([f64; 4]),
-    Direction([f64; 3]),
-}
-
-/// What is expected, its uncertainty in radians, and whether it is strict.
-type HintParts = (ExpectedParts, f64, bool);
-
-/// How to solve, as a mapping.
+/// Where the camera is expected to look, as a mapping: a quaternion (scalar first), or a unit vector, the uncertainty in
+/// radians, and whether to look nowhere else.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct OptionValues {
+struct HintValues {
+    attitude: Option<[f64; 4]>,
+    direction: Option<[f64; 3]>,
+    uncertainty: f64,
+    strict: bool,
+}
+
+impl HintValues {
+    fn hint(self) -> PyResult<Option<Hint>> {
+        let expected = match (self.attitude, self.direction) {
+            (Some(quaternion), _) => {
+                Expected::Attitude(Attitude::from_quaternion(quaternion).map_err(to_python)?)
+            }
+            (None, Some(direction)) => Expected::Direction(Vector3::from(direction)),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Hint { expected, uncertainty: self.uncertainty, strict: self.strict }))
+    }
+}
+
+/// How to solve a frame, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct OptionValues<'py> {
+    camera: Bound<'py, PyCameraModel>,
     parity_known: bool,
     fov_estimate: Option<f64>,
     fov_max_error: Option<f64>,
@@ -239,25 +184,14 @@ pub(crate) struct OptionValues {
     refine_iterations: usize,
     max_patterns_checked: u64,
     timeout_ms: Option<u64>,
-    velocity_km_s: Option<[f64; 3]>,
-    hint: Option<HintParts>,
+    place: Bound<'py, PyApparentPlace>,
+    hint: Option<HintValues>,
 }
 
-impl OptionValues {
-    fn with_camera(self, camera: &PyCameraModel) -> PyResult<SolveOptions> {
-        let hint = match self.hint {
-            Some((expected, uncertainty, strict)) => {
-                let expected = match expected {
-                    ExpectedParts::Attitude(quaternion) => {
-                        Expected::Attitude(Attitude::from_quaternion(quaternion).map_err(to_python)?)
-                    }
-                    ExpectedParts::Direction(direction) => Expected::Direction(Vector3::from(direction)),
-                };
-                Some(Hint { expected, uncertainty, strict })
-            }
-            None => None,
-        };
+impl OptionValues<'_> {
+    fn options(self) -> PyResult<SolveOptions> {
         Ok(SolveOptions {
+            camera: self.camera.get().inner.clone(),
             parity_known: self.parity_known,
             fov_estimate: self.fov_estimate,
             fov_max_error: self.fov_max_error,
@@ -268,109 +202,149 @@ impl OptionValues {
             refine_iterations: self.refine_iterations,
             max_patterns_checked: self.max_patterns_checked,
             timeout: self.timeout_ms.map(Duration::from_millis),
-            velocity: self.velocity_km_s.map(|v| Vector3::from(v) / SPEED_OF_LIGHT_KM_S),
-            hint,
-            ..SolveOptions::new(camera.inner.clone())
+            place: self.place.get().inner,
+            hint: self.hint.map(HintValues::hint).transpose()?.flatten(),
         })
     }
 }
 
-/// Turns matched places among the brightest first into rows of the list that was given.
-fn restore_order(solution: Option<&mut Solution>, order: &[usize]) {
-    for detection in solution.into_iter().flat_map(|solution| &mut solution.matched_detections) {
-        *detection = order[*detection];
-    }
+/// The detections of one frame as Python hands them over: rows of x, y and brightness in any order and, if known,
+/// of the covariance (xx, xy, yy) of each position.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct Detections<'py> {
+    stars: PyReadonlyArray2<'py, f64>,
+    covariance: Option<PyReadonlyArray3<'py, f64>>,
 }
 
 /// Positions by falling brightness, and the row of each. Stars of the same brightness stay in order, those of unknown
 /// (NaN) brightness come last.
-fn brightest_first(stars: &[[f64; 3]]) -> (Vec<[f64; 2]>, Vec<usize>) {
-    let brightness = |i: usize| if stars[i][2].is_nan() { f64::NEG_INFINITY } else { stars[i][2] };
-    let mut order: Vec<usize> = (0..stars.len()).collect();
-    order.sort_by(|&i, &j| brightness(j).total_cmp(&brightness(i)));
-    (order.iter().map(|&i| [stars[i][0], stars[i][1]]).collect(), order)
+struct Ranked {
+    pixels: Vec<[f64; 2]>,
+    order: Vec<usize>,
 }
 
-/// Solves one frame. The rows of `stars` are x, y and brightness, in any order.
+impl Ranked {
+    fn new(stars: &[[f64; 3]]) -> Self {
+        let brightness = |i: usize| if stars[i][2].is_nan() { f64::NEG_INFINITY } else { stars[i][2] };
+        let mut order: Vec<usize> = (0..stars.len()).collect();
+        order.sort_by(|&i, &j| brightness(j).total_cmp(&brightness(i)));
+        Self { pixels: order.iter().map(|&i| [stars[i][0], stars[i][1]]).collect(), order }
+    }
+
+    /// Turns matched places among the brightest first into rows of the list that was given, and adds what was measured.
+    fn restore(&self, solution: &mut Solution, given: &Detections<'_>) -> PyResult<()> {
+        let matches = &mut solution.matches;
+        for detection in &mut matches.detections {
+            *detection = self.order[*detection];
+        }
+        let stars = rows("centroids", &given.stars)?;
+        let brightness = |&i: &usize| -> f64 {
+            let row: [f64; 3] = stars[i];
+            row[2]
+        };
+        matches.brightness = matches.detections.iter().map(brightness).collect();
+        if let Some(covariance) = &given.covariance {
+            let c = covariance.as_array();
+            let row = |&i: &usize| [c[[i, 0, 0]], c[[i, 0, 1]], c[[i, 1, 1]]];
+            matches.covariance = Some(matches.detections.iter().map(row).collect());
+        }
+        Ok(())
+    }
+}
+
+/// Solves one frame.
 #[pyfunction]
 pub(crate) fn solve(
     py: Python<'_>,
     database: &PyDatabase,
-    stars: PyReadonlyArray2<'_, f64>,
-    camera: &PyCameraModel,
-    options: OptionValues,
+    detections: Detections<'_>,
+    options: OptionValues<'_>,
 ) -> PyResult<PyOutcome> {
-    let (pixels, order) = brightest_first(rows("centroids", &stars)?);
-    let options = options.with_camera(camera)?;
+    let ranked = Ranked::new(rows("centroids", &detections.stars)?);
+    let options = options.options()?;
     let mut outcome = py
-        .detach(|| solve_frame(&database.0, &pixels, &options, &SignalMonitor::new()))
+        .detach(|| solve_frame(&database.0, &ranked.pixels, &options, &SignalMonitor::new()))
         .map_err(to_python)?;
-    restore_order(outcome.solution.as_mut(), &order);
+    if let Some(solution) = &mut outcome.solution {
+        ranked.restore(solution, &detections)?;
+    }
     PyOutcome::new(py, outcome)
 }
 
-/// Solves many frames in parallel.
+/// Solves many frames in parallel, each with options of its own.
 #[pyfunction]
-#[pyo3(signature = (database, frames, camera, options, progress))]
 pub(crate) fn solve_many(
     py: Python<'_>,
     database: &PyDatabase,
-    frames: Vec<PyReadonlyArray2<'_, f64>>,
-    camera: &PyCameraModel,
-    options: OptionValues,
+    frames: Vec<Detections<'_>>,
+    options: Vec<OptionValues<'_>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Vec<PyOutcome>> {
-    let (mut pixels, mut orders) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
-    for stars in &frames {
-        let (sorted, order) = brightest_first(rows("centroids", stars)?);
-        pixels.push(sorted);
-        orders.push(order);
-    }
-    let options = options.with_camera(camera)?;
+    let rank = |frame: &Detections<'_>| Ok(Ranked::new(rows("centroids", &frame.stars)?));
+    let ranked = frames.iter().map(rank).collect::<PyResult<Vec<_>>>()?;
+    let pixels: Vec<&[[f64; 2]]> = ranked.iter().map(|frame| frame.pixels.as_slice()).collect();
+    let options = options.into_iter().map(OptionValues::options).collect::<PyResult<Vec<_>>>()?;
     let outcomes =
         monitor::run(py, progress, |monitor| solve_frames(&database.0, &pixels, &options, monitor))?;
     outcomes
         .into_iter()
-        .zip(&orders)
-        .map(|(mut outcome, order)| {
-            restore_order(outcome.solution.as_mut(), order);
+        .zip(ranked.iter().zip(&frames))
+        .map(|(mut outcome, (ranked, frame))| {
+            if let Some(solution) = &mut outcome.solution {
+                ranked.restore(solution, frame)?;
+            }
             PyOutcome::new(py, outcome)
         })
         .collect()
 }
 
-/// The best candidate that was rejected: logarithm of its likelihood ratio, probability, and solution.
-type RejectedParts = (f64, f64, Option<PySolution>);
+/// The best candidate that was rejected.
+#[pyclass(name = "Rejected", module = "boresight._core", frozen, get_all)]
+pub(crate) struct PyRejected {
+    /// Natural logarithm of its likelihood ratio.
+    log_ratio: f64,
+    probability: f64,
+    solution: Option<Py<PySolution>>,
+}
 
 /// Solves one frame and, if that fails, tells the best candidate that was rejected.
 #[pyfunction]
 pub(crate) fn solve_or_explain(
     py: Python<'_>,
     database: &PyDatabase,
-    stars: PyReadonlyArray2<'_, f64>,
-    camera: &PyCameraModel,
-    options: OptionValues,
-) -> PyResult<(PyOutcome, Option<RejectedParts>)> {
-    let (pixels, order) = brightest_first(rows("centroids", &stars)?);
-    let options = options.with_camera(camera)?;
-    let (mut outcome, mut rejected) = py
+    detections: Detections<'_>,
+    options: OptionValues<'_>,
+) -> PyResult<(PyOutcome, Option<PyRejected>)> {
+    let ranked = Ranked::new(rows("centroids", &detections.stars)?);
+    let options = options.options()?;
+    let (mut outcome, rejected) = py
         .detach(|| {
             let monitor = SignalMonitor::new();
-            let outcome = solve_frame(&database.0, &pixels, &options, &monitor)?;
+            let outcome = solve_frame(&database.0, &ranked.pixels, &options, &monitor)?;
             let rejected = if outcome.solution.is_none() {
-                best_rejected(&database.0, &pixels, &options, &outcome, &monitor)?
+                best_rejected(&database.0, &ranked.pixels, &options, &outcome, &monitor)?
             } else {
                 None
             };
             Ok((outcome, rejected))
         })
         .map_err(to_python)?;
-    restore_order(outcome.solution.as_mut(), &order);
-    restore_order(rejected.as_mut().and_then(|rejected| rejected.solution.as_mut()), &order);
-    let rejected = rejected.map(|rejected| {
-        (rejected.log_ratio, rejected.probability, rejected.solution.map(|inner| PySolution { inner }))
+    if let Some(solution) = &mut outcome.solution {
+        ranked.restore(solution, &detections)?;
+    }
+    let rejected = rejected.map(|rejected| -> PyResult<PyRejected> {
+        let solution = rejected.solution.map(|mut solution| {
+            ranked.restore(&mut solution, &detections)?;
+            Py::new(py, PySolution::from_core(py, solution)?)
+        });
+        Ok(PyRejected {
+            log_ratio: rejected.log_ratio,
+            probability: rejected.probability,
+            solution: solution.transpose()?,
+        })
     });
-    Ok((PyOutcome::new(py, outcome)?, rejected))
+    Ok((PyOutcome::new(py, outcome)?, rejected.transpose()?))
 }
 
 /// Quaternion (scalar first) of a rotation matrix given by rows.

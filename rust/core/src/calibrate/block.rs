@@ -12,16 +12,18 @@ use nalgebra::{DMatrix, DVector};
 
 use super::fit::{GROUPS, Weights};
 use super::frame::{Frame, Misses};
-use super::given::{check_one_camera, check_positive, prepare};
+use super::given::{check_one_camera, check_positive, prepare_all};
 use super::parameters::Parameters;
 use super::scale::Spread;
-use super::{FrameMatches, final_weight, is_poor};
+use super::{final_weight, is_poor};
 use crate::error::{Error, Result};
+use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::sphere::Direction;
 use crate::lsq::robust::planar_scale;
 use crate::lsq::{Loss, NormalEquations};
+use crate::matches::MatchedStars;
 
 /// First reweightings of an attitude, by which wrong matches lose their influence.
 const SETTLING_ROUNDS: usize = 6;
@@ -71,9 +73,11 @@ pub struct Reduction {
 }
 
 impl Block {
-    /// The block of some frames about a camera. The intrinsics are those named, or all of the camera's model.
+    /// The block of some frames about a camera. The intrinsics are those named, or all of the camera's model; `places`
+    /// is as for [`calibrate`](super::calibrate()).
     pub fn new(
-        frames: &[FrameMatches<'_>],
+        frames: &[&MatchedStars],
+        places: Option<&[ApparentPlace]>,
         camera: &CameraModel,
         parameter_names: Option<&[String]>,
         noise: f64,
@@ -97,15 +101,15 @@ impl Block {
             rejected: 0,
             outliers: 0,
         };
-        let sum = |group: &[FrameMatches<'_>]| -> Result<Self> {
+        let prepared = prepare_all(frames, places)?;
+        let sum = |group: &[Frame]| {
             let mut sum = empty();
             for frame in group {
-                sum.include(&parameters, &prepare(frame)?);
+                sum.include(&parameters, frame);
             }
-            Ok(sum)
+            sum
         };
-        let groups: Vec<Self> =
-            frames.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(sum).collect::<Result<_>>()?;
+        let groups: Vec<Self> = prepared.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(sum).collect();
         let mut total = empty();
         for group in &groups {
             total.add(group)?;

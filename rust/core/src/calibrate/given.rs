@@ -1,16 +1,16 @@
 //! What is given to a calibration: checked, and made ready to be fitted.
 
-use nalgebra::Vector3;
-
 use super::frame::Frame;
-use super::{FrameMatches, Model, Options};
+use super::{Model, Options};
 use crate::error::{Error, Result};
+use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::MAX_ORDER;
-use crate::geometry::sphere::{Direction, aberrate};
+use crate::geometry::sphere::Direction;
+use crate::matches::MatchedStars;
 
 /// Checks everything but the stars.
-pub(super) fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()> {
+pub(super) fn check(frames: &[&MatchedStars], options: &Options) -> Result<()> {
     let Some(first) = frames.first() else {
         return Err(Error::Undetermined("no solved frame; give at least one".into()));
     };
@@ -33,7 +33,7 @@ pub(super) fn check(frames: &[FrameMatches<'_>], options: &Options) -> Result<()
             "calibrate frames solved with one projection, or give a camera model with the one wanted",
         ));
     }
-    check_one_camera(frames, first.camera)
+    check_one_camera(frames, &first.camera)
 }
 
 /// Checks that a number is above zero, and is a number.
@@ -45,7 +45,7 @@ pub(super) fn check_positive(name: &'static str, value: f64, repair: &str) -> Re
 }
 
 /// Checks that the frames are of the size and parity of a camera.
-pub(super) fn check_one_camera(frames: &[FrameMatches<'_>], camera: &CameraModel) -> Result<()> {
+pub(super) fn check_one_camera(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()> {
     for frame in frames {
         if frame.camera.image_size() != camera.image_size() {
             return Err(Error::argument(
@@ -65,35 +65,32 @@ pub(super) fn check_one_camera(frames: &[FrameMatches<'_>], camera: &CameraModel
     Ok(())
 }
 
-/// Checks the stars of a frame, aberrates them, and inverts the covariances.
-pub(super) fn prepare(frame: &FrameMatches<'_>) -> Result<Frame> {
-    let stars = frame.pixels.len();
-    if frame.sky.len() != stars || frame.covariance.is_some_and(|c| c.len() != stars) {
+/// Makes all frames ready, each with the place given for it, or its own.
+pub(super) fn prepare_all(frames: &[&MatchedStars], places: Option<&[ApparentPlace]>) -> Result<Vec<Frame>> {
+    if let Some(places) = places.filter(|places| places.len() != frames.len()) {
         return Err(Error::argument(
-            "centroids",
-            format!("{stars} positions, but {} stars", frame.sky.len()),
-            "give one catalogue star and at most one covariance for each position",
+            "places",
+            format!("{} of them for {} frames", places.len(), frames.len()),
+            "give one for each frame",
         ));
     }
-    if frame.pixels.iter().flatten().any(|c| !c.is_finite()) {
-        return Err(Error::argument("centroids", "a position is not finite", "leave such centroids out"));
-    }
-    if frame.velocity.is_some_and(|beta| beta.norm() >= 1.0 || beta.norm().is_nan()) {
-        let problem = "the observer is not slower than light";
-        return Err(Error::argument("velocities", problem, "give finite barycentric velocities in km/s"));
-    }
-    let sky: Vec<Direction> = frame.sky.iter().map(|v| apparent(v, frame.velocity)).collect();
-    if sky.iter().flatten().any(|c| !c.is_finite()) {
-        return Err(Error::argument("results", "a star has no direction", "give unit vectors"));
-    }
-    let whitening = frame.covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
-    Ok(Frame { pixels: frame.pixels.to_vec(), sky, whitening })
+    let place = |i: usize| places.map_or(frames[i].place, |places| places[i]);
+    frames.iter().enumerate().map(|(i, frame)| prepare(frame, &place(i))).collect()
 }
 
-/// Where an observer of this velocity sees a star.
-pub(super) fn apparent(star: &[f64; 3], velocity: Option<Vector3<f64>>) -> Direction {
-    let direction = Direction::from(*star).normalize();
-    velocity.map_or(direction, |beta| aberrate(&direction, &beta))
+/// Checks the stars of a frame, displaces them, and inverts the covariances.
+fn prepare(frame: &MatchedStars, place: &ApparentPlace) -> Result<Frame> {
+    frame.check()?;
+    place.check("velocities")?;
+    let sky = frame.directions.iter().map(|v| apparent(v, place)).collect();
+    let covariance = frame.covariance.as_ref();
+    let whitening = covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
+    Ok(Frame { pixels: frame.pixels.clone(), sky, whitening })
+}
+
+/// Where a star is seen.
+pub(super) fn apparent(star: &[f64; 3], place: &ApparentPlace) -> Direction {
+    place.apparent(&Direction::from(*star).normalize())
 }
 
 /// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy).

@@ -7,13 +7,14 @@ use nalgebra::{DMatrix, Matrix3};
 use super::fit::sensitivity;
 use super::given::apparent;
 use super::parameters::Parameters;
-use super::{Fitter, FrameMatches, System, held_out};
+use super::{Fitter, System, held_out};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
+use crate::matches::MatchedStars;
 
 /// Points per side of the grid on which the fitted distortion is checked for folds.
 const FOLD_GRID: u32 = 33;
@@ -161,7 +162,7 @@ fn rms(residuals: impl Iterator<Item = Point>) -> f64 {
 
 /// The result of a finished fit.
 pub(super) fn summarize(
-    matches: &[FrameMatches<'_>],
+    matches: &[&MatchedStars],
     fitter: &Fitter<'_>,
     system: &System,
 ) -> Result<Calibration> {
@@ -179,12 +180,14 @@ pub(super) fn summarize(
         let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
         let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
         after.extend(used());
-        before.extend(given.pixels.iter().zip(given.sky).zip(&inliers).filter(|(_, used)| **used).map(
-            |((&pixel, star), _)| {
-                let seen = apparent(star, given.solved_velocity);
-                reprojection(given.camera, &given.attitude, pixel, &seen)
-            },
-        ));
+        before.extend(
+            given.pixels.iter().zip(&given.directions).zip(&inliers).filter(|(_, used)| **used).map(
+                |((&pixel, star), _)| {
+                    let seen = apparent(star, &given.place);
+                    reprojection(&given.camera, &given.attitude, pixel, &seen)
+                },
+            ),
+        );
         let eliminated = system.frames[i].as_ref();
         let covariance = eliminated.map(|frame| frame.covariance(&inverse.matrix) * variance);
         let cross = eliminated.map(|frame| frame.cross_covariance(&inverse.matrix) * variance);

@@ -1,18 +1,19 @@
 //! Where the fit starts from.
 
 use super::frame::Frame;
-use super::{FrameMatches, Model, Options};
+use super::{Model, Options};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
 use crate::geometry::sphere::Direction;
 use crate::lsq::robust::median;
+use crate::matches::MatchedStars;
 
 /// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
 /// best, if any does.
 pub(super) fn pinhole(
-    frames: &[FrameMatches<'_>],
+    frames: &[&MatchedStars],
     prepared: &[Frame],
     options: &Options,
 ) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
@@ -39,10 +40,7 @@ pub(super) fn pinhole(
 }
 
 /// The first frame's camera with room for all parameters of the model, and the frames' attitudes.
-pub(super) fn solved(
-    frames: &[FrameMatches<'_>],
-    model: Model,
-) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
+pub(super) fn solved(frames: &[&MatchedStars], model: Model) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
     let camera = frames[0].camera.clone();
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
+use crate::geometry::distortion::{Distortion, Point, PolynomialDistortion, RadialDistortion};
 use crate::geometry::sphere::{ARCSEC, Direction};
 
 /// Repeatable numbers in -1..1 (a linear congruential generator).
@@ -10,6 +10,10 @@ impl Random {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
     }
+}
+
+fn refs(frames: &[MatchedStars]) -> Vec<&MatchedStars> {
+    frames.iter().collect()
 }
 
 struct Sky {
@@ -45,18 +49,12 @@ impl Sky {
         let given = CameraModel::new(self.camera.focal_length_px() * 1.001, self.camera.image_size())?
             .with_mirrored(self.camera.mirrored())
             .with_projection(self.camera.projection());
-        calibrate(&self.matches(&given), options, monitor)
+        calibrate(&refs(&self.matches(&given)), None, options, monitor)
     }
 
-    fn matches<'a>(&'a self, camera: &'a CameraModel) -> Vec<FrameMatches<'a>> {
-        let frame = |(attitude, pixels, sky): &'a (Attitude, Vec<Point>, Vec<[f64; 3]>)| FrameMatches {
-            pixels,
-            sky,
-            covariance: None,
-            camera,
-            attitude: *attitude,
-            solved_velocity: None,
-            velocity: None,
+    fn matches(&self, camera: &CameraModel) -> Vec<MatchedStars> {
+        let frame = |(attitude, pixels, sky): &(Attitude, Vec<Point>, Vec<[f64; 3]>)| {
+            MatchedStars::new(pixels.clone(), sky.clone(), camera.clone(), *attitude)
         };
         self.frames.iter().map(frame).collect()
     }
@@ -198,9 +196,10 @@ fn blocks_from_anywhere_end_where_the_joint_fit_does() {
         let mut last = f64::INFINITY;
         for _ in 0..40 {
             let matches = sky.matches(&camera);
+            let matches = refs(&matches);
             let (here, there) = matches.split_at(2);
-            let mut sum = Block::new(here, &camera, None, 0.03, 3.0).unwrap();
-            sum.add(&Block::new(there, &camera, None, 0.03, 3.0).unwrap()).unwrap();
+            let mut sum = Block::new(here, None, &camera, None, 0.03, 3.0).unwrap();
+            sum.add(&Block::new(there, None, &camera, None, 0.03, 3.0).unwrap()).unwrap();
             assert_eq!((sum.frames, sum.rejected), (5, 0));
             let next = sum.solve().unwrap();
             last = next.change;
@@ -226,13 +225,13 @@ fn blocks_of_different_cameras_are_not_added() {
     let (_, camera) = cameras().remove(0);
     let sky = observe(camera.clone(), 2, 30, 0.05);
     let other = camera.clone().with_focal_length(2999.0);
-    let mut block = Block::new(&sky.matches(&camera), &camera, None, 0.03, 3.0).unwrap();
-    let wrong = Block::new(&sky.matches(&other), &other, None, 0.03, 3.0).unwrap();
+    let mut block = Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
+    let wrong = Block::new(&refs(&sky.matches(&other)), None, &other, None, 0.03, 3.0).unwrap();
     assert!(matches!(block.add(&wrong), Err(Error::Argument { .. })));
-    assert!(Block::new(&sky.matches(&camera), &camera, None, 0.0, 3.0).is_err());
-    let nothing = Block::new(&[], &camera, None, 0.03, 3.0).unwrap();
+    assert!(Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.0, 3.0).is_err());
+    let nothing = Block::new(&[], None, &camera, None, 0.03, 3.0).unwrap();
     assert!(matches!(nothing.solve(), Err(Error::Undetermined(_))));
-    assert!(Block::new(&[], &camera, Some(&["k1".into()]), 0.03, 3.0).is_err());
+    assert!(Block::new(&[], None, &camera, Some(&["k1".into()]), 0.03, 3.0).is_err());
 }
 
 #[test]
@@ -243,7 +242,7 @@ fn a_frame_that_does_not_fit_adds_nothing() {
     for pixel in &mut sky.frames[1].1 {
         *pixel = [400.0 * random.next(), 400.0 * random.next()];
     }
-    let block = Block::new(&sky.matches(&camera), &camera, None, 0.03, 3.0).unwrap();
+    let block = Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
     assert_eq!((block.frames, block.rejected, block.outliers), (2, 1, 40));
 }
 
@@ -283,9 +282,10 @@ fn a_warm_start_ends_at_the_same_place() {
     for (given, fit) in matches.iter_mut().zip(&lower.frames) {
         given.attitude = fit.attitude;
     }
-    let warm = calibrate(&matches, &Options { model, warm: true, ..Options::default() }, &()).unwrap();
+    let warm =
+        calibrate(&refs(&matches), None, &Options { model, warm: true, ..Options::default() }, &()).unwrap();
     assert!((warm.rmse_after_px / cold.rmse_after_px - 1.0).abs() < 1e-6);
     assert!(warm.iterations < cold.iterations);
     let radial = Options { model: Model::Radial, warm: true, ..Options::default() };
-    assert!(calibrate(&matches, &radial, &()).is_err());
+    assert!(calibrate(&refs(&matches), None, &radial, &()).is_err());
 }

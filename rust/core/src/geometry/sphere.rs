@@ -1,4 +1,4 @@
-//! Directions on the sky: unit vectors, angles and stellar aberration.
+//! Directions on the sky: unit vectors and angles.
 //!
 //! Inside the crate a direction is a unit vector in ICRS and an angle is in radians.
 
@@ -9,9 +9,6 @@ pub type Direction = Vector3<f64>;
 
 /// Radians in one arcsecond.
 pub const ARCSEC: f64 = std::f64::consts::PI / 648_000.0;
-
-/// Speed of light in km/s (exact by definition of the metre).
-pub const SPEED_OF_LIGHT_KM_S: f64 = 299_792.458;
 
 /// Unit vector of a right ascension and declination.
 ///
@@ -49,23 +46,6 @@ pub fn east_north(v: &Direction) -> (Direction, Direction) {
     (Direction::new(-sin_ra, cos_ra, 0.0), Direction::new(-sin_dec * cos_ra, -sin_dec * sin_ra, cos_dec))
 }
 
-/// Apparent direction of `v` for an observer moving at `beta` (velocity over the speed of light).
-///
-/// Exact special-relativistic formula (Urban & Seidelmann 2013, Explanatory Supplement, eq. 7.40).
-/// `aberrate(aberrate(v, beta), -beta)` is `v` again.
-///
-/// ```
-/// use boresight::geometry::sphere::{aberrate, direction, separation, ARCSEC};
-/// let v = direction(1.0, 0.5);
-/// let beta = nalgebra::Vector3::new(1e-4, 0.0, 0.0);
-/// assert!(separation(&aberrate(&v, &beta), &v) < 20.7 * ARCSEC);
-/// ```
-pub fn aberrate(v: &Direction, beta: &Vector3<f64>) -> Direction {
-    let gamma = 1.0 / (1.0 - beta.norm_squared()).sqrt();
-    let vb = v.dot(beta);
-    ((v / gamma + beta * (1.0 + vb * gamma / (1.0 + gamma))) / (1.0 + vb)).normalize()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,12 +56,6 @@ mod tests {
         fn angles_round_trip(ra in 0.0..6.2, dec in -1.57..1.57) {
             let (r, d) = ra_dec(&direction(ra, dec));
             prop_assert!((r - ra).abs() < 1e-12 / dec.cos() && (d - dec).abs() < 1e-12);
-        }
-
-        #[test]
-        fn aberration_inverts(ra in 0.0..6.2, dec in -1.57..1.57, x in -0.5..0.5, y in -0.5..0.5, z in -0.5..0.5) {
-            let (v, beta) = (direction(ra, dec), Vector3::new(x, y, z));
-            prop_assert!(separation(&aberrate(&aberrate(&v, &beta), &-beta), &v) < 1e-12);
         }
     }
 

@@ -2,14 +2,13 @@
 
 use std::f64::consts::TAU;
 
-use nalgebra::Vector3;
-
 use crate::database::Database;
+use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
-use crate::geometry::sphere::{Direction, aberrate};
+use crate::geometry::sphere::Direction;
 
 /// Fields that reach farther from the optical axis than this are looked for in a cone about it, radians: about the
 /// image's centre the farthest point need not be on the outline.
@@ -215,17 +214,14 @@ pub(super) fn stars_wanted(detections: usize) -> usize {
     (STARS_PER_DETECTION * detections).max(MIN_STARS)
 }
 
-/// The catalogue as one observer sees it: the database's stars, displaced by aberration if a velocity is given.
+/// The catalogue as one observer sees it: the database's stars, displaced by aberration and refraction.
 pub(super) struct Sky<'a> {
     pub(super) database: &'a Database,
-    pub(super) velocity: Option<Vector3<f64>>,
+    pub(super) place: ApparentPlace,
 }
 
 /// The number of a catalogue star and where it is on the ideal plane of a frame.
 pub(super) type ProjectedStar = (u32, Point);
-
-/// Extra radius for cones so that aberration moves no star out of them, radians.
-const ABERRATION_MARGIN: f64 = 1.1e-4;
 
 impl Sky<'_> {
     /// Apparent direction of a star of the database.
@@ -234,10 +230,7 @@ impl Sky<'_> {
     }
 
     fn apparent(&self, catalogued: Direction) -> Direction {
-        match &self.velocity {
-            Some(beta) => aberrate(&catalogued, beta),
-            None => catalogued,
-        }
+        self.place.apparent(&catalogued)
     }
 
     /// Replaces `out` by the brightest `limit` stars on the detector, to single precision, brightest first.
@@ -253,7 +246,13 @@ impl Sky<'_> {
             pointing.project(&self.apparent(direction)).filter(|at| field.contains(*at))
         };
         out.clear();
-        self.database.brightest_in_cone(&center, radius + ABERRATION_MARGIN, limit, on_detector, out);
+        self.database.brightest_in_cone(
+            &center,
+            radius + self.place.largest_displacement(),
+            limit,
+            on_detector,
+            out,
+        );
         out.sort_unstable_by_key(|(star, _)| *star);
     }
 

@@ -37,7 +37,7 @@ pub fn best_rejected(
     let Ok(accepted) = search_all(&prepared, &work, &mut budget)? else {
         return Ok(None);
     };
-    let solution = prepared.finish(&work, &accepted);
+    let solution = prepared.finish(pixels, &work, &accepted);
     let probability = outcome.best_probability;
     let solution = solution.map(|solution| Solution { probability, ..solution });
     Ok(Some(Rejected { log_ratio, probability, solution }))

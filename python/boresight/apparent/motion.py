@@ -1,0 +1,71 @@
+"""Proper motion: where stars are at another epoch than their catalogue's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.arrays import longitude_latitude
+
+__all__ = ["ProperMotion"]
+
+Floats = NDArray[np.float64]
+
+RADIANS_PER_MAS = np.pi / 648_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class ProperMotion:
+    """Proper motions of some stars, and the epoch from which they move.
+
+    Attributes
+    ----------
+    pmra_mas_yr, pmdec_mas_yr : ndarray, shape (n,)
+        Proper motion in right ascension times cos(declination), and in declination, mas per Julian
+        year. NaN: unknown; such a star stays where it is.
+    epoch : float
+        Julian year of the positions that go with them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight.apparent import ProperMotion
+    >>> motion = ProperMotion(np.array([0.0]), np.array([10_000.0]), epoch=2000.0)
+    >>> moved = motion.moved(np.array([[1.0, 0.0, 0.0]]), 2010.0)
+    >>> print(f"{np.degrees(moved[0, 2]) * 3600:.2f} arcsec")
+    100.00 arcsec
+    """
+
+    pmra_mas_yr: Floats
+    pmdec_mas_yr: Floats
+    epoch: float
+
+    def moved(self, directions: Floats, epoch: float) -> Floats:
+        """Directions of the stars at another epoch.
+
+        Uniform motion on straight lines in space; the change of distance (parallax, radial
+        velocity) is left out, which matters less than 1 mas in 50 years but for the very nearest.
+
+        Parameters
+        ----------
+        directions : ndarray, shape (n, 3)
+            ICRS unit vectors at the epoch of the motions.
+        epoch : float
+            Julian year.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+        """
+        ra, dec = longitude_latitude(directions)
+        stars: dict[str, Any] = {
+            "ra": ra,
+            "dec": dec,
+            "pm_ra": self.pmra_mas_yr * RADIANS_PER_MAS,
+            "pm_dec": self.pmdec_mas_yr * RADIANS_PER_MAS,
+        }
+        return core.moved(stars, float(epoch) - self.epoch)

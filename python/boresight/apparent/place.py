@@ -1,0 +1,196 @@
+"""The apparent place: one value that tells how the stars of a frame are displaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight._utils import arguments
+from boresight.apparent.aberration import earth_barycentric_velocity
+from boresight.apparent.refraction import Refraction
+from boresight.errors import InputError
+from boresight.frames.times import as_time
+
+if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+
+    from boresight.apparent.motion import ProperMotion
+
+__all__ = ["ApparentPlace"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ApparentPlace:
+    """How stars are displaced between the catalogue and the camera, in one frame.
+
+    A star moves to the epoch of the frame (proper motion), is displaced by the observer's velocity
+    (aberration), and lifted by the air above a site on the ground (refraction), in this order. What
+    is `None` displaces nothing. The value cannot be changed; it can be compared, hashed and
+    pickled.
+
+    Attributes
+    ----------
+    epoch : float or None
+        Julian year of the frame, to which stars of known proper motion are moved.
+    velocity_km_s : tuple of float or None
+        The observer's barycentric velocity along the axes of ICRS.
+    refraction : Refraction or None
+        Refraction at the observer's site.
+
+    See Also
+    --------
+    ApparentPlace.at : makes it of a time, a velocity, a site and the weather there.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import ApparentPlace
+    >>> place = ApparentPlace.at("2018-08-07T12:00:00", velocity_km_s="earth")
+    >>> star = np.array([[0.0, 0.0, 1.0]])
+    >>> seen = place.apparent(star)
+    >>> print(f"{np.degrees(np.arccos(seen[0] @ star[0])) * 3600:.1f} arcsec")
+    19.4 arcsec
+    >>> np.allclose(place.icrs(seen), star, rtol=0, atol=1e-15)
+    True
+    """
+
+    epoch: float | None = None
+    velocity_km_s: tuple[float, float, float] | None = None
+    refraction: Refraction | None = None
+
+    @classmethod
+    def at(
+        cls,
+        time: Any = None,
+        *,
+        velocity_km_s: ArrayLike | Literal["earth"] | None = None,
+        site: EarthLocation | None = None,
+        weather: Mapping[str, float] | None = None,
+    ) -> ApparentPlace:
+        """Apparent place of a frame.
+
+        Parameters
+        ----------
+        time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
+            Middle of the exposure; UTC where it does not say. Needed for ``"earth"`` and a site.
+        velocity_km_s : array_like of shape (3,), or "earth", optional
+            The observer's barycentric velocity along the axes of ICRS, km/s, or that of the Earth's
+            centre at `time`. Default: no aberration.
+        site : astropy.coordinates.EarthLocation, optional
+            Where on the ground the frame was taken. Default: no refraction.
+        weather : mapping, optional
+            Further arguments of `Refraction.at`: `pressure_hpa`, `temperature_c`, ...
+
+        Returns
+        -------
+        ApparentPlace
+
+        Raises
+        ------
+        InputError
+            If an argument is not of its kind, a time is missing, or weather comes without a site.
+        """
+        when = None if time is None else as_time(time)
+        if weather is not None and site is None:
+            raise InputError("weather: of no effect without a site; give both")
+        earth = isinstance(velocity_km_s, str)
+        if earth and velocity_km_s != "earth":
+            raise InputError(
+                f"velocity_km_s: {velocity_km_s!r} is no velocity; give three components or 'earth'"
+            )
+        for name, needed in (("velocity_km_s", earth), ("site", site is not None)):
+            if needed and when is None:
+                raise InputError(f"{name}: the time is unknown; give time")
+        velocity = earth_barycentric_velocity(when) if earth else velocity_km_s
+        return cls(
+            None if when is None else float(when.jyear),
+            arguments.velocity_km_s("velocity_km_s", velocity),
+            None if site is None else Refraction.at(site, when, **dict(weather or {})),
+        )
+
+    def apparent(self, icrs: ArrayLike, motion: ProperMotion | None = None) -> Floats:
+        """Directions in which stars are seen.
+
+        Parameters
+        ----------
+        icrs : array_like, shape (n, 3)
+            ICRS unit vectors: at `epoch`, or, with `motion`, at the motions' epoch.
+        motion : ProperMotion, optional
+            Proper motions of the stars.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+            Unit vectors along the axes of ICRS.
+
+        Raises
+        ------
+        InputError
+            If the shape is another, or there are motions and `epoch` is not known.
+        """
+        return self.core.apparent(self.moved(_rows("icrs", icrs), motion))
+
+    def icrs(self, apparent: ArrayLike) -> Floats:
+        """ICRS directions of stars that are seen there, at `epoch`: the inverse of `apparent`.
+
+        Parameters
+        ----------
+        apparent : array_like, shape (n, 3)
+            Unit vectors along the axes of ICRS.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+
+        Raises
+        ------
+        InputError
+            If the shape is another.
+        """
+        return self.core.icrs(_rows("apparent", apparent))
+
+    def moved(self, icrs: Floats, motion: ProperMotion | None) -> Floats:
+        """Move stars to `epoch`; without motions they stay.
+
+        Parameters
+        ----------
+        icrs : ndarray, shape (n, 3)
+            ICRS unit vectors at the motions' epoch.
+        motion : ProperMotion or None
+            Proper motions of the stars.
+
+        Returns
+        -------
+        ndarray, shape (n, 3)
+
+        Raises
+        ------
+        InputError
+            If there are motions and `epoch` is not known.
+        """
+        if motion is None:
+            return icrs
+        if self.epoch is None:
+            raise InputError("motion: the time of the frame is unknown; make the place with a time")
+        return motion.moved(icrs, self.epoch)
+
+    @property
+    def core(self) -> core.ApparentPlace:
+        """The same for the extension module: aberration and refraction."""
+        air = self.refraction
+        values = None if air is None else {"zenith": air.zenith, "a": air.a_rad, "b": air.b_rad}
+        return core.ApparentPlace(self.velocity_km_s, values)
+
+
+def _rows(name: str, directions: ArrayLike) -> Floats:
+    rows = np.ascontiguousarray(directions, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[1] != 3:
+        raise InputError(f"{name}: its shape is {rows.shape}; give unit vectors of shape (n, 3)")
+    return rows

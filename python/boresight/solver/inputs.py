@@ -1,0 +1,74 @@
+"""Arguments that several functions of the solver take: an image or its stars, and a database."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boresight._utils import arguments
+from boresight.camera.model import CameraModel
+from boresight.database.database import PatternDatabase
+from boresight.errors import InputError
+from boresight.extraction.extract import ExtractionResult, extract_centroids
+from boresight.frames.frame import Frame
+from boresight.frames.read import read_frame
+
+
+def find_stars(
+    image_or_centroids: Any,
+    image_shape: tuple[int, int] | None = None,
+    extraction: Mapping[str, Any] | None = None,
+) -> tuple[Any, tuple[int, int] | None]:
+    """Extract the stars of an image, or take them as they are; and tell the image's shape."""
+    if isinstance(image_or_centroids, ExtractionResult):
+        return image_or_centroids, image_shape or image_or_centroids.image_shape
+    if isinstance(image_or_centroids, str | os.PathLike):
+        image_or_centroids = read_frame(Path(image_or_centroids))
+    options = dict(extraction or {})
+    if isinstance(image_or_centroids, Frame):
+        options.setdefault("mask", image_or_centroids.mask)
+        image_or_centroids = image_or_centroids.image
+    elif not _is_image(image_or_centroids):
+        return image_or_centroids, image_shape
+    found = extract_centroids(image_or_centroids, **{"luminance": True} | options)
+    if image_shape is not None and tuple(image_shape) != found.image_shape:
+        raise InputError(
+            f"image_shape: {tuple(image_shape)} contradicts the image's {found.image_shape}; "
+            "leave it out"
+        )
+    return found, found.image_shape
+
+
+def _is_image(given: Any) -> bool:
+    """Whether something with pixels was given, and not positions: those have two or three columns.
+
+    Tables, structured arrays, lists and objects hold positions.
+    """
+    if hasattr(given, "uncertainty") and hasattr(given, "data"):  # astropy's NDData
+        return True
+    dtype = getattr(given, "dtype", None)
+    shape: tuple[int, ...] = getattr(given, "shape", ())
+    if dtype is None or getattr(dtype, "names", None) is not None:
+        return False
+    return len(shape) == 3 or (len(shape) == 2 and shape[1] > 3)
+
+
+def choose_database(
+    database: PatternDatabase | None, fov_deg: float | None, camera_model: CameraModel | None
+) -> PatternDatabase:
+    """Take the database given, or the one that serves the field of view."""
+    fisheye = camera_model is not None and camera_model.projection != "gnomonic"
+    most = 360 if fisheye else 180
+    given = arguments.radians("fov_deg", fov_deg)
+    if given is not None and not 0.0 < given < math.radians(most):
+        raise InputError(
+            f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
+        )
+    if database is not None:
+        return database
+    if fov_deg is None and camera_model is not None:
+        fov_deg = camera_model.fov_deg
+    return PatternDatabase.default(fov_deg)

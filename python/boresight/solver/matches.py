@@ -1,0 +1,281 @@
+"""Matched stars: made by solving, taken by calibration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight.apparent.place import ApparentPlace
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroids
+
+__all__ = ["MatchedStars"]
+
+Floats = NDArray[np.float64]
+
+
+class MatchedStars:
+    """Stars of one frame with the catalogue stars that they are images of.
+
+    Solving makes it (`Solution.matched_stars`), calibration takes it. It holds how the
+    frame was seen when the stars were matched: camera, attitude and apparent place. The object
+    cannot be changed, and can be pickled.
+
+    Parameters
+    ----------
+    positions_px : array_like, shape (n, 2)
+        Measured positions, pixels from the image centre.
+    directions : array_like, shape (n, 3)
+        ICRS unit vectors of the catalogue stars, at the epoch of the frame.
+    camera_model : CameraModel
+        The camera with which they were matched.
+    quaternion : array_like, shape (4,)
+        The attitude with which they were matched: rotation ICRS to camera, scalar first.
+    place : ApparentPlace, optional
+        How the stars are displaced in this frame. Default: not at all.
+    position_cov : array_like, shape (n, 2, 2), optional
+        Covariance of each position in square pixels. Default: unknown.
+    brightness : array_like, shape (n,), optional
+        In the units of the centroids. Default: unknown (NaN).
+    catalog_ids : array_like of int, shape (n,), optional
+        Identifiers of the stars. Default 0.
+    centroids : array_like of int, shape (n,), optional
+        Index of each in the list of centroids that was solved. Default: 0 to n - 1.
+    probability : array_like, shape (n,), optional
+        Probability that the match is no chance. Default 1.
+
+    Raises
+    ------
+    InputError
+        If the columns differ in length, or hold what is not finite.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> camera = boresight.CameraModel(1000.0, (480, 640))
+    >>> stars = boresight.MatchedStars([[0.0, 0.0], [100.0, 0.0]], [[0, 0, 1], [0.1, 0, 1]],
+    ...                                camera, [1, 0, 0, 0])
+    >>> len(stars), stars.residuals_arcsec.round(6).tolist()
+    (2, [0.0, 0.0])
+    """
+
+    __slots__ = ("_core", "place")
+
+    place: ApparentPlace
+
+    def __init__(
+        self,
+        positions_px: ArrayLike,
+        directions: ArrayLike,
+        camera_model: CameraModel,
+        quaternion: ArrayLike,
+        place: ApparentPlace | None = None,
+        *,
+        position_cov: ArrayLike | None = None,
+        brightness: ArrayLike | None = None,
+        catalog_ids: ArrayLike | None = None,
+        centroids: ArrayLike | None = None,
+        probability: ArrayLike | None = None,
+    ) -> None:
+        pixels = np.ascontiguousarray(positions_px, dtype=np.float64)
+        n = len(pixels)
+        self.place = place if place is not None else ApparentPlace()
+
+        def column(values: ArrayLike | None, default: ArrayLike, dtype: type) -> NDArray[Any]:
+            return np.array(np.broadcast_to(default, n) if values is None else values, dtype=dtype)
+
+        cov = None
+        if position_cov is not None:
+            given = np.asarray(position_cov, dtype=np.float64)
+            if given.shape[1:] != (2, 2):
+                raise InputError(f"position_cov: its shape is {given.shape}; give (n, 2, 2)")
+            cov = np.column_stack([given[:, 0, 0], given[:, 0, 1], given[:, 1, 1]])
+        self._core = core.MatchedStars(
+            {
+                "detections": column(centroids, np.arange(n), np.uint64),
+                "ids": column(catalog_ids, 0, np.int64),
+                "pixels": pixels,
+                "covariance": cov,
+                "brightness": column(brightness, np.nan, np.float64),
+                "directions": np.ascontiguousarray(directions, dtype=np.float64),
+                "probability": column(probability, 1.0, np.float64),
+                "camera": camera_model._core,
+                "quaternion": [float(q) for q in np.asarray(quaternion)],
+                "place": self.place.core,
+            }
+        )
+
+    @classmethod
+    def _from_core(cls, matches: core.MatchedStars, place: ApparentPlace) -> MatchedStars:
+        self = cls.__new__(cls)
+        self._core = matches
+        self.place = place
+        return self
+
+    @property
+    def centroids(self) -> NDArray[np.uint64]:
+        """Index of each in the list of centroids that was solved, shape (n,)."""
+        return self._core.detections
+
+    @property
+    def catalog_ids(self) -> NDArray[np.int64]:
+        """Identifiers of the stars, shape (n,)."""
+        return self._core.ids
+
+    @property
+    def positions_px(self) -> Floats:
+        """Measured positions, pixels from the image centre, shape (n, 2)."""
+        return self._core.pixels
+
+    @property
+    def position_cov(self) -> Floats:
+        """Covariance of each position in square pixels, shape (n, 2, 2); NaN where unknown."""
+        columns = self._core.covariance
+        if columns is None:
+            return np.full((len(self), 2, 2), np.nan)
+        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+
+    @property
+    def has_position_cov(self) -> bool:
+        """Whether the covariance of the positions is known."""
+        return self._core.covariance is not None
+
+    @property
+    def brightness(self) -> Floats:
+        """In the units of the centroids, shape (n,); NaN where unknown."""
+        return self._core.brightness
+
+    @property
+    def directions(self) -> Floats:
+        """ICRS unit vectors of the catalogue stars, at the epoch of the frame, shape (n, 3)."""
+        return self._core.directions
+
+    @property
+    def probability(self) -> Floats:
+        """Probability that the match is no chance, shape (n,)."""
+        return self._core.probability
+
+    @property
+    def camera_model(self) -> CameraModel:
+        """The camera with which they were matched."""
+        return CameraModel._from_core(self._core.camera)
+
+    @property
+    def quaternion(self) -> Floats:
+        """The attitude with which they were matched: rotation ICRS to camera, scalar first."""
+        return np.array(self._core.quaternion)
+
+    @property
+    def residuals_arcsec(self) -> Floats:
+        """Angle between each centroid and its star, shape (n,)."""
+        return np.degrees(self._core.residuals) * 3600.0
+
+    def __len__(self) -> int:
+        return len(self._core)
+
+    def replace(self, **changes: Any) -> MatchedStars:
+        """Make the same matches with some columns changed.
+
+        Parameters
+        ----------
+        **changes
+            Any arguments of the constructor, by name.
+
+        Returns
+        -------
+        MatchedStars
+        """
+        return MatchedStars(**(self._arguments() | changes))
+
+    def select(self, rows: ArrayLike) -> MatchedStars:
+        """Take some of the matches.
+
+        Parameters
+        ----------
+        rows : array_like of int or bool
+            Numbers of the matches, or a mask.
+
+        Returns
+        -------
+        MatchedStars
+        """
+        chosen = np.asarray(rows)
+        columns = {
+            name: value[chosen]
+            for name, value in self._arguments().items()
+            if name in _COLUMNS and value is not None
+        }
+        return self.replace(**columns)
+
+    def measured(self, centroids: Any, name: str = "centroids") -> MatchedStars:
+        """Take positions, their covariance and brightness from a list of centroids.
+
+        Parameters
+        ----------
+        centroids : Centroids, or what `Centroids.from_any` takes
+            The list that was solved.
+        name : str
+            Name of the argument in an error.
+
+        Returns
+        -------
+        MatchedStars
+
+        Raises
+        ------
+        InputError
+            If the list is too short to be the one that was solved.
+        """
+        stars = Centroids.from_any(centroids)
+        matched = self.centroids.astype(np.int64)
+        if len(matched) and matched.max() >= len(stars):
+            raise InputError(
+                f"{name}: {len(stars)} of them, but a match is of number {matched.max()}; "
+                "give the list that the frame was solved from"
+            )
+        return self.replace(
+            positions_px=np.column_stack([stars.x[matched], stars.y[matched]]),
+            position_cov=stars.position_cov[matched],
+            brightness=stars.brightness[matched],
+        )
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments of the constructor that make the same."""
+        return {
+            "positions_px": self.positions_px,
+            "directions": self.directions,
+            "camera_model": self.camera_model,
+            "quaternion": self.quaternion,
+            "place": self.place,
+            "position_cov": self.position_cov if self.has_position_cov else None,
+            "brightness": self.brightness,
+            "catalog_ids": self.catalog_ids,
+            "centroids": self.centroids,
+            "probability": self.probability,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._arguments(),)
+
+    def __repr__(self) -> str:
+        return f"<MatchedStars: {len(self)} stars, {self.camera_model!r}>"
+
+
+#: Arguments of `MatchedStars` with a row for each star.
+_COLUMNS = (
+    "positions_px",
+    "directions",
+    "position_cov",
+    "brightness",
+    "catalog_ids",
+    "centroids",
+    "probability",
+)
+
+
+def _restore(arguments: dict[str, Any]) -> MatchedStars:
+    return MatchedStars(**arguments)

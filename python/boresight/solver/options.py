@@ -1,0 +1,166 @@
+"""Options of solving, checked, and as the extension module takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from boresight._utils import arguments
+from boresight.apparent.place import ApparentPlace
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroids
+from boresight.solver.hints import expected
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs import WCS
+
+    from boresight.solver.solution import Solution
+
+__all__ = ["Prepared", "SearchOptions", "SolveOptions", "detections", "prepare"]
+
+
+class SearchOptions(TypedDict, total=False):
+    """Options of `Tracker`: those of `solve_from_centroids`, which explains them, but the hint."""
+
+    fov_max_error_deg: float | None
+    match_radius: float
+    match_threshold: float
+    refine_iterations: int
+    pattern_checking_stars: int
+    match_max_error: float | None
+    solve_timeout_ms: int | None
+    max_patterns_checked: int
+    observer_velocity_km_s: ArrayLike | None
+    place: ApparentPlace | None
+
+
+class SolveOptions(SearchOptions, total=False):
+    """Options of `solve`, `solve_many` and `diagnose`: those of `solve_from_centroids`."""
+
+    attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None
+    hint_uncertainty_deg: float
+    strict_hint: bool
+
+
+class Prepared(NamedTuple):
+    """What a frame is solved with.
+
+    Attributes
+    ----------
+    place : ApparentPlace
+        How its stars are displaced.
+    values : dict
+        Options as the extension module takes them.
+    hint_rules : dict
+        Uncertainty and strictness of a hint.
+    """
+
+    place: ApparentPlace
+    values: dict[str, Any]
+    hint_rules: dict[str, Any]
+
+    def frame(
+        self,
+        *,
+        camera_model: CameraModel | None = None,
+        attitude_hint: Any = None,
+        place: ApparentPlace | None = None,
+    ) -> Prepared:
+        """Change what one frame of many has of its own."""
+        values = dict(self.values)
+        if camera_model is not None:
+            values |= {"camera": camera_model._core, "parity_known": True}
+        if attitude_hint is not None:
+            width, height = values["camera"].image_size
+            values["hint"] = self.hint_rules | expected(attitude_hint, (height, width))
+        if place is not None:
+            values["place"] = place.core
+        return Prepared(self.place if place is None else place, values, self.hint_rules)
+
+
+def prepare(
+    fov_estimate_deg: float | None,
+    image_shape: tuple[int, int] | None,
+    camera_model: CameraModel | None,
+    options: Mapping[str, Any],
+) -> Prepared:
+    """Check the arguments of `solve_from_centroids`; `options` has all of `SolveOptions`."""
+    camera = _camera(camera_model, image_shape)
+    if fov_estimate_deg is None and camera_model is not None:
+        fov_estimate_deg = camera_model.fov_deg
+    place = _place(options["place"], options["observer_velocity_km_s"])
+    match_max_error, timeout_ms = options["match_max_error"], options["solve_timeout_ms"]
+    rules = {
+        "uncertainty": arguments.radians("hint_uncertainty_deg", options["hint_uncertainty_deg"]),
+        "strict": bool(options["strict_hint"]),
+    }
+    values = {
+        "camera": camera._core,
+        "parity_known": camera_model is not None,
+        "fov_estimate": arguments.radians("fov_estimate_deg", fov_estimate_deg),
+        "fov_max_error": arguments.radians("fov_max_error_deg", options["fov_max_error_deg"]),
+        "match_radius": float(options["match_radius"]),
+        "match_threshold": float(options["match_threshold"]),
+        "match_max_error": None if match_max_error is None else float(match_max_error),
+        "place": place.core,
+        "hint": None,
+        "timeout_ms": None
+        if timeout_ms is None
+        else arguments.count("solve_timeout_ms", timeout_ms),
+    }
+    for name in ("pattern_checking_stars", "refine_iterations", "max_patterns_checked"):
+        values[name] = arguments.count(name, options[name])
+    return Prepared(place, values, rules).frame(attitude_hint=options["attitude_hint"])
+
+
+def detections(centroids: Any) -> dict[str, Any]:
+    """Positions, brightness and covariance of centroids as the extension module takes them."""
+    plain = isinstance(centroids, np.ndarray) and centroids.dtype.kind == "f"
+    if plain and centroids.ndim == 2 and centroids.shape[1] == 3:
+        return {"stars": np.ascontiguousarray(centroids, dtype=np.float64), "covariance": None}
+    stars = Centroids.from_any(centroids)
+    rows = np.column_stack([stars.x, stars.y, stars.brightness])
+    return {"stars": rows, "covariance": np.ascontiguousarray(stars.position_cov, np.float64)}
+
+
+def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:
+    """Take the apparent place given, or that of an observer of the velocity given."""
+    if place is None:
+        checked = arguments.velocity_km_s("observer_velocity_km_s", velocity)
+        return ApparentPlace(velocity_km_s=checked)
+    if velocity is not None:
+        raise InputError("observer_velocity_km_s: place has a velocity already; leave one out")
+    return place
+
+
+def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
+    """Make the camera to start from; a pinhole one when only the image's shape is known."""
+    if image_shape is None:
+        if camera_model is None:
+            raise InputError(
+                "image_shape: missing; give (height, width) in pixels or a camera_model"
+            )
+        return camera_model
+    if camera_model is None:
+        try:
+            return _pinhole(tuple(image_shape))
+        except TypeError:  # not a pair at all: say so
+            return CameraModel.from_fov(90.0, image_shape)
+    if tuple(image_shape) != camera_model.image_shape:
+        raise InputError(
+            f"image_shape: {tuple(image_shape)} contradicts the camera model's "
+            f"{camera_model.image_shape}; leave it out or give the model of this camera"
+        )
+    return camera_model
+
+
+@lru_cache(maxsize=16)
+def _pinhole(image_shape: tuple[int, int]) -> CameraModel:
+    """Make a pinhole camera for images of a shape; the solver finds its focal length."""
+    return CameraModel.from_fov(90.0, image_shape)

@@ -1,0 +1,70 @@
+"""The FITS WCS of a camera at an attitude."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.camera.model import CameraModel
+from boresight.errors import UndeterminedError
+from boresight.wcs.fits import fit_wcs
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+Floats = NDArray[np.float64]
+
+
+def fit_camera_wcs(
+    camera: CameraModel,
+    pixel_to_direction: Callable[[Floats], Floats],
+    star_directions: Floats,
+    tolerance_px: float,
+) -> WCS:
+    """Fit an `astropy.wcs.WCS` to what a camera sees.
+
+    Parameters
+    ----------
+    camera : CameraModel
+        The camera.
+    pixel_to_direction : callable
+        ICRS unit vectors (n, 3) that pixels (n, 2) from the image centre see.
+    star_directions : ndarray, shape (n, 3)
+        Matched stars in the camera frame: the image of a fisheye counts as far as they reach.
+    tolerance_px : float
+        Largest error allowed over the image, pixels.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+        As `Solution.wcs` explains it.
+
+    Raises
+    ------
+    UndeterminedError
+        As `Solution.wcs`.
+    """
+    if camera.projection == "gnomonic":
+        return fit_wcs(pixel_to_direction, camera.image_shape, tolerance_px=tolerance_px)[0]
+    x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
+    if not np.isfinite([x, y]).all():
+        raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
+    stars = camera.direction_to_pixel(star_directions)
+    wcs, accuracy = fit_wcs(
+        pixel_to_direction,
+        camera.image_shape,
+        tolerance_px=tolerance_px,
+        projection=camera.projection,
+        center=(float(x), float(y)),
+        reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
+    )
+    if not accuracy.reached:
+        raise UndeterminedError(
+            f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
+            f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
+            f"tolerance_px={tolerance_px:g}; allow more"
+        )
+    return wcs

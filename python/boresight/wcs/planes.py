@@ -1,0 +1,101 @@
+"""Planes of FITS's zenithal projections about a reference pixel of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arrays import longitude_latitude
+from boresight.errors import InputError, UndeterminedError
+
+if TYPE_CHECKING:
+    from boresight.camera.model import Projection
+
+Floats = NDArray[np.float64]
+
+MIN_COS_FROM_CENTER = 0.05
+"""Directions more than 87 degrees from the image centre have no place on its tangent plane."""
+
+
+FITS_CODES: dict[str, str] = {
+    "gnomonic": "TAN",
+    "equidistant": "ARC",
+    "equisolid": "ZEA",
+    "stereographic": "STG",
+    "orthographic": "SIN",
+}
+"""Names in FITS of a camera's projections."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Projection, reference pixel (from the image centre), and how far from it pixels count."""
+
+    projection: Projection = "gnomonic"
+    center: tuple[float, float] = (0.0, 0.0)
+    reach_px: float = np.inf
+
+    @property
+    def code(self) -> str:
+        """Name of the projection in FITS."""
+        if self.projection not in FITS_CODES:
+            raise InputError(
+                f"projection: {self.projection!r} is unknown; give one of {', '.join(FITS_CODES)}"
+            )
+        return FITS_CODES[self.projection]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Plane about the direction of the reference pixel; rows of `axes`: east, north, out."""
+
+    ra: float
+    dec: float
+    axes: Floats
+    about: Reference
+
+    @classmethod
+    def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: Reference) -> Plane:
+        """Plane about the direction that the reference pixel sees."""
+        center = np.array([about.center], np.float64)
+        seen = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
+        if not np.isfinite(seen).all():
+            raise UndeterminedError(
+                "the image centre sees no direction, so there is no WCS about it"
+            )
+        ra, dec = longitude_latitude(seen)
+        sa, ca, sd, cd = np.sin(ra), np.cos(ra), np.sin(dec), np.cos(dec)
+        axes = np.array([[-sa, ca, 0.0], [-sd * ca, -sd * sa, cd], [cd * ca, cd * sa, sd]])
+        return cls(float(ra), float(dec), axes, about)
+
+    def sample(
+        self, pixel_to_direction: Callable[[Floats], Floats], pixels: Floats
+    ) -> tuple[Floats, Floats]:
+        """Pixels from the reference pixel and their coordinates (east, north) in degrees."""
+        directions = np.asarray(pixel_to_direction(pixels), np.float64)
+        pixels = pixels - self.about.center
+        seen = np.isfinite(directions).all(axis=1) & (np.hypot(*pixels.T) <= self.about.reach_px)
+        pixels, (east, north, out) = pixels[seen], self.axes @ directions[seen].T
+        lowest = {"TAN": MIN_COS_FROM_CENTER, "SIN": 0.0}.get(self.about.code, -1.0)
+        if len(pixels) == 0 or out.min() < lowest:
+            raise UndeterminedError(
+                f"the image reaches {np.degrees(np.arccos(lowest)):.0f} degrees from its reference "
+                "pixel, which no such plane holds; make a WCS of a smaller part of it"
+            )
+        # FITS's zenithal projections (Calabretta & Greisen 2002, A&A 395, 1077, section 5.1).
+        rho = np.hypot(east, north)
+        angle = np.arctan2(rho, out)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            stretch = {
+                "TAN": 1.0 / out,
+                "ARC": angle / rho,
+                "ZEA": 2.0 * np.sin(angle / 2.0) / rho,
+                "STG": 2.0 * np.tan(angle / 2.0) / rho,
+                "SIN": np.ones_like(rho),
+            }[self.about.code]
+        stretch = np.where(rho > 0.0, stretch, 1.0)
+        return pixels, np.degrees(np.column_stack([east * stretch, north * stretch]))
