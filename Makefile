@@ -2,7 +2,7 @@
 #
 #   make demo    simulate ten frames, solve them, calibrate their camera, draw the result (demo/)
 #   make test    all tests: Rust, Python, docstrings, README, notebook
-#   make lint    formatting, clippy, rustdoc, ruff, mypy, stub; warnings are errors
+#   make lint    formatting, clippy, rustdoc, ruff, mypy, stub, spelling; warnings are errors
 #   make docs    the documentation, to docs/_build/html (BORESIGHT_OFFLINE=1 without network)
 #   make bench   benchmarks of the core
 #   make clean   remove what was made here (the environment too)
@@ -48,6 +48,7 @@ lint: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m mypy.stubtest boresight._core
+	$(BIN)/codespell
 
 docs: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(PIP) --no-build-isolation --editable ".[docs]"

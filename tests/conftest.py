@@ -5,12 +5,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from astropy.utils import iers
 from hypothesis import HealthCheck, settings
 
 # Before anything imports the package or matplotlib.
 _cache = tempfile.TemporaryDirectory(prefix="boresight-test-cache-")
 os.environ["BORESIGHT_CACHE_DIR"] = _cache.name
 os.environ["MPLBACKEND"] = "Agg"
+
+# The Earth's rotation comes from the tables that astropy ships: no test needs the network.
+iers.conf.auto_download = False
 
 settings.register_profile(
     "boresight",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._utils.unstable import unstable
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.result import CalibrateResult
 from boresight.camera.model import CameraModel
@@ -27,7 +28,10 @@ MAX_ROUNDS = 30
 TOLERANCE_PX = 1e-4
 """A detector that moves by less has its place."""
 
+_unstable = unstable("places will be fitted together with the optics, with their covariance")
 
+
+@_unstable
 @dataclass(frozen=True)
 class Detector:
     """Where a detector lies in the focal plane.
@@ -88,6 +92,7 @@ class Detector:
         return cos * dx + sin * dy, -sin * dx + cos * dy
 
 
+@_unstable
 @dataclass(frozen=True, eq=False)
 class MosaicResult:
     """What `calibrate_mosaic` found.
@@ -136,6 +141,7 @@ class MosaicResult:
         return f"<MosaicResult: {len(self.detectors)} detectors\n {places}\n {self.optics!r}>"
 
 
+@_unstable
 def calibrate_mosaic(
     results: Sequence[Sequence[Solution | None]],
     centroids: Sequence[Sequence[Any]],

@@ -73,7 +73,7 @@ def fit_tan_sip(
     terms = [(p, n - p) for n in range(1, max(order, 1) + 1) for p in range(n, -1, -1)]
     basis = np.stack([(x / half) ** p * (y / half) ** q for p, q in terms], axis=-1)
     scale = np.array([half ** -(p + q) for p, q in terms])
-    coefficients = np.linalg.lstsq(basis, plane)[0] * scale[:, None]
+    coefficients = np.linalg.lstsq(basis, plane, rcond=None)[0] * scale[:, None]
     cd = coefficients[:2].T
     suffix = "-SIP" if order else ""
     cards: dict[str, Any] = {

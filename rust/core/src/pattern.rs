@@ -20,7 +20,8 @@ pub struct PatternShape {
 /// The shape of four directions; without allocation or branches, for it runs thousands of times a frame.
 ///
 /// ```
-/// use boresight::{pattern::pattern_shape, sphere::direction};
+/// use boresight::geometry::sphere::direction;
+/// use boresight::pattern::pattern_shape;
 /// let square = [(0.0, 0.0), (0.01, 0.0), (0.0, 0.01), (0.01, 0.01)].map(|(ra, dec)| direction(ra, dec));
 /// let shape = pattern_shape(square.each_ref());
 /// let expected = [0.7071, 0.7071, 0.7071, 0.7071, 1.0]; // four sides and the other diagonal

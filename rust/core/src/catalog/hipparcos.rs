@@ -5,8 +5,15 @@ use std::f64::consts::{PI, TAU};
 use super::Catalog;
 use crate::geometry::sphere::ARCSEC;
 
-/// `data/README.md` says where it comes from and how to rebuild it.
-static PACKED: &[u8] = include_bytes!("../../../../data/hipparcos.bin");
+/// `data/README.md` at the top of the repository says where it comes from and how to rebuild it. The crate reaches it
+/// through a symbolic link, so that `cargo package` puts the file itself into the crate.
+static PACKED: &[u8] = include_bytes!("../../data/hipparcos.bin");
+
+const _: () = assert!(
+    PACKED.len() > 1_000_000,
+    "rust/core/data/hipparcos.bin is not the catalogue but a link that was checked out as text: \
+     run `git config core.symlinks true` and check it out again"
+);
 
 /// Bytes of one star: identifier, right ascension, declination, two proper motions and parallax of 4 bytes
 /// each, magnitude of 2.

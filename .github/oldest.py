@@ -1,0 +1,12 @@
+"""Print pip constraints that hold the dependencies of pyproject.toml at their lower bounds."""
+
+import re
+import tomllib
+from pathlib import Path
+
+pyproject = Path(__file__).resolve().parents[1] / "pyproject.toml"
+project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+optional = project["optional-dependencies"]
+for requirement in project["dependencies"] + optional["gaia"] + optional["gwcs"]:
+    name, version = re.fullmatch(r"([\w-]+)>=([\d.]+)", requirement).groups()
+    print(f"{name}=={version}.*")
