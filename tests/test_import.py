@@ -9,7 +9,7 @@ import boresight
 
 SLOW = (
     "astropy", "matplotlib", "rich", "click", "PIL", "scipy", "hashlib", "tempfile", "logging",
-    "json", "boresight.simulate", "boresight.diagnosis", "boresight.blocks", "boresight.mosaic",
+    "json", "boresight.simulate", "boresight.solver.diagnosis", "boresight.calibration.blocks", "boresight.calibration.rig",
 )  # fmt: skip
 
 

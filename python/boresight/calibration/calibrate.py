@@ -14,18 +14,18 @@ from boresight.calibration.passes import Passes, settle
 from boresight.calibration.places import FramePlaces
 from boresight.calibration.result import CalibrateResult
 from boresight.catalog.catalog import Catalog
-from boresight.errors import InputError
+from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 from boresight.frames.times import as_time
-from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.inputs import choose_database, find_stars, start_cameras
 
 if TYPE_CHECKING:
     from astropy.coordinates import EarthLocation
     from astropy.time import Time
 
-    from boresight.camera.model import CameraModel
+    from boresight.camera.model import CameraModel, Projection
     from boresight.database.database import PatternDatabase
 
 __all__ = ["calibrate"]
@@ -43,6 +43,7 @@ def calibrate(
     order: int | Literal["auto"] = "auto",
     model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
     camera_model: CameraModel | None = None,
+    projection: Projection | None = None,
     times: Sequence[Any] | None = None,
     aberration: bool | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
@@ -75,6 +76,9 @@ def calibrate(
     camera_model : CameraModel, optional
         Camera to start from. One with distortion is taken to be right to 0.2 % of the field of
         view, so that the wide first passes are left out.
+    projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}, optional
+        Projection of a fisheye of which nothing else is known but `fov_estimate_deg`; both parities
+        are tried. Default: that of `camera_model`, or an ordinary lens.
     times : sequence of (Time, datetime, str or None), optional
         When each frame was taken (the middle of its exposure); UTC where it does not say. Default:
         what its file tells. Needed for what follows.
@@ -144,25 +148,27 @@ def calibrate(
     known_times = _times(taken, times)
     if database is None and catalog is None and None not in known_times:
         catalog = Catalog.hipparcos()
-    database = choose_database(database, fov_estimate_deg, camera_model)
+    database = choose_database(database, fov_estimate_deg, camera_model, projection)
     places = FramePlaces(known_times, aberration, velocities, catalog, site, weather)
-    passes = Passes(
-        database,
-        [frame.stars for frame in taken],
-        places,
-        {
-            "image_shape": _shape(taken, image_shape, camera_model),
-            "fov_deg": fov_estimate_deg,
-            "fov_max_error_deg": fov_max_error_deg,
-        }
-        | dict(solve_options or {}),
-        options,
-        camera_model,
-        on_pass,
-    )
-    if camera_model is None or camera_model.distortion is None:
-        passes.narrow(order, model)
-    return settle(passes, order, model)
+    shape = _shape(taken, image_shape, camera_model)
+    solving = {
+        "image_shape": shape,
+        "fov_deg": fov_estimate_deg,
+        "fov_max_error_deg": fov_max_error_deg,
+        **dict(solve_options or {}),
+    }
+    stars = [frame.stars for frame in taken]
+    starts = start_cameras(camera_model, fov_estimate_deg, projection, shape)
+    for start in starts:
+        passes = Passes(database, stars, places, solving, options, start, on_pass)
+        try:
+            if start is None or start.distortion is None:
+                passes.narrow(order, model)
+            return settle(passes, order, model)
+        except UndeterminedError:
+            if start is starts[-1]:
+                raise
+    raise AssertionError("there is at least one camera to start from")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
+
+from boresight.cli.options import clear_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +28,21 @@ GOAL_ARCSEC = 0.5
 
 #: Detection threshold for the deep, crowded frames: the stars of the catalogue stand far out.
 SIGMA_THRESHOLD = 300.0
+
+
+@click.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the frames and the figure.",
+)
+@click.option("--binning", type=int, default=1, help="Pixels of the detector per image pixel.")
+@clear_errors
+def demo(output: Path, binning: int) -> None:
+    """Simulate ten frames, solve them and calibrate their camera."""
+    raise SystemExit(0 if run(output, binning=binning) else 1)
 
 
 def run(folder: Path, *, binning: int = 1) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from boresight._utils import arguments
-from boresight.camera.model import CameraModel
+from boresight._utils.progress import Progress
+from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult, extract_centroids
@@ -57,11 +58,22 @@ def _is_image(given: Any) -> bool:
 
 
 def choose_database(
-    database: PatternDatabase | None, fov_deg: float | None, camera_model: CameraModel | None
+    database: PatternDatabase | None,
+    fov_deg: float | None,
+    camera_model: CameraModel | None,
+    projection: Projection | None = None,
+    *,
+    progress: Progress = None,
 ) -> PatternDatabase:
     """Take the database given, or the one that serves the field of view."""
-    fisheye = camera_model is not None and camera_model.projection != "gnomonic"
-    most = 360 if fisheye else 180
+    if projection is not None and (camera_model is not None or fov_deg is None):
+        raise InputError(
+            "projection: it needs a field of view, and a camera model has its own; "
+            "give fov_deg and no camera_model"
+        )
+    if camera_model is not None:
+        projection = camera_model.projection
+    most = 180 if projection in (None, "gnomonic") else 360
     given = arguments.radians("fov_deg", fov_deg)
     if given is not None and not 0.0 < given < math.radians(most):
         raise InputError(
@@ -71,4 +83,21 @@ def choose_database(
         return database
     if fov_deg is None and camera_model is not None:
         fov_deg = camera_model.fov_deg
-    return PatternDatabase.default(fov_deg)
+    return PatternDatabase.default(fov_deg, progress=progress)
+
+
+def start_cameras(
+    camera_model: CameraModel | None,
+    fov_deg: float | None,
+    projection: Projection | None,
+    image_shape: tuple[int, int] | None,
+) -> list[CameraModel | None]:
+    """Cameras to start from, the likelier first: the image of a fisheye may be mirrored."""
+    if projection is None or fov_deg is None:
+        return [camera_model]
+    if image_shape is None:
+        raise InputError("image_shape: missing; give (height, width) in pixels")
+    return [
+        CameraModel.from_fov(fov_deg, image_shape, parity_flip=flipped, projection=projection)
+        for flipped in (False, True)
+    ]

@@ -11,11 +11,11 @@ from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.progress import Progress, progress_callback
 from boresight.apparent.place import ApparentPlace
-from boresight.camera.model import CameraModel
+from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
-from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.inputs import choose_database, find_stars, start_cameras
 from boresight.solver.options import Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
@@ -33,6 +33,7 @@ def solve(
     database: PatternDatabase | None = None,
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
+    projection: Projection | None = None,
     extraction: Mapping[str, Any] | None = None,
     **options: Unpack[SolveOptions],
 ) -> Solution | None:
@@ -56,6 +57,9 @@ def solve(
         is needed, unless `camera_model` is given.
     camera_model : CameraModel, optional
         Distortion, optical centre and parity to be used. Its focal length is fitted anew.
+    projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}, optional
+        Projection of a fisheye of which nothing else is known but its `fov_deg`; both parities are
+        tried. Default: that of `camera_model`, or an ordinary lens.
     extraction : mapping, optional
         Arguments for `extract_centroids`.
     **options
@@ -83,14 +87,14 @@ def solve(
     83.8 -1.2 15.0
     """
     stars, shape = find_stars(image_or_centroids, image_shape, extraction)
-    return solve_from_centroids(
-        choose_database(database, fov_deg, camera_model),
-        stars,
-        fov_deg,
-        image_shape=shape,
-        camera_model=camera_model,
-        **options,
-    )
+    database = choose_database(database, fov_deg, camera_model, projection)
+    for camera in start_cameras(camera_model, fov_deg, projection, shape):
+        solution = solve_from_centroids(
+            database, stars, fov_deg, image_shape=shape, camera_model=camera, **options
+        )
+        if solution is not None:
+            return solution
+    return None
 
 
 def solve_many(

@@ -1,0 +1,107 @@
+"""What commands print: records for JSON, tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from boresight.calibration.result import CalibrateResult
+    from boresight.extraction.centroids import Centroids
+    from boresight.frames.frame import Frame
+    from boresight.solver.solution import Solution
+
+Record = dict[str, Any]
+
+
+def record_of(path: Path, num_centroids: int, solution: Solution | None) -> Record:
+    """One frame's result as plain numbers."""
+    record: Record = {
+        "file": str(path),
+        "solved": solution is not None,
+        "num_centroids": num_centroids,
+    }
+    if solution is not None:
+        names = ("ra_deg", "dec_deg", "roll_deg", "fov_deg", "parity_flip", "num_matches",
+                 "rmse_arcsec", "probability", "solve_time_ms")  # fmt: skip
+        record |= {name: getattr(solution, name) for name in names}
+        record["quaternion"] = [float(component) for component in solution.quaternion]
+    return record
+
+
+def calibration_record(result: CalibrateResult, records: list[Record]) -> Record:
+    """Give the result of a calibration as plain numbers."""
+    return {
+        "camera_model": result.camera_model.to_dict(),
+        "rmse_before_px": result.rmse_before_px,
+        "rmse_after_px": result.rmse_after_px,
+        "held_out_rmse_px": result.held_out_rmse_px,
+        "n_inliers": result.n_inliers,
+        "n_outliers": result.n_outliers,
+        "converged": result.converged,
+        "frames": records,
+    }
+
+
+def print_pass(number: int, result: CalibrateResult) -> None:
+    """Print a line about one pass of a calibration."""
+    solved = sum(solution is not None for solution in result.solutions)
+    held_out = result.held_out_rmse_px
+    click.echo(
+        f"Pass {number}: {solved}/{len(result.solutions)} solved, "
+        f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
+        + ("" if held_out is None else f"{held_out:.3f} held out, ")
+        + f"{result.n_inliers} inliers"
+    )
+
+
+def print_solutions(records: list[Record]) -> None:
+    """Print a table with a line for each frame."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Frame")
+    for heading in (
+        "RA (deg)",
+        "Dec (deg)",
+        "Roll (deg)",
+        "FOV (deg)",
+        "Matches",
+        'RMSE (")',
+        "ms",
+    ):
+        table.add_column(heading, justify="right")
+    for r in records:
+        name = Path(r["file"]).name
+        if r["solved"]:
+            table.add_row(
+                name, f"{r['ra_deg']:.5f}", f"{r['dec_deg']:+.5f}", f"{r['roll_deg']:.4f}",
+                f"{r['fov_deg']:.4f}", str(r["num_matches"]), f"{r['rmse_arcsec']:.2f}",
+                f"{r['solve_time_ms']:.1f}")  # fmt: skip
+        elif "error" in r:
+            table.add_row(name, "[red]not read[/red]")
+            click.echo(f"boresight: {r['error']}", err=True)
+        else:
+            table.add_row(name, "[red]not solved[/red]", "", "", "", f"of {r['num_centroids']}")
+    # Without a terminal the width is unknown: then lines are as long as they have to be.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+
+
+def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroids]]) -> None:
+    """Draw the frames with their matched stars, and save the figure."""
+    from boresight.plot import plot_solutions
+
+    if not drawn:
+        return
+    figure = plot_solutions(
+        [frame.image for frame, _, _ in drawn],
+        [solution for _, solution, _ in drawn],
+        [stars for _, _, stars in drawn],
+        titles=[frame.path.name for frame, _, _ in drawn],
+    )
+    figure.savefig(path, dpi=150)
