@@ -9,7 +9,8 @@ import boresight
 
 SLOW = (
     "astropy", "matplotlib", "rich", "click", "PIL", "scipy", "hashlib", "tempfile", "logging",
-    "json", "boresight.simulate", "boresight.solver.diagnosis", "boresight.calibration.blocks", "boresight.calibration.rig",
+    "json", "boresight.simulate", "boresight.solver.diagnosis", "boresight.calibration.blocks",
+    "boresight.calibration.rig",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from boresight.camera.distortion import PolynomialDistortion as PolynomialDistor
 from boresight.camera.distortion import RadialDistortion as RadialDistortion
 from boresight.camera.model import CameraModel as CameraModel
 from boresight.catalog.catalog import Catalog as Catalog
-from boresight.catalog.catalog import Star as Star
+from boresight.catalog.columns import Star as Star
 from boresight.database.parameters import DatabaseParameters as DatabaseParameters
 from boresight.database.parameters import SizeEstimate as SizeEstimate
 from boresight.errors import BoresightError as BoresightError

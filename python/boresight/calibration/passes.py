@@ -17,7 +17,8 @@ from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
 from boresight.errors import UndeterminedError
 from boresight.extraction.centroids import Centroids
-from boresight.solver.solution import Intrinsics, Solution
+from boresight.solver.mapping import Intrinsics
+from boresight.solver.solution import Solution
 from boresight.solver.solve import solve_many
 
 Floats = NDArray[np.float64]

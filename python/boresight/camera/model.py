@@ -40,7 +40,8 @@ from boresight.camera.distortion import (
     as_json,
     distortion_from_dict,
 )
-from boresight.camera.opencv import OpenCVModel, from_opencv, to_opencv
+from boresight.camera.opencv import from_opencv, to_opencv
+from boresight.camera.opencv_lenses import OpenCVModel
 from boresight.errors import FileFormatError, InputError
 
 __all__ = ["CameraModel", "PolynomialDistortion", "RadialDistortion"]
@@ -375,48 +376,15 @@ class CameraModel:
     ) -> tuple[Floats, Floats, float]:
         """Camera matrix and distortion coefficients as OpenCV has them.
 
+        `boresight.camera.opencv.to_opencv`, which explains the arguments and the result, of this
+        camera.
+
         Parameters
         ----------
         tolerance_px : float
             Largest error allowed, pixels. Default 0.01.
         model : {"pinhole", "rational", "fisheye"}
-            That of ``cv2.projectPoints`` with five coefficients, or with eight (the radial factor
-            is ``(1 + k1 r² + k2 r⁴ + k3 r⁶) / (1 + k4 r² + k5 r⁴ + k6 r⁶)``), or that of
-            ``cv2.fisheye``: ``θ_d = θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸)`` at the angle θ to the
-            axis. Default "pinhole".
-
-        Returns
-        -------
-        camera_matrix : ndarray of shape (3, 3)
-            For 0-based pixels (column, row).
-        dist_coeffs : ndarray of shape (5,), (8,) or (4,)
-            k1, k2, p1, p2, k3, of the rational model also k4, k5, k6; of a fisheye k1, k2, k3, k4.
-        max_error_px : float
-            Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
-            OpenCV's model ends) between where OpenCV and this model put a star.
-
-        Raises
-        ------
-        InputError
-            For a mirrored camera, which OpenCV does not know, or an unknown model.
-        UndeterminedError
-            If the error is larger than the tolerance, or a pinhole is asked of an image that
-            reaches 89 degrees from the axis.
-
-        Notes
-        -----
-        OpenCV's distortion goes from the ideal point to the pixel, so its coefficients are not
-        those of `RadialDistortion`; they are fitted on a grid over the image, and the error is
-        measured on another.
-
-        Examples
-        --------
-        >>> from boresight.camera.model import CameraModel, RadialDistortion
-        >>> lens = RadialDistortion(k1=-0.02, scale=512.0)
-        >>> camera = CameraModel(2500.0, (768, 1024), distortion=lens)
-        >>> matrix, coefficients, error = camera.to_opencv()
-        >>> print(f"{coefficients[0]:.2f}", error < 0.001)
-        0.48 True
+            OpenCV's model. Default "pinhole".
         """
         return to_opencv(self, tolerance_px, model)
 
@@ -431,42 +399,22 @@ class CameraModel:
     ) -> tuple[CameraModel, float]:
         """Camera from OpenCV's matrix and distortion coefficients.
 
+        `boresight.camera.opencv.from_opencv` explains the arguments.
+
         Parameters
         ----------
-        camera_matrix : array_like of shape (3, 3)
-            For 0-based pixels (column, row).
-        dist_coeffs : array_like of shape (4,), (5,) or (8,)
-            k1, k2, p1, p2, perhaps k3, and of the rational model k4, k5, k6; of a fisheye k1, k2,
-            k3, k4.
-        image_shape : (int, int)
-            Height and width of the image in pixels.
-        tolerance_px : float
-            Largest error allowed, pixels. Default 0.01.
-        model : {"pinhole", "rational", "fisheye"}
-            That of ``cv2.calibrateCamera`` (rational if it has eight coefficients), or that of
-            ``cv2.fisheye.calibrate``. Default "pinhole".
+        camera_matrix, dist_coeffs, image_shape, tolerance_px, model
+            OpenCV's matrix and coefficients, the size, and how they are read.
 
         Returns
         -------
         camera : CameraModel
-            Of a fisheye with the projection "equidistant". With `RadialDistortion` where that
-            reaches the tolerance, else (or where fx and fy differ) with `PolynomialDistortion` of
-            the lowest order that does.
         max_error_px : float
-            Largest distance over the image (of a fisheye up to 90 degrees from the axis, where
-            OpenCV's model ends) between where OpenCV and the model put a star.
-
-        Raises
-        ------
-        InputError
-            If the arrays are none of OpenCV's, or the model is unknown.
-        UndeterminedError
-            If the distortion folds over within the image, or the error is larger than the
-            tolerance.
+            Largest distance over the image between where OpenCV and the model put a star.
 
         Examples
         --------
-        >>> from boresight.camera.model import CameraModel
+        >>> from boresight import CameraModel
         >>> matrix = [[900.0, 0.0, 320.0], [0.0, 900.0, 240.0], [0.0, 0.0, 1.0]]
         >>> camera, error = CameraModel.from_opencv(matrix, [-0.1, 0.01, 0.0, 0.0], (480, 640))
         >>> camera.focal_length_px, error < 0.001

@@ -9,7 +9,8 @@ import numpy as np
 
 from boresight import _core
 from boresight._utils import arguments
-from boresight.catalog.catalog import Catalog, Star
+from boresight.catalog.catalog import Catalog
+from boresight.catalog.columns import Star
 from boresight.database.parameters import DatabaseParameters
 from boresight.errors import FileFormatError, InputError
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arrays import longitude_latitude, unit_vector
 from boresight._utils.files import write_atomically
 from boresight.apparent.place import ApparentPlace
-from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
-from boresight.errors import InputError
+from boresight.solver.mapping import ARCSEC_PER_RADIAN, Intrinsics, SkyMapping
 from boresight.solver.matches import MatchedStars
 from boresight.wcs.camera import fit_camera_wcs
 
@@ -30,33 +28,8 @@ __all__ = ["Solution"]
 
 Floats = NDArray[np.float64]
 
-ARCSEC_PER_RADIAN = 180.0 * 3600.0 / np.pi
-# Parameters of the camera in `Solution.covariance`, after the attitude's three.
-FITTED_INTRINSICS = ("focal_length_px", "k1", "optical_center_x", "optical_center_y")
 
-
-class Intrinsics(NamedTuple):
-    """Uncertainty of the intrinsics that the frames of a calibration share.
-
-    Attributes
-    ----------
-    names : tuple of str
-        The m parameters.
-    cov : ndarray of shape (m, m)
-        Their covariance.
-    cross_cov : ndarray of shape (m, 3)
-        Their covariance with the attitude of one frame.
-    systematic_px : float
-        Error per axis that the positions of all frames have in common.
-    """
-
-    names: tuple[str, ...]
-    cov: Floats
-    cross_cov: Floats
-    systematic_px: float
-
-
-class Solution:
+class Solution(SkyMapping):
     """A solved frame, as returned by `boresight.solve_from_centroids`.
 
     Pixels are measured from the image's centre: ``x = column - width / 2`` and
@@ -84,19 +57,7 @@ class Solution:
     100.000 -50.000
     """
 
-    __slots__ = ("_core", "_intrinsics", "_place", "_solve_time_ms")
-
-    def __init__(
-        self,
-        solved: core.Solution,
-        place: ApparentPlace,
-        solve_time_ms: float,
-        intrinsics: Intrinsics | None = None,
-    ) -> None:
-        self._core = solved
-        self._place = place
-        self._solve_time_ms = solve_time_ms
-        self._intrinsics = intrinsics
+    __slots__ = ()
 
     @classmethod
     def from_matches(
@@ -305,144 +266,6 @@ class Solution:
         east, north = self.cd_matrix[:, 0]
         return float(np.degrees(np.arctan2(north, east)))
 
-    @overload
-    def pixel_to_world(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        *,
-        position_cov: ArrayLike | None = None,
-        return_cov: Literal[False] = False,
-    ) -> tuple[Floats, Floats]: ...
-    @overload
-    def pixel_to_world(
-        self,
-        x: ArrayLike,
-        y: ArrayLike,
-        *,
-        position_cov: ArrayLike | None = None,
-        return_cov: Literal[True],
-    ) -> tuple[Floats, Floats, Floats]: ...
-    def pixel_to_world(
-        self,
-        x: float | ArrayLike,
-        y: float | ArrayLike,
-        *,
-        position_cov: ArrayLike | None = None,
-        return_cov: bool = False,
-    ) -> tuple[Any, ...]:
-        """Sky positions that pixels see.
-
-        Parameters
-        ----------
-        x, y : array_like
-            Pixels from the image centre; scalars and arrays broadcast. NaN gives NaN.
-        position_cov : array_like, shape (..., 2, 2), optional
-            Covariance of the pixel positions in square pixels, such as a centroid's
-            `position_cov`. Default: they are exact.
-        return_cov : bool
-            Also return the covariance of the sky positions. Default False.
-
-        Returns
-        -------
-        ra_deg, dec_deg : float or ndarray
-            ICRS, degrees, of the broadcast shape.
-        cov_arcsec2 : ndarray, shape (..., 2, 2)
-            Only with `return_cov`: covariance in square arcsec along east (right ascension times
-            cos(dec)) and north.
-
-        Raises
-        ------
-        InputError
-            If the shapes do not go together.
-
-        Notes
-        -----
-        The covariance holds that of the positions, of the attitude and of what was fitted of the
-        camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
-        positions of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
-        solver alone takes what it did not fit to be exact: distortion that the camera has, and its
-        model does not, is not in it.
-        """
-        if not return_cov and isinstance(x, float | int) and isinstance(y, float | int):
-            return self._core.pixel_to_world(x, y)  # without the cost of arrays
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        pixels = np.column_stack([x.ravel(), y.ravel()])
-        sky = self._sky(pixels)
-        ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *x.shape)
-        position = (ra % 360.0)[()], dec[()]
-        if not return_cov:
-            return position
-        cov = self._pixel_cov(pixels)
-        if position_cov is not None:
-            try:
-                given = np.broadcast_to(np.asarray(position_cov, float), (*x.shape, 2, 2))
-            except ValueError:
-                raise InputError(
-                    f"position_cov: its shape is {np.shape(position_cov)}, that of x and y "
-                    f"{x.shape}; give (..., 2, 2)"
-                ) from None
-            cov = cov + given.reshape(-1, 2, 2)
-        per_px = self._tangent_per_px(pixels, sky)
-        on_sky = per_px @ cov @ per_px.swapaxes(1, 2)
-        return *position, on_sky.reshape(*x.shape, 2, 2)
-
-    def _pixel_cov(self, pixels: Floats) -> Floats:
-        """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
-        if self._intrinsics is not None:
-            names, cov, cross, common = self._intrinsics
-            joint = np.block([[cov, cross], [cross.T, self.attitude_cov_rad2]])
-        else:
-            radial = isinstance(self.camera_model.distortion, RadialDistortion)
-            names, common = FITTED_INTRINSICS if radial else FITTED_INTRINSICS[:1], 0.0
-            order = [*range(3, 3 + len(names)), 0, 1, 2]
-            joint = self.covariance[np.ix_(order, order)]
-        columns = core.model_covariance(
-            self._core.matches.camera, names, joint, np.ascontiguousarray(pixels)
-        )
-        return columns[:, [0, 1, 1, 2]].reshape(-1, 2, 2) + common**2 * np.eye(2)
-
-    def _tangent_per_px(self, pixels: Floats, sky: Floats) -> Floats:
-        """Find the derivatives (n, 2, 2) of east and north by x and y, arcsec/px."""
-        steps = 0.5 * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        ends = self._sky((pixels[:, None] + steps).reshape(-1, 2)).reshape(-1, 4, 3)
-        per_px = np.stack([ends[:, 0] - ends[:, 1], ends[:, 2] - ends[:, 3]], axis=-1)
-        flat = np.hypot(sky[:, 0], sky[:, 1])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            # At the pole itself, east is where right ascension 0 has it.
-            cos, sin = np.where(flat > 0, sky[:, :2].T / flat, [[1.0], [0.0]])
-        zero = np.zeros_like(flat)
-        east = np.stack([-sin, cos, zero], axis=-1)
-        north = np.stack([-sky[:, 2] * cos, -sky[:, 2] * sin, flat], axis=-1)
-        return np.stack([east, north], axis=1) @ per_px * ARCSEC_PER_RADIAN
-
-    def world_to_pixel(self, ra: Any, dec: ArrayLike | None = None) -> tuple[Floats, Floats]:
-        """Pixels that see positions of the sky.
-
-        Parameters
-        ----------
-        ra, dec : array_like
-            ICRS, degrees; scalars and arrays broadcast. Or `ra` alone: a
-            `~astropy.coordinates.SkyCoord`.
-
-        Returns
-        -------
-        x, y : float or ndarray
-            Pixels from the image centre, also beyond the detector's edge; NaN where the camera
-            cannot see: behind it, or too far off for its distortion to be known.
-        """
-        if dec is None:
-            try:
-                ra, dec = ra.icrs.ra.deg, ra.icrs.dec.deg
-            except AttributeError:
-                raise InputError(
-                    "dec: missing; give ra and dec in degrees, or one SkyCoord"
-                ) from None
-        ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
-        sky = unit_vector(ra.ravel(), dec.ravel())
-        pixels = self._core.matches.sky_to_pixel(sky)
-        return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
-
     def wcs(self, tolerance_px: float = 0.01) -> WCS:
         """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
 
@@ -567,9 +390,6 @@ class Solution:
         from boresight.wcs.gwcs import asdf_bytes
 
         write_atomically(path, asdf_bytes(self.gwcs(tolerance_px)))
-
-    def _sky(self, pixels: Floats) -> Floats:
-        return self._core.matches.pixel_to_sky(np.ascontiguousarray(pixels))
 
     def __reduce__(self) -> tuple[Any, ...]:
         rest = {
