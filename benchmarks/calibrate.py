@@ -114,7 +114,7 @@ def least_time(function: Callable[[], Any], repetitions: int) -> tuple[Any, floa
     return result, min(cpu), min(wall)
 
 
-def errors(result: boresight.CalibrateResult, truths: list[Truth]) -> tuple[Floats, Floats]:
+def errors(result: boresight.CalibrationResult, truths: list[Truth]) -> tuple[Floats, Floats]:
     """Sky errors in arcsec, and over the reported sigma, shape (frames, points)."""
     lengths, ratios = [], []
     for solution, truth in zip(result.solutions, truths, strict=True):
@@ -152,7 +152,7 @@ def accuracy(truths: list[Truth], order: int, repetitions: int) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|---|")
 
-    def calibrated(stars: list[Centroids], **options: Any) -> boresight.CalibrateResult:
+    def calibrated(stars: list[Centroids], **options: Any) -> boresight.CalibrationResult:
         options |= {"image_shape": (height, width), "fov_estimate_deg": FOV_DEG}
         return boresight.calibrate(stars, **options)
 
@@ -166,7 +166,9 @@ def accuracy(truths: list[Truth], order: int, repetitions: int) -> None:
             camera = result.camera_model
             distortion = {} if camera.distortion is None else camera.distortion.to_dict()
             axis = np.array(camera.optical_center) + np.array([width, height]) / 2.0
-            given = sum(map(len, stars)) if kind == "true" else result.n_inliers + result.n_outliers
+            given = (
+                sum(map(len, stars)) if kind == "true" else result.num_inliers + result.num_outliers
+            )
             columns = [
                 kind,
                 " ".join(f"{name} {value}" for name, value in options.items()),
@@ -175,7 +177,7 @@ def accuracy(truths: list[Truth], order: int, repetitions: int) -> None:
                 f"{lengths.max():.2f}",
                 f"{rms(lengths, axis=1).max():.3f}",
                 f"{axis[0]:.1f}, {axis[1]:.1f}" if distortion.get("model") == "radial" else "",
-                f"{result.n_inliers} of {given}",
+                f"{result.num_inliers} of {given}",
                 f"{rms(ratios):.2f}",
                 f"{cpu:.2f}",
                 f"{wall:.2f}",

@@ -7,7 +7,7 @@ from boresight.apparent.place import ApparentPlace as ApparentPlace
 from boresight.apparent.refraction import Refraction as Refraction
 from boresight.calibration.calibrate import calibrate as calibrate
 from boresight.calibration.fit import calibrate_camera as calibrate_camera
-from boresight.calibration.result import CalibrateResult as CalibrateResult
+from boresight.calibration.result import CalibrationResult as CalibrationResult
 from boresight.calibration.result import DetectorMap as DetectorMap
 from boresight.calibration.result import FrameCalibration as FrameCalibration
 from boresight.camera.distortion import PolynomialDistortion as PolynomialDistortion
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from boresight.solver.diagnosis import Diagnosis as Diagnosis
     from boresight.solver.diagnosis import diagnose as diagnose
     from boresight.solver.tracker import Tracker as Tracker
+
+CalibrateResult = CalibrationResult
+"""Name of `CalibrationResult` in version 0.1."""
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {

@@ -77,7 +77,7 @@ class CameraModel:
         focal_length_px: float,
         image_size: tuple[int, int],
         optical_center: tuple[float, float],
-        mirrored: bool,
+        parity_flip: bool,
         projection: str,
         distortion: Distortion | None,
     ) -> CameraModel: ...
@@ -90,7 +90,7 @@ class CameraModel:
     @property
     def optical_center(self) -> tuple[float, float]: ...
     @property
-    def mirrored(self) -> bool: ...
+    def parity_flip(self) -> bool: ...
     @property
     def projection(self) -> str: ...
     @property

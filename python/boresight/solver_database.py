@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from boresight.calibration.fit import calibrate_camera
-from boresight.calibration.result import CalibrateResult
+from boresight.calibration.result import CalibrationResult
 from boresight.database.database import PatternDatabase
 from boresight.solver.solution import Solution
 from boresight.solver.solve import solve_from_centroids
@@ -52,13 +52,13 @@ class SolverDatabase(PatternDatabase):
 
     def calibrate_camera(
         self, results: Sequence[Solution | None], centroids: Sequence[Any], **options: Any
-    ) -> CalibrateResult:
+    ) -> CalibrationResult:
         """Fit one camera model to many solved frames.
 
         The method form of `boresight.calibrate_camera`, which explains all arguments.
 
         Returns
         -------
-        CalibrateResult
+        CalibrationResult
         """
         return calibrate_camera(results, centroids, **options)

@@ -96,7 +96,7 @@ def test_from_true_positions(database, sectors, model, order, rms, largest):
 def test_from_pixels(database, sectors, extracted, model, order):
     result = calibrate(extracted, database, sectors, model=model, order=order)
     assert result.converged
-    assert result.n_inliers > 0.95 * (result.n_inliers + result.n_outliers)
+    assert result.num_inliers > 0.95 * (result.num_inliers + result.num_outliers)
     errors, ratios = sky_errors(result, sectors)
     rms, largest = EXTRACTED
     assert np.sqrt(np.mean(errors**2)) < rms

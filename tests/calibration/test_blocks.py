@@ -62,8 +62,8 @@ def test_they_lead_to_the_joint_fit(camera, options, velocity):
         results, centroids, first.camera_model, [(0, 1), (1, 4), (4, 6)],
         parameter_names=joint.parameter_names,
     )  # fmt: skip
-    assert (block.n_frames, block.n_rejected) == (6, 0)
-    assert (block.n_inliers, block.n_outliers) == (joint.n_inliers, joint.n_outliers)
+    assert (block.num_frames, block.num_rejected) == (6, 0)
+    assert (block.num_inliers, block.num_outliers) == (joint.num_inliers, joint.num_outliers)
     x, y = (g.ravel() for g in np.meshgrid(np.linspace(-500, 500, 7), np.linspace(-380, 380, 7)))
     apart = joint.camera_model.pixel_to_direction(x, y) - step.camera_model.pixel_to_direction(x, y)
     assert np.abs(apart).max() * camera.focal_length_px < 1e-6
@@ -94,11 +94,11 @@ def test_a_block_is_small_and_travels():
     assert len(many.to_bytes()) < 10_000
     copy = pickle.loads(pickle.dumps(many))
     assert copy.camera_model == camera
-    assert (copy.n_frames, copy.n_inliers) == (15, many.n_inliers)
+    assert (copy.num_frames, copy.num_inliers) == (15, many.num_inliers)
     np.testing.assert_array_equal(copy.solve().covariance, many.solve().covariance)
     assert "15 frames" in repr(copy)
     unsolved = calibration_block([None, *results], [[], *centroids], camera, noise=NOISE)
-    assert unsolved.n_frames == 3
+    assert unsolved.num_frames == 3
 
 
 def test_bad_input():

@@ -82,7 +82,7 @@ def test_its_own_camera_changes_nothing(result, stars, database):
     assert again.converged
     turned = np.linalg.norm(corners(again.solutions) - corners(result.solutions), axis=-1)
     assert turned.max() * result.camera_model.focal_length_px < 1e-6
-    assert again.n_inliers == result.n_inliers
+    assert again.num_inliers == result.num_inliers
 
 
 def test_auto_is_a_fixed_point_too(stars, database):
@@ -179,7 +179,7 @@ def test_frames_that_do_not_fit_are_rejected_with_a_reason(stars, database):
 
 def test_matches_are_those_of_the_fit(result, stars):
     for solution, part, found in zip(result.solutions, result.frames, stars, strict=True):
-        assert solution.num_matches == part.n_inliers
+        assert solution.num_matches == part.num_inliers
         x, y = found.x[solution.matched_centroids], found.y[solution.matched_centroids]
         ra, dec = solution.pixel_to_world(x, y)
         stars_ra = np.degrees(np.arctan2(*solution.matched_directions[:, 1::-1].T))

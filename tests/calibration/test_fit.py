@@ -57,7 +57,7 @@ class TestKnownCameras:
         results, centroids, truth = simulate(camera, noise=0.0, frames=3)
         result = calibrate_camera(results, centroids, **options)
         assert result.converged
-        assert result.n_outliers == 0
+        assert result.num_outliers == 0
         assert result.rmse_after_px < 1e-5
         assert sky_error_px(camera, result, truth).max() < 1e-3
 
@@ -96,7 +96,7 @@ class TestKnownCameras:
             for solved, frame in zip(results, first.frames, strict=True)
         ]
         second = calibrate_camera(again, centroids, camera_model=first.camera_model, **options)
-        assert second.n_inliers == first.n_inliers
+        assert second.num_inliers == first.num_inliers
         assert second.rmse_before_px == pytest.approx(first.rmse_after_px, rel=1e-9)
         for x, y in ((-512.0, -384.0), (500.0, 100.0)):
             np.testing.assert_allclose(
@@ -203,7 +203,7 @@ def test_position_uncertainties_are_weights():
     plain = calibrate_camera(results, noisy, order=3)
     result = calibrate_camera(results, weighted, order=3)
     assert result.noise == pytest.approx(1.0, abs=0.1)
-    assert result.n_outliers < 0.03 * 1200
+    assert result.num_outliers < 0.03 * 1200
     error = np.sqrt(np.mean(sky_error_px(camera, result, truth) ** 2))
     assert error < 0.5 * np.sqrt(np.mean(sky_error_px(camera, plain, truth) ** 2))
     assert error < 0.01
@@ -234,7 +234,7 @@ def test_a_wrong_frame_is_rejected_with_the_reason():
     result = calibrate_camera([None, *results], [None, *centroids], order=4)
     assert result.frames[0] is None
     assert "matches agree" in result.frames[3].rejected
-    assert result.frames[3].n_inliers == 0
+    assert result.frames[3].num_inliers == 0
     assert "too few" in result.frames[6].rejected
     table = result.table()
     assert list(table["frame"]) == [1, 2, 3, 4, 5, 6]
@@ -256,7 +256,7 @@ def test_a_stiff_model_keeps_the_corners():
     camera = polynomial_camera(order=6, pixels=6.0)
     results, centroids, truth = simulate(camera, stars=300)
     result = calibrate_camera(results, centroids, order=3)
-    assert result.n_outliers < 0.05 * 1800
+    assert result.num_outliers < 0.05 * 1800
     assert sky_error_px(camera, result, truth).max() < 6.0
 
 
@@ -277,7 +277,7 @@ def test_the_order_of_frames_does_not_matter():
     results, centroids, _ = simulate(polynomial_camera(), outliers=0.05)
     one = calibrate_camera(results, centroids)
     other = calibrate_camera(results[::-1], centroids[::-1])
-    assert one.n_inliers == other.n_inliers
+    assert one.num_inliers == other.num_inliers
     x, y = np.meshgrid(np.linspace(-512, 511, 9), np.linspace(-384, 383, 9))
     np.testing.assert_allclose(
         one.camera_model.pixel_to_ideal(x, y), other.camera_model.pixel_to_ideal(x, y), atol=1e-8
@@ -404,7 +404,7 @@ class TestHeldOut:
         result = calibrate_camera(results, centroids, order="auto")
         assert result.converged
         parameters = len(result.parameter_names) + 3
-        assert result.camera_model.distortion.order == 2 or 2 * result.n_inliers >= 3 * parameters
+        assert result.camera_model.distortion.order == 2 or 2 * result.num_inliers >= 3 * parameters
 
     @pytest.mark.parametrize("name", ["pinhole", "radial", "polynomial"])
     def test_auto_finds_the_model(self, name):
@@ -453,5 +453,5 @@ class TestHeldOut:
             xy[moved] += distance * np.column_stack([np.cos(angle), np.sin(angle)])
         result = calibrate_camera(results, centroids, order=4)
         assert result.converged
-        assert result.n_outliers == 0
+        assert result.num_outliers == 0
         assert np.sqrt(np.mean(sky_error_px(polynomial_camera(), result, truth) ** 2)) < 0.005

@@ -118,7 +118,7 @@ def test_calibrate_as_json(run):
     assert [frame["solved"] for frame in document["frames"]] == [True, True, False]
     assert CameraModel.from_dict(document["camera_model"]).image_shape == (400, 512)
     assert 0.0 < document["rmse_after_px"] < 0.1
-    assert document["n_inliers"] > 100
+    assert document["num_inliers"] > 100
 
 
 def test_stars_move_to_the_time_of_the_frames_where_their_catalogue_is_known(run, monkeypatch):

@@ -109,7 +109,7 @@ class TestCalibration:
     def test_coverage_counts_every_star(self, result):
         counts, x, y = result.coverage(16)
         assert counts.shape == (12, 16)
-        assert counts.sum() == result.n_inliers
+        assert counts.sum() == result.num_inliers
         assert counts[:, x[:-1] > 170.0].sum() == 0
         assert (x[0], x[-1], y[0], y[-1]) == (-512.0, 512.0, -384.0, 384.0)
         with pytest.raises(InputError, match="cells: 0 is not above zero"):
@@ -138,7 +138,7 @@ class TestCalibration:
     def test_trends_are_those_of_the_residuals(self, result):
         radius, magnitude = plot_residual_trends(result)
         points, median = radius.lines
-        assert len(points.get_xdata()) == result.n_inliers
+        assert len(points.get_xdata()) == result.num_inliers
         # Two axes of 0.02 px each.
         assert np.median(median.get_ydata()) == pytest.approx(0.02 * 1.177, rel=0.15)
         assert magnitude.lines[0].get_xdata().min() == pytest.approx(-10.0, abs=0.3)

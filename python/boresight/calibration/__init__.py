@@ -2,6 +2,6 @@
 
 from boresight.calibration.calibrate import calibrate as calibrate
 from boresight.calibration.fit import calibrate_camera as calibrate_camera
-from boresight.calibration.result import CalibrateResult as CalibrateResult
+from boresight.calibration.result import CalibrationResult as CalibrationResult
 from boresight.calibration.result import DetectorMap as DetectorMap
 from boresight.calibration.result import FrameCalibration as FrameCalibration

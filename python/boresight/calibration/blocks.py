@@ -50,7 +50,7 @@ class CalibrationStep:
     frozen : tuple of str
         Parameters that the data do not determine; they stay as they were.
     condition_number : float
-        As in `CalibrateResult`.
+        As in `CalibrationResult`.
     """
 
     camera_model: CameraModel
@@ -74,9 +74,9 @@ class CalibrationBlock:
     ----------
     camera_model : CameraModel
         The camera about which the equations hold.
-    n_frames, n_rejected : int
+    num_frames, num_rejected : int
         Frames that took part, and frames that did not fit.
-    n_inliers, n_outliers : int
+    num_inliers, num_outliers : int
         Matches that count, and those left out (of rejected frames included).
     """
 
@@ -91,22 +91,22 @@ class CalibrationBlock:
         return CameraModel._from_core(self._core.camera)
 
     @property
-    def n_frames(self) -> int:
+    def num_frames(self) -> int:
         """Frames that took part."""
         return self._core.num_frames
 
     @property
-    def n_rejected(self) -> int:
+    def num_rejected(self) -> int:
         """Frames that did not fit the camera."""
         return self._core.num_rejected
 
     @property
-    def n_inliers(self) -> int:
+    def num_inliers(self) -> int:
         """Matches that count."""
         return self._core.num_inliers
 
     @property
-    def n_outliers(self) -> int:
+    def num_outliers(self) -> int:
         """Matches left out, those of rejected frames included."""
         return self._core.num_outliers
 
@@ -195,8 +195,8 @@ class CalibrationBlock:
 
     def __repr__(self) -> str:
         return (
-            f"<CalibrationBlock: {self.n_frames} frames, {self.n_inliers} stars, "
-            f"{self.n_rejected} frames rejected, {len(self._core.parameter_names)} parameters>"
+            f"<CalibrationBlock: {self.num_frames} frames, {self.num_inliers} stars, "
+            f"{self.num_rejected} frames rejected, {len(self._core.parameter_names)} parameters>"
         )
 
 
@@ -225,9 +225,9 @@ def calibration_block(
     noise : float
         Standard deviation of the residuals per axis by which matches are weighed, the same for all
         blocks: in pixels, or, for centroids with position uncertainties, in units of these.
-        `CalibrateResult.noise` of a few frames will do.
+        `CalibrationResult.noise` of a few frames will do.
     parameter_names : sequence of str, optional
-        What to fit: `CalibrateResult.parameter_names`, or part of them. Default: all of the
+        What to fit: `CalibrationResult.parameter_names`, or part of them. Default: all of the
         camera's form.
     sigma_clip, velocities
         As for `calibrate_camera`.

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight.calibration.passes import Passes, settle
 from boresight.calibration.places import FramePlaces
-from boresight.calibration.result import CalibrateResult
+from boresight.calibration.result import CalibrationResult
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.centroids import Centroids
@@ -52,9 +52,9 @@ def calibrate(
     weather: Mapping[str, float] | None = None,
     extraction: Mapping[str, Any] | None = None,
     solve_options: Mapping[str, Any] | None = None,
-    on_pass: Callable[[int, CalibrateResult], object] | None = None,
+    on_pass: Callable[[int, CalibrationResult], object] | None = None,
     **options: Any,
-) -> CalibrateResult:
+) -> CalibrationResult:
     """Calibrate the camera that took some frames, from the stars in them.
 
     Stars are found, the frames solved, and the camera fitted; with that camera the frames are
@@ -108,7 +108,7 @@ def calibrate(
 
     Returns
     -------
-    CalibrateResult
+    CalibrationResult
         With `solutions`, one for each frame, `None` where it was rejected, and `rejected`, the
         reasons. The solutions have the calibrated camera and the attitudes of the joint fit, and
         the matches are those it used; their `pixel_to_world` is ICRS whatever was taken out.

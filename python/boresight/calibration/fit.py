@@ -26,7 +26,7 @@ from boresight._utils import arguments
 from boresight._utils.statistics import planar_scale
 from boresight.apparent.place import ApparentPlace
 from boresight.calibration import model_selection
-from boresight.calibration.result import CalibrateResult, FrameCalibration
+from boresight.calibration.result import CalibrationResult, FrameCalibration
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.centroids import Centroids
@@ -72,7 +72,7 @@ def calibrate_camera(
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[float], object] | None = None,
-) -> CalibrateResult:
+) -> CalibrationResult:
     """Fit one camera model to the matched stars of many solved frames.
 
     Parameters
@@ -96,7 +96,7 @@ def calibrate_camera(
         'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
         significantly better than those before it.
     held_out : bool
-        Also measure `CalibrateResult.held_out_rmse_px`. Default False; with 'auto' it is measured
+        Also measure `CalibrationResult.held_out_rmse_px`. Default False; with 'auto' it is measured
         anyway.
     sigma_clip : float
         Matches farther off than this many standard deviations (by the median residual of their part
@@ -126,7 +126,7 @@ def calibrate_camera(
 
     Returns
     -------
-    CalibrateResult
+    CalibrationResult
 
     Raises
     ------
@@ -204,12 +204,12 @@ def calibrate_camera(
     fitted = [_frame(p, stars) for p, stars in zip(best.frames, frames.stars, strict=True)]
     by_index = dict(zip(solved, fitted, strict=True))
     parts = tuple(by_index.get(i) for i in range(len(given)))
-    return CalibrateResult(
+    return CalibrationResult(
         camera_model=camera,
         rmse_before_px=best.rmse_before_px,
         rmse_after_px=best.rmse_after_px,
-        n_inliers=best.num_inliers,
-        n_outliers=best.num_outliers,
+        num_inliers=best.num_inliers,
+        num_outliers=best.num_outliers,
         iterations=best.iterations,
         converged=best.converged,
         frames=parts,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.places import FramePlaces
-from boresight.calibration.result import CalibrateResult
+from boresight.calibration.result import CalibrationResult
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
@@ -37,7 +37,7 @@ MAX_FINAL_PASSES = 12
 class Passes:
     """Common to all passes, with the result of the last one."""
 
-    result: CalibrateResult
+    result: CalibrationResult
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Passes:
         solve_options: dict[str, Any],
         fit_options: dict[str, Any],
         camera: CameraModel | None,
-        on_pass: Callable[[int, CalibrateResult], object] | None,
+        on_pass: Callable[[int, CalibrationResult], object] | None,
     ) -> None:
         self._database = database
         self._centroids = centroids
@@ -80,7 +80,7 @@ class Passes:
             )
         return [self._places.moved(solution) for solution in solutions]
 
-    def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrateResult:
+    def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrationResult:
         """Fit the camera to them, for the next pass to start from."""
         fitted = calibrate_camera(solutions, self._centroids, **(self._fit_options | model))
         self._camera = fitted.camera_model
@@ -93,7 +93,7 @@ class Passes:
         return self.result
 
 
-def settle(loop: Passes, order: int | str, model: str) -> CalibrateResult:
+def settle(loop: Passes, order: int | str, model: str) -> CalibrationResult:
     """Solve and fit the whole model until the matches stay the same, and the choice of the model.
 
     The model is chosen twice at least: at first, and for the matches in which that ended. Models
@@ -102,7 +102,7 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrateResult:
     """
     asked = {"order": order, "model": model}
     choice: dict[str, Any] = {}
-    ended: list[tuple[dict[str, Any], CalibrateResult]] = []
+    ended: list[tuple[dict[str, Any], CalibrationResult]] = []
     chosen_for_these = False
     last: list[Solution | None] = []
     for _ in range(MAX_FINAL_PASSES):
@@ -126,7 +126,7 @@ def settle(loop: Passes, order: int | str, model: str) -> CalibrateResult:
     return dataclasses.replace(loop.result, converged=False)
 
 
-def _choice(result: CalibrateResult, asked: dict[str, Any]) -> dict[str, Any]:
+def _choice(result: CalibrationResult, asked: dict[str, Any]) -> dict[str, Any]:
     """How to fit the order and model that were chosen."""
     if "auto" not in (asked["order"], asked["model"]):
         return asked
@@ -154,7 +154,7 @@ def _same_matches(new: Sequence[Solution | None], old: Sequence[Solution | None]
 
 
 def _solutions(
-    fitted: CalibrateResult, solutions: Sequence[Solution | None]
+    fitted: CalibrationResult, solutions: Sequence[Solution | None]
 ) -> tuple[Solution | None, ...]:
     """Put the common camera and the attitudes of the joint fit into the frames' solutions."""
 

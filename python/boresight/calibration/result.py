@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from boresight.solver.solution import Solution
 
-__all__ = ["CalibrateResult", "DetectorMap", "FrameCalibration"]
+__all__ = ["CalibrationResult", "DetectorMap", "FrameCalibration"]
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +74,7 @@ class FrameCalibration:
     rejected : str or None
         Why the frame took no part, or `None`.
     cross_cov : ndarray of shape (m, 3)
-        Covariance of the m intrinsics, `CalibrateResult.parameter_names`, with that small rotation.
+        Covariance of the m intrinsics, `CalibrationResult.parameter_names`, with that rotation.
     positions_px : ndarray of shape (n, 2)
         Measured position of every matched star, pixels from the image centre.
     brightness : ndarray of shape (n,)
@@ -92,18 +92,18 @@ class FrameCalibration:
     brightness: Floats
 
     @property
-    def n_inliers(self) -> int:
+    def num_inliers(self) -> int:
         """Number of matches that the fit used."""
         return int(np.count_nonzero(self.inliers))
 
     @property
-    def n_outliers(self) -> int:
+    def num_outliers(self) -> int:
         """Number of matches that it left out."""
-        return len(self.inliers) - self.n_inliers
+        return len(self.inliers) - self.num_inliers
 
 
 @dataclass(frozen=True, eq=False)
-class CalibrateResult:
+class CalibrationResult:
     """What `calibrate_camera` found.
 
     Attributes
@@ -114,7 +114,7 @@ class CalibrateResult:
         RMS distance in pixels between the inliers and where the frames' own solutions put them.
     rmse_after_px : float
         RMS distance in pixels between the same stars and where the calibrated camera puts them.
-    n_inliers, n_outliers : int
+    num_inliers, num_outliers : int
         Matches that the fit used and left out (those of rejected frames included).
     iterations : int
         Steps of the fit.
@@ -156,8 +156,8 @@ class CalibrateResult:
     camera_model: CameraModel
     rmse_before_px: float
     rmse_after_px: float
-    n_inliers: int
-    n_outliers: int
+    num_inliers: int
+    num_outliers: int
     iterations: int
     converged: bool
     frames: tuple[FrameCalibration | None, ...]
@@ -171,6 +171,16 @@ class CalibrateResult:
     solutions: tuple[Solution | None, ...] = ()
     systematic_px: float = 0.0
     physics: tuple[str, ...] = ()
+
+    @property
+    def n_inliers(self) -> int:
+        """Another name of `num_inliers`."""
+        return self.num_inliers
+
+    @property
+    def n_outliers(self) -> int:
+        """Another name of `num_outliers`."""
+        return self.num_outliers
 
     @property
     def parameters(self) -> dict[str, tuple[float, float]]:
@@ -313,7 +323,7 @@ class CalibrateResult:
         Returns
         -------
         astropy.table.Table
-            Columns ``frame`` (index in the list that was given), ``n_inliers``, ``n_outliers``,
+            Columns ``frame`` (index in the list that was given), ``num_inliers``, ``num_outliers``,
             ``rmse_px`` and ``rejected`` (the reason, or an empty string).
         """
         from astropy.table import Table
@@ -321,8 +331,8 @@ class CalibrateResult:
         used = [(i, frame) for i, frame in enumerate(self.frames) if frame is not None]
         table = Table()
         table["frame"] = [i for i, _ in used]
-        table["n_inliers"] = [frame.n_inliers for _, frame in used]
-        table["n_outliers"] = [frame.n_outliers for _, frame in used]
+        table["num_inliers"] = [frame.num_inliers for _, frame in used]
+        table["num_outliers"] = [frame.num_outliers for _, frame in used]
         table["rmse_px"] = [frame.rmse_px for _, frame in used]
         table["rmse_px"].format = ".4f"
         table["rejected"] = [frame.rejected or "" for _, frame in used]
@@ -335,8 +345,8 @@ class CalibrateResult:
         if self.held_out_rmse_px is not None:
             rmse += f" ({self.held_out_rmse_px:.3f} held out)"
         return (
-            f"<CalibrateResult: {used} of {len(self.frames)} frames, {self.n_inliers} stars, "
-            f"{self.n_outliers} left out, RMSE {rmse}\n {self.camera_model!r}{notes}>"
+            f"<CalibrationResult: {used} of {len(self.frames)} frames, {self.num_inliers} stars, "
+            f"{self.num_outliers} left out, RMSE {rmse}\n {self.camera_model!r}{notes}>"
         )
 
 

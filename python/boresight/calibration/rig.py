@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.unstable import unstable
 from boresight.calibration.fit import calibrate_camera
-from boresight.calibration.result import CalibrateResult
+from boresight.calibration.result import CalibrationResult
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.matches import MatchedStars
@@ -101,7 +101,7 @@ class MosaicResult:
     ----------
     detectors : tuple of Detector
         Their places, the first at the origin.
-    optics : CalibrateResult
+    optics : CalibrationResult
         The calibration of the whole focal plane, one frame for each exposure. The pixels of its
         `camera_model` are counted from the middle of the smallest rectangle around all detectors,
         which has its `image_shape`.
@@ -112,7 +112,7 @@ class MosaicResult:
     """
 
     detectors: tuple[Detector, ...]
-    optics: CalibrateResult
+    optics: CalibrationResult
     center_px: tuple[float, float]
     converged: bool
 
@@ -270,7 +270,7 @@ def _first_guess(exposures: list[list[Part]]) -> list[Detector]:
 def _replaced(
     index: int,
     detector: Detector,
-    fitted: CalibrateResult,
+    fitted: CalibrationResult,
     count: int,
     center: tuple[float, float],
     exposures: list[list[Part]],

@@ -225,7 +225,7 @@ class CameraModel:
     @property
     def parity_flip(self) -> bool:
         """True when the image shows the sky mirrored."""
-        return self._core.mirrored
+        return self._core.parity_flip
 
     @property
     def projection(self) -> Projection:

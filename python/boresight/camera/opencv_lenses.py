@@ -93,7 +93,7 @@ class Pinhole(Linear):
         return plane
 
     def terms(self, plane: Floats) -> Floats:
-        """Derivatives of the distorted points by the coefficients."""
+        """Differentiate the distorted points by the coefficients."""
         a, b = plane.T
         r2 = a * a + b * b
         along_a = [a * r2, a * r2**2, 2 * a * b, r2 + 2 * a * a, a * r2**3]
@@ -176,7 +176,7 @@ class Fisheye(Linear):
         return plane
 
     def terms(self, plane: Floats) -> Floats:
-        """Derivatives of the distorted points by the coefficients."""
+        """Differentiate the distorted points by the coefficients."""
         theta2 = (plane**2).sum(axis=1)[:, None]
         return np.stack([plane * theta2**power for power in (1, 2, 3, 4)], axis=-1)
 

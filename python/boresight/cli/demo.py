@@ -16,7 +16,7 @@ from boresight.cli.options import clear_errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from boresight.calibration.result import CalibrateResult
+    from boresight.calibration.result import CalibrationResult
     from boresight.extraction.centroids import Centroids
     from boresight.frames.frame import Frame
     from boresight.solver.solution import Solution
@@ -153,12 +153,12 @@ def _separation(frame: Frame, solution: Solution | None) -> float:
     return float(true.separation(SkyCoord(ra, dec, unit="deg")).arcsec)
 
 
-def _summary(number: int, result: CalibrateResult) -> str:
+def _summary(number: int, result: CalibrationResult) -> str:
     solved = sum(solution is not None for solution in result.solutions)
     return (
         f"Pass {number}: {solved}/{len(result.solutions)} solved, "
         f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
-        f"{result.n_inliers} inliers"
+        f"{result.num_inliers} inliers"
     )
 
 

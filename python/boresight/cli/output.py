@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from boresight.calibration.result import CalibrateResult
+    from boresight.calibration.result import CalibrationResult
     from boresight.extraction.centroids import Centroids
     from boresight.frames.frame import Frame
     from boresight.solver.solution import Solution
@@ -33,21 +33,21 @@ def record_of(path: Path, num_centroids: int, solution: Solution | None) -> Reco
     return record
 
 
-def calibration_record(result: CalibrateResult, records: list[Record]) -> Record:
+def calibration_record(result: CalibrationResult, records: list[Record]) -> Record:
     """Give the result of a calibration as plain numbers."""
     return {
         "camera_model": result.camera_model.to_dict(),
         "rmse_before_px": result.rmse_before_px,
         "rmse_after_px": result.rmse_after_px,
         "held_out_rmse_px": result.held_out_rmse_px,
-        "n_inliers": result.n_inliers,
-        "n_outliers": result.n_outliers,
+        "num_inliers": result.num_inliers,
+        "num_outliers": result.num_outliers,
         "converged": result.converged,
         "frames": records,
     }
 
 
-def print_pass(number: int, result: CalibrateResult) -> None:
+def print_pass(number: int, result: CalibrationResult) -> None:
     """Print a line about one pass of a calibration."""
     solved = sum(solution is not None for solution in result.solutions)
     held_out = result.held_out_rmse_px
@@ -55,7 +55,7 @@ def print_pass(number: int, result: CalibrateResult) -> None:
         f"Pass {number}: {solved}/{len(result.solutions)} solved, "
         f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
         + ("" if held_out is None else f"{held_out:.3f} held out, ")
-        + f"{result.n_inliers} inliers"
+        + f"{result.num_inliers} inliers"
     )
 
 

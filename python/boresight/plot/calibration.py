@@ -12,7 +12,7 @@ from boresight.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from boresight.calibration.result import CalibrateResult, DetectorMap
+    from boresight.calibration.result import CalibrationResult, DetectorMap
 
 __all__ = ["plot_coverage", "plot_model_error", "plot_residual_trends", "plot_residuals"]
 
@@ -29,7 +29,7 @@ MEDIAN_BINS = 12
 
 
 def plot_residuals(
-    result: CalibrateResult, *, scale: float | None = None, ax: Axes | None = None
+    result: CalibrationResult, *, scale: float | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the residuals of a calibration as arrows, those of all frames on one detector.
 
@@ -37,7 +37,7 @@ def plot_residuals(
 
     Parameters
     ----------
-    result : CalibrateResult
+    result : CalibrationResult
         The calibration.
     scale : float, optional
         How many times longer than true the arrows are. Default: so that the median one can be seen.
@@ -71,7 +71,7 @@ def plot_residuals(
 
 
 def plot_residual_trends(
-    result: CalibrateResult, *, axes: tuple[Axes, Axes] | None = None
+    result: CalibrationResult, *, axes: tuple[Axes, Axes] | None = None
 ) -> tuple[Axes, Axes]:
     """Draw the length of the residuals against radius and against magnitude.
 
@@ -80,7 +80,7 @@ def plot_residual_trends(
 
     Parameters
     ----------
-    result : CalibrateResult
+    result : CalibrationResult
         The calibration.
     axes : (matplotlib.axes.Axes, matplotlib.axes.Axes), optional
         Where to draw. Default: a new figure.
@@ -120,12 +120,12 @@ def plot_residual_trends(
     return radius_ax, magnitude_ax
 
 
-def plot_coverage(result: CalibrateResult, *, cells: int = 16, ax: Axes | None = None) -> Axes:
+def plot_coverage(result: CalibrationResult, *, cells: int = 16, ax: Axes | None = None) -> Axes:
     """Draw how many stars of a calibration lie where on the detector.
 
     Parameters
     ----------
-    result : CalibrateResult
+    result : CalibrationResult
         The calibration.
     cells : int
         Cells along the longer side. Default 16.
@@ -138,16 +138,16 @@ def plot_coverage(result: CalibrateResult, *, cells: int = 16, ax: Axes | None =
     """
     ax = _on_detector(result, ax)
     _draw_map(ax, result.coverage(cells), "stars in the cell")
-    ax.set_title(f"{result.n_inliers} stars", fontsize="medium")
+    ax.set_title(f"{result.num_inliers} stars", fontsize="medium")
     return ax
 
 
-def plot_model_error(result: CalibrateResult, *, cells: int = 32, ax: Axes | None = None) -> Axes:
+def plot_model_error(result: CalibrationResult, *, cells: int = 32, ax: Axes | None = None) -> Axes:
     """Draw the expected error of the model over the detector.
 
     Parameters
     ----------
-    result : CalibrateResult
+    result : CalibrationResult
         The calibration.
     cells : int
         Cells along the longer side. Default 32.
@@ -167,9 +167,9 @@ def plot_model_error(result: CalibrateResult, *, cells: int = 32, ax: Axes | Non
     return ax
 
 
-def _used(result: CalibrateResult) -> tuple[Floats, Floats, Floats]:
+def _used(result: CalibrationResult) -> tuple[Floats, Floats, Floats]:
     """Positions, residuals and brightnesses of the stars that the fit used, of all frames."""
-    frames = [frame for frame in result.frames if frame is not None and frame.n_inliers]
+    frames = [frame for frame in result.frames if frame is not None and frame.num_inliers]
     if not frames:
         raise InputError("result: the calibration used no star; give one that did")
     return (
@@ -179,7 +179,7 @@ def _used(result: CalibrateResult) -> tuple[Floats, Floats, Floats]:
     )
 
 
-def _on_detector(result: CalibrateResult, ax: Axes | None) -> Axes:
+def _on_detector(result: CalibrationResult, ax: Axes | None) -> Axes:
     """Axes that show the whole detector, y downwards."""
     if ax is None:
         import matplotlib.pyplot as plt

@@ -113,9 +113,9 @@ class SkyMapping:
         -----
         The covariance holds that of the positions, of the attitude and of what was fitted of the
         camera; in the solutions of `boresight.calibrate` of all its intrinsics, and what the
-        positions of all frames have in common (`CalibrateResult.systematic_px`). A solution by the
-        solver alone takes what it did not fit to be exact: distortion that the camera has, and its
-        model does not, is not in it.
+        positions of all frames have in common (`CalibrationResult.systematic_px`). A solution by
+        the solver alone takes what it did not fit to be exact: distortion that the camera has, and
+        its model does not, is not in it.
         """
         if not return_cov and isinstance(x, float | int) and isinstance(y, float | int):
             return self._core.pixel_to_world(x, y)  # without the cost of arrays

@@ -130,7 +130,7 @@ class Solution(SkyMapping):
     @property
     def parity_flip(self) -> bool:
         """True when the image shows the sky mirrored."""
-        return self._core.matches.camera.mirrored
+        return self._core.matches.camera.parity_flip
 
     @property
     def quaternion(self) -> Floats:
@@ -159,7 +159,7 @@ class Solution(SkyMapping):
         coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
         because it was given or the frame did not ask for it, has rows and columns of zeros; in the
         solutions of `boresight.calibrate`, whose camera has a covariance of its own
-        (`CalibrateResult.covariance`), all but the attitude's.
+        (`CalibrationResult.covariance`), all but the attitude's.
 
         ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
         ``2 n - p`` degrees of freedom for `p` parameters.

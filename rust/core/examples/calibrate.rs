@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
     let options = Options { model: Model::Polynomial { order: 5 }, ..Options::default() };
     let calibration = calibrate(&matches, None, &options, &())?;
 
-    println!("{} stars used, {} left out", calibration.n_inliers, calibration.n_outliers);
+    println!("{} stars used, {} left out", calibration.num_inliers, calibration.num_outliers);
     println!("rmse {:.3} -> {:.3} px", calibration.rmse_before_px, calibration.rmse_after_px);
     let error = largest_error(&calibration.camera, &truth);
     println!("largest error of the camera model {error:.3} px, noise of one star {NOISE_PX} px");

@@ -27,7 +27,7 @@
 //!   stars no better than an optical centre at the image centre does (where a lens has little distortion, or the
 //!   decentring terms do the same), it is kept there: it could be anywhere.
 //!
-//! What is kept so, and what the data cannot tell from the rest, is zero and named in [`Calibration::frozen`].
+//! What is kept so, and what the data cannot tell from the rest, is zero and named in [`CalibrationResult::frozen`].
 //!
 //! # Wrong matches
 //!
@@ -69,8 +69,8 @@ use given::{check, prepare_all};
 use parameters::Parameters;
 use scale::{Cells, SMALLEST_SCALE, Scales};
 
-pub use block::{Block, Reduction};
-pub use result::{Calibration, FrameFit, Rejection, model_covariance};
+pub use block::{CalibrationBlock, Reduction};
+pub use result::{CalibrationResult, FrameFit, Rejection, model_covariance};
 pub use scale::Spread;
 
 /// A frame with fewer matched stars tells nothing that can be checked.
@@ -127,7 +127,7 @@ pub struct Options {
     /// Start from the frames' attitudes and the first one's camera, with the whole model at once, rather than from a
     /// pinhole. They have to be nearly right.
     pub warm: bool,
-    /// Also find the residuals of stars left out in turn ([`Calibration::held_out`]).
+    /// Also find the residuals of stars left out in turn ([`CalibrationResult::held_out`]).
     pub held_out: bool,
 }
 
@@ -156,7 +156,7 @@ pub fn calibrate(
     places: Option<&[ApparentPlace]>,
     options: &Options,
     monitor: &dyn Monitor,
-) -> Result<Calibration> {
+) -> Result<CalibrationResult> {
     check(frames, options)?;
     let prepared = prepare_all(frames, places)?;
     let (camera, attitudes) = if options.warm {

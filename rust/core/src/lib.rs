@@ -9,7 +9,7 @@
 //! | [`CameraModel`] | pixel ↔ direction in the camera: focal length, projection, distortion |
 //! | [`Attitude`] | the rotation from ICRS to the camera: direction in the sky ↔ direction in the camera |
 //! | [`Solution`] | one solved frame: its attitude, its camera, its matched stars |
-//! | [`Calibration`] | one camera model from many solved frames, with its covariance |
+//! | [`CalibrationResult`] | one camera model from many solved frames, with its covariance |
 //!
 //! [`imaging::extract`] finds the stars of a frame, [`solve::solve`] finds where the frame looks, and
 //! [`calibrate::calibrate`] finds the camera. Pixels are counted from the centre of the image, +x to the right and +y to
@@ -86,7 +86,7 @@ pub mod pattern;
 mod simd;
 pub mod solve;
 
-pub use calibrate::Calibration;
+pub use calibrate::CalibrationResult;
 pub use catalog::Catalog;
 pub use database::Database;
 pub use error::{Error, Result};

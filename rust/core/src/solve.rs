@@ -451,7 +451,7 @@ fn solution(field: &Field, sky: &Sky<'_>, pixels: &[Point], refined: &Refined, p
         directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
         probability: vec![1.0; matches.len()],
         detections,
-        camera: lens.camera(&field.camera).with_focal_length(focal_length).with_mirrored(parity < 0.0),
+        camera: lens.camera(&field.camera).with_focal_length(focal_length).with_parity_flip(parity < 0.0),
         attitude,
         place: sky.place,
     };

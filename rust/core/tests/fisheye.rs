@@ -71,7 +71,7 @@ fn is_right(outcome: &Outcome, attitude: &Attitude, camera: &CameraModel) -> boo
         let scale = solution.matches.camera.focal_length_px() / camera.focal_length_px();
         solution.matches.attitude.angle_to(attitude) * camera.focal_length_px() < 0.5
             && (scale - 1.0).abs() < 1e-3
-            && solution.matches.camera.mirrored() == camera.mirrored()
+            && solution.matches.camera.parity_flip() == camera.parity_flip()
             && solution.matches.camera.projection() == camera.projection()
     })
 }
@@ -81,7 +81,7 @@ fn hemispheres_solve() {
     let mut random = Random(1);
     for projection in Projection::ALL.into_iter().skip(1) {
         for number in 0..20 {
-            let camera = fisheye(projection).with_mirrored(number % 2 == 1);
+            let camera = fisheye(projection).with_parity_flip(number % 2 == 1);
             let attitude = random.attitude();
             let pixels = frame(&mut random, &camera, &attitude);
             let outcome = solve(&DATABASE, &pixels, &options(&camera), &()).unwrap();

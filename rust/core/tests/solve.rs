@@ -47,16 +47,16 @@ struct Flaws {
     noise_px: f64,
     missing: f64,
     stray: f64,
-    mirrored: bool,
+    parity_flip: bool,
     beta: Option<Vector3<f64>>,
 }
 
 const CLEAN: Flaws =
-    Flaws { stars: 30, noise_px: 0.3, missing: 0.0, stray: 0.0, mirrored: false, beta: None };
+    Flaws { stars: 30, noise_px: 0.3, missing: 0.0, stray: 0.0, parity_flip: false, beta: None };
 
 fn scene(random: &mut Random, fov_deg: f64, flaws: Flaws) -> Scene {
     let camera =
-        CameraModel::from_fov(fov_deg.to_radians(), IMAGE_SIZE).unwrap().with_mirrored(flaws.mirrored);
+        CameraModel::from_fov(fov_deg.to_radians(), IMAGE_SIZE).unwrap().with_parity_flip(flaws.parity_flip);
     let attitude = random.attitude();
     let mut pixels = Vec::new();
     // The database lists its stars brightest first.
@@ -90,7 +90,7 @@ fn pointing_error_px(scene: &Scene, outcome: &Outcome) -> f64 {
 fn all_kinds_of_fields_solve() {
     let cases = [
         ("clean", CLEAN),
-        ("mirrored", Flaws { mirrored: true, ..CLEAN }),
+        ("parity_flip", Flaws { parity_flip: true, ..CLEAN }),
         ("noisy", Flaws { noise_px: 0.7, ..CLEAN }),
         ("a fifth missing", Flaws { missing: 0.2, ..CLEAN }),
         ("a quarter stray", Flaws { stray: 0.33, ..CLEAN }),
@@ -104,7 +104,7 @@ fn all_kinds_of_fields_solve() {
             assert_eq!(outcome.status, Status::Solved, "{name}: {outcome:?}");
             assert!(pointing_error_px(&scene, &outcome) < 1.0, "{name}");
             let solution = outcome.solution.unwrap();
-            assert_eq!(solution.matches.camera.mirrored(), flaws.mirrored, "{name}");
+            assert_eq!(solution.matches.camera.parity_flip(), flaws.parity_flip, "{name}");
             assert!((solution.matches.camera.fov().to_degrees() - 12.0).abs() < 0.02, "{name}");
         }
     }

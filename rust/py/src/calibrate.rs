@@ -1,6 +1,8 @@
 //! Calibration of one camera from many frames.
 
-use boresight::calibrate::{self, Block, Calibration, FrameFit, Model, Options, Reduction, Spread};
+use boresight::calibrate::{
+    self, CalibrationBlock, CalibrationResult, FrameFit, Model, Options, Reduction, Spread,
+};
 use boresight::lsq::NormalEquations;
 use boresight::{ApparentPlace, MatchedStars, Projection};
 use nalgebra::DMatrix;
@@ -64,7 +66,7 @@ impl PyFrameFit {
 /// A finished calibration.
 #[pyclass(name = "CalibrationResult", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationResult {
-    inner: Calibration,
+    inner: CalibrationResult,
 }
 
 #[pymethods]
@@ -97,12 +99,12 @@ impl PyCalibrationResult {
 
     #[getter]
     fn num_inliers(&self) -> usize {
-        self.inner.n_inliers
+        self.inner.num_inliers
     }
 
     #[getter]
     fn num_outliers(&self) -> usize {
-        self.inner.n_outliers
+        self.inner.num_outliers
     }
 
     #[getter]
@@ -172,7 +174,7 @@ struct BlockValues<'py> {
 /// What some frames tell about the intrinsics.
 #[pyclass(name = "CalibrationBlock", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationBlock {
-    inner: Block,
+    inner: CalibrationBlock,
 }
 
 #[pymethods]
@@ -186,7 +188,7 @@ impl PyCalibrationBlock {
         let spread =
             Spread { stars: values.num_inliers, weight: values.weight, square_pull: values.square_pull };
         Ok(Self {
-            inner: Block {
+            inner: CalibrationBlock {
                 camera: camera.inner.clone(),
                 parameter_names: values.parameter_names,
                 noise: values.noise,
@@ -334,7 +336,7 @@ pub(crate) fn calibration_block(
     let frames = Frames::new(frames, places);
     let (matches, places) = (frames.matches(), frames.places.as_deref());
     let names = parameter_names.as_deref();
-    let work = || Block::new(&matches, places, &camera.inner, names, noise, sigma_clip);
+    let work = || CalibrationBlock::new(&matches, places, &camera.inner, names, noise, sigma_clip);
     Ok(PyCalibrationBlock { inner: py.detach(work).map_err(to_python)? })
 }
 

@@ -103,7 +103,7 @@ impl PyCameraModel {
         focal_length_px: f64,
         image_size: [u32; 2],
         optical_center: [f64; 2],
-        mirrored: bool,
+        parity_flip: bool,
         projection: &str,
         distortion: Option<&PyDistortion>,
     ) -> PyResult<Self> {
@@ -117,7 +117,7 @@ impl PyCameraModel {
         Ok(Self {
             inner: camera
                 .with_optical_center(optical_center)
-                .with_mirrored(mirrored)
+                .with_parity_flip(parity_flip)
                 .with_projection(Projection::from_name(projection).map_err(to_python)?)
                 .with_distortion(distortion),
         })
@@ -147,8 +147,8 @@ impl PyCameraModel {
     }
 
     #[getter]
-    fn mirrored(&self) -> bool {
-        self.inner.mirrored()
+    fn parity_flip(&self) -> bool {
+        self.inner.parity_flip()
     }
 
     #[getter]

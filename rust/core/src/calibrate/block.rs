@@ -3,7 +3,7 @@
 //! About a given camera every frame's best attitude follows from its own stars. With that eliminated, the frame's
 //! part in the normal equations depends on the intrinsics alone, and the parts of all frames are simply added, wherever
 //! they were computed. One round of a calibration over many machines is then: send the camera out, add the blocks that
-//! come back, and step ([`Block::solve`]) to the next camera. It ends where the joint fit at the same
+//! come back, and step ([`CalibrationBlock::solve`]) to the next camera. It ends where the joint fit at the same
 //! [`Options::noise`](super::Options::noise) ends.
 
 use rayon::prelude::*;
@@ -34,7 +34,7 @@ const ATTITUDE_TOLERANCE: f64 = 1e-13;
 
 /// What some frames tell about the intrinsics, near one camera.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Block {
+pub struct CalibrationBlock {
     /// The camera about which the equations are linearised.
     pub camera: CameraModel,
     /// The intrinsics, in the order of the equations.
@@ -55,7 +55,7 @@ pub struct Block {
     pub outliers: usize,
 }
 
-/// Where the equations of a [`Block`] lead.
+/// Where the equations of a [`CalibrationBlock`] lead.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reduction {
     /// The next camera.
@@ -72,7 +72,7 @@ pub struct Reduction {
     pub change: f64,
 }
 
-impl Block {
+impl CalibrationBlock {
     /// The block of some frames about a camera. The intrinsics are those named, or all of the camera's model; `places`
     /// is as for [`calibrate`](super::calibrate()).
     pub fn new(

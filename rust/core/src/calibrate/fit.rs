@@ -285,7 +285,7 @@ mod tests {
         let camera = CameraModel::new(2000.0, [1000, 800])
             .unwrap()
             .with_optical_center([30.0, -20.0])
-            .with_mirrored(true)
+            .with_parity_flip(true)
             .with_distortion(distortion);
         let attitude = Attitude::from_pointing(1.0, 0.3, 2.0);
         let pixels: Vec<Point> =

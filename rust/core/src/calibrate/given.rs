@@ -54,7 +54,7 @@ pub(super) fn check_one_camera(frames: &[&MatchedStars], camera: &CameraModel) -
                 "calibrate frames of one camera and one size together",
             ));
         }
-        if frame.camera.mirrored() != camera.mirrored() {
+        if frame.camera.parity_flip() != camera.parity_flip() {
             return Err(Error::argument(
                 "results",
                 "some frames are mirrored and some are not",

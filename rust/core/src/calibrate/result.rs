@@ -21,7 +21,7 @@ const FOLD_GRID: u32 = 33;
 
 /// Result of [`super::calibrate`].
 #[derive(Debug, Clone)]
-pub struct Calibration {
+pub struct CalibrationResult {
     /// The camera model.
     pub camera: CameraModel,
     /// One for each frame given, in order.
@@ -31,9 +31,9 @@ pub struct Calibration {
     /// RMS distance between the same stars and where the fitted model puts them.
     pub rmse_after_px: f64,
     /// Matches that the fit used.
-    pub n_inliers: usize,
+    pub num_inliers: usize,
     /// Matches that it left out, those of rejected frames included.
-    pub n_outliers: usize,
+    pub num_outliers: usize,
     /// Steps of the fit.
     pub iterations: usize,
     /// Whether steps and inliers came to rest.
@@ -54,7 +54,7 @@ pub struct Calibration {
     pub held_out: Option<Vec<Vec<f64>>>,
 }
 
-impl Calibration {
+impl CalibrationResult {
     /// Covariance of the fitted parameters followed by a frame's small rotation about the camera's axes.
     pub fn joint_covariance(&self, frame: &FrameFit) -> DMatrix<f64> {
         let shared = self.parameter_names.len();
@@ -69,7 +69,7 @@ impl Calibration {
 
 /// Covariance (xx, xy, yy) in square pixels of where a calibrated model puts the stars that pixels of a frame see.
 ///
-/// `joint` is [`Calibration::joint_covariance`] of the frame, for the parameters of these names. The result holds
+/// `joint` is [`CalibrationResult::joint_covariance`] of the frame, for the parameters of these names. The result holds
 /// the uncertainty of intrinsics and attitude, not that of a measured position; NaN where the distortion folds
 /// over.
 pub fn model_covariance(
@@ -165,7 +165,7 @@ pub(super) fn summarize(
     matches: &[&MatchedStars],
     fitter: &Fitter<'_>,
     system: &System,
-) -> Result<Calibration> {
+) -> Result<CalibrationResult> {
     let camera = fitter.state.camera.clone();
     check_folds(&camera, fitter)?;
     let inverse = system.shared.covariance();
@@ -209,10 +209,10 @@ pub(super) fn summarize(
         .into_iter()
         .filter(|name| names.iter().position(|n| n == name).is_none_or(|k| inverse.frozen.contains(&k)))
         .collect();
-    Ok(Calibration {
+    Ok(CalibrationResult {
         rmse_before_px: rms(before.into_iter()),
-        n_inliers: after.len(),
-        n_outliers: all - after.len(),
+        num_inliers: after.len(),
+        num_outliers: all - after.len(),
         rmse_after_px: rms(after.into_iter()),
         camera,
         frames,

@@ -21,7 +21,7 @@ pub(super) fn pinhole(
     let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
     let size = frames[0].camera.image_size();
     let camera = CameraModel::new(focal_length, size)?
-        .with_mirrored(frames[0].camera.mirrored())
+        .with_parity_flip(frames[0].camera.parity_flip())
         .with_projection(options.projection.unwrap_or(frames[0].camera.projection()));
     let attitude = |frame: &Frame| {
         let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();

@@ -41,13 +41,13 @@ fn observe(camera: CameraModel, frames: usize, stars: usize, noise: f64) -> Sky 
 }
 
 impl Sky {
-    fn calibrate(&self, model: Model, monitor: &dyn Monitor) -> Result<Calibration> {
+    fn calibrate(&self, model: Model, monitor: &dyn Monitor) -> Result<CalibrationResult> {
         self.fit(&Options { model, ..Options::default() }, monitor)
     }
 
-    fn fit(&self, options: &Options, monitor: &dyn Monitor) -> Result<Calibration> {
+    fn fit(&self, options: &Options, monitor: &dyn Monitor) -> Result<CalibrationResult> {
         let given = CameraModel::new(self.camera.focal_length_px() * 1.001, self.camera.image_size())?
-            .with_mirrored(self.camera.mirrored())
+            .with_parity_flip(self.camera.parity_flip())
             .with_projection(self.camera.projection());
         calibrate(&refs(&self.matches(&given)), None, options, monitor)
     }
@@ -60,7 +60,7 @@ impl Sky {
     }
 
     /// Largest angle between the true and the fitted direction of any star.
-    fn error(&self, fit: &Calibration) -> f64 {
+    fn error(&self, fit: &CalibrationResult) -> f64 {
         let stars = self.frames.iter().zip(&fit.frames).flat_map(|((_, pixels, sky), frame)| {
             pixels.iter().zip(sky).map(|(&pixel, star)| {
                 let seen = frame.attitude.to_sky(&fit.camera.pixel_to_direction(pixel));
@@ -83,7 +83,7 @@ fn cameras() -> Vec<(Model, CameraModel)> {
         (Model::Pinhole, pinhole.clone()),
         (
             Model::Polynomial { order: 4 },
-            pinhole.clone().with_mirrored(true).with_distortion(Distortion::Polynomial(polynomial)),
+            pinhole.clone().with_parity_flip(true).with_distortion(Distortion::Polynomial(polynomial)),
         ),
         (
             Model::Radial,
@@ -97,7 +97,7 @@ fn exact_positions_give_the_camera_back() {
     for (model, camera) in cameras() {
         let sky = observe(camera, 4, 80, 0.0);
         let fit = sky.calibrate(model, &()).unwrap();
-        assert!(fit.converged && fit.n_outliers == 0 && fit.frozen.is_empty(), "{model:?}: {fit:?}");
+        assert!(fit.converged && fit.num_outliers == 0 && fit.frozen.is_empty(), "{model:?}: {fit:?}");
         assert!(sky.error(&fit) < 1e-3 * ARCSEC, "{model:?}: {}", sky.error(&fit) / ARCSEC);
     }
 }
@@ -110,7 +110,7 @@ fn fisheyes_of_every_projection_are_given_back() {
         let camera = CameraModel::projected_from_fov(projection, 2.2, [1000, 800])
             .unwrap()
             .with_optical_center([12.0, -8.0])
-            .with_mirrored(true)
+            .with_parity_flip(true)
             .with_distortion(Distortion::Radial(radial));
         let mut sky = observe(camera, 5, 150, 0.0);
         for (_, pixels, stars) in &mut sky.frames {
@@ -121,7 +121,7 @@ fn fisheyes_of_every_projection_are_given_back() {
         }
         let fit = sky.calibrate(Model::Radial, &()).unwrap();
         assert_eq!(fit.camera.projection(), projection);
-        assert!(fit.converged && fit.n_outliers == 0, "{projection:?}: {fit:?}");
+        assert!(fit.converged && fit.num_outliers == 0, "{projection:?}: {fit:?}");
         assert!(sky.error(&fit) < 1e-2 * ARCSEC, "{projection:?}: {}", sky.error(&fit) / ARCSEC);
     }
 }
@@ -198,15 +198,15 @@ fn blocks_from_anywhere_end_where_the_joint_fit_does() {
             let matches = sky.matches(&camera);
             let matches = refs(&matches);
             let (here, there) = matches.split_at(2);
-            let mut sum = Block::new(here, None, &camera, None, 0.03, 3.0).unwrap();
-            sum.add(&Block::new(there, None, &camera, None, 0.03, 3.0).unwrap()).unwrap();
+            let mut sum = CalibrationBlock::new(here, None, &camera, None, 0.03, 3.0).unwrap();
+            sum.add(&CalibrationBlock::new(there, None, &camera, None, 0.03, 3.0).unwrap()).unwrap();
             assert_eq!((sum.frames, sum.rejected), (5, 0));
             let next = sum.solve().unwrap();
             last = next.change;
             let noise = joint.noise / next.noise;
             camera = next.camera;
             if last < 1e-10 {
-                assert_eq!(sum.outliers, joint.n_outliers, "{model:?}");
+                assert_eq!(sum.outliers, joint.num_outliers, "{model:?}");
                 assert!((noise - 1.0).abs() < 1e-6, "{model:?}: {noise}");
                 assert!((joint.covariance - next.covariance).abs().max() < 1e-6, "{model:?}");
                 break;
@@ -225,13 +225,14 @@ fn blocks_of_different_cameras_are_not_added() {
     let (_, camera) = cameras().remove(0);
     let sky = observe(camera.clone(), 2, 30, 0.05);
     let other = camera.clone().with_focal_length(2999.0);
-    let mut block = Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
-    let wrong = Block::new(&refs(&sky.matches(&other)), None, &other, None, 0.03, 3.0).unwrap();
+    let mut block =
+        CalibrationBlock::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
+    let wrong = CalibrationBlock::new(&refs(&sky.matches(&other)), None, &other, None, 0.03, 3.0).unwrap();
     assert!(matches!(block.add(&wrong), Err(Error::Argument { .. })));
-    assert!(Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.0, 3.0).is_err());
-    let nothing = Block::new(&[], None, &camera, None, 0.03, 3.0).unwrap();
+    assert!(CalibrationBlock::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.0, 3.0).is_err());
+    let nothing = CalibrationBlock::new(&[], None, &camera, None, 0.03, 3.0).unwrap();
     assert!(matches!(nothing.solve(), Err(Error::Undetermined(_))));
-    assert!(Block::new(&[], None, &camera, Some(&["k1".into()]), 0.03, 3.0).is_err());
+    assert!(CalibrationBlock::new(&[], None, &camera, Some(&["k1".into()]), 0.03, 3.0).is_err());
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn a_frame_that_does_not_fit_adds_nothing() {
     for pixel in &mut sky.frames[1].1 {
         *pixel = [400.0 * random.next(), 400.0 * random.next()];
     }
-    let block = Block::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
+    let block = CalibrationBlock::new(&refs(&sky.matches(&camera)), None, &camera, None, 0.03, 3.0).unwrap();
     assert_eq!((block.frames, block.rejected, block.outliers), (2, 1, 40));
 }
 

@@ -26,7 +26,7 @@ pub struct CameraModel {
     focal_length_px: f64,
     image_size: [u32; 2],
     optical_center: Point,
-    mirrored: bool,
+    parity_flip: bool,
     projection: Projection,
     distortion: Distortion,
 }
@@ -52,7 +52,7 @@ impl CameraModel {
             focal_length_px,
             image_size,
             optical_center: [0.0; 2],
-            mirrored: false,
+            parity_flip: false,
             projection: Projection::Gnomonic,
             distortion: Distortion::None,
         })
@@ -99,8 +99,8 @@ impl CameraModel {
 
     /// The same camera seeing the sky mirrored (x reversed) or not.
     #[must_use]
-    pub fn with_mirrored(mut self, mirrored: bool) -> Self {
-        self.mirrored = mirrored;
+    pub fn with_parity_flip(mut self, parity_flip: bool) -> Self {
+        self.parity_flip = parity_flip;
         self
     }
 
@@ -134,8 +134,8 @@ impl CameraModel {
     }
 
     /// True when the image shows the sky mirrored.
-    pub fn mirrored(&self) -> bool {
-        self.mirrored
+    pub fn parity_flip(&self) -> bool {
+        self.parity_flip
     }
 
     /// Projection of the lens without its distortion.
@@ -215,7 +215,7 @@ impl CameraModel {
 
     /// -1 when mirrored, else 1.
     pub(crate) fn parity(&self) -> f64 {
-        if self.mirrored { -1.0 } else { 1.0 }
+        if self.parity_flip { -1.0 } else { 1.0 }
     }
 }
 
@@ -269,7 +269,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn fisheye_pixels_round_trip(x in -700.0..700.0, y in -700.0..700.0, mirrored: bool, bent: bool) {
+        fn fisheye_pixels_round_trip(x in -700.0..700.0, y in -700.0..700.0, parity_flip: bool, bent: bool) {
             let radial = RadialDistortion::new([-0.03, 0.004, 0.0, 0.0], [1e-4, 2e-4], 700.0).unwrap();
             let distortion = if bent { Distortion::Radial(radial) } else { Distortion::None };
             for projection in Projection::ALL {
@@ -277,7 +277,7 @@ mod tests {
                     .unwrap()
                     .with_projection(projection)
                     .with_optical_center([12.0, -7.0])
-                    .with_mirrored(mirrored)
+                    .with_parity_flip(parity_flip)
                     .with_distortion(distortion.clone());
                 let seen = camera.pixel_to_direction([x, y]);
                 let Some(back) = camera.direction_to_pixel(&seen) else {
@@ -289,12 +289,12 @@ mod tests {
         }
 
         #[test]
-        fn pixels_round_trip(x in -512.0..512.0, y in -384.0..384.0, mirrored: bool, cx in -50.0..50.0) {
+        fn pixels_round_trip(x in -512.0..512.0, y in -384.0..384.0, parity_flip: bool, cx in -50.0..50.0) {
             let radial = RadialDistortion::new([-0.03, 0.004, 0.0, 0.0], [1e-4, 2e-4], 512.0).unwrap();
             let camera = CameraModel::from_fov(0.5, [1024, 768])
                 .unwrap()
                 .with_optical_center([cx, -7.0])
-                .with_mirrored(mirrored)
+                .with_parity_flip(parity_flip)
                 .with_distortion(Distortion::Radial(radial));
             let back = camera.direction_to_pixel(&camera.pixel_to_direction([x, y])).unwrap();
             prop_assert!((back[0] - x).hypot(back[1] - y) < 1e-9);

@@ -319,13 +319,13 @@ mod tests {
     proptest! {
         #[test]
         fn a_triangle_gives_its_pointing_back(
-            ra in 0.0..6.2, dec in -1.4..1.4, roll in -3.1..3.1, mirrored: bool, scale in 0.8..1.25,
+            ra in 0.0..6.2, dec in -1.4..1.4, roll in -3.1..3.1, parity_flip: bool, scale in 0.8..1.25,
             projection in 0_usize..5,
         ) {
             let truth = Pointing {
                 attitude: Attitude::from_pointing(ra, dec, roll),
                 focal_length: 2000.0,
-                parity: if mirrored { -1.0 } else { 1.0 },
+                parity: if parity_flip { -1.0 } else { 1.0 },
                 projection: Projection::ALL[projection],
             };
             let ideal = [[-300.0, 20.0], [250.0, -110.0], [30.0, 330.0]];
