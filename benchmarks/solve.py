@@ -144,7 +144,7 @@ def databases(**arguments: Any) -> dict[str, Any]:
 
 @dataclass
 class Tally:
-    """What came of the fields of a setting."""
+    """Outcomes of the fields of a setting."""
 
     good: int = 0
     wrong: int = 0

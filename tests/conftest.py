@@ -1,4 +1,4 @@
-"""What all tests share: deterministic hypothesis, an own cache, and a few things made once."""
+"""Shared by all tests: deterministic hypothesis, an own cache, and a few things made once."""
 
 import os
 import tempfile

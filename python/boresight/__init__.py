@@ -1,4 +1,4 @@
-"""Solve frames of the sky blind, calibrate the camera, align frames, notice when it moves."""
+"""Solve frames of the sky blind, and calibrate the camera from many of them."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""A mark for what is public and not settled yet."""
+"""A mark for public functions and classes whose interface may still change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The observer's velocity, which displaces the stars by up to 20.5 arcsec (aberration)."""
+"""Stellar aberration: the observer's velocity, which displaces stars by up to 20.5 arcsec."""
 
 from __future__ import annotations
 

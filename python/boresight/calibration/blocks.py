@@ -1,4 +1,4 @@
-"""Calibration in pieces: frames anywhere, one camera."""
+"""Calibration of one camera in blocks of frames, on any number of machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From frames to their camera in one call: stars, solutions, a fit, and again until it settles."""
+"""Calibration in one call: extract stars, solve frames, fit the camera, repeat until it settles."""
 
 from __future__ import annotations
 

@@ -89,12 +89,12 @@ def calibrate_camera(
         Height and width in pixels. Default: that of the results, which it must not contradict.
     order : int or 'auto'
         Order of the polynomial model, 2 to 9. Default 4. The other models have none. 'auto' raises
-        it while that lowers the error of frames and stars that are left out of the fit in turn.
+        it while that lowers the error of held-out frames and stars.
     model : {'polynomial', 'radial', 'pinhole', 'auto'}
         Form of the camera model. Default 'polynomial'. 'radial' has few parameters and finds the
         optical axis, even off the detector, but follows only a lens that is symmetric about it.
-        'auto' takes the simplest (pinhole, radial, polynomial) that foretells stars left out
-        significantly better than those before it.
+        'auto' takes the simplest (pinhole, radial, polynomial) that predicts held-out
+        stars significantly better than those before it.
     held_out : bool
         Also measure `CalibrationResult.held_out_rmse_px`. Default False; with 'auto' it is measured
         anyway.

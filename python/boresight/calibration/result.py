@@ -1,4 +1,4 @@
-"""What a calibration finds: the camera, each frame's part in it, and how sure all of it is."""
+"""Result of a calibration: the camera, each frame's part in it, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class FrameCalibration:
 
 @dataclass(frozen=True, eq=False)
 class CalibrationResult:
-    """What `calibrate_camera` found.
+    """Result of `calibrate_camera` and `calibrate`.
 
     Attributes
     ----------
@@ -300,7 +300,7 @@ class CalibrationResult:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user of this camera should know, a sentence each; empty if all is well."""
+        """Warnings about this calibration, a sentence each; empty if all is well."""
         found = []
         if not self.converged:
             found.append("the fit did not converge")

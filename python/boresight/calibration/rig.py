@@ -95,7 +95,7 @@ class Detector:
 @_unstable
 @dataclass(frozen=True, eq=False)
 class MosaicResult:
-    """What `calibrate_mosaic` found.
+    """Result of `calibrate_mosaic`.
 
     Attributes
     ----------

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 
 class _Distortion(ABC):
-    """What all distortion models have in common."""
+    """Common part of all distortion models."""
 
     __slots__ = ("_core",)
     _core: core.Distortion

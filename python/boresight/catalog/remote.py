@@ -154,7 +154,7 @@ def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
             with np.load(path) as file:
                 return dict(file)
     except (OSError, ValueError, TypeError):
-        # A folder that cannot be made or a file that cannot be read is as good as none.
+        # An unusable cache is ignored.
         return fetch()
     columns = fetch()
     content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Stars out of tables whose columns are called as catalogues call them."""
+"""Columns of star tables, found by the names that are usual in catalogues."""
 
 from __future__ import annotations
 

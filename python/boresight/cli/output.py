@@ -1,4 +1,4 @@
-"""What commands print: records for JSON, tables for people."""
+"""Output of the commands: records for JSON, tables for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pattern database as it lies in its file: opened, saved, and its stars looked up."""
+"""A pattern database in its file: open and save it, and look its stars up."""
 
 from __future__ import annotations
 

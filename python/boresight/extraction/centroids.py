@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 class CentroidFlags(enum.IntFlag):
-    """What is special about a star.
+    """Flags of a star: properties of its image that a user should know.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class Centroid:
 
     @property
     def flags(self) -> CentroidFlags:
-        """What is special about the star."""
+        """Flags of the star."""
         return CentroidFlags(int(self._stars.flags[self._index]))
 
     def __repr__(self) -> str:

@@ -55,7 +55,7 @@ HOT_PIXEL_SEED = 20_180_725
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SimulatedStars:
-    """What was drawn, one element per star.
+    """Truth of a simulated frame, one element per star.
 
     Attributes
     ----------

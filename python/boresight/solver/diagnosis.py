@@ -95,7 +95,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` finds; printed, it reads as a report.
+    """Findings of `diagnose`; printed, a report.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ class SolveOptions(SearchOptions, total=False):
 
 
 class Prepared(NamedTuple):
-    """What a frame is solved with.
+    """Checked arguments with which one frame is solved.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """A camera at an attitude as a `gwcs.WCS`: the camera model itself, made of astropy's models.
 
 FITS has to approximate what is not in its conventions. astropy's models can be put together, and
-ASDF stores them: so here everything is exact, and whoever reads the file needs no Boresight.
+ASDF stores them: so here everything is exact, and a reader of the file needs no Boresight.
 
 Every distortion is a pair of polynomials, every projection one of FITS's, and attitudes are
 rotations. Aberration by an observer of the velocity β moves a star at the angle θ from the apex to

@@ -11,9 +11,9 @@ pub enum Error {
     Argument {
         /// Name of the argument as the caller wrote it.
         name: &'static str,
-        /// What was found.
+        /// The problem that was found.
         problem: String,
-        /// What to give instead.
+        /// The repair: a value to give instead.
         repair: String,
     },
     /// A file or byte buffer is not what it should be.

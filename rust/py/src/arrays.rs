@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use crate::errors::InputError;
 
-/// What a pixel or direction without counterpart becomes.
+/// Result for a pixel or direction without counterpart.
 pub(crate) const NOWHERE: [f64; 2] = [f64::NAN; 2];
 
 /// The rows of a C-contiguous (n, N) array, in place.

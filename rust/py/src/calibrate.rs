@@ -171,7 +171,7 @@ struct BlockValues<'py> {
     square_pull: f64,
 }
 
-/// What some frames tell about the intrinsics.
+/// Information of some frames about the intrinsics.
 #[pyclass(name = "CalibrationBlock", module = "boresight._core", frozen)]
 pub(crate) struct PyCalibrationBlock {
     inner: CalibrationBlock,
@@ -321,7 +321,7 @@ impl<'py> Frames<'py> {
     }
 }
 
-/// What frames tell about the intrinsics, near a camera.
+/// Information of frames about the intrinsics, near a camera.
 #[pyfunction]
 #[pyo3(signature = (frames, places, camera, parameter_names, noise, sigma_clip))]
 pub(crate) fn calibration_block(

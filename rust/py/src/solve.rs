@@ -110,7 +110,7 @@ pub(crate) struct PyPointing {
     roll: f64,
 }
 
-/// What came of solving one frame.
+/// Outcome of solving one frame.
 #[pyclass(name = "Outcome", module = "boresight._core", frozen, get_all)]
 pub(crate) struct PyOutcome {
     solution: Option<Py<PySolution>>,

@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 /// Sections begin at multiples of this many bytes, those of a cache line.
 const ALIGNMENT: usize = 64;
 
-/// What a file consists of, in this order.
+/// The parts of a file, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Section {
     /// `[f64; 3]` per star.

@@ -1,4 +1,4 @@
-//! What a database is made for.
+//! Parameters of the generation of a database.
 
 use crate::error::{Error, Result};
 

@@ -97,7 +97,7 @@ impl Refraction {
     }
 }
 
-/// What displaces all stars of a frame, as its observer sees them. The default displaces none.
+/// How all stars of a frame are displaced for its observer. The default displaces none.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ApparentPlace {
     /// The observer's barycentric velocity over the speed of light, for stellar aberration.

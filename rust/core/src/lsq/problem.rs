@@ -1,4 +1,4 @@
-//! What [`minimize`](super::minimize()) needs to know of a problem.
+//! The interface of a problem that [`minimize`](super::minimize()) solves.
 
 use std::borrow::Borrow;
 

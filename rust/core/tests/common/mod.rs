@@ -1,4 +1,4 @@
-//! What the tests of solving share.
+//! Shared by the tests of solving.
 
 use boresight::geometry::attitude::Attitude;
 
