@@ -1,24 +1,17 @@
 //! The normal equations of frames, and the joint problem with every frame's attitude eliminated.
 
-use std::borrow::Borrow;
-
 use nalgebra::{DMatrix, DVector, Vector3};
-use rayon::prelude::*;
 
-use super::WEIGHT_TOLERANCE;
-use super::frame::{ATTITUDE, Frame, Residual, inverted, multiply};
+use super::frame::{ATTITUDE, Frame, Residual};
 use super::moments::Moments;
 use super::parameters::Parameters;
 use super::scale::Spread;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Jacobian, Point};
-use crate::lsq::normal::Eliminated;
-use crate::lsq::{NormalEquations, Problem};
-
-/// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
-/// and always the same, so that results do not depend on the number of threads.
-pub(super) const GROUPS: usize = 64;
+use crate::lsq::NormalEquations;
+use crate::lsq::groups::{GroupEquations, Grouped, Joint};
+use crate::lsq::small::{inverse, multiply};
 
 /// How far parameters and attitude move what a pixel sees, in detector pixels: a row for x and one for y.
 ///
@@ -33,7 +26,7 @@ pub(super) fn sensitivity(
     let residual = Residual::new(camera, &upright, pixel, &seen)?;
     let mut derivatives = vec![[0.0; 2]; parameters.len() + ATTITUDE];
     residual.derivatives(parameters, camera, &mut derivatives);
-    let inverse = inverted(&residual.jacobian);
+    let inverse = inverse(&residual.jacobian);
     let rows = derivatives.into_iter().map(|d| multiply(&inverse, d));
     Some(DMatrix::from_iterator(2, parameters.len() + ATTITUDE, rows.flatten()))
 }
@@ -116,29 +109,6 @@ fn sum_rows<'a>(
 }
 
 impl Frame {
-    /// What this frame adds to the normal equations of the shared parameters, and its attitude as a function of them.
-    ///
-    /// `None` if the stars that count do not determine the attitude: the frame takes no part.
-    pub(super) fn eliminate(
-        &self,
-        parameters: &Parameters,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        weights: &Weights,
-    ) -> Option<(NormalEquations, Eliminated)> {
-        self.linearize(parameters, camera, attitude, weights).eliminate(ATTITUDE)
-    }
-
-    /// The rotation that takes the attitude to where it fits a fixed camera best, to first order.
-    pub(super) fn attitude_step(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        weights: &Weights,
-    ) -> Option<Vector3<f64>> {
-        rotation(&self.linearize(&Parameters::none(), camera, attitude, weights))
-    }
-
     /// How large the residuals of the stars that count are.
     pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
         let mut spread = Spread::default();
@@ -176,33 +146,16 @@ impl Weights {
         self.stars.iter().filter(|&&w| w > 0.0).count()
     }
 
-    /// Whether the same stars count, and nearly the same.
-    pub(super) fn resembles(&self, other: &Self) -> bool {
-        let mut pairs = self.stars.iter().zip(&other.stars);
-        pairs.all(|(a, b)| (*a > 0.0) == (*b > 0.0) && (a - b).abs() < WEIGHT_TOLERANCE)
+    /// Largest change from other weights; infinite if other stars count.
+    pub(super) fn change(&self, other: &Self) -> f64 {
+        let change =
+            |(a, b): (&f64, &f64)| if (*a > 0.0) == (*b > 0.0) { (a - b).abs() } else { f64::INFINITY };
+        self.stars.iter().zip(&other.stars).map(change).fold(0.0, f64::max)
     }
 }
 
 /// Intrinsics and attitudes that are fitted together.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) camera: CameraModel,
-    pub(super) attitudes: Vec<Attitude>,
-}
-
-/// Normal equations of the intrinsics, and each frame's attitude as a function of them.
-#[derive(Debug, Clone)]
-pub(super) struct System {
-    pub(super) shared: NormalEquations,
-    /// `None` for frames that take no part.
-    pub(super) frames: Vec<Option<Eliminated>>,
-}
-
-impl Borrow<NormalEquations> for System {
-    fn borrow(&self) -> &NormalEquations {
-        &self.shared
-    }
-}
+pub(super) type State = Joint<CameraModel, Attitude>;
 
 /// The joint fit at given weights. A frame whose weights are all zero takes no part.
 pub(super) struct JointFit<'a> {
@@ -211,61 +164,31 @@ pub(super) struct JointFit<'a> {
     pub(super) parameters: &'a Parameters,
 }
 
-impl Problem for JointFit<'_> {
-    type State = State;
-    type System = System;
+impl Grouped for JointFit<'_> {
+    type Shared = CameraModel;
+    type Own = Attitude;
+    const OWN: usize = ATTITUDE;
 
-    fn cost(&self, state: &State) -> f64 {
-        let frame = |i: usize| self.frames[i].cost(&state.camera, &state.attitudes[i], &self.weights[i]);
-        let costs: Vec<f64> = (0..self.frames.len()).into_par_iter().map(frame).collect();
-        costs.iter().sum()
+    fn parameters(&self) -> usize {
+        self.parameters.len()
     }
 
-    fn linearize(&self, state: &State) -> System {
-        let indices: Vec<usize> = (0..self.frames.len()).collect();
-        let groups: Vec<System> = indices
-            .par_chunks(indices.len().div_ceil(GROUPS).max(1))
-            .map(|group| self.reduce(state, group))
-            .collect();
-        let mut total = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
-        for group in groups {
-            total.shared.merge(&group.shared);
-            total.frames.extend(group.frames);
-        }
-        total
+    fn group_cost(&self, frame: usize, camera: &CameraModel, attitude: &Attitude) -> f64 {
+        self.frames[frame].cost(camera, attitude, &self.weights[frame])
     }
 
-    fn step(&self, state: &State, system: &System, delta: &DVector<f64>) -> Option<State> {
-        let camera = self.parameters.stepped(&state.camera, delta)?;
-        let rotated = |attitude: &Attitude, frame: &Option<Eliminated>| match frame {
-            None => *attitude,
-            Some(frame) => {
-                let step = frame.step(delta);
-                attitude.rotated(&Vector3::new(step[0], step[1], step[2]))
-            }
-        };
-        let attitudes = state.attitudes.iter().zip(&system.frames).map(|(a, f)| rotated(a, f)).collect();
-        Some(State { camera, attitudes })
+    fn group_equations(&self, frame: usize, camera: &CameraModel, attitude: &Attitude) -> GroupEquations {
+        let weights = &self.weights[frame];
+        let equations = self.frames[frame].linearize(self.parameters, camera, attitude, weights);
+        GroupEquations { equations, shared: None }
     }
-}
 
-impl JointFit<'_> {
-    /// The sum of some frames, each with its attitude eliminated.
-    fn reduce(&self, state: &State, group: &[usize]) -> System {
-        let mut sum = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
-        for &i in group {
-            let parts = self.frames[i].eliminate(
-                self.parameters,
-                &state.camera,
-                &state.attitudes[i],
-                &self.weights[i],
-            );
-            sum.frames.push(parts.map(|(shared, attitude)| {
-                sum.shared.merge(&shared);
-                attitude
-            }));
-        }
-        sum
+    fn step_shared(&self, camera: &CameraModel, delta: &DVector<f64>) -> Option<CameraModel> {
+        self.parameters.stepped(camera, delta)
+    }
+
+    fn step_own(&self, attitude: &Attitude, delta: &DVector<f64>) -> Attitude {
+        attitude.rotated(&Vector3::new(delta[0], delta[1], delta[2]))
     }
 }
 

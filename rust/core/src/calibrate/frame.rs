@@ -5,6 +5,7 @@ use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Jacobian, Point};
 use crate::geometry::sphere::Direction;
+use crate::lsq::small::{determinant, inverse, multiply};
 
 /// Parameters of one attitude: a small rotation about the camera's axes.
 pub(super) const ATTITUDE: usize = 3;
@@ -46,7 +47,7 @@ impl Residual {
         let center = camera.optical_center();
         let point = [pixel[0] - center[0], pixel[1] - center[1]];
         let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
-        let det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0];
+        let det = determinant(&jacobian);
         let miss = [ideal[0] - f * projected[0], ideal[1] - f * projected[1]];
         let rotations = rotations.map(flipped);
         (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations })
@@ -84,7 +85,7 @@ impl Frame {
         let mut misses = Misses::default();
         for (star, (&pixel, sky)) in self.pixels.iter().zip(&self.sky).enumerate() {
             let found = Residual::new(camera, attitude, pixel, sky).map(|residual| {
-                let inverse = inverted(&residual.jacobian);
+                let inverse = inverse(&residual.jacobian);
                 let metric = self.metric(star, &inverse);
                 let lengths = [metric, inverse].map(|m| length(multiply(&m, residual.miss)));
                 (metric, lengths)
@@ -110,19 +111,8 @@ impl Frame {
     /// Length of a star's residual in pixels; infinite where the model has no answer.
     pub(super) fn distance(&self, star: usize, camera: &CameraModel, attitude: &Attitude) -> f64 {
         let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
-        residual.map_or(f64::INFINITY, |r| length(multiply(&inverted(&r.jacobian), r.miss)))
+        residual.map_or(f64::INFINITY, |r| length(multiply(&inverse(&r.jacobian), r.miss)))
     }
-}
-
-/// The inverse matrix.
-pub(super) fn inverted(&[[a, b], [c, d]]: &Jacobian) -> Jacobian {
-    let det = a * d - b * c;
-    [[d / det, -b / det], [-c / det, a / det]]
-}
-
-/// A matrix times a vector.
-pub(super) fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
-    [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
 
 fn length([x, y]: Point) -> f64 {

@@ -5,15 +5,18 @@ use std::fmt;
 use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
+use super::fitter::Fitter;
 use super::given::apparent;
+use super::held_out;
 use super::parameters::Parameters;
-use super::{Fitter, System, held_out};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
+use crate::lsq::groups::Reduced;
+use crate::lsq::small::determinant;
 use crate::matches::MatchedStars;
 
 /// Points per side of the grid on which the fitted distortion is checked for folds.
@@ -164,18 +167,18 @@ fn rms(residuals: impl Iterator<Item = Point>) -> f64 {
 pub(super) fn summarize(
     matches: &[&MatchedStars],
     fitter: &Fitter<'_>,
-    system: &System,
+    system: &Reduced,
 ) -> Result<CalibrationResult> {
-    let camera = fitter.state.camera.clone();
+    let camera = fitter.state.shared.clone();
     check_folds(&camera, fitter)?;
     let inverse = system.shared.covariance();
     let variance = fitter.variance(system, inverse.frozen.len());
     let mut frames = Vec::with_capacity(matches.len());
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (i, (given, frame)) in matches.iter().zip(fitter.frames).enumerate() {
-        let rejected = fitter.rejections[i];
-        let attitude = if rejected.is_none() { fitter.state.attitudes[i] } else { given.attitude };
-        let inliers: Vec<bool> = fitter.weights[i].stars.iter().map(|&w| w > 0.0).collect();
+    for (i, (given, frame)) in matches.iter().zip(fitter.problem.frames).enumerate() {
+        let rejected = fitter.problem.rejections[i];
+        let attitude = if rejected.is_none() { fitter.state.own[i] } else { given.attitude };
+        let inliers: Vec<bool> = fitter.problem.weights[i].stars.iter().map(|&w| w > 0.0).collect();
         let stars = || frame.pixels.iter().zip(&frame.sky);
         let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
         let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
@@ -188,7 +191,7 @@ pub(super) fn summarize(
                 },
             ),
         );
-        let eliminated = system.frames[i].as_ref();
+        let eliminated = system.groups[i].as_ref();
         let covariance = eliminated.map(|frame| frame.covariance(&inverse.matrix) * variance);
         let cross = eliminated.map(|frame| frame.cross_covariance(&inverse.matrix) * variance);
         frames.push(FrameFit {
@@ -199,12 +202,12 @@ pub(super) fn summarize(
             residuals,
             inliers,
             rejected,
-            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.parameters.len(), 3)),
+            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.problem.parameters.len(), 3)),
         });
     }
-    let all: usize = fitter.frames.iter().map(|f| f.pixels.len()).sum();
-    let names = fitter.parameters.names();
-    let whole = Parameters::of(fitter.options.model).names();
+    let all: usize = fitter.problem.frames.iter().map(|f| f.pixels.len()).sum();
+    let names = fitter.problem.parameters.names();
+    let whole = Parameters::of(fitter.problem.options.model).names();
     let frozen = whole
         .into_iter()
         .filter(|name| names.iter().position(|n| n == name).is_none_or(|k| inverse.frozen.contains(&k)))
@@ -223,7 +226,7 @@ pub(super) fn summarize(
         frozen,
         covariance: inverse.matrix * variance,
         condition_number: inverse.condition_number,
-        held_out: fitter.options.held_out.then(|| held_out::residuals(fitter)),
+        held_out: fitter.problem.options.held_out.then(|| held_out::residuals(fitter)),
     })
 }
 
@@ -235,7 +238,7 @@ fn check_folds(camera: &CameraModel, fitter: &Fitter<'_>) -> Result<()> {
     let reach = if camera.projection() == Projection::Gnomonic {
         f64::INFINITY
     } else {
-        let used = fitter.frames.iter().zip(&fitter.weights);
+        let used = fitter.problem.frames.iter().zip(&fitter.problem.weights);
         let stars = used.flat_map(|(frame, weights)| frame.pixels.iter().zip(&weights.stars));
         let used = stars.filter(|(_, weight)| **weight > 0.0);
         used.map(|([x, y], _)| (x - cx).hypot(y - cy)).fold(0.0, f64::max)
@@ -247,8 +250,7 @@ fn check_folds(camera: &CameraModel, fitter: &Fitter<'_>) -> Result<()> {
             if point[0].hypot(point[1]) > reach {
                 continue;
             }
-            let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
-            let det = a * d - b * c;
+            let det = determinant(&camera.distortion().undistort_with_jacobian(point).1);
             if det <= 0.0 || det.is_nan() {
                 return Err(Error::Undetermined(
                     "the fitted distortion folds over within the image, where it has no stars to hold it; \
