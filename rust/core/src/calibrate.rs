@@ -48,6 +48,7 @@ mod held_out;
 mod moments;
 mod parameters;
 mod result;
+mod rig;
 mod scale;
 mod start;
 #[cfg(test)]
@@ -55,15 +56,19 @@ mod tests;
 
 use crate::error::Result;
 use crate::geometry::apparent::ApparentPlace;
+use crate::geometry::attitude::Attitude;
 use crate::geometry::projection::Projection;
+use crate::geometry::rig::Rig;
 use crate::matches::MatchedStars;
 use crate::monitor::Monitor;
 use fitter::Fitter;
-use given::{check, prepare_all};
+use frame::{Frame, Optics};
+use given::{check, check_one_camera, prepare_all};
 use parameters::Parameters;
 
 pub use block::{CalibrationBlock, Reduction};
 pub use result::{CalibrationResult, FrameFit, Rejection, model_covariance};
+pub use rig::{Exposure, calibrate_rig};
 pub use scale::Spread;
 
 /// Form of the camera model to fit. See the [module](self) for what is free in each.
@@ -131,24 +136,44 @@ pub fn calibrate(
     monitor: &dyn Monitor,
 ) -> Result<CalibrationResult> {
     check(frames, options)?;
+    let first = &frames[0].camera;
+    check_one_camera(frames, first)?;
     let prepared = prepare_all(frames, places)?;
-    let (camera, attitudes) = if options.warm {
-        start::solved(frames, options.model)?
+    let (optics, attitudes) = if options.warm {
+        (start::raised(first, options.model)?.into(), frames.iter().map(|f| Some(f.attitude)).collect())
     } else {
-        start::pinhole(frames, &prepared, options)?
+        start::pinhole(frames, &prepared, Rig::default(), first.image_size(), options)?
     };
-    let stages =
-        if options.warm { vec![Parameters::of(options.model)] } else { Parameters::stages(options.model) };
-    let mut fitter = Fitter::start(&prepared, &camera, &attitudes, options, monitor);
+    let given: Vec<Given<'_>> = frames.iter().map(|&frame| vec![(0, frame)]).collect();
+    fit(&given, &prepared, &optics, &attitudes, options, monitor)
+}
+
+/// The matches that a frame was prepared from, each with the number of its detector.
+type Given<'a> = Vec<(usize, &'a MatchedStars)>;
+
+/// Fits optics to frames that are prepared.
+fn fit(
+    given: &[Given<'_>],
+    frames: &[Frame],
+    start: &Optics,
+    attitudes: &[Option<Attitude>],
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<CalibrationResult> {
+    let model = options.model;
+    let stages = if options.warm { vec![Parameters::of(model)] } else { Parameters::stages(model) };
+    let detectors = start.rig.placements().len();
+    let stages: Vec<_> = stages.into_iter().map(|stage| stage.with_detectors(detectors)).collect();
+    let mut fitter = Fitter::start(frames, start.clone(), attitudes, options, monitor);
     let mut system = fitter.run(&stages)?;
-    if options.model == Model::Radial {
+    if model == Model::Radial {
         let stages: Vec<_> = stages.iter().map(Parameters::without_center).collect();
-        let mut centred = Fitter::start(&prepared, &camera, &attitudes, options, monitor);
+        let mut centred = Fitter::start(frames, start.clone(), attitudes, options, monitor);
         if let Ok(centred_system) = centred.run(&stages)
             && !fitter.improves_on(&system, &centred)
         {
             (fitter, system) = (centred, centred_system);
         }
     }
-    result::summarize(frames, &fitter, &system)
+    result::summarize(given, &fitter, &system)
 }

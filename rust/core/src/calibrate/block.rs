@@ -13,7 +13,7 @@ use nalgebra::{DMatrix, DVector};
 use super::Options;
 use super::fit::Weights;
 use super::fitter::Fitter;
-use super::frame::{ATTITUDE, Frame};
+use super::frame::{ATTITUDE, Frame, Optics};
 use super::given::{check_one_camera, check_positive, prepare_all};
 use super::parameters::Parameters;
 use super::scale::Spread;
@@ -23,7 +23,7 @@ use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::sphere::Direction;
 use crate::lsq::NormalEquations;
-use crate::lsq::groups::in_chunks;
+use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
 /// Weights that change by less have settled: so little that rounds of a reduction settle as well.
@@ -114,11 +114,12 @@ impl CalibrationBlock {
 
     /// Adds the part of one frame.
     fn include(&mut self, parameters: &Parameters, frame: &Frame) {
-        let fitted = settle(frame, &self.camera, self.noise, self.sigma_clip);
+        let optics = Optics::from(self.camera.clone());
+        let fitted = settle(frame, &optics, self.noise, self.sigma_clip);
         let part = fitted.and_then(|(attitude, weights)| {
-            let equations = frame.linearize(parameters, &self.camera, &attitude, &weights);
+            let GroupEquations { equations, .. } = frame.linearize(parameters, &optics, &attitude, &weights);
             let (equations, _) = equations.eliminate(ATTITUDE)?;
-            Some((equations, frame.spread(&self.camera, &attitude, &weights)))
+            Some((equations, frame.spread(&optics, &attitude, &weights)))
         });
         let Some((equations, spread)) = part else {
             self.rejected += 1;
@@ -196,12 +197,12 @@ fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
     ))
 }
 
-/// A frame's attitude with a fixed camera and what its stars count then; `None` if it does not fit.
-fn settle(frame: &Frame, camera: &CameraModel, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
-    let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
+/// A frame's attitude with known optics and what its stars count then; `None` if it does not fit.
+fn settle(frame: &Frame, optics: &Optics, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
+    let seen: Vec<Direction> = frame.pixels.iter().map(|&p| optics.camera.pixel_to_direction(p)).collect();
     let attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
     let options = Options { noise: Some(noise), sigma_clip, ..Options::default() };
-    let mut fitter = Fitter::start(slice::from_ref(frame), camera, &[Some(attitude)], &options, &());
+    let mut fitter = Fitter::start(slice::from_ref(frame), optics.clone(), &[Some(attitude)], &options, &());
     fitter.options.weight_tolerance = WEIGHT_TOLERANCE;
     fitter.run(&[Parameters::none()]).ok()?;
     Some((fitter.state.own[0], fitter.problem.weights.pop()?))

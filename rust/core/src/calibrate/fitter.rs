@@ -3,13 +3,12 @@
 use rayon::prelude::*;
 
 use super::fit::{JointFit, State, Weights};
-use super::frame::{Frame, Misses};
+use super::frame::{Frame, Misses, Optics};
 use super::parameters::Parameters;
 use super::scale::{Cells, SMALLEST_SCALE, Scales, Spread};
 use super::{Options, Rejection};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
-use crate::geometry::camera::CameraModel;
 use crate::lsq::groups::Reduced;
 use crate::lsq::robust::clipped_weight;
 use crate::lsq::{self, Problem, Robust, RobustFit, RobustOptions, System, Weighed, Weighting};
@@ -41,10 +40,10 @@ pub(super) struct Matches<'a> {
 pub(super) type Fitter<'a> = RobustFit<Matches<'a>>;
 
 impl<'a> Fitter<'a> {
-    /// A fit from a camera and the frames' attitudes.
+    /// A fit from some optics and the frames' attitudes.
     pub(super) fn start(
         frames: &'a [Frame],
-        camera: &CameraModel,
+        optics: Optics,
         attitudes: &[Option<Attitude>],
         options: &Options,
         monitor: &'a dyn Monitor,
@@ -57,14 +56,14 @@ impl<'a> Fitter<'a> {
             frames,
             options: *options,
             monitor,
-            parameters: Parameters::of(options.model),
-            cells: Cells::new(frames, camera.image_size()),
+            parameters: Parameters::none(),
+            cells: Cells::new(frames, &optics.rig, optics.camera.image_size()),
             weights: Vec::new(),
             rejections: frames.iter().zip(attitudes).map(rejection).collect(),
         };
         let nowhere = Attitude::from_pointing(0.0, 0.0, 0.0);
         let state = State {
-            shared: camera.clone(),
+            shared: optics,
             // Those without are rejected above and never looked at.
             own: attitudes.iter().map(|a| a.unwrap_or(nowhere)).collect(),
         };
@@ -125,11 +124,11 @@ impl Robust for Matches<'_> {
     /// By the residual over the scale of its part of the detector; for good also by its distance in pixels, and frames
     /// that lose most of their matches are taken out.
     fn weigh(&mut self, state: &State, scales: Option<Scales>, weighting: Weighting) -> Weighed<Scales> {
-        let (frames, camera) = (self.frames, &state.shared);
+        let (frames, optics) = (self.frames, &state.shared);
         let misses: Vec<Misses> = frames
             .par_iter()
             .zip(&state.own)
-            .map(|(frame, attitude)| frame.misses(camera, attitude))
+            .map(|(frame, attitude)| frame.misses(optics, attitude))
             .collect();
         let scales = scales.unwrap_or_else(|| self.cells.scales(&misses, &self.rejections));
         let before = std::mem::take(&mut self.weights);

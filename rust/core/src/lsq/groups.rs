@@ -52,6 +52,25 @@ pub struct GroupEquations {
     pub shared: Option<Vec<usize>>,
 }
 
+impl GroupEquations {
+    /// Eliminates the group's so many own parameters, and adds what remains to the sum over all groups.
+    ///
+    /// `None` if they are not determined: nothing is added.
+    pub fn eliminate_into(&self, sum: &mut NormalEquations, own: usize) -> Option<Eliminated> {
+        let (equations, eliminated) = self.equations.eliminate(own)?;
+        Some(match &self.shared {
+            None => {
+                sum.merge(&equations);
+                eliminated
+            }
+            Some(places) => {
+                sum.merge_at(&equations, places);
+                eliminated.among(places.clone())
+            }
+        })
+    }
+}
+
 /// A state of a [`Grouped`] problem.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joint<S, O> {
@@ -78,20 +97,9 @@ impl Reduced {
 
     /// Adds the next group.
     fn push(&mut self, group: &GroupEquations, own: usize) {
-        let parts = group.equations.eliminate(own).map(|(equations, eliminated)| {
-            self.decrease += eliminated.decrease();
-            match &group.shared {
-                None => {
-                    self.shared.merge(&equations);
-                    eliminated
-                }
-                Some(places) => {
-                    self.shared.merge_at(&equations, places);
-                    eliminated.among(places.clone())
-                }
-            }
-        });
-        self.groups.push(parts);
+        let eliminated = group.eliminate_into(&mut self.shared, own);
+        self.decrease += eliminated.as_ref().map_or(0.0, Eliminated::decrease);
+        self.groups.push(eliminated);
     }
 
     /// Adds all groups of another sum after its own.
