@@ -6,7 +6,7 @@ use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
 use super::fitter::Fitter;
-use super::frame::Optics;
+use super::frame::{Optics, PLACEMENT};
 use super::given::apparent;
 use super::parameters::Parameters;
 use super::{Given, held_out};
@@ -61,6 +61,11 @@ pub struct CalibrationResult {
 }
 
 impl CalibrationResult {
+    /// Number of fitted intrinsics; the placements of detectors follow them among the parameters.
+    pub fn num_intrinsics(&self) -> usize {
+        self.parameter_names.len() - PLACEMENT * (self.rig.placements().len() - 1)
+    }
+
     /// Covariance of the fitted parameters followed by a frame's small rotation about the camera's axes.
     pub fn joint_covariance(&self, frame: &FrameFit) -> DMatrix<f64> {
         let shared = self.parameter_names.len();
@@ -117,7 +122,7 @@ pub struct FrameFit {
     pub rmse_px: f64,
     /// Why the frame took no part, if so.
     pub rejected: Option<Rejection>,
-    /// Covariance of the intrinsics (rows) with the small rotation (columns); zero for a rejected frame.
+    /// Covariance of the fitted parameters (rows) with the small rotation (columns); zero for a rejected frame.
     pub cross_covariance: DMatrix<f64>,
 }
 
