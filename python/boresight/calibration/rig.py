@@ -115,6 +115,9 @@ class MosaicResult:
         ``detector_1_shift_y_px``, ``detector_1_rotation_rad`` and so on.
     covariance : ndarray of shape (n, n)
         Their covariance; shifts are in pixels and rotations in radians.
+    cross_cov : tuple of (ndarray of shape (n, 3) or None)
+        For each exposure the covariance of these parameters with a small rotation of its attitude
+        about the camera's axes, in radians; `None` where no detector was solved.
     """
 
     detectors: tuple[Detector, ...]
@@ -123,6 +126,7 @@ class MosaicResult:
     converged: bool
     parameter_names: tuple[str, ...]
     covariance: Floats
+    cross_cov: tuple[Floats | None, ...]
 
     def pixel_to_direction(self, detector: int, x: ArrayLike, y: ArrayLike) -> Floats:
         """Directions that pixels of a detector see, in the axes of the one camera.
@@ -249,7 +253,9 @@ def calibrate_mosaic(
     detectors = _detectors(best)
     center = best.rig.center
     fitted: list[FrameCalibration | None] = [None] * len(exposures)
+    cross: list[Floats | None] = [None] * len(exposures)
     for i, part in zip(used, best.frames, strict=True):
+        cross[i] = part.cross_covariance
         fitted[i] = _frame(part, exposures[i], detectors, center, best.num_intrinsics)
     variances = [_variances(exposures[i]) for i in used]
     common = fit.common_error(systematic_px, [f for f in fitted if f is not None], variances)
@@ -260,6 +266,7 @@ def calibrate_mosaic(
         converged=best.converged,
         parameter_names=tuple(best.parameter_names),
         covariance=best.covariance,
+        cross_cov=tuple(cross),
     )
 
 
