@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "CAUCHY_TUNING",
     "DATABASE_REVISION",
     "LOWEST_ALTITUDE",
+    "RAYLEIGH_MEDIAN",
     "REFRACTION_ROUNDS",
     "SPEED_OF_LIGHT_KM_S",
     "ApparentPlace",
@@ -28,9 +30,11 @@ __all__ = [
     "Pointing",
     "Reduction",
     "Rejected",
+    "Rig",
     "SizeEstimate",
     "Solution",
     "calibrate_camera",
+    "calibrate_rig",
     "calibration_block",
     "model_covariance",
     "moved",
@@ -40,8 +44,10 @@ __all__ = [
     "solve_or_explain",
 ]
 
+CAUCHY_TUNING: float
 DATABASE_REVISION: int
 LOWEST_ALTITUDE: float
+RAYLEIGH_MEDIAN: float
 REFRACTION_ROUNDS: int
 SPEED_OF_LIGHT_KM_S: float
 
@@ -336,11 +342,24 @@ class CalibrationResult:
     @property
     def parameter_names(self) -> list[str]: ...
     @property
+    def num_intrinsics(self) -> int: ...
+    @property
+    def rig(self) -> Rig: ...
+    @property
     def frozen(self) -> list[str]: ...
     @property
     def covariance(self) -> NDArray[np.float64]: ...
     @property
     def condition_number(self) -> float: ...
+
+@final
+class Rig:
+    @property
+    def shifts(self) -> NDArray[np.float64]: ...
+    @property
+    def rotations(self) -> NDArray[np.float64]: ...
+    @property
+    def center(self) -> tuple[float, float]: ...
 
 def model_covariance(
     camera: CameraModel,
@@ -352,6 +371,13 @@ def calibrate_camera(
     frames: Sequence[MatchedStars],
     places: Sequence[ApparentPlace] | None,
     options: dict[str, Any],
+    progress: Callable[[float], object] | None,
+) -> CalibrationResult: ...
+def calibrate_rig(
+    exposures: Sequence[Sequence[MatchedStars | None]],
+    places: Sequence[ApparentPlace] | None,
+    options: dict[str, Any],
+    start: CalibrationResult | None,
     progress: Callable[[float], object] | None,
 ) -> CalibrationResult: ...
 

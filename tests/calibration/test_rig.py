@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from boresight import (
     CameraModel,
+    Centroids,
     Detector,
     InputError,
     MatchedStars,
@@ -97,6 +98,92 @@ def test_a_detector_may_fail_now_and_then():
         shift = np.hypot(found.shift_x_px - true.shift_x_px, found.shift_y_px - true.shift_y_px)
         assert shift < 0.1
     assert result.optics.frames[3] is None
+
+
+def test_a_detector_may_share_exposures_with_another_than_the_first():
+    results, centroids, _ = exposures(6)
+    for exposure in results[:3]:
+        exposure[1] = exposure[3] = None
+    for exposure in results[3:]:
+        exposure[0] = None
+    result = calibrate_mosaic(results, centroids, model="radial")
+    assert result.converged
+    for found, true in zip(result.detectors, TRUE, strict=True):
+        shift = np.hypot(found.shift_x_px - true.shift_x_px, found.shift_y_px - true.shift_y_px)
+        assert shift < 0.05
+    # Placed only by way of detector 2, the others are less certain than it is.
+    assert result.detectors[3].shift_sigma_px > result.detectors[2].shift_sigma_px
+
+
+@pytest.mark.parametrize("options", [{"order": 5}, {"model": "radial"}], ids=["poly", "radial"])
+def test_the_uncertainty_of_places_is_honest(options):
+    pulls = []
+    for seed in range(30):
+        results, centroids, _ = exposures(4, stars=60, seed=seed)
+        result = calibrate_mosaic(results, centroids, **options)
+        for found, true in zip(result.detectors[1:], TRUE[1:], strict=True):
+            x, y = found.shift_x_px - true.shift_x_px, found.shift_y_px - true.shift_y_px
+            turn = angle(found.rotation_deg - true.rotation_deg)
+            sigma = found.shift_sigma_px
+            pulls.append([x / sigma, y / sigma, turn / found.rotation_sigma_deg])
+    rms = np.sqrt(np.mean(np.square(pulls), axis=0))
+    assert np.all((rms > 0.7) & (rms < 1.4)), rms
+
+
+def test_the_covariance_holds_everything():
+    results, centroids, _ = exposures(4)
+    result = calibrate_mosaic(results, centroids, model="radial")
+    names, cov = result.parameter_names, result.covariance
+    assert names[:2] == ("focal_length_px", "k1")
+    assert names[-3:] == (
+        "detector_3_shift_x_px", "detector_3_shift_y_px", "detector_3_rotation_rad",
+    )  # fmt: skip
+    assert cov.shape == (len(names), len(names))
+    sigma = np.sqrt(np.diag(cov))
+    last = result.detectors[3]
+    assert last.shift_sigma_px == pytest.approx(np.sqrt(np.mean(sigma[-3:-1] ** 2)))
+    assert last.rotation_sigma_deg == pytest.approx(np.degrees(sigma[-1]))
+    # What is common to optics and placements: neither is known without the other.
+    assert np.abs(cov[:-9, -9:] / np.outer(sigma[:-9], sigma[-9:])).max() > 0.3
+    assert result.optics.parameter_names == names[:-9]
+    np.testing.assert_array_equal(result.optics.covariance, cov[:-9, :-9])
+    for frame, cross in zip(result.optics.frames, result.cross_cov, strict=True):
+        np.testing.assert_array_equal(frame.cross_cov, cross[:-9])
+        assert np.abs(cross[-9:]).max() > 0.0
+
+
+def test_an_order_is_chosen():
+    results, centroids, _ = exposures(5, stars=100)
+    result = calibrate_mosaic(results, centroids, order="auto")
+    assert 3 <= result.optics.camera_model.distortion.order <= 6
+    assert result.optics.held_out_rmse_px == pytest.approx(0.02 * np.sqrt(2), rel=0.15)
+
+
+def test_velocities_are_those_of_exposures():
+    results, centroids, _ = exposures(3)
+    plain = calibrate_mosaic(results, centroids, model="radial")
+    velocity = np.array([20.0, -15.0, 10.0])
+    moving = calibrate_mosaic(results, centroids, model="radial", velocities=[velocity] * 3)
+    # The stars are shifted together, which turns the attitudes by up to v/c.
+    turned = [
+        np.linalg.norm(a.quaternion - b.quaternion)
+        for a, b in zip(plain.optics.frames, moving.optics.frames, strict=True)
+    ]
+    assert 1e-5 < max(turned) < 1e-4
+    with pytest.raises(InputError, match="velocities: 2 for 3 exposures"):
+        calibrate_mosaic(results, centroids, velocities=[None, None])
+
+
+def test_position_uncertainties_count():
+    results, centroids, _ = exposures(3)
+    cov = np.tile(np.eye(2) * 0.02**2, (120, 1, 1))
+    known = [
+        [Centroids(x=xy[:, 0], y=xy[:, 1], position_cov=cov) for xy in lists] for lists in centroids
+    ]
+    optics = calibrate_mosaic(results, known, model="radial").optics
+    # The floor of 0.01 px is added to each position's own 0.02 px.
+    assert optics.noise == pytest.approx(0.02 / np.hypot(0.02, 0.01), rel=0.1)
+    assert optics.systematic_px > 0.0
 
 
 def test_places_and_back():

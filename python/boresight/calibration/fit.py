@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,6 +52,12 @@ cameras of coma have, three well sampled (0.17, 0.22, 0.30) and one undersampled
 UNSOLVED = "it did not solve"
 
 
+SIGMA_CLIP = 3.0
+"""Standard deviations beyond which matches lose weight, unless told otherwise."""
+
+MAX_ITERATIONS = 200
+"""Steps of a fit at most, unless told otherwise."""
+
 CHOOSING_STEPS = 10
 """Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
 what follows changes the residuals by too little to matter."""
@@ -65,10 +71,10 @@ def calibrate_camera(
     model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
     *,
     held_out: bool = False,
-    sigma_clip: float = 3.0,
+    sigma_clip: float = SIGMA_CLIP,
     noise: float | None = None,
     systematic_px: float | None = None,
-    max_iterations: int = 200,
+    max_iterations: int = MAX_ITERATIONS,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
     progress: Callable[[float], object] | None = None,
@@ -172,6 +178,56 @@ def calibrate_camera(
     solved = [i for i, result in enumerate(given) if result is not None]
     if not solved:
         raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
+
+    def run(
+        options: dict[str, Any], start: core.CalibrationResult | None
+    ) -> core.CalibrationResult:
+        taken = frames.stars if start is None else _warm(frames.stars, start)
+        stars = [matches._core for matches in taken]
+        return core.calibrate_camera(stars, frames.places, options, progress)
+
+    best = fit_model(
+        run,
+        model,
+        order,
+        held_out=held_out,
+        sigma_clip=sigma_clip,
+        noise=noise,
+        max_iterations=max_iterations,
+        camera_model=camera_model,
+    )
+    assert CameraModel._from_core(best.camera).image_shape == shape
+    fitted = [
+        frame_calibration(part, stars.positions_px, stars.brightness)
+        for part, stars in zip(best.frames, frames.stars, strict=True)
+    ]
+    by_index = dict(zip(solved, fitted, strict=True))
+    parts = [by_index.get(i) for i in range(len(given))]
+    variances = [position_variances(stars) for stars in frames.stars]
+    return calibrate_result(best, parts, common_error(systematic_px, fitted, variances))
+
+
+class Run(Protocol):
+    """Fits a model with the core's options, from the calibration `start` on if there is one."""
+
+    def __call__(
+        self, options: dict[str, Any], start: core.CalibrationResult | None
+    ) -> core.CalibrationResult:
+        """Fit it."""
+
+
+def fit_model(
+    run: Run,
+    model: str,
+    order: int | str,
+    *,
+    held_out: bool,
+    sigma_clip: float,
+    noise: float | None,
+    max_iterations: int,
+    camera_model: CameraModel | None,
+) -> core.CalibrationResult:
+    """Fit the model that is asked for, or the one that predicts held-out stars best."""
     steps = max(0, int(max_iterations))
     common: dict[str, Any] = {
         "sigma_clip": float(sigma_clip),
@@ -192,35 +248,39 @@ def calibrate_camera(
             "warm": start is not None,
             "held_out": left_out,
         }
-        taken = frames.stars if start is None else _warm(frames.stars, start)
-        stars = [matches._core for matches in taken]
-        return core.calibrate_camera(stars, frames.places, options, progress)
+        return run(options, start)
 
     groups = model_selection.candidates(model, order)
     chosen = model_selection.choose(groups, fit)
-    best = fit(chosen, None, held_out or "auto" in (model, order))
-    camera = CameraModel._from_core(best.camera)
-    assert camera.image_shape == shape
-    fitted = [_frame(p, stars) for p, stars in zip(best.frames, frames.stars, strict=True)]
-    by_index = dict(zip(solved, fitted, strict=True))
-    parts = tuple(by_index.get(i) for i in range(len(given)))
+    return fit(chosen, None, held_out or "auto" in (model, order))
+
+
+def calibrate_result(
+    best: core.CalibrationResult,
+    parts: Sequence[FrameCalibration | None],
+    systematic_px: float,
+) -> CalibrationResult:
+    """Give the result of a fit: its camera, and what belongs to the intrinsics alone."""
+    num_intrinsics = best.num_intrinsics
+    names = best.parameter_names
+    placements = names[num_intrinsics:]
     return CalibrationResult(
-        camera_model=camera,
+        camera_model=CameraModel._from_core(best.camera),
         rmse_before_px=best.rmse_before_px,
         rmse_after_px=best.rmse_after_px,
         num_inliers=best.num_inliers,
         num_outliers=best.num_outliers,
         iterations=best.iterations,
         converged=best.converged,
-        frames=parts,
+        frames=tuple(parts),
         noise=best.noise,
-        parameter_names=tuple(best.parameter_names),
-        covariance=best.covariance,
-        frozen=tuple(best.frozen),
+        parameter_names=tuple(names[:num_intrinsics]),
+        covariance=best.covariance[:num_intrinsics, :num_intrinsics],
+        frozen=tuple(name for name in best.frozen if name not in placements),
         condition_number=best.condition_number,
         held_out_rmse_px=model_selection.rms(best),
         rejected=tuple(UNSOLVED if part is None else part.rejected for part in parts),
-        systematic_px=_systematic(systematic_px, fitted, frames.stars),
+        systematic_px=systematic_px,
     )
 
 
@@ -253,7 +313,7 @@ def matched_frames(
                 "give one (or None) for each"
             )
         places = [
-            _moving(i, stars.place, velocities[i]).core
+            moving(i, stars.place, velocities[i]).core
             for i, stars in enumerate(given)
             if stars is not None
         ]
@@ -291,27 +351,36 @@ def _matched(index: int, result: Any, centroids: Any) -> MatchedStars | None:
     return stars.measured(listed)
 
 
-def _moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:
+def moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:
     """Change the velocity of a place."""
     name = f"velocities[{index}]"
     return dataclasses.replace(place, velocity_km_s=arguments.velocity_km_s(name, velocity))
 
 
-def _systematic(
-    given: float | None, fitted: Sequence[FrameCalibration], frames: Sequence[MatchedStars]
+def position_variances(stars: MatchedStars) -> Floats | None:
+    """Variance of each position, the sum over both axes; `None` if it is not known."""
+    if not stars.has_position_cov:
+        return None
+    return np.asarray(np.trace(stars.position_cov, axis1=1, axis2=2))
+
+
+def common_error(
+    given: float | None,
+    fitted: Sequence[FrameCalibration],
+    variances: Sequence[Floats | None],
 ) -> float:
-    """Find the error that all frames have in common."""
+    """Find the error that all frames have in common, if it is not given."""
     if given is not None:
         if not 0 <= given < np.inf:
             raise InputError(f"systematic_px: {given} is no error; give 0 or more pixels")
         return float(given)
-    variances, lengths = [], []
-    for part, stars in zip(fitted, frames, strict=True):
-        if not stars.has_position_cov:
+    used, lengths = [], []
+    for part, variance in zip(fitted, variances, strict=True):
+        if variance is None:
             return 0.0
-        variances.append(np.trace(stars.position_cov[part.inliers], axis1=1, axis2=2))
+        used.append(variance[part.inliers])
         lengths.append(np.hypot(*part.residuals_px[part.inliers].T))
-    order = np.argsort(np.concatenate(variances), kind="stable")
+    order = np.argsort(np.concatenate(used), kind="stable")
     best = np.concatenate(lengths)[order[: max(1, round(BEST_PART * len(order)))]]
     return COMMON_PART * planar_scale(best)
 
@@ -379,7 +448,10 @@ def _position_covariance(stars: MatchedStars) -> Floats | None:
     return np.asarray(floored)
 
 
-def _frame(part: core.FrameFit, stars: MatchedStars) -> FrameCalibration:
+def frame_calibration(
+    part: core.FrameFit, positions_px: Floats, brightness: Floats
+) -> FrameCalibration:
+    """Give one frame's part in a calibration, the covariance with the intrinsics in it."""
     return FrameCalibration(
         quaternion=np.array(part.quaternion),
         attitude_cov_rad2=np.array(part.attitude_covariance),
@@ -388,6 +460,6 @@ def _frame(part: core.FrameFit, stars: MatchedStars) -> FrameCalibration:
         rmse_px=part.rmse_px,
         rejected=part.rejected,
         cross_cov=part.cross_covariance,
-        positions_px=stars.positions_px,
-        brightness=stars.brightness,
+        positions_px=positions_px,
+        brightness=brightness,
     )

@@ -37,9 +37,6 @@ MIN_REDUNDANCY = 3.0
 """Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen.
 With fewer it follows single stars, and held-out stars no longer tell how well it predicts."""
 
-CAUCHY_SIGMA = 2.385
-"""Residuals beyond this many standard deviations lose weight."""
-
 
 class Fit(Protocol):
     """Fits a candidate, from the calibration `start` on if there is one."""
@@ -147,6 +144,6 @@ def _gain(old: Floats, new: Floats) -> tuple[float, float]:
     both = np.isfinite(old) & np.isfinite(new)
     if not both.any():
         return -np.inf, 0.0
-    scale = CAUCHY_SIGMA * max(planar_scale(old[both]), 1e-9)
+    scale = core.CAUCHY_TUNING * max(planar_scale(old[both]), 1e-9)
     less = np.log1p((old[both] / scale) ** 2) - np.log1p((new[both] / scale) ** 2)
     return float(less.mean()), float(less.std() / np.sqrt(len(less)))

@@ -1,18 +1,24 @@
-"""Several detectors behind one lens: their places in the focal plane, and the optics they share."""
+"""Several detectors behind one lens: their places in the focal plane, and the optics they share.
+
+All is fitted at once: the intrinsics of the lens, the place of every detector but the first, and
+one attitude for each exposure. A shift of all detectors is a pointing, and a common rotation a roll
+of every exposure: the first detector stays where it is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight import _core as core
 from boresight._utils.unstable import unstable
-from boresight.calibration.fit import calibrate_camera
-from boresight.calibration.result import CalibrationResult
+from boresight.calibration import fit
+from boresight.calibration.result import CalibrationResult, FrameCalibration
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.matches import MatchedStars
@@ -21,14 +27,10 @@ from boresight.solver.solution import Solution
 __all__ = ["Detector", "MosaicResult", "calibrate_mosaic"]
 
 Floats = NDArray[np.float64]
+Part = MatchedStars | None
+"""The matched stars of one detector in one exposure, if it solved."""
 
-MAX_ROUNDS = 30
-"""Rounds of placing the detectors; each makes their error some five times smaller."""
-
-TOLERANCE_PX = 1e-4
-"""A detector that moves by less has its place."""
-
-_unstable = unstable("places will be fitted together with the optics, with their covariance")
+_unstable = unstable("detectors of different sizes and what is uncertain about them will be added")
 
 
 @_unstable
@@ -46,8 +48,7 @@ class Detector:
     rotation_deg : float
         How far it is turned against the first.
     shift_sigma_px, rotation_sigma_deg : float
-        Standard deviations of the shift per axis and of the rotation, from how much the exposures
-        differ; 0 for the first detector, NaN from one exposure.
+        Standard deviations of the shift per axis and of the rotation; 0 for the first detector.
     """
 
     shift_x_px: float = 0.0
@@ -103,18 +104,29 @@ class MosaicResult:
         Their places, the first at the origin.
     optics : CalibrationResult
         The calibration of the whole focal plane, one frame for each exposure. The pixels of its
-        `camera_model` are counted from the middle of the smallest rectangle around all detectors,
-        which has its `image_shape`.
+        `camera_model` are counted from the middle, to a pixel, of the smallest rectangle around all
+        detectors, which has its `image_shape`.
     center_px : (float, float)
-        That middle, in pixels from the first detector's centre.
+        Where they are counted from, in pixels from the first detector's centre.
     converged : bool
-        Whether the detectors came to rest.
+        Whether optics and detectors came to rest.
+    parameter_names : tuple of str
+        All fitted parameters: those of the optics, then ``detector_1_shift_x_px``,
+        ``detector_1_shift_y_px``, ``detector_1_rotation_rad`` and so on.
+    covariance : ndarray of shape (n, n)
+        Their covariance; shifts are in pixels and rotations in radians.
+    cross_cov : tuple of (ndarray of shape (n, 3) or None)
+        For each exposure the covariance of these parameters with a small rotation of its attitude
+        about the camera's axes, in radians; `None` where no detector was solved.
     """
 
     detectors: tuple[Detector, ...]
     optics: CalibrationResult
     center_px: tuple[float, float]
     converged: bool
+    parameter_names: tuple[str, ...]
+    covariance: Floats
+    cross_cov: tuple[Floats | None, ...]
 
     def pixel_to_direction(self, detector: int, x: ArrayLike, y: ArrayLike) -> Floats:
         """Directions that pixels of a detector see, in the axes of the one camera.
@@ -143,24 +155,38 @@ class MosaicResult:
 
 @_unstable
 def calibrate_mosaic(
-    results: Sequence[Sequence[Solution | None]],
+    results: Sequence[Sequence[Solution | MatchedStars | None]],
     centroids: Sequence[Sequence[Any]],
-    order: int = 4,
-    model: Literal["polynomial", "radial", "pinhole"] = "polynomial",
-    **options: Any,
+    order: int | Literal["auto"] = 4,
+    model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
+    *,
+    held_out: bool = False,
+    sigma_clip: float = fit.SIGMA_CLIP,
+    noise: float | None = None,
+    systematic_px: float | None = None,
+    max_iterations: int = fit.MAX_ITERATIONS,
+    camera_model: CameraModel | None = None,
+    velocities: Sequence[ArrayLike | None] | None = None,
+    progress: Callable[[float], object] | None = None,
 ) -> MosaicResult:
     """Fit one lens and the places of the detectors behind it.
 
     Parameters
     ----------
-    results : sequence of sequences of (Solution or None)
+    results : sequence of sequences of (Solution, MatchedStars or None)
         For each exposure the solution of each detector, the detectors in the same order; `None`
         where one did not solve. The detectors have to be of one size, and no detector without any
         solution.
     centroids : sequence of sequences
         The centroids that were solved, likewise; anything the solver takes.
-    order, model, **options
+    order, model, held_out, sigma_clip, noise, systematic_px, max_iterations, progress
         As for `calibrate_camera`, for the optics they share.
+    camera_model : CameraModel, optional
+        Camera whose focal length the fit starts from, and whose projection it has. Default: the
+        median of the results', and theirs.
+    velocities : sequence of (array_like of shape (3,) or None), optional
+        The observer's barycentric velocity in km/s at each exposure. Default: what each result was
+        solved with.
 
     Returns
     -------
@@ -169,41 +195,79 @@ def calibrate_mosaic(
     Raises
     ------
     InputError
-        If exposures have different numbers of detectors, or detectors different sizes.
+        If exposures have different numbers of detectors, detectors different sizes, or an argument
+        is out of its range.
     UndeterminedError
-        If a detector is in no exposure solved together with the first, or too few stars match.
+        If a detector is in no exposure solved together with the first, or with others that are, or
+        too few stars match.
 
     Notes
     -----
-    In turn, the optics are fitted with an attitude for each detector in each exposure, and the
-    detectors moved to where these attitudes agree on average, until nothing moves. Last, the optics
-    are fitted with one attitude for each exposure. A shift common to all detectors is a pointing,
-    and so is a common rotation: the first detector stays where it is.
+    One least-squares problem, as of `calibrate_camera`, with a shift and a rotation of every
+    detector but the first among the parameters that all exposures share. Sums over an exposure's
+    stars are taken detector by detector, its attitude is eliminated. The first guess of the places
+    comes from the attitudes with which the detectors were solved.
+
+    Examples
+    --------
+    Two detectors side by side, the second 520 pixels to the right, in three exposures:
+
+    >>> import numpy as np
+    >>> import boresight
+    >>> lens = boresight.CameraModel(3000.0, (480, 1020))
+    >>> chip = boresight.CameraModel(3000.0, (480, 500))
+    >>> rng = np.random.default_rng(1)
+    >>> results = [[], [], []]
+    >>> for exposure in results:
+    ...     for place in (-260.0, 260.0):
+    ...         pixels = rng.uniform(-240, 240, (50, 2))
+    ...         sky = lens.pixel_to_direction(pixels[:, 0] + place, pixels[:, 1])
+    ...         tilt = np.arctan(place / 3000.0)  # of the chip's own axis
+    ...         attitude = (np.cos(tilt / 2), 0.0, -np.sin(tilt / 2), 0.0)
+    ...         exposure.append(boresight.MatchedStars(pixels, sky, chip, attitude))
+    >>> lists = [[stars.positions_px for stars in exposure] for exposure in results]
+    >>> mosaic = boresight.calibrate_mosaic(results, lists, model="pinhole")
+    >>> round(mosaic.detectors[1].shift_x_px, 3)
+    520.0
     """
     exposures = _exposures(results, centroids)
-    detectors = _first_guess(exposures)
-    fit: dict[str, Any] = {"order": order, "model": model, **options}
-    converged = False
-    for _ in range(MAX_ROUNDS):
-        center, shape = _bounds(detectors, exposures)
-        each = [
-            None if part is None else _placed(part, detector, center, shape)
-            for parts in exposures
-            for part, detector in zip(parts, detectors, strict=True)
-        ]
-        fitted = calibrate_camera(each, **fit)
-        moved = [
-            _replaced(i, detector, fitted, len(detectors), center, exposures)
-            for i, detector in enumerate(detectors)
-        ]
-        change = max(_apart(a, b, exposures) for a, b in zip(detectors, moved, strict=True))
-        detectors = moved
-        if change < TOLERANCE_PX:
-            converged = True
-            break
-    center, shape = _bounds(detectors, exposures)
-    optics = calibrate_camera([_together(e, detectors, center, shape) for e in exposures], **fit)
-    return MosaicResult(tuple(detectors), optics, center, converged)
+    used = [i for i, parts in enumerate(exposures) if any(part is not None for part in parts)]
+    given = [[None if p is None else p._core for p in exposures[i]] for i in used]
+    places = None if velocities is None else _places(exposures, velocities, used)
+
+    def run(
+        options: dict[str, Any], start: core.CalibrationResult | None
+    ) -> core.CalibrationResult:
+        return core.calibrate_rig(given, places, options, start, progress)
+
+    best = fit.fit_model(
+        run,
+        model,
+        order,
+        held_out=held_out,
+        sigma_clip=sigma_clip,
+        noise=noise,
+        max_iterations=max_iterations,
+        camera_model=camera_model,
+    )
+    detectors = _detectors(best)
+    center = best.rig.center
+    fitted: list[FrameCalibration | None] = [None] * len(exposures)
+    cross: list[Floats | None] = [None] * len(exposures)
+    for i, part in zip(used, best.frames, strict=True):
+        cross[i] = part.cross_covariance
+        fitted[i] = _frame(part, exposures[i], detectors, center, best.num_intrinsics)
+    variances = [_variances(exposures[i]) for i in used]
+    common = fit.common_error(systematic_px, [f for f in fitted if f is not None], variances)
+    return MosaicResult(
+        detectors=detectors,
+        optics=fit.calibrate_result(best, fitted, common),
+        center_px=center,
+        converged=best.converged,
+        parameter_names=tuple(best.parameter_names),
+        covariance=best.covariance,
+        cross_cov=tuple(cross),
+    )
 
 
 def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Part]]:
@@ -212,186 +276,78 @@ def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Pa
         raise InputError(
             f"centroids: {len(centroids)} exposures, but {len(results)} in results; give as many"
         )
-    exposures: list[list[Part]] = []
     for i, (solutions, stars) in enumerate(zip(results, centroids, strict=True)):
         if len(solutions) != len(stars) or len(solutions) != len(results[0]):
             raise InputError(
                 f"results[{i}]: {len(solutions)} detectors and {len(stars)} lists of centroids, "
                 f"but results[0] has {len(results[0])}; give one of each for every detector"
             )
-        parts: list[Part] = []
-        for solution, found in zip(solutions, stars, strict=True):
-            if solution is None:
-                parts.append(None)
-                continue
-            matches = solution.matched_stars if isinstance(solution, Solution) else solution
-            parts.append(matches.measured(found, f"centroids[{i}]"))
-        exposures.append(parts)
-    solved = [part for parts in exposures for part in parts if part is not None]
-    if not solved:
+    flat = [solution for solutions in results for solution in solutions]
+    listed = [stars for lists in centroids for stars in lists]
+    frames, parts = fit.matched_frames(flat, listed, None)
+    if not frames.stars:
         raise UndeterminedError("results: no detector is solved; solve some")
-    shapes = {part.camera_model.image_shape for part in solved}
+    shapes = {part.camera_model.image_shape for part in frames.stars}
     if len(shapes) > 1:
         raise InputError(f"results: detectors of different sizes {sorted(shapes)}; give one size")
-    return exposures
+    stars = iter(frames.stars)
+    weighted = iter([None if part is None else next(stars) for part in parts])
+    return [[next(weighted) for _ in solutions] for solutions in results]
 
 
-Part = MatchedStars | None
-"""The matched stars of one detector in one exposure, if it solved."""
-
-
-def _first_guess(exposures: list[list[Part]]) -> list[Detector]:
-    """Places from the attitudes with which the detectors were solved, without distortion."""
-    detectors = [Detector()]
-    for i in range(1, len(exposures[0])):
-        pair = next((e for e in exposures if e[0] is not None and e[i] is not None), None)
-        if pair is None:
-            raise UndeterminedError(
-                f"results: detector {i} is in no exposure solved together with detector 0; "
-                "give one in which both are"
-            )
-        first, other = pair[0], pair[i]
-        assert first is not None
-        assert other is not None
-        camera = first.camera_model
-        plain = CameraModel(
-            camera.focal_length_px,
-            camera.image_shape,
-            parity_flip=camera.parity_flip,
-            projection=camera.projection,
+def _places(
+    exposures: Sequence[Sequence[Part]],
+    velocities: Sequence[ArrayLike | None],
+    used: Sequence[int],
+) -> list[core.ApparentPlace]:
+    """Places of the exposures that are used, with the velocities given."""
+    if len(velocities) != len(exposures):
+        raise InputError(
+            f"velocities: {len(velocities)} for {len(exposures)} exposures; "
+            "give one (or None) for each"
         )
-        turn = _rotation(first.quaternion) @ _rotation(other.quaternion).T
-        pixels = _marks(camera.image_shape)
-        seen = plain.pixel_to_direction(*pixels.T) @ turn.T
-        detectors.append(_rigid(pixels, np.column_stack(plain.direction_to_pixel(seen))))
-    return detectors
+    first = {i: next(part for part in exposures[i] if part is not None) for i in used}
+    return [fit.moving(i, first[i].place, velocities[i]).core for i in used]
 
 
-def _replaced(
-    index: int,
-    detector: Detector,
-    fitted: CalibrationResult,
-    count: int,
-    center: tuple[float, float],
-    exposures: list[list[Part]],
-) -> Detector:
-    """Move a detector to where its attitudes agree with those of the first, on average."""
-    if index == 0:
-        return detector
-    camera = fitted.camera_model
-    part = next(e[index] for e in exposures if e[index] is not None)
-    assert part is not None
-    pixels = _marks(part.camera_model.image_shape)
-    at = np.column_stack(detector.to_focal_plane(*pixels.T)) - center
-    found = []
-    for exposure in range(len(exposures)):
-        first, own = fitted.frames[exposure * count], fitted.frames[exposure * count + index]
-        if first is None or own is None or first.rejected or own.rejected:
-            continue
-        turn = _rotation(first.quaternion) @ _rotation(own.quaternion).T
-        seen = camera.pixel_to_direction(*at.T) @ turn.T
-        place = np.column_stack(camera.direction_to_pixel(seen)) + center
-        if np.isfinite(place).all():
-            found.append(_rigid(pixels, place))
-    if not found:
-        raise UndeterminedError(
-            f"results: detector {index} fits in no exposure together with detector 0; "
-            "look at their solutions"
+def _detectors(best: core.CalibrationResult) -> tuple[Detector, ...]:
+    """Places of the detectors with their standard deviations; the first has none."""
+    sigmas = np.zeros((len(best.rig.rotations), 3))
+    sigmas[1:] = np.sqrt(np.diag(best.covariance)[best.num_intrinsics :]).reshape(-1, 3)
+    return tuple(
+        Detector(
+            shift_x_px=float(shift[0]),
+            shift_y_px=float(shift[1]),
+            rotation_deg=float(np.degrees(rotation)),
+            shift_sigma_px=float(np.sqrt(np.mean(sigma[:2] ** 2))),
+            rotation_sigma_deg=float(np.degrees(sigma[2])),
         )
-    values = np.array([[d.shift_x_px, d.shift_y_px, d.rotation_deg] for d in found])
-    number = len(found)
-    sigma = values.std(axis=0, ddof=1) / np.sqrt(number) if number > 1 else np.full(3, np.nan)
-    shift_sigma = float(np.sqrt(np.mean(sigma[:2] ** 2)))
-    x, y, rotation = (float(mean) for mean in values.mean(axis=0))
-    return Detector(x, y, rotation, shift_sigma, float(sigma[2]))
-
-
-def _rigid(pixels: Floats, places: Floats) -> Detector:
-    """Find the detector whose pixels come closest to these places in the focal plane."""
-    middle, target = pixels.mean(axis=0), places.mean(axis=0)
-    p, q = pixels - middle, places - target
-    angle = np.arctan2(np.sum(p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]), np.sum(p * q))
-    turned = Detector(rotation_deg=float(np.degrees(angle)))
-    x, y = target - np.array(turned.to_focal_plane(*middle))
-    return dataclasses.replace(turned, shift_x_px=float(x), shift_y_px=float(y))
-
-
-def _marks(image_shape: tuple[int, int]) -> Floats:
-    """Pixels all over a detector: a grid of 5 by 5."""
-    height, width = image_shape
-    x, y = np.meshgrid(np.linspace(-0.4, 0.4, 5) * width, np.linspace(-0.4, 0.4, 5) * height)
-    return np.column_stack([x.ravel(), y.ravel()])
-
-
-def _apart(a: Detector, b: Detector, exposures: list[list[Part]]) -> float:
-    """Largest distance between the places of pixels of two detectors."""
-    part = next(part for parts in exposures for part in parts if part is not None)
-    marks = _marks(part.camera_model.image_shape)
-    moved = np.subtract(a.to_focal_plane(*marks.T), b.to_focal_plane(*marks.T))
-    return float(np.hypot(*moved).max())
-
-
-def _bounds(
-    detectors: list[Detector], exposures: list[list[Part]]
-) -> tuple[tuple[float, float], tuple[int, int]]:
-    """Middle and shape of the smallest rectangle around all detectors."""
-    part = next(part for parts in exposures for part in parts if part is not None)
-    height, width = part.camera_model.image_shape
-    corners = 0.5 * np.array([[-width, width, -width, width], [-height, -height, height, height]])
-    places = np.concatenate([np.array(d.to_focal_plane(*corners)) for d in detectors], axis=1)
-    low, high = places.min(axis=1), places.max(axis=1)
-    size = np.ceil(high - low - 1e-6).astype(int)
-    middle = (low + high) / 2.0
-    return (float(middle[0]), float(middle[1])), (int(size[1]), int(size[0]))
-
-
-def _placed(
-    part: MatchedStars, detector: Detector, center: tuple[float, float], shape: tuple[int, int]
-) -> MatchedStars:
-    """Put the matched stars of a detector into the focal plane."""
-    x, y = detector.to_focal_plane(*part.positions_px.T)
-    angle = np.radians(detector.rotation_deg)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    camera = part.camera_model
-    return part.replace(
-        positions_px=np.column_stack([x - center[0], y - center[1]]),
-        position_cov=turn @ part.position_cov @ turn.T,
-        camera_model=CameraModel(
-            camera.focal_length_px,
-            shape,
-            parity_flip=camera.parity_flip,
-            projection=camera.projection,
-        ),
+        for shift, rotation, sigma in zip(best.rig.shifts, best.rig.rotations, sigmas, strict=True)
     )
 
 
-def _together(
-    parts: list[Part],
-    detectors: list[Detector],
+def _frame(
+    part: core.FrameFit,
+    stars: Sequence[Part],
+    detectors: Sequence[Detector],
     center: tuple[float, float],
-    shape: tuple[int, int],
-) -> Part:
-    """Make one frame of all detectors of an exposure."""
-    placed = [
-        _placed(part, detector, center, shape)
-        for part, detector in zip(parts, detectors, strict=True)
-        if part is not None
+    num_intrinsics: int,
+) -> FrameCalibration:
+    """Give an exposure's part in the calibration of the focal plane."""
+    solved = [
+        (own, detector) for own, detector in zip(stars, detectors, strict=True) if own is not None
     ]
-    if not placed:
-        return None
-    number = sum(map(len, placed))
-    names = ("positions_px", "directions", "position_cov", "brightness", "catalog_ids")
-    joined = {name: np.concatenate([getattr(p, name) for p in placed]) for name in names}
-    return placed[0].replace(centroids=np.arange(number), probability=np.ones(number), **joined)
+    positions = [
+        np.column_stack(detector.to_focal_plane(*own.positions_px.T)) - center
+        for own, detector in solved
+    ]
+    brightness = np.concatenate([own.brightness for own, _ in solved])
+    frame = fit.frame_calibration(part, np.concatenate(positions), brightness)
+    return dataclasses.replace(frame, cross_cov=frame.cross_cov[:num_intrinsics])
 
 
-def _rotation(quaternion: ArrayLike) -> Floats:
-    """Matrix of a unit quaternion, scalar first."""
-    w, x, y, z = np.asarray(quaternion, float)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+def _variances(stars: Sequence[Part]) -> Floats | None:
+    """Variances of the positions of an exposure; `None` if they are not known."""
+    variances = [fit.position_variances(own) for own in stars if own is not None]
+    known = [variance for variance in variances if variance is not None]
+    return np.concatenate(known) if len(known) == len(variances) else None

@@ -5,4 +5,5 @@ pub mod attitude;
 pub mod camera;
 pub mod distortion;
 pub mod projection;
+pub mod rig;
 pub mod sphere;

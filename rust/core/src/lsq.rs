@@ -1,16 +1,26 @@
 //! Non-linear least squares, once for the whole crate: Levenberg-Marquardt on normal equations.
 //!
-//! A [`Problem`] reduces all its data to [`NormalEquations`] about a state, in any way it likes: row by row,
-//! in parallel, or with its own nuisance parameters eliminated. [`minimize`] does the rest. The normal
-//! equations are scaled to a unit diagonal before they are solved, so parameters may have any units, and a
-//! parameter that the data cannot tell from the others does not move (see [`normal`]).
+//! A [`Problem`] reduces all its data to [`NormalEquations`] about a state, in any way it likes: row by row, in
+//! parallel, or as a [`Grouped`] problem, whose groups of data have parameters of their own that are eliminated.
+//! [`minimize`] does the rest. The normal equations are scaled to a unit diagonal before they are solved, so parameters
+//! may have any units, and a parameter that the data cannot tell from the others does not move (see [`normal`]).
+//!
+//! A [`Robust`] problem also weights its residuals. A [`RobustFit`] of it alternates weighting and steps, with a loss of
+//! the table in [`robust`] at first and clipping at last.
+//!
+//! Systems of two or three unknowns, and the few of a joint fit on one stamp, are solved without allocation in `small`.
 
+pub mod groups;
 mod minimize;
 pub mod normal;
 mod problem;
+mod reweight;
 pub mod robust;
+pub(crate) mod small;
 
+pub use groups::Grouped;
 pub use minimize::{Options, Outcome, minimize};
 pub use normal::{Covariance, NormalEquations};
-pub use problem::Problem;
+pub use problem::{Problem, System};
+pub use reweight::{Robust, RobustFit, RobustOptions, Weighed, Weighting};
 pub use robust::Loss;

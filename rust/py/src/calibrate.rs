@@ -1,10 +1,11 @@
 //! Calibration of one camera from many frames.
 
 use boresight::calibrate::{
-    self, CalibrationBlock, CalibrationResult, FrameFit, Model, Options, Reduction, Spread,
+    self, CalibrationBlock, CalibrationResult, Exposure, FrameFit, Model, Options, Reduction, Spread,
 };
+use boresight::geometry::rig::{Placement, Rig};
 use boresight::lsq::NormalEquations;
-use boresight::{ApparentPlace, MatchedStars, Projection};
+use boresight::{ApparentPlace, MatchedStars, Monitor, Projection};
 use nalgebra::DMatrix;
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -127,6 +128,17 @@ impl PyCalibrationResult {
         self.inner.parameter_names.clone()
     }
 
+    /// The first so many parameters are intrinsics; placements of detectors follow.
+    #[getter]
+    fn num_intrinsics(&self) -> usize {
+        self.inner.num_intrinsics()
+    }
+
+    #[getter]
+    fn rig(&self) -> PyRig {
+        PyRig { inner: self.inner.rig.clone() }
+    }
+
     #[getter]
     fn frozen(&self) -> Vec<String> {
         self.inner.frozen.clone()
@@ -147,6 +159,34 @@ impl PyCalibrationResult {
     fn held_out<'py>(&self, py: Python<'py>) -> Option<Vec<Bound<'py, PyArray1<f64>>>> {
         let frames = self.inner.held_out.as_ref()?;
         Some(frames.iter().map(|lengths| PyArray1::from_slice(py, lengths)).collect())
+    }
+}
+
+/// Detectors behind one lens.
+#[pyclass(name = "Rig", module = "boresight._core", frozen)]
+pub(crate) struct PyRig {
+    inner: Rig,
+}
+
+#[pymethods]
+impl PyRig {
+    /// Places of the detectors' centres, pixels from the first one's.
+    #[getter]
+    fn shifts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let shifts: Vec<_> = self.inner.placements().iter().map(Placement::shift).collect();
+        from_rows(py, &shifts)
+    }
+
+    /// How far they are turned from x towards y, radians.
+    #[getter]
+    fn rotations<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_iter(py, self.inner.placements().iter().map(Placement::rotation))
+    }
+
+    /// Where the pixels of the camera are counted from.
+    #[getter]
+    fn center(&self) -> (f64, f64) {
+        self.inner.center().into()
     }
 }
 
@@ -415,4 +455,23 @@ pub(crate) fn calibrate_camera(
     let (matches, places) = (frames.matches(), frames.places.as_deref());
     let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, places, &options, m))?;
     Ok(PyCalibrationResult { inner })
+}
+
+/// Fits one lens and the placements of the detectors behind it to the matched stars of many exposures.
+#[pyfunction]
+pub(crate) fn calibrate_rig(
+    py: Python<'_>,
+    exposures: Vec<Vec<Option<PyRef<'_, PyMatchedStars>>>>,
+    places: Option<Vec<PyRef<'_, PyApparentPlace>>>,
+    options: CalibrationOptions,
+    start: Option<PyRef<'_, PyCalibrationResult>>,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<PyCalibrationResult> {
+    let options = options.options()?;
+    let places: Option<Vec<ApparentPlace>> = places.map(|p| p.iter().map(|place| place.inner).collect());
+    let exposures: Vec<Exposure<'_>> =
+        exposures.iter().map(|e| e.iter().map(|own| own.as_ref().map(|own| &own.inner)).collect()).collect();
+    let start = start.as_ref().map(|start| &start.inner);
+    let work = |m: &dyn Monitor| calibrate::calibrate_rig(&exposures, places.as_deref(), &options, start, m);
+    Ok(PyCalibrationResult { inner: monitor::run(py, progress, work)? })
 }

@@ -21,8 +21,8 @@ mod solve;
 mod _core {
     #[pymodule_export]
     use crate::calibrate::{
-        PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, calibrate_camera,
-        calibration_block, model_covariance,
+        PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, PyRig, calibrate_camera,
+        calibrate_rig, calibration_block, model_covariance,
     };
     #[pymodule_export]
     use crate::camera::PyCameraModel;
@@ -52,6 +52,12 @@ mod _core {
     /// Rounds of the fixed-point iteration to the refracted place.
     #[pymodule_export]
     const REFRACTION_ROUNDS: usize = boresight::geometry::apparent::REFRACTION_ROUNDS;
+    /// Residuals of so many scales count half by Cauchy's loss.
+    #[pymodule_export]
+    const CAUCHY_TUNING: f64 = boresight::lsq::robust::CAUCHY_TUNING;
+    /// Median length of a two-dimensional normal deviate of unit variance per axis.
+    #[pymodule_export]
+    const RAYLEIGH_MEDIAN: f64 = boresight::lsq::robust::RAYLEIGH_MEDIAN;
     /// Tells databases made by different versions of the algorithm apart.
     #[pymodule_export]
     const DATABASE_REVISION: u32 = boresight::database::REVISION;

@@ -6,31 +6,28 @@
 //! come back, and step ([`CalibrationBlock::solve`]) to the next camera. It ends where the joint fit at the same
 //! [`Options::noise`](super::Options::noise) ends.
 
-use rayon::prelude::*;
+use std::slice;
 
 use nalgebra::{DMatrix, DVector};
 
-use super::fit::{GROUPS, Weights};
-use super::frame::{Frame, Misses};
+use super::Options;
+use super::fit::Weights;
+use super::fitter::Fitter;
+use super::frame::{ATTITUDE, Frame, Optics};
 use super::given::{check_one_camera, check_positive, prepare_all};
 use super::parameters::Parameters;
 use super::scale::Spread;
-use super::{final_weight, is_poor};
 use crate::error::{Error, Result};
 use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::sphere::Direction;
-use crate::lsq::robust::planar_scale;
-use crate::lsq::{Loss, NormalEquations};
+use crate::lsq::NormalEquations;
+use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
-/// First reweightings of an attitude, by which wrong matches lose their influence.
-const SETTLING_ROUNDS: usize = 6;
-/// Reweightings at most.
-const MAX_ROUNDS: usize = 60;
-/// An attitude that turns by less has come to rest, radians: far less than any star's position tells.
-const ATTITUDE_TOLERANCE: f64 = 1e-13;
+/// Weights that change by less have settled: so little that rounds of a reduction settle as well.
+const WEIGHT_TOLERANCE: f64 = 1e-8;
 
 /// What some frames tell about the intrinsics, near one camera.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,28 +98,28 @@ impl CalibrationBlock {
             rejected: 0,
             outliers: 0,
         };
-        let prepared = prepare_all(frames, places)?;
-        let sum = |group: &[Frame]| {
+        let chunks = in_chunks(&prepare_all(frames, places)?, |chunk| {
             let mut sum = empty();
-            for frame in group {
+            for frame in chunk {
                 sum.include(&parameters, frame);
             }
             sum
-        };
-        let groups: Vec<Self> = prepared.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(sum).collect();
+        });
         let mut total = empty();
-        for group in &groups {
-            total.add(group)?;
+        for chunk in chunks {
+            total.add(&chunk)?;
         }
         Ok(total)
     }
 
     /// Adds the part of one frame.
     fn include(&mut self, parameters: &Parameters, frame: &Frame) {
-        let fitted = settle(frame, &self.camera, self.noise, self.sigma_clip);
+        let optics = Optics::from(self.camera.clone());
+        let fitted = settle(frame, &optics, self.noise, self.sigma_clip);
         let part = fitted.and_then(|(attitude, weights)| {
-            let (equations, _) = frame.eliminate(parameters, &self.camera, &attitude, &weights)?;
-            Some((equations, frame.spread(&self.camera, &attitude, &weights)))
+            let GroupEquations { equations, .. } = frame.linearize(parameters, &optics, &attitude, &weights);
+            let (equations, _) = equations.eliminate(ATTITUDE)?;
+            Some((equations, frame.spread(&optics, &attitude, &weights)))
         });
         let Some((equations, spread)) = part else {
             self.rejected += 1;
@@ -200,29 +197,13 @@ fn named(camera: &CameraModel, names: &[String]) -> Result<Parameters> {
     ))
 }
 
-/// A frame's attitude with a fixed camera and what its stars count then; `None` if it does not fit.
-fn settle(frame: &Frame, camera: &CameraModel, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
-    let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
-    let mut attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
-    let mut weights = Weights { stars: Vec::new(), metrics: Vec::new() };
-    for round in 0..MAX_ROUNDS {
-        let Misses { metrics, lengths, distances } = frame.misses(camera, &attitude);
-        weights.metrics = metrics;
-        weights.stars = if round < SETTLING_ROUNDS {
-            let scale = planar_scale(&mut lengths.clone()).max(noise);
-            lengths.iter().map(|length| Loss::GemanMcClure.weight(length / scale)).collect()
-        } else {
-            let stars = lengths.iter().zip(&distances);
-            stars.map(|(length, &distance)| final_weight(length / noise, distance, sigma_clip)).collect()
-        };
-        if round >= SETTLING_ROUNDS && is_poor(&weights) {
-            return None;
-        }
-        let step = frame.attitude_step(camera, &attitude, &weights)?;
-        if round > SETTLING_ROUNDS && step.norm() < ATTITUDE_TOLERANCE {
-            break;
-        }
-        attitude = attitude.rotated(&step);
-    }
-    Some((attitude, weights))
+/// A frame's attitude with known optics and what its stars count then; `None` if it does not fit.
+fn settle(frame: &Frame, optics: &Optics, noise: f64, sigma_clip: f64) -> Option<(Attitude, Weights)> {
+    let seen: Vec<Direction> = frame.pixels.iter().map(|&p| optics.camera.pixel_to_direction(p)).collect();
+    let attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
+    let options = Options { noise: Some(noise), sigma_clip, ..Options::default() };
+    let mut fitter = Fitter::start(slice::from_ref(frame), optics.clone(), &[Some(attitude)], &options, &());
+    fitter.options.weight_tolerance = WEIGHT_TOLERANCE;
+    fitter.run(&[Parameters::none()]).ok()?;
+    Some((fitter.state.own[0], fitter.problem.weights.pop()?))
 }

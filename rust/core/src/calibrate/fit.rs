@@ -1,26 +1,20 @@
 //! The normal equations of frames, and the joint problem with every frame's attitude eliminated.
 
-use std::borrow::Borrow;
-
 use nalgebra::{DMatrix, DVector, Vector3};
-use rayon::prelude::*;
 
-use super::WEIGHT_TOLERANCE;
-use super::frame::{ATTITUDE, Frame, Residual, inverted, multiply};
-use super::moments::Moments;
+use super::frame::{ATTITUDE, Frame, Optics, Part, Residual};
+use super::moments::{Moments, PLACED, UNPLACED};
 use super::parameters::Parameters;
 use super::scale::Spread;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Jacobian, Point};
-use crate::lsq::normal::Eliminated;
-use crate::lsq::{NormalEquations, Problem};
+use crate::geometry::rig::Placement;
+use crate::lsq::NormalEquations;
+use crate::lsq::groups::{GroupEquations, Grouped, Joint};
+use crate::lsq::small::{inverse, multiply};
 
-/// Frames are reduced in at most this many groups, whose sums are added in order: enough to keep all cores busy,
-/// and always the same, so that results do not depend on the number of threads.
-pub(super) const GROUPS: usize = 64;
-
-/// How far parameters and attitude move what a pixel sees, in detector pixels: a row for x and one for y.
+/// How far intrinsics and attitude move what a pixel sees, in detector pixels: a row for x and one for y.
 ///
 /// `None` where the distortion is folded over.
 pub(super) fn sensitivity(
@@ -30,72 +24,135 @@ pub(super) fn sensitivity(
 ) -> Option<DMatrix<f64>> {
     let seen = camera.pixel_to_direction(pixel);
     let upright = Attitude::from_quaternion([1.0, 0.0, 0.0, 0.0]).ok()?;
-    let residual = Residual::new(camera, &upright, pixel, &seen)?;
-    let mut derivatives = vec![[0.0; 2]; parameters.len() + ATTITUDE];
+    let residual = Residual::new(camera, &Placement::default(), &upright, pixel, &seen)?;
+    let mut derivatives = vec![[0.0; 2]; parameters.intrinsics() + ATTITUDE];
     residual.derivatives(parameters, camera, &mut derivatives);
-    let inverse = inverted(&residual.jacobian);
-    let rows = derivatives.into_iter().map(|d| multiply(&inverse, d));
-    Some(DMatrix::from_iterator(2, parameters.len() + ATTITUDE, rows.flatten()))
+    let inverse = inverse(&residual.jacobian);
+    let rows = derivatives.iter().map(|&d| multiply(&inverse, d));
+    Some(DMatrix::from_iterator(2, derivatives.len(), rows.flatten()))
 }
 
+/// A star that counts: its weight, metric and residual, `None` where the model has no answer.
+type Counting<'a> = (f64, &'a Jacobian, Option<Residual>);
+
 impl Frame {
-    /// The stars that count: weight, metric and residual, `None` where the model has no answer.
+    /// The stars of a part that count.
     fn counting<'a>(
         &'a self,
-        camera: &'a CameraModel,
+        part: &'a Part,
+        optics: &'a Optics,
         attitude: &'a Attitude,
         weights: &'a Weights,
-    ) -> impl Iterator<Item = (f64, &'a Jacobian, Option<Residual>)> {
-        let stars = weights.stars.iter().zip(&weights.metrics).zip(self.pixels.iter().zip(&self.sky));
-        stars.filter(|((weight, _), _)| **weight > 0.0).map(|((&weight, metric), (&pixel, sky))| {
-            (weight, metric, Residual::new(camera, attitude, pixel, sky))
+    ) -> impl Iterator<Item = Counting<'a>> {
+        let placement = optics.rig.in_camera(part.detector);
+        let stars = part.stars.clone().filter(|&star| weights.stars[star] > 0.0);
+        stars.map(move |star| {
+            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
+            let residual = Residual::new(&optics.camera, &placement, attitude, pixel, sky);
+            (weights.stars[star], &weights.metrics[star], residual)
         })
     }
 
     /// Half the weighted sum of squares; infinite if the model has no answer for a star that counts.
-    fn cost(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> f64 {
-        let cost = |(weight, metric, residual): (f64, &Jacobian, Option<Residual>)| {
+    fn cost(&self, optics: &Optics, attitude: &Attitude, weights: &Weights) -> f64 {
+        let cost = |(weight, metric, residual): Counting<'_>| {
             residual.map_or(f64::INFINITY, |residual| {
                 let [x, y] = multiply(metric, residual.miss);
                 0.5 * weight * (x * x + y * y)
             })
         };
-        self.counting(camera, attitude, weights).map(cost).sum()
+        self.parts.iter().flat_map(|part| self.counting(part, optics, attitude, weights)).map(cost).sum()
     }
 
-    /// Normal equations for the shared parameters followed by the frame's attitude; of infinite cost if the model has
-    /// no answer for a star that counts.
+    /// Normal equations for the shared parameters that the frame depends on, followed by its attitude; of infinite cost
+    /// if the model has no answer for a star that counts.
     pub(super) fn linearize(
         &self,
         parameters: &Parameters,
-        camera: &CameraModel,
+        optics: &Optics,
         attitude: &Attitude,
         weights: &Weights,
-    ) -> NormalEquations {
-        let stars = self.counting(camera, attitude, weights);
-        match (parameters.degree(), camera.distortion()) {
-            (Some(degree), Distortion::Polynomial(model)) => {
-                let mut moments = Moments::new(degree, camera.focal_length_px(), model.scale());
-                for (weight, metric, residual) in stars {
-                    match residual {
-                        Some(residual) => moments.add(&residual, metric, weight),
-                        None => moments.add_cost(f64::INFINITY),
-                    }
-                }
-                moments.equations(parameters)
+    ) -> GroupEquations {
+        let intrinsics = parameters.intrinsics();
+        let placements = self.parts.iter().flat_map(|part| parameters.placement(part.detector));
+        let shared: Vec<usize> = (0..intrinsics).chain(placements).collect();
+        let size = shared.len() + ATTITUDE;
+        let mut sum = NormalEquations::new(size);
+        let mut next = intrinsics;
+        for part in &self.parts {
+            let placement = parameters.placement(part.detector).len();
+            let stars = self.counting(part, optics, attitude, weights);
+            let own = part_equations(parameters, placement, &optics.camera, stars);
+            let places = (0..intrinsics).chain(next..next + placement).chain(size - ATTITUDE..size);
+            next += placement;
+            if self.parts.len() == 1 {
+                sum = own;
+            } else {
+                sum.merge_at(&own, &places.collect::<Vec<_>>());
             }
-            _ => sum_rows(parameters, camera, stars),
         }
+        GroupEquations { equations: sum, shared: (shared.len() < parameters.len()).then_some(shared) }
+    }
+
+    /// How large the residuals of the stars that count are.
+    pub(super) fn spread(&self, optics: &Optics, attitude: &Attitude, weights: &Weights) -> Spread {
+        let mut spread = Spread::default();
+        let misses = self.misses(optics, attitude);
+        for (length, &weight) in
+            misses.lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0)
+        {
+            let square_pull = (weight * length).powi(2);
+            spread.add(&Spread { stars: 1, weight, square_pull });
+        }
+        spread
     }
 }
 
-/// Normal equations for any parameters followed by the attitude, star by star.
-fn sum_rows<'a>(
+/// Normal equations of the stars of one detector, for the intrinsics, so many parameters of its placement, and the
+/// attitude.
+fn part_equations<'a>(
+    parameters: &Parameters,
+    placement: usize,
+    camera: &CameraModel,
+    stars: impl Iterator<Item = Counting<'a>>,
+) -> NormalEquations {
+    match (parameters.degree(), camera.distortion()) {
+        (Some(_), Distortion::Polynomial(model)) if placement == 0 => {
+            sum_moments::<UNPLACED>(parameters, camera, model.scale(), stars)
+        }
+        (Some(_), Distortion::Polynomial(model)) => {
+            sum_moments::<PLACED>(parameters, camera, model.scale(), stars)
+        }
+        _ => sum_rows(parameters, placement, camera, stars),
+    }
+}
+
+/// Of the coefficients of a polynomial in pixels over `scale`, by moments.
+fn sum_moments<'a, const N: usize>(
     parameters: &Parameters,
     camera: &CameraModel,
-    stars: impl Iterator<Item = (f64, &'a Jacobian, Option<Residual>)>,
+    scale: f64,
+    stars: impl Iterator<Item = Counting<'a>>,
 ) -> NormalEquations {
-    let columns = parameters.len() + ATTITUDE;
+    let degree = parameters.degree().unwrap_or(0);
+    let mut moments = Moments::<N>::new(degree, camera.focal_length_px(), scale);
+    for (weight, metric, residual) in stars {
+        match residual {
+            Some(residual) => moments.add(&residual, metric, weight),
+            None => moments.add_cost(f64::INFINITY),
+        }
+    }
+    moments.equations(parameters)
+}
+
+/// Of any intrinsics, star by star.
+fn sum_rows<'a>(
+    parameters: &Parameters,
+    placement: usize,
+    camera: &CameraModel,
+    stars: impl Iterator<Item = Counting<'a>>,
+) -> NormalEquations {
+    let columns = parameters.intrinsics() + placement + ATTITUDE;
     let mut equations = NormalEquations::new(columns);
     let mut ideal = vec![[0.0; 2]; columns];
     let mut rows = vec![0.0; 2 * columns];
@@ -113,44 +170,6 @@ fn sum_rows<'a>(
         equations.add_all(&rows, &multiply(metric, residual.miss), &[weight; 2]);
     }
     equations
-}
-
-impl Frame {
-    /// What this frame adds to the normal equations of the shared parameters, and its attitude as a function of them.
-    ///
-    /// `None` if the stars that count do not determine the attitude: the frame takes no part.
-    pub(super) fn eliminate(
-        &self,
-        parameters: &Parameters,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        weights: &Weights,
-    ) -> Option<(NormalEquations, Eliminated)> {
-        self.linearize(parameters, camera, attitude, weights).eliminate(ATTITUDE)
-    }
-
-    /// The rotation that takes the attitude to where it fits a fixed camera best, to first order.
-    pub(super) fn attitude_step(
-        &self,
-        camera: &CameraModel,
-        attitude: &Attitude,
-        weights: &Weights,
-    ) -> Option<Vector3<f64>> {
-        rotation(&self.linearize(&Parameters::none(), camera, attitude, weights))
-    }
-
-    /// How large the residuals of the stars that count are.
-    pub(super) fn spread(&self, camera: &CameraModel, attitude: &Attitude, weights: &Weights) -> Spread {
-        let mut spread = Spread::default();
-        let misses = self.misses(camera, attitude);
-        for (length, &weight) in
-            misses.lengths.iter().zip(&weights.stars).filter(|(_, weight)| **weight > 0.0)
-        {
-            let square_pull = (weight * length).powi(2);
-            spread.add(&Spread { stars: 1, weight, square_pull });
-        }
-        spread
-    }
 }
 
 /// The rotation that equations of an attitude alone ask for; `None` if they do not determine it.
@@ -176,33 +195,16 @@ impl Weights {
         self.stars.iter().filter(|&&w| w > 0.0).count()
     }
 
-    /// Whether the same stars count, and nearly the same.
-    pub(super) fn resembles(&self, other: &Self) -> bool {
-        let mut pairs = self.stars.iter().zip(&other.stars);
-        pairs.all(|(a, b)| (*a > 0.0) == (*b > 0.0) && (a - b).abs() < WEIGHT_TOLERANCE)
+    /// Largest change from other weights; infinite if other stars count.
+    pub(super) fn change(&self, other: &Self) -> f64 {
+        let change =
+            |(a, b): (&f64, &f64)| if (*a > 0.0) == (*b > 0.0) { (a - b).abs() } else { f64::INFINITY };
+        self.stars.iter().zip(&other.stars).map(change).fold(0.0, f64::max)
     }
 }
 
-/// Intrinsics and attitudes that are fitted together.
-#[derive(Debug, Clone)]
-pub(super) struct State {
-    pub(super) camera: CameraModel,
-    pub(super) attitudes: Vec<Attitude>,
-}
-
-/// Normal equations of the intrinsics, and each frame's attitude as a function of them.
-#[derive(Debug, Clone)]
-pub(super) struct System {
-    pub(super) shared: NormalEquations,
-    /// `None` for frames that take no part.
-    pub(super) frames: Vec<Option<Eliminated>>,
-}
-
-impl Borrow<NormalEquations> for System {
-    fn borrow(&self) -> &NormalEquations {
-        &self.shared
-    }
-}
+/// Optics and attitudes that are fitted together.
+pub(super) type State = Joint<Optics, Attitude>;
 
 /// The joint fit at given weights. A frame whose weights are all zero takes no part.
 pub(super) struct JointFit<'a> {
@@ -211,61 +213,29 @@ pub(super) struct JointFit<'a> {
     pub(super) parameters: &'a Parameters,
 }
 
-impl Problem for JointFit<'_> {
-    type State = State;
-    type System = System;
+impl Grouped for JointFit<'_> {
+    type Shared = Optics;
+    type Own = Attitude;
+    const OWN: usize = ATTITUDE;
 
-    fn cost(&self, state: &State) -> f64 {
-        let frame = |i: usize| self.frames[i].cost(&state.camera, &state.attitudes[i], &self.weights[i]);
-        let costs: Vec<f64> = (0..self.frames.len()).into_par_iter().map(frame).collect();
-        costs.iter().sum()
+    fn parameters(&self) -> usize {
+        self.parameters.len()
     }
 
-    fn linearize(&self, state: &State) -> System {
-        let indices: Vec<usize> = (0..self.frames.len()).collect();
-        let groups: Vec<System> = indices
-            .par_chunks(indices.len().div_ceil(GROUPS).max(1))
-            .map(|group| self.reduce(state, group))
-            .collect();
-        let mut total = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
-        for group in groups {
-            total.shared.merge(&group.shared);
-            total.frames.extend(group.frames);
-        }
-        total
+    fn group_cost(&self, frame: usize, optics: &Optics, attitude: &Attitude) -> f64 {
+        self.frames[frame].cost(optics, attitude, &self.weights[frame])
     }
 
-    fn step(&self, state: &State, system: &System, delta: &DVector<f64>) -> Option<State> {
-        let camera = self.parameters.stepped(&state.camera, delta)?;
-        let rotated = |attitude: &Attitude, frame: &Option<Eliminated>| match frame {
-            None => *attitude,
-            Some(frame) => {
-                let step = frame.step(delta);
-                attitude.rotated(&Vector3::new(step[0], step[1], step[2]))
-            }
-        };
-        let attitudes = state.attitudes.iter().zip(&system.frames).map(|(a, f)| rotated(a, f)).collect();
-        Some(State { camera, attitudes })
+    fn group_equations(&self, frame: usize, optics: &Optics, attitude: &Attitude) -> GroupEquations {
+        self.frames[frame].linearize(self.parameters, optics, attitude, &self.weights[frame])
     }
-}
 
-impl JointFit<'_> {
-    /// The sum of some frames, each with its attitude eliminated.
-    fn reduce(&self, state: &State, group: &[usize]) -> System {
-        let mut sum = System { shared: NormalEquations::new(self.parameters.len()), frames: Vec::new() };
-        for &i in group {
-            let parts = self.frames[i].eliminate(
-                self.parameters,
-                &state.camera,
-                &state.attitudes[i],
-                &self.weights[i],
-            );
-            sum.frames.push(parts.map(|(shared, attitude)| {
-                sum.shared.merge(&shared);
-                attitude
-            }));
-        }
-        sum
+    fn step_shared(&self, optics: &Optics, delta: &DVector<f64>) -> Option<Optics> {
+        self.parameters.stepped_optics(optics, delta)
+    }
+
+    fn step_own(&self, attitude: &Attitude, delta: &DVector<f64>) -> Attitude {
+        attitude.rotated(&Vector3::new(delta[0], delta[1], delta[2]))
     }
 }
 
@@ -273,8 +243,10 @@ impl JointFit<'_> {
 mod tests {
     use super::*;
     use crate::calibrate::Model;
+    use crate::calibrate::frame::PLACEMENT;
     use crate::geometry::camera::CameraModel;
     use crate::geometry::distortion::PolynomialDistortion;
+    use crate::geometry::rig::Rig;
     use crate::geometry::sphere::Direction;
 
     #[test]
@@ -292,18 +264,23 @@ mod tests {
             (0..40).map(|k| [f64::from(k % 7) * 140.0 - 420.0, f64::from(k % 6) * 150.0 - 375.0]).collect();
         let turned = attitude.rotated(&Vector3::new(1e-4, -2e-4, 1e-3));
         let seen = |p: &Point| turned.to_sky(&camera.pixel_to_direction(*p));
-        let frame = Frame {
-            sky: pixels.iter().map(seen).collect(),
-            whitening: Some((0..40).map(|k| [1.0 + f64::from(k % 3), 0.5, 2.0]).collect()),
-            pixels,
-        };
-        let weights = Weights {
+        let sky: Vec<Direction> = pixels.iter().map(seen).collect();
+        let whitening = Some((0..40).map(|k| [1.0 + f64::from(k % 3), 0.5, 2.0]).collect());
+        let weights = |frame: &Frame, optics: &Optics| Weights {
             stars: (0..40).map(|k| f64::from(k % 4) / 3.0).collect(),
-            metrics: frame.misses(&camera, &attitude).metrics,
+            metrics: frame.misses(optics, &attitude).metrics,
         };
-        for parameters in Parameters::stages(Model::Polynomial { order: 4 }) {
-            let rows = sum_rows(&parameters, &camera, frame.counting(&camera, &attitude, &weights));
-            let sums = frame.linearize(&parameters, &camera, &attitude, &weights);
+        let stages = Parameters::stages(Model::Polynomial { order: 4 });
+        for (parameters, detector) in stages.into_iter().flat_map(|stage| [(stage.clone(), 0), (stage, 1)]) {
+            let rig = Rig::new([Placement::new([20.0, -30.0], 0.1)], [5.0, 7.0]);
+            let optics = Optics { camera: camera.clone(), rig };
+            let parameters = parameters.with_detectors(2);
+            let mut frame = Frame::new(pixels.clone(), sky.clone(), whitening.clone());
+            frame.parts[0].detector = detector;
+            let weights = weights(&frame, &optics);
+            let stars = frame.counting(&frame.parts[0], &optics, &attitude, &weights);
+            let rows = sum_rows(&parameters, PLACEMENT * detector, &camera, stars);
+            let sums = frame.linearize(&parameters, &optics, &attitude, &weights).equations;
             assert_eq!(sums.count(), rows.count());
             assert!((sums.cost() / rows.cost() - 1.0).abs() < 1e-12);
             for i in 0..rows.parameters() {
@@ -321,16 +298,15 @@ mod tests {
     fn a_star_without_an_image_costs_infinitely_much() {
         let camera = CameraModel::new(2000.0, [1000, 800]).unwrap();
         let upright = Attitude::from_quaternion([1.0, 0.0, 0.0, 0.0]).unwrap();
-        let frame =
-            Frame { pixels: vec![[1.0, 2.0]], sky: vec![Direction::new(0.0, 0.0, -1.0)], whitening: None };
+        let frame = Frame::new(vec![[1.0, 2.0]], vec![Direction::new(0.0, 0.0, -1.0)], None);
         let weights = Weights { stars: vec![1.0], metrics: vec![[[1.0, 0.0], [0.0, 1.0]]] };
-        assert_eq!(frame.cost(&camera, &upright, &weights), f64::INFINITY);
+        assert_eq!(frame.cost(&camera.clone().into(), &upright, &weights), f64::INFINITY);
         for distortion in
             [Distortion::None, Distortion::Polynomial(PolynomialDistortion::zero(3, 1.0).unwrap())]
         {
             let camera = camera.clone().with_distortion(distortion);
             let parameters = Parameters::all(camera.distortion());
-            let equations = frame.linearize(&parameters, &camera, &upright, &weights);
+            let equations = frame.linearize(&parameters, &camera.into(), &upright, &weights).equations;
             assert_eq!(equations.cost(), f64::INFINITY);
         }
     }

@@ -1,22 +1,80 @@
 //! The stars of one frame, and how far they are from where a camera and an attitude put them.
+//!
+//! A frame of a rig is an exposure: it has stars on several detectors, and one attitude.
+
+use std::ops::Range;
 
 use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Jacobian, Point};
+use crate::geometry::rig::{Placement, Rig};
 use crate::geometry::sphere::Direction;
+use crate::lsq::small::{determinant, inverse, multiply};
 
 /// Parameters of one attitude: a small rotation about the camera's axes.
 pub(super) const ATTITUDE: usize = 3;
+/// Parameters of one placement: its shift along x and y, and its rotation.
+pub(super) const PLACEMENT: usize = 3;
+
+/// What all frames share: the lens, and the detectors behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Optics {
+    pub(super) camera: CameraModel,
+    pub(super) rig: Rig,
+}
+
+impl From<CameraModel> for Optics {
+    /// A camera with one detector.
+    fn from(camera: CameraModel) -> Self {
+        Self { camera, rig: Rig::default() }
+    }
+}
+
+/// Stars on one detector, by their indices in the frame.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Part {
+    pub(super) detector: usize,
+    pub(super) stars: Range<usize>,
+}
 
 /// The matched stars of one frame, ready to be fitted.
 #[derive(Debug, Clone)]
 pub(super) struct Frame {
+    /// From the centre of the detector that each is on.
     pub(super) pixels: Vec<Point>,
     /// Directions as this frame's observer sees them.
     pub(super) sky: Vec<Direction>,
     /// Lower triangle of the matrix that makes each star's residual one of unit variance.
     pub(super) whitening: Option<Vec<[f64; 3]>>,
+    /// All stars by detector.
+    pub(super) parts: Vec<Part>,
+}
+
+impl Frame {
+    /// Stars on the reference detector alone.
+    pub(super) fn new(pixels: Vec<Point>, sky: Vec<Direction>, whitening: Option<Vec<[f64; 3]>>) -> Self {
+        let parts = vec![Part { detector: 0, stars: 0..pixels.len() }];
+        Self { pixels, sky, whitening, parts }
+    }
+
+    /// One frame of the stars of several detectors; if some have no uncertainties, none of them counts.
+    pub(super) fn joined(detectors: impl IntoIterator<Item = (usize, Self)>) -> Self {
+        let mut all = Self { pixels: vec![], sky: vec![], whitening: Some(vec![]), parts: vec![] };
+        for (detector, frame) in detectors {
+            let first = all.pixels.len();
+            all.parts.push(Part { detector, stars: first..first + frame.pixels.len() });
+            all.pixels.extend(frame.pixels);
+            all.sky.extend(frame.sky);
+            all.whitening = all.whitening.zip(frame.whitening).map(|(all, own)| [all, own].concat());
+        }
+        all
+    }
+
+    /// Every star's pixel among those of the camera.
+    pub(super) fn points(&self, rig: &Rig) -> impl Iterator<Item = Point> {
+        self.placed(rig).map(|(placement, star)| placement.to_focal_plane(self.pixels[star]))
+    }
 }
 
 /// A star's residual in the ideal plane, and what it depends on.
@@ -29,12 +87,17 @@ pub(super) struct Residual {
     /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
     pub(super) projected: Point,
     rotations: [Point; ATTITUDE],
+    /// From the centre of its detector, in the focal plane.
+    lever: Point,
 }
 
 impl Residual {
+    /// Of a star at a pixel of a detector that is placed so.
+    ///
     /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
     pub(super) fn new(
         camera: &CameraModel,
+        placement: &Placement,
         attitude: &Attitude,
         pixel: Point,
         sky: &Direction,
@@ -43,25 +106,35 @@ impl Residual {
         let (f, parity) = (camera.focal_length_px(), camera.parity());
         let flipped = |[x, y]: Point| [parity * x, y];
         let projected = flipped(point);
-        let center = camera.optical_center();
-        let point = [pixel[0] - center[0], pixel[1] - center[1]];
+        let (center, shift) = (camera.optical_center(), placement.shift());
+        let lever = placement.turn(pixel);
+        let point = [lever[0] + shift[0] - center[0], lever[1] + shift[1] - center[1]];
         let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
-        let det = jacobian[0][0] * jacobian[1][1] - jacobian[0][1] * jacobian[1][0];
+        let det = determinant(&jacobian);
         let miss = [ideal[0] - f * projected[0], ideal[1] - f * projected[1]];
         let rotations = rotations.map(flipped);
-        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations })
+        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations, lever })
     }
 
-    /// Derivatives of the miss by the shared parameters followed by the attitude.
+    /// Derivatives of the miss by the intrinsics and the attitude, and between them by the placement if there is room.
     pub(super) fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
-        let (shared, own) = out.split_at_mut(parameters.len());
-        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, shared);
-        own.copy_from_slice(&self.by_attitude(camera.focal_length_px()));
+        let (intrinsics, rest) = out.split_at_mut(parameters.intrinsics());
+        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, intrinsics);
+        let (placement, attitude) = rest.split_at_mut(rest.len() - ATTITUDE);
+        placement.copy_from_slice(&self.by_placement()[..placement.len()]);
+        attitude.copy_from_slice(&self.by_attitude(camera.focal_length_px()));
     }
 
     /// Derivatives of the miss by the attitude.
     pub(super) fn by_attitude(&self, focal_length: f64) -> [Point; ATTITUDE] {
         self.rotations.map(|rotation| rotation.map(|c| -focal_length * c))
+    }
+
+    /// Derivatives of the miss by the placement of the detector.
+    pub(super) fn by_placement(&self) -> [Point; PLACEMENT] {
+        let [[a, b], [c, d]] = self.jacobian;
+        let [x, y] = self.lever;
+        [[a, c], [b, d], multiply(&self.jacobian, [-y, x])]
     }
 }
 
@@ -79,14 +152,15 @@ pub(super) struct Misses {
 }
 
 impl Frame {
-    /// How far every star is from where camera and attitude put it.
-    pub(super) fn misses(&self, camera: &CameraModel, attitude: &Attitude) -> Misses {
+    /// How far every star is from where optics and attitude put it.
+    pub(super) fn misses(&self, optics: &Optics, attitude: &Attitude) -> Misses {
         let mut misses = Misses::default();
-        for (star, (&pixel, sky)) in self.pixels.iter().zip(&self.sky).enumerate() {
-            let found = Residual::new(camera, attitude, pixel, sky).map(|residual| {
-                let inverse = inverted(&residual.jacobian);
-                let metric = self.metric(star, &inverse);
-                let lengths = [metric, inverse].map(|m| length(multiply(&m, residual.miss)));
+        for (placement, star) in self.placed(&optics.rig) {
+            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
+            let found = Residual::new(&optics.camera, &placement, attitude, pixel, sky).map(|residual| {
+                let to_detector = placement.back(&inverse(&residual.jacobian));
+                let metric = self.metric(star, &to_detector);
+                let lengths = [metric, to_detector].map(|m| length(multiply(&m, residual.miss)));
                 (metric, lengths)
             });
             let (metric, [length, distance]) = found.unwrap_or(([[0.0; 2]; 2], [f64::INFINITY; 2]));
@@ -97,32 +171,37 @@ impl Frame {
         misses
     }
 
-    /// The matrix that brings a star's residual from the ideal plane to the detector (`inverse` alone) and there to
-    /// units of its own standard deviation, if that was given.
-    fn metric(&self, star: usize, inverse: &Jacobian) -> Jacobian {
-        self.whitening.as_ref().map_or(*inverse, |whitening| {
-            let [w00, w10, w11] = whitening[star];
-            let [[a, b], [c, d]] = *inverse;
-            [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
+    /// The stars that are wanted, each with the length of its residual in pixels; infinite where the model has no answer.
+    pub(super) fn distances(
+        &self,
+        optics: &Optics,
+        attitude: &Attitude,
+        wanted: impl Fn(usize) -> bool,
+    ) -> impl Iterator<Item = (usize, f64)> {
+        self.placed(&optics.rig).filter(move |(_, star)| wanted(*star)).map(|(placement, star)| {
+            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
+            let residual = Residual::new(&optics.camera, &placement, attitude, pixel, sky);
+            (star, residual.map_or(f64::INFINITY, |r| length(multiply(&inverse(&r.jacobian), r.miss))))
         })
     }
 
-    /// Length of a star's residual in pixels; infinite where the model has no answer.
-    pub(super) fn distance(&self, star: usize, camera: &CameraModel, attitude: &Attitude) -> f64 {
-        let residual = Residual::new(camera, attitude, self.pixels[star], &self.sky[star]);
-        residual.map_or(f64::INFINITY, |r| length(multiply(&inverted(&r.jacobian), r.miss)))
+    /// The stars, each with the placement of its detector among the camera's pixels.
+    fn placed(&self, rig: &Rig) -> impl Iterator<Item = (Placement, usize)> {
+        self.parts.iter().flat_map(|part| {
+            let placement = rig.in_camera(part.detector);
+            part.stars.clone().map(move |star| (placement, star))
+        })
     }
-}
 
-/// The inverse matrix.
-pub(super) fn inverted(&[[a, b], [c, d]]: &Jacobian) -> Jacobian {
-    let det = a * d - b * c;
-    [[d / det, -b / det], [-c / det, a / det]]
-}
-
-/// A matrix times a vector.
-pub(super) fn multiply(m: &Jacobian, [x, y]: Point) -> Point {
-    [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
+    /// The matrix that brings a star's residual from the ideal plane to the detector (`to_detector` alone) and there to
+    /// units of its own standard deviation, if that was given.
+    fn metric(&self, star: usize, to_detector: &Jacobian) -> Jacobian {
+        self.whitening.as_ref().map_or(*to_detector, |whitening| {
+            let [w00, w10, w11] = whitening[star];
+            let [[a, b], [c, d]] = *to_detector;
+            [[w00 * a, w00 * b], [w10 * a + w11 * c, w10 * b + w11 * d]]
+        })
+    }
 }
 
 fn length([x, y]: Point) -> f64 {

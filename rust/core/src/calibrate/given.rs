@@ -9,7 +9,7 @@ use crate::geometry::distortion::MAX_ORDER;
 use crate::geometry::sphere::Direction;
 use crate::matches::MatchedStars;
 
-/// Checks everything but the stars.
+/// Checks everything but the stars and the image sizes.
 pub(super) fn check(frames: &[&MatchedStars], options: &Options) -> Result<()> {
     let Some(first) = frames.first() else {
         return Err(Error::Undetermined("no solved frame; give at least one".into()));
@@ -33,7 +33,7 @@ pub(super) fn check(frames: &[&MatchedStars], options: &Options) -> Result<()> {
             "calibrate frames solved with one projection, or give a camera model with the one wanted",
         ));
     }
-    check_one_camera(frames, &first.camera)
+    check_one_parity(frames, &first.camera)
 }
 
 /// Checks that a number is above zero, and is a number.
@@ -46,21 +46,24 @@ pub(super) fn check_positive(name: &'static str, value: f64, repair: &str) -> Re
 
 /// Checks that the frames are of the size and parity of a camera.
 pub(super) fn check_one_camera(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()> {
-    for frame in frames {
-        if frame.camera.image_size() != camera.image_size() {
-            return Err(Error::argument(
-                "results",
-                "their frames differ in size",
-                "calibrate frames of one camera and one size together",
-            ));
-        }
-        if frame.camera.parity_flip() != camera.parity_flip() {
-            return Err(Error::argument(
-                "results",
-                "some frames are mirrored and some are not",
-                "calibrate frames of one camera together, and leave wrong solutions out",
-            ));
-        }
+    if frames.iter().any(|frame| frame.camera.image_size() != camera.image_size()) {
+        return Err(Error::argument(
+            "results",
+            "their frames differ in size",
+            "calibrate frames of one camera and one size together",
+        ));
+    }
+    check_one_parity(frames, camera)
+}
+
+/// Checks that the frames are all mirrored or all not.
+fn check_one_parity(frames: &[&MatchedStars], camera: &CameraModel) -> Result<()> {
+    if frames.iter().any(|frame| frame.camera.parity_flip() != camera.parity_flip()) {
+        return Err(Error::argument(
+            "results",
+            "some frames are mirrored and some are not",
+            "calibrate frames of one camera together, and leave wrong solutions out",
+        ));
     }
     Ok(())
 }
@@ -79,13 +82,13 @@ pub(super) fn prepare_all(frames: &[&MatchedStars], places: Option<&[ApparentPla
 }
 
 /// Checks the stars of a frame, displaces them, and inverts the covariances.
-fn prepare(frame: &MatchedStars, place: &ApparentPlace) -> Result<Frame> {
+pub(super) fn prepare(frame: &MatchedStars, place: &ApparentPlace) -> Result<Frame> {
     frame.check()?;
     place.check("velocities")?;
     let sky = frame.directions.iter().map(|v| apparent(v, place)).collect();
     let covariance = frame.covariance.as_ref();
     let whitening = covariance.map(|c| c.iter().map(whiten).collect::<Result<_>>()).transpose()?;
-    Ok(Frame { pixels: frame.pixels.clone(), sky, whitening })
+    Ok(Frame::new(frame.pixels.clone(), sky, whitening))
 }
 
 /// Where a star is seen.

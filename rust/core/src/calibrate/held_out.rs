@@ -8,13 +8,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Fitter;
-use super::fit::{GROUPS, Weights, rotation};
-use super::frame::{ATTITUDE, Frame};
+use super::fit::{State, Weights, rotation};
+use super::fitter::{Fitter, Matches};
+use super::frame::{ATTITUDE, Frame, Optics};
 use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
-use crate::geometry::camera::CameraModel;
-use crate::lsq::NormalEquations;
+use crate::lsq::groups::{GroupEquations, in_chunks};
+use crate::lsq::{NormalEquations, RobustFit};
 
 /// Parts that are left out in turn: more come closer to what all data would do, and take longer.
 const FOLDS: usize = 5;
@@ -26,19 +26,20 @@ const MIN_FRAMES: usize = 3;
 /// The intrinsics come from other frames, or, where there are fewer than [`MIN_FRAMES`], from other stars; the attitude
 /// from the frame's other stars.
 pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
-    let active = (0..fitter.frames.len()).filter(|&i| fitter.rejections[i].is_none());
+    let Matches { frames: all, rejections, .. } = &fitter.problem;
+    let active = (0..all.len()).filter(|&i| rejections[i].is_none());
     let frames: Vec<Folded<'_>> =
         active.enumerate().map(|(k, i)| Folded::new(fitter, i, k % FOLDS)).collect();
     let whole = frames.len() >= MIN_FRAMES;
-    let cameras = cameras(fitter, &frames, whole);
+    let optics = optics(fitter, &frames, whole);
     let predict = |frame: &Folded<'_>| -> Vec<(usize, f64)> {
         if whole {
-            return frame.predict(&cameras[frame.fold], 0..FOLDS);
+            return frame.predict(&optics[frame.fold], 0..FOLDS);
         }
-        (0..FOLDS).flat_map(|fold| frame.predict(&cameras[fold], fold..fold + 1)).collect()
+        (0..FOLDS).flat_map(|fold| frame.predict(&optics[fold], fold..fold + 1)).collect()
     };
     let found: Vec<_> = frames.par_iter().map(predict).collect();
-    let mut lengths: Vec<Vec<f64>> = fitter.frames.iter().map(|f| vec![f64::NAN; f.pixels.len()]).collect();
+    let mut lengths: Vec<Vec<f64>> = all.iter().map(|f| vec![f64::NAN; f.pixels.len()]).collect();
     for (frame, found) in frames.iter().zip(found) {
         for (star, length) in found {
             lengths[frame.index][star] = length;
@@ -47,29 +48,30 @@ pub(super) fn residuals(fitter: &Fitter<'_>) -> Vec<Vec<f64>> {
     lengths
 }
 
-/// The cameras that fit without each of the folds.
-fn cameras(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<CameraModel> {
-    let empty = || vec![NormalEquations::new(fitter.parameters.len()); FOLDS];
-    let reduce = |group: &[Folded<'_>]| {
+/// The optics that fit without each of the folds.
+fn optics(fitter: &Fitter<'_>, frames: &[Folded<'_>], whole: bool) -> Vec<Optics> {
+    let parameters = &fitter.problem.parameters;
+    let empty = || vec![NormalEquations::new(parameters.len()); FOLDS];
+    let chunks = in_chunks(frames, |chunk| {
         let mut sums = empty();
-        for frame in group {
+        for frame in chunk {
             frame.add_to_others(&mut sums, whole);
         }
         sums
-    };
-    let groups: Vec<_> = frames.par_chunks(frames.len().div_ceil(GROUPS).max(1)).map(reduce).collect();
+    });
     let mut total = empty();
-    for (sum, part) in groups.iter().flat_map(|group| group.iter().enumerate()) {
+    for (sum, part) in chunks.iter().flat_map(|sums| sums.iter().enumerate()) {
         total[sum].merge(part);
     }
-    let camera = &fitter.state.camera;
-    let stepped = |sum: &NormalEquations| fitter.parameters.stepped(camera, &sum.solve(0.0));
-    total.iter().map(|sum| stepped(sum).unwrap_or_else(|| camera.clone())).collect()
+    let optics = &fitter.state.shared;
+    let stepped = |sum: &NormalEquations| parameters.stepped_optics(optics, &sum.solve(0.0));
+    total.iter().map(|sum| stepped(sum).unwrap_or_else(|| optics.clone())).collect()
 }
 
 /// A frame that is left out with its fold, or its stars with theirs.
 struct Folded<'a> {
-    fitter: &'a Fitter<'a>,
+    problem: &'a Matches<'a>,
+    state: &'a State,
     index: usize,
     fold: usize,
     /// The fold of each star; [`FOLDS`] for those that do not count.
@@ -77,7 +79,7 @@ struct Folded<'a> {
 }
 
 impl<'a> Folded<'a> {
-    fn new(fitter: &'a Fitter<'a>, index: usize, fold: usize) -> Self {
+    fn new(fitter: &'a Fitter<'_>, index: usize, fold: usize) -> Self {
         let mut next = index;
         let fold_of = |&weight: &f64| {
             if weight == 0.0 {
@@ -86,50 +88,50 @@ impl<'a> Folded<'a> {
             next += 1;
             (next - 1) % FOLDS
         };
-        Self { fitter, index, fold, folds: fitter.weights[index].stars.iter().map(fold_of).collect() }
+        let RobustFit { problem, state, .. } = fitter;
+        let folds = problem.weights[index].stars.iter().map(fold_of).collect();
+        Self { problem, state, index, fold, folds }
     }
 
     fn frame(&self) -> &Frame {
-        &self.fitter.frames[self.index]
+        &self.problem.frames[self.index]
     }
 
     /// Equations of the stars of each fold, for some parameters followed by the attitude.
     fn equations(
         &self,
         parameters: &Parameters,
-        camera: &CameraModel,
+        optics: &Optics,
         attitude: &Attitude,
-    ) -> Vec<NormalEquations> {
-        let Weights { stars, metrics } = &self.fitter.weights[self.index];
+    ) -> Vec<GroupEquations> {
+        let Weights { stars, metrics } = &self.problem.weights[self.index];
         let mut weights = Weights { stars: Vec::new(), metrics: metrics.clone() };
         let mut of_fold = |wanted: usize| {
             let kept = |(&weight, &fold): (&f64, &usize)| if fold == wanted { weight } else { 0.0 };
             weights.stars = stars.iter().zip(&self.folds).map(kept).collect();
-            self.frame().linearize(parameters, camera, attitude, &weights)
+            self.frame().linearize(parameters, optics, attitude, &weights)
         };
         (0..FOLDS).map(&mut of_fold).collect()
     }
 
     /// Adds what this frame tells about the intrinsics to the sums without the other folds.
     fn add_to_others(&self, sums: &mut [NormalEquations], whole: bool) {
-        let Fitter { parameters, state, .. } = self.fitter;
-        let folds = self.equations(parameters, &state.camera, &state.attitudes[self.index]);
+        let Self { problem, state, .. } = self;
+        let folds = self.equations(&problem.parameters, &state.shared, &state.own[self.index]);
         for (out, sum) in sums.iter_mut().enumerate() {
             if whole && out == self.fold {
                 continue;
             }
-            let kept = merged(&folds, (!whole).then_some(out));
-            if let Some((shared, _)) = kept.eliminate(ATTITUDE) {
-                sum.merge(&shared);
-            }
+            // A frame whose other stars do not determine its attitude tells nothing.
+            let _ = merged(&folds, (!whole).then_some(out)).eliminate_into(sum, ATTITUDE);
         }
     }
 
-    /// Residual lengths of the stars of some folds with a camera, the attitude fitted without those of each.
-    fn predict(&self, camera: &CameraModel, left_out: Range<usize>) -> Vec<(usize, f64)> {
-        let step = |folds: &[NormalEquations], out| rotation(&merged(folds, out));
-        let fitted = |attitude: &Attitude| self.equations(&Parameters::none(), camera, attitude);
-        let start = &self.fitter.state.attitudes[self.index];
+    /// Residual lengths of the stars of some folds with given optics, the attitude fitted without those of each.
+    fn predict(&self, optics: &Optics, left_out: Range<usize>) -> Vec<(usize, f64)> {
+        let step = |folds: &[GroupEquations], out| rotation(&merged(folds, out).equations);
+        let fitted = |attitude: &Attitude| self.equations(&Parameters::none(), optics, attitude);
+        let start = &self.state.own[self.index];
         let Some(near) = step(&fitted(start), None).map(|rotation| start.rotated(&rotation)) else {
             return Vec::new();
         };
@@ -139,18 +141,17 @@ impl<'a> Folded<'a> {
             let Some(attitude) = step(&folds, Some(out)).map(|rotation| near.rotated(&rotation)) else {
                 continue;
             };
-            let stars = self.folds.iter().enumerate().filter(|(_, fold)| **fold == out);
-            found.extend(stars.map(|(star, _)| (star, self.frame().distance(star, camera, &attitude))));
+            found.extend(self.frame().distances(optics, &attitude, |star| self.folds[star] == out));
         }
         found
     }
 }
 
 /// The sum of the folds without one of them.
-fn merged(folds: &[NormalEquations], without: Option<usize>) -> NormalEquations {
-    let mut sum = NormalEquations::new(folds[0].parameters());
+fn merged(folds: &[GroupEquations], without: Option<usize>) -> GroupEquations {
+    let mut sum = NormalEquations::new(folds[0].equations.parameters());
     for (_, fold) in folds.iter().enumerate().filter(|(fold, _)| Some(*fold) != without) {
-        sum.merge(fold);
+        sum.merge(&fold.equations);
     }
-    sum
+    GroupEquations { equations: sum, shared: folds[0].shared.clone() }
 }

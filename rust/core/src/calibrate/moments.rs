@@ -4,17 +4,19 @@
 //! in the normal matrix is a sum over the stars of x^(p+r) y^(q+s) times an element of the star's weight matrix: n
 //! coefficients make n² / 2 pairs, but only some 3 n different sums.
 
-use super::frame::{ATTITUDE, Residual};
+use super::frame::{ATTITUDE, PLACEMENT, Residual};
 use super::parameters::{Column, Parameters};
 use crate::geometry::distortion::{Jacobian, Point};
 use crate::lsq::NormalEquations;
 use crate::simd::{Work, vectorized};
 
-/// Columns that are no coefficients: the focal length and the attitude.
-const OTHERS: usize = 1 + ATTITUDE;
+/// Columns that are no coefficients: the focal length, the attitude, and the residual itself.
+pub(super) const UNPLACED: usize = 1 + ATTITUDE + 1;
+/// The same with the placement of the detector, before the attitude.
+pub(super) const PLACED: usize = UNPLACED + PLACEMENT;
 
-/// Sums over stars.
-pub(super) struct Moments {
+/// Sums over stars, for [`UNPLACED`] or [`PLACED`] columns beside the coefficients.
+pub(super) struct Moments<const N: usize> {
     degree: usize,
     focal_length: f64,
     scale: f64,
@@ -22,12 +24,12 @@ pub(super) struct Moments {
     monomials: Vec<f64>,
     /// Sums of them times the elements xx, xy and yy of the weight matrix.
     squares: [Vec<f64>; 3],
-    /// Sums of those up to the polynomial's degree times the x and y of the weighted other columns and residual.
-    crosses: [[Vec<f64>; 2]; OTHERS + 1],
+    /// Sums of those up to the polynomial's degree times the x and y of the other columns, weighted.
+    crosses: [[Vec<f64>; 2]; N],
     others: NormalEquations,
 }
 
-impl Moments {
+impl<const N: usize> Moments<N> {
     /// No stars yet, for a polynomial of this degree in pixels over `scale`.
     pub(super) fn new(degree: usize, focal_length: f64, scale: f64) -> Self {
         let sums = |degree| vec![0.0; index(0, degree) + 1];
@@ -38,7 +40,7 @@ impl Moments {
             monomials: sums(2 * degree),
             squares: std::array::from_fn(|_| sums(2 * degree)),
             crosses: std::array::from_fn(|_| [sums(degree), sums(degree)]),
-            others: NormalEquations::new(OTHERS),
+            others: NormalEquations::new(N - 1),
         }
     }
 
@@ -49,12 +51,15 @@ impl Moments {
 
     /// Adds a star.
     pub(super) fn add(&mut self, residual: &Residual, metric: &Jacobian, weight: f64) {
-        let mut columns = [residual.miss; OTHERS + 1];
+        let mut columns = [residual.miss; N];
         columns[0] = residual.projected.map(|c| -c);
-        columns[1..OTHERS].copy_from_slice(&residual.by_attitude(self.focal_length));
+        if N == PLACED {
+            columns[1..=PLACEMENT].copy_from_slice(&residual.by_placement());
+        }
+        columns[N - 1 - ATTITUDE..N - 1].copy_from_slice(&residual.by_attitude(self.focal_length));
         for axis in metric {
             let row = columns.map(|[x, y]| axis[0] * x + axis[1] * y);
-            self.others.add(&row[..OTHERS], row[OTHERS], weight);
+            self.others.add(&row[..N - 1], row[N - 1], weight);
         }
         let [[a, b], [c, d]] = *metric;
         let square = [a * a + c * c, a * b + c * d, b * b + d * d].map(|w| weight * w);
@@ -64,9 +69,9 @@ impl Moments {
         vectorized(Sums { moments: self, point, square, crosses });
     }
 
-    /// The normal equations of some parameters followed by the attitude.
+    /// The normal equations of some intrinsics, the placement if it is among the columns, and the attitude.
     pub(super) fn equations(&self, parameters: &Parameters) -> NormalEquations {
-        let columns: Vec<Column> = parameters.columns().chain((1..OTHERS).map(Column::Other)).collect();
+        let columns: Vec<Column> = parameters.columns().chain((1..N - 1).map(Column::Other)).collect();
         let element = |i: usize, j: usize| match (columns[i], columns[j]) {
             (Column::Other(i), Column::Other(j)) => self.others.element(i, j),
             (Column::Power(axis, p, q), Column::Other(i)) | (Column::Other(i), Column::Power(axis, p, q)) => {
@@ -76,7 +81,7 @@ impl Moments {
         };
         let gradient = columns.iter().map(|column| match *column {
             Column::Other(i) => self.others.gradient()[i],
-            Column::Power(axis, p, q) => self.crosses[OTHERS][axis][index(p, q)],
+            Column::Power(axis, p, q) => self.crosses[N - 1][axis][index(p, q)],
         });
         let (cost, count) = (self.others.cost(), self.others.count());
         NormalEquations::from_elements(element, gradient.collect(), cost, count)
@@ -89,14 +94,14 @@ fn index(p: usize, q: usize) -> usize {
 }
 
 /// Adds one star to the sums that are long.
-struct Sums<'a> {
-    moments: &'a mut Moments,
+struct Sums<'a, const N: usize> {
+    moments: &'a mut Moments<N>,
     point: Point,
     square: [f64; 3],
-    crosses: [Point; OTHERS + 1],
+    crosses: [Point; N],
 }
 
-impl Work for Sums<'_> {
+impl<const N: usize> Work for Sums<'_, N> {
     type Output = ();
 
     // As its trait asks: it is compiled for the instructions of this machine.

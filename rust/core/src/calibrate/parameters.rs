@@ -1,12 +1,16 @@
-//! The free parameters of a camera: their names, derivatives and steps.
+//! The free parameters of a camera and of a rig: their names, derivatives and steps.
+
+use std::ops::Range;
 
 use nalgebra::DVector;
 
 use super::Model;
+use super::frame::{Optics, PLACEMENT};
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{
     Distortion, Jacobian, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion, exponents,
 };
+use crate::geometry::rig::{Placement, Rig};
 
 /// One intrinsic parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +36,19 @@ pub(super) enum Column {
     Other(usize),
 }
 
-/// The parameters that a fit is free to move.
+/// The parameters that a fit is free to move: intrinsics, then the placements of detectors, [`PLACEMENT`] for each.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Parameters(Vec<Parameter>);
+pub(super) struct Parameters {
+    intrinsics: Vec<Parameter>,
+    /// Detectors from number 1 on that are free; number 0 is the reference, and all others are placed relative to it.
+    placed: usize,
+}
 
 impl Parameters {
+    fn intrinsic(intrinsics: Vec<Parameter>) -> Self {
+        Self { intrinsics, placed: 0 }
+    }
+
     /// All parameters of a model, those that describe the coarser features first.
     pub(super) fn of(model: Model) -> Self {
         let mut all = vec![Parameter::FocalLength];
@@ -59,12 +71,17 @@ impl Parameters {
                 all.extend([Parameter::Decentring(0), Parameter::Decentring(1)]);
             }
         }
-        Self(all)
+        Self::intrinsic(all)
     }
 
     /// No parameters: everything but the attitudes is known.
     pub(super) fn none() -> Self {
-        Self(Vec::new())
+        Self::intrinsic(Vec::new())
+    }
+
+    /// The same intrinsics, and the placements of all but the first of so many detectors.
+    pub(super) fn with_detectors(self, detectors: usize) -> Self {
+        Self { placed: detectors - 1, ..self }
     }
 
     /// Growing subsets of a model's parameters that lead a fit from a pinhole to the whole model, each from
@@ -79,7 +96,8 @@ impl Parameters {
             Parameter::CenterX | Parameter::CenterY => degree > 3,
             Parameter::Decentring(_) => false,
         };
-        let up_to = |degree| Self(all.0.iter().copied().filter(|p| coarse(p, degree)).collect());
+        let up_to =
+            |degree| Self::intrinsic(all.intrinsics.iter().copied().filter(|p| coarse(p, degree)).collect());
         let mut stages = vec![up_to(0), up_to(3), up_to(4), all.clone()];
         stages.dedup();
         stages
@@ -97,17 +115,19 @@ impl Parameters {
     /// Those of a distortion model that have these names, in the order of [`Parameters::of`].
     pub(super) fn named(distortion: &Distortion, names: &[String]) -> Self {
         let all = Self::all(distortion);
-        let known = all.0.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
-        Self(known.map(|(parameter, _)| *parameter).collect())
+        let known = all.intrinsics.iter().zip(all.names()).filter(|(_, name)| names.contains(name));
+        Self::intrinsic(known.map(|(parameter, _)| *parameter).collect())
     }
 
     /// Without the optical centre.
     pub(super) fn without_center(&self) -> Self {
         let center = [Parameter::CenterX, Parameter::CenterY];
-        Self(self.0.iter().copied().filter(|p| !center.contains(p)).collect())
+        let intrinsics = self.intrinsics.iter().copied().filter(|p| !center.contains(p)).collect();
+        Self { intrinsics, placed: self.placed }
     }
 
-    /// The highest degree of polynomial terms; `None` if there are none, or others than these and the focal length.
+    /// The highest degree of polynomial terms; `None` if there are none, or other intrinsics than these and the focal
+    /// length.
     pub(super) fn degree(&self) -> Option<usize> {
         let columns = self.columns().map(|column| match column {
             Column::Power(_, p, q) => p + q,
@@ -115,12 +135,12 @@ impl Parameters {
         });
         let polynomial =
             |p: &Parameter| matches!(p, Parameter::FocalLength | Parameter::A(..) | Parameter::B(..));
-        columns.max().filter(|&degree| degree > 0 && self.0.iter().all(polynomial))
+        columns.max().filter(|&degree| degree > 0 && self.intrinsics.iter().all(polynomial))
     }
 
-    /// What the parameters of a polynomial move.
+    /// What the intrinsics of a polynomial move.
     pub(super) fn columns(&self) -> impl Iterator<Item = Column> {
-        self.0.iter().map(|parameter| match *parameter {
+        self.intrinsics.iter().map(|parameter| match *parameter {
             Parameter::A(_, p, q) => Column::Power(0, p, q),
             Parameter::B(_, p, q) => Column::Power(1, p, q),
             _ => Column::Other(0),
@@ -128,12 +148,26 @@ impl Parameters {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.intrinsics.len() + PLACEMENT * self.placed
     }
 
-    /// Names as a user knows them: `focal_length_px`, `optical_center_x`, `A_20`, `k1`, …
+    /// Number of the intrinsics.
+    pub(super) fn intrinsics(&self) -> usize {
+        self.intrinsics.len()
+    }
+
+    /// Where the parameters of a detector's placement are; nowhere for the reference, or one that is known.
+    pub(super) fn placement(&self, detector: usize) -> Range<usize> {
+        let free = (1..=self.placed).contains(&detector);
+        let first = if free { self.intrinsics.len() + PLACEMENT * (detector - 1) } else { 0 };
+        first..first + if free { PLACEMENT } else { 0 }
+    }
+
+    /// Names as a user knows them: `focal_length_px`, `optical_center_x`, `A_20`, `k1`, `detector_1_shift_x_px`, …
     pub(super) fn names(&self) -> Vec<String> {
-        self.0
+        let placement = ["shift_x_px", "shift_y_px", "rotation_rad"];
+        let places = (1..=self.placed).flat_map(|d| placement.map(|name| format!("detector_{d}_{name}")));
+        self.intrinsics
             .iter()
             .map(|parameter| match parameter {
                 Parameter::FocalLength => "focal_length_px".into(),
@@ -144,10 +178,11 @@ impl Parameters {
                 Parameter::Radial(i) => format!("k{}", i + 1),
                 Parameter::Decentring(i) => format!("p{}", i + 1),
             })
+            .chain(places)
             .collect()
     }
 
-    /// Derivatives of `undistort(pixel - centre) - f · projected` in the ideal plane by every parameter.
+    /// Derivatives of `undistort(pixel - centre) - f · projected` in the ideal plane by every intrinsic.
     ///
     /// `point` is the pixel from the optical centre, `jacobian` that of `undistort` there, and `projected` the
     /// star's image in focal lengths with the parity applied.
@@ -167,7 +202,7 @@ impl Parameters {
         let [x, y] = [point[0] / scale, point[1] / scale];
         let r2 = x * x + y * y;
         let (powers_x, powers_y) = (powers(x), powers(y));
-        for (parameter, d) in self.0.iter().zip(out) {
+        for (parameter, d) in self.intrinsics.iter().zip(out) {
             *d = match *parameter {
                 Parameter::FocalLength => [-projected[0], -projected[1]],
                 Parameter::CenterX => [-jacobian[0][0], -jacobian[1][0]],
@@ -184,12 +219,29 @@ impl Parameters {
         }
     }
 
+    /// The optics moved by `delta`; `None` where there are no such optics.
+    pub(super) fn stepped_optics(&self, optics: &Optics, delta: &DVector<f64>) -> Option<Optics> {
+        let camera = self.stepped(&optics.camera, delta)?;
+        let moved = |(detector, placement): (usize, &Placement)| {
+            let place = self.placement(detector);
+            if place.is_empty() {
+                return *placement;
+            }
+            let ([x, y], step) = (placement.shift(), &delta.as_slice()[place]);
+            Placement::new([x + step[0], y + step[1]], placement.rotation() + step[2])
+        };
+        let others = optics.rig.placements().iter().enumerate().skip(1).map(moved);
+        let rig = Rig::new(others, optics.rig.center());
+        let sound = rig.placements().iter().all(|p| p.shift().iter().all(|c| c.is_finite()));
+        sound.then_some(Optics { camera, rig })
+    }
+
     /// The camera moved by `delta`; `None` where there is no such camera.
     pub(super) fn stepped(&self, camera: &CameraModel, delta: &DVector<f64>) -> Option<CameraModel> {
         let mut focal_length = camera.focal_length_px();
         let mut center = camera.optical_center();
         let mut terms = Terms::of(camera.distortion());
-        for (parameter, d) in self.0.iter().zip(delta) {
+        for (parameter, d) in self.intrinsics.iter().zip(delta) {
             *match *parameter {
                 Parameter::FocalLength => &mut focal_length,
                 Parameter::CenterX => &mut center[0],

@@ -5,16 +5,20 @@ use std::fmt;
 use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
+use super::fitter::Fitter;
+use super::frame::{Optics, PLACEMENT};
 use super::given::apparent;
 use super::parameters::Parameters;
-use super::{Fitter, System, held_out};
+use super::{Given, held_out};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
+use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
-use crate::matches::MatchedStars;
+use crate::lsq::groups::Reduced;
+use crate::lsq::small::determinant;
 
 /// Points per side of the grid on which the fitted distortion is checked for folds.
 const FOLD_GRID: u32 = 33;
@@ -24,6 +28,8 @@ const FOLD_GRID: u32 = 33;
 pub struct CalibrationResult {
     /// The camera model.
     pub camera: CameraModel,
+    /// The detectors behind it; of a calibration of one camera, itself.
+    pub rig: Rig,
     /// One for each frame given, in order.
     pub frames: Vec<FrameFit>,
     /// RMS distance between the matched stars (the final inliers) and where the frames' own solutions put them.
@@ -55,6 +61,11 @@ pub struct CalibrationResult {
 }
 
 impl CalibrationResult {
+    /// Number of fitted intrinsics; the placements of detectors follow them among the parameters.
+    pub fn num_intrinsics(&self) -> usize {
+        self.parameter_names.len() - PLACEMENT * (self.rig.placements().len() - 1)
+    }
+
     /// Covariance of the fitted parameters followed by a frame's small rotation about the camera's axes.
     pub fn joint_covariance(&self, frame: &FrameFit) -> DMatrix<f64> {
         let shared = self.parameter_names.len();
@@ -111,7 +122,7 @@ pub struct FrameFit {
     pub rmse_px: f64,
     /// Why the frame took no part, if so.
     pub rejected: Option<Rejection>,
-    /// Covariance of the intrinsics (rows) with the small rotation (columns); zero for a rejected frame.
+    /// Covariance of the fitted parameters (rows) with the small rotation (columns); zero for a rejected frame.
     pub cross_covariance: DMatrix<f64>,
 }
 
@@ -162,33 +173,35 @@ fn rms(residuals: impl Iterator<Item = Point>) -> f64 {
 
 /// The result of a finished fit.
 pub(super) fn summarize(
-    matches: &[&MatchedStars],
+    given: &[Given<'_>],
     fitter: &Fitter<'_>,
-    system: &System,
+    system: &Reduced,
 ) -> Result<CalibrationResult> {
-    let camera = fitter.state.camera.clone();
-    check_folds(&camera, fitter)?;
+    let Optics { camera, rig } = &fitter.state.shared;
+    check_folds(given, fitter)?;
     let inverse = system.shared.covariance();
     let variance = fitter.variance(system, inverse.frozen.len());
-    let mut frames = Vec::with_capacity(matches.len());
+    let mut frames = Vec::with_capacity(given.len());
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (i, (given, frame)) in matches.iter().zip(fitter.frames).enumerate() {
-        let rejected = fitter.rejections[i];
-        let attitude = if rejected.is_none() { fitter.state.attitudes[i] } else { given.attitude };
-        let inliers: Vec<bool> = fitter.weights[i].stars.iter().map(|&w| w > 0.0).collect();
-        let stars = || frame.pixels.iter().zip(&frame.sky);
-        let residuals: Vec<Point> = stars().map(|(&p, s)| reprojection(&camera, &attitude, p, s)).collect();
+    for (i, (given, frame)) in given.iter().zip(fitter.problem.frames).enumerate() {
+        let rejected = fitter.problem.rejections[i];
+        let attitude = match given[..] {
+            [(0, only)] if rejected.is_some() => only.attitude,
+            _ => fitter.state.own[i],
+        };
+        let inliers: Vec<bool> = fitter.problem.weights[i].stars.iter().map(|&w| w > 0.0).collect();
+        let stars = frame.points(rig).zip(&frame.sky);
+        let residuals: Vec<Point> = stars.map(|(p, s)| reprojection(camera, &attitude, p, s)).collect();
         let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
         after.extend(used());
-        before.extend(
-            given.pixels.iter().zip(&given.directions).zip(&inliers).filter(|(_, used)| **used).map(
-                |((&pixel, star), _)| {
-                    let seen = apparent(star, &given.place);
-                    reprojection(&given.camera, &given.attitude, pixel, &seen)
-                },
-            ),
-        );
-        let eliminated = system.frames[i].as_ref();
+        let stars = given
+            .iter()
+            .flat_map(|(_, own)| own.pixels.iter().zip(&own.directions).map(move |star| (own, star)));
+        before.extend(stars.zip(&inliers).filter(|(_, used)| **used).map(|((own, (&pixel, star)), _)| {
+            let seen = apparent(star, &own.place);
+            reprojection(&own.camera, &own.attitude, pixel, &seen)
+        }));
+        let eliminated = system.groups[i].as_ref();
         let covariance = eliminated.map(|frame| frame.covariance(&inverse.matrix) * variance);
         let cross = eliminated.map(|frame| frame.cross_covariance(&inverse.matrix) * variance);
         frames.push(FrameFit {
@@ -199,12 +212,12 @@ pub(super) fn summarize(
             residuals,
             inliers,
             rejected,
-            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.parameters.len(), 3)),
+            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.problem.parameters.len(), 3)),
         });
     }
-    let all: usize = fitter.frames.iter().map(|f| f.pixels.len()).sum();
-    let names = fitter.parameters.names();
-    let whole = Parameters::of(fitter.options.model).names();
+    let all: usize = fitter.problem.frames.iter().map(|f| f.pixels.len()).sum();
+    let names = fitter.problem.parameters.names();
+    let whole = Parameters::of(fitter.problem.options.model).with_detectors(rig.placements().len()).names();
     let frozen = whole
         .into_iter()
         .filter(|name| names.iter().position(|n| n == name).is_none_or(|k| inverse.frozen.contains(&k)))
@@ -214,7 +227,8 @@ pub(super) fn summarize(
         num_inliers: after.len(),
         num_outliers: all - after.len(),
         rmse_after_px: rms(after.into_iter()),
-        camera,
+        camera: camera.clone(),
+        rig: rig.clone(),
         frames,
         iterations: fitter.iterations,
         converged: fitter.converged,
@@ -223,32 +237,31 @@ pub(super) fn summarize(
         frozen,
         covariance: inverse.matrix * variance,
         condition_number: inverse.condition_number,
-        held_out: fitter.options.held_out.then(|| held_out::residuals(fitter)),
+        held_out: fitter.problem.options.held_out.then(|| held_out::residuals(fitter)),
     })
 }
 
 /// A distortion that folds over within the image was not determined by the stars there. The image of a fisheye is
 /// taken to end where its stars do.
-fn check_folds(camera: &CameraModel, fitter: &Fitter<'_>) -> Result<()> {
-    let [width, height] = camera.image_size().map(f64::from);
+fn check_folds(given: &[Given<'_>], fitter: &Fitter<'_>) -> Result<()> {
+    let Optics { camera, rig } = &fitter.state.shared;
     let [cx, cy] = camera.optical_center();
     let reach = if camera.projection() == Projection::Gnomonic {
         f64::INFINITY
     } else {
-        let used = fitter.frames.iter().zip(&fitter.weights);
-        let stars = used.flat_map(|(frame, weights)| frame.pixels.iter().zip(&weights.stars));
+        let used = fitter.problem.frames.iter().zip(&fitter.problem.weights);
+        let stars = used.flat_map(|(frame, weights)| frame.points(rig).zip(&weights.stars));
         let used = stars.filter(|(_, weight)| **weight > 0.0);
         used.map(|([x, y], _)| (x - cx).hypot(y - cy)).fold(0.0, f64::max)
     };
     let at = |i: u32, size: f64| (f64::from(i) / f64::from(FOLD_GRID - 1) - 0.5) * size;
-    for i in 0..FOLD_GRID {
-        for j in 0..FOLD_GRID {
-            let point = [at(i, width) - cx, at(j, height) - cy];
-            if point[0].hypot(point[1]) > reach {
-                continue;
-            }
-            let (_, [[a, b], [c, d]]) = camera.distortion().undistort_with_jacobian(point);
-            let det = a * d - b * c;
+    for detector in 0..rig.placements().len() {
+        let Some((_, own)) = given.iter().flatten().find(|(d, _)| *d == detector) else { continue };
+        let (placement, [width, height]) = (rig.in_camera(detector), own.camera.image_size().map(f64::from));
+        let grid = (0..FOLD_GRID * FOLD_GRID).map(|k| [at(k / FOLD_GRID, width), at(k % FOLD_GRID, height)]);
+        let points = grid.map(|pixel| placement.to_focal_plane(pixel)).map(|[x, y]| [x - cx, y - cy]);
+        for point in points.filter(|[x, y]| x.hypot(*y) <= reach) {
+            let det = determinant(&camera.distortion().undistort_with_jacobian(point).1);
             if det <= 0.0 || det.is_nan() {
                 return Err(Error::Undetermined(
                     "the fitted distortion folds over within the image, where it has no stars to hold it; \

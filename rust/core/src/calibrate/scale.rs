@@ -8,6 +8,8 @@
 
 use super::Rejection;
 use super::frame::{Frame, Misses};
+use crate::geometry::distortion::Point;
+use crate::geometry::rig::Rig;
 use crate::lsq::robust::{clipped_variance, planar_scale};
 
 /// Stars a part of the detector should have on average.
@@ -38,7 +40,8 @@ pub(super) struct Scales {
 }
 
 impl Cells {
-    pub(super) fn new(frames: &[Frame], image_size: [u32; 2]) -> Self {
+    /// Cells of the camera's image.
+    pub(super) fn new(frames: &[Frame], rig: &Rig, image_size: [u32; 2]) -> Self {
         let stars: usize = frames.iter().map(|f| f.pixels.len()).sum();
         let side = (stars / STARS_PER_CELL).isqrt().clamp(1, MAX_CELLS_PER_SIDE);
         let index = |x: f64, size: u32| {
@@ -46,9 +49,8 @@ impl Cells {
             (position.max(0.0) as usize).min(side - 1)
         };
         let cell = |frame: &Frame| {
-            let cells =
-                frame.pixels.iter().map(|p| index(p[1], image_size[1]) * side + index(p[0], image_size[0]));
-            cells.collect()
+            let cell = |[x, y]: Point| index(y, image_size[1]) * side + index(x, image_size[0]);
+            frame.points(rig).map(cell).collect()
         };
         Self { count: side * side, cell: frames.iter().map(cell).collect() }
     }
@@ -132,8 +134,7 @@ mod tests {
                 lengths.push(if x < -120.0 && y < -120.0 { 5.0 } else { 1.0 });
             }
         }
-        let frame = Frame { sky: vec![], whitening: None, pixels };
-        let cells = Cells::new(&[frame], [400, 400]);
+        let cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
         let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
         assert!(cells.at(&scales, 0, 0) > 4.9 * scales.overall);
         assert_eq!(cells.at(&scales, 0, 820), scales.overall);
@@ -144,14 +145,14 @@ mod tests {
         let pixels: Vec<_> =
             (0..1600).map(|i| [f64::from(i % 40) * 10.0 - 195.0, f64::from(i / 40) * 10.0 - 195.0]).collect();
         let lengths = pixels.iter().map(|p| if p[0] < -120.0 && p[1] < -120.0 { 1e4 } else { 1.0 }).collect();
-        let cells = Cells::new(&[Frame { sky: vec![], whitening: None, pixels }], [400, 400]);
+        let cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
         let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
         assert_eq!(cells.at(&scales, 0, 0), MAX_LOCAL_EXCESS * scales.overall);
     }
 
     #[test]
     fn no_stars_have_no_scale() {
-        let cells = Cells::new(&[], [10, 10]);
+        let cells = Cells::new(&[], &Rig::default(), [10, 10]);
         assert_eq!(cells.scales(&[], &[]).overall, SMALLEST_SCALE);
     }
 }

@@ -1,47 +1,49 @@
 //! Where the fit starts from.
 
-use super::frame::Frame;
+use super::frame::{Frame, Optics};
 use super::{Model, Options};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
+use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
 use crate::lsq::robust::median;
 use crate::matches::MatchedStars;
 
-/// A camera without distortion with the frames' median focal length, and for each frame the attitude that fits it
-/// best, if any does.
+/// A camera without distortion with the median focal length of those the frames were solved with, and for each frame the
+/// attitude that fits it best, if any does.
 pub(super) fn pinhole(
-    frames: &[&MatchedStars],
-    prepared: &[Frame],
+    solved: &[&MatchedStars],
+    frames: &[Frame],
+    rig: Rig,
+    image_size: [u32; 2],
     options: &Options,
-) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
-    let mut focal_lengths: Vec<f64> = frames.iter().map(|f| f.camera.focal_length_px()).collect();
+) -> Result<(Optics, Vec<Option<Attitude>>)> {
+    let first = &solved[0].camera;
+    let mut focal_lengths: Vec<f64> = solved.iter().map(|f| f.camera.focal_length_px()).collect();
     let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
-    let size = frames[0].camera.image_size();
-    let camera = CameraModel::new(focal_length, size)?
-        .with_parity_flip(frames[0].camera.parity_flip())
-        .with_projection(options.projection.unwrap_or(frames[0].camera.projection()));
+    let camera = CameraModel::new(focal_length, image_size)?
+        .with_parity_flip(first.parity_flip())
+        .with_projection(options.projection.unwrap_or(first.projection()));
     let attitude = |frame: &Frame| {
-        let seen: Vec<Direction> = frame.pixels.iter().map(|&p| camera.pixel_to_direction(p)).collect();
+        let seen: Vec<Direction> = frame.points(&rig).map(|p| camera.pixel_to_direction(p)).collect();
         // Pixels just outside the image of the projection see nothing before the distortion is known.
         let pairs = seen.iter().zip(&frame.sky).filter(|(camera, _)| camera.z.is_finite());
         Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
     };
-    let attitudes = prepared.iter().map(attitude).collect();
-    let scale = f64::from(size[0]) / 2.0;
+    let attitudes = frames.iter().map(attitude).collect();
+    let scale = f64::from(image_size[0]) / 2.0;
     let distortion = match options.model {
         Model::Pinhole => Distortion::None,
         Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
         Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
     };
-    Ok((camera.with_distortion(distortion), attitudes))
+    Ok((Optics { camera: camera.with_distortion(distortion), rig }, attitudes))
 }
 
-/// The first frame's camera with room for all parameters of the model, and the frames' attitudes.
-pub(super) fn solved(frames: &[&MatchedStars], model: Model) -> Result<(CameraModel, Vec<Option<Attitude>>)> {
-    let camera = frames[0].camera.clone();
+/// A camera of the model, or a lower order of it, with room for all its parameters.
+pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
             Distortion::Polynomial(lower.raised(order)?)
@@ -57,5 +59,5 @@ pub(super) fn solved(frames: &[&MatchedStars], model: Model) -> Result<(CameraMo
             ));
         }
     };
-    Ok((camera.with_distortion(distortion), frames.iter().map(|f| Some(f.attitude)).collect()))
+    Ok(camera.clone().with_distortion(distortion))
 }

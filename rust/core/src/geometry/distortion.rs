@@ -9,6 +9,8 @@ mod radial;
 pub use polynomial::{MAX_ORDER, PolynomialDistortion, exponents};
 pub use radial::RadialDistortion;
 
+use crate::lsq::small::{determinant, solve};
+
 /// A point of the detector or of the ideal plane, in pixels from the optical centre.
 pub type Point = [f64; 2];
 
@@ -63,13 +65,11 @@ impl Distortion {
         let (mut at, mut jacobian) = self.undistort_with_jacobian(pixel);
         let mut miss = (at[0] - ideal[0]).hypot(at[1] - ideal[1]);
         for _ in 0..INVERSE_MAX_STEPS {
-            let [[a, b], [c, d]] = jacobian;
-            let det = a * d - b * c;
+            let det = determinant(&jacobian);
             if det <= 0.0 || det.is_nan() {
                 return None;
             }
-            let (eu, ev) = (at[0] - ideal[0], at[1] - ideal[1]);
-            let step = [(d * eu - b * ev) / det, (a * ev - c * eu) / det];
+            let step = solve(&jacobian, [at[0] - ideal[0], at[1] - ideal[1]]);
             if step[0].hypot(step[1]) < INVERSE_TOLERANCE_PX {
                 return Some([pixel[0] - step[0], pixel[1] - step[1]]);
             }

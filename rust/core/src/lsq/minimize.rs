@@ -1,8 +1,6 @@
 //! The loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
 
-use std::borrow::Borrow;
-
-use super::{NormalEquations, Problem};
+use super::{Problem, System};
 
 /// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
 const FIRST_DAMPING: f64 = 1e-6;
@@ -48,15 +46,14 @@ pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> 
     let mut damping = 0.0;
     for _ in 0..options.max_iterations {
         let system = problem.linearize(&best.state);
-        let equations: &NormalEquations = system.borrow();
-        best.cost = equations.cost();
+        best.cost = system.equations().cost();
         if !best.cost.is_finite() {
             break;
         }
         loop {
             best.iterations += 1;
-            let delta = equations.solve(damping);
-            let promised = equations.decrease(&delta);
+            let delta = system.equations().solve(damping);
+            let promised = system.decrease(&delta);
             let negligible = options.tolerance * best.cost + options.resolution * options.resolution;
             best.converged = damping < 1.0 && promised <= negligible;
             let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
@@ -79,8 +76,10 @@ pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use nalgebra::DVector;
+
+    use super::*;
+    use crate::lsq::NormalEquations;
 
     /// Residuals 10 (y - x²) and 1 - x: Rosenbrock's valley.
     struct Rosenbrock;

@@ -189,6 +189,23 @@ impl NormalEquations {
         self.count += other.count;
     }
 
+    /// Adds the residuals of another set for the parameters at these places, in their order.
+    ///
+    /// # Panics
+    /// If there are not as many places as parameters, or one is none of these equations.
+    pub fn merge_at(&mut self, other: &Self, places: &[usize]) {
+        assert_eq!(places.len(), other.parameters(), "as many places as parameters");
+        let n = self.parameters();
+        for (i, &p) in places.iter().enumerate() {
+            self.gradient[p] += other.gradient[i];
+            for (j, &q) in places.iter().enumerate().skip(i) {
+                self.matrix[p.min(q) * n + p.max(q)] += other.element(i, j);
+            }
+        }
+        self.cost += other.cost;
+        self.count += other.count;
+    }
+
     /// Splits off the last `k` parameters and eliminates them (Schur complement): what remains is the problem
     /// with those parameters always at their best.
     ///
@@ -210,7 +227,7 @@ impl NormalEquations {
         }
         reduced.cost = self.cost;
         reduced.count = self.count;
-        Some((reduced, Eliminated { inverse, gain, gradient }))
+        Some((reduced, Eliminated { inverse, gain, gradient, places: None }))
     }
 
     /// Minimises the linearised cost: `(JᵀWJ + damping · diagonal) delta = -JᵀWr`. Frozen parameters get 0.
@@ -274,22 +291,46 @@ pub struct Eliminated {
     inverse: DMatrix<f64>,
     gain: DMatrix<f64>,
     gradient: DVector<f64>,
+    /// Where the kept parameters are among those that are solved for; `None` if they are all of them.
+    places: Option<Vec<usize>>,
 }
 
 impl Eliminated {
-    /// Their step, given that of the parameters that were kept.
+    /// The same, when the kept parameters are those at these places of all that are solved for.
+    #[must_use]
+    pub fn among(self, places: Vec<usize>) -> Self {
+        Self { places: Some(places), ..self }
+    }
+
+    /// By how much they lower the linearised cost when the kept parameters stay.
+    pub fn decrease(&self) -> f64 {
+        0.5 * self.gradient.dot(&(&self.inverse * &self.gradient))
+    }
+
+    /// Their step, given that of the parameters that are solved for.
     pub fn step(&self, kept: &DVector<f64>) -> DVector<f64> {
-        -(&self.inverse * &self.gradient + self.gain.tr_mul(kept))
+        let moved = match &self.places {
+            None => self.gain.tr_mul(kept),
+            Some(places) => self.gain.tr_mul(&kept.select_rows(places)),
+        };
+        -(&self.inverse * &self.gradient + moved)
     }
 
-    /// Their covariance, given that of the parameters that were kept.
+    /// Their covariance, given that of the parameters that are solved for.
     pub fn covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
-        &self.inverse + self.gain.tr_mul(&(kept * &self.gain))
+        let carried = match &self.places {
+            None => kept * &self.gain,
+            Some(places) => kept.select_rows(places).select_columns(places) * &self.gain,
+        };
+        &self.inverse + self.gain.tr_mul(&carried)
     }
 
-    /// Covariance of the kept parameters (rows) with them (columns).
+    /// Covariance of the parameters that are solved for (rows) with them (columns).
     pub fn cross_covariance(&self, kept: &DMatrix<f64>) -> DMatrix<f64> {
-        -(kept * &self.gain)
+        match &self.places {
+            None => -(kept * &self.gain),
+            Some(places) => -(kept.select_columns(places) * &self.gain),
+        }
     }
 }
 

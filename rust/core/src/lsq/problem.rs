@@ -1,7 +1,5 @@
 //! The interface of a problem that [`minimize`](super::minimize()) solves.
 
-use std::borrow::Borrow;
-
 use nalgebra::DVector;
 
 use super::NormalEquations;
@@ -11,7 +9,7 @@ pub trait Problem {
     /// Everything that is fitted; a step need not be an addition.
     type State: Clone;
     /// Normal equations about a state, and whatever [`Problem::step`] needs beside them.
-    type System: Borrow<NormalEquations>;
+    type System: System;
 
     /// Half the weighted sum of squares at a state; infinite outside the model's domain.
     fn cost(&self, state: &Self::State) -> f64;
@@ -21,4 +19,26 @@ pub trait Problem {
 
     /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
     fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
+}
+
+/// A problem linearised about a state.
+pub trait System {
+    /// Normal equations of the parameters that are solved for.
+    fn equations(&self) -> &NormalEquations;
+
+    /// By how much parameters that were eliminated lower the linearised cost when those of the equations stay.
+    fn eliminated_decrease(&self) -> f64 {
+        0.0
+    }
+
+    /// By how much the linearised cost falls with a step, that of the eliminated parameters included.
+    fn decrease(&self, delta: &DVector<f64>) -> f64 {
+        self.eliminated_decrease() + self.equations().decrease(delta)
+    }
+}
+
+impl System for NormalEquations {
+    fn equations(&self) -> &NormalEquations {
+        self
+    }
 }

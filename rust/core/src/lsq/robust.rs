@@ -1,7 +1,14 @@
 //! Robust weights for iteratively reweighted least squares, and robust scales.
 
 /// Median of the length of a two-dimensional normal vector with unit variance per axis, √(2 ln 2).
-pub(crate) const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
+pub const RAYLEIGH_MEDIAN: f64 = 1.177_410_022_515_474_6;
+
+/// Residuals in scales from which on [`Loss::Huber`] is linear: 95 % efficient for normal residuals.
+pub const HUBER_TUNING: f64 = 1.345;
+/// Residuals in scales at which [`Loss::Cauchy`] halves the weight: 95 % efficient for normal residuals.
+pub const CAUCHY_TUNING: f64 = 2.385;
+/// Residuals in scales at which [`Loss::GemanMcClure`] leaves a quarter of the weight.
+pub const GEMAN_MCCLURE_TUNING: f64 = 3.0;
 
 /// Loss function ρ(z) of a residual divided by its scale; least squares uses it through its weight ρ'(z)/z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -9,23 +16,28 @@ pub enum Loss {
     /// ½z²: every residual counts fully.
     #[default]
     Squares,
-    /// Linear beyond z = 1.345 (Huber 1964): 95 % efficient, outliers keep a bounded pull.
+    /// ½z² up to c = [`HUBER_TUNING`], linear beyond (Huber 1964): outliers keep a bounded pull.
     Huber,
-    /// ½ c² ln(1 + z²/c²), c = 2.385: outliers pull ever less.
+    /// ½ c² ln(1 + z²/c²), c = [`CAUCHY_TUNING`]: outliers pull ever less.
     Cauchy,
-    /// ½ z²/(1 + z²/c²), c = 3 (Geman & McClure 1987): outliers hardly pull at all.
+    /// ½ z²/(1 + z²/c²), c = [`GEMAN_MCCLURE_TUNING`] (Geman & McClure 1987): outliers hardly pull at all.
     GemanMcClure,
 }
 
 impl Loss {
     /// Weight of a residual of `z` scales, 1 at 0.
     pub fn weight(self, z: f64) -> f64 {
-        let z2 = z * z;
+        self.weight_of_square(z * z)
+    }
+
+    /// Weight of a residual by the square of its size in scales.
+    #[inline]
+    pub fn weight_of_square(self, z2: f64) -> f64 {
         match self {
             Self::Squares => 1.0,
-            Self::Huber => (1.345 / z.abs()).min(1.0),
-            Self::Cauchy => 1.0 / (1.0 + z2 / (2.385 * 2.385)),
-            Self::GemanMcClure => (1.0 + z2 / 9.0).powi(-2),
+            Self::Huber => (HUBER_TUNING / z2.sqrt()).min(1.0),
+            Self::Cauchy => 1.0 / (1.0 + z2 * (1.0 / (CAUCHY_TUNING * CAUCHY_TUNING))),
+            Self::GemanMcClure => (1.0 + z2 / (GEMAN_MCCLURE_TUNING * GEMAN_MCCLURE_TUNING)).powi(-2),
         }
     }
 }

@@ -1,4 +1,8 @@
 //! Robust least squares of a pointing, and where asked of the lens as well, to matched stars.
+//!
+//! A candidate is fitted in microseconds, thousands of times a frame, so this is a Gauss-Newton loop of its own on
+//! matrices of fixed size, without the heap that the loop of [`crate::lsq`] needs; at most a few steps from a start that
+//! is nearly right, it has no use for damping either. The loss and the derivatives of the projection are the shared ones.
 
 use nalgebra::{SMatrix, SVector, Vector3};
 
@@ -6,6 +10,7 @@ use super::field::{Field, Pointing};
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point, RadialDistortion};
 use crate::geometry::sphere::Direction;
+use crate::lsq::Loss;
 use crate::lsq::robust::RAYLEIGH_MEDIAN;
 
 /// All parameters there are: a small rotation about the camera's axes, the relative change of the focal length, the
@@ -19,10 +24,10 @@ pub(super) const FIT_STEPS: usize = 3;
 /// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
 /// hundredth of a standard error.
 const CONVERGED: f64 = 1e-4;
-/// Residuals beyond this many standard deviations lose weight (Cauchy's loss: 95 % efficient for normal errors).
-const CAUCHY_SIGMA: f64 = 2.385;
-/// Floor of the loss's scale, px: keeps perfect (simulated) data from dividing by zero.
-const MIN_LOSS_SCALE_PX: f64 = 1e-6;
+/// What residuals beyond a few standard deviations count.
+const LOSS: Loss = Loss::Cauchy;
+/// Smallest standard deviation by which they are judged, px: keeps perfect (simulated) data from dividing by zero.
+const MIN_SIGMA_PX: f64 = 4e-7;
 
 /// Radial distortion about a centre, in the direction pixel → ideal: what frames without a camera model may need.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -174,7 +179,7 @@ impl<'a> Problem<'a> {
         let (mut normal, mut gradient, mut chi2) = (SMatrix::zeros(), SVector::zeros(), 0.0);
         let f = self.pointing.focal_length;
         let width = self.field.half_width();
-        let scale = 1.0 / (CAUCHY_SIGMA * self.sigma).max(MIN_LOSS_SCALE_PX).powi(2);
+        let information = 1.0 / self.sigma.max(MIN_SIGMA_PX).powi(2);
         let [center_x, center_y] = self.lens.center;
         let k1 = self.lens.k1;
         for (found, &(star, [du, dv])) in self.matches.iter().zip(&self.seen) {
@@ -197,7 +202,7 @@ impl<'a> Problem<'a> {
             let by_v = [a, b, c, d, -y * r2 * width, cross * width, by_center];
             let [by_u, by_v] = [by_u, by_v].map(|all| SVector::<f64, N>::from_fn(|i, _| all[i]));
             let d2 = du * du + dv * dv;
-            let weight = 1.0 / (1.0 + d2 * scale);
+            let weight = LOSS.weight_of_square(d2 * information);
             normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;
             gradient += (by_u * du + by_v * dv) * weight;
             chi2 += weight * d2;

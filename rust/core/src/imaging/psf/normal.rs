@@ -1,5 +1,6 @@
 //! Normal equations of the position and flux of a star, alone or with neighbours that touch it.
 
+use crate::lsq::small;
 use crate::simd::{LANES, Lanes};
 
 /// Neighbours at most that are free while a star is fitted.
@@ -23,15 +24,7 @@ pub(super) struct Normal {
 impl Normal {
     /// Upper triangle of the inverse, if the star has light and pixels enough.
     pub(super) fn inverse(&self) -> Option<[f32; 6]> {
-        let [xx, xy, xf, yy, yf, ff] = self.left.map(f64::from);
-        let minors = [yy * ff - yf * yf, xf * yf - xy * ff, xy * yf - xf * yy];
-        let determinant = xx * minors[0] + xy * minors[1] + xf * minors[2];
-        if !(determinant > 1e-9 * xx * yy * ff && determinant.is_finite() && xx > 0.0 && yy > 0.0) {
-            return None;
-        }
-        let inverse =
-            [minors[0], minors[1], minors[2], xx * ff - xf * xf, xy * xf - xx * yf, xx * yy - xy * xy]
-                .map(|m| (m / determinant) as f32);
+        let inverse = small::inverse_of_symmetric(&self.left.map(f64::from))?.map(|v| v as f32);
         inverse.iter().all(|v| v.is_finite()).then_some(inverse)
     }
 }
@@ -76,18 +69,7 @@ impl JointNormal {
 
     /// The equations of the first star once those of the others are solved: upper triangle and right-hand side.
     pub(super) fn eliminated(mut self) -> ([f32; 6], [f32; 3]) {
-        for pivot in (OWN..self.unknowns).rev() {
-            let row = self.rows[pivot];
-            if row[pivot] <= 0.0 {
-                continue;
-            }
-            for other in &mut self.rows[..pivot] {
-                let factor = other[pivot] / row[pivot];
-                for (o, &p) in other.iter_mut().zip(&row) {
-                    *o -= factor * p;
-                }
-            }
-        }
+        small::eliminate(&mut self.rows[..self.unknowns], OWN);
         let [x, y, f, ..] = self.rows;
         let left = [x[0], x[1], x[2], y[1], y[2], f[2]].map(|v| v as f32);
         (left, [x, y, f].map(|row| row[MAX_UNKNOWNS] as f32))

@@ -1,0 +1,208 @@
+//! Calibration of a rig: the detectors are placed, and the whole focal plane is then fitted as one camera's.
+//!
+//! The first guess of a placement compares the attitudes with which detectors were solved in the same exposure; they
+//! know nothing of the distortion, so it is off by as much as that moves stars. A coarse fit, in which the placements
+//! are free, brings them to where the middle of the focal plane is known to a pixel. About it the whole model is
+//! fitted, from a pinhole on.
+//!
+//! A shift of all detectors is a pointing and a common rotation a roll of every exposure: the reference detector stays
+//! where it is.
+
+#[cfg(test)]
+mod tests;
+
+use super::fitter::Fitter;
+use super::frame::{Frame, Optics};
+use super::given::{check, check_one_camera, prepare};
+use super::parameters::Parameters;
+use super::{CalibrationResult, Given, Options, fit, start};
+use crate::error::{Error, Result};
+use crate::geometry::apparent::ApparentPlace;
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::Point;
+use crate::geometry::rig::{Placement, Rig, bounds};
+use crate::lsq::robust::median;
+use crate::matches::MatchedStars;
+use crate::monitor::Monitor;
+
+/// The matched stars of one exposure, by detector; `None` where a detector has no solution.
+pub type Exposure<'a> = Vec<Option<&'a MatchedStars>>;
+
+/// Stages of growing parameters after which placements tell where the middle of the focal plane is.
+const PLACING_STAGES: usize = 2;
+/// Marks per side of a detector by which two placements are compared, and how far from its centre the outermost are, in
+/// image sizes.
+const MARKS: usize = 5;
+const REACH: f64 = 0.4;
+
+/// Fits one lens and the placements of the detectors behind it to the matched stars of many exposures.
+///
+/// All exposures are of the same detectors, in the same order; the first is the reference. The result's camera is that
+/// of the focal plane ([`CalibrationResult::rig`]), and its frames are the exposures. `start` is a calibration of the same
+/// exposures from which to go on with the whole model at once, rather than from a pinhole. `places` tells how the stars
+/// of each exposure are displaced; without it, as they were when they were matched.
+///
+/// [`Error::Undetermined`] when a detector is in no exposure with others that lead to the reference, and as
+/// [`calibrate`](super::calibrate()).
+pub fn calibrate_rig(
+    exposures: &[Exposure<'_>],
+    places: Option<&[ApparentPlace]>,
+    options: &Options,
+    start: Option<&CalibrationResult>,
+    monitor: &dyn Monitor,
+) -> Result<CalibrationResult> {
+    let given: Vec<Given<'_>> = exposures
+        .iter()
+        .map(|e| e.iter().enumerate().filter_map(|(d, found)| Some((d, (*found)?))).collect())
+        .collect();
+    let all: Vec<&MatchedStars> = given.iter().flatten().map(|(_, matches)| *matches).collect();
+    check(&all, options)?;
+    let sizes = image_sizes(&given, exposures[0].len())?;
+    let prepared = prepare_exposures(&given, places)?;
+    let (optics, attitudes) = match start {
+        Some(calibration) => {
+            let camera = start::raised(&calibration.camera, options.model)?;
+            let attitudes = calibration.frames.iter().map(|frame| Some(frame.attitude)).collect();
+            (Optics { camera, rig: calibration.rig.clone() }, attitudes)
+        }
+        None => placed(&given, &prepared, &sizes, options, monitor)?,
+    };
+    let options = Options { warm: start.is_some(), ..*options };
+    let calibration = fit(&given, &prepared, &optics, &attitudes, &options, monitor)?;
+    let parameters = Parameters::none().with_detectors(sizes.len());
+    let loose = parameters.names().iter().position(|name| calibration.frozen.contains(name));
+    match loose.and_then(|k| (1..sizes.len()).find(|d| parameters.placement(*d).contains(&k))) {
+        Some(detector) => Err(Error::Undetermined(format!(
+            "results: detector {detector} fits in no exposure together with detector 0; look at their solutions"
+        ))),
+        None => Ok(calibration),
+    }
+}
+
+/// Makes all exposures ready, each with the place given for it, or those of its detectors.
+fn prepare_exposures(given: &[Given<'_>], places: Option<&[ApparentPlace]>) -> Result<Vec<Frame>> {
+    if let Some(places) = places.filter(|places| places.len() != given.len()) {
+        return Err(Error::argument(
+            "places",
+            format!("{} of them for {} exposures", places.len(), given.len()),
+            "give one for each exposure",
+        ));
+    }
+    let frame = |(i, exposure): (usize, &Given<'_>)| -> Result<Frame> {
+        let place = |own: &MatchedStars| places.map_or(own.place, |places| places[i]);
+        let detectors = exposure.iter().map(|(detector, own)| Ok((*detector, prepare(own, &place(own))?)));
+        Ok(Frame::joined(detectors.collect::<Result<Vec<_>>>()?))
+    };
+    given.iter().enumerate().map(frame).collect()
+}
+
+/// The image size of every detector.
+fn image_sizes(given: &[Given<'_>], detectors: usize) -> Result<Vec<[u32; 2]>> {
+    let size = |detector: usize| {
+        let own = given.iter().flatten().filter(|(d, _)| *d == detector).map(|(_, matches)| *matches);
+        let own: Vec<&MatchedStars> = own.collect();
+        let first = own.first().ok_or_else(|| alone(detector))?;
+        check_one_camera(&own, &first.camera)?;
+        Ok(first.camera.image_size())
+    };
+    (0..detectors).map(size).collect()
+}
+
+fn alone(detector: usize) -> Error {
+    Error::Undetermined(format!(
+        "results: detector {detector} is in no exposure solved together with detector 0, or with others that are; \
+         give one in which both are"
+    ))
+}
+
+/// A pinhole for the whole focal plane with the detectors in place, and the exposures' attitudes.
+fn placed(
+    given: &[Given<'_>],
+    frames: &[Frame],
+    sizes: &[[u32; 2]],
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<(Optics, Vec<Option<Attitude>>)> {
+    let all: Vec<&MatchedStars> = given.iter().flatten().map(|(_, matches)| *matches).collect();
+    let assembled = |placements: &[Placement]| {
+        let (center, size) = bounds(placements.iter().copied().zip(sizes.iter().copied()));
+        let rig = Rig::new(placements[1..].iter().copied(), center);
+        start::pinhole(&all, frames, rig, size, options)
+    };
+    let (optics, attitudes) = assembled(&first_placements(given, sizes)?)?;
+    let mut fitter = Fitter::start(frames, optics, &attitudes, options, monitor);
+    for parameters in Parameters::stages(options.model).into_iter().take(PLACING_STAGES) {
+        fitter.problem.parameters = parameters.with_detectors(sizes.len());
+        fitter.settle()?;
+    }
+    assembled(fitter.state.shared.rig.placements())
+}
+
+/// Placements from the attitudes with which the detectors were solved.
+fn first_placements(given: &[Given<'_>], sizes: &[[u32; 2]]) -> Result<Vec<Placement>> {
+    let mut found = vec![None; sizes.len()];
+    found[0] = Some(Placement::default());
+    // From the reference to those that share an exposure with it, and on from these.
+    while let Some(open) = (0..sizes.len()).find(|&d| found[d].is_none()) {
+        let next: Vec<(usize, Placement)> = (open..sizes.len())
+            .filter(|&d| found[d].is_none())
+            .filter_map(|d| Some((d, beside(given, d, sizes[d], &found)?)))
+            .collect();
+        if next.is_empty() {
+            return Err(alone(open));
+        }
+        for (detector, placement) in next {
+            found[detector] = Some(placement);
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The placement of a detector, as its exposures with detectors that are placed tell in the median; those with the first
+/// of them, as all are then compared with the same.
+fn beside(
+    given: &[Given<'_>],
+    detector: usize,
+    size: [u32; 2],
+    placements: &[Option<Placement>],
+) -> Option<Placement> {
+    (0..placements.len()).find_map(|other| {
+        let known = placements[other]?;
+        let pair = |exposure: &Given<'_>| {
+            let find = |d: usize| exposure.iter().find(|(k, _)| *k == d).map(|(_, matches)| *matches);
+            relative(find(detector)?, size, find(other)?, &known)
+        };
+        let told: Vec<Placement> = given.iter().filter_map(pair).collect();
+        let first = told.first()?;
+        let middle =
+            |value: &dyn Fn(&Placement) -> f64| median(&mut told.iter().map(value).collect::<Vec<_>>());
+        // Angles about the first one's, so that none is a whole turn off.
+        let turned = |p: &Placement| {
+            let (sin, cos) = (p.rotation() - first.rotation()).sin_cos();
+            first.rotation() + sin.atan2(cos)
+        };
+        Some(Placement::new([middle(&|p| p.shift()[0]), middle(&|p| p.shift()[1])], middle(&turned)))
+    })
+}
+
+/// The placement of a detector from its attitude and that of one that is placed, without distortion.
+fn relative(
+    own: &MatchedStars,
+    size: [u32; 2],
+    other: &MatchedStars,
+    known: &Placement,
+) -> Option<Placement> {
+    let lens = CameraModel::new(other.camera.focal_length_px(), size).ok()?;
+    let lens = lens.with_parity_flip(other.camera.parity_flip()).with_projection(other.camera.projection());
+    let mark = |k: usize, size: u32| (k as f64 / (MARKS - 1) as f64 * 2.0 - 1.0) * REACH * f64::from(size);
+    let marks = (0..MARKS * MARKS).map(|k| [mark(k % MARKS, size[0]), mark(k / MARKS, size[1])]);
+    let pairs: Option<Vec<(Point, Point)>> = marks
+        .map(|pixel| {
+            let seen = own.attitude.to_sky(&lens.pixel_to_direction(pixel));
+            let there = lens.direction_to_pixel(&other.attitude.to_camera(&seen))?;
+            Some((pixel, known.to_focal_plane(there)))
+        })
+        .collect();
+    Placement::from_pairs(&pairs?)
+}
