@@ -39,9 +39,12 @@ __all__ = [
     "model_covariance",
     "moved",
     "quaternion_of_matrix",
+    "read_png",
     "solve",
     "solve_many",
     "solve_or_explain",
+    "unpack_bits",
+    "unpack_lzw",
 ]
 
 CAUCHY_TUNING: float
@@ -423,3 +426,6 @@ def calibration_block(
     noise: float,
     sigma_clip: float,
 ) -> CalibrationBlock: ...
+def read_png(source: str | bytes, out: NDArray[np.uint8]) -> None: ...
+def unpack_lzw(data: bytes, size: int) -> bytes: ...
+def unpack_bits(data: bytes, size: int) -> bytes: ...

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from boresight import FileFormatError, InputError, read_frame
+from boresight import FileFormatError, InputError, extract_centroids, read_frame, solve
 
 PIXELS = np.arange(20 * 30, dtype=np.int16).reshape(20, 30)
 
@@ -208,3 +208,25 @@ def test_a_damaged_file_gives_pixels_or_a_clear_error(whole_files, tmp_path, dat
     path.write_bytes(bytes(damaged))
     with contextlib.suppress(FileFormatError, InputError):
         assert read_frame(path).image.ndim == 2
+
+
+@pytest.mark.parametrize("form", ["path", "frame", "hdu", "hdus", "file", "picture"])
+def test_whatever_holds_a_frame_is_taken_where_an_image_is(tmp_path, wide_frame, form):
+    pixels = np.clip(wide_frame.image, 0, 65535).astype(np.uint16)
+    path = tmp_path / "a.fits"
+    fits.PrimaryHDU(pixels).writeto(path)
+    with path.open("rb") as file, fits.open(path) as hdus:
+        given = {
+            "path": path,
+            "frame": read_frame(path),
+            "hdu": hdus[0],
+            "hdus": hdus,
+            "file": file,
+            "picture": Image.fromarray(pixels),
+        }[form]
+        stars = extract_centroids(given).centroids if form != "path" else None
+        solution = solve(given, 12.0)
+    expected = extract_centroids(pixels).centroids
+    if stars is not None:
+        np.testing.assert_array_equal(stars.xy, expected.xy)
+    assert abs(solution.ra_deg - 83.8) < 0.01

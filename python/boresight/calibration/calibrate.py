@@ -17,7 +17,7 @@ from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
-from boresight.frames.read import read_frame
+from boresight.frames.read import frame_of, read_frame
 from boresight.frames.times import as_time
 from boresight.solver.inputs import choose_database, find_stars, start_cameras
 
@@ -183,7 +183,8 @@ class _Taken:
 def _take(index: int, given: Any, extraction: Mapping[str, Any] | None) -> _Taken:
     if isinstance(given, str | os.PathLike):
         given = read_frame(given)
-    frame = given if isinstance(given, Frame) else None
+    frame = given if isinstance(given, Frame) else frame_of(given)
+    given = given if frame is None else frame
     found, shape = find_stars(given, None, extraction)
     try:
         return _Taken(Centroids.from_any(found), shape, frame)

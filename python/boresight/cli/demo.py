@@ -172,7 +172,7 @@ def _draw(path: Path, frames: list[Frame], solutions: Any, centroids: list[Centr
             [frame.image for frame in frames],
             solutions,
             centroids,
-            titles=[frame.path.stem for frame in frames],
+            titles=[frame.path.stem if frame.path else "" for frame in frames],
             columns=5,
         )
         figure.savefig(path, dpi=150)
@@ -190,7 +190,7 @@ def _print_table(
     for heading in ("Matches", 'RMSE (")', "RMSE (px)", 'vs FITS WCS (")', "Solve (ms)"):
         table.add_column(heading, justify="right")
     for frame, solution, separation in zip(frames, solutions, separations, strict=True):
-        sector = frame.path.stem.removeprefix("sector")
+        sector = frame.path.stem.removeprefix("sector") if frame.path else ""
         if solution is None:
             table.add_row(sector, "not solved")
             continue

@@ -102,6 +102,6 @@ def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroid
         [frame.image for frame, _, _ in drawn],
         [solution for _, solution, _ in drawn],
         [stars for _, _, stars in drawn],
-        titles=[frame.path.name for frame, _, _ in drawn],
+        titles=[frame.path.name if frame.path else "" for frame, _, _ in drawn],
     )
     figure.savefig(path, dpi=150)

@@ -12,12 +12,13 @@ import numpy.typing as npt
 from boresight import _core
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
+from boresight.frames.frame import Frame
+from boresight.frames.pixels import luminance as to_luminance
+from boresight.frames.read import frame_of
 
 __all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centroids"]
 
 _NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np.uint8)}
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-"""Weights of red, green and blue (ITU-R BT.709)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +131,9 @@ def extract_centroids(
     ----------
     image : array_like, shape (height, width)
         Any real numbers in any byte order: an array, a masked array, an `astropy.nddata.NDData`
-        or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used) or a
-        `~astropy.units.Quantity`. NaN and infinite pixels are left out.
+        or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used), a
+        `~astropy.units.Quantity`, a `Frame`, or an HDU, HDUList, PIL image or open file that
+        `read_frame` takes. NaN and infinite pixels are left out.
         With `luminance` also (height, width, 3 or 4). float32, float64, uint16, int16 and uint8
         are read in place.
     sigma_threshold : float, default 5.0
@@ -465,7 +467,10 @@ def _noise(
 
 def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Return the image as a native array with contiguous rows, and its own mask."""
-    mask = None
+    mask: Any = None
+    frame = image if isinstance(image, Frame) else frame_of(image)
+    if frame is not None:
+        image, mask = frame.image, frame.mask
     if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
         mask, image = image.mask, image.data
     if isinstance(image, np.ma.MaskedArray):
@@ -480,7 +485,7 @@ def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[
     if array.dtype.kind not in "biuf":
         raise InputError(f"image: its type is {array.dtype}; give real numbers")
     if luminance and array.ndim == 3 and array.shape[2] in (3, 4):
-        array = array[..., :3] @ _LUMINANCE.astype(np.result_type(array.dtype, np.float32))
+        array = to_luminance(array)
         mask = mask.any(axis=2) if mask is not None and np.ndim(mask) == 3 else mask
     if array.ndim == 3 and array.shape[2] in (3, 4):
         raise InputError(

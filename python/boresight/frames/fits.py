@@ -1,61 +1,189 @@
-"""Reading FITS files."""
+"""Reading FITS: the structure of a file, and the pixels of one of its images.
+
+The structure is read here and not by astropy, which refuses a whole file for one card that it
+cannot read. Compressed images are handed to astropy, one by one and with a sound header.
+"""
 
 from __future__ import annotations
 
-import warnings
-import zlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import functools
+import io
+import math
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight.errors import FileFormatError, InputError
-from boresight.frames.region import Region, resolve
-from boresight.frames.times import mid_exposure
+from boresight.errors import FileFormatError
+from boresight.frames.cards import CARD, card_number, sound_header
+from boresight.frames.choice import Axes, Hdu, Load
+from boresight.frames.pixels import ROWS, luminance, native
+from boresight.frames.stored import TYPES, StoredArray
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
-    from astropy.time import Time
 
-#: First bytes of files that may hold FITS: plain (also tile-compressed .fz), gzip, bzip2.
-FITS_MAGIC = (b"SIMPLE  =", b"\x1f\x8b", b"BZh")
+#: What astropy, Pillow and the decompressors raise on damaged files: they have no common base.
+DAMAGE = Exception
 
-#: Exceptions of astropy and Pillow on damaged files (they have no common base).
-DAMAGE = (OSError, ValueError, TypeError, LookupError, SyntaxError, EOFError, ArithmeticError,
-          AttributeError, MemoryError, zlib.error)  # fmt: skip
+#: Files consist of blocks of so many bytes.
+BLOCK = 2880
+
+#: The longest header that is read, in blocks: a hundred times those of large surveys.
+MAX_HEADER_BLOCKS = 5000
 
 
-def read_fits(
-    path: Path, region: Region | str | None
-) -> tuple[NDArray[Any], Header, Time | None, tuple[int, int]]:
-    """Pixels, header, time and origin of the region of a FITS image."""
-    from astropy.io import fits
-    from astropy.utils.exceptions import AstropyUserWarning
+def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu], list[str]]:
+    """Read the headers of a FITS file, and note where its structure breaks off.
 
-    with warnings.catch_warnings():
-        # astropy warns of a file cut short, and then goes on with what is left.
-        warnings.filterwarnings("error", message=".*truncated", category=AstropyUserWarning)
-        warnings.filterwarnings("ignore", category=fits.verify.VerifyWarning)
+    Of a stream, in which going back is slow, the data are read along.
+    """
+    hdus: list[Hdu] = []
+    offset = 0
+    while True:
         try:
-            # An open file, because astropy leaves its own open when it finds damage.
-            with path.open("rb") as file, fits.open(file) as hdus:
-                hdu = next((h for h in hdus if h.is_image and len(h.shape) == 2), None)
-                if hdu is None:
-                    kinds = (f"{i} {type(h).__name__} {h.name}" for i, h in enumerate(hdus))
-                    raise InputError(
-                        f"path: {path} holds no 2-D image, only the HDUs {', '.join(kinds)}; "
-                        "give a FITS file with one"
-                    )
-                rows, columns = resolve(region, hdu.shape, hdu.header)
-                image = np.ascontiguousarray(hdu.section[rows, columns])
-                image = image.astype(image.dtype.newbyteorder("="), copy=False)
-                header = hdu.header.copy()
-                time = mid_exposure(header, hdus[0].header)
-        except InputError:
-            raise
-        except (*DAMAGE, AstropyUserWarning, fits.VerifyError) as error:
-            raise FileFormatError(f"{path} is not a sound FITS file: {error}") from error
-    if image.shape != (rows.stop - rows.start, columns.stop - columns.start):
-        raise FileFormatError(f"{path} is cut short: pixels of its image are missing")
-    return image, header, time, (rows.start, columns.start)
+            file.seek(offset)
+            text, length = _header_text(file, first=not hdus)
+            if not text:
+                return hdus, []
+            hdu, size = _hdu(file, len(hdus), text, offset + length, stream=stream)
+        except DAMAGE as error:
+            if not hdus:
+                raise FileFormatError(f"{source} is not a sound FITS file: {error}") from error
+            return hdus, [f"the file is damaged after HDU {len(hdus) - 1}: {error}"]
+        hdus.append(hdu)
+        offset += length + -(-size // BLOCK) * BLOCK
+
+
+def _header_text(file: IO[bytes], *, first: bool) -> tuple[str, int]:
+    """Text of the header that starts here, without END, and its length; nothing at the end."""
+    blocks: list[bytes] = []
+    while len(blocks) < MAX_HEADER_BLOCKS:
+        block = file.read(BLOCK)
+        if not blocks and not block.startswith(b"SIMPLE" if first else b"XTENSION"):
+            if first:
+                raise ValueError("it does not begin with a card SIMPLE")
+            return "", 0  # special records, or whatever follows the last HDU
+        for start in range(0, len(block), CARD):
+            if block[start : start + 8].rstrip(b" \0") == b"END":
+                text = b"".join([*blocks, block[:start]])
+                return text.decode("latin-1"), (len(blocks) + 1) * BLOCK
+        if len(block) < BLOCK or block.count(b"\0") > BLOCK // 2:
+            break
+        blocks.append(block)
+    raise ValueError("a header has no card END")
+
+
+def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -> tuple[Hdu, int]:
+    """HDU of a header whose data begin at `offset`, and the length of its data in bytes."""
+    header, notes = sound_header(text)
+    bitpix = _whole(header, "BITPIX")
+    if bitpix not in TYPES:
+        raise ValueError(f"BITPIX is {bitpix}; there are {', '.join(map(str, TYPES))}")
+    count = _whole(header, "NAXIS", least=0)
+    lengths = [_whole(header, f"NAXIS{i + 1}", least=0) for i in range(count)]
+    groups = index == 0 and header.get("GROUPS") is True and lengths[:1] == [0]
+    elements = math.prod(lengths[1:] if groups else lengths) if lengths else 0
+    extra = _whole(header, "PCOUNT", 0, least=0) if index or groups else 0
+    repeated = _whole(header, "GCOUNT", 1, least=0) if index or groups else 1
+    size = abs(bitpix) // 8 * repeated * (extra + elements)
+    kind = "PRIMARY" if index == 0 else str(header["XTENSION"]).strip().upper()
+    shape = tuple(reversed(lengths))
+    if stream:
+        file, offset = io.BytesIO(file.read(size)), 0
+    load: Load
+    if kind == "BINTABLE" and header.get("ZIMAGE") is True:
+        return _compressed(file, index, header, notes, offset, size), size
+    if kind not in ("PRIMARY", "IMAGE", "IUEIMAGE") or groups or repeated != 1:
+        shape, load = (), _nothing
+    else:
+        load = StoredArray(file, offset, shape, header, bitpix, notes)
+    return Hdu(index, kind, header, notes, shape, bitpix, load), size
+
+
+def _whole(header: Header, name: str, default: int | None = None, least: int | None = None) -> int:
+    number = card_number(header, name)
+    if number is None and default is not None:
+        return default
+    if number is None or number % 1 or (least is not None and number < least):
+        raise ValueError(f"{name} is {header.get(name, 'missing')}")
+    return int(number)
+
+
+def _nothing(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
+    raise NotImplementedError  # an HDU without a shape is never loaded
+
+
+def _compressed(
+    file: IO[bytes], index: int, header: Header, notes: list[str], offset: int, size: int
+) -> Hdu:
+    """HDU of a tile-compressed image, which astropy takes apart."""
+    lengths = [_whole(header, f"ZNAXIS{i + 1}", least=0) for i in range(_whole(header, "ZNAXIS"))]
+    shape, bitpix = tuple(reversed(lengths)), _whole(header, "ZBITPIX")
+
+    @functools.cache
+    def opened() -> Any:
+        file.seek(offset)
+        data = file.read(size)
+        if len(data) < size:
+            raise EOFError("it is cut short, pixels of its image are missing")
+        return _opened(header, data)
+
+    def load(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
+        whole = rows == slice(0, shape[len(leading)]) and math.prod(shape[: len(leading)]) == 1
+        index: Any = (*leading, rows)
+        array = opened().data[index] if whole else opened().section[index]
+        return native(np.asarray(array).reshape(rows.stop - rows.start, -1)[:, part])
+
+    return Hdu(index, "IMAGE", _opened(header, b"").header.copy(), notes, shape, bitpix, load)
+
+
+def _opened(header: Header, data: bytes) -> Any:
+    """HDU of astropy of an extension."""
+    from astropy.io import fits
+
+    primary = fits.PrimaryHDU().header.tostring().encode("ascii")
+    content = primary + header.tostring().encode("ascii") + data
+    return fits.open(io.BytesIO(content + bytes(-len(content) % BLOCK)), memmap=False)[1]
+
+
+def astropy_hdus(given: Iterable[Any]) -> list[Hdu]:
+    """HDUs of astropy as those of a file."""
+    return [_astropy_hdu(index, hdu) for index, hdu in enumerate(given)]
+
+
+def _astropy_hdu(index: int, hdu: Any) -> Hdu:
+    header, notes = sound_header(hdu.header.tostring(sep="", endcard=False, padding=False))
+
+    def load(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
+        index: Any = (*leading, rows)
+        array = np.asarray(hdu.data)[index]
+        return native(array.reshape(rows.stop - rows.start, -1)[:, part])
+
+    shape = tuple(hdu.shape) if hdu.is_image else ()
+    bitpix = int(header.get("BITPIX", 8))
+    return Hdu(index, type(hdu).__name__, header, notes, shape, bitpix, load)
+
+
+def load_frame(hdu: Hdu, axes: Axes, rows: slice, columns: slice) -> NDArray[Any]:
+    """Load rows and columns of an HDU's frame; colours become their luminance."""
+    if axes.colour is None:
+        return np.ascontiguousarray(hdu.load((0,) * axes.row, rows, columns))
+    parts = []
+    for start in range(rows.start, rows.stop, ROWS):
+        some = slice(start, min(start + ROWS, rows.stop))
+        parts.append(luminance(_colours(hdu, axes, some, columns)))
+    return np.concatenate(parts)
+
+
+def _colours(hdu: Hdu, axes: Axes, rows: slice, columns: slice) -> NDArray[Any]:
+    """Load rows and columns of a colour image, in shape (rows, columns, 3)."""
+    if axes.colour is not None and axes.colour < axes.row:
+        planes = []
+        for colour in range(3):
+            leading = tuple(colour if axis == axes.colour else 0 for axis in range(axes.row))
+            planes.append(hdu.load(leading, rows, columns))
+        return np.stack(planes, axis=-1)
+    part = slice(3 * columns.start, 3 * columns.stop)
+    return hdu.load((0,) * axes.row, rows, part).reshape(rows.stop - rows.start, -1, 3)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from boresight.frames.hints import HeaderHints
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -25,25 +29,42 @@ class Frame:
     Attributes
     ----------
     image : numpy.ndarray
-        Pixels, shape (height, width), in the file's own numeric type (native byte order).
-    path : pathlib.Path
-        The file.
+        Pixels, shape (height, width), in the file's own numeric type (native byte order); of
+        colours the luminance.
+    path : pathlib.Path or None
+        The file; None if the frame came from an object in memory.
     header : astropy.io.fits.Header or None
-        Header of the image's HDU, unchanged; None for image formats.
+        Header of the image's HDU, with cards that are not of FITS' form made so (see `notes`);
+        None for image formats.
     time : astropy.time.Time or None
         Middle of the exposure, where the header tells it.
     mask : numpy.ndarray or None
         True for pixels without a value (NaN or infinite); None if there are none.
     origin : tuple of int
         0-based (row, column) in the file's image of the pixel ``image[0, 0]``.
+    axes : tuple of int
+        Numbers of the header's axes (from 1, as in NAXIS1) along the columns and the rows of
+        `image`: (1, 2), unless axes of length 1 or of colours stand before them.
+    exif : mapping of str to object
+        EXIF tags of a picture by their names, such as ``FocalLength``; empty for FITS.
+    notes : tuple of str
+        What reading could not take as it stands, one sentence each: unreadable cards, a time that
+        is not told, a choice between several images.
+
+    See Also
+    --------
+    read_frame : Reads a frame from a file.
     """
 
     image: NDArray[Any]
-    path: Path
+    path: Path | None = None
     header: Header | None = None
     time: Time | None = None
     mask: NDArray[np.bool_] | None = None
     origin: tuple[int, int] = (0, 0)
+    axes: tuple[int, int] = (1, 2)
+    exif: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -53,18 +74,56 @@ class Frame:
 
     @property
     def wcs(self) -> WCS | None:
-        """The header's celestial WCS for 0-based pixels of `image`, or None if it has none."""
-        from astropy.wcs import WCS, FITSFixedWarning, WcsError
+        """The header's celestial WCS for 0-based pixels of `image`, or None if it has none.
 
-        if self.header is None or "CTYPE1" not in self.header:
+        None too if it cannot be worked with, or needs tables of the file besides the header.
+        """
+        if self.header is None or not _has_wcs(self.header, self.axes):
             return None
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
+            warnings.simplefilter("ignore")
             try:
-                wcs = WCS(self.header, naxis=2)
-            except (WcsError, ValueError, KeyError):
+                return _celestial_wcs(self.header, self.axes, self.origin, self.image_shape)
+            except Exception:  # astropy's and wcslib's have no common base, and headers no limit
                 return None
-        if not wcs.has_celestial:
-            return None
-        row, column = self.origin
-        return wcs[row:, column:]
+
+    @property
+    def hints(self) -> HeaderHints:
+        """Where the header, or EXIF, says the frame looks, at which scale and rotation."""
+        if self.header is None:
+            return HeaderHints.from_exif(self.exif, self.image_shape)
+        return HeaderHints.from_header(self.header, self.image_shape, wcs=self.wcs)
+
+
+#: Cards of a WCS that hold numbers. A parser that cannot read one takes its default, mostly 0.
+_WCS_NUMBERS = re.compile(
+    r"(CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC)\d_\d|[AB]P?_\d_\d|PV\d_\d+|LONPOLE|LATPOLE"
+)
+
+
+def _has_wcs(header: Header, axes: tuple[int, int]) -> bool:
+    """Whether there are the cards of a WCS of the image's axes, and all are of their type."""
+    types = [header.get(f"CTYPE{axis}") for axis in axes]
+    numbers = [header[name] for name in header if _WCS_NUMBERS.fullmatch(name)]
+    return (
+        all(isinstance(kind, str) and kind.strip() for kind in types)
+        and all(f"CRVAL{axis}" in header for axis in axes)
+        and all(type(number) in (int, float) for number in numbers)
+    )
+
+
+def _celestial_wcs(
+    header: Header, axes: tuple[int, int], origin: tuple[int, int], shape: tuple[int, int]
+) -> WCS | None:
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    wcs = WCS(header, naxis=2) if axes == (1, 2) else WCS(header).sub(list(axes))
+    if not wcs.has_celestial:
+        return None
+    wcs_to_celestial_frame(wcs)  # raises for a reference system that nobody knows
+    row, column = origin
+    wcs = wcs[row:, column:]
+    height, width = shape
+    center = wcs.all_pix2world([[width / 2, height / 2]], 0)
+    return wcs if np.isfinite(center).all() else None

@@ -1,57 +1,177 @@
-"""Reading pictures: PNG, JPEG, BMP, TIFF and whatever else Pillow reads."""
+"""Reading pictures: PNG, JPEG, BMP, TIFF, camera raw files and whatever else Pillow reads."""
 
 from __future__ import annotations
 
+import os
+import struct
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core
 from boresight.errors import FileFormatError
+from boresight.frames import tiff
+from boresight.frames.exif import ORIENTATIONS, exif_of
 from boresight.frames.fits import DAMAGE
-from boresight.frames.region import Region, resolve
+from boresight.frames.pixels import luminance, native
+from boresight.frames.raw import RAW_SUFFIXES, is_raw, read_raw
 
-#: Weights of red, green and blue (ITU-R BT.709), as in `extract_centroids`.
-LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
+#: Bytes of memory that a pixel of a picture needs while it is decoded and made grey.
+BYTES_PER_PIXEL = 16
+
+#: Pixels that are decoded where the machine does not tell its memory.
+DEFAULT_MAX_PIXELS = 1_000_000_000
+
+_COLOUR_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "RGBX", "RGBa")
+_GREY_MODES = ("1", "LA", "La")
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+#: Samples per pixel of PNG's colour types that Pillow cuts to 8 bits: colour, with and without
+#: alpha, and grey with alpha.
+_PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
+
+#: Formats of drawings, which other programs would have to paint.
+_VECTOR_FORMATS = ("EPS", "WMF")
+
+_pillow_limit = threading.Lock()
+
+Picture = tuple[NDArray[Any], dict[str, Any], list[str]]
 
 
-def read_picture(
-    path: Path, region: Region | str | None
-) -> tuple[NDArray[Any], None, None, tuple[int, int]]:
-    """Pixels of the region of a picture, no header, no time, and the origin."""
+def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
+    """Pixels of a picture, its EXIF, and notes."""
+    head = file.read(32)
+    file.seek(0)
+    notes: list[str] = []
+    try:
+        if is_raw(head):
+            return read_raw(path or file, source), {}, notes
+        if head.startswith(tiff.TIFF_MAGIC):
+            return _read_tiff(file, path, source, head)
+        with _opened(file) as picture:
+            if picture.format in _VECTOR_FORMATS:
+                raise FileFormatError(f"{source} is a drawing; give FITS, PNG, JPEG, BMP or TIFF")
+            exif = exif_of(picture)
+            notes += _orientation(exif)
+            if getattr(picture, "is_animated", False):
+                notes.append(f"the first of {picture.n_frames} pictures in the file was taken")
+            if head.startswith(_PNG_MAGIC) and head[24] == 16 and head[25] in _PNG_SAMPLES:
+                return _deep_png(file, path, head), exif, notes
+            return pixels_of(picture), exif, notes
+    except FileFormatError:
+        raise
+    except DAMAGE as error:
+        raise _unreadable(source, head, error) from error
+
+
+def _unreadable(source: str, head: bytes, error: Exception) -> FileFormatError:
     from PIL import Image, UnidentifiedImageError
 
+    if isinstance(error, Image.DecompressionBombError | MemoryError):
+        return FileFormatError(f"{source} has more pixels than the memory can hold: {error}")
+    if head.startswith(b"\x1f\x9d"):
+        return FileFormatError(f"{source} is compressed with `compress`; use `uncompress` first")
+    if isinstance(error, UnidentifiedImageError):
+        return FileFormatError(
+            f"{source} is no image in a known format; give FITS, PNG, JPEG, BMP or TIFF"
+        )
+    return FileFormatError(f"{source} is not a sound image file: {error}")
+
+
+def max_pixels() -> int:
+    """Pixels that the memory of this machine can hold."""
     try:
-        with warnings.catch_warnings():
-            # Large images are welcome, and of broken side information the pixels do not care.
-            warnings.simplefilter("ignore", UserWarning)
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.mode in (
-                    "P",
-                    "PA",
-                    "CMYK",
-                    "YCbCr",
-                    "LAB",
-                    "HSV",
-                    "RGBA",
-                    "RGBX",
-                    "RGBa",
-                ):
-                    pixels = np.asarray(picture.convert("RGB"))
-                elif picture.mode in ("1", "LA", "La"):
-                    pixels = np.asarray(picture.convert("L"))
-                else:
-                    pixels = np.asarray(picture)
-    except UnidentifiedImageError as error:
-        raise FileFormatError(
-            f"{path} is no image in a known format; give FITS, PNG, JPEG, BMP or TIFF"
-        ) from error
-    except (*DAMAGE, Image.DecompressionBombError) as error:
-        raise FileFormatError(f"{path} is not a sound image file: {error}") from error
-    if pixels.ndim == 3:
-        pixels = pixels @ LUMINANCE
-    rows, columns = resolve(region, pixels.shape, {})
-    return np.ascontiguousarray(pixels[rows, columns]), None, None, (rows.start, columns.start)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return DEFAULT_MAX_PIXELS
+    return memory // BYTES_PER_PIXEL
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[Any]:
+    """Open with Pillow, whose limit of size is raised to what the memory holds."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        # Of broken side information the pixels do not care.
+        warnings.simplefilter("ignore")
+        with _pillow_limit:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels() // 2
+            try:
+                picture = Image.open(file)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        with picture:
+            yield picture
+
+
+def pixels_of(picture: Any) -> NDArray[Any]:
+    """Pixels of a Pillow image: grey as they are, of colours the luminance."""
+    if picture.mode in _COLOUR_MODES:
+        picture = picture.convert("RGB")
+    elif picture.mode in _GREY_MODES:
+        picture = picture.convert("L")
+    pixels = native(np.asarray(picture))
+    return luminance(pixels) if pixels.ndim == 3 else np.ascontiguousarray(pixels)
+
+
+def _orientation(exif: dict[str, Any]) -> list[str]:
+    turned = ORIENTATIONS.get(exif.get("Orientation", 1))
+    if turned is None:
+        return []
+    return [
+        f"EXIF has viewers show the picture {turned}; rows and columns are as the file stores them"
+    ]
+
+
+def _deep_png(file: IO[bytes], path: Path | None, head: bytes) -> NDArray[Any]:
+    """Pixels of a PNG of several 16-bit samples."""
+    width, height = struct.unpack_from(">II", head, 16)
+    samples = _PNG_SAMPLES[head[25]]
+    if width * height > max_pixels():
+        raise MemoryError(f"{width} x {height}")
+    pixels = np.zeros((height, width, samples), ">u2")
+    file.seek(0)
+    source = file.read() if path is None else str(path)
+    _core.read_png(source, pixels.reshape(-1).view(np.uint8))
+    if samples == 2:
+        return np.ascontiguousarray(native(pixels[..., 0]))
+    return luminance(pixels)
+
+
+def _read_tiff(file: IO[bytes], path: Path | None, source: str, head: bytes) -> Picture:
+    """Read the frame of a TIFF file, by a decoder that keeps all bits or else by Pillow."""
+    found = tiff.directories(file)
+    file.seek(0)
+    exif: dict[str, Any] = {}
+    with suppress(DAMAGE), _opened(file) as picture:  # Pillow knows some kinds of TIFF only
+        exif = exif_of(picture)
+    if tiff.is_camera_raw(head, found):
+        return read_raw(path or file, source), exif, []
+    main = tiff.main_image(found, source)
+    if path is not None and path.suffix.lower() in RAW_SUFFIXES and main.is_reduced:
+        return read_raw(path, source), exif, []
+    notes = _orientation(exif)
+    alike = sum(d.area == main.area and not d.is_reduced for d in found)
+    if alike > 1:
+        notes.append(f"the first of {alike} images of one size in the file was taken")
+    if main.area > max_pixels():
+        raise MemoryError(f"{main.first(tiff.WIDTH)} x {main.first(tiff.HEIGHT)}")
+    try:
+        return tiff.decode(file, main, source), exif, notes
+    except NotImplementedError as error:
+        deep = main.first(tiff.BITS, 1) > 8 and main.first(tiff.SAMPLES, 1) > 1
+        if deep or main is not found[0]:
+            raise FileFormatError(
+                f"{source} is a TIFF that cannot be read without loss ({error}); "
+                "save it without compression"
+            ) from error
+    file.seek(0)
+    with _opened(file) as picture:
+        return pixels_of(picture), exif, notes

@@ -1,52 +1,97 @@
-"""Reading frames from files: FITS and the common image formats."""
+"""Reading frames: from files and from the objects of other packages."""
 
 from __future__ import annotations
 
+import bz2
+import dataclasses
+import gzip
+import io
+import lzma
 import os
+import sys
+import warnings
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from boresight.frames.fits import FITS_MAGIC, read_fits
+from boresight.errors import FileFormatError, InputError
+from boresight.frames.choice import Hdu, choose
+from boresight.frames.exif import exif_of, time_cards
+from boresight.frames.exposure import mid_exposure
+from boresight.frames.fits import DAMAGE, astropy_hdus, load_frame, read_hdus
 from boresight.frames.frame import Frame
-from boresight.frames.pictures import read_picture
-from boresight.frames.region import Region
+from boresight.frames.pictures import pixels_of, read_picture
+from boresight.frames.pixels import ROWS
+from boresight.frames.region import Region, resolve
 
-__all__ = ["read_frame"]
+__all__ = ["frame_of", "read_frame"]
+
+#: First bytes of files that may hold FITS: plain (also tile-compressed .fz), gzip, bzip2, xz.
+FITS_MAGIC = b"SIMPLE"
+_DECOMPRESS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
-def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = None) -> Frame:
+def read_frame(
+    path: str | os.PathLike[str] | IO[bytes] | Any,
+    *,
+    region: Region | str | None = None,
+    hdu: int | str | None = None,
+) -> Frame:
     """Read a frame from a file.
 
     Parameters
     ----------
-    path : str or path-like
-        A FITS file (plain, tile-compressed ``.fz``, or gzipped), or anything Pillow reads: PNG,
-        JPEG, BMP, TIFF, ... with 8 or 16 bits. The content decides, not the name.
+    path : str, path-like, binary file, HDU, HDUList or PIL image
+        A FITS file (plain, tile-compressed ``.fz``, or compressed as a whole with gzip, bzip2 or
+        xz), a picture (PNG, JPEG, BMP, TIFF, ... of any depth), or a camera's raw file (with the
+        extra ``raw``). The content decides, not the name. Or what holds a frame already: an open
+        file, an HDU or HDUList of `astropy.io.fits`, an image of Pillow.
     region : (slice, slice) or "full", optional
         Rows and columns to read, as in ``numpy.s_[0:2048, 44:2092]``. By default the science region
         where the header of a TESS full frame names one, otherwise all; ``"full"`` reads all.
+    hdu : int or str, optional
+        Number (from 0) or name of the HDU of a FITS file. By default the one that holds the
+        exposure: see the notes.
 
     Returns
     -------
     Frame
-        The pixels, header, time and place of the region in the file.
+        The pixels, header, time and place of the region in the file; and in `Frame.notes` all that
+        could not be taken as it stands.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError
         If there is no such file.
     InputError
-        If a FITS file holds no 2-D image, or the region lies outside it.
+        If a FITS file holds no 2-D image, the HDU is none, or the region lies outside it.
     FileFormatError
-        If the file is damaged or of no known format.
+        If the file is damaged, of no known format, or has more pixels than the memory can hold.
 
     Notes
     -----
-    Of a FITS file, the first HDU with a 2-D image is taken; BSCALE, BZERO and BLANK are applied.
+    **FITS.** A frame is an array of two axes, besides axes of length 1, or of three with three
+    colours, first or last. Of several, the one is taken that is named as such (``SCI``,
+    ``IMAGE``), is as large as the largest or at least half of it, has more than 8 bits, and a
+    celestial WCS, in this order; masks, errors and lookup arrays, told by their names, never.
+    BSCALE, BZERO and BLANK are applied. A card that cannot be read refuses no pixels: it is noted.
+
+    **Pictures.** Of several images in a TIFF file the largest is taken, never a thumbnail.
+    Rows and columns are those of the file: the orientation of EXIF, by which viewers turn a
+    picture, is noted and not applied, since a camera's pixels stay where they are on its sensor
+    however it is held. Of raw files, squares of one red, two green and one blue pixel are averaged
+    (for X-Trans sensors of nine pixels): the image has half (a third) of the width and height.
+
     Colours become luminance (ITU-R BT.709, as in `extract_centroids`); transparency is ignored.
-    The time is DATE-AVG or MJD-AVG, else the middle of DATE-OBS and DATE-END, else DATE-OBS plus
-    half of EXPTIME, in the scale of TIMESYS (UTC if there is none).
+
+    **Time.** The middle of the exposure, of the cards that there are, in the scale of TIMESYS (UTC
+    if there is none): DATE-AVG or MJD-AVG; else the middle of the start (DATE-BEG, DATE-OBS, with
+    TIME-OBS, UT or UTC-OBS if they hold a date alone; MJD-BEG, MJD-OBS) and the end (DATE-END,
+    MJD-END); else the start plus half of EXPTIME, EXPOSURE or TELAPSE, in the unit that the card
+    names; the start itself if there is none of these. It is None where cards cannot be read or
+    contradict each other, which the notes say. Of pictures, EXIF's, if it names the time zone.
 
     Examples
     --------
@@ -64,18 +109,173 @@ def read_frame(path: str | os.PathLike[str], *, region: Region | str | None = No
            [10, 11]], dtype=int16)
     >>> frame.origin, frame.time.isot
     ((1, 2), '2018-08-07T12:00:00.000')
+    >>> read_frame(hdu).image_shape
+    (3, 4)
     >>> folder.cleanup()
     """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"path: {path} is a directory; give the path of one image file")
-    if not path.exists():
-        raise FileNotFoundError(f"path: {path} does not exist; give the path of an image file")
-    with path.open("rb") as file:
-        is_fits = file.read(16).startswith(FITS_MAGIC)
-    image, header, time, origin = read_fits(path, region) if is_fits else read_picture(path, region)
-    mask = None
-    if image.dtype.kind == "f":
-        bad = ~np.isfinite(image)
-        mask = bad if bad.any() else None
-    return Frame(image, path, header, time, mask, origin)
+    if isinstance(path, str | os.PathLike):
+        return _read_path(Path(path), region, hdu)
+    frame = frame_of(path, region=region, hdu=hdu)
+    if frame is None:
+        raise InputError(
+            f"path: a {type(path).__name__} is no file; give the path of one, an open binary file, "
+            "an HDU or a PIL image"
+        )
+    return frame
+
+
+def frame_of(
+    given: Any, *, region: Region | str | None = None, hdu: int | str | None = None
+) -> Frame | None:
+    """Frame of an object that holds one: an open file, HDU, HDUList or PIL image; else None."""
+    # Objects of a package that nobody has imported do not exist.
+    fits, pil = sys.modules.get("astropy.io.fits"), sys.modules.get("PIL.Image")
+    if fits is not None and isinstance(given, fits.HDUList):
+        return _fits_frame(astropy_hdus(given), [], None, "the HDUList", region, hdu)
+    if fits is not None and hasattr(given, "is_image") and hasattr(given, "header"):
+        return _fits_frame(astropy_hdus([given]), [], None, "the HDU", region, 0)
+    if pil is not None and isinstance(given, pil.Image):
+        return _pil_frame(given, region)
+    if hasattr(given, "read") and not hasattr(given, "__array__"):
+        return _read_open(given, region, hdu)
+    return None
+
+
+def _read_path(path: Path, region: Region | str | None, hdu: int | str | None) -> Frame:
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"path: {path} does not exist; give the path of an image file"
+        ) from None
+    except (IsADirectoryError, PermissionError):
+        if not path.is_dir():
+            raise
+        raise IsADirectoryError(
+            f"path: {path} is a directory; give the path of one image file"
+        ) from None
+    with file:
+        return _read(file, path, str(path), region, hdu)
+
+
+def _read_open(file: IO[bytes], region: Region | str | None, hdu: int | str | None) -> Frame:
+    """Read an open file from its beginning, and leave it open."""
+    name = getattr(file, "name", None)
+    path = Path(name) if isinstance(name, str) else None
+    source = "the open image file" if path is None else str(path)
+    try:
+        if file.seekable():
+            file.seek(0)
+            probe = file.read(0)
+        else:
+            probe = file.read()
+            file = io.BytesIO(probe)
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InputError(f"path: {source} cannot be read: {error}; open it in mode 'rb'") from error
+    if not isinstance(probe, bytes):
+        raise InputError(f"path: {source} is open as text; open it in mode 'rb'")
+    return dataclasses.replace(_read(file, None, source, region, hdu), path=path)
+
+
+def _read(
+    file: IO[bytes],
+    path: Path | None,
+    source: str,
+    region: Region | str | None,
+    hdu: int | str | None,
+) -> Frame:
+    head = file.read(16)
+    file.seek(0)
+    for magic, decompress in _DECOMPRESS.items():
+        if head.startswith(magic):
+            with decompress(file) as plain:
+                return _read_fits(plain, path, source, region, hdu, stream=True)
+    if head.startswith(FITS_MAGIC):
+        return _read_fits(file, path, source, region, hdu, stream=False)
+    if hdu is not None:
+        raise InputError(f"hdu: {source} is no FITS file and has no HDUs; leave it out")
+    image, exif, notes = read_picture(file, path, source)
+    return _picture_frame(image, exif, notes, path, region)
+
+
+def _read_fits(
+    file: Any,
+    path: Path | None,
+    source: str,
+    region: Region | str | None,
+    hdu: int | str | None,
+    *,
+    stream: bool,
+) -> Frame:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # astropy's, of what is noted here
+        hdus, notes = read_hdus(file, source, stream=stream)
+        return _fits_frame(hdus, notes, path, source, region, hdu)
+
+
+def _fits_frame(
+    hdus: list[Hdu],
+    notes: list[str],
+    path: Path | None,
+    source: str,
+    region: Region | str | None,
+    wanted: int | str | None,
+) -> Frame:
+    chosen, axes, choice = choose(hdus, wanted, source)
+    shape = chosen.shape[axes.row], chosen.shape[axes.column]
+    (rows, columns), stale = resolve(region, shape, chosen.header)
+    try:
+        image = load_frame(chosen, axes, rows, columns)
+    except DAMAGE as error:
+        raise FileFormatError(f"{source} is not a sound FITS file: {error}") from error
+    time, told = mid_exposure(chosen.header, hdus[0].header)
+    dimensions = len(chosen.shape)
+    return Frame(
+        image,
+        path,
+        chosen.header,
+        time,
+        None if getattr(chosen.load, "is_finite", False) else _mask(image),
+        (rows.start, columns.start),
+        (dimensions - axes.column, dimensions - axes.row),
+        notes=(*notes, *choice, *chosen.notes, *stale, *told),
+    )
+
+
+def _pil_frame(picture: Any, region: Region | str | None) -> Frame:
+    """Frame of a Pillow image; one that is still on disk is read from there, with all its bits."""
+    name = getattr(picture, "filename", "")
+    if name and getattr(picture, "tile", None) and Path(name).is_file():
+        return _read_path(Path(name), region, None)
+    try:
+        image, exif = pixels_of(picture), exif_of(picture)
+    except DAMAGE as error:
+        raise FileFormatError(f"the PIL image cannot be read: {error}") from error
+    return _picture_frame(image, exif, [], None, region)
+
+
+def _picture_frame(
+    image: Any, exif: dict[str, Any], notes: list[str], path: Path | None, region: Any
+) -> Frame:
+    (rows, columns), _ = resolve(region, image.shape, {})
+    cards = time_cards(exif)
+    time, told = mid_exposure(cards, cards)
+    image = np.ascontiguousarray(image[rows, columns])
+    return Frame(
+        image,
+        path,
+        time=time,
+        mask=_mask(image),
+        origin=(rows.start, columns.start),
+        exif=exif,
+        notes=(*notes, *told),
+    )
+
+
+def _mask(image: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return True where a pixel has no value; None if all have one."""
+    if image.dtype.kind != "f":
+        return None
+    # In pieces, so that a clean image costs no memory.
+    pieces = (image[start : start + ROWS] for start in range(0, len(image), ROWS))
+    return None if all(np.isfinite(piece).all() for piece in pieces) else ~np.isfinite(image)

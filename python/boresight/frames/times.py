@@ -1,4 +1,4 @@
-"""Times: of any form that users know, and of the exposure that a header tells."""
+"""Times in any form that users know."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
-    from astropy.io.fits import Header
     from astropy.time import Time
 
 REPAIR = (
@@ -42,44 +41,3 @@ def as_time(time: Any) -> Time:
     if np.any(when.mask) or not np.all(np.isfinite(when.jd)):
         raise InputError(f"time: {time!r} holds a missing time; {REPAIR}")
     return when
-
-
-def mid_exposure(header: Header, primary: Header) -> Time | None:
-    """Middle of the exposure from the usual cards, those of the image's HDU first."""
-    from astropy.time import Time, TimeDelta
-    from erfa import ErfaWarning
-
-    def card(*names: str) -> Any:
-        for name in names:
-            for source in (header, primary):
-                value = source.get(name)
-                if value not in (None, ""):
-                    return value
-        return None
-
-    scale = str(card("TIMESYS") or "UTC").strip().lower()
-
-    def instant(value: Any) -> Time:
-        if isinstance(value, str):
-            text = value.strip()
-            return Time(text.removesuffix("Z"), scale="utc" if text.endswith("Z") else scale)
-        return Time(float(value), format="mjd", scale=scale)
-
-    average = card("DATE-AVG", "MJD-AVG")
-    start = card("DATE-OBS", "MJD-OBS", "DATE-BEG", "MJD-BEG")
-    end, exposure = card("DATE-END", "MJD-END"), card("EXPTIME")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ErfaWarning)
-        try:
-            if average is not None:
-                return instant(average)
-            if start is None:
-                return None
-            begin = instant(start)
-            if end is not None:
-                return begin + (instant(end) - begin) / 2
-            if exposure is not None:
-                return begin + TimeDelta(float(exposure) / 2, format="sec")
-        except (ValueError, TypeError):
-            return None  # an unreadable date is no reason to refuse the pixels
-        return begin

@@ -15,7 +15,7 @@ from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
-from boresight.frames.read import read_frame
+from boresight.frames.read import frame_of, read_frame
 
 
 def find_stars(
@@ -28,6 +28,8 @@ def find_stars(
         return image_or_centroids, image_shape or image_or_centroids.image_shape
     if isinstance(image_or_centroids, str | os.PathLike):
         image_or_centroids = read_frame(Path(image_or_centroids))
+    elif (frame := frame_of(image_or_centroids)) is not None:
+        image_or_centroids = frame
     options = dict(extraction or {})
     if isinstance(image_or_centroids, Frame):
         options.setdefault("mask", image_or_centroids.mask)

@@ -13,6 +13,7 @@ mod errors;
 mod extract;
 mod matches;
 mod monitor;
+mod pictures;
 mod place;
 mod solve;
 
@@ -36,6 +37,8 @@ mod _core {
     use crate::extract::{Extraction, Extractor};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
+    #[pymodule_export]
+    use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]
     use crate::place::{PyApparentPlace, moved};
     #[pymodule_export]

@@ -1,0 +1,168 @@
+"""Choice of the HDU that holds the frame, where a FITS file has several."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+#: Words in the names of HDUs that hold the exposure.
+SCIENCE_WORDS = {"sci", "science", "image", "data", "exposure", "intensity", "calibrated"}
+
+#: Words in the names of HDUs that hold something about the exposure: masks, errors, lookup arrays.
+AUXILIARY_WORDS = {
+    "mask", "masks", "bpm", "bpix", "badpix", "bad", "dq", "quality", "flag", "flags",
+    "err", "error", "errors", "errs", "sigma", "std", "stddev", "stdev", "rms", "noise",
+    "uncert", "uncertainty", "var", "variance", "ivar", "invvar", "weight", "weights", "wht", "wgt",
+    "expmap", "exptime", "con", "ctx", "context", "coverage", "cov", "nsample", "samp",
+    "seg", "segm", "segmap", "segmentation", "psf", "lookup", "lut", "d2im", "wcsdvarr", "wcscorr",
+    "wcs", "thumbnail", "preview",
+}  # fmt: skip
+
+#: An image of so much of the largest one's area may be the exposure; smaller ones are previews.
+COMPARABLE_AREA = 0.5
+
+
+Load = Callable[[tuple[int, ...], slice, slice], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Hdu:
+    """An HDU of a file or of astropy, read as far as its header.
+
+    `shape` is in numpy's order, empty where there is no array; `load(leading, rows, part)` gives
+    ``[*leading, rows]`` of the array, and of each row, with its axes in one, the numbers `part`,
+    in native byte order.
+    """
+
+    index: int
+    kind: str
+    header: Header
+    notes: Sequence[str]
+    shape: tuple[int, ...]
+    bitpix: int
+    load: Load
+
+    @property
+    def name(self) -> str:
+        """EXTNAME, or another card that names the HDU."""
+        for card in ("EXTNAME", "HDUNAME"):
+            value = str(self.header.get(card, "")).strip()
+            if value and value != "COMPRESSED_IMAGE":  # which says nothing of the image
+                return value
+        return ""
+
+    @property
+    def words(self) -> set[str]:
+        """Words of the name and of the class, in lower case."""
+        cards = ("EXTTYPE", "HDUCLAS1", "HDUCLAS2")
+        text = " ".join([self.name, *(str(self.header.get(card, "")) for card in cards)])
+        return set(re.findall("d2im|[a-z]+", text.lower()))
+
+    @property
+    def axes(self) -> Axes | None:
+        """Axes of the frame in the array; None if it holds none."""
+        return frame_axes(self.shape)
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        return " ".join(f"{self.index} {self.kind} {self.name} {size}".split())
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which axes of an array, in numpy's order, are a frame's rows, columns and colours."""
+
+    row: int
+    column: int
+    colour: int | None = None
+
+
+def frame_axes(shape: tuple[int, ...]) -> Axes | None:
+    """Find the axes of a frame: two, besides those of length 1, or three with three colours."""
+    kept = [axis for axis, length in enumerate(shape) if length != 1]
+    if 0 in shape:
+        return None
+    if len(kept) == 2:
+        return Axes(kept[0], kept[1])
+    if len(kept) == 3 and shape[kept[0]] == 3:
+        return Axes(kept[1], kept[2], kept[0])
+    if len(kept) == 3 and shape[kept[2]] == 3:
+        return Axes(kept[0], kept[1], kept[2])
+    return None
+
+
+def choose(
+    hdus: Sequence[Hdu], wanted: int | str | None, source: str
+) -> tuple[Hdu, Axes, list[str]]:
+    """Find the HDU wanted, or else the one that holds the exposure, and say if that is a guess."""
+    if wanted is not None:
+        hdu = _named(hdus, wanted, source)
+        if hdu.axes is None:
+            raise InputError(
+                f"hdu: {wanted!r} of {source} is no 2-D image but {hdu}; give one of "
+                f"{_listed(h for h in hdus if h.axes) or 'another file'}"
+            )
+        return hdu, hdu.axes, []
+    images = [(hdu, axes) for hdu in hdus if (axes := hdu.axes) is not None]
+    frames = [(hdu, axes) for hdu, axes in images if not hdu.words & AUXILIARY_WORDS]
+    if not frames:
+        aside = ", and masks and the like only if hdu= names them" if images else ""
+        raise InputError(
+            f"path: {source} holds no 2-D image, only the HDUs {_listed(hdus)}; "
+            f"give a FITS file with one{aside}"
+        )
+    largest = max(_area(hdu, axes) for hdu, axes in frames)
+    ranks = [_rank(hdu, axes, largest) for hdu, axes in frames]
+    best = max(ranks)
+    hdu, axes = frames[ranks.index(best)]
+    notes = []
+    if ranks.count(best) > 1:
+        others = _listed(h for (h, _), rank in zip(frames, ranks, strict=True) if rank == best)
+        notes.append(
+            f"of several images alike ({others}) HDU {hdu.index} was taken; choose with hdu="
+        )
+    return hdu, axes, notes
+
+
+def _rank(hdu: Hdu, axes: Axes, largest: int) -> tuple[int, ...]:
+    """Order of preference: by name, comparable size, type, celestial WCS, and size."""
+    area = _area(hdu, axes)
+    return (
+        bool(hdu.words & SCIENCE_WORDS),
+        area >= COMPARABLE_AREA * largest,
+        hdu.bitpix != 8,  # masks and previews have 8 bits
+        str(hdu.header.get("CTYPE1", ""))[:4].rstrip("-") in ("RA", "DEC", "GLON", "GLAT"),
+        area,
+    )
+
+
+def _area(hdu: Hdu, axes: Axes) -> int:
+    return hdu.shape[axes.row] * hdu.shape[axes.column]
+
+
+def _named(hdus: Sequence[Hdu], wanted: int | str, source: str) -> Hdu:
+    """Find an HDU by its number or name."""
+    if isinstance(wanted, str):
+        found = [hdu for hdu in hdus if hdu.name.upper() == wanted.strip().upper()]
+        if not found and wanted.strip().upper() == "PRIMARY":
+            found = list(hdus[:1])
+    elif isinstance(wanted, int) and not isinstance(wanted, bool):
+        found = list(hdus[wanted:][:1]) if -len(hdus) <= wanted else []
+    else:
+        raise InputError(f"hdu: {wanted!r} is neither a number nor a name; give one of the two")
+    if not found:
+        raise InputError(f"hdu: {source} has no HDU {wanted!r}; there are {_listed(hdus)}")
+    return found[0]
+
+
+def _listed(hdus: Any) -> str:
+    return ", ".join(map(str, hdus))

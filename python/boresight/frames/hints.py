@@ -1,0 +1,407 @@
+"""What headers and EXIF say about where a frame looks, at which scale and rotation."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight.frames.cards import card_number, number_of
+from boresight.frames.exif import exif_number
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from astropy.wcs import WCS
+
+__all__ = ["HeaderHints"]
+
+ARCSEC = math.radians(1.0) / 3600.0
+
+#: Pairs of cards with a position, in order of preference, and the unit of a right ascension that is
+#: text without one.
+POSITIONS = (("OBJCTRA", "OBJCTDEC"), ("RA", "DEC"), ("CENTRA", "CENTDEC"), ("RA_PNT", "DEC_PNT"),
+             ("TELRA", "TELDEC"), ("RA_OBJ", "DEC_OBJ"), ("RA_TARG", "DEC_TARG"),
+             ("OBJRA", "OBJDEC"))  # fmt: skip
+
+#: Cards of the scale, in arcsec a pixel unless they name another unit.
+SCALES = ("SCALE", "PIXSCALE", "PIXSCAL1", "PIXSCAL", "SECPIX", "SECPIX1")
+SCALE_UNITS = {
+    "arcsec": 1.0, "arcsecs": 1.0, "arcsec/pix": 1.0, "arcsec/pixel": 1.0, "arcsec/px": 1.0,
+    "asec/pix": 1.0, "arcseconds": 1.0, "\"": 1.0, "\"/px": 1.0, "\"/pix": 1.0, "\"/pixel": 1.0,
+    "mas": 1e-3, "mas/pix": 1e-3, "mas/pixel": 1e-3, "arcmin": 60.0, "arcmin/pix": 60.0,
+    "arcmin/pixel": 60.0, "deg": 3600.0, "deg/pix": 3600.0, "deg/pixel": 3600.0, "degrees": 3600.0,
+}  # fmt: skip
+
+FOCAL_LENGTHS = ("FOCALLEN", "FOCAL", "FOCLEN", "TELFOCAL")
+MILLIMETRES = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "millimeter": 1.0, "millimeters": 1.0,
+               "millimetres": 1.0, "meter": 1000.0, "meters": 1000.0, "metres": 1000.0,
+               "in": 25.4, "inch": 25.4, "inches": 25.4}  # fmt: skip
+#: Cards of the pixels' size: of binned pixels by convention (SBFITSEXT), and of the sensor's.
+BINNED_PIXEL_SIZES, SENSOR_PIXEL_SIZES = ("XPIXSZ",), ("PIXSIZE1", "PIXSIZE", "PIXSIZEX")
+MICROMETRES = {"um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometers": 1.0,
+               "micrometres": 1.0, "mm": 1000.0, "m": 1e6, "nm": 1e-3}  # fmt: skip
+BINNINGS = ("XBINNING", "BINX", "CCDXBIN", "BINNING")
+
+#: Scales that a camera can have, in arcsec a pixel; other values are no scale.
+SCALE_RANGE = (1e-3, 36000.0)
+#: Two sources of one number that differ by more than this share are noted.
+AGREEMENT = 0.1
+#: Width of a 35 mm frame, in mm: what EXIF's equivalent focal length refers to.
+WIDTH_35MM = 36.0
+
+_SEXAGESIMAL = re.compile(
+    r"([+-]?)\s*(\d+)\s*[:hd° ]\s*(\d+)\s*(?:[:m' ]\s*(\d+(?:[.,]\d*)?)\s*[s\"]?)?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, eq=False)
+class HeaderHints:
+    """What a header says about where a frame looks, at which scale and rotation.
+
+    Every value may be missing (None), and wrong: headers tell where a mount believed to point.
+
+    Attributes
+    ----------
+    ra_deg, dec_deg : float or None
+        Position in ICRS, in degrees: of the image's centre if it is that of a WCS, else what the
+        cards call the pointing or the object.
+    scale_arcsec : float or None
+        Arcsec a pixel at the image's centre.
+    fov_deg : float or None
+        Horizontal field of view in degrees, edge to edge, of a lens without distortion.
+    roll_deg : float or None
+        Angle at the image's centre from celestial north to the image's up (towards smaller rows),
+        positive through east, from 0 to 360 degrees.
+    parity_flip : bool or None
+        True if the image shows the sky mirrored, east to the right of north.
+    focal_length_mm, pixel_size_um : float or None
+        Focal length, and side of a pixel of the image, binning included.
+    wcs : astropy.wcs.WCS or None
+        The header's WCS for 0-based pixels of the image.
+    sources : mapping of str to str
+        Cards that the values are from, by the name of the attribute.
+    notes : tuple of str
+        Cards that cannot be read, and cards that disagree, one sentence each.
+
+    Examples
+    --------
+    >>> from boresight.frames.hints import HeaderHints
+    >>> header = {"FOCALLEN": 530.0, "XPIXSZ": 7.52, "OBJCTRA": "05 35 17", "OBJCTDEC": "-05 23 28"}
+    >>> hints = HeaderHints.from_header(header, image_shape=(2080, 3096))
+    >>> round(hints.scale_arcsec, 3), round(hints.fov_deg, 2)
+    (2.927, 2.52)
+    >>> round(hints.ra_deg, 3), round(hints.dec_deg, 3), hints.sources["ra_deg"]
+    (83.821, -5.391, 'OBJCTRA')
+    """
+
+    ra_deg: float | None = None
+    dec_deg: float | None = None
+    scale_arcsec: float | None = None
+    fov_deg: float | None = None
+    roll_deg: float | None = None
+    parity_flip: bool | None = None
+    focal_length_mm: float | None = None
+    pixel_size_um: float | None = None
+    wcs: WCS | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_header(
+        cls, header: Mapping[str, Any], image_shape: tuple[int, int], *, wcs: WCS | None = None
+    ) -> HeaderHints:
+        """Read a header.
+
+        Parameters
+        ----------
+        header : astropy.io.fits.Header or mapping
+            The cards. Nothing in it raises an error.
+        image_shape : (int, int)
+            (height, width) in pixels.
+        wcs : astropy.wcs.WCS, optional
+            The celestial WCS of the header for 0-based pixels of the image, such as `Frame.wcs`.
+            It goes before all other cards.
+
+        Returns
+        -------
+        HeaderHints
+        """
+        reader = _HeaderReader(header, image_shape)
+        if wcs is not None:
+            reader.read_wcs(wcs)
+        reader.read_positions()
+        reader.read_scales()
+        return reader.hints(wcs)
+
+    @classmethod
+    def from_exif(cls, exif: Mapping[str, Any], image_shape: tuple[int, int]) -> HeaderHints:
+        """Read EXIF: the field of view, of the focal length and the sensor's resolution.
+
+        Parameters
+        ----------
+        exif : mapping of str to object
+            Tags by their names, such as `Frame.exif`. Nothing in it raises an error.
+        image_shape : (int, int)
+            (height, width) in pixels.
+
+        Returns
+        -------
+        HeaderHints
+        """
+        focal = exif_number(exif, "FocalLength")
+        pixel = _exif_pixel_size(exif, image_shape[1])
+        if focal is not None and pixel is not None:
+            scale = math.atan(pixel / 1000.0 / focal) / ARCSEC
+            return cls(
+                scale_arcsec=scale,
+                fov_deg=_field(scale, image_shape[1]),
+                focal_length_mm=focal,
+                pixel_size_um=pixel,
+                sources={"scale_arcsec": "FocalLength, FocalPlaneXResolution"},
+            )
+        equivalent = exif_number(exif, "FocalLengthIn35mmFilm")
+        if equivalent is None:
+            return cls(focal_length_mm=focal)
+        # The longer side of the picture is that of the film's 36 mm.
+        pitch = WIDTH_35MM / max(image_shape)
+        scale = math.atan(pitch / equivalent) / ARCSEC
+        return cls(
+            scale_arcsec=scale,
+            fov_deg=_field(scale, image_shape[1]),
+            focal_length_mm=focal,
+            sources={"scale_arcsec": "FocalLengthIn35mmFilm"},
+        )
+
+
+class _HeaderReader:
+    """Values of a header as they are found: the first source of each goes before later ones."""
+
+    def __init__(self, header: Mapping[str, Any], image_shape: tuple[int, int]) -> None:
+        self._header, self._shape = header, image_shape
+        self._found: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    def hints(self, wcs: WCS | None) -> HeaderHints:
+        """All that was found."""
+        scale = self._found.get("scale_arcsec")
+        if scale is not None:
+            self._found["fov_deg"] = _field(scale, self._shape[1])
+        notes = tuple(dict.fromkeys(self._notes))
+        return HeaderHints(**self._found, wcs=wcs, sources=self._sources, notes=notes)
+
+    def read_wcs(self, wcs: WCS) -> None:
+        """Position, scale, rotation and handedness at the image's centre."""
+        height, width = self._shape
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                column, row = width / 2, height / 2
+                around = wcs.pixel_to_world(
+                    [column, column + 0.5, column - 0.5, column, column],
+                    [row, row, row, row - 0.5, row + 0.5],
+                ).icrs
+            except Exception:  # astropy's and wcslib's have no common base
+                return
+        center, right, left, up, down = around
+        across, along = right.separation(left).rad, up.separation(down).rad
+        values = [center.ra.deg, center.dec.deg, across, along]
+        if not np.isfinite(values).all():
+            return
+        self._keep("ra_deg", float(center.ra.deg), "CRVAL")
+        self._keep("dec_deg", float(center.dec.deg), "CRVAL")
+        self._keep("scale_arcsec", math.sqrt(across * along) / ARCSEC, "WCS")
+        angle = down.position_angle(up).deg
+        self._keep("roll_deg", float(angle) % 360.0, "WCS")
+        turn = (left.position_angle(right).deg - angle) % 360.0
+        self._keep("parity_flip", bool(turn < 180.0), "WCS")
+
+    def read_positions(self) -> None:
+        """Pairs of cards with a right ascension and a declination."""
+        for ra_name, dec_name in POSITIONS:
+            if _is_empty(self._header.get(ra_name)) or _is_empty(self._header.get(dec_name)):
+                continue
+            ra, dec = self._right_ascension(ra_name), self._declination(dec_name)
+            for name, value in ((ra_name, ra), (dec_name, dec)):
+                if value is None:
+                    self._unread(name)
+            if ra is None or dec is None:
+                continue
+            icrs = self._to_icrs(ra, dec)
+            if icrs is None:
+                continue
+            if "ra_deg" not in self._found:
+                self._keep("ra_deg", float(icrs.ra.deg), ra_name)
+                self._keep("dec_deg", float(icrs.dec.deg), dec_name)
+            return
+
+    def read_scales(self) -> None:
+        """Scale by the linear WCS, by cards that name it, and by focal length and pixel size."""
+        header = self._header
+        linear = _linear_scale(header)
+        if linear is not None:
+            self._keep_scale(linear, "CD" if "CD1_1" in header else "CDELT")
+        for name in SCALES:
+            if (scale := self._number(name, SCALE_UNITS, "arcsec")) is not None:
+                self._keep_scale(scale, name)
+        focal, focal_name = self._first(FOCAL_LENGTHS, MILLIMETRES, "mm")
+        pixel, pixel_name = self._pixel_size()
+        if focal is not None:
+            self._keep("focal_length_mm", focal, focal_name)
+        if pixel is not None:
+            self._keep("pixel_size_um", pixel, pixel_name)
+        if focal is not None and pixel is not None:
+            scale = math.atan(pixel / 1000.0 / focal) / ARCSEC
+            self._keep_scale(scale, f"{focal_name}, {pixel_name}")
+
+    def _pixel_size(self) -> tuple[float | None, str]:
+        """Size of a pixel of the image, with binning."""
+        binning, binning_name = self._first(BINNINGS, {}, "")
+        sensor, sensor_name = self._first(SENSOR_PIXEL_SIZES, MICROMETRES, "um")
+        binned, binned_name = self._first(BINNED_PIXEL_SIZES, MICROMETRES, "um")
+        factor = binning or 1.0
+        if binned is not None:
+            if sensor is not None and factor > 1 and math.isclose(binned, sensor, rel_tol=1e-3):
+                # Some programs write the sensor's pixels here, which then stand in both cards.
+                return sensor * factor, f"{sensor_name}, {binning_name}"
+            if sensor is None and factor > 1:
+                self._notes.append(
+                    f"{binned_name} was taken as the size of binned pixels; where it is the "
+                    f"sensor's, the scale is {factor:g} times as large"
+                )
+            return binned, binned_name
+        if sensor is not None:
+            return sensor * factor, f"{sensor_name}, {binning_name}".rstrip(", ")
+        return None, ""
+
+    def _keep(self, name: str, value: Any, source: str) -> None:
+        if name not in self._found:
+            self._found[name] = value
+            self._sources[name] = source
+
+    def _keep_scale(self, scale: float, source: str) -> None:
+        if not SCALE_RANGE[0] <= scale <= SCALE_RANGE[1]:
+            self._notes.append(f"{source} gives {scale:g} arcsec a pixel, which is no scale")
+            return
+        kept = self._found.get("scale_arcsec")
+        if kept is not None and abs(scale - kept) > AGREEMENT * kept:
+            self._notes.append(
+                f"{source} gives {scale:.4g} arcsec a pixel, but {self._sources['scale_arcsec']} "
+                f"{kept:.4g}"
+            )
+        self._keep("scale_arcsec", scale, source)
+
+    def _first(
+        self, names: tuple[str, ...], units: Mapping[str, float], unit: str
+    ) -> tuple[float | None, str]:
+        """First positive number of some cards, and its card."""
+        for name in names:
+            if (number := self._number(name, units, unit)) is not None:
+                return number, name
+        return None, ""
+
+    def _number(self, name: str, units: Mapping[str, float], unit: str) -> float | None:
+        """Positive number of a card; zero stands for unknown."""
+        if _is_empty(self._header.get(name)):
+            return None
+        number = card_number(self._header, name, units, unit)
+        if number is None or number < 0:
+            self._unread(name)
+            return None
+        return number or None
+
+    def _unread(self, name: str) -> None:
+        self._notes.append(f"{name} = {self._header.get(name)!r} cannot be read")
+
+    def _right_ascension(self, name: str) -> float | None:
+        """Degrees of a right ascension: text of three numbers is hours, a number degrees."""
+        value = self._header.get(name)
+        units = {"deg": 1.0, "degrees": 1.0, "d": 1.0, "h": 15.0, "hr": 15.0, "hours": 15.0,
+                 "hour": 15.0, "rad": math.degrees(1.0)}  # fmt: skip
+        degrees = card_number(self._header, name, units, "deg")
+        if degrees is None and isinstance(value, str):
+            hours = _sexagesimal(value)
+            in_degrees = hours is not None and (hours > 24 or "°" in value)
+            degrees = None if hours is None else hours * (1.0 if in_degrees else 15.0)
+        return degrees if degrees is not None and -180.0 <= degrees <= 360.0 else None
+
+    def _declination(self, name: str) -> float | None:
+        value = self._header.get(name)
+        units = {"deg": 1.0, "degrees": 1.0, "d": 1.0, "rad": math.degrees(1.0)}
+        degrees = card_number(self._header, name, units, "deg")
+        if degrees is None and isinstance(value, str):
+            degrees = _sexagesimal(value)
+        return degrees if degrees is not None and abs(degrees) <= 90.0 else None
+
+    def _to_icrs(self, ra: float, dec: float) -> SkyCoord | None:
+        """ICRS of a position in the header's reference system and equinox."""
+        from astropy.coordinates import FK4, FK5, ICRS, SkyCoord
+
+        system = str(self._header.get("RADESYS", self._header.get("RADECSYS", ""))).strip().upper()
+        equinox = None
+        for name in ("EQUINOX", "OBJEQUIN", "EPOCH"):
+            value = self._header.get(name)
+            text = value.strip().upper().lstrip("JB") if isinstance(value, str) else value
+            equinox = number_of(text)
+            if equinox is not None and 1800 <= equinox <= 2200:
+                break
+            equinox = None
+        if system == "FK4" or (not system and equinox is not None and equinox < 1984.0):
+            frame: Any = FK4(equinox=f"B{equinox or 1950.0}")
+        elif equinox in (None, 2000.0) or system == "ICRS":
+            frame = ICRS()  # FK5 of J2000 is within 0.1 arcsec
+        else:
+            frame = FK5(equinox=f"J{equinox}")
+        try:
+            return SkyCoord(ra, dec, unit="deg", frame=frame).icrs
+        except (ValueError, TypeError, ArithmeticError):
+            return None
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or not str(value).strip() or type(value).__name__ == "Undefined"
+
+
+def _sexagesimal(text: str) -> float | None:
+    """Return the value of three numbers such as ``-05 23 28,1``; None of anything else."""
+    match = _SEXAGESIMAL.fullmatch(text.strip())
+    if match is None:
+        return None
+    minutes, seconds = int(match[3]), float((match[4] or "0").replace(",", "."))
+    if minutes >= 60 or seconds >= 60:
+        return None
+    value = int(match[2]) + minutes / 60 + seconds / 3600
+    return -value if match[1] == "-" else value
+
+
+def _linear_scale(header: Mapping[str, Any]) -> float | None:
+    """Arcsec a pixel of CD or CDELT, where they are not those of a unit pixel grid."""
+    cd = [number_of(header.get(f"CD{i}_{j}", 0.0)) for i in (1, 2) for j in (1, 2)]
+    if any(name in header for name in ("CD1_1", "CD1_2")) and None not in cd:
+        a, b, c, d = (value or 0.0 for value in cd)
+        degrees = math.sqrt(abs(a * d - b * c))
+    else:
+        steps = [number_of(header.get(f"CDELT{i}", 0.0)) or 0.0 for i in (1, 2)]
+        degrees = math.sqrt(abs(steps[0] * steps[1]))
+    # A step of 1 is the default of programs that know no scale.
+    return None if degrees in (0.0, 1.0) or not math.isfinite(degrees) else degrees * 3600.0
+
+
+def _field(scale_arcsec: float, width: int) -> float:
+    """Field of view in degrees, edge to edge, of a gnomonic image."""
+    return math.degrees(2.0 * math.atan(width / 2.0 * math.tan(scale_arcsec * ARCSEC)))
+
+
+def _exif_pixel_size(exif: Mapping[str, Any], width: int) -> float | None:
+    """Micrometres of a pixel of the picture, which may be smaller than what the camera took."""
+    resolution = exif_number(exif, "FocalPlaneXResolution")
+    unit = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}.get(exif.get("FocalPlaneResolutionUnit", 2))
+    if resolution is None or unit is None:
+        return None
+    taken = exif_number(exif, "ExifImageWidth") or width
+    return unit / resolution * taken / width

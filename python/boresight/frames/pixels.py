@@ -1,0 +1,33 @@
+"""Pixels as the rest of the package takes them: luminance of colours, native byte order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Weights of red, green and blue (ITU-R BT.709).
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+#: Rows that are turned into luminance at a time, which bounds the memory beyond the image.
+ROWS = 256
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array in native byte order."""
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def luminance(colours: NDArray[Any]) -> NDArray[Any]:
+    """Luminance of an array of shape (height, width, 3 or more); what follows blue is ignored.
+
+    It is of the least floating-point type that holds the colours to their precision.
+    """
+    kind = np.result_type(colours.dtype, np.float32)
+    grey = np.empty(colours.shape[:2], kind)
+    weights = np.asarray(LUMINANCE, kind)
+    for start in range(0, len(grey), ROWS):
+        rows = slice(start, start + ROWS)
+        np.matmul(colours[rows, :, :3].astype(kind, copy=False), weights, out=grey[rows])
+    return grey

@@ -1,0 +1,70 @@
+"""Reading camera raw files: the sensor's own pixels, binned over the colour filters."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.errors import FileFormatError
+from boresight.frames.pixels import ROWS, luminance
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Where raw files that are no TIFF have which bytes: Fujifilm, Olympus, Panasonic, Canon's CRW and
+#: CR3, Minolta, Sigma.
+_MAGIC = (
+    (0, b"FUJIFILMCCD-RAW"), (0, b"IIRO"), (0, b"IIRS"), (0, b"MMOR"), (0, b"IIU\0"),
+    (6, b"HEAPCCDR"), (4, b"ftypcrx"), (0, b"\0MRM"), (0, b"FOVb"),
+)  # fmt: skip
+
+#: Names of camera raw files.
+RAW_SUFFIXES = {
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef",
+    ".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw",
+    ".x3f",
+}  # fmt: skip
+
+
+def is_raw(head: bytes) -> bool:
+    """Whether the first bytes of a file are those of a raw format that is no TIFF."""
+    return any(head.startswith(magic, offset) for offset, magic in _MAGIC)
+
+
+def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
+    """Pixels of a camera's raw file, each the mean over one period of the colour filters."""
+    try:
+        import rawpy
+    except ImportError:
+        raise FileFormatError(
+            f"{source} is a camera's raw file, which needs the package rawpy; "
+            "pip install 'boresight[raw]', or convert it to FITS or 16-bit TIFF"
+        ) from None
+    try:
+        with rawpy.imread(file if hasattr(file, "read") else str(file)) as raw:
+            pixels = np.asarray(raw.raw_image_visible)
+            pattern = raw.raw_pattern
+            if pixels.ndim == 3:  # a sensor that sees three colours in each pixel
+                return luminance(pixels)
+            period = 1 if pattern is None else len(pattern)
+            # A period of 6 has all colours in the same share in each of its quarters (X-Trans).
+            return binned(pixels, period // 2 if period > 2 else period)
+    except (OSError, ValueError, TypeError, MemoryError, rawpy.LibRawError) as error:
+        raise FileFormatError(
+            f"{source} is a camera's raw file that rawpy cannot read: {error}"
+        ) from error
+
+
+def binned(mosaic: NDArray[Any], side: int) -> NDArray[Any]:
+    """Means of squares of pixels, float32; rows and columns that fill no square are left out."""
+    if side == 1:
+        return mosaic.copy()
+    height, width = (length // side for length in mosaic.shape)
+    means = np.empty((height, width), np.float32)
+    for start in range(0, height, ROWS):
+        rows = mosaic[start * side : min(start + ROWS, height) * side, : width * side]
+        squares = rows.reshape(-1, side, width, side)
+        squares.mean(axis=(1, 3), dtype=np.float32, out=means[start : start + ROWS])
+    return means

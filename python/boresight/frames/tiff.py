@@ -1,0 +1,285 @@
+"""Reading TIFF: which of a file's images is the frame, and its pixels without loss.
+
+Pillow cuts colours of more than 8 bits, and knows neither colours of floats nor most planar files.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core
+from boresight.errors import FileFormatError
+from boresight.frames.pixels import luminance
+
+#: First bytes of TIFF and BigTIFF, of either byte order.
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+#: Directories that are looked at in one file; in a longer stack of images the first are enough.
+MAX_DIRECTORIES = 200
+
+#: Tags, by their numbers in the TIFF 6.0 specification.
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = (
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+)
+STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
+PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 317, 322, 323, 324, 325
+SUB_DIRECTORIES, SAMPLE_FORMAT = 330, 339
+
+#: Formats of the values that are read, by their code: bytes, 16, 32 and 64 bits.
+_FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+
+#: Photometric interpretations of undemosaiced pixels: colour filter array, linear raw.
+_RAW_PHOTOMETRIC = (32803, 34892)
+#: Compressions that camera makers use for raw pixels.
+_RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)
+
+#: Types of samples that are read, in numpy's notation.
+_TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
+
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+
+#: How segments are unpacked, by the number of the compression: none, LZW, Deflate, PackBits.
+_UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
+    1: lambda data, _size: data,
+    5: _core.unpack_lzw,
+    8: lambda data, size: zlib.decompressobj().decompress(data, size),
+    32946: lambda data, size: zlib.decompressobj().decompress(data, size),
+    32773: _core.unpack_bits,
+}
+
+
+@dataclass(frozen=True)
+class Directory:
+    """An image file directory: its tags of whole numbers, and the file's byte order (< or >)."""
+
+    order: str
+    tags: Mapping[int, tuple[int, ...]]
+
+    def first(self, tag: int, default: int = 0) -> int:
+        """First value of a tag."""
+        return self.tags.get(tag, (default,))[0]
+
+    @property
+    def area(self) -> int:
+        """Number of pixels."""
+        return self.first(WIDTH) * self.first(HEIGHT)
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it is a thumbnail of another image, or a mask."""
+        return bool(self.first(SUBFILE) & 0b101)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether its pixels are those of a camera's sensor, undemosaiced."""
+        return (
+            self.first(PHOTOMETRIC) in _RAW_PHOTOMETRIC
+            or self.first(COMPRESSION) in _RAW_COMPRESSION
+        )
+
+
+def directories(file: IO[bytes]) -> list[Directory]:
+    """All image directories of a TIFF file, in order, sub-directories after the one that has them.
+
+    Raises
+    ------
+    ValueError, struct.error
+        If the first directory is damaged; what is damaged behind it is left out.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = b"+" in head[2:4]
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
+    found: list[Directory] = []
+    waiting, seen = [start], {0}
+    while waiting and len(found) < MAX_DIRECTORIES:
+        offset = waiting.pop(0)
+        if offset in seen:
+            continue
+        seen.add(offset)
+        try:
+            directory, following = _directory(file, offset, order, big=big)
+        except (struct.error, ValueError, OSError, OverflowError):
+            if not found:
+                raise
+            continue
+        found.append(directory)
+        waiting[:0] = [*directory.tags.get(SUB_DIRECTORIES, ())[:MAX_DIRECTORIES], following]
+    return found
+
+
+def _directory(file: IO[bytes], offset: int, order: str, *, big: bool) -> tuple[Directory, int]:
+    """Read a directory, and where the next one is."""
+    count_format, entry_format, link_format = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+    file.seek(offset)
+    (count,) = struct.unpack(order + count_format, _exactly(file, struct.calcsize(count_format)))
+    length = struct.calcsize(order + entry_format)
+    body = _exactly(file, min(count, 65535) * length)
+    link = file.read(struct.calcsize(order + link_format))
+    tags: dict[int, tuple[int, ...]] = {}
+    for tag, kind, number, data in struct.iter_unpack(order + entry_format, body):
+        if kind not in _FORMATS or not number:
+            continue
+        size = struct.calcsize(order + _FORMATS[kind]) * number
+        if size > len(data):
+            file.seek(struct.unpack(order + link_format, data)[0])
+            data = file.read(size)
+        if len(data) >= size:
+            tags[tag] = struct.unpack_from(f"{order}{number}{_FORMATS[kind]}", data)
+    whole = len(link) == struct.calcsize(order + link_format)
+    return Directory(order, tags), struct.unpack(order + link_format, link)[0] if whole else 0
+
+
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:
+        raise ValueError("it is cut short")
+    return data
+
+
+def is_camera_raw(head: bytes, found: Sequence[Directory]) -> bool:
+    """Whether a TIFF file is a camera's raw file."""
+    canon = head[8:10] == b"CR"  # CR2, of which only makers' tags tell
+    return canon or any(directory.is_raw for directory in found)
+
+
+def main_image(found: Sequence[Directory], source: str) -> Directory:
+    """Directory of the frame: the largest image, which is no thumbnail."""
+    images = [d for d in found if d.area]
+    full = [d for d in images if not d.is_reduced]
+    if not images or (not full and len(images) == 1 and SUB_DIRECTORIES in images[0].tags):
+        raise FileFormatError(
+            f"{source} holds no image but a thumbnail; if it is a camera's raw file, "
+            "convert it to FITS or 16-bit TIFF"
+        )
+    return max(full or images, key=lambda directory: directory.area)
+
+
+def decode(file: IO[bytes], directory: Directory, source: str) -> NDArray[Any]:
+    """Pixels of an image: of grey as they are, of colour their luminance.
+
+    Raises
+    ------
+    NotImplementedError
+        If the image is of a kind that Pillow may know better.
+    ValueError, MemoryError
+        If the file is damaged, or the image larger than the memory.
+    """
+    layout = _Layout(directory)
+    shape = (directory.first(HEIGHT), directory.first(WIDTH), layout.samples)
+    pixels = np.zeros(shape, layout.dtype.newbyteorder("="))
+    for place, segment in layout.segments(file):
+        pixels[place] = segment
+    if directory.first(PHOTOMETRIC, _BLACK_IS_ZERO) == _WHITE_IS_ZERO:
+        pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels
+    if layout.samples in (3, 4):
+        return luminance(pixels)
+    if layout.samples > 2:
+        raise FileFormatError(
+            f"{source} has {layout.samples} samples a pixel, which are no colours; "
+            "give a file of one band"
+        )
+    return np.ascontiguousarray(pixels[..., 0])
+
+
+class _Layout:
+    """How the samples of an image lie in the file."""
+
+    def __init__(self, directory: Directory) -> None:
+        first = directory.first
+        self._directory = directory
+        self.samples = first(SAMPLES, 1)
+        self._planar = first(PLANAR, 1) == 2 and self.samples > 1
+        self._tiled = TILE_OFFSETS in directory.tags
+        bits = set(directory.tags.get(BITS, (1,)))
+        formats = set(directory.tags.get(SAMPLE_FORMAT, (1,)))
+        kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(first(SAMPLE_FORMAT, 1), "")
+        size = first(BITS, 1) // 8
+        supported = (
+            f"{kind}{size}" in _TYPES
+            and bits == {8 * size}
+            and len(formats) == 1
+            and first(PHOTOMETRIC, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+            and first(COMPRESSION, 1) in _UNPACK
+            and first(PREDICTOR, 1) in (1, 2, 3)
+            and first(FILL_ORDER, 1) == 1
+        )
+        if not supported:
+            raise NotImplementedError(
+                f"{first(BITS, 1)} bits of format {kind or '?'}, compression "
+                f"{first(COMPRESSION, 1)}, photometric interpretation {first(PHOTOMETRIC, 1)}"
+            )
+        self.dtype = np.dtype(f"{directory.order}{kind}{size}")
+
+    def segments(self, file: IO[bytes]) -> Iterator[tuple[tuple[Any, ...], NDArray[Any]]]:
+        """Yield strips or tiles, each with the part (rows, columns, samples) that it fills."""
+        first = self._directory.first
+        height, width = first(HEIGHT), first(WIDTH)
+        rows, columns = min(first(STRIP_ROWS, height), height), width
+        tags = self._directory.tags
+        offsets, counts = tags.get(STRIP_OFFSETS, ()), tags.get(STRIP_COUNTS, ())
+        if self._tiled:
+            rows, columns = first(TILE_HEIGHT), first(TILE_WIDTH)
+            offsets, counts = tags[TILE_OFFSETS], tags.get(TILE_COUNTS, ())
+        if rows < 1 or columns < 1:
+            raise ValueError("its strips or tiles have no size")
+        planes = self.samples if self._planar else 1
+        down, across = -(-height // rows), -(-width // columns)
+        if len(offsets) < planes * down * across:
+            raise ValueError(
+                f"it has {len(offsets)} strips or tiles, but needs {planes * down * across}"
+            )
+        for index in range(planes * down * across):
+            plane, place = divmod(index, down * across)
+            top, left = rows * (place // across), columns * (place % across)
+            held = rows if self._tiled else min(rows, height - top)
+            depth = 1 if self._planar else self.samples
+            size = held * columns * depth * self.dtype.itemsize
+            file.seek(offsets[index])
+            # Old programs leave the counts out where nothing is compressed.
+            data = file.read(counts[index] if index < len(counts) else size)
+            segment = self._unpacked(data, size, (held, columns, depth))
+            samples = slice(plane, plane + 1) if self._planar else slice(None)
+            filled = slice(top, min(top + held, height)), slice(left, min(left + columns, width))
+            yield (*filled, samples), segment[: height - top, : width - left]
+
+    def _unpacked(self, data: bytes, size: int, shape: tuple[int, int, int]) -> NDArray[Any]:
+        """Unpack the samples of a strip or tile."""
+        raw = _UNPACK[self._directory.first(COMPRESSION, 1)](data, size)
+        if len(raw) < size:
+            raise ValueError("it is cut short, pixels are missing")
+        predictor = self._directory.first(PREDICTOR, 1)
+        if predictor == 3 and self.dtype.kind == "f":
+            return self._undo_float_predictor(raw[:size], shape)
+        samples = np.frombuffer(raw, self.dtype, math.prod(shape)).reshape(shape)
+        if predictor == 2:
+            # Differences of neighbours, which wrap around as integers do.
+            integers = samples.view(f"{self._directory.order}u{self.dtype.itemsize}")
+            native = integers.astype(integers.dtype.newbyteorder("="))
+            np.cumsum(native, axis=1, dtype=native.dtype, out=native)
+            return native.view(self.dtype.newbyteorder("="))
+        return samples
+
+    def _undo_float_predictor(self, raw: bytes, shape: tuple[int, int, int]) -> NDArray[Any]:
+        """Undo Adobe's predictor of floats: bytes by significance, and differences of them."""
+        rows, columns, depth = shape
+        size = self.dtype.itemsize
+        steps = np.frombuffer(raw, np.uint8).reshape(rows, size * columns, depth)
+        whole = np.cumsum(steps, axis=1, dtype=np.uint8).reshape(rows, size, columns * depth)
+        samples = np.ascontiguousarray(np.moveaxis(whole, 1, 2)).view(f">f{size}")
+        return samples.reshape(shape)
