@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boresight.errors import FileFormatError
 from boresight.frames.pixels import ROWS, luminance
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Where raw files that are no TIFF have which bytes: Fujifilm, Olympus, Panasonic, Canon's CRW and
 #: CR3, Minolta, Sigma.
@@ -43,7 +41,8 @@ def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
             "pip install 'boresight[raw]', or convert it to FITS or 16-bit TIFF"
         ) from None
     try:
-        with rawpy.imread(file if hasattr(file, "read") else str(file)) as raw:
+        given: Any = str(file) if isinstance(file, Path) else file
+        with rawpy.imread(given) as raw:
             pixels = np.asarray(raw.raw_image_visible)
             pattern = raw.raw_pattern
             if pixels.ndim == 3:  # a sensor that sees three colours in each pixel
