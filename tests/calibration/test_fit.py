@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from boresight import (
     CameraModel,
+    Centroids,
     InputError,
     MatchedStars,
     UndeterminedError,
@@ -455,3 +456,49 @@ class TestHeldOut:
         assert result.converged
         assert result.num_outliers == 0
         assert np.sqrt(np.mean(sky_error_px(polynomial_camera(), result, truth) ** 2)) < 0.005
+
+
+class TestImperfectMatches:
+    @staticmethod
+    def corner_of_wrong_matches(results, centroids, share, rng):
+        """Wrong neighbours some pixels off for this share of the matches in one corner."""
+        for result, xy in zip(results, centroids, strict=True):
+            wrong = (xy > 0.4 * HALF).all(axis=1) & (rng.random(len(xy)) < share)
+            xy[wrong] += rng.normal(0, 3.0, (wrong.sum(), 2))
+            assert len(result.matched_centroids) == len(xy)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_corner_of_wrong_matches_decides_nothing(self, seed):
+        camera = polynomial_camera()
+        results, centroids, truth = simulate(camera, stars=400, outliers=0.15, seed=seed)
+        self.corner_of_wrong_matches(results, centroids, 0.65, np.random.default_rng(seed))
+        result = calibrate_camera(results, centroids, order=4)
+        assert result.converged
+        assert result.rmse_after_px < 0.06
+        assert np.sqrt(np.mean(sky_error_px(camera, result, truth) ** 2)) < 0.02
+
+    def test_a_poor_frame_does_not_decide_the_order(self):
+        camera = polynomial_camera(order=5)
+        results, centroids, _ = simulate(camera, stars=200)
+        rng = np.random.default_rng(1)
+        # Matches that any smooth model can be made to follow if it is far enough off.
+        centroids[0][:] += rng.normal(0, 6.0, centroids[0].shape)
+        result = calibrate_camera(results, centroids, order="auto")
+        assert result.camera_model.distortion.order == 5
+        assert result.frames[0].rejected is not None
+        assert result.frames[0].rmse_px is None
+        assert result.table()["rmse_px"].mask.tolist() == [True, *5 * [False]]
+        assert result.rmse_after_px < 0.05
+
+    def test_residuals_far_above_the_errors_are_no_convergence(self):
+        results, centroids, _ = simulate(polynomial_camera(order=5, pixels=30.0))
+        covariance = np.tile(0.02**2 * np.eye(2), (len(centroids[0]), 1, 1))
+        known = [Centroids(*xy.T, position_cov=covariance) for xy in centroids]
+        good = calibrate_camera(results, known, order=5)
+        assert good.converged
+        assert 0.8 < good.misfit < 1.2
+        stiff = calibrate_camera(results, known, order=2)
+        assert stiff.misfit > 10.0
+        assert not stiff.converged
+        assert any("times the errors of the positions" in warning for warning in stiff.warnings)
+        assert calibrate_camera(results, centroids, order=5).misfit is None

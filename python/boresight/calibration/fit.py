@@ -281,6 +281,7 @@ def calibrate_result(
         held_out_rmse_px=model_selection.rms(best),
         rejected=tuple(UNSOLVED if part is None else part.rejected for part in parts),
         systematic_px=systematic_px,
+        misfit=best.misfit,
     )
 
 

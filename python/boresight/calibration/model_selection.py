@@ -99,10 +99,10 @@ def choose(groups: list[list[Candidate]], fit: Fit) -> Candidate:
 
 
 def rms(calibration: core.CalibrationResult) -> float | None:
-    """RMS residual of the held-out stars, if that was asked for."""
-    if calibration.held_out is None:
-        return None
-    return float(np.sqrt(np.nanmean(np.concatenate(calibration.held_out) ** 2)))
+    """RMS residual of the held-out stars, if that was asked for and there are any."""
+    lengths = np.concatenate(calibration.held_out or [np.empty(0)])
+    lengths = lengths[np.isfinite(lengths)]
+    return float(np.sqrt(np.mean(lengths**2))) if len(lengths) else None
 
 
 class _Fitted(NamedTuple):
@@ -123,17 +123,22 @@ class _Fitted(NamedTuple):
         return 2.0 * self.calibration.num_inliers / parameters
 
     def improves_on(self, other: _Fitted | None) -> bool:
-        """Tell whether it predicts held-out stars significantly better than a simpler one."""
+        """Tell whether it predicts held-out stars significantly better than a simpler one.
+
+        Judged by the stars that both kept: a model that rejects a poor frame is not worse for that,
+        one that follows a poor frame not better. Where they predict these as well as each other,
+        the one that keeps more frames is better.
+        """
         if other is None:
             return True
-        if self.num_frames != other.num_frames:
-            return self.num_frames > other.num_frames
         assert self.calibration.held_out is not None
         assert other.calibration.held_out is not None
         gain, uncertainty = _gain(
             np.concatenate(other.calibration.held_out), np.concatenate(self.calibration.held_out)
         )
-        return gain > SIGNIFICANCE * uncertainty
+        if gain < -SIGNIFICANCE * uncertainty:
+            return False
+        return gain > SIGNIFICANCE * uncertainty or self.num_frames > other.num_frames
 
 
 def _gain(old: Floats, new: Floats) -> tuple[float, float]:
@@ -143,7 +148,7 @@ def _gain(old: Floats, new: Floats) -> tuple[float, float]:
     """
     both = np.isfinite(old) & np.isfinite(new)
     if not both.any():
-        return -np.inf, 0.0
+        return 0.0, 0.0
     scale = core.CAUCHY_TUNING * max(planar_scale(old[both]), 1e-9)
     less = np.log1p((old[both] / scale) ** 2) - np.log1p((new[both] / scale) ** 2)
     return float(less.mean()), float(less.std() / np.sqrt(len(less)))

@@ -32,6 +32,9 @@ MAP_CELLS = 32
 EXTRAPOLATED_PART = 0.02
 """A model that is extrapolated over more of the detector than this is warned of."""
 
+LARGE_MISFIT = 10.0
+"""Residuals of more than this many times the positions' errors are those of a wrong fit."""
+
 LARGE_CONDITION = 1e6
 """Beyond this condition number single parameters mean little."""
 
@@ -69,8 +72,8 @@ class FrameCalibration:
         `matched_centroids`; NaN where the model has no such pixel.
     inliers : ndarray of bool, shape (n,)
         Which matches the fit used.
-    rmse_px : float
-        RMS length of the inliers' residuals; NaN for a rejected frame.
+    rmse_px : float or None
+        RMS length of the inliers' residuals; `None` for a rejected frame.
     rejected : str or None
         Why the frame took no part, or `None`.
     cross_cov : ndarray of shape (m, 3)
@@ -85,7 +88,7 @@ class FrameCalibration:
     attitude_cov_rad2: Floats
     residuals_px: Floats
     inliers: NDArray[np.bool_]
-    rmse_px: float
+    rmse_px: float | None
     rejected: str | None
     cross_cov: Floats
     positions_px: Floats
@@ -110,8 +113,9 @@ class CalibrationResult:
     ----------
     camera_model : CameraModel
         The calibrated camera.
-    rmse_before_px : float
-        RMS distance in pixels between the inliers and where the frames' own solutions put them.
+    rmse_before_px : float or None
+        RMS distance in pixels between the inliers and where the frames' own solutions put them;
+        `None` if they put none anywhere.
     rmse_after_px : float
         RMS distance in pixels between the same stars and where the calibrated camera puts them.
     num_inliers, num_outliers : int
@@ -119,7 +123,8 @@ class CalibrationResult:
     iterations : int
         Steps of the fit.
     converged : bool
-        False if `max_iterations` ended the fit early.
+        False if `max_iterations` ended the fit early, or if `misfit` is above 10: such a fit has
+        come to rest, but on wrong matches or with a model that does not fit the lens.
     frames : tuple of (FrameCalibration or None)
         One for each result given, in order; `None` where the result was.
     noise : float
@@ -148,13 +153,16 @@ class CalibrationResult:
         Why each frame took no part; `None` for those that did.
     systematic_px : float
         Error per axis that all frames have in common, as it is in `model_cov_px2`.
+    misfit : float or None
+        Residuals over the errors that the centroids came with, or over the `noise` that was given;
+        about 1 if these are right. `None` where neither is known.
     physics : tuple of str
         What was taken out of the catalogue's positions before the fit, in words: aberration, proper
         motion, refraction.
     """
 
     camera_model: CameraModel
-    rmse_before_px: float
+    rmse_before_px: float | None
     rmse_after_px: float
     num_inliers: int
     num_outliers: int
@@ -171,6 +179,7 @@ class CalibrationResult:
     solutions: tuple[Solution | None, ...] = ()
     systematic_px: float = 0.0
     physics: tuple[str, ...] = ()
+    misfit: float | None = None
 
     @property
     def n_inliers(self) -> int:
@@ -302,7 +311,13 @@ class CalibrationResult:
     def warnings(self) -> tuple[str, ...]:
         """Warnings about this calibration, a sentence each; empty if all is well."""
         found = []
-        if not self.converged:
+        if self.misfit is not None and self.misfit > LARGE_MISFIT:
+            found.append(
+                f"the residuals are {self.misfit:.0f} times the errors of the positions: many "
+                "matches are wrong, or the model is too simple; match again with this camera, or "
+                "fit a higher order"
+            )
+        elif not self.converged:
             found.append("the fit did not converge")
         if self.frozen:
             found.append(f"frozen, since the data do not tell them: {', '.join(self.frozen)}")
@@ -324,7 +339,8 @@ class CalibrationResult:
         -------
         astropy.table.Table
             Columns ``frame`` (index in the list that was given), ``num_inliers``, ``num_outliers``,
-            ``rmse_px`` and ``rejected`` (the reason, or an empty string).
+            ``rmse_px`` (masked for a rejected frame) and ``rejected`` (the reason, or an empty
+            string).
         """
         from astropy.table import Table
 
@@ -333,7 +349,8 @@ class CalibrationResult:
         table["frame"] = [i for i, _ in used]
         table["num_inliers"] = [frame.num_inliers for _, frame in used]
         table["num_outliers"] = [frame.num_outliers for _, frame in used]
-        table["rmse_px"] = [frame.rmse_px for _, frame in used]
+        rmse = np.array([frame.rmse_px for _, frame in used], dtype=np.float64)  # None is NaN
+        table["rmse_px"] = np.ma.masked_invalid(rmse)
         table["rmse_px"].format = ".4f"
         table["rejected"] = [frame.rejected or "" for _, frame in used]
         return table
@@ -341,7 +358,8 @@ class CalibrationResult:
     def __repr__(self) -> str:
         used = sum(frame is not None and frame.rejected is None for frame in self.frames)
         notes = "".join(f"\n warning: {warning}" for warning in self.warnings)
-        rmse = f"{self.rmse_before_px:.3f} -> {self.rmse_after_px:.3f} px"
+        before = "none" if self.rmse_before_px is None else f"{self.rmse_before_px:.3f}"
+        rmse = f"{before} -> {self.rmse_after_px:.3f} px"
         if self.held_out_rmse_px is not None:
             rmse += f" ({self.held_out_rmse_px:.3f} held out)"
         return (

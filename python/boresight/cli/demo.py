@@ -155,9 +155,10 @@ def _separation(frame: Frame, solution: Solution | None) -> float:
 
 def _summary(number: int, result: CalibrationResult) -> str:
     solved = sum(solution is not None for solution in result.solutions)
+    before = "none" if result.rmse_before_px is None else f"{result.rmse_before_px:.3f}"
     return (
         f"Pass {number}: {solved}/{len(result.solutions)} solved, "
-        f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
+        f"calibration RMSE {before} -> {result.rmse_after_px:.3f} px, "
         f"{result.num_inliers} inliers"
     )
 

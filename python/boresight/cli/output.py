@@ -51,9 +51,10 @@ def print_pass(number: int, result: CalibrationResult) -> None:
     """Print a line about one pass of a calibration."""
     solved = sum(solution is not None for solution in result.solutions)
     held_out = result.held_out_rmse_px
+    before = "none" if result.rmse_before_px is None else f"{result.rmse_before_px:.3f}"
     click.echo(
         f"Pass {number}: {solved}/{len(result.solutions)} solved, "
-        f"calibration RMSE {result.rmse_before_px:.3f} -> {result.rmse_after_px:.3f} px, "
+        f"calibration RMSE {before} -> {result.rmse_after_px:.3f} px, "
         + ("" if held_out is None else f"{held_out:.3f} held out, ")
         + f"{result.num_inliers} inliers"
     )

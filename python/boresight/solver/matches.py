@@ -156,7 +156,12 @@ class MatchedStars:
 
     @property
     def probability(self) -> Floats:
-        """Probability that the match is no chance, shape (n,)."""
+        """Probability that the match is no chance, shape (n,).
+
+        That the centroid is its star's, against a background of centroids without a star and stars
+        without a centroid. A solution has those that are at least as probable as 0.7; the sum of
+        ``1 - probability`` is the number of them that is expected to be wrong.
+        """
         return self._core.probability
 
     @property

@@ -38,7 +38,8 @@ fn main() -> Result<(), Error> {
     let calibration = calibrate(&matches, None, &options, &())?;
 
     println!("{} stars used, {} left out", calibration.num_inliers, calibration.num_outliers);
-    println!("rmse {:.3} -> {:.3} px", calibration.rmse_before_px, calibration.rmse_after_px);
+    let before = calibration.rmse_before_px.unwrap_or(f64::NAN);
+    println!("rmse {before:.3} -> {:.3} px", calibration.rmse_after_px);
     let error = largest_error(&calibration.camera, &truth);
     println!("largest error of the camera model {error:.3} px, noise of one star {NOISE_PX} px");
     assert!(error < 3.0 * NOISE_PX, "the example does not find its own truth");

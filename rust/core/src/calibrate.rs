@@ -67,7 +67,7 @@ use given::{check, check_one_camera, prepare_all};
 use parameters::Parameters;
 
 pub use block::{CalibrationBlock, Reduction};
-pub use result::{CalibrationResult, FrameFit, Rejection, model_covariance};
+pub use result::{CalibrationResult, FrameFit, MAX_MISFIT, Rejection, model_covariance};
 pub use rig::{Exposure, calibrate_rig};
 pub use scale::Spread;
 

@@ -11,6 +11,8 @@ mod field;
 mod fit;
 mod hint;
 mod many;
+mod mixture;
+mod parts;
 mod patches;
 mod refine;
 mod rejected;
@@ -407,6 +409,9 @@ fn attempt(
         return Ok(Err(Status::TooFew));
     }
     let prepared = Prepared::new(database, pixels, options);
+    if prepared.field.distinct().len() < enough {
+        return Ok(Err(Status::TooFew));
+    }
     let accepted = search_all(&prepared, options, budget)?;
     Ok(accepted.and_then(|accepted| prepared.finish(pixels, options, &accepted).ok_or(Status::NoMatch)))
 }
@@ -425,7 +430,7 @@ fn search_all(
     };
     let strict = options.hint.is_some_and(|hint| hint.strict);
     match hinted {
-        Err(Status::NoMatch) if !strict && field.ideal.len() >= MIN_DETECTIONS => {
+        Err(Status::NoMatch) if !strict && field.distinct().len() >= MIN_DETECTIONS => {
             search::search(field, sky, options, &mut verifier, budget)
         }
         other => Ok(other),
@@ -449,7 +454,7 @@ fn solution(field: &Field, sky: &Sky<'_>, pixels: &[Point], refined: &Refined, p
         covariance: None,
         brightness: vec![f64::NAN; matches.len()],
         directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
-        probability: vec![1.0; matches.len()],
+        probability: matches.iter().map(|m| m.probability).collect(),
         detections,
         camera: lens.camera(&field.camera).with_focal_length(focal_length).with_parity_flip(parity < 0.0),
         attitude,

@@ -163,6 +163,91 @@ fn chance_solves_no_more_often_than_asked() {
 }
 
 #[test]
+fn places_listed_twice_are_no_evidence() {
+    let mut random = Random(31);
+    for (places, times, apart) in [(10, 2, 0.0), (15, 2, 0.1), (20, 3, 0.5), (12, 4, 1.0), (20, 3, 2.0)] {
+        for _ in 0..30 {
+            let mut pixels = Vec::new();
+            for _ in 0..places {
+                let [x, y] = pixel(&mut random);
+                pixels.extend((0..times).map(|_| [x + apart * random.normal(), y + apart * random.normal()]));
+            }
+            let outcome = solve(&DATABASE, &pixels, &options(12.0), &()).unwrap();
+            assert!(outcome.solution.is_none(), "{places} places, {times} times within {apart} px");
+        }
+    }
+}
+
+#[test]
+fn repetitions_leave_the_solution_as_it_is() {
+    let mut random = Random(32);
+    let scene = scene(&mut random, 12.0, CLEAN);
+    let single = solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap();
+    let twice: Vec<_> = scene.pixels.iter().chain(&scene.pixels).copied().collect();
+    let repeated = solve(&DATABASE, &twice, &options(12.0), &()).unwrap();
+    assert_eq!(repeated.best_log_ratio, single.best_log_ratio);
+    let [single, repeated] = [single, repeated].map(|outcome| outcome.solution.unwrap());
+    assert_eq!(repeated.matches.detections, single.matches.detections);
+    assert_eq!(repeated.matches.ids, single.matches.ids);
+}
+
+#[test]
+fn false_detections_are_no_matches() {
+    let mut random = Random(33);
+    for stray in [400, 1000] {
+        for _ in 0..5 {
+            let mut scene = scene(&mut random, 12.0, Flaws { stars: 50, ..CLEAN });
+            let stars = scene.pixels.len();
+            for _ in 0..stray {
+                // Any brightness but that of the first: the solver wants some stars to begin with.
+                let at = 20 + (random.uniform() * (scene.pixels.len() - 20) as f64) as usize;
+                scene.pixels.insert(at, [f64::NAN; 2]);
+            }
+            let real: Vec<bool> = scene.pixels.iter().map(|p| p[0].is_finite()).collect();
+            for place in scene.pixels.iter_mut().filter(|p| p[0].is_nan()) {
+                *place = pixel(&mut random);
+            }
+            let solution =
+                solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap().solution.expect("solved");
+            let right = solution.matches.detections.iter().filter(|&&i| real[i]).count();
+            let wrong = solution.matches.len() - right;
+            assert!(right > stars * 4 / 5 && wrong <= 3, "{right} of {stars} and {wrong} of {stray}");
+            assert!(solution.matches.probability.iter().all(|p| (0.7..=1.0).contains(p)));
+            let squares: f64 = solution.matches.residuals().iter().map(|r| r * r).sum();
+            let rms = (squares / solution.matches.len() as f64).sqrt() * scene.camera.focal_length_px();
+            assert!(rms < 0.6, "{rms} px");
+        }
+    }
+}
+
+#[test]
+fn foreground_is_passed_over() {
+    let mut random = Random(34);
+    let [left, strip, everywhere] = [0, 1, 2];
+    for kind in [left, strip, everywhere] {
+        for (bright, false_ones) in if kind == everywhere { [(0, 50), (3, 80)] } else { [(0, 100), (3, 150)] }
+        {
+            let mut scene = scene(&mut random, 12.0, Flaws { stars: 80, ..CLEAN });
+            let foreground = (0..false_ones).map(|_| {
+                let [x, y] = pixel(&mut random);
+                if kind == left {
+                    [0.4 * x - 300.0, y]
+                } else if kind == strip {
+                    [0.1 * x + 60.0, y]
+                } else {
+                    [x, y]
+                }
+            });
+            let foreground: Vec<_> = foreground.collect();
+            scene.pixels.splice(bright..bright, foreground);
+            let outcome = solve(&DATABASE, &scene.pixels, &options(12.0), &()).unwrap();
+            assert_eq!(outcome.status, Status::Solved, "{kind}, after {bright}: {false_ones}");
+            assert!(pointing_error_px(&scene, &outcome) < 1.0);
+        }
+    }
+}
+
+#[test]
 fn aberration_is_taken_out() {
     let beta = Vector3::new(6e-5, -5e-5, 6e-5);
     let mut random = Random(4);

@@ -47,7 +47,7 @@ impl PyFrameFit {
     }
 
     #[getter]
-    fn rmse_px(&self) -> f64 {
+    fn rmse_px(&self) -> Option<f64> {
         self.inner.rmse_px
     }
 
@@ -89,7 +89,7 @@ impl PyCalibrationResult {
     }
 
     #[getter]
-    fn rmse_before_px(&self) -> f64 {
+    fn rmse_before_px(&self) -> Option<f64> {
         self.inner.rmse_before_px
     }
 
@@ -111,6 +111,11 @@ impl PyCalibrationResult {
     #[getter]
     fn iterations(&self) -> usize {
         self.inner.iterations
+    }
+
+    #[getter]
+    fn misfit(&self) -> Option<f64> {
+        self.inner.misfit
     }
 
     #[getter]

@@ -83,6 +83,12 @@ impl<'a> Fitter<'a> {
         Ok(self.problem.problem().linearize(&self.state))
     }
 
+    /// What the residuals' scale should be: the noise that was given, or 1 where all positions came with errors.
+    pub(super) fn known_errors(&self) -> Option<f64> {
+        let Matches { frames, options, .. } = &self.problem;
+        options.noise.or(frames.iter().all(|frame| frame.whitening.is_some()).then_some(1.0))
+    }
+
     /// Whether this fit explains its stars significantly better than another with fewer free parameters does.
     pub(super) fn improves_on(&self, system: &Reduced, other: &Fitter<'_>) -> bool {
         let fit = JointFit { parameters: &other.problem.parameters, ..self.problem.problem() };
@@ -130,6 +136,9 @@ impl Robust for Matches<'_> {
             .zip(&state.own)
             .map(|(frame, attitude)| frame.misses(optics, attitude))
             .collect();
+        if weighting == Weighting::Clip {
+            self.cells.tighten();
+        }
         let scales = scales.unwrap_or_else(|| self.cells.scales(&misses, &self.rejections));
         let before = std::mem::take(&mut self.weights);
         let stars = |(i, misses): (usize, Misses)| {

@@ -20,6 +20,9 @@ use crate::geometry::sphere::Direction;
 use crate::lsq::groups::Reduced;
 use crate::lsq::small::determinant;
 
+/// A fit whose residuals are more than this many times the errors of the positions is none, however little it still
+/// changes: matches or model are wrong. Errors of real star images are up to a few times what is said of them.
+pub const MAX_MISFIT: f64 = 10.0;
 /// Points per side of the grid on which the fitted distortion is checked for folds.
 const FOLD_GRID: u32 = 33;
 
@@ -32,8 +35,9 @@ pub struct CalibrationResult {
     pub rig: Rig,
     /// One for each frame given, in order.
     pub frames: Vec<FrameFit>,
-    /// RMS distance between the matched stars (the final inliers) and where the frames' own solutions put them.
-    pub rmse_before_px: f64,
+    /// RMS distance between the matched stars (the final inliers) and where the frames' own solutions put them; `None` if
+    /// they put none anywhere.
+    pub rmse_before_px: Option<f64>,
     /// RMS distance between the same stars and where the fitted model puts them.
     pub rmse_after_px: f64,
     /// Matches that the fit used.
@@ -42,11 +46,15 @@ pub struct CalibrationResult {
     pub num_outliers: usize,
     /// Steps of the fit.
     pub iterations: usize,
-    /// Whether steps and inliers came to rest.
+    /// Whether steps and inliers came to rest, and the residuals are not far above the errors of the positions
+    /// ([`CalibrationResult::misfit`] of at most [`MAX_MISFIT`]).
     pub converged: bool,
     /// Standard deviation of the residuals per axis: in pixels, or, if the positions came with covariances, in units
     /// of these.
     pub noise: f64,
+    /// The residuals over the errors that the positions came with, or over the noise that was given; `None` where neither
+    /// is known. About 1 if all is well.
+    pub misfit: Option<f64>,
     /// Names of the fitted parameters, in the order of the covariance.
     pub parameter_names: Vec<String>,
     /// Parameters of the model that the data do not determine; they are zero.
@@ -118,8 +126,8 @@ pub struct FrameFit {
     pub residuals: Vec<Point>,
     /// Which matches the fit used.
     pub inliers: Vec<bool>,
-    /// RMS length of the inliers' residuals, NaN without inliers.
-    pub rmse_px: f64,
+    /// RMS length of the inliers' residuals; `None` without inliers.
+    pub rmse_px: Option<f64>,
     /// Why the frame took no part, if so.
     pub rejected: Option<Rejection>,
     /// Covariance of the fitted parameters (rows) with the small rotation (columns); zero for a rejected frame.
@@ -162,13 +170,13 @@ fn reprojection(camera: &CameraModel, attitude: &Attitude, pixel: Point, sky: &D
     [pixel[0] - modelled[0], pixel[1] - modelled[1]]
 }
 
-/// RMS length of finite residuals, NaN of none.
-fn rms(residuals: impl Iterator<Item = Point>) -> f64 {
+/// RMS length of finite residuals; `None` of none.
+fn rms(residuals: impl Iterator<Item = Point>) -> Option<f64> {
     let (sum, n) = residuals
         .map(|[x, y]| x * x + y * y)
         .filter(|square| square.is_finite())
         .fold((0.0, 0_usize), |(sum, n), square| (sum + square, n + 1));
-    (sum / n as f64).sqrt()
+    (n > 0).then(|| (sum / n as f64).sqrt())
 }
 
 /// The result of a finished fit.
@@ -215,6 +223,10 @@ pub(super) fn summarize(
             cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.problem.parameters.len(), 3)),
         });
     }
+    let rmse_after_px = rms(after.iter().copied()).ok_or_else(|| {
+        Error::Undetermined("the fitted model has no image of any of its stars; give other matches".into())
+    })?;
+    let misfit = fitter.known_errors().map(|errors| variance.sqrt() / errors);
     let all: usize = fitter.problem.frames.iter().map(|f| f.pixels.len()).sum();
     let names = fitter.problem.parameters.names();
     let whole = Parameters::of(fitter.problem.options.model).with_detectors(rig.placements().len()).names();
@@ -226,13 +238,14 @@ pub(super) fn summarize(
         rmse_before_px: rms(before.into_iter()),
         num_inliers: after.len(),
         num_outliers: all - after.len(),
-        rmse_after_px: rms(after.into_iter()),
+        rmse_after_px,
         camera: camera.clone(),
         rig: rig.clone(),
         frames,
         iterations: fitter.iterations,
-        converged: fitter.converged,
+        converged: fitter.converged && misfit.is_none_or(|misfit| misfit <= MAX_MISFIT),
         noise: variance.sqrt(),
+        misfit,
         parameter_names: names,
         frozen,
         covariance: inverse.matrix * variance,

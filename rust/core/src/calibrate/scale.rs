@@ -4,7 +4,8 @@
 //! for all, the corners would be thrown out as wrong matches and the fit would never learn of them. So a residual is
 //! judged by the larger of two medians: that of all stars and that of its part of the detector. But only within
 //! limits: where a whole part is matched wrongly, as in the corners of a frame solved without its distortion, its
-//! own median would let everything pass.
+//! own median would let everything pass. The limits narrow once the whole model is fitted: what it leaves in a part is
+//! then little more than elsewhere, or wrong.
 
 use super::Rejection;
 use super::frame::{Frame, Misses};
@@ -21,6 +22,10 @@ const MAX_CELLS_PER_SIDE: usize = 12;
 /// A part is judged by at most this many times the scale of all: where a model is stiff, misfits are a few times the
 /// noise; beyond, most of the part's matches are wrong.
 const MAX_LOCAL_EXCESS: f64 = 5.0;
+/// The limit is lowered by this factor at a time ...
+const TIGHTENING: f64 = 0.8;
+/// ... down to this: the noise of star images that are worse in the corners.
+const LEAST_LOCAL_EXCESS: f64 = 2.0;
 /// Scales below this many pixels are rounding.
 pub(super) const SMALLEST_SCALE: f64 = 1e-8;
 
@@ -28,6 +33,8 @@ pub(super) const SMALLEST_SCALE: f64 = 1e-8;
 pub(super) struct Cells {
     count: usize,
     cell: Vec<Vec<usize>>,
+    /// Times the scale of all by which a part is judged at most.
+    excess: f64,
 }
 
 /// Standard deviation of the residuals per axis.
@@ -52,7 +59,12 @@ impl Cells {
             let cell = |[x, y]: Point| index(y, image_size[1]) * side + index(x, image_size[0]);
             frame.points(rig).map(cell).collect()
         };
-        Self { count: side * side, cell: frames.iter().map(cell).collect() }
+        Self { count: side * side, cell: frames.iter().map(cell).collect(), excess: MAX_LOCAL_EXCESS }
+    }
+
+    /// Lets parts differ less from all than before.
+    pub(super) fn tighten(&mut self) {
+        self.excess = (TIGHTENING * self.excess).max(LEAST_LOCAL_EXCESS);
     }
 
     /// Scales from the residuals' lengths in the frames that are not rejected.
@@ -72,7 +84,7 @@ impl Cells {
                 if part.len() < MIN_STARS_PER_CELL {
                     overall
                 } else {
-                    planar_scale(part).clamp(overall, MAX_LOCAL_EXCESS * overall)
+                    planar_scale(part).clamp(overall, self.excess * overall)
                 }
             })
             .collect();
@@ -145,9 +157,15 @@ mod tests {
         let pixels: Vec<_> =
             (0..1600).map(|i| [f64::from(i % 40) * 10.0 - 195.0, f64::from(i / 40) * 10.0 - 195.0]).collect();
         let lengths = pixels.iter().map(|p| if p[0] < -120.0 && p[1] < -120.0 { 1e4 } else { 1.0 }).collect();
-        let cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
-        let scales = cells.scales(&[Misses { lengths, ..Misses::default() }], &[None]);
+        let mut cells = Cells::new(&[Frame::new(pixels, vec![], None)], &Rig::default(), [400, 400]);
+        let misses = [Misses { lengths, ..Misses::default() }];
+        let scales = cells.scales(&misses, &[None]);
         assert_eq!(cells.at(&scales, 0, 0), MAX_LOCAL_EXCESS * scales.overall);
+        for _ in 0..20 {
+            cells.tighten();
+        }
+        let scales = cells.scales(&misses, &[None]);
+        assert_eq!(cells.at(&scales, 0, 0), LEAST_LOCAL_EXCESS * scales.overall);
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::geometry::sphere::Direction;
 const WIDE_REACH: f64 = 1.0;
 /// Chance detections are expected in at most this solid angle: few lenses show more of the sky than a hemisphere.
 const MOST_SKY: f64 = TAU;
+/// Detections nearer than this to a brighter one cannot be told from parts of it, px: the images of stars are so wide, and
+/// one star is listed more than once where it fell apart or lists of several exposures were put together.
+const DISTINCT_PX: f64 = 3.0;
 /// Catalogue stars tried per detection.
 const STARS_PER_DETECTION: usize = 3;
 /// Catalogue stars tried where there are few detections.
@@ -74,7 +77,8 @@ pub(super) fn direction_of(
     projection.direction([parity * u / focal_length, v / focal_length])
 }
 
-/// Detections of one frame in the ideal plane of its camera: the brightest first, those in clusters last.
+/// Detections of one frame in the ideal plane of its camera: the brightest first, then those in clusters, last those that
+/// are not distinct from a brighter one.
 ///
 /// The ideal plane does not depend on the focal length, so that it is computed once per frame.
 pub(super) struct Field {
@@ -82,6 +86,8 @@ pub(super) struct Field {
     pub(super) ideal: Vec<Point>,
     /// Index of each in the list that was given.
     pub(super) order: Vec<usize>,
+    /// See [`Field::distinct`].
+    num_distinct: usize,
     /// Ideal points of the image's corners and edge midpoints, and of its centre last.
     outline: [Point; 9],
     low: Point,
@@ -95,7 +101,7 @@ impl Field {
     /// the database's pattern stars, so that patterns are made of the same stars here and there; and a cloud of
     /// detections, on a flare or a horizon, does not fill the list of the brightest.
     pub(super) fn new(camera: CameraModel, pixels: &[Point], separation: f64) -> Self {
-        let order = isolated_first(pixels, camera.image_size(), separation);
+        let (order, num_distinct) = isolated_first(pixels, camera.image_size(), separation);
         let ideal: Vec<Point> = order.iter().map(|&i| camera.pixel_to_ideal(pixels[i])).collect();
         let [w, h] = camera.image_size().map(|n| f64::from(n) / 2.0);
         let pixels =
@@ -103,9 +109,15 @@ impl Field {
         let outline = pixels.map(|p| camera.pixel_to_ideal(p));
         let fold = |k: usize, f: fn(f64, f64) -> f64| outline.iter().map(|p| p[k]).reduce(f).unwrap_or(0.0);
         let (low, high) = ([fold(0, f64::min), fold(1, f64::min)], [fold(0, f64::max), fold(1, f64::max)]);
-        let mut field = Self { camera, ideal, order, outline, low, high, chance_areas: Vec::new() };
+        let mut field =
+            Self { camera, ideal, order, num_distinct, outline, low, high, chance_areas: Vec::new() };
         field.chance_areas = field.ideal.iter().map(|&p| field.chance_area_at(p)).collect();
         field
+    }
+
+    /// The detections that are distinct from all brighter ones: only those are evidence, each of its own.
+    pub(super) fn distinct(&self) -> &[Point] {
+        &self.ideal[..self.num_distinct]
     }
 
     /// Inverse density of chance detections at a detection, px²: they lie evenly on the detector or, in the image of
@@ -134,6 +146,34 @@ impl Field {
     /// Whether an ideal point is on the detector, but for the bulge of its edges.
     pub(super) fn contains(&self, p: Point) -> bool {
         p[0] >= self.low[0] && p[0] <= self.high[0] && p[1] >= self.low[1] && p[1] <= self.high[1]
+    }
+
+    /// Where [`Field::contains`] is true: from the least to the largest coordinates.
+    pub(super) fn bounds(&self) -> [Point; 2] {
+        [self.low, self.high]
+    }
+
+    /// The distinct detections within bounds, without the `first` ones of the whole.
+    pub(super) fn part(&self, [low, high]: [Point; 2], first: usize) -> Self {
+        let mut part = Self {
+            camera: self.camera.clone(),
+            ideal: Vec::new(),
+            order: Vec::new(),
+            num_distinct: 0,
+            chance_areas: Vec::new(),
+            low,
+            high,
+            ..*self
+        };
+        for i in first..self.num_distinct {
+            if part.contains(self.ideal[i]) {
+                part.ideal.push(self.ideal[i]);
+                part.order.push(self.order[i]);
+            }
+        }
+        part.num_distinct = part.ideal.len();
+        part.chance_areas = part.ideal.iter().map(|&p| part.chance_area_at(p)).collect();
+        part
     }
 
     /// Half the image's width, px.
@@ -172,21 +212,41 @@ impl Field {
     }
 }
 
-/// Cells per axis at most in which neighbours are looked for.
+/// Cells per axis at most in which neighbours are looked for, and so many times the root of the number of points: most
+/// cells are empty then.
 const MAX_CELLS_PER_AXIS: f64 = 128.0;
+const FINENESS: f64 = 4.0;
 
-/// Indices of points so that those farther than `separation` from every earlier one of their kind come first.
-fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> Vec<usize> {
+/// Indices of points: first those farther than `separation` from every earlier one of their kind, then the other ones
+/// that are distinct, last those that are not; and how many are distinct.
+fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> (Vec<usize>, usize) {
+    let all: Vec<usize> = (0..points.len()).collect();
+    let (distinct, mut rest) = set_apart(points, &all, image_size, DISTINCT_PX);
+    let (mut order, mut crowded) = set_apart(points, &distinct, image_size, separation);
+    order.append(&mut crowded);
+    order.append(&mut rest);
+    (order, distinct.len())
+}
+
+/// Parts indices of points into those farther than `separation` from every earlier one of their kind, and the others.
+fn set_apart(
+    points: &[Point],
+    indices: &[usize],
+    image_size: [u32; 2],
+    separation: f64,
+) -> (Vec<usize>, Vec<usize>) {
     const END: u32 = u32::MAX;
     let half = image_size.map(|n| f64::from(n) / 2.0);
-    let cell = separation.max(half[0].max(half[1]) * 2.0 / MAX_CELLS_PER_AXIS);
+    let per_axis = (FINENESS * (indices.len() as f64).sqrt()).clamp(1.0, MAX_CELLS_PER_AXIS);
+    let cell = separation.max(half[0].max(half[1]) * 2.0 / per_axis);
     let cells = half.map(|h| (2.0 * h / cell) as usize + 1);
     let axis = |x: f64, k: usize| (((x + half[k]) / cell).max(0.0) as usize).min(cells[k] - 1);
-    // Chains of the isolated points of each cell.
+    // Chains of the kept points of each cell.
     let mut newest = vec![END; cells[0] * cells[1]];
     let mut older = vec![END; points.len()];
-    let (mut isolated, mut crowded) = (Vec::with_capacity(points.len()), Vec::new());
-    for (i, p) in points.iter().enumerate() {
+    let (mut kept, mut others) = (Vec::with_capacity(indices.len()), Vec::new());
+    for &i in indices {
+        let p = points[i];
         let (column, row) = (axis(p[0], 0), axis(p[1], 1));
         let is_near = |cell: usize| {
             let chain = std::iter::successors(Some(newest[cell]), |&j| older.get(j as usize).copied());
@@ -198,15 +258,14 @@ fn isolated_first(points: &[Point], image_size: [u32; 2], separation: f64) -> Ve
         let mut rows = row.saturating_sub(1)..=(row + 1).min(cells[1] - 1);
         let columns = column.saturating_sub(1)..=(column + 1).min(cells[0] - 1);
         if rows.any(|r| columns.clone().any(|c| is_near(r * cells[0] + c))) {
-            crowded.push(i);
+            others.push(i);
         } else {
             let cell = row * cells[0] + column;
             older[i] = std::mem::replace(&mut newest[cell], i as u32);
-            isolated.push(i);
+            kept.push(i);
         }
     }
-    isolated.append(&mut crowded);
-    isolated
+    (kept, others)
 }
 
 /// Catalogue stars that are tried for a number of detections.
@@ -270,18 +329,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn clusters_come_last(points in prop::collection::vec([-60.0..60.0, -60.0..60.0], 0..80), separation in 0.1..40.0) {
-            let order = isolated_first(&points, [100, 100], separation);
-            let mut isolated: Vec<usize> = Vec::new();
-            let near = |i: usize, kept: &[usize]| {
-                kept.iter().any(|&k| (points[i][0] - points[k][0]).hypot(points[i][1] - points[k][1]) < separation)
+        fn clusters_come_last_and_repetitions_after_them(
+            points in prop::collection::vec([-60.0..60.0, -60.0..60.0], 0..80), separation in 0.1..40.0,
+        ) {
+            let (order, distinct) = isolated_first(&points, [100, 100], separation);
+            let part = |indices: &[usize], separation: f64| {
+                let (mut kept, mut others): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
+                for &i in indices {
+                    let near = |&k: &usize| {
+                        (points[i][0] - points[k][0]).hypot(points[i][1] - points[k][1]) < separation
+                    };
+                    if kept.iter().any(near) { others.push(i) } else { kept.push(i) }
+                }
+                (kept, others)
             };
-            let mut crowded = Vec::new();
-            for i in 0..points.len() {
-                if near(i, &isolated) { crowded.push(i) } else { isolated.push(i) }
-            }
-            isolated.append(&mut crowded);
-            prop_assert_eq!(order, isolated);
+            let (apart, rest) = part(&(0..points.len()).collect::<Vec<_>>(), DISTINCT_PX);
+            let (isolated, crowded) = part(&apart, separation);
+            prop_assert_eq!(order, [isolated, crowded, rest].concat());
+            prop_assert_eq!(distinct, apart.len());
         }
     }
 }

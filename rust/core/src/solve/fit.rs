@@ -7,6 +7,7 @@
 use nalgebra::{SMatrix, SVector, Vector3};
 
 use super::field::{Field, Pointing};
+use super::mixture::PROBABLE;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point, RadialDistortion};
 use crate::geometry::sphere::Direction;
@@ -70,6 +71,19 @@ pub(super) struct Match {
     pub(super) star: u32,
     /// Apparent direction of the star.
     pub(super) direction: Direction,
+    /// How many of the stars that were tried are brighter.
+    pub(super) rank: usize,
+    /// Square of the distance between the detection and where the star was expected, px².
+    pub(super) distance2: f64,
+    /// That the two belong together.
+    pub(super) probability: f64,
+}
+
+impl Match {
+    /// Whether it is taken for one.
+    pub(super) fn is_probable(&self) -> bool {
+        self.probability >= PROBABLE
+    }
 }
 
 /// A fitted pointing and lens.
@@ -140,8 +154,8 @@ struct Problem<'a> {
     seen: Vec<(Direction, Point)>,
     /// Standard deviation of the residuals per axis, from their median length.
     sigma: f64,
-    /// Scratch for the median.
-    squares: Vec<f64>,
+    /// Scratch for the median: squares of the residuals and what they count.
+    squares: Vec<(f64, f64)>,
 }
 
 impl<'a> Problem<'a> {
@@ -164,14 +178,14 @@ impl<'a> Problem<'a> {
             (star, [ideal[0] - u, ideal[1] - v])
         }));
         self.squares.clear();
-        self.squares.extend(self.seen.iter().map(|(_, [du, dv])| du * du + dv * dv));
-        let middle = self.squares.len() / 2;
-        let (_, median, _) = self.squares.select_nth_unstable_by(middle, f64::total_cmp);
-        self.sigma = median.sqrt() / RAYLEIGH_MEDIAN;
+        let squares = self.seen.iter().map(|(_, [du, dv])| du * du + dv * dv);
+        self.squares.extend(squares.zip(self.matches).map(|(d2, found)| (d2, found.probability)));
+        self.sigma = weighted_median(&mut self.squares).sqrt() / RAYLEIGH_MEDIAN;
     }
 
     fn freedom(&self, parameters: usize) -> f64 {
-        (2 * self.matches.len()).saturating_sub(parameters).max(1) as f64
+        let matches: f64 = self.matches.iter().map(|found| found.probability).sum();
+        (2.0 * matches - parameters as f64).max(1.0)
     }
 
     /// `JᵀWJ`, `JᵀWr` and `Σwr²` for the first `N` parameters.
@@ -202,7 +216,7 @@ impl<'a> Problem<'a> {
             let by_v = [a, b, c, d, -y * r2 * width, cross * width, by_center];
             let [by_u, by_v] = [by_u, by_v].map(|all| SVector::<f64, N>::from_fn(|i, _| all[i]));
             let d2 = du * du + dv * dv;
-            let weight = LOSS.weight_of_square(d2 * information);
+            let weight = found.probability * LOSS.weight_of_square(d2 * information);
             normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;
             gradient += (by_u * du + by_v * dv) * weight;
             chi2 += weight * d2;
@@ -220,4 +234,31 @@ impl<'a> Problem<'a> {
         self.look();
         (self.pointing.focal_length.is_finite() && self.pointing.focal_length > 0.0).then_some(())
     }
+}
+
+/// Weights of which the mean is this near to 1 are all the same.
+const EVEN: f64 = 0.999;
+
+/// The value at which half of the weight is reached; NaN of none. Reorders its input.
+fn weighted_median(values: &mut [(f64, f64)]) -> f64 {
+    let half = values.iter().map(|(_, weight)| weight).sum::<f64>() / 2.0;
+    if half >= EVEN * values.len() as f64 / 2.0 && !values.is_empty() {
+        let middle = values.len() / 2;
+        return values.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0)).1.0;
+    }
+    let (mut part, mut below) = (values, 0.0);
+    // As a quicksort that goes on with the half in which the median lies.
+    while part.len() > 1 {
+        let middle = part.len() / 2;
+        part.select_nth_unstable_by(middle, |a, b| a.0.total_cmp(&b.0));
+        let (low, high) = part.split_at_mut(middle);
+        let weight: f64 = low.iter().map(|(_, weight)| weight).sum();
+        if below + weight > half {
+            part = low;
+        } else {
+            below += weight;
+            part = high;
+        }
+    }
+    part.first().map_or(f64::NAN, |(value, _)| *value)
 }

@@ -103,6 +103,7 @@ impl Hint {
 
 /// A catalogue star and the others as far from it as the image is wide.
 struct Vertex {
+    star: u32,
     direction: Direction,
     /// Distance (a chord) and index of each, nearest first.
     others: Vec<(f64, usize)>,
@@ -165,19 +166,18 @@ fn vertices(
     let mut stars = Vec::new();
     sky.database.brightest_in_cone(center, radius, limit, |star, _| sky.direction(star), &mut stars);
     stars.sort_unstable_by_key(|(star, _)| *star);
-    let directions: Vec<Direction> = stars.into_iter().map(|(_, direction)| direction).collect();
     let farthest = chord((2.0 * field_radius).min(PI));
-    let vertex = |direction: &Direction| {
-        let mut others: Vec<(f64, usize)> = directions
+    let vertex = |&(star, direction): &(u32, Direction)| {
+        let mut others: Vec<(f64, usize)> = stars
             .iter()
             .enumerate()
-            .map(|(other, there)| ((there - direction).norm(), other))
+            .map(|(other, (_, there))| ((there - direction).norm(), other))
             .filter(|&(distance, _)| distance > 0.0 && distance < farthest)
             .collect();
         others.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        Vertex { direction: *direction, others }
+        Vertex { star, direction, others }
     };
-    directions.iter().map(vertex).collect()
+    stars.iter().map(vertex).collect()
 }
 
 /// All triangles, with one tolerance.
@@ -249,8 +249,7 @@ impl Round<'_, '_, '_> {
                     let u = &vertices[u];
                     let tu = (t.direction - u.direction).norm();
                     if (tu - scale * bc).abs() < bc_slack
-                        && let Some(accepted) =
-                            self.try_stars(&used, &ideal, [&s.direction, &t.direction, &u.direction])
+                        && let Some(accepted) = self.try_stars(&used, &ideal, [s, t, u])
                     {
                         return Some(accepted);
                     }
@@ -260,13 +259,9 @@ impl Round<'_, '_, '_> {
         None
     }
 
-    fn try_stars(
-        &mut self,
-        used: &[usize; 3],
-        ideal: &[Point; 3],
-        stars: [&Direction; 3],
-    ) -> Option<Accepted> {
-        let pointing = point_at(self.field.camera.projection(), ideal, stars, self.range[1])?;
+    fn try_stars(&mut self, used: &[usize; 3], ideal: &[Point; 3], stars: [&Vertex; 3]) -> Option<Accepted> {
+        let directions = stars.map(|star| &star.direction);
+        let pointing = point_at(self.field.camera.projection(), ideal, directions, self.range[1])?;
         let allowed = self.options.parity().is_none_or(|parity| parity == pointing.parity)
             && pointing.focal_length > self.range[0] * (1.0 - self.widening.distortion)
             && pointing.focal_length < self.range[2] * (1.0 + self.widening.distortion)
@@ -275,7 +270,7 @@ impl Round<'_, '_, '_> {
             return None;
         }
         self.budget.candidates += 1;
-        let log_ratio = self.verifier.log_ratio(&pointing, used);
+        let log_ratio = self.verifier.log_ratio(&pointing, used, &stars.map(|star| star.star));
         let probability = self.budget.accept(log_ratio, self.options.match_threshold, || f64::INFINITY)?;
         Some(self.verifier.accepted(pointing, probability))
     }

@@ -45,7 +45,7 @@ impl Plan {
             return Self::brightest(field, stars);
         }
         let seen: Vec<_> =
-            field.ideal.iter().map(|&p| direction_of(projection, p, focal_length, 1.0)).collect();
+            field.distinct().iter().map(|&p| direction_of(projection, p, focal_length, 1.0)).collect();
         let wanted = ((STARS_SHARE * stars as f64).ceil() as usize).max(4);
         let mut groups = Vec::new();
         for shrinkage in SHRINKAGES {
@@ -62,7 +62,7 @@ impl Plan {
 
     /// One group: the brightest of the image.
     pub(super) fn brightest(field: &Field, stars: usize) -> Self {
-        let all = (0..stars.min(field.ideal.len())).collect();
+        let all = (0..stars.min(field.distinct().len())).collect();
         Self { groups: vec![all], max_angle: PI, edge_error: 0.0, reach: field.reach() }
     }
 

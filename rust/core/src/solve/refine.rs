@@ -3,6 +3,7 @@
 
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use super::fit::{FIT_STEPS, Fit, Lens, Match, fit, gain};
+use super::mixture::Mixture;
 use super::verify::Accepted;
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
@@ -25,21 +26,27 @@ const MIN_LENS_MATCHES: usize = 12;
 const SIGNIFICANT: f64 = 25.0;
 /// Share of the matches that a lens has to keep.
 const MIN_KEPT_MATCHES: f64 = 0.8;
+/// Share of the matches to be expected that a narrower radius has to keep: where more are lost, the model is not that of
+/// the camera, and the matches that are left would be those of one part of the image.
+const MIN_KEPT_WHEN_NARROWER: f64 = 0.9;
 /// Rounds in which a lens is fitted to matches within the full radius: each takes in stars farther out.
 const GROWING_ROUNDS: usize = 4;
 /// Detections farther than so many match radii from a star are not compared with it again: the fit moves none that far.
-const KEPT_RADII: f64 = 3.0;
+const KEPT_RADII: f64 = 2.0;
 /// Largest radial coefficient and optical centre (half image widths) believed: more is a wrong match at the edges.
 const MAX_K1: f64 = 0.15;
 /// See [`MAX_K1`].
 const MAX_CENTER: f64 = 0.25;
 
+/// Spread of the distances that a candidate is taken to begin with, as a fraction of the match radius.
+const WIDEST_SPREAD: f64 = 0.3;
 /// By how much more than the image's reach stars are looked for when a lens is fitted.
 const LENS_MARGIN: f64 = 0.1;
 
 /// Outcome of [`Refiner::refine`].
 pub(super) struct Refined {
     pub(super) fit: Fit,
+    /// Those that are probable.
     pub(super) matches: Vec<Match>,
 }
 
@@ -110,8 +117,11 @@ impl Refiner<'_> {
     ) -> Option<Refined> {
         let Self { field, sky, radius, rounds, .. } = *self;
         let mut matcher = Matcher::new(field, sky, stars, &lens, radius);
-        let mut matches = matcher.matches(start, &lens, radius);
+        let mut matches = matcher.matches(start, &lens, radius, WIDEST_SPREAD * radius);
         let mut last: Option<Fit> = None;
+        // What the matches were looked for with: radius and spread.
+        let mut looked = (radius, WIDEST_SPREAD * radius);
+        let mut most = expected(&matches);
         let end = growing + rounds.max(1);
         for round in 0..end {
             if matches.len() < MIN_MATCHES {
@@ -127,7 +137,13 @@ impl Refiner<'_> {
                 matcher = Matcher::new(field, sky, &moved, &fit.lens, radius);
                 within = radius;
             }
-            let next = matcher.matches(&fit.pointing, &fit.lens, within);
+            let mut next = matcher.matches(&fit.pointing, &fit.lens, within, fit.sigma);
+            most = most.max(expected(&next));
+            if expected(&next) < MIN_KEPT_WHEN_NARROWER * most {
+                next = matcher.matches(&fit.pointing, &fit.lens, looked.0, looked.1);
+            } else {
+                looked = (within, fit.sigma);
+            }
             let settled = next.len() == matches.len()
                 && next.iter().zip(&matches).all(|(a, b)| a.detection == b.detection && a.star == b.star);
             matches = next;
@@ -136,8 +152,14 @@ impl Refiner<'_> {
                 break;
             }
         }
+        matches.retain(Match::is_probable);
         (matches.len() >= MIN_MATCHES).then_some(Refined { fit: last?, matches })
     }
+}
+
+/// Number of matches to be expected among pairs.
+fn expected(pairs: &[Match]) -> f64 {
+    pairs.iter().map(|pair| pair.probability).sum()
 }
 
 /// Detections and the catalogue stars that may be theirs.
@@ -156,36 +178,44 @@ impl<'a> Matcher<'a> {
         let points: Vec<Point> = field.ideal.iter().map(|&p| lens.ideal(p, field.half_width())).collect();
         let grid = PointGrid::new(&points, near);
         let mut pairs = Vec::with_capacity(points.len());
-        for &(star, at) in stars {
-            let is_near = |[x, y]: Point| (x - at[0]).powi(2) + (y - at[1]).powi(2) < near * near;
-            for detection in grid.around(at, near).map(|i| i as usize).filter(|&i| is_near(points[i])) {
+        for (rank, &(star, at)) in stars.iter().enumerate() {
+            let square = |detection: usize| {
+                let [x, y] = points[detection];
+                (x - at[0]).powi(2) + (y - at[1]).powi(2)
+            };
+            let around = grid.around(at, near).map(|i| (i as usize, square(i as usize)));
+            for (detection, distance2) in around.filter(|(_, distance2)| *distance2 < near * near) {
                 let Some(direction) = sky.direction(star) else { continue };
-                pairs.push(Match { detection, star, direction });
+                pairs.push(Match { detection, star, direction, rank, distance2, probability: 1.0 });
             }
         }
         Self { field, numbers: stars.iter().map(|(star, _)| *star).collect(), pairs }
     }
 
-    /// Every star with its nearest detection within `radius`; a detection keeps its nearest star. By detection.
-    fn matches(&self, pointing: &Pointing, lens: &Lens, radius: f64) -> Vec<Match> {
+    /// Every star with its nearest detection within `radius`, and how probable that is a match, from `sigma` on; a
+    /// detection keeps its nearest star. By detection.
+    fn matches(&self, pointing: &Pointing, lens: &Lens, radius: f64, sigma: f64) -> Vec<Match> {
         let Self { field, numbers, pairs } = self;
         let crowd = CROWDING_LIMIT * field.area() / (std::f64::consts::PI * radius * radius);
         let count = (crowd as usize).max(MIN_DETECTIONS);
-        let too_faint = numbers.get(stars_wanted(count)).copied().unwrap_or(u32::MAX);
-        let mut best: Vec<Option<(f64, Match)>> = vec![None; field.ideal.len()];
-        for pairs in pairs.chunk_by(|a, b| a.star == b.star).filter(|pairs| pairs[0].star < too_faint) {
+        let stars = stars_wanted(count).min(numbers.len());
+        let mut best: Vec<Option<Match>> = vec![None; field.ideal.len()];
+        for pairs in pairs.chunk_by(|a, b| a.star == b.star).take_while(|pairs| pairs[0].rank < stars) {
             let Some([u, v]) = pointing.project(&pairs[0].direction) else { continue };
-            let distances = pairs.iter().filter(|pair| field.order[pair.detection] < count).map(|pair| {
+            let measured = pairs.iter().filter(|pair| field.order[pair.detection] < count).map(|pair| {
                 let [x, y] = lens.ideal(field.ideal[pair.detection], field.half_width());
-                ((x - u).powi(2) + (y - v).powi(2), pair)
+                Match { distance2: (x - u).powi(2) + (y - v).powi(2), ..*pair }
             });
-            if let Some((d2, pair)) = distances.min_by(|a, b| a.0.total_cmp(&b.0))
-                && d2 < radius * radius
-                && best[pair.detection].is_none_or(|(nearest, _)| d2 < nearest)
+            if let Some(nearest) = measured.min_by(|a, b| a.distance2.total_cmp(&b.distance2))
+                && nearest.distance2 < radius * radius
+                && best[nearest.detection].is_none_or(|other| nearest.distance2 < other.distance2)
             {
-                best[pair.detection] = Some((d2, *pair));
+                best[nearest.detection] = Some(nearest);
             }
         }
-        best.into_iter().flatten().map(|(_, found)| found).collect()
+        let mut matches: Vec<Match> = best.into_iter().flatten().collect();
+        let mixture = Mixture { detections: count.min(field.ideal.len()), area: field.area(), radius, stars };
+        mixture.weigh(&mut matches, sigma);
+        matches
     }
 }

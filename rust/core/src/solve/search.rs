@@ -1,14 +1,16 @@
 //! Lost in space: patterns of bright detections looked up in the database, brightest first.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::candidate::ImagePattern;
 use super::field::{Field, Sky, direction_of};
+use super::parts::{self, parts};
 use super::patches::{EDGE_ERROR_PX, Plan};
 use super::verify::{Accepted, Verifier};
 use super::{Budget, SolveOptions, Status};
 use crate::database::{Database, Lookups};
 use crate::error::Result;
+use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
 use crate::pattern::{Pattern, PatternShape, pattern_shape};
 
@@ -31,6 +33,11 @@ const ROUNDS: [Widening; 3] = [
     Widening { factor: 2.0, distortion: 0.04, stars: 0.8, candidates: MAX_CANDIDATES },
     Widening { factor: 3.0, distortion: 0.12, stars: 0.5, candidates: MAX_CANDIDATES },
 ];
+/// Of the whole field so many detections are tried before its parts, and the others after them: few enough that foreground
+/// does not take all the time, enough for most fields of false detections.
+const BEFORE_PARTS: usize = 16;
+/// All ranks.
+const ALL: Range<usize> = 0..usize::MAX;
 /// Candidates of a later round at most: in databases of many patterns every pattern of the image
 /// finds several by chance at such tolerances, which is no way to the right one.
 const MAX_CANDIDATES: u64 = 200;
@@ -106,6 +113,9 @@ pub(super) fn hypotheses(
     all
 }
 
+/// What a search comes to.
+type End<T> = std::result::Result<T, Status>;
+
 /// Searches until a candidate is accepted or the budget is spent.
 pub(super) fn search(
     field: &Field,
@@ -113,33 +123,89 @@ pub(super) fn search(
     options: &SolveOptions,
     verifier: &mut Verifier<'_>,
     budget: &mut Budget<'_>,
-) -> Result<std::result::Result<Accepted, Status>> {
+) -> Result<End<Accepted>> {
     let first =
         options.match_max_error.unwrap_or(0.0).max(sky.database.parameters().pattern_max_error.into());
     let range = options.focal_range(field, sky.database);
-    let theta = field.angle(range[1]);
     let begun = (budget.patterns, budget.chances);
+    let theta = field.angle(range[1]);
     let mut tried = f64::NEG_INFINITY;
-    for round in ROUNDS {
+    for (number, round) in ROUNDS.iter().enumerate() {
         let wider = first * round.factor + round.distortion * theta * theta;
         let tolerance = wider.min(MAX_TOLERANCE.max(first));
         if tolerance <= tried {
             break;
         }
         tried = tolerance;
-        let stars = (options.pattern_checking_stars as f64 * round.stars).ceil() as usize;
-        let plan = Plan::new(field, sky.database.fov_range(), range[1], stars.max(4));
-        let hypotheses = hypotheses(field, &plan, [range[0], range[2]], range[1], tolerance);
-        let min_edge = MIN_EDGE_FRACTION * plan.reach;
-        let enough = budget.candidates.saturating_add(round.candidates);
-        let mut round =
-            Round { field, sky, options, range, min_edge, tolerance, begun, enough, verifier, budget };
-        match round.run(&plan.groups, &hypotheses)? {
+        let stars = ((options.pattern_checking_stars as f64 * round.stars).ceil() as usize).max(4);
+        let plan = Plan::new(field, sky.database.fov_range(), range[1], stars);
+        let mut search = Search { sky, options, range, tolerance, most: round.candidates, begun, budget };
+        // The database's own tolerance is the likeliest, so that it is the one for parts too.
+        let in_parts = number == 0 && field.camera.projection() == Projection::Gnomonic;
+        let ended = if in_parts {
+            search.run_with_parts(field, &plan, verifier)?
+        } else {
+            search.run(field, &plan, ALL, verifier)?
+        };
+        match ended {
             Err(Status::NoMatch) => {}
             other => return Ok(other),
         }
     }
     Ok(Err(Status::NoMatch))
+}
+
+/// One round of a search.
+struct Search<'s, 'b> {
+    sky: &'s Sky<'s>,
+    options: &'s SolveOptions,
+    /// Shortest, expected and longest focal length, px.
+    range: [f64; 3],
+    tolerance: f64,
+    /// Candidates verified at most.
+    most: u64,
+    /// Patterns looked up, and chance candidates expected, before the search began.
+    begun: (u64, f64),
+    budget: &'s mut Budget<'b>,
+}
+
+impl Search<'_, '_> {
+    /// The patterns of a plan whose faintest star is of these ranks.
+    fn run(
+        &mut self,
+        field: &Field,
+        plan: &Plan,
+        ranks: Range<usize>,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<End<Accepted>> {
+        let [shortest, expected, longest] = self.range;
+        let hypotheses = hypotheses(field, plan, [shortest, longest], expected, self.tolerance);
+        let min_edge = MIN_EDGE_FRACTION * plan.reach;
+        let enough = self.budget.candidates.saturating_add(self.most);
+        let mut round = Round { field, search: self, min_edge, enough, verifier };
+        round.run(&plan.groups, ranks, &hypotheses)
+    }
+
+    /// The patterns of the brightest detections, then those of parts of the field by themselves, then the others.
+    fn run_with_parts(
+        &mut self,
+        field: &Field,
+        plan: &Plan,
+        verifier: &mut Verifier<'_>,
+    ) -> Result<End<Accepted>> {
+        let first = self.run(field, plan, 0..BEFORE_PARTS, verifier)?;
+        if !matches!(first, Err(Status::NoMatch)) {
+            return Ok(first);
+        }
+        for part in parts(field, plan.end()) {
+            let plan = Plan::brightest(&part, parts::STARS);
+            let ended = self.run(&part, &plan, ALL, &mut verifier.of_part(&part))?;
+            if !matches!(ended, Err(Status::NoMatch)) {
+                return Ok(ended);
+            }
+        }
+        self.run(field, plan, BEFORE_PARTS..ALL.end, verifier)
+    }
 }
 
 /// One pattern of the image as one hypothesis sees it.
@@ -189,33 +255,27 @@ impl Batch<'_> {
     }
 }
 
-struct Round<'r, 'a, 'b> {
+struct Round<'r, 's, 'a, 'b> {
     field: &'r Field,
-    sky: &'r Sky<'r>,
-    options: &'r SolveOptions,
-    /// Shortest, expected and longest focal length, px.
-    range: [f64; 3],
+    search: &'r mut Search<'s, 'b>,
     /// Shortest longest edge of patterns that are looked up, px.
     min_edge: f64,
-    tolerance: f64,
-    /// Patterns looked up, and chance candidates expected, before the search began.
-    begun: (u64, f64),
     /// The round ends when so many candidates are counted.
     enough: u64,
     verifier: &'r mut Verifier<'a>,
-    budget: &'r mut Budget<'b>,
 }
 
-impl Round<'_, '_, '_> {
-    /// All patterns of the detections of each group, those of bright stars first.
+impl Round<'_, '_, '_, '_> {
+    /// All patterns of the detections of each group whose faintest is of these ranks, those of bright stars first.
     fn run(
         &mut self,
         groups: &[Vec<usize>],
+        ranks: Range<usize>,
         hypotheses: &[Hypothesis],
-    ) -> Result<std::result::Result<Accepted, Status>> {
+    ) -> Result<End<Accepted>> {
         let mut batch = Batch::new();
         let most = groups.iter().map(Vec::len).max().unwrap_or(0);
-        for d in 3..most {
+        for d in ranks.start.max(3)..most.min(ranks.end) {
             for group in groups.iter().filter(|group| group.len() > d) {
                 if let Some(end) = self.run_last(group, d, hypotheses, &mut batch)? {
                     return Ok(end);
@@ -232,13 +292,13 @@ impl Round<'_, '_, '_> {
         d: usize,
         hypotheses: &'h [Hypothesis],
         batch: &mut Batch<'h>,
-    ) -> Result<Option<std::result::Result<Accepted, Status>>> {
+    ) -> Result<Option<End<Accepted>>> {
         for c in 2..d {
             for b in 1..c {
                 for a in 0..b {
                     let used = [a, b, c, d].map(|i| group[i]);
                     for hypothesis in hypotheses {
-                        let stopped = self.budget.spend()?;
+                        let stopped = self.search.budget.spend()?;
                         if stopped.is_none() {
                             self.add(used, hypothesis, batch);
                         }
@@ -250,7 +310,7 @@ impl Round<'_, '_, '_> {
                         if let Some(status) = stopped {
                             return Ok(Some(Err(status)));
                         }
-                        if self.budget.candidates >= self.enough {
+                        if self.search.budget.candidates >= self.enough {
                             return Ok(Some(Err(Status::NoMatch)));
                         }
                     }
@@ -271,7 +331,7 @@ impl Round<'_, '_, '_> {
         if longest_px < self.min_edge {
             return;
         }
-        let tolerance = self.tolerance + EDGE_ERROR_PX / longest_px;
+        let tolerance = self.search.tolerance + EDGE_ERROR_PX / longest_px;
         let lengths = (longest * hypothesis.length_ratio.start()) as f32
             ..=(longest * hypothesis.length_ratio.end()) as f32;
         batch.lookups.push(&shape, tolerance as f32, lengths.clone());
@@ -280,7 +340,7 @@ impl Round<'_, '_, '_> {
 
     /// Looks the batch up and verifies what is found; the batch is empty afterwards.
     fn try_all(&mut self, batch: &mut Batch<'_>) -> Option<Accepted> {
-        self.sky.database.look_up(&mut batch.lookups, &mut batch.found);
+        self.search.sky.database.look_up(&mut batch.lookups, &mut batch.found);
         let accepted =
             batch.found.iter().find_map(|(number, pattern)| self.try_one(&batch.tried[*number], pattern));
         batch.restart();
@@ -289,7 +349,7 @@ impl Round<'_, '_, '_> {
 
     fn try_one(&mut self, tried: &Tried<'_>, pattern: &Pattern) -> Option<Accepted> {
         let Tried { used, hypothesis, tolerance, .. } = tried;
-        let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.sky.direction(s)) else {
+        let [Some(a), Some(b), Some(c), Some(d)] = pattern.stars.map(|s| self.search.sky.direction(s)) else {
             return None;
         };
         let image = ImagePattern {
@@ -297,19 +357,22 @@ impl Round<'_, '_, '_> {
             focal_length: hypothesis.focal_length,
             projection: self.field.camera.projection(),
         };
-        let pointing = image.point_at(&[a, b, c, d], self.options.parity(), 2.0 * tolerance)?;
+        let pointing = image.point_at(&[a, b, c, d], self.search.options.parity(), 2.0 * tolerance)?;
         let slack = 1.0 + LENGTH_SLACK * tolerance;
-        if pointing.focal_length < self.range[0] / slack || pointing.focal_length > self.range[2] * slack {
+        if pointing.focal_length < self.search.range[0] / slack
+            || pointing.focal_length > self.search.range[2] * slack
+        {
             return None;
         }
-        self.budget.candidates += 1;
-        self.budget.chances += 1.0;
-        let log_ratio = self.verifier.log_ratio(&pointing, used);
+        self.search.budget.candidates += 1;
+        self.search.budget.chances += 1.0;
+        let log_ratio = self.verifier.log_ratio(&pointing, used, &pattern.stars);
         // Every pattern tried has the same part in the false alarms allowed, so this one counts for all.
-        let (patterns, chances) = self.begun;
-        let patterns = (self.budget.patterns - patterns) as f64;
-        let expected = || chances + patterns * tried.expected(self.sky.database);
-        let probability = self.budget.accept(log_ratio, self.options.match_threshold, expected)?;
+        let (patterns, chances) = self.search.begun;
+        let patterns = (self.search.budget.patterns - patterns) as f64;
+        let expected = || chances + patterns * tried.expected(self.search.sky.database);
+        let probability =
+            self.search.budget.accept(log_ratio, self.search.options.match_threshold, expected)?;
         Some(self.verifier.accepted(pointing, probability))
     }
 }

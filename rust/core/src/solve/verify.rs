@@ -13,7 +13,10 @@
 //! Brightness speaks through `w`: the i-th brightest detection is most likely about the i-th brightest star (see
 //! [`Ranks`]).
 //!
-//! The positions of detections from which the candidate was made are no evidence for it: these are left out.
+//! The positions of detections from which the candidate was made are no evidence for it, and neither is that of any other
+//! detection beside one of its stars, for lists repeat detections: these detections and their stars are left out. So are
+//! detections that are not distinct from a brighter one. A star counts for one detection, so that repetitions of others
+//! gain nothing.
 
 use std::iter;
 
@@ -41,6 +44,8 @@ const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
 /// Evidence for candidates on one frame.
 pub(super) struct Verifier<'a> {
     field: &'a Field,
+    /// The frame of which the field may be a part.
+    whole: &'a Field,
     sky: &'a Sky<'a>,
     grid: PointGrid,
     detections: usize,
@@ -55,7 +60,19 @@ pub(super) struct Verifier<'a> {
 impl<'a> Verifier<'a> {
     /// `radius` is the match radius in px.
     pub(super) fn new(field: &'a Field, sky: &'a Sky<'a>, radius: f64) -> Self {
-        let brightest: Vec<Point> = field.ideal.iter().copied().take(MAX_DETECTIONS).collect();
+        Self::within(field, field, sky, radius)
+    }
+
+    /// The same on a part of the field.
+    pub(super) fn of_part<'p>(&self, part: &'p Field) -> Verifier<'p>
+    where
+        'a: 'p,
+    {
+        Verifier::within(part, self.whole, self.sky, self.radius)
+    }
+
+    fn within(field: &'a Field, whole: &'a Field, sky: &'a Sky<'a>, radius: f64) -> Self {
+        let brightest: Vec<Point> = field.distinct().iter().copied().take(MAX_DETECTIONS).collect();
         Self {
             grid: PointGrid::new(&brightest, radius),
             detections: brightest.len(),
@@ -63,18 +80,20 @@ impl<'a> Verifier<'a> {
             densities: vec![0.0; brightest.len()],
             radius: radius.max(2.0 * CORE_RADIUS_PX),
             field,
+            whole,
             sky,
             stars: Vec::new(),
         }
     }
 
-    /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections.
-    pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize]) -> f64 {
+    /// Natural logarithm of the likelihood ratio of a candidate made from these `used` detections and these stars.
+    pub(super) fn log_ratio(&mut self, pointing: &Pointing, used: &[usize], stars: &[u32]) -> f64 {
         self.sky.in_view(self.field, pointing, stars_wanted(self.detections), &mut self.stars);
         let count = self.ranks.most().min(self.stars.len());
         let a2 = CORE_RADIUS_PX * CORE_RADIUS_PX;
         self.densities.fill(0.0);
-        for (rank, &(_, at)) in self.stars[..count].iter().enumerate() {
+        let others = |(_, (star, _)): &(usize, &ProjectedStar)| !stars.contains(star);
+        for (rank, &(_, at)) in self.stars[..count].iter().enumerate().filter(others) {
             // A detection counts once, with its likeliest star; a star counts for its nearest detection only.
             if let Some((detection, d2)) = self.grid.nearest(at, self.radius) {
                 let density = self.ranks.share(detection, rank, count) / (a2 + d2);
@@ -103,11 +122,11 @@ impl<'a> Verifier<'a> {
         log_mean_exp(&log_ratios)
     }
 
-    /// The candidate looked at last, with the stars in view.
+    /// The candidate looked at last, with the stars in view of the whole frame.
     pub(super) fn accepted(&mut self, pointing: Pointing, probability: f64) -> Accepted {
-        let all = self.field.ideal.len();
+        let all = self.whole.ideal.len();
         if all > self.detections {
-            self.sky.in_view(self.field, &pointing, stars_wanted(all), &mut self.stars);
+            self.sky.in_view(self.whole, &pointing, stars_wanted(all), &mut self.stars);
         }
         Accepted { pointing, probability, stars: std::mem::take(&mut self.stars) }
     }

@@ -1,0 +1,228 @@
+//! How probable it is that a catalogue star and the detection nearest to it are a match, not neighbours by chance.
+//!
+//! A star that is tried has a detection with a probability c, which depends on how bright it is. If so, the detection
+//! lies at a distance r from where the star is expected with a density of two parts: a bivariate t distribution, whose
+//! tails hold blended stars, and for a share e of misfits, where the camera's model is not that of the lens, all scales
+//! from σ to the radius R of the search alike:
+//!
+//! ```text
+//! g(r) = (1 - e) (1 + r² / (ν σ²))^(-(ν + 2) / 2) / (2 π σ²)  +  e / (π ln(1 + R²/σ²) (σ² + r²)).
+//! ```
+//!
+//! Otherwise the nearest detection is one of those that lie about without a star, with the density λ. So the pair is a
+//! match with the probability
+//!
+//! ```text
+//! p = c g(r) / (c g(r) + (1 - c) λ).
+//! ```
+//!
+//! σ, e, λ and c follow from the probabilities in turn (expectation and maximisation: Dempster, Laird & Rubin 1977): σ
+//! and e from the distances, λ from the detections that are left, and c from the share of matches among the other stars
+//! of the same brightness, for a pair is no evidence for itself. Stars that have no detection at all count in that
+//! share: where catalogue stars are too faint for the frame, a detection beside one of them is there by chance.
+
+use std::f64::consts::{PI, TAU};
+
+use super::fit::Match;
+
+/// Matches are pairs that are at least as probable: few enough are chance, and few of the others are lost.
+pub(super) const PROBABLE: f64 = 0.7;
+/// Degrees of freedom ν of the distances: few enough that blends keep a share, enough that chance keeps little.
+const FREEDOM: f64 = 6.0;
+/// Least σ, px: catalogue errors and blends are of that size.
+const MIN_SIGMA_PX: f64 = 0.06;
+/// Share of misfits to begin with, and at most.
+const FIRST_MISFITS: f64 = 0.3;
+const MOST_MISFITS: f64 = 0.9;
+/// Stars of the first class of brightness; every further class has twice as many as the one before.
+const FIRST_CLASS: usize = 8;
+/// Classes at most; the last one is open.
+const CLASSES: usize = 16;
+/// Matches that every class is credited with: so few that stars of a class without any other match need strong evidence.
+const CREDIT: f64 = 0.1;
+/// Rounds at most, and the relative change of σ that ends them: the fit to the matches repeats them.
+const MAX_ROUNDS: usize = 20;
+const TOLERANCE: f64 = 0.05;
+/// Pairs of which none is less probable are clear, whatever σ: the next round of the fit has a better one.
+const CLEAR: f64 = 0.999;
+
+/// What pairs of stars and detections may come from, besides matches.
+pub(super) struct Mixture {
+    /// Detections that may be matched.
+    pub(super) detections: usize,
+    /// Area in which they lie, px².
+    pub(super) area: f64,
+    /// Distance up to which pairs are looked for, px.
+    pub(super) radius: f64,
+    /// Catalogue stars that were tried, with or without a detection near them.
+    pub(super) stars: usize,
+}
+
+impl Mixture {
+    /// Gives every pair its probability; `sigma` is the σ to start from, px.
+    pub(super) fn weigh(&self, pairs: &mut [Match], sigma: f64) {
+        let mut spread = Spread { sigma: sigma.max(MIN_SIGMA_PX), misfits: FIRST_MISFITS };
+        for pair in pairs.iter_mut() {
+            pair.probability = 0.5;
+        }
+        for _ in 0..MAX_ROUNDS {
+            let next = self.round(pairs, &spread);
+            let change = (next.sigma / spread.sigma - 1.0).abs().max((next.misfits - spread.misfits).abs());
+            spread = next;
+            if pairs.iter().all(|pair| pair.probability > CLEAR) || change < TOLERANCE {
+                break;
+            }
+        }
+    }
+
+    /// The probabilities that follow from those before and from how the distances spread, and how they spread then.
+    fn round(&self, pairs: &mut [Match], &Spread { sigma, misfits }: &Spread) -> Spread {
+        let mut classes = self.classes();
+        for pair in pairs.iter() {
+            classes[class_of(pair.rank)].matches += pair.probability;
+        }
+        let matches: f64 = classes.iter().map(|class| class.matches).sum();
+        let strays = (self.detections as f64 - matches).max(1.0) / self.area;
+        let sigma2 = sigma * sigma;
+        let any_scale = misfits / (PI * (1.0 + self.radius * self.radius / sigma2).ln());
+        let (mut sum, mut squares, mut far) = (0.0, 0.0, 0.0);
+        for pair in pairs.iter_mut() {
+            let share = classes[class_of(pair.rank)].share_without(pair.probability);
+            let falls = 1.0 / (1.0 + pair.distance2 / (FREEDOM * sigma2));
+            // The power for six degrees of freedom.
+            let near = (1.0 - misfits) * (falls * falls).powi(2) / (TAU * sigma2);
+            let density = near + any_scale / (sigma2 + pair.distance2);
+            let (together, by_chance) = (share * density, (1.0 - share) * strays);
+            pair.probability = together / (together + by_chance);
+            let near = pair.probability * near / density;
+            sum += near;
+            far += pair.probability - near;
+            squares += near * falls * pair.distance2;
+        }
+        let sigma = ((FREEDOM + 2.0) / FREEDOM * squares / (2.0 * sum)).sqrt();
+        let misfits = far / (sum + far);
+        // Of no pairs nothing follows.
+        Spread { sigma: sigma.max(MIN_SIGMA_PX), misfits: misfits.clamp(0.0, MOST_MISFITS) }
+    }
+
+    fn classes(&self) -> [Class; CLASSES] {
+        let mut first = 0;
+        std::array::from_fn(|class| {
+            let size = if class + 1 == CLASSES { usize::MAX } else { FIRST_CLASS << class };
+            let stars = self.stars.saturating_sub(first).min(size);
+            first = first.saturating_add(size);
+            Class { stars: stars as f64, matches: 0.0 }
+        })
+    }
+}
+
+/// How far matches lie apart.
+struct Spread {
+    /// σ, px.
+    sigma: f64,
+    /// Share of the matches that are misfits.
+    misfits: f64,
+}
+
+/// Stars of about the same brightness.
+struct Class {
+    stars: f64,
+    /// Sum of the probabilities of their pairs.
+    matches: f64,
+}
+
+impl Class {
+    /// Share of the stars that have a detection, as all but one of them tell.
+    fn share_without(&self, probability: f64) -> f64 {
+        (self.matches - probability + CREDIT) / (self.stars - 1.0 + 2.0 * CREDIT).max(2.0 * CREDIT)
+    }
+}
+
+/// The class of a star by its rank, the brightest being 0.
+fn class_of(rank: usize) -> usize {
+    ((rank / FIRST_CLASS + 1).ilog2() as usize).min(CLASSES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::sphere::Direction;
+    use proptest::prelude::*;
+
+    const AREA: f64 = 1e6;
+
+    fn pair(rank: usize, distance: f64) -> Match {
+        let distance2 = distance * distance;
+        Match {
+            detection: rank,
+            star: rank as u32,
+            direction: Direction::z(),
+            rank,
+            distance2,
+            probability: 1.0,
+        }
+    }
+
+    /// Pairs of the brightest `seen` stars at a normal distance, and of others with their nearest of `strays`.
+    fn pairs(
+        seen: usize,
+        stars: usize,
+        strays: usize,
+        sigma: f64,
+        mut uniform: impl FnMut() -> f64,
+    ) -> Vec<Match> {
+        let chance = strays as f64 / AREA * std::f64::consts::PI;
+        let nearest = |u: f64| (-(1.0 - u).ln() / chance).sqrt();
+        let normal = |u: f64| sigma * (-2.0 * (1.0 - u).ln()).sqrt();
+        let distance = |rank: usize, u: f64| if rank < seen { normal(u) } else { nearest(u) };
+        (0..stars)
+            .map(|rank| pair(rank, distance(rank, uniform())))
+            .filter(|pair| pair.distance2 < 100.0)
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn true_and_chance_pairs_are_told_apart(
+            seen in 30_usize..150, strays in 1_usize..1500, sigma in 0.1..1.0, seed: u64, start in 0.5..4.0,
+        ) {
+            let mut state = seed;
+            let uniform = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 11) as f64 / (1_u64 << 53) as f64
+            };
+            let mut pairs = pairs(seen, 500, strays, sigma, uniform);
+            Mixture { detections: seen + strays, area: AREA, radius: 10.0, stars: 500 }.weigh(&mut pairs, start);
+            let of = |matches: bool| pairs.iter().filter(move |pair| (pair.rank < seen) == matches);
+            let found = of(true).filter(|pair| pair.is_probable()).count();
+            let wrong = of(false).filter(|pair| pair.is_probable()).count();
+            prop_assert!(found as f64 > 0.8 * seen as f64, "{} of {}", found, seen);
+            prop_assert!(wrong as f64 <= 4.0 + 0.03 * seen as f64, "{} wrong", wrong);
+        }
+    }
+
+    #[test]
+    fn a_pair_is_no_evidence_for_itself() {
+        // Alone among 256 stars too faint for the frame, and as close among stars that are there.
+        let bright = (0..56).map(|rank| pair(rank, 0.3));
+        let mut pairs: Vec<Match> = bright.chain([pair(400, 0.3)]).collect();
+        Mixture { detections: 1500, area: AREA, radius: 10.0, stars: 500 }.weigh(&mut pairs, 1.0);
+        assert!(pairs[..56].iter().all(|pair| pair.probability > 0.99));
+        assert!(pairs[56].probability < 0.5, "{}", pairs[56].probability);
+    }
+
+    #[test]
+    fn classes_hold_all_stars() {
+        let mixture = Mixture { detections: 1, area: 1.0, radius: 1.0, stars: 1000 };
+        let classes = mixture.classes();
+        for (class, found) in classes.iter().enumerate() {
+            let count = (0..1000).filter(|&rank| class_of(rank) == class).count();
+            assert_eq!(found.stars, count as f64, "{class}");
+        }
+    }
+
+    #[test]
+    fn no_pairs_are_no_trouble() {
+        Mixture { detections: 0, area: 1.0, radius: 1.0, stars: 0 }.weigh(&mut [], 0.0);
+    }
+}
