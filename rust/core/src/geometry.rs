@@ -5,5 +5,6 @@ pub mod attitude;
 pub mod camera;
 pub mod distortion;
 pub mod projection;
+pub(crate) mod residual;
 pub mod rig;
 pub mod sphere;

@@ -2,13 +2,14 @@
 
 use nalgebra::{DMatrix, DVector, Vector3};
 
-use super::frame::{ATTITUDE, Frame, Optics, Part, Residual};
+use super::frame::{Frame, Optics, Part};
 use super::moments::{Moments, PLACED, UNPLACED};
 use super::parameters::Parameters;
 use super::scale::Spread;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Jacobian, Point};
+use crate::geometry::residual::{ATTITUDE, Residual};
 use crate::geometry::rig::Placement;
 use crate::lsq::NormalEquations;
 use crate::lsq::groups::{GroupEquations, Grouped, Joint};
@@ -26,7 +27,7 @@ pub(super) fn sensitivity(
     let upright = Attitude::from_quaternion([1.0, 0.0, 0.0, 0.0]).ok()?;
     let residual = Residual::new(camera, &Placement::default(), &upright, pixel, &seen)?;
     let mut derivatives = vec![[0.0; 2]; parameters.intrinsics() + ATTITUDE];
-    residual.derivatives(parameters, camera, &mut derivatives);
+    super::frame::derivatives(&residual, parameters, camera, &mut derivatives);
     let inverse = inverse(&residual.jacobian);
     let rows = derivatives.iter().map(|&d| multiply(&inverse, d));
     Some(DMatrix::from_iterator(2, derivatives.len(), rows.flatten()))
@@ -161,7 +162,7 @@ fn sum_rows<'a>(
             equations.add_cost(f64::INFINITY);
             continue;
         };
-        residual.derivatives(parameters, camera, &mut ideal);
+        super::frame::derivatives(&residual, parameters, camera, &mut ideal);
         for (row, axis) in rows.chunks_exact_mut(columns).zip(metric) {
             for (element, [x, y]) in row.iter_mut().zip(&ideal) {
                 *element = axis[0] * x + axis[1] * y;
@@ -243,9 +244,9 @@ impl Grouped for JointFit<'_> {
 mod tests {
     use super::*;
     use crate::calibrate::Model;
-    use crate::calibrate::frame::PLACEMENT;
     use crate::geometry::camera::CameraModel;
     use crate::geometry::distortion::PolynomialDistortion;
+    use crate::geometry::residual::PLACEMENT;
     use crate::geometry::rig::Rig;
     use crate::geometry::sphere::Direction;
 

@@ -8,14 +8,10 @@ use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Jacobian, Point};
+use crate::geometry::residual::{ATTITUDE, Residual};
 use crate::geometry::rig::{Placement, Rig};
 use crate::geometry::sphere::Direction;
-use crate::lsq::small::{determinant, inverse, multiply};
-
-/// Parameters of one attitude: a small rotation about the camera's axes.
-pub(super) const ATTITUDE: usize = 3;
-/// Parameters of one placement: its shift along x and y, and its rotation.
-pub(super) const PLACEMENT: usize = 3;
+use crate::lsq::small::{inverse, multiply};
 
 /// What all frames share: the lens, and the detectors behind it.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,65 +73,19 @@ impl Frame {
     }
 }
 
-/// A star's residual in the ideal plane, and what it depends on.
-pub(super) struct Residual {
-    pub(super) miss: Point,
-    /// Pixel from the optical centre.
-    pub(super) point: Point,
-    /// Of the ideal point by the pixel.
-    pub(super) jacobian: Jacobian,
-    /// The star's image in focal lengths, the parity applied, and its derivatives by small rotations.
-    pub(super) projected: Point,
-    rotations: [Point; ATTITUDE],
-    /// From the centre of its detector, in the focal plane.
-    lever: Point,
-}
-
-impl Residual {
-    /// Of a star at a pixel of a detector that is placed so.
-    ///
-    /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
-    pub(super) fn new(
-        camera: &CameraModel,
-        placement: &Placement,
-        attitude: &Attitude,
-        pixel: Point,
-        sky: &Direction,
-    ) -> Option<Self> {
-        let (point, rotations) = camera.projection().point_and_rotations(&attitude.to_camera(sky))?;
-        let (f, parity) = (camera.focal_length_px(), camera.parity());
-        let flipped = |[x, y]: Point| [parity * x, y];
-        let projected = flipped(point);
-        let (center, shift) = (camera.optical_center(), placement.shift());
-        let lever = placement.turn(pixel);
-        let point = [lever[0] + shift[0] - center[0], lever[1] + shift[1] - center[1]];
-        let (ideal, jacobian) = camera.distortion().undistort_with_jacobian(point);
-        let det = determinant(&jacobian);
-        let miss = [ideal[0] - f * projected[0], ideal[1] - f * projected[1]];
-        let rotations = rotations.map(flipped);
-        (det > 0.0 && det.is_finite()).then_some(Self { miss, point, jacobian, projected, rotations, lever })
-    }
-
-    /// Derivatives of the miss by the intrinsics and the attitude, and between them by the placement if there is room.
-    pub(super) fn derivatives(&self, parameters: &Parameters, camera: &CameraModel, out: &mut [Point]) {
-        let (intrinsics, rest) = out.split_at_mut(parameters.intrinsics());
-        parameters.derivatives(camera, self.point, &self.jacobian, self.projected, intrinsics);
-        let (placement, attitude) = rest.split_at_mut(rest.len() - ATTITUDE);
-        placement.copy_from_slice(&self.by_placement()[..placement.len()]);
-        attitude.copy_from_slice(&self.by_attitude(camera.focal_length_px()));
-    }
-
-    /// Derivatives of the miss by the attitude.
-    pub(super) fn by_attitude(&self, focal_length: f64) -> [Point; ATTITUDE] {
-        self.rotations.map(|rotation| rotation.map(|c| -focal_length * c))
-    }
-
-    /// Derivatives of the miss by the placement of the detector.
-    pub(super) fn by_placement(&self) -> [Point; PLACEMENT] {
-        let [[a, b], [c, d]] = self.jacobian;
-        let [x, y] = self.lever;
-        [[a, c], [b, d], multiply(&self.jacobian, [-y, x])]
-    }
+/// Derivatives of a residual's miss by the intrinsics and the attitude, and between them by the placement if there is
+/// room.
+pub(super) fn derivatives(
+    residual: &Residual,
+    parameters: &Parameters,
+    camera: &CameraModel,
+    out: &mut [Point],
+) {
+    let (intrinsics, rest) = out.split_at_mut(parameters.intrinsics());
+    parameters.derivatives(camera, residual.point, &residual.jacobian, residual.projected, intrinsics);
+    let (placement, attitude) = rest.split_at_mut(rest.len() - ATTITUDE);
+    placement.copy_from_slice(&residual.by_placement()[..placement.len()]);
+    attitude.copy_from_slice(&residual.by_attitude(camera.focal_length_px()));
 }
 
 /// How far the stars of one frame are from where the model puts them.

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 
 use super::fit::{State, Weights, rotation};
 use super::fitter::{Fitter, Matches};
-use super::frame::{ATTITUDE, Frame, Optics};
+use super::frame::{Frame, Optics};
 use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
+use crate::geometry::residual::ATTITUDE;
 use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::lsq::{NormalEquations, RobustFit};
 

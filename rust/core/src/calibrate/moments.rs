@@ -4,9 +4,9 @@
 //! in the normal matrix is a sum over the stars of x^(p+r) y^(q+s) times an element of the star's weight matrix: n
 //! coefficients make n² / 2 pairs, but only some 3 n different sums.
 
-use super::frame::{ATTITUDE, PLACEMENT, Residual};
 use super::parameters::{Column, Parameters};
 use crate::geometry::distortion::{Jacobian, Point};
+use crate::geometry::residual::{ATTITUDE, PLACEMENT, Residual};
 use crate::lsq::NormalEquations;
 use crate::simd::{Work, vectorized};
 

@@ -5,11 +5,12 @@ use std::ops::Range;
 use nalgebra::DVector;
 
 use super::Model;
-use super::frame::{Optics, PLACEMENT};
+use super::frame::Optics;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{
     Distortion, Jacobian, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion, exponents,
 };
+use crate::geometry::residual::PLACEMENT;
 use crate::geometry::rig::{Placement, Rig};
 
 /// One intrinsic parameter.

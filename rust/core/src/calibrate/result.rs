@@ -6,7 +6,7 @@ use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
 use super::fitter::Fitter;
-use super::frame::{Optics, PLACEMENT};
+use super::frame::Optics;
 use super::given::apparent;
 use super::parameters::Parameters;
 use super::{Given, held_out};
@@ -15,6 +15,7 @@ use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::projection::Projection;
+use crate::geometry::residual::PLACEMENT;
 use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
 use crate::lsq::groups::Reduced;
@@ -179,6 +180,58 @@ fn rms(residuals: impl Iterator<Item = Point>) -> Option<f64> {
     (n > 0).then(|| (sum / n as f64).sqrt())
 }
 
+/// The inverse normal matrix, and the variance by which it becomes a covariance.
+struct Scaled<'a> {
+    inverse: &'a DMatrix<f64>,
+    variance: f64,
+}
+
+/// One frame's part in a finished fit.
+fn frame_fit(
+    given: &Given<'_>,
+    fitter: &Fitter<'_>,
+    system: &Reduced,
+    index: usize,
+    scaled: &Scaled<'_>,
+) -> FrameFit {
+    let Optics { camera, rig } = &fitter.state.shared;
+    let frame = &fitter.problem.frames[index];
+    let rejected = fitter.problem.rejections[index];
+    let attitude = match given[..] {
+        [(0, only)] if rejected.is_some() => only.attitude,
+        _ => fitter.state.own[index],
+    };
+    let inliers: Vec<bool> = fitter.problem.weights[index].stars.iter().map(|&w| w > 0.0).collect();
+    let stars = frame.points(rig).zip(&frame.sky);
+    let residuals: Vec<Point> = stars.map(|(p, s)| reprojection(camera, &attitude, p, s)).collect();
+    let used = inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
+    let rmse_px = rms(used);
+    let eliminated = system.groups[index].as_ref();
+    let covariance = eliminated.map(|own| own.covariance(scaled.inverse) * scaled.variance);
+    let cross = eliminated.map(|own| own.cross_covariance(scaled.inverse) * scaled.variance);
+    FrameFit {
+        attitude,
+        attitude_covariance: covariance
+            .map_or(Matrix3::repeat(f64::NAN), |c| c.fixed_view::<3, 3>(0, 0).into_owned()),
+        rmse_px,
+        residuals,
+        inliers,
+        rejected,
+        cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.problem.parameters.len(), 3)),
+    }
+}
+
+/// Residuals of the inliers with the cameras and attitudes with which they were matched.
+fn solved_residuals(given: &Given<'_>, inliers: &[bool]) -> Vec<Point> {
+    let stars =
+        given.iter().flat_map(|(_, own)| own.pixels.iter().zip(&own.directions).map(move |star| (own, star)));
+    let used = stars.zip(inliers).filter(|(_, used)| **used);
+    used.map(|((own, (&pixel, star)), _)| {
+        reprojection(&own.camera, &own.attitude, pixel, &apparent(star, &own.place))
+    })
+    .collect()
+}
+
 /// The result of a finished fit.
 pub(super) fn summarize(
     given: &[Given<'_>],
@@ -189,39 +242,15 @@ pub(super) fn summarize(
     check_folds(given, fitter)?;
     let inverse = system.shared.covariance();
     let variance = fitter.variance(system, inverse.frozen.len());
+    let scaled = Scaled { inverse: &inverse.matrix, variance };
     let mut frames = Vec::with_capacity(given.len());
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    for (i, (given, frame)) in given.iter().zip(fitter.problem.frames).enumerate() {
-        let rejected = fitter.problem.rejections[i];
-        let attitude = match given[..] {
-            [(0, only)] if rejected.is_some() => only.attitude,
-            _ => fitter.state.own[i],
-        };
-        let inliers: Vec<bool> = fitter.problem.weights[i].stars.iter().map(|&w| w > 0.0).collect();
-        let stars = frame.points(rig).zip(&frame.sky);
-        let residuals: Vec<Point> = stars.map(|(p, s)| reprojection(camera, &attitude, p, s)).collect();
-        let used = || inliers.iter().zip(&residuals).filter(|(used, _)| **used).map(|(_, r)| *r);
-        after.extend(used());
-        let stars = given
-            .iter()
-            .flat_map(|(_, own)| own.pixels.iter().zip(&own.directions).map(move |star| (own, star)));
-        before.extend(stars.zip(&inliers).filter(|(_, used)| **used).map(|((own, (&pixel, star)), _)| {
-            let seen = apparent(star, &own.place);
-            reprojection(&own.camera, &own.attitude, pixel, &seen)
-        }));
-        let eliminated = system.groups[i].as_ref();
-        let covariance = eliminated.map(|frame| frame.covariance(&inverse.matrix) * variance);
-        let cross = eliminated.map(|frame| frame.cross_covariance(&inverse.matrix) * variance);
-        frames.push(FrameFit {
-            attitude,
-            attitude_covariance: covariance
-                .map_or(Matrix3::repeat(f64::NAN), |c| c.fixed_view::<3, 3>(0, 0).into_owned()),
-            rmse_px: rms(used()),
-            residuals,
-            inliers,
-            rejected,
-            cross_covariance: cross.unwrap_or_else(|| DMatrix::zeros(fitter.problem.parameters.len(), 3)),
-        });
+    for (i, given) in given.iter().enumerate() {
+        let fit = frame_fit(given, fitter, system, i, &scaled);
+        let used = |(used, residual): (&bool, &Point)| used.then_some(*residual);
+        after.extend(fit.inliers.iter().zip(&fit.residuals).filter_map(used));
+        before.extend(solved_residuals(given, &fit.inliers));
+        frames.push(fit);
     }
     let rmse_after_px = rms(after.iter().copied()).ok_or_else(|| {
         Error::Undetermined("the fitted model has no image of any of its stars; give other matches".into())

@@ -74,6 +74,25 @@ impl Parameters {
                 ));
             }
         }
+        self.check_counts()?;
+        self.check_numbers()
+    }
+
+    fn check_counts(&self) -> Result<()> {
+        let counts = [
+            ("lattice_field_oversampling", self.lattice_field_oversampling, 1, 1_000_000),
+            ("patterns_per_lattice_field", self.patterns_per_lattice_field, 1, MOST_PATTERNS_PER_FIELD),
+            ("verification_stars_per_fov", self.verification_stars_per_fov, 4, 1_000_000),
+        ];
+        for (name, value, least, most) in counts {
+            if !(least..=most).contains(&value) {
+                return Err(Error::argument(name, format!("is {value}"), format!("give {least} to {most}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_numbers(&self) -> Result<()> {
         if self.star_max_magnitude.is_some_and(f32::is_nan) {
             return Err(Error::argument(
                 "star_max_magnitude",
@@ -88,16 +107,6 @@ impl Parameters {
                 problem,
                 "give a ratio between 0 and 0.1, such as 0.001",
             ));
-        }
-        let counts = [
-            ("lattice_field_oversampling", self.lattice_field_oversampling, 1, 1_000_000),
-            ("patterns_per_lattice_field", self.patterns_per_lattice_field, 1, MOST_PATTERNS_PER_FIELD),
-            ("verification_stars_per_fov", self.verification_stars_per_fov, 4, 1_000_000),
-        ];
-        for (name, value, least, most) in counts {
-            if !(least..=most).contains(&value) {
-                return Err(Error::argument(name, format!("is {value}"), format!("give {least} to {most}")));
-            }
         }
         if !(self.multiscale_step > 1.0 && self.multiscale_step.is_finite()) {
             let problem = format!("is {}", self.multiscale_step);
