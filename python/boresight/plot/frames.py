@@ -93,7 +93,8 @@ def plot_centroids(
     >>> ax.get_legend() is not None
     True
     """
-    from boresight.extraction.centroids import CentroidFlags, Centroids
+    from boresight.extraction.centroids import Centroids
+    from boresight.extraction.flags import CentroidFlags
 
     centroids = Centroids.from_any(stars)
     ax = plot_solution(image, title=title, ax=ax)

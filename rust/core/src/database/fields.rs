@@ -1,9 +1,11 @@
 //! The lattice of fields over the sky and the brightest stars in each.
 
 use std::f64::consts::{PI, TAU};
+use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::coverage::Coverage;
 use super::parameters::fields_in_sky;
 use super::stage::Stage;
 use crate::error::Result;
@@ -11,7 +13,7 @@ use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellIndex, SkyGrid};
 
 /// Fields looked at between two looks at the monitor.
-const FIELDS_PER_TASK: usize = 4096;
+pub(super) const FIELDS_PER_TASK: usize = 4096;
 
 /// Stars expected in a field among the first, brightest stars that are searched, relative to how many are wanted.
 const FIRST_LEVEL: f64 = 2.0;
@@ -48,31 +50,46 @@ impl Fields {
     }
 }
 
-/// Number of steps in which so many fields are searched.
-pub(super) fn tasks(fields: usize) -> usize {
-    fields.div_ceil(FIELDS_PER_TASK)
+/// A lattice of fields, and which of them are to be looked at.
+pub(super) struct Lattice {
+    /// Diameter of a field.
+    pub(super) fov: f64,
+    /// Number of fields over the whole sky.
+    pub(super) fields: usize,
+    /// The stars of which patterns are made (indices into all, ascending: brightest first).
+    pub(super) stars: Vec<u32>,
+    /// Where there are enough of them.
+    pub(super) coverage: Coverage,
+    /// The fields there, in pieces.
+    pub(super) tasks: Vec<Range<usize>>,
 }
 
-/// Finds the brightest of `stars` (indices into `directions`, ascending: brightest first) in every field whose centre
-/// is to be `searched`.
+impl Lattice {
+    pub(super) fn new(directions: &[Direction], stars: Vec<u32>, fov: f64, fields: usize) -> Self {
+        let coverage = Coverage::new(directions, &stars, fov);
+        let tasks = coverage.tasks(fields);
+        Self { fov, fields, stars, coverage, tasks }
+    }
+}
+
+/// Finds the brightest stars in every field of a lattice whose centre is to be `searched`.
 pub(super) fn brightest_in_fields(
     directions: &[Direction],
-    stars: &[u32],
-    fov: f64,
-    fields: usize,
+    lattice: &Lattice,
     wanted: usize,
     searched: &(impl Fn(&Direction) -> bool + Sync),
     stage: &Stage<'_>,
 ) -> Result<Vec<Fields>> {
-    let levels = levels(directions, stars, fov, wanted);
-    (0..tasks(fields))
-        .into_par_iter()
+    let Lattice { fov, fields, stars, coverage, tasks } = lattice;
+    let levels = levels(directions, stars, *fov, wanted);
+    tasks
+        .par_iter()
         .map(|task| {
             let mut out = Fields { stars: Vec::new(), ends: Vec::new() };
             let mut found = Vec::new();
-            for field in task * FIELDS_PER_TASK..((task + 1) * FIELDS_PER_TASK).min(fields) {
-                let center = lattice_point(field, fields);
-                if !searched(&center) {
+            for field in task.clone() {
+                let center = lattice_point(field, *fields);
+                if !coverage.reaches(&center) || !searched(&center) {
                     continue;
                 }
                 found.clear();

@@ -1,0 +1,208 @@
+"""Star lists as callers give them, and the rows of the stars that can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arguments import image_size
+from boresight._utils.origins import Origin, center_of, known_origin
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroid, Centroids
+from boresight.extraction.columns import read_columns
+
+Floats = NDArray[np.float64]
+
+EDGE_MARGIN = 0.02
+"""Positions may lie outside the image by this fraction of its side: those that were fitted to stars
+at the edge, and all stars of a list that counts half a pixel or one otherwise."""
+
+
+@dataclass(frozen=True)
+class StarList:
+    """A list of stars.
+
+    Attributes
+    ----------
+    stars : Centroids
+        The stars that have a position, and a brightness where any star has one.
+    rows : ndarray of int
+        The row of each in the list that was given, ascending.
+    length : int
+        Rows of that list.
+    """
+
+    stars: Centroids
+    rows: NDArray[np.intp]
+    length: int
+
+    @classmethod
+    def read(
+        cls,
+        given: Any,
+        origin: Origin | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ) -> StarList:
+        """Read a list in any form that `Centroids.from_any` takes; arguments as there."""
+        if isinstance(given, cls):
+            return given
+        origin = None if origin is None else known_origin(origin)
+        stars = _as_centroids(given)
+        if stars is not None:
+            if origin not in (None, "center"):
+                raise InputError(
+                    f"origin: {origin!r}, but Centroids are counted from the image's centre; leave "
+                    "it out, or make them with Centroids.from_corner"
+                )
+            check_inside(stars.x, stars.y, image_shape, "center", "the centroids")
+            return cls(stars, np.arange(len(stars)), len(stars))
+        columns = read_columns(given, [field.name for field in fields(Centroids)])
+        if origin is None and columns.origin is not None and image_shape is None:
+            raise InputError(
+                f"image_shape: missing; {columns.source} are counted from the corner: give "
+                "(height, width) in pixels"
+            )
+        _check_columns(columns.values)
+        kept = columns.present
+        stars = Centroids(**{name: np.asarray(v)[kept] for name, v in columns.values.items()})
+        stars = _centered(stars, origin or columns.origin or "center", image_shape, columns.source)
+        return cls(stars, np.flatnonzero(kept), len(kept))
+
+    def core_rows(self) -> Floats:
+        """Give rows (x, y, brightness) that the core can read, NaN for stars left out."""
+        light = self.stars.brightness
+        _check_brightness(light)
+        filled = np.column_stack([self.stars.x, self.stars.y, light])
+        if len(self.rows) == self.length:
+            return filled
+        every = np.full((self.length, 3), np.nan)
+        every[self.rows] = filled
+        return every
+
+    def at(self, rows: NDArray[Any]) -> Centroids:
+        """Give the stars of some rows of the list, which must be among `rows`."""
+        return self.stars[np.searchsorted(self.rows, rows)]
+
+
+def _as_centroids(given: Any) -> Centroids | None:
+    """`Centroids` that were given as such, in a result or star by star; `None` of other lists."""
+    if isinstance(given, Centroids):
+        return given
+    if isinstance(getattr(given, "centroids", None), Centroids):
+        return given.centroids  # type: ignore[no-any-return]
+    listed = isinstance(given, list | tuple) and len(given) > 0
+    return _gather(given) if listed and all(isinstance(s, Centroid) for s in given) else None
+
+
+def _gather(stars: Sequence[Centroid]) -> Centroids:
+    """`Centroids` of views, which may be of different frames."""
+    names = [field.name for field in fields(Centroids)]
+    columns = {
+        name: np.array([getattr(star._stars, name)[star._index] for star in stars])
+        for name in names
+    }
+    return Centroids(**columns)
+
+
+def _check_columns(values: dict[str, NDArray[Any]]) -> None:
+    """Refuse columns of different lengths, and infinite numbers: what is missing is NaN."""
+    length = values["x"].shape[:1]
+    for name, column in values.items():
+        if np.shape(column)[:1] != length or (name in ("x", "y") and np.ndim(column) != 1):
+            raise InputError(
+                f"{name}: its shape is {np.shape(column)}, that of x {values['x'].shape}; give one "
+                "entry per star"
+            )
+    for name in ("x", "y", "brightness"):
+        bad = np.flatnonzero(np.isinf(values.get(name, np.empty(0))))
+        if bad.size:
+            raise InputError(
+                f"centroids: {name} of row {bad[0]} is {values[name][bad[0]]}; "
+                "leave such stars out, or make it NaN"
+            )
+
+
+def _centered(
+    stars: Centroids, origin: Origin, image_shape: tuple[int, int] | None, source: str
+) -> Centroids:
+    """Count positions from the image's centre, and check that they lie in the image."""
+    if origin != "center":
+        if image_shape is None:
+            raise InputError(
+                f"image_shape: missing; with origin={origin!r} give (height, width) in pixels"
+            )
+        x, y = center_of(origin, image_shape)
+        stars = replace(stars, x=stars.x - x, y=stars.y - y)
+    check_inside(stars.x, stars.y, image_shape, origin, source)
+    return stars
+
+
+def check_inside(
+    x: Floats,
+    y: Floats,
+    image_shape: tuple[int, int] | None,
+    origin: Origin,
+    source: str,
+) -> None:
+    """Refuse positions (from the centre) that lie outside the image, and tell the likely cause."""
+    if image_shape is None or not len(x):
+        return
+    width, height = image_size(image_shape)
+    if max(abs(x.min()), abs(x.max())) <= (0.5 + EDGE_MARGIN) * width and (
+        max(abs(y.min()), abs(y.max())) <= (0.5 + EDGE_MARGIN) * height
+    ):
+        return
+    outside = _outside(x, y, width, height)
+    told = (
+        f"centroids: {int(outside.sum())} of {len(x)} positions lie outside the image of "
+        f"{width} x {height} pixels, counted by origin={origin!r} ({source})"
+    )
+    raise InputError(f"{told}; {_repair(x, y, width, height, origin)}")
+
+
+def _outside(x: Floats, y: Floats, width: float, height: float) -> NDArray[np.bool_]:
+    far_x, far_y = (0.5 + EDGE_MARGIN) * width, (0.5 + EDGE_MARGIN) * height
+    outside: NDArray[np.bool_] = (np.abs(x) > far_x) | (np.abs(y) > far_y)
+    return outside
+
+
+def _repair(x: Floats, y: Floats, width: int, height: int, origin: Origin) -> str:
+    """Tell the origin, or the order of the columns, with which the positions lie inside."""
+    first = center_of(origin, (height, width))
+    column, row = x + first[0], y + first[1]  # as they were given
+    inside = {
+        other: not _outside(column - at[0], row - at[1], width, height).any()
+        for other in ("corner", "center")
+        for at in (center_of(other, (height, width)),)
+    }
+    if origin == "center" and inside["corner"]:
+        return (
+            "they look counted from the corner: give origin='corner' (0-based: SEP, photutils) or "
+            "origin='fits' (1-based: SExtractor, FITS)"
+        )
+    if origin != "center" and inside["center"]:
+        return "they look counted from the centre: leave origin out"
+    center = center_of("corner", (height, width))
+    if not _outside(row - center[0], column - center[1], width, height).any():
+        return (
+            "they look like (y, x), as tetra3 has them: give (x, y), such as stars[:, ::-1], with "
+            "origin='corner'"
+        )
+    return (
+        "check image_shape, (height, width), and give origin='corner' or 'fits' if they are "
+        "counted from the corner"
+    )
+
+
+def _check_brightness(light: Floats) -> None:
+    """Refuse light that is none: more than one star, all of them negative."""
+    if len(light) > 1 and light.max() < 0.0:
+        raise InputError(
+            "centroids: every brightness is negative; if these are magnitudes, give a table with "
+            "a column mag, or 10 ** (-0.4 * mag); else give light, or positions alone, brightest "
+            "first"
+        )
