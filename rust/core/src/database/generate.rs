@@ -6,7 +6,7 @@ use super::parameters::{Parameters, fields_in_sky};
 use super::stage::Stage;
 use super::{Database, combine, fields, select, sort};
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_degrees};
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::CellIndex;
 use crate::monitor::Monitor;
@@ -93,7 +93,7 @@ pub(super) fn field_stars(
 
 /// What to say of stars that give no pattern.
 fn no_pattern(stars: usize, parameters: &Parameters) -> Error {
-    let [low, high] = [parameters.smallest_fov(), parameters.max_fov].map(f64::to_degrees);
+    let [low, high] = [parameters.smallest_fov(), parameters.max_fov].map(in_degrees);
     let fields = if low < high { format!("{low} to {high}") } else { high.to_string() };
     let problem = format!("no field of {fields} degrees holds four of the {stars} that are bright enough");
     Error::argument("stars", problem, "give more stars, a fainter star_max_magnitude or a larger max_fov_deg")

@@ -1,6 +1,7 @@
 //! Extraction: from the pixels of a frame to its stars.
 //!
-//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak.
+//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak. Positions
+//! count from the image's centre, as everywhere in this crate: [`Star::position`] is what [`crate::solve::solve`] takes.
 
 use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
