@@ -59,7 +59,9 @@ for name, colour, (x, y) in ORIGINS:
         )
 for k, (name, colour, _) in enumerate(ORIGINS):
     x, y = positions[name]
-    ax.text(WIDTH - 0.2, ROW - 0.35 + 0.45 * k, f"({x:g}, {y:g})  {name}", color=colour, fontsize=11)
+    ax.text(
+        WIDTH - 0.2, ROW - 0.35 + 0.45 * k, f"({x:g}, {y:g})  {name}", color=colour, fontsize=11
+    )
 ax.set_xticks(range(WIDTH), [f"{k}" for k in range(WIDTH)])
 ax.set_yticks(range(HEIGHT), [f"{k}" for k in range(HEIGHT)])
 ax.set_xlabel("column of the array")

@@ -1,11 +1,10 @@
 //! The lattice of fields over the sky and the brightest stars in each.
 
 use std::f64::consts::{PI, TAU};
-use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::coverage::Coverage;
+use super::coverage::{Coverage, Task};
 use super::parameters::fields_in_sky;
 use super::stage::Stage;
 use crate::error::Result;
@@ -23,11 +22,16 @@ const LEVEL_RATIO: usize = 3;
 
 /// Point `i` of `n` spread evenly over the sphere on a Fibonacci spiral (Swinbank & Purser 2006).
 pub(crate) fn lattice_point(i: usize, n: usize) -> Direction {
-    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
     let z = 1.0 - (2 * i + 1) as f64 / n as f64;
-    let (sin, cos) = (golden_angle * i as f64 % TAU).sin_cos();
+    let (sin, cos) = lattice_ra(i).sin_cos();
     let r = (1.0 - z * z).sqrt();
     Direction::new(r * cos, r * sin, z)
+}
+
+/// Right ascension of point `i` of a lattice, radians from 0.
+pub(super) fn lattice_ra(i: usize) -> f64 {
+    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
+    golden_angle * i as f64 % TAU
 }
 
 /// For each of `fields` fields of diameter `fov` its brightest stars, at most `wanted`, one after another;
@@ -61,7 +65,7 @@ pub(super) struct Lattice {
     /// Where there are enough of them.
     pub(super) coverage: Coverage,
     /// The fields there, in pieces.
-    pub(super) tasks: Vec<Range<usize>>,
+    pub(super) tasks: Vec<Task>,
 }
 
 impl Lattice {
@@ -87,9 +91,9 @@ pub(super) fn brightest_in_fields(
         .map(|task| {
             let mut out = Fields { stars: Vec::new(), ends: Vec::new() };
             let mut found = Vec::new();
-            for field in task.clone() {
+            for field in coverage.reached(task) {
                 let center = lattice_point(field, *fields);
-                if !coverage.reaches(&center) || !searched(&center) {
+                if !searched(&center) {
                     continue;
                 }
                 found.clear();
