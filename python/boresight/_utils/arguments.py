@@ -33,6 +33,17 @@ def check_options(options: Mapping[str, Any], known: type) -> None:
             raise InputError(f"{name}: no such option; there are {', '.join(names)}")
 
 
+def check_keywords(
+    options: Mapping[str, Any], function: Callable[..., Any], name: str = ""
+) -> None:
+    """Refuse names that are no optional arguments of a function; `name` is that of the mapping."""
+    known = keyword_defaults(function)
+    for option in options:
+        if option not in known:
+            told = f"{name}: there is no option {option!r}" if name else f"{option}: no such option"
+            raise InputError(f"{told}; there are {', '.join(known)}")
+
+
 def number(name: str, value: Any, repair: str) -> float:
     """Check a number."""
     try:

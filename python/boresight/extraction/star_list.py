@@ -72,19 +72,31 @@ class StarList:
         stars = _centered(stars, origin or columns.origin or "center", image_shape, columns.source)
         return cls(stars, np.flatnonzero(kept), len(kept))
 
-    def core_rows(self) -> Floats:
-        """Give rows (x, y, brightness) that the core can read, NaN for stars left out."""
-        light = self.stars.brightness
-        _check_brightness(light)
-        filled = np.column_stack([self.stars.x, self.stars.y, light])
+    def detections(self) -> dict[str, Any]:
+        """Give the rows of the list as the extension module takes them, NaN for stars left out."""
+        stars = self.stars
+        _check_brightness(stars.brightness)
+        known = bool(np.isfinite(stars.position_cov).any())
+        return {
+            "stars": self._every(np.column_stack([stars.x, stars.y, stars.brightness])),
+            "covariance": self._every(stars.position_cov) if known else None,
+        }
+
+    def _every(self, values: Floats) -> Floats:
+        """Give values of the stars as those of the whole list."""
         if len(self.rows) == self.length:
-            return filled
-        every = np.full((self.length, 3), np.nan)
-        every[self.rows] = filled
+            return values
+        every = np.full((self.length, *values.shape[1:]), np.nan)
+        every[self.rows] = values
         return every
 
-    def at(self, rows: NDArray[Any]) -> Centroids:
-        """Give the stars of some rows of the list, which must be among `rows`."""
+    def at(self, rows: NDArray[Any], name: str = "centroids") -> Centroids:
+        """Give the stars of some rows of the list."""
+        if not np.isin(rows, self.rows).all():
+            raise InputError(
+                f"{name}: {len(self.rows)} stars in {self.length} rows, but a match is of row "
+                f"{rows.max()}; give the list that the frame was solved from"
+            )
         return self.stars[np.searchsorted(self.rows, rows)]
 
 

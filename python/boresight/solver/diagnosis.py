@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult
+from boresight.extraction.star_list import StarList
 from boresight.solver.inputs import choose_database, find_stars
-from boresight.solver.options import Prepared, SolveOptions, detections
+from boresight.solver.options import Prepared, SolveOptions
 from boresight.solver.solution import Solution
 from boresight.solver.solve import prepared, solution_of
 
@@ -202,11 +204,12 @@ def diagnose(
     >>> diagnosis.remedy.cause, round(diagnosis.remedy.changes["fov_deg"], 1)
     ('field of view', 12.0)
     """
+    arguments.check_options(options, SolveOptions)
     found, shape = find_stars(image_or_centroids, image_shape, extraction)
-    stars = Centroids.from_any(found)
-    rows = detections(stars)
     chosen = choose_database(database, fov_deg, camera_model)
     frame = prepared(fov_deg, shape, camera_model, options)
+    listed = StarList.read(found, options.get("origin"), frame.image_shape)
+    stars, rows = listed.stars, listed.detections()
     outcome, rejected = core.solve_or_explain(chosen._core, rows, frame.values)
     solution = solution_of(outcome, frame.place, len(stars))
     bounds = _fov_bounds(frame.values, chosen)

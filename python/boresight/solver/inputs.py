@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,9 @@ from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
 from boresight.frames.read import frame_of, read_frame
 
+SMALLEST_IMAGE = 8
+"""Arrays with fewer rows or columns are no image in which stars can be recognised."""
+
 
 def find_stars(
     image_or_centroids: Any,
@@ -24,13 +26,18 @@ def find_stars(
     extraction: Mapping[str, Any] | None = None,
 ) -> tuple[Any, tuple[int, int] | None]:
     """Extract the stars of an image, or take them as they are; and tell the image's shape."""
+    options = dict(extraction or {})
+    arguments.check_keywords(options, extract_centroids, "extraction")
     if isinstance(image_or_centroids, ExtractionResult):
         return image_or_centroids, image_shape or image_or_centroids.image_shape
     if isinstance(image_or_centroids, str | os.PathLike):
         image_or_centroids = read_frame(Path(image_or_centroids))
+<<<<<<< HEAD
     elif (frame := frame_of(image_or_centroids)) is not None:
         image_or_centroids = frame
     options = dict(extraction or {})
+=======
+>>>>>>> 6f90651 (solve, calibrate: origin of star lists; unknown options refused before the work)
     if isinstance(image_or_centroids, Frame):
         options.setdefault("mask", image_or_centroids.mask)
         image_or_centroids = image_or_centroids.image
@@ -56,7 +63,16 @@ def _is_image(given: Any) -> bool:
     shape: tuple[int, ...] = getattr(given, "shape", ())
     if dtype is None or getattr(dtype, "names", None) is not None:
         return False
-    return len(shape) == 3 or (len(shape) == 2 and shape[1] > 3)
+    if len(shape) == 3:
+        return True
+    if len(shape) != 2 or shape[1] <= 3:
+        return False
+    if min(shape) < SMALLEST_IMAGE:
+        raise InputError(
+            f"image: its shape {shape} is too small for an image, and a list of stars has columns "
+            "x, y[, brightness]; give one of the two"
+        )
+    return True
 
 
 def choose_database(
@@ -76,8 +92,8 @@ def choose_database(
     if camera_model is not None:
         projection = camera_model.projection
     most = 180 if projection in (None, "gnomonic") else 360
-    given = arguments.radians("fov_deg", fov_deg)
-    if given is not None and not 0.0 < given < math.radians(most):
+    fov_deg = None if fov_deg is None else arguments.degrees("fov_deg", fov_deg)
+    if fov_deg is not None and not 0.0 < fov_deg < most:
         raise InputError(
             f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
         )
