@@ -29,6 +29,7 @@ def things(wide_database, tmp_path_factory):
     catalog = boresight.Catalog.hipparcos()[:50]
     site = EarthLocation.from_geodetic(0.0, 51.5, 50.0)
     return {
+        "ApparentPlace": boresight.ApparentPlace.at("2018-08-07T12:00:00", velocity_km_s="earth"),
         "CalibrateResult": fit,
         "CalibrationBlock": block,
         "CalibrationStep": block.solve(),
@@ -44,6 +45,7 @@ def things(wide_database, tmp_path_factory):
         "Extractor": extractor,
         "Frame": boresight.read_frame(path),
         "FrameCalibration": fit.frames[0],
+        "MatchedStars": solutions[0].matched_stars,
         "MosaicResult": boresight.calibrate_mosaic([[s] for s in solutions], [[f] for f in found]),
         "PolynomialDistortion": boresight.PolynomialDistortion(2, 256.0, [0.0] * 6, [0.0] * 6),
         "RadialDistortion": camera.distortion,

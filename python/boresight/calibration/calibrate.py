@@ -19,6 +19,7 @@ from boresight.calibration.places import FramePlaces
 from boresight.calibration.result import CalibrationResult
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError, UndeterminedError
+from boresight.extraction.extract import extract_centroids
 from boresight.extraction.star_list import StarList
 from boresight.frames.frame import Frame
 from boresight.frames.read import frame_of, read_frame
@@ -154,6 +155,7 @@ def calibrate(
     """
     arguments.check_keywords(options, calibrate_camera)
     arguments.check_keywords(weather or {}, Refraction.at, "weather")
+    arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
     arguments.check_options(solve_options or {}, SolveOptions)
     known = camera_model.image_shape if image_shape is None and camera_model else image_shape
     taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(frames)]

@@ -96,10 +96,11 @@ class Columns:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Rows of stars that have a position, and a brightness where any star has one."""
-        kept: NDArray[np.bool_] = ~(np.isnan(self.values["x"]) | np.isnan(self.values["y"]))
+        kept: NDArray[np.bool_] = ~np.isnan(self.values["x"] + self.values["y"])
         light = self.values.get("brightness")
-        if light is not None and not np.isnan(light[kept]).all():
-            kept &= ~np.isnan(light)
+        if light is not None:
+            known = ~np.isnan(light)
+            kept = kept & known if (kept & known).any() else kept
         return kept
 
 

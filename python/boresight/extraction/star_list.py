@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from boresight.extraction.columns import read_columns
 
 Floats = NDArray[np.float64]
 
+COLUMNS = tuple(field.name for field in fields(Centroids))
+
 EDGE_MARGIN = 0.02
 """Positions may lie outside the image by this fraction of its side: those that were fitted to stars
 at the edge, and all stars of a list that counts half a pixel or one otherwise."""
@@ -24,19 +27,19 @@ at the edge, and all stars of a list that counts half a pixel or one otherwise."
 
 @dataclass(frozen=True)
 class StarList:
-    """A list of stars.
+    """A list of stars: those that have a position, and a brightness where any star has one.
 
     Attributes
     ----------
-    stars : Centroids
-        The stars that have a position, and a brightness where any star has one.
+    columns : dict of ndarray
+        Columns of these stars by the names of `Centroids`, in pixels from the image's centre.
     rows : ndarray of int
         The row of each in the list that was given, ascending.
     length : int
         Rows of that list.
     """
 
-    stars: Centroids
+    columns: dict[str, NDArray[Any]]
     rows: NDArray[np.intp]
     length: int
 
@@ -59,27 +62,38 @@ class StarList:
                     "it out, or make them with Centroids.from_corner"
                 )
             check_inside(stars.x, stars.y, image_shape, "center", "the centroids")
-            return cls(stars, np.arange(len(stars)), len(stars))
-        columns = read_columns(given, [field.name for field in fields(Centroids)])
-        if origin is None and columns.origin is not None and image_shape is None:
+            columns = {name: getattr(stars, name) for name in COLUMNS}
+            return cls(columns, np.arange(len(stars)), len(stars))
+        read = read_columns(given, COLUMNS)
+        if origin is None and read.origin is not None and image_shape is None:
             raise InputError(
-                f"image_shape: missing; {columns.source} are counted from the corner: give "
-                "(height, width) in pixels"
+                f"image_shape: missing; {read.source} are counted from the corner: give (height, "
+                "width) in pixels"
             )
-        _check_columns(columns.values)
-        kept = columns.present
-        stars = Centroids(**{name: np.asarray(v)[kept] for name, v in columns.values.items()})
-        stars = _centered(stars, origin or columns.origin or "center", image_shape, columns.source)
-        return cls(stars, np.flatnonzero(kept), len(kept))
+        _check_columns(read.values)
+        kept, columns = read.present, read.values
+        if not kept.all():
+            columns = {name: np.asarray(column)[kept] for name, column in columns.items()}
+        _center(columns, origin or read.origin or "center", image_shape, read.source)
+        return cls(columns, np.flatnonzero(kept), len(kept))
+
+    @cached_property
+    def stars(self) -> Centroids:
+        """The stars that can be used."""
+        return Centroids(**self.columns)
 
     def detections(self) -> dict[str, Any]:
         """Give the rows of the list as the extension module takes them, NaN for stars left out."""
-        stars = self.stars
-        _check_brightness(stars.brightness)
-        known = bool(np.isfinite(stars.position_cov).any())
+        filled = np.full((len(self.rows), 3), np.nan)
+        for k, name in enumerate(("x", "y", "brightness")):
+            if name in self.columns:
+                filled[:, k] = self.columns[name]
+        _check_brightness(filled[:, 2])
+        cov = self.columns.get("position_cov")
+        known = cov is not None and bool(np.isfinite(cov).any())
         return {
-            "stars": self._every(np.column_stack([stars.x, stars.y, stars.brightness])),
-            "covariance": self._every(stars.position_cov) if known else None,
+            "stars": self._every(filled),
+            "covariance": self._every(np.ascontiguousarray(cov, np.float64)) if known else None,
         }
 
     def _every(self, values: Floats) -> Floats:
@@ -112,10 +126,9 @@ def _as_centroids(given: Any) -> Centroids | None:
 
 def _gather(stars: Sequence[Centroid]) -> Centroids:
     """`Centroids` of views, which may be of different frames."""
-    names = [field.name for field in fields(Centroids)]
     columns = {
         name: np.array([getattr(star._stars, name)[star._index] for star in stars])
-        for name in names
+        for name in COLUMNS
     }
     return Centroids(**columns)
 
@@ -130,27 +143,29 @@ def _check_columns(values: dict[str, NDArray[Any]]) -> None:
                 "entry per star"
             )
     for name in ("x", "y", "brightness"):
-        bad = np.flatnonzero(np.isinf(values.get(name, np.empty(0))))
-        if bad.size:
+        if name in values and (infinite := np.isinf(values[name])).any():
+            row = int(infinite.argmax())
             raise InputError(
-                f"centroids: {name} of row {bad[0]} is {values[name][bad[0]]}; "
+                f"centroids: {name} of row {row} is {values[name][row]}; "
                 "leave such stars out, or make it NaN"
             )
 
 
-def _centered(
-    stars: Centroids, origin: Origin, image_shape: tuple[int, int] | None, source: str
-) -> Centroids:
+def _center(
+    columns: dict[str, NDArray[Any]],
+    origin: Origin,
+    image_shape: tuple[int, int] | None,
+    source: str,
+) -> None:
     """Count positions from the image's centre, and check that they lie in the image."""
     if origin != "center":
         if image_shape is None:
             raise InputError(
                 f"image_shape: missing; with origin={origin!r} give (height, width) in pixels"
             )
-        x, y = center_of(origin, image_shape)
-        stars = replace(stars, x=stars.x - x, y=stars.y - y)
-    check_inside(stars.x, stars.y, image_shape, origin, source)
-    return stars
+        for name, middle in zip("xy", center_of(origin, image_shape), strict=True):
+            columns[name] = columns[name] - middle
+    check_inside(columns["x"], columns["y"], image_shape, origin, source)
 
 
 def check_inside(

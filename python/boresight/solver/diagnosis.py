@@ -42,6 +42,9 @@ DEFOCUSED_FWHM_PX = 6.0
 #: the number of stars patterns are made of, for frames with many false ones.
 WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR, MANY_PATTERN_STARS = 0.03, 0.01, 40
 
+#: Light of which all is below this may be magnitudes: those of stars are, their counts seldom.
+MOST_MAGNITUDE = 35.0
+
 #: Time bound of each of these tries, ms.
 RETRY_TIMEOUT_MS = 2000
 
@@ -79,12 +82,14 @@ class Finding:
     ----------
     cause : str
         ``"field of view"``, ``"parity"``, ``"hint"``, ``"match radius"``, ``"number of stars"``,
-        ``"database"``: with the arguments changed the frame solves. ``"few stars"``,
+        ``"database"``: with the arguments changed the frame solves. ``"brightness"``: it solves
+        with the stars in the opposite order, for these are magnitudes. ``"few stars"``,
         ``"trailing"``, ``"defocus"``: from the stars' images.
     text : str
         What was found and what to do.
     changes : dict
-        Arguments with which the frame solves; empty for a suspicion.
+        Arguments with which the frame solves; empty for a suspicion, and where it is the list of
+        stars that has to change.
     solution : Solution or None
         The solution with these arguments.
     """
@@ -215,7 +220,8 @@ def diagnose(
     bounds = _fov_bounds(frame.values, chosen)
     remedy = None
     if solution is None and outcome.status != "too few stars":
-        tries = _tries(frame, camera_model, chosen, bounds)
+        magnitudes = len(stars) > 0 and bool((stars.brightness < MOST_MAGNITUDE).all())
+        tries = _tries(frame, camera_model, chosen, bounds, magnitudes)
         remedy = next(filter(None, (t.run(rows, frame.place) for t in tries)), None)
     width, height = frame.values["camera"].image_size
     low, high = (_stars_in_field(chosen, fov, height / width) for fov in bounds)
@@ -243,10 +249,14 @@ class _Try:
     #: Arguments of `solve` to change, and what to say; `{0}` stands for the field of view found.
     changes: dict[str, Any]
     text: str
+    #: Whether the stars are taken in the opposite order of brightness.
+    opposite: bool = False
 
     def run(self, rows: Any, place: ApparentPlace) -> Finding | None:
         """Solve so; the finding, if that helps."""
         arguments = self.arguments | {"timeout_ms": RETRY_TIMEOUT_MS}
+        if self.opposite:
+            rows = rows | {"stars": rows["stars"] * (1.0, 1.0, -1.0)}
         outcome = core.solve(self.database._core, rows, arguments)
         solution = solution_of(outcome, place, len(rows["stars"]))
         if solution is None:
@@ -262,9 +272,20 @@ def _tries(
     camera_model: CameraModel | None,
     database: PatternDatabase,
     bounds: tuple[float, float],
+    magnitudes: bool,
 ) -> Iterator[_Try]:
     """Other arguments, those that are cheapest to try and easiest to get wrong first."""
     arguments = frame.values
+    if magnitudes:
+        yield _Try(
+            "brightness",
+            database,
+            arguments,
+            {},
+            "it is in magnitudes, so that the faintest stars come first; give a table with a "
+            "column mag, or 10 ** (-0.4 * mag)",
+            opposite=True,
+        )
     if camera_model is not None:
         flipped = not camera_model.parity_flip
         yield _Try(
