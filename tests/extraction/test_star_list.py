@@ -161,6 +161,18 @@ def _sky(solution):
     return np.degrees(np.arctan2(v[:, 1], v[:, 0])), np.degrees(np.arcsin(v[:, 2]))
 
 
+def test_a_table_hdu_and_a_data_frame_of_columns(array_pixels, wide_database):
+    table = astrometry_net(*array_pixels)
+    hdu = fits.BinTableHDU(table)
+    mapping = {name: np.asarray(table[name], float) for name in table.names}
+    for form in (hdu, mapping):
+        assert Centroids.from_any(form, image_shape=SHAPE) == Centroids.from_any(
+            table, image_shape=SHAPE
+        )
+    solution = solve(hdu, 12.0, database=wide_database, image_shape=SHAPE)
+    assert separation_arcsec(solution) < 5.0
+
+
 @pytest.mark.parametrize("first", [0.0, 1.0])
 def test_plain_arrays_from_the_corner_name_the_origin(array_pixels, wide_database, first):
     column, row, flux = array_pixels
@@ -320,3 +332,13 @@ def test_a_centroid_is_made_by_hand_pickled_and_copied():
         Centroid(0, 0, mass=1)
     with pytest.raises(InputError):
         Centroid(np.nan, 0)
+
+
+def test_a_data_frame_with_missing_values():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"x": [1.0, np.nan, 3.0, 4.0], "y": [1, 2, 3, 4], "flux": [9.0, 8.0, 7.0, np.nan]}
+    )
+    frame["y"] = frame["y"].astype("Int64")
+    frame.loc[2, "y"] = pandas.NA
+    assert Centroids.from_any(frame).x.tolist() == [1.0]

@@ -205,10 +205,10 @@ def _take(
         given = read_frame(given)
     frame = given if isinstance(given, Frame) else frame_of(given)
     given = given if frame is None else frame
-    found, shape = find_stars(given, None, extraction)
-    if shape is not None:  # an image, or the result of an extraction
-        return _Taken(StarList.read(found), shape, frame)
     try:
+        found, shape = find_stars(given, None, extraction)
+        if shape is not None:  # an image, or the result of an extraction
+            return _Taken(StarList.read(found), shape, frame)
         return _Taken(StarList.read(found, origin, image_shape), shape, frame)
     except InputError as error:
         raise InputError(f"frames[{index}]: {error}") from None

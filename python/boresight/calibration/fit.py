@@ -310,7 +310,14 @@ def matched_frames(
 ) -> tuple[MatchedFrames, list[MatchedStars | None]]:
     """Collect the matched stars of the frames that are solved; also those of all results."""
     results, centroids = _as_lists(results, centroids)
-    given = [_matched(i, result, centroids[i], origin) for i, result in enumerate(results)]
+    given = [_matched(i, result) for i, result in enumerate(results)]
+    _common_shape(given, None, None)
+    given = [
+        stars
+        if stars is None or found is None
+        else stars.measured(found, f"centroids[{i}]", origin)
+        for i, (stars, found) in enumerate(zip(given, centroids, strict=True))
+    ]
     places = None
     if velocities is not None:
         if len(velocities) != len(results):
@@ -335,8 +342,8 @@ def matched_frames(
     return MatchedFrames(frames, places), given
 
 
-def _matched(index: int, result: Any, centroids: Any, origin: Origin | None) -> MatchedStars | None:
-    """Take the matched stars of one frame, as they are in the list of its centroids."""
+def _matched(index: int, result: Any) -> MatchedStars | None:
+    """Take the matched stars of one frame."""
     if result is None:
         return None
     stars = result.matched_stars if isinstance(result, Solution) else result
@@ -345,9 +352,7 @@ def _matched(index: int, result: Any, centroids: Any, origin: Origin | None) -> 
             f"results[{index}]: a {type(result).__name__} is no solved frame; "
             "give Solutions, MatchedStars or None"
         )
-    if centroids is None:
-        return stars
-    return stars.measured(centroids, f"centroids[{index}]", origin)
+    return stars
 
 
 def moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:

@@ -118,6 +118,13 @@ def read_columns(stars: Any, own: Sequence[str]) -> Columns:
     return _of_array(stars)
 
 
+def may_hold_stars(given: Any) -> bool:
+    """Whether something is a table or a sequence of any kind, as lists of stars are."""
+    if _names(given) or _names(getattr(given, "data", None)) or hasattr(given, "centroids"):
+        return True
+    return isinstance(given, Iterable) and not hasattr(given, "read")
+
+
 def _names(stars: Any) -> list[str]:
     """Names of the columns of a table, structured array or mapping; empty for anything else."""
     names = getattr(stars, "colnames", None) or getattr(

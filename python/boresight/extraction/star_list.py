@@ -20,9 +20,15 @@ Floats = NDArray[np.float64]
 
 COLUMNS = tuple(field.name for field in fields(Centroids))
 
-EDGE_MARGIN = 0.02
-"""Positions may lie outside the image by this fraction of its side: those that were fitted to stars
-at the edge, and all stars of a list that counts half a pixel or one otherwise."""
+EDGE_MARGIN, EDGE_MARGIN_PX = 0.1, 80.0
+"""Positions may lie outside the image by this fraction of its side, or so many pixels if that is
+more: stars at the edge, a list of all stars around a field. With less, such lists are refused; with
+more, those that count from the corner pass more often."""
+
+LEAST_FROM_CORNER, FARTHEST_FROM_CENTER = -1.0, 0.52
+"""Positions that are all above the first, in pixels (the first pixel begins at -0.5), and go beyond
+the second, in sides of the image, are counted from the corner: none lies left of a centre or above
+it, and the farthest is outside by more than a fit to a star at the edge."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,8 @@ class StarList:
         """Give the stars of some rows of the list."""
         if not np.isin(rows, self.rows).all():
             raise InputError(
-                f"{name}: {len(self.rows)} stars in {self.length} rows, but a match is of row "
-                f"{rows.max()}; give the list that the frame was solved from"
+                f"{name}: {len(self.rows)} of them, but a match is of number {rows.max()}; "
+                "give the list that the frame was solved from"
             )
         return self.stars[np.searchsorted(self.rows, rows)]
 
@@ -179,42 +185,57 @@ def check_inside(
     if image_shape is None or not len(x):
         return
     width, height = image_size(image_shape)
-    if max(abs(x.min()), abs(x.max())) <= (0.5 + EDGE_MARGIN) * width and (
-        max(abs(y.min()), abs(y.max())) <= (0.5 + EDGE_MARGIN) * height
-    ):
-        return
-    outside = _outside(x, y, width, height)
-    told = (
-        f"centroids: {int(outside.sum())} of {len(x)} positions lie outside the image of "
-        f"{width} x {height} pixels, counted by origin={origin!r} ({source})"
+    lowest, highest = (x.min(), y.min()), (x.max(), y.max())
+    cornered = min(lowest) > LEAST_FROM_CORNER and (
+        highest[0] > FARTHEST_FROM_CENTER * width or highest[1] > FARTHEST_FROM_CENTER * height
     )
-    raise InputError(f"{told}; {_repair(x, y, width, height, origin)}")
+    if _lie_inside(lowest, highest, width, height) and not cornered:
+        return
+    outside = (np.abs(x) > 0.5 * width) | (np.abs(y) > 0.5 * height)
+    raise InputError(
+        f"centroids: {int(outside.sum())} of {len(x)} positions lie outside the image of "
+        f"{width} x {height} pixels, counted by origin={origin!r} ({source}); "
+        f"{_repair(lowest, highest, (height, width), origin)}"
+    )
 
 
-def _outside(x: Floats, y: Floats, width: float, height: float) -> NDArray[np.bool_]:
-    far_x, far_y = (0.5 + EDGE_MARGIN) * width, (0.5 + EDGE_MARGIN) * height
-    outside: NDArray[np.bool_] = (np.abs(x) > far_x) | (np.abs(y) > far_y)
-    return outside
+def _lie_inside(
+    lowest: tuple[float, float], highest: tuple[float, float], width: float, height: float
+) -> bool:
+    """Whether positions lie in an image or near it, by the least and greatest x and y of them."""
+    sides = zip(lowest, highest, (width, height), strict=True)
+    return all(
+        max(-low, high) <= 0.5 * side + max(EDGE_MARGIN * side, EDGE_MARGIN_PX)
+        for low, high, side in sides
+    )
 
 
-def _repair(x: Floats, y: Floats, width: int, height: int, origin: Origin) -> str:
+def _repair(
+    lowest: tuple[float, float],
+    highest: tuple[float, float],
+    image_shape: tuple[int, int],
+    origin: Origin,
+) -> str:
     """Tell the origin, or the order of the columns, with which the positions lie inside."""
-    first = center_of(origin, (height, width))
-    column, row = x + first[0], y + first[1]  # as they were given
-    inside = {
-        other: not _outside(column - at[0], row - at[1], width, height).any()
-        for other in ("corner", "center")
-        for at in (center_of(other, (height, width)),)
-    }
-    if origin == "center" and inside["corner"]:
+    height, width = image_shape
+    given, corner = center_of(origin, image_shape), center_of("corner", image_shape)
+    column, row = (
+        (lowest[k] + given[k], highest[k] + given[k]) for k in range(2)
+    )  # the ranges of the numbers that were given
+
+    def inside(x: tuple[float, float], y: tuple[float, float], middle: tuple[float, float]) -> bool:
+        (left, right), (top, bottom) = x, y
+        shifted = (left - middle[0], top - middle[1]), (right - middle[0], bottom - middle[1])
+        return _lie_inside(*shifted, width, height)
+
+    if origin == "center" and inside(column, row, corner):
         return (
             "they look counted from the corner: give origin='corner' (0-based: SEP, photutils) or "
             "origin='fits' (1-based: SExtractor, FITS)"
         )
-    if origin != "center" and inside["center"]:
+    if origin != "center" and inside(column, row, (0.0, 0.0)):
         return "they look counted from the centre: leave origin out"
-    center = center_of("corner", (height, width))
-    if not _outside(row - center[0], column - center[1], width, height).any():
+    if inside(row, column, corner):
         return (
             "they look like (y, x), as tetra3 has them: give (x, y), such as stars[:, ::-1], with "
             "origin='corner'"

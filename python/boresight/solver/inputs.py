@@ -12,6 +12,7 @@ from boresight._utils.progress import Progress
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
+from boresight.extraction.columns import may_hold_stars
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
 from boresight.frames.read import frame_of, read_frame
@@ -42,6 +43,12 @@ def find_stars(
         options.setdefault("mask", image_or_centroids.mask)
         image_or_centroids = image_or_centroids.image
     elif not _is_image(image_or_centroids):
+        if not may_hold_stars(image_or_centroids):
+            raise InputError(
+                f"image: a {type(image_or_centroids).__name__} is neither an image nor a list of "
+                "stars; give an array of shape (height, width), a Frame, the path of a file, or "
+                "stars with x and y"
+            )
         return image_or_centroids, image_shape
     found = extract_centroids(image_or_centroids, **{"luminance": True} | options)
     if image_shape is not None and tuple(image_shape) != found.image_shape:
