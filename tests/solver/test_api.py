@@ -180,7 +180,6 @@ class TestSolveMany:
         lambda: boresight.calibrate(["nowhere.fits"], solve_options={"fov": 12.0}),
         lambda: boresight.calibrate(["nowhere.fits"], extraction={"fov": 12.0}),
         lambda: boresight.calibrate(["nowhere.fits"], weather={"fov": 12.0}),
-        lambda: boresight.calibrate_mosaic([], [], fov=12.0),
         lambda: SolverDatabase.generate_from_stars([], fov=12.0),
         lambda: boresight.Extractor(fov=12.0),
     ],

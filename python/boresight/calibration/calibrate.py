@@ -22,9 +22,9 @@ from boresight.errors import InputError, UndeterminedError
 from boresight.extraction.extract import extract_centroids
 from boresight.extraction.star_list import StarList
 from boresight.frames.frame import Frame
-from boresight.frames.read import frame_of, read_frame
+from boresight.frames.read import read_frame
 from boresight.frames.times import as_time
-from boresight.solver.inputs import choose_database, find_stars, start_cameras
+from boresight.solver.inputs import choose_database, find_stars, held_frame, start_cameras
 from boresight.solver.options import SolveOptions
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _take(
 ) -> _Taken:
     if isinstance(given, str | os.PathLike):
         given = read_frame(given)
-    frame = given if isinstance(given, Frame) else frame_of(given)
+    frame = given if isinstance(given, Frame) else held_frame(given)
     given = given if frame is None else frame
     try:
         found, shape = find_stars(given, None, extraction)

@@ -33,12 +33,8 @@ def find_stars(
         return image_or_centroids, image_shape or image_or_centroids.image_shape
     if isinstance(image_or_centroids, str | os.PathLike):
         image_or_centroids = read_frame(Path(image_or_centroids))
-<<<<<<< HEAD
-    elif (frame := frame_of(image_or_centroids)) is not None:
+    elif (frame := held_frame(image_or_centroids)) is not None:
         image_or_centroids = frame
-    options = dict(extraction or {})
-=======
->>>>>>> 6f90651 (solve, calibrate: origin of star lists; unknown options refused before the work)
     if isinstance(image_or_centroids, Frame):
         options.setdefault("mask", image_or_centroids.mask)
         image_or_centroids = image_or_centroids.image
@@ -57,6 +53,11 @@ def find_stars(
             "leave it out"
         )
     return found, found.image_shape
+
+
+def held_frame(given: Any) -> Frame | None:
+    """Frame of an object that holds one; `None` of anything else, an HDU with a table included."""
+    return None if getattr(given, "is_image", True) is False else frame_of(given)
 
 
 def _is_image(given: Any) -> bool:

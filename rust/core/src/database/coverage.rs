@@ -82,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_field_with_four_stars_is_left_out(
-            ra in 0.0..6.28_f64, dec in -1.57..1.57_f64, fov in 0.02..2.0_f64, spread in 0.01..1.0_f64, stars in 4_usize..40,
+            ra in 0.0..std::f64::consts::TAU, dec in -1.57..1.57_f64, fov in 0.02..2.0_f64, spread in 0.01..1.0_f64, stars in 4_usize..40,
         ) {
             let place = |k: usize| direction(
                 ra + spread * ((k * 7 % 11) as f64 / 11.0 - 0.5),
