@@ -36,6 +36,7 @@ __all__ = [
     "calibrate_camera",
     "calibrate_rig",
     "calibration_block",
+    "mesh_pixels",
     "model_covariance",
     "moved",
     "quaternion_of_matrix",
@@ -117,7 +118,6 @@ class Extraction:
     def columns(self) -> dict[str, NDArray[Any]]: ...
     def level(self) -> NDArray[np.float32]: ...
     def noise(self) -> NDArray[np.float32]: ...
-    def maps(self) -> list[NDArray[np.float32]]: ...
     @property
     def threshold(self) -> float: ...
     @property
@@ -138,6 +138,10 @@ class Extractor:
         mask: NDArray[np.bool_] | None,
         noise: NDArray[np.float32] | None,
     ) -> Extraction: ...
+
+def mesh_pixels(
+    values: NDArray[np.float32], image_shape: tuple[int, int]
+) -> NDArray[np.float32]: ...
 
 @final
 class Catalog:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
@@ -191,3 +192,21 @@ def test_simulate_and_database_write_files(run, folder):
 def test_help_and_version(run):
     assert "calibrate" in run("--help").stdout
     assert run("--version").stdout.startswith("boresight")
+
+
+def test_messages_have_the_numbers_and_files_that_were_given(tmp_path):
+    for name, pixels in (("flat", np.ones((90, 90))), ("nan", np.full((90, 90), np.nan))):
+        fits.PrimaryHDU(pixels.astype("f4")).writeto(tmp_path / f"{name}.fits")
+    files = [str(tmp_path / f"{name}.fits") for name in ("flat", "nan")]
+    result = CliRunner().invoke(main, ["solve", files[0], "--fov", "15", "--fov-error", "-1"])
+    assert result.exit_code == 2
+    assert " -1 is not positive" in result.output
+    result = CliRunner().invoke(main, ["solve", *files, "--fov", "15"])
+    assert result.exit_code == 1
+    assert f"{files[1]}: image: no pixel is finite" in result.output
+    result = CliRunner().invoke(
+        main, ["simulate", str(tmp_path / "s.fits"), "--ra", "10", "--dec", "95"]
+    )
+    assert result.exit_code == 2
+    assert "dec_deg: 95.0 is no declination" in result.output
+    assert not (tmp_path / "s.fits").exists()

@@ -200,9 +200,11 @@ class TestGeneration:
             with pytest.raises(InputError):
                 SolverDatabase.generate_from_stars(np.reshape(stars, (-1, 3)), **arguments)
         else:
-            database = SolverDatabase.generate_from_stars(stars, **arguments)
-            database.verify()
-            assert database.num_stars <= len(stars)
+            with contextlib.suppress(InputError):  # no field holds four of them
+                database = SolverDatabase.generate_from_stars(stars, **arguments)
+                database.verify()
+                assert database.num_stars <= len(stars)
+                assert database.num_patterns > 0
 
 
 class TestProgress:
@@ -543,3 +545,48 @@ class TestPurposes:
     def test_bad_arguments_are_named(self, wrong, name):
         with pytest.raises(InputError, match=f"^{name}"):
             SolverDatabase.preset(**wrong)
+
+
+def test_stars_that_give_no_pattern_are_refused():
+    stars = [[10.0, 0.0, 5.0], [100.0, 0.0, 5.0], [190.0, 0.0, 5.0], [280.0, 0.0, 5.0]]
+    with pytest.raises(InputError, match=r"^stars: no field of 20 degrees holds four of the 4"):
+        SolverDatabase.generate_from_stars(stars, max_fov_deg=20.0, cache=False)
+    # At once: of a small field there would be a thousand million places in the sky.
+    with pytest.raises(InputError, match=r"^stars: no field of 0\.02 to 0\.1 degrees"):
+        SolverDatabase.generate_from_stars(stars, max_fov_deg=0.1, min_fov_deg=0.02, cache=False)
+
+
+def test_a_catalogue_of_one_degree_has_the_patterns_of_its_place():
+    """They are those that a search of the whole sky finds: the same stars with others far away."""
+    rng = np.random.default_rng(4)
+    here = np.column_stack(
+        [rng.uniform(40, 41, 300), rng.uniform(19.5, 20.5, 300), rng.uniform(4, 9, 300)]
+    )
+    options = {"max_fov_deg": 0.8, "star_max_magnitude": 10.0, "cache": False}
+    small = SolverDatabase.generate_from_stars(here, **options)
+    golden = np.arange(3000) * 2.399963229728653
+    far = np.column_stack(
+        [
+            np.degrees(golden) % 360,
+            np.degrees(np.arcsin(1 - (2 * np.arange(3000) + 1) / 3000)),
+            np.full(3000, 9.5),
+        ]
+    )
+    far = far[np.hypot((far[:, 0] - 40.5) * 0.94, far[:, 1] - 20) > 3]
+    large = SolverDatabase.generate_from_stars(np.concatenate([here, far]), **options)
+    assert small.num_patterns == large.num_patterns > 1000
+    estimate = SolverDatabase.estimate_size(here, max_fov_deg=0.8, star_max_magnitude=10.0)
+    assert estimate.num_patterns == small.num_patterns
+
+
+def test_angles_may_be_quantities():
+    plain = SolverDatabase.generate_from_hipparcos(max_fov_deg=40.0, min_fov_deg=30.0)
+    same = SolverDatabase.generate_from_hipparcos(
+        max_fov_deg=40.0 * u.deg, min_fov_deg=1800.0 * u.arcmin
+    )
+    assert same.num_patterns == plain.num_patterns
+    assert len(same.cone_search(1 * u.hourangle, 0.1 * u.rad, 600 * u.arcmin)) == len(
+        plain.cone_search(15.0, np.degrees(0.1), 10.0)
+    )
+    with pytest.raises(InputError, match=r"^max_fov_deg: it is in pix; give degrees"):
+        SolverDatabase.generate_from_hipparcos(max_fov_deg=40 * u.pix)

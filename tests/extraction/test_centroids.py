@@ -112,7 +112,7 @@ def test_positions_alone_have_unknown_brightness() -> None:
     assert Centroids.from_any([SimpleNamespace(x=1.0, y=2.0)]).xy.tolist() == [[1.0, 2.0]]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
 @pytest.mark.parametrize("column", [0, 1, 2])
 def test_bad_numbers_are_refused_with_their_row(bad: float, column: int) -> None:
     array = np.ones((5, 3))

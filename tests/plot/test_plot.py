@@ -46,6 +46,26 @@ def test_matched_stars_and_expected_positions_coincide(wide_database, wide_frame
     assert ax.get_ylim() == (255.5, -256.5)
 
 
+def test_on_the_axes_of_a_wcs_stars_are_at_their_array_pixels(wide_database, wide_frame, stars):
+    image = wide_frame.image[:, :400]  # wider than high no more
+    inside = stars[stars.x + 256 < 399]
+    inside = Centroids.from_corner(inside.to_corner(wide_frame.image.shape), image.shape)
+    solution = wide_database.solve_from_centroids(
+        inside, fov_estimate_deg=9.0, image_shape=image.shape
+    )
+    wcs = solution.wcs()
+    ax = plt.figure().add_subplot(projection=wcs)
+    plot_solution(image, solution, inside, ax=ax)
+    crosses = np.column_stack(ax.lines[0].get_data())
+    sky = wcs.pixel_to_world(*crosses.T)
+    v = solution.matched_directions
+    np.testing.assert_allclose(sky.icrs.cartesian.xyz.value.T, v, atol=1e-8)
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), crosses, atol=0.5)
+    assert ax.images[0].get_extent() == [-0.5, 399.5, 511.5, -0.5]
+    drawn = plot_centroids(image, inside, ax=plt.figure().add_subplot(projection=wcs))
+    assert drawn.lines[0].get_xdata().min() >= 0.0
+
+
 def test_without_solution_all_stars_are_drawn(wide_frame, stars):
     ax = plot_solution(wide_frame.image, centroids=stars)
     assert len(ax.collections[0].get_offsets()) == len(stars)

@@ -144,7 +144,7 @@ class TestSolveMany:
         assert boresight.solve_many([]) == []
 
     def test_bad_frames_are_named(self, wide_database, frames):
-        for bad in ([[1.0, np.nan]], np.array([[1.0, np.nan, 3.0]]), np.ones((2, 5))):
+        for bad in ([[1.0, np.inf]], np.array([[1.0, np.inf, 3.0]]), np.ones((2, 5))):
             with pytest.raises(InputError, match=r"centroids: in frame 20"):
                 boresight.solve_many([*frames, bad], image_shape=SHAPE, database=wide_database)
 
@@ -166,3 +166,59 @@ class TestSolveMany:
             child.send_signal(signal.SIGINT)
             _, errors = child.communicate(timeout=60)
         assert b"KeyboardInterrupt" in errors
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: boresight.solve("nowhere.fits", fov=12.0),
+        lambda: boresight.solve("nowhere.fits", extraction={"sigma": 5.0}),
+        lambda: boresight.diagnose("nowhere.fits", fov=12.0),
+        lambda: boresight.solve_many(iter(()), fov=12.0),
+        lambda: boresight.Tracker(fov=12.0),
+        lambda: boresight.calibrate(["nowhere.fits"], fov=12.0),
+        lambda: boresight.calibrate(["nowhere.fits"], solve_options={"fov": 12.0}),
+        lambda: boresight.calibrate(["nowhere.fits"], extraction={"fov": 12.0}),
+        lambda: boresight.calibrate(["nowhere.fits"], weather={"fov": 12.0}),
+        lambda: SolverDatabase.generate_from_stars([], fov=12.0),
+        lambda: boresight.Extractor(fov=12.0),
+    ],
+)
+def test_unknown_names_are_refused_before_the_work(call):
+    """None of the files is looked for."""
+    with pytest.raises(InputError, match=r"(fov|sigma)'?: no such option|no option '(fov|sigma)'"):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(677, 4), (5, 900), (7, 7)])
+def test_a_table_without_names_is_no_image(shape):
+    with pytest.raises(InputError, match=r"^image: its shape .* columns x, y"):
+        boresight.solve(np.ones(shape), image_shape=SHAPE)
+
+
+@pytest.mark.parametrize("given", [None, 5.0, object(), type("Opened", (), {"read": len})()])
+def test_what_is_neither_an_image_nor_stars_is_refused_as_such(given):
+    with pytest.raises(InputError, match=r"^image: a .* is neither an image nor a list of stars"):
+        boresight.solve(given)
+
+
+def test_angles_may_be_quantities_or_text(found, wide_database):
+    arguments = {"database": wide_database, "image_shape": SHAPE}
+    stars = found
+    plain = boresight.solve(stars, 12.0, fov_max_error_deg=1.0, **arguments)
+    same = [
+        boresight.solve(stars, 12 * u.deg, fov_max_error_deg=60 * u.arcmin, **arguments),
+        boresight.solve(stars, "12", fov_max_error_deg=1.0, **arguments),
+        boresight.solve(
+            stars, 12.0, fov_max_error_deg=1.0, hint_uncertainty_deg=0.1 * u.rad,
+            attitude_hint=(plain.ra_deg * u.deg, np.radians(plain.dec_deg) * u.rad), **arguments,
+        ),
+    ]  # fmt: skip
+    for solution in same:
+        assert solution.ra_deg == pytest.approx(plain.ra_deg, abs=1e-6)
+    x, y = plain.world_to_pixel(plain.ra_deg * u.deg, plain.dec_deg * u.deg)
+    assert np.hypot(x, y) < 1e-6
+    with pytest.raises(InputError, match=r"^x: it is in deg; give pixels"):
+        plain.pixel_to_world(5 * u.deg, 0.0)
+    with pytest.raises(InputError, match=r"^fov_deg: it is in pix; give degrees"):
+        boresight.solve(stars, 12 * u.pix, **arguments)

@@ -43,6 +43,16 @@ def test_wrong_field_of_view(wide_database, found):
     assert "17.0 to 19.0" in str(diagnosis)
 
 
+def test_magnitudes_for_light(wide_database, found):
+    stars = found.centroids
+    magnitudes = 25.0 - 2.5 * np.log10(stars.brightness)
+    rows = np.column_stack([stars.x, stars.y, magnitudes])
+    diagnosis = diagnose(rows, 12.0, database=wide_database, image_shape=SHAPE)
+    assert diagnosis.solution is None
+    assert diagnosis.remedy.cause == "brightness"
+    assert "10 ** (-0.4 * mag)" in str(diagnosis)
+
+
 def test_wrong_parity(wide_database, found):
     camera = CameraModel.from_fov(12.0, SHAPE, parity_flip=True)
     diagnosis = diagnose(found, database=wide_database, camera_model=camera)

@@ -340,7 +340,7 @@ class TestSolving:
             assert wide.solve_from_centroids(points, camera_model=camera) is None
 
     @given(
-        st.lists(st.tuples(*[st.floats(-1e4, 1e4)] * 2), max_size=20),
+        st.lists(st.tuples(*[st.floats(-0.5, 0.5)] * 2), max_size=20),
         st.sampled_from(PROJECTIONS),
         st.floats(1.0, 179.0),
     )
@@ -348,7 +348,9 @@ class TestSolving:
     def test_no_list_of_centroids_is_trouble(self, wide, points, projection, fov):
         camera = CameraModel.from_fov(fov, SHAPE, projection=projection)
         solution = wide.solve_from_centroids(
-            np.array(points, float).reshape(-1, 2), camera_model=camera, max_patterns_checked=2000
+            np.array(points, float).reshape(-1, 2) * (SHAPE[1], SHAPE[0]),
+            camera_model=camera,
+            max_patterns_checked=2000,
         )
         assert solution is None or solution.num_matches >= 3
 

@@ -271,9 +271,10 @@ def test_bad_arguments_are_named(wide_database, stars, wrong, name):
 
 @given(
     hnp.arrays(
-        float, st.tuples(st.integers(0, 30), st.integers(2, 3)), elements=st.floats(-1e4, 1e4)
+        float, st.tuples(st.integers(0, 30), st.integers(2, 3)), elements=st.floats(-256, 256)
     ),
     st.floats(0.1, 179.0),
 )
 def test_no_list_of_centroids_does_harm(wide_database, centroids, fov):
+    centroids[:, 2:] = abs(centroids[:, 2:])  # light
     wide_database.solve_from_centroids(centroids, fov, image_shape=SHAPE, max_patterns_checked=500)

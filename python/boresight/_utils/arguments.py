@@ -33,6 +33,17 @@ def check_options(options: Mapping[str, Any], known: type) -> None:
             raise InputError(f"{name}: no such option; there are {', '.join(names)}")
 
 
+def check_keywords(
+    options: Mapping[str, Any], function: Callable[..., Any], name: str = ""
+) -> None:
+    """Refuse names that are no optional arguments of a function; `name` is that of the mapping."""
+    known = keyword_defaults(function)
+    for option in options:
+        if option not in known:
+            told = f"{name}: there is no option {option!r}" if name else f"{option}: no such option"
+            raise InputError(f"{told}; there are {', '.join(known)}")
+
+
 def number(name: str, value: Any, repair: str) -> float:
     """Check a number."""
     try:
@@ -41,9 +52,41 @@ def number(name: str, value: Any, repair: str) -> float:
         raise InputError(f"{name}: {value!r} is not a number; {repair}") from None
 
 
-def radians(name: str, degrees: Any) -> float | None:
-    """Check an angle in degrees, which may be missing."""
-    return None if degrees is None else math.radians(number(name, degrees, "give degrees"))
+def _in_unit(name: str, value: Any, unit: str, same: tuple[str, ...], repair: str) -> Any:
+    """Give the plain numbers of a value, converted if it has a unit of its own."""
+    own = getattr(value, "unit", None)
+    if own is None:
+        return value
+    plain = getattr(value, "value", value)
+    if str(own) in same:
+        return plain
+    from astropy.units import Quantity, UnitsError
+
+    try:
+        return Quantity(plain, own).to_value(unit)
+    except (UnitsError, TypeError, ValueError):
+        raise InputError(f"{name}: it is in {own}; {repair}") from None
+
+
+def angles(name: str, values: Any, repair: str = "give degrees") -> Any:
+    """Give angles in degrees: plain numbers as they are, those with units converted."""
+    return _in_unit(name, values, "deg", ("", "deg"), repair)
+
+
+def pixels(name: str, values: Any) -> Any:
+    """Give positions in pixels as plain numbers; those in other units are refused."""
+    same = ("", "pix", "pixel", "pixels", "px")
+    return _in_unit(name, values, "pix", same, "give pixels")
+
+
+def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
+    """Check an angle: a number of degrees or a Quantity."""
+    return number(name, angles(name, value, repair), repair)
+
+
+def radians(name: str, value: Any) -> float | None:
+    """Check an angle, a number of degrees or a Quantity, which may be missing."""
+    return None if value is None else math.radians(degrees(name, value))
 
 
 def count(name: str, value: Any) -> int:
@@ -86,8 +129,10 @@ def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, 
     return x, y, z
 
 
-def cone(ra_deg: float, dec_deg: float, radius_deg: float) -> tuple[float, float, float]:
+def cone(ra_deg: Any, dec_deg: Any, radius_deg: Any) -> tuple[float, float, float]:
     """Check a cone of the sky; right ascension, declination and radius in radians."""
+    ra_deg, dec_deg = degrees("ra_deg", ra_deg), degrees("dec_deg", dec_deg)
+    radius_deg = degrees("radius_deg", radius_deg)
     if not np.isfinite(ra_deg):
         raise InputError(f"ra_deg: is {ra_deg}; give a right ascension in degrees")
     if not -90 <= dec_deg <= 90:

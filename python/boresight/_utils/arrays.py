@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._utils.arguments import pixels
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,8 @@ def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
 
 
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
-    """Broadcast x and y to (n, 2) rows, and their shape."""
+    """Broadcast x and y, pixels, to (n, 2) rows, and their shape."""
+    x, y = pixels("x", x), pixels("y", y)
     try:
         xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
     except (TypeError, ValueError) as error:

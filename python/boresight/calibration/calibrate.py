@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._utils import arguments
+from boresight._utils.origins import Origin
+from boresight.apparent.refraction import Refraction
+from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.passes import Passes, settle
 from boresight.calibration.places import FramePlaces
 from boresight.calibration.result import CalibrationResult
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError, UndeterminedError
-from boresight.extraction.centroids import Centroids
+from boresight.extraction.extract import extract_centroids
+from boresight.extraction.star_list import StarList
 from boresight.frames.frame import Frame
-from boresight.frames.read import frame_of, read_frame
+from boresight.frames.read import read_frame
 from boresight.frames.times import as_time
-from boresight.solver.inputs import choose_database, find_stars, start_cameras
+from boresight.solver.inputs import choose_database, find_stars, held_frame, start_cameras
+from boresight.solver.options import SolveOptions
 
 if TYPE_CHECKING:
     from astropy.coordinates import EarthLocation
@@ -52,6 +58,7 @@ def calibrate(
     weather: Mapping[str, float] | None = None,
     extraction: Mapping[str, Any] | None = None,
     solve_options: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
     on_pass: Callable[[int, CalibrationResult], object] | None = None,
     **options: Any,
 ) -> CalibrationResult:
@@ -100,6 +107,8 @@ def calibrate(
         Further arguments of `Refraction.at`: `pressure_hpa`, `temperature_c`, ...
     extraction, solve_options : mapping, optional
         Further arguments of `extract_centroids` and `solve_from_centroids`.
+    origin : {"center", "corner", "fits"}, optional
+        Where the positions of lists of stars are counted from, as for the solver.
     on_pass : callable, optional
         Called after each pass with its number, from 1, and its result.
     **options
@@ -144,7 +153,12 @@ def calibrate(
     >>> [round(solution.dec_deg, 1) for solution in result.solutions]
     [9.7, 9.7, 9.7]
     """
-    taken = [_take(i, frame, extraction) for i, frame in enumerate(frames)]
+    arguments.check_keywords(options, calibrate_camera)
+    arguments.check_keywords(weather or {}, Refraction.at, "weather")
+    arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
+    arguments.check_options(solve_options or {}, SolveOptions)
+    known = camera_model.image_shape if image_shape is None and camera_model else image_shape
+    taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(frames)]
     known_times = _times(taken, times)
     if database is None and catalog is None and None not in known_times:
         catalog = Catalog.hipparcos()
@@ -175,19 +189,27 @@ def calibrate(
 class _Taken:
     """The stars of a frame, and what its file says about it."""
 
-    stars: Centroids
+    stars: StarList
     shape: tuple[int, int] | None
     frame: Frame | None
 
 
-def _take(index: int, given: Any, extraction: Mapping[str, Any] | None) -> _Taken:
+def _take(
+    index: int,
+    given: Any,
+    extraction: Mapping[str, Any] | None,
+    origin: Origin | None,
+    image_shape: tuple[int, int] | None,
+) -> _Taken:
     if isinstance(given, str | os.PathLike):
         given = read_frame(given)
-    frame = given if isinstance(given, Frame) else frame_of(given)
+    frame = given if isinstance(given, Frame) else held_frame(given)
     given = given if frame is None else frame
-    found, shape = find_stars(given, None, extraction)
     try:
-        return _Taken(Centroids.from_any(found), shape, frame)
+        found, shape = find_stars(given, None, extraction)
+        if shape is not None:  # an image, or the result of an extraction
+            return _Taken(StarList.read(found), shape, frame)
+        return _Taken(StarList.read(found, origin, image_shape), shape, frame)
     except InputError as error:
         raise InputError(f"frames[{index}]: {error}") from None
 

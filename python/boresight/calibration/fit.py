@@ -23,13 +23,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.origins import Origin
 from boresight._utils.statistics import planar_scale
 from boresight.apparent.place import ApparentPlace
 from boresight.calibration import model_selection
 from boresight.calibration.result import CalibrationResult, FrameCalibration
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
-from boresight.extraction.centroids import Centroids
 from boresight.solver.matches import MatchedStars
 from boresight.solver.solution import Solution
 
@@ -77,6 +77,7 @@ def calibrate_camera(
     max_iterations: int = MAX_ITERATIONS,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
+    origin: Origin | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> CalibrationResult:
     """Fit one camera model to the matched stars of many solved frames.
@@ -127,6 +128,8 @@ def calibrate_camera(
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
         (exactly). Default: what each result was solved with.
+    origin : {"center", "corner", "fits"}, optional
+        Where positions of `centroids` are counted from, as for the solver.
     progress : callable, optional
         Called now and then with the fraction done.
 
@@ -173,7 +176,7 @@ def calibrate_camera(
     >>> result.rmse_after_px < 0.1
     True
     """
-    frames, given = matched_frames(results, centroids, velocities)
+    frames, given = matched_frames(results, centroids, velocities, origin)
     shape = _common_shape(given, image_shape, camera_model)
     solved = [i for i, result in enumerate(given) if result is not None]
     if not solved:
@@ -301,11 +304,21 @@ class MatchedFrames(NamedTuple):
 
 
 def matched_frames(
-    results: Any, centroids: Any, velocities: Sequence[ArrayLike | None] | None
+    results: Any,
+    centroids: Any,
+    velocities: Sequence[ArrayLike | None] | None,
+    origin: Origin | None = None,
 ) -> tuple[MatchedFrames, list[MatchedStars | None]]:
     """Collect the matched stars of the frames that are solved; also those of all results."""
     results, centroids = _as_lists(results, centroids)
-    given = [_matched(i, result, centroids[i]) for i, result in enumerate(results)]
+    given = [_matched(i, result) for i, result in enumerate(results)]
+    _common_shape(given, None, None)
+    given = [
+        stars
+        if stars is None or found is None
+        else stars.measured(found, f"centroids[{i}]", origin)
+        for i, (stars, found) in enumerate(zip(given, centroids, strict=True))
+    ]
     places = None
     if velocities is not None:
         if len(velocities) != len(results):
@@ -330,8 +343,8 @@ def matched_frames(
     return MatchedFrames(frames, places), given
 
 
-def _matched(index: int, result: Any, centroids: Any) -> MatchedStars | None:
-    """Take the matched stars of one frame, as they are in the list of its centroids."""
+def _matched(index: int, result: Any) -> MatchedStars | None:
+    """Take the matched stars of one frame."""
     if result is None:
         return None
     stars = result.matched_stars if isinstance(result, Solution) else result
@@ -340,16 +353,7 @@ def _matched(index: int, result: Any, centroids: Any) -> MatchedStars | None:
             f"results[{index}]: a {type(result).__name__} is no solved frame; "
             "give Solutions, MatchedStars or None"
         )
-    if centroids is None:
-        return stars
-    listed = Centroids.from_any(centroids)
-    matched = stars.centroids
-    if len(matched) and matched.max() >= len(listed):
-        raise InputError(
-            f"centroids[{index}]: {len(listed)} of them, but results[{index}] matched number "
-            f"{matched.max()}; give the list that frame was solved from"
-        )
-    return stars.measured(listed)
+    return stars
 
 
 def moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:

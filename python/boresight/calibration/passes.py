@@ -16,7 +16,7 @@ from boresight.camera.distortion import PolynomialDistortion
 from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
 from boresight.errors import UndeterminedError
-from boresight.extraction.centroids import Centroids
+from boresight.extraction.star_list import StarList
 from boresight.solver.mapping import Intrinsics
 from boresight.solver.solution import Solution
 from boresight.solver.solve import solve_many
@@ -42,7 +42,7 @@ class Passes:
     def __init__(
         self,
         database: PatternDatabase,
-        centroids: list[Centroids],
+        centroids: list[StarList],
         places: FramePlaces,
         solve_options: dict[str, Any],
         fit_options: dict[str, Any],

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.arrays import points_of
 from boresight._utils.statistics import planar_scale
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
@@ -232,11 +233,10 @@ class CalibrationResult:
         joint = np.block(
             [[self.covariance, part.cross_cov], [part.cross_cov.T, part.attitude_cov_rad2]]
         )
-        xs, ys = np.broadcast_arrays(np.asarray(x, np.float64), np.asarray(y, np.float64))
-        pixels = np.stack([xs.ravel(), ys.ravel()], axis=-1)
+        pixels, shape = points_of(x, y)
         cov = core.model_covariance(self.camera_model._core, self.parameter_names, joint, pixels)
         common = self.systematic_px**2 * np.eye(2)
-        return cov[:, [0, 1, 1, 2]].reshape(*xs.shape, 2, 2) + common
+        return cov[:, [0, 1, 1, 2]].reshape(*shape, 2, 2) + common
 
     def coverage(self, cells: int = MAP_CELLS) -> DetectorMap:
         """Count the stars that the fit used, over the detector.

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.arguments import pixels
+from boresight._utils.origins import Origin
 from boresight._utils.unstable import unstable
 from boresight.calibration import fit
 from boresight.calibration.result import CalibrationResult, FrameCalibration
@@ -70,7 +72,7 @@ class Detector:
         x, y : float or ndarray
             Pixels from the first detector's centre.
         """
-        x, y = np.asarray(x, float), np.asarray(y, float)
+        x, y = np.asarray(pixels("x", x), float), np.asarray(pixels("y", y), float)
         cos, sin = np.cos(np.radians(self.rotation_deg)), np.sin(np.radians(self.rotation_deg))
         return cos * x - sin * y + self.shift_x_px, sin * x + cos * y + self.shift_y_px
 
@@ -87,8 +89,8 @@ class Detector:
         x, y : float or ndarray
             Pixels from this detector's centre.
         """
-        dx = np.asarray(x, float) - self.shift_x_px
-        dy = np.asarray(y, float) - self.shift_y_px
+        dx = np.asarray(pixels("x", x), float) - self.shift_x_px
+        dy = np.asarray(pixels("y", y), float) - self.shift_y_px
         cos, sin = np.cos(np.radians(self.rotation_deg)), np.sin(np.radians(self.rotation_deg))
         return cos * dx + sin * dy, -sin * dx + cos * dy
 
@@ -167,6 +169,7 @@ def calibrate_mosaic(
     max_iterations: int = fit.MAX_ITERATIONS,
     camera_model: CameraModel | None = None,
     velocities: Sequence[ArrayLike | None] | None = None,
+    origin: Origin | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> MosaicResult:
     """Fit one lens and the places of the detectors behind it.
@@ -187,6 +190,8 @@ def calibrate_mosaic(
     velocities : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each exposure. Default: what each result was
         solved with.
+    origin : {"center", "corner", "fits"}, optional
+        Where positions of `centroids` are counted from, as for the solver.
 
     Returns
     -------
@@ -230,7 +235,7 @@ def calibrate_mosaic(
     >>> round(mosaic.detectors[1].shift_x_px, 3)
     520.0
     """
-    exposures = _exposures(results, centroids)
+    exposures = _exposures(results, centroids, origin)
     used = [i for i, parts in enumerate(exposures) if any(part is not None for part in parts)]
     given = [[None if p is None else p._core for p in exposures[i]] for i in used]
     places = None if velocities is None else _places(exposures, velocities, used)
@@ -270,7 +275,9 @@ def calibrate_mosaic(
     )
 
 
-def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Part]]:
+def _exposures(
+    results: Sequence[Any], centroids: Sequence[Any], origin: Origin | None
+) -> list[list[Part]]:
     """Collect the matched stars by exposure and detector."""
     if len(results) != len(centroids):
         raise InputError(
@@ -284,12 +291,12 @@ def _exposures(results: Sequence[Any], centroids: Sequence[Any]) -> list[list[Pa
             )
     flat = [solution for solutions in results for solution in solutions]
     listed = [stars for lists in centroids for stars in lists]
-    frames, parts = fit.matched_frames(flat, listed, None)
-    if not frames.stars:
+    shapes = {solution.camera_model.image_shape for solution in flat if solution is not None}
+    if not shapes:
         raise UndeterminedError("results: no detector is solved; solve some")
-    shapes = {part.camera_model.image_shape for part in frames.stars}
     if len(shapes) > 1:
         raise InputError(f"results: detectors of different sizes {sorted(shapes)}; give one size")
+    frames, parts = fit.matched_frames(flat, listed, None, origin)
     stars = iter(frames.stars)
     weighted = iter([None if part is None else next(stars) for part in parts])
     return [[next(weighted) for _ in solutions] for solutions in results]

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import image_size, vector
+from boresight._utils.arguments import degrees, image_size, vector
 from boresight._utils.arrays import map_points, points_of, split
 from boresight._utils.files import write_atomically
 from boresight.camera.distortion import (
@@ -158,7 +158,7 @@ class CameraModel:
 
         Parameters
         ----------
-        fov_deg : float
+        fov_deg : float or Quantity
             Horizontal field of view in degrees from edge to edge, without distortion: above 0 and
             below 180 (gnomonic), up to 180 (orthographic), below 360 (stereographic) or up to 360
             (equidistant, equisolid).
@@ -184,12 +184,9 @@ class CameraModel:
         >>> CameraModel.from_fov(180.0, (512, 512), projection="stereographic").focal_length_px
         128.0
         """
-        try:
-            fov = float(np.radians(float(fov_deg)))
-        except (TypeError, ValueError):
-            raise InputError(f"fov_deg: {fov_deg!r} is not a number; give degrees") from None
+        fov = np.radians(degrees("fov_deg", fov_deg))
         focal = core.CameraModel.focal_length_of_fov(
-            fov, image_size(image_shape), _projection_name(projection)
+            float(fov), image_size(image_shape), _projection_name(projection)
         )
         return cls(
             focal,

@@ -108,8 +108,8 @@ class StarColumns:
 
         columns = {
             "ids": number,
-            "ra_deg": _column("ra_deg", ra_deg, np.float64),
-            "dec_deg": _column("dec_deg", dec_deg, np.float64),
+            "ra_deg": _column("ra_deg", arguments.angles("ra_deg", ra_deg), np.float64),
+            "dec_deg": _column("dec_deg", arguments.angles("dec_deg", dec_deg), np.float64),
             "pmra_mas_yr": optional("pmra_mas_yr", pmra_mas_yr),
             "pmdec_mas_yr": optional("pmdec_mas_yr", pmdec_mas_yr),
             "parallax_mas": optional("parallax_mas", parallax_mas),

@@ -76,7 +76,7 @@ def vizier(
             "max_magnitude: which column holds magnitudes is not known of this table; "
             "give it as magnitude='...'"
         )
-    _check_region(center_deg, radius_deg)
+    center_deg, radius_deg = _region(center_deg, radius_deg)
     if epoch is None and np.isfinite(known.epoch):
         epoch = known.epoch
 
@@ -116,7 +116,7 @@ def gaia_archive(
     """Columns of `Catalog.from_gaia_archive`."""
     if not np.isfinite(max_magnitude):
         raise InputError(f"max_magnitude: is {max_magnitude}; give a G magnitude, such as 10")
-    _check_region(center_deg, radius_deg)
+    center_deg, radius_deg = _region(center_deg, radius_deg)
 
     def fetch() -> Columns:
         from astroquery.gaia import Gaia
@@ -126,7 +126,7 @@ def gaia_archive(
             f"FROM gaiadr3.gaia_source WHERE phot_g_mean_mag <= {float(max_magnitude)}"
         )
         if center_deg is not None:
-            ra, dec = (float(angle) for angle in center_deg)
+            ra, dec = center_deg
             query += f" AND 1 = CONTAINS(POINT(ra, dec), CIRCLE({ra}, {dec}, {radius_deg}))"
         table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
         if not len(table):
@@ -136,11 +136,17 @@ def gaia_archive(
     return _kept(fetch, cached, "gaia", float(max_magnitude), center_deg, radius_deg)
 
 
-def _check_region(center_deg: tuple[float, float] | None, radius_deg: float | None) -> None:
+def _region(
+    center_deg: tuple[Any, Any] | None, radius_deg: Any
+) -> tuple[tuple[float, float] | None, float | None]:
+    """Check a cone of the sky, which may be missing, and give its numbers in degrees."""
     if (center_deg is None) != (radius_deg is None):
         raise InputError("radius_deg: a region has a centre and a radius; give both or neither")
-    if center_deg is not None and radius_deg is not None:
-        arguments.cone(*center_deg, radius_deg)
+    if center_deg is None:
+        return None, None
+    arguments.cone(*center_deg, radius_deg)
+    ra, dec = (arguments.degrees("center_deg", angle) for angle in center_deg)
+    return (ra, dec), arguments.degrees("radius_deg", radius_deg)
 
 
 def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:

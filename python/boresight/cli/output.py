@@ -85,7 +85,8 @@ def print_solutions(records: list[Record]) -> None:
                 f"{r['solve_time_ms']:.1f}")  # fmt: skip
         elif "error" in r:
             table.add_row(name, "[red]not read[/red]")
-            click.echo(f"boresight: {r['error']}", err=True)
+            named = r["error"] if r["file"] in r["error"] else f"{r['file']}: {r['error']}"
+            click.echo(f"boresight: {named}", err=True)
         else:
             table.add_row(name, "[red]not solved[/red]", "", "", "", f"of {r['num_centroids']}")
     # Without a terminal the width is unknown: then lines are as long as they have to be.

@@ -8,7 +8,7 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from boresight import _core, cache
-from boresight._utils.arguments import check_options
+from boresight._utils.arguments import check_options, degrees
 from boresight._utils.progress import Progress, progress_callback
 from boresight.catalog.catalog import Catalog
 from boresight.database.parameters import (
@@ -101,6 +101,8 @@ class PatternDatabase(StoredDatabase):
         >>> SolverDatabase.default()
         SolverDatabase(117959 stars, 8..., fields of 3 to 40 degrees, epoch J2025.0)
         """
+        if fov_deg is not None:
+            fov_deg = degrees("fov_deg", fov_deg)
         if fov_deg is not None and fov_deg < SMALLEST_DEFAULT_FOV_DEG:
             raise InputError(
                 f"fov_deg: {fov_deg:g} degrees are too few for the default database; "
@@ -340,7 +342,8 @@ class PatternDatabase(StoredDatabase):
         Raises
         ------
         InputError
-            If fewer than four stars are bright enough, or a parameter is out of range.
+            If fewer than four stars are bright enough, no field of those asked for holds four of
+            them, or a parameter is out of range.
 
         Examples
         --------

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from boresight._utils.arguments import check_options
+from boresight._utils.arguments import check_options, degrees
 from boresight._utils.progress import Progress
 from boresight.errors import InputError
 
@@ -164,6 +164,8 @@ def core_arguments(parameters: DatabaseParameters) -> dict[str, Any]:
 
     def number(name: str) -> float:
         value = getattr(parameters, name)
+        if name.endswith("_deg"):
+            return degrees(name, value)
         try:
             return float(value)
         except (TypeError, ValueError) as error:

@@ -2,75 +2,79 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from boresight._utils.origins import Origin, center_of
 from boresight.errors import InputError
+from boresight.extraction.flags import CentroidFlags
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["Centroid", "CentroidFlags", "Centroids"]
+__all__ = ["Centroid", "Centroids"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
-class CentroidFlags(enum.IntFlag):
-    """Flags of a star: properties of its image that a user should know.
-
-    Examples
-    --------
-    >>> from boresight import CentroidFlags
-    >>> CentroidFlags(5)
-    <CentroidFlags.SATURATED|BLENDED: 5>
-    """
-
-    SATURATED = 1
-    """A pixel of it is saturated: flux and position are worse than their noise tells."""
-    EDGE = 2
-    """So near the edge of the frame that a part of it is missing."""
-    BLENDED = 4
-    """Another star's light reaches into it."""
-    MASKED = 8
-    """A bad pixel lies within it."""
-    TRAILED = 16
-    """The stars of its frame are elongated by half or more, all in one direction: the frame moved
-    while it was exposed. Positions are those of the middle of the trail."""
-    HOT_PIXEL = 32
-    """Sharper than the frame's stars can be (a Gaussian of 0.7 of their width, in the middle of a
-    pixel) by twice its noise: a hot pixel, or the hit of a cosmic ray. Few have this flag while
-    `max_sharpness` leaves the sharpest out."""
-    COSMIC_RAY = 32
-    """The same as `HOT_PIXEL`: one frame does not tell the two apart."""
-
-
 class Centroid:
-    """One star of a `Centroids`: a light view, not a copy.
+    """One star: of a `Centroids` a light view, not a copy; or made by hand.
 
     Attributes are those of `Centroids`, in the singular: `x`, `y`, `brightness`,
     `brightness_error`, `snr`, `peak`, `background`, `elongation`, `sharpness`, `fwhm` are floats,
     `cov` and `position_cov` are (2, 2) arrays, `num_pixels` is an int and `flags` a
     `CentroidFlags`.
 
+    Parameters
+    ----------
+    x, y : float
+        Position in pixels from the image's centre.
+    brightness : float, optional
+        Light above the background. Default: NaN, unknown.
+    **measured
+        Any other attribute of `Centroids`, for one star: `brightness_error`, `cov`,
+        `position_cov`, `peak`, `background`, `sharpness`, `num_pixels`, `flags`.
+
+    Raises
+    ------
+    InputError
+        If a number is none, or the position is not finite.
+
     Examples
     --------
-    >>> from boresight import Centroids
+    >>> from boresight import Centroid, Centroids
     >>> star = Centroids(x=[1.5], y=[-2.0], brightness=[300.0])[0]
     >>> star.x, star.y, star.brightness
     (1.5, -2.0, 300.0)
+    >>> Centroid(1.5, -2.0, 300.0)
+    Centroid(x=1.500, y=-2.000, brightness=300)
     """
 
     __slots__ = ("_index", "_stars")
 
-    def __init__(self, stars: Centroids, index: int) -> None:
-        self._stars = stars
-        self._index = index
+    _index: int
+    _stars: Centroids
+
+    def __init__(self, x: float, y: float, brightness: float = np.nan, **measured: Any) -> None:
+        names = Centroids._names()
+        unknown = sorted(set(measured) - set(names))
+        if unknown:
+            raise InputError(f"{unknown[0]}: no such attribute; there are {', '.join(names)}")
+        given: dict[str, Any] = {"x": x, "y": y, "brightness": brightness, **measured}
+        self._stars = Centroids(**{name: np.asarray([value]) for name, value in given.items()})
+        self._index = 0
+
+    @classmethod
+    def _view(cls, stars: Centroids, index: int) -> Centroid:
+        """One star of many."""
+        self = cls.__new__(cls)
+        self._stars, self._index = stars, index
+        return self
 
     @property
     def x(self) -> float:
@@ -149,7 +153,7 @@ class Centroid:
         return f"Centroid(x={self.x:.3f}, y={self.y:.3f}, brightness={self.brightness:.6g}{flags})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Centroid, (self._stars[[self._index]], 0)
+        return Centroid._view, (self._stars[[self._index]], 0)
 
 
 def _elongation(cov: FloatArray) -> FloatArray:
@@ -261,7 +265,13 @@ class Centroids(Sequence[Centroid]):
         return tuple(f.name for f in fields(cls))
 
     @classmethod
-    def from_any(cls, stars: Any) -> Centroids:
+    def from_any(
+        cls,
+        stars: Any,
+        *,
+        origin: Origin | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ) -> Centroids:
         """Stars from whatever holds their positions.
 
         Parameters
@@ -269,19 +279,29 @@ class Centroids(Sequence[Centroid]):
         stars : Centroids, ExtractionResult, sequence of objects, array_like or Table
             A `Centroids` (returned as it is); something with a `.centroids`; objects with `x`,
             `y` and perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[,
-            brightness]; or a table, structured array or mapping with columns ``x``, ``y`` and
-            perhaps ``brightness`` or ``flux``. All in pixels from the image's centre.
+            brightness]; or a table, structured array, DataFrame, mapping or table HDU with columns
+            ``x``, ``y`` and perhaps ``brightness`` or ``flux``, or with those of a known program.
+            Positions are in pixels. Light may also be in magnitudes, in a column that is named so
+            (``mag``, ``MAG_AUTO``) or has that unit.
+        origin : {"center", "corner", "fits"}, optional
+            Where positions are counted from: the image's centre, the centre of the first pixel as
+            (0, 0), as in numpy arrays, or the same as (1, 1), as in FITS. Default: what the
+            table's columns tell (SEP and photutils count from the corner, SExtractor, IRAF,
+            Astrometry.net and ASTAP as FITS does), else the centre.
+        image_shape : (int, int), optional
+            (height, width) in pixels. Needed to convert from another origin than the centre;
+            positions are checked to lie inside.
 
         Returns
         -------
         Centroids
-            In the given order.
+            In the given order. Stars whose position or brightness is masked or NaN are left out.
 
         Raises
         ------
         InputError
-            If `stars` is none of those, or a position (or a brightness, but for one that is
-            missing) is NaN or infinite; the message names the row.
+            If `stars` is none of those; if a number is infinite (the message names the row); if
+            positions have another unit than pixels, lie outside the image, or need `image_shape`.
 
         Examples
         --------
@@ -289,73 +309,90 @@ class Centroids(Sequence[Centroid]):
         >>> from boresight import Centroids
         >>> Centroids.from_any(np.array([[1.0, 2.0, 50.0], [3.0, 4.0, 40.0]])).brightness
         array([50., 40.])
+        >>> from astropy.table import Table
+        >>> table = Table({"XWIN_IMAGE": [513.0], "YWIN_IMAGE": [1.0], "MAG_AUTO": [-7.5]})
+        >>> Centroids.from_any(table, image_shape=(768, 1024))[0]
+        Centroid(x=0.000, y=-384.000, brightness=1000)
         """
-        if isinstance(stars, cls):
-            return stars
-        if isinstance(getattr(stars, "centroids", None), cls):
-            return stars.centroids  # type: ignore[no-any-return]
-        names = _column_names(stars)
-        if names:
-            return cls._from_columns(stars, names)
-        if isinstance(stars, Iterable) and not isinstance(stars, (str, bytes, np.ndarray)):
-            stars = list(stars)
-            if stars and all(hasattr(star, "x") and hasattr(star, "y") for star in stars):
-                return cls._from_objects(stars)
-        return cls._from_array(stars)
+        from boresight.extraction.star_list import StarList
+
+        return StarList.read(stars, origin, image_shape).stars
 
     @classmethod
-    def _from_columns(cls, table: Any, names: Sequence[str]) -> Centroids:
-        if not {"x", "y"} <= set(names):
-            raise InputError(
-                f"centroids: the table has columns {', '.join(names)}; it needs x and y"
-            )
-        columns = {name: table[name] for name in cls._names() if name in names}
-        if "brightness" not in columns and "flux" in names:
-            columns["brightness"] = table["flux"]
-        return cls(**columns)._with_known_brightness()
+    def from_corner(cls, stars: Any, image_shape: tuple[int, int]) -> Centroids:
+        """Stars from positions that are counted from the corner, 0-based, as in numpy arrays.
 
-    @classmethod
-    def _from_objects(cls, stars: list[Any]) -> Centroids:
-        if all(isinstance(star, Centroid) for star in stars):
-            return _gather(stars)
-        columns = {"x": [star.x for star in stars], "y": [star.y for star in stars]}
-        if all(getattr(star, "brightness", None) is not None for star in stars):
-            columns["brightness"] = [star.brightness for star in stars]
-        return cls(**columns)._with_known_brightness()  # type: ignore[arg-type]
+        Parameters
+        ----------
+        stars : array_like, Table or another list
+            As in `from_any`. The centre of the first pixel is (0, 0).
+        image_shape : (int, int)
+            (height, width) in pixels.
 
-    @classmethod
-    def _from_array(cls, stars: Any) -> Centroids:
-        try:
-            array = np.asarray(stars)
-            if array.dtype.kind not in "biuf":
-                raise TypeError
-            array = array.astype(np.float64)
-        except (TypeError, ValueError):
-            raise InputError(
-                f"centroids: {type(stars).__name__} holds no positions; "
-                "give Centroids, objects with x and y, "
-                "an array of shape (n, 2) or (n, 3), or a table with columns x and y"
-            ) from None
-        if array.size == 0 and array.ndim <= 2:
-            array = array.reshape(0, 3)
-        if array.ndim != 2 or array.shape[1] not in (2, 3):
-            raise InputError(
-                f"centroids: its shape is {array.shape}; "
-                "give (n, 2) or (n, 3) with columns x, y[, brightness]"
-            )
-        if array.shape[1] == 2:
-            return cls(array[:, 0], array[:, 1])
-        return cls(array[:, 0], array[:, 1], array[:, 2])._with_known_brightness()
+        Returns
+        -------
+        Centroids
+            In the given order, counted from the image's centre.
 
-    def _with_known_brightness(self) -> Centroids:
-        unknown = np.isnan(self.brightness)
-        bad = np.flatnonzero(~np.isfinite(self.brightness))
-        if bad.size and not unknown.all():
-            raise InputError(
-                f"centroids: brightness of row {bad[0]} is {self.brightness[bad[0]]}; "
-                "leave such stars out, or give positions alone, brightest first"
-            )
-        return self
+        Raises
+        ------
+        InputError
+            As `from_any`.
+
+        See Also
+        --------
+        to_corner : The way back.
+        from_any : With ``origin="fits"`` for positions counted from (1, 1).
+
+        Examples
+        --------
+        >>> from boresight import Centroids
+        >>> Centroids.from_corner([[512.0, 384.0]], (768, 1024)).xy
+        array([[0., 0.]])
+        """
+        return cls.from_any(stars, origin="corner", image_shape=image_shape)
+
+    def to_corner(self, image_shape: tuple[int, int]) -> FloatArray:
+        """Columns and rows of the positions: counted from the corner, 0-based.
+
+        Parameters
+        ----------
+        image_shape : (int, int)
+            (height, width) in pixels.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+            The centre of the first pixel is (0, 0), as in numpy, SEP and photutils.
+
+        Examples
+        --------
+        >>> from boresight import Centroids
+        >>> Centroids(x=[0.0], y=[-384.0]).to_corner((768, 1024))
+        array([[512.,   0.]])
+        """
+        return self.xy + center_of("corner", image_shape)
+
+    def to_fits(self, image_shape: tuple[int, int]) -> FloatArray:
+        """Positions as FITS counts them: from the corner, 1-based.
+
+        Parameters
+        ----------
+        image_shape : (int, int)
+            (height, width) in pixels.
+
+        Returns
+        -------
+        ndarray, shape (n, 2)
+            The centre of the first pixel is (1, 1), as in SExtractor and DS9.
+
+        Examples
+        --------
+        >>> from boresight import Centroids
+        >>> Centroids(x=[0.0], y=[-384.0]).to_fits((768, 1024))
+        array([[513.,   1.]])
+        """
+        return self.xy + center_of("fits", image_shape)
 
     @property
     def snr(self) -> FloatArray:
@@ -414,14 +451,14 @@ class Centroids(Sequence[Centroid]):
             i = int(index)
             if not -len(self) <= i < len(self):
                 raise IndexError(f"star {i} of {len(self)}")
-            return Centroid(self, i % len(self))
+            return Centroid._view(self, i % len(self))
         if not isinstance(index, slice):
             index = np.asarray(index)
             index = index.astype(np.intp) if index.size == 0 else index
         return Centroids(**{name: getattr(self, name)[index] for name in self._names()})
 
     def __iter__(self) -> Iterator[Centroid]:
-        return (Centroid(self, i) for i in range(len(self)))
+        return (Centroid._view(self, i) for i in range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Centroids):
@@ -447,25 +484,3 @@ def _column(name: str, value: Any, kind: type) -> npt.NDArray[Any]:
         raise InputError(
             f"{name}: not an array of real numbers; give one number per star"
         ) from None
-
-
-def _column_names(stars: Any) -> list[str]:
-    """Names of the columns of a table, structured array or mapping; empty for anything else."""
-    names = getattr(stars, "colnames", None) or getattr(
-        getattr(stars, "dtype", None), "names", None
-    )
-    if names is None and isinstance(stars, Mapping):
-        names = stars.keys()
-    if names is None and hasattr(stars, "columns") and hasattr(stars, "__getitem__"):
-        names = stars.columns
-    return [str(name) for name in names] if names is not None else []
-
-
-def _gather(stars: list[Centroid]) -> Centroids:
-    """`Centroids` of views, which may be of different frames."""
-    return Centroids(
-        **{
-            name: np.array([getattr(star._stars, name)[star._index] for star in stars])
-            for name in Centroids._names()
-        }
-    )

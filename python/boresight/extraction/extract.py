@@ -71,7 +71,6 @@ class ExtractionResult:
     saturation_level: float | None
     image_shape: tuple[int, int]
     unit: str | None
-    _raw: _core.Extraction
 
     def background_map(self) -> npt.NDArray[np.float32]:
         """Background of every pixel.
@@ -80,7 +79,7 @@ class ExtractionResult:
         -------
         ndarray of float32, shape (height, width)
         """
-        return self._raw.maps()[0]
+        return _core.mesh_pixels(self.background_mesh, self.image_shape)
 
     def noise_map(self) -> npt.NDArray[np.float32]:
         """Noise of every pixel: its standard deviation about the background.
@@ -89,7 +88,7 @@ class ExtractionResult:
         -------
         ndarray of float32, shape (height, width)
         """
-        return self._raw.maps()[1]
+        return _core.mesh_pixels(self.noise_mesh, self.image_shape)
 
     def __repr__(self) -> str:
         return (
@@ -400,15 +399,22 @@ class Extractor:
             saturation_level=found.saturation_level,
             image_shape=found.image_shape,
             unit=None if unit is None else str(unit),
-            _raw=found,
         )
 
     __call__ = extract
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _extractor, ({**self._options, "luminance": self._luminance},)
 
     def __repr__(self) -> str:
         options = {**self._options, "luminance": self._luminance}
         changed = [f"{k}={options[k]!r}" for k, v in _DEFAULTS.items() if options[k] != v]
         return f"Extractor({', '.join(changed)})"
+
+
+def _extractor(options: ExtractionOptions) -> Extractor:
+    """Make an `Extractor` that was pickled."""
+    return Extractor(**options)
 
 
 def _uncertainty(image: Any) -> npt.NDArray[Any] | None:

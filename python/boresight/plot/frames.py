@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.origins import center_of
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def plot_centroids(
     title : str, optional
         Title of the panel.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Where to draw. Default: a new figure. On astropy's WCSAxes pixels are counted as its WCS
+        has them, from the corner.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def plot_centroids(
     >>> ax.get_legend() is not None
     True
     """
-    from boresight.extraction.centroids import CentroidFlags, Centroids
+    from boresight.extraction.centroids import Centroids
+    from boresight.extraction.flags import CentroidFlags
 
     centroids = Centroids.from_any(stars)
     ax = plot_solution(image, title=title, ax=ax)
@@ -104,11 +107,12 @@ def plot_centroids(
         left &= ~flagged
         if not len(shown):
             continue
-        _draw_ellipses(ax, shown, colour)
+        dx, dy = _center_on(ax, np.shape(image))
+        _draw_ellipses(ax, shown, colour, (dx, dy))
         label = "no flag" if name is None else name.lower().replace("_", " ")
         ax.plot(
-            shown.x,
-            shown.y,
+            shown.x + dx,
+            shown.y + dy,
             "+",
             color=colour,
             markersize=3,
@@ -152,7 +156,8 @@ def plot_solution(
     title : str, optional
         Title of the panel.
     ax : matplotlib.axes.Axes, optional
-        Where to draw. Default: a new figure.
+        Where to draw. Default: a new figure. On astropy's WCSAxes pixels are counted as its WCS
+        has them, from the corner.
 
     Returns
     -------
@@ -185,7 +190,8 @@ def plot_solution(
     drawn = image[::step, ::step]
     finite = drawn[np.isfinite(drawn)]
     low, high = np.percentile(finite, STRETCH) if finite.size else (0.0, 1.0)
-    left, top = -width / 2 - 0.5, -height / 2 - 0.5
+    dx, dy = _center_on(ax, image.shape)
+    left, top = dx - width / 2 - 0.5, dy - height / 2 - 0.5
     ax.imshow(
         drawn,
         cmap="gray",
@@ -196,12 +202,12 @@ def plot_solution(
     )
     if centroids is not None:
         shown = centroids if solution is None else centroids[solution.matched_centroids]
-        _draw_ellipses(ax, shown)
+        _draw_ellipses(ax, shown, COLOUR, (dx, dy))
     if solution is not None:
         v = solution.matched_directions
         ra, dec = np.arctan2(v[:, 1], v[:, 0]), np.arcsin(np.clip(v[:, 2], -1.0, 1.0))
         x, y = solution.world_to_pixel(np.degrees(ra), np.degrees(dec))
-        ax.plot(x, y, "+", color="cyan", markersize=3, markeredgewidth=0.4)
+        ax.plot(x + dx, y + dy, "+", color="cyan", markersize=3, markeredgewidth=0.4)
     ax.set_xlim(left, left + width)
     ax.set_ylim(top + height, top)
     if title is not None:
@@ -271,7 +277,14 @@ def plot_solutions(
     return figure
 
 
-def _draw_ellipses(ax: Axes, stars: Centroids, colour: str = COLOUR) -> None:
+def _center_on(ax: Axes, image_shape: tuple[int, ...]) -> tuple[float, float]:
+    """Where the image's centre is on axes: at (0, 0), or in the array pixels of a WCSAxes."""
+    height, width = image_shape
+    on_sky = hasattr(ax, "wcs") and hasattr(ax, "coords")
+    return center_of("corner" if on_sky else "center", (height, width))
+
+
+def _draw_ellipses(ax: Axes, stars: Centroids, colour: str, center: tuple[float, float]) -> None:
     """Ellipses of the second moments, and small circles where they are unknown."""
     from matplotlib.collections import EllipseCollection
 
@@ -288,7 +301,7 @@ def _draw_ellipses(ax: Axes, stars: Centroids, colour: str = COLOUR) -> None:
             minor,
             angles,
             units="xy",
-            offsets=np.column_stack([stars.x, stars.y]),
+            offsets=stars.xy + center,
             offset_transform=ax.transData,
             facecolors="none",
             edgecolors=colour,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._utils.arguments import degrees
 from boresight._utils.files import write_atomically
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
@@ -344,7 +345,11 @@ def simulate_frame(
         )
     if moffat_beta is not None and not moffat_beta > 1:
         raise InputError(f"moffat_beta: {moffat_beta} gives infinite light; give a number above 1")
-    _check_finite(ra_deg=ra_deg, dec_deg=dec_deg, roll_deg=roll_deg, epoch=epoch)
+    ra_deg, dec_deg = degrees("ra_deg", ra_deg), degrees("dec_deg", dec_deg)
+    roll_deg = degrees("roll_deg", roll_deg)
+    _check_finite(ra_deg=ra_deg, roll_deg=roll_deg, epoch=epoch)
+    if not -90.0 <= dec_deg <= 90.0:
+        raise InputError(f"dec_deg: {dec_deg} is no declination; give degrees from -90 to 90")
     _check_finite(zero_point=zero_point, faint_limit=faint_limit or 0.0)
     _check_finite(0.0, stretch=stretch, coma=coma, read_noise_e=read_noise_e, background=background)
     _check_finite(0.0, hot_pixels=hot_pixels, cosmic_rays=cosmic_rays)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult
+from boresight.extraction.star_list import StarList
 from boresight.solver.inputs import choose_database, find_stars
-from boresight.solver.options import Prepared, SolveOptions, detections
+from boresight.solver.options import Prepared, SolveOptions
 from boresight.solver.solution import Solution
 from boresight.solver.solve import prepared, solution_of
 
@@ -39,6 +41,9 @@ DEFOCUSED_FWHM_PX = 6.0
 #: Tries with other arguments: match radius and tolerance for lenses without a camera model, and
 #: the number of stars patterns are made of, for frames with many false ones.
 WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR, MANY_PATTERN_STARS = 0.03, 0.01, 40
+
+#: Light of which all is below this may be magnitudes: those of stars are, their counts seldom.
+MOST_MAGNITUDE = 35.0
 
 #: Time bound of each of these tries, ms.
 RETRY_TIMEOUT_MS = 2000
@@ -77,12 +82,14 @@ class Finding:
     ----------
     cause : str
         ``"field of view"``, ``"parity"``, ``"hint"``, ``"match radius"``, ``"number of stars"``,
-        ``"database"``: with the arguments changed the frame solves. ``"few stars"``,
+        ``"database"``: with the arguments changed the frame solves. ``"brightness"``: it solves
+        with the stars in the opposite order, for these are magnitudes. ``"few stars"``,
         ``"trailing"``, ``"defocus"``: from the stars' images.
     text : str
         What was found and what to do.
     changes : dict
-        Arguments with which the frame solves; empty for a suspicion.
+        Arguments with which the frame solves; empty for a suspicion, and where it is the list of
+        stars that has to change.
     solution : Solution or None
         The solution with these arguments.
     """
@@ -202,17 +209,19 @@ def diagnose(
     >>> diagnosis.remedy.cause, round(diagnosis.remedy.changes["fov_deg"], 1)
     ('field of view', 12.0)
     """
+    arguments.check_options(options, SolveOptions)
     found, shape = find_stars(image_or_centroids, image_shape, extraction)
-    stars = Centroids.from_any(found)
-    rows = detections(stars)
     chosen = choose_database(database, fov_deg, camera_model)
     frame = prepared(fov_deg, shape, camera_model, options)
+    listed = StarList.read(found, options.get("origin"), frame.image_shape)
+    stars, rows = listed.stars, listed.detections()
     outcome, rejected = core.solve_or_explain(chosen._core, rows, frame.values)
     solution = solution_of(outcome, frame.place, len(stars))
     bounds = _fov_bounds(frame.values, chosen)
     remedy = None
     if solution is None and outcome.status != "too few stars":
-        tries = _tries(frame, camera_model, chosen, bounds)
+        magnitudes = len(stars) > 0 and bool((stars.brightness < MOST_MAGNITUDE).all())
+        tries = _tries(frame, camera_model, chosen, bounds, magnitudes)
         remedy = next(filter(None, (t.run(rows, frame.place) for t in tries)), None)
     width, height = frame.values["camera"].image_size
     low, high = (_stars_in_field(chosen, fov, height / width) for fov in bounds)
@@ -240,10 +249,14 @@ class _Try:
     #: Arguments of `solve` to change, and what to say; `{0}` stands for the field of view found.
     changes: dict[str, Any]
     text: str
+    #: Whether the stars are taken in the opposite order of brightness.
+    opposite: bool = False
 
     def run(self, rows: Any, place: ApparentPlace) -> Finding | None:
         """Solve so; the finding, if that helps."""
         arguments = self.arguments | {"timeout_ms": RETRY_TIMEOUT_MS}
+        if self.opposite:
+            rows = rows | {"stars": rows["stars"] * (1.0, 1.0, -1.0)}
         outcome = core.solve(self.database._core, rows, arguments)
         solution = solution_of(outcome, place, len(rows["stars"]))
         if solution is None:
@@ -259,9 +272,20 @@ def _tries(
     camera_model: CameraModel | None,
     database: PatternDatabase,
     bounds: tuple[float, float],
+    magnitudes: bool,
 ) -> Iterator[_Try]:
     """Other arguments, those that are cheapest to try and easiest to get wrong first."""
     arguments = frame.values
+    if magnitudes:
+        yield _Try(
+            "brightness",
+            database,
+            arguments,
+            {},
+            "it is in magnitudes, so that the faintest stars come first; give a table with a "
+            "column mag, or 10 ** (-0.4 * mag)",
+            opposite=True,
+        )
     if camera_model is not None:
         flipped = not camera_model.parity_flip
         yield _Try(

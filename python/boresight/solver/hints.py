@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boresight import _core as core
+from boresight._utils.arguments import angles
 from boresight._utils.arrays import unit_vector
 from boresight.errors import InputError
 
@@ -22,8 +23,10 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
         hint = hint.quaternion
     if hasattr(hint, "icrs"):  # a SkyCoord
         hint = np.array([hint.icrs.ra.deg, hint.icrs.dec.deg], dtype=np.float64)
+    if isinstance(hint, tuple | list) and len(hint) == 2:
+        hint = [angles("attitude_hint", angle) for angle in hint]
     try:
-        numbers = np.asarray(hint, dtype=np.float64)
+        numbers = np.asarray(angles("attitude_hint", hint), dtype=np.float64)
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.shape == (3, 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,13 @@ from boresight._utils.progress import Progress
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
+from boresight.extraction.columns import may_hold_stars
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
 from boresight.frames.read import frame_of, read_frame
+
+SMALLEST_IMAGE = 8
+"""Arrays with fewer rows or columns are no image in which stars can be recognised."""
 
 
 def find_stars(
@@ -24,17 +27,24 @@ def find_stars(
     extraction: Mapping[str, Any] | None = None,
 ) -> tuple[Any, tuple[int, int] | None]:
     """Extract the stars of an image, or take them as they are; and tell the image's shape."""
+    options = dict(extraction or {})
+    arguments.check_keywords(options, extract_centroids, "extraction")
     if isinstance(image_or_centroids, ExtractionResult):
         return image_or_centroids, image_shape or image_or_centroids.image_shape
     if isinstance(image_or_centroids, str | os.PathLike):
         image_or_centroids = read_frame(Path(image_or_centroids))
-    elif (frame := frame_of(image_or_centroids)) is not None:
+    elif (frame := held_frame(image_or_centroids)) is not None:
         image_or_centroids = frame
-    options = dict(extraction or {})
     if isinstance(image_or_centroids, Frame):
         options.setdefault("mask", image_or_centroids.mask)
         image_or_centroids = image_or_centroids.image
     elif not _is_image(image_or_centroids):
+        if not may_hold_stars(image_or_centroids):
+            raise InputError(
+                f"image: a {type(image_or_centroids).__name__} is neither an image nor a list of "
+                "stars; give an array of shape (height, width), a Frame, the path of a file, or "
+                "stars with x and y"
+            )
         return image_or_centroids, image_shape
     found = extract_centroids(image_or_centroids, **{"luminance": True} | options)
     if image_shape is not None and tuple(image_shape) != found.image_shape:
@@ -43,6 +53,11 @@ def find_stars(
             "leave it out"
         )
     return found, found.image_shape
+
+
+def held_frame(given: Any) -> Frame | None:
+    """Frame of an object that holds one; `None` of anything else, an HDU with a table included."""
+    return None if getattr(given, "is_image", True) is False else frame_of(given)
 
 
 def _is_image(given: Any) -> bool:
@@ -56,7 +71,16 @@ def _is_image(given: Any) -> bool:
     shape: tuple[int, ...] = getattr(given, "shape", ())
     if dtype is None or getattr(dtype, "names", None) is not None:
         return False
-    return len(shape) == 3 or (len(shape) == 2 and shape[1] > 3)
+    if len(shape) == 3:
+        return True
+    if len(shape) != 2 or shape[1] <= 3:
+        return False
+    if min(shape) < SMALLEST_IMAGE:
+        raise InputError(
+            f"image: its shape {shape} is too small for an image, and a list of stars has columns "
+            "x, y[, brightness]; give one of the two"
+        )
+    return True
 
 
 def choose_database(
@@ -76,8 +100,8 @@ def choose_database(
     if camera_model is not None:
         projection = camera_model.projection
     most = 180 if projection in (None, "gnomonic") else 360
-    given = arguments.radians("fov_deg", fov_deg)
-    if given is not None and not 0.0 < given < math.radians(most):
+    fov_deg = None if fov_deg is None else arguments.degrees("fov_deg", fov_deg)
+    if fov_deg is not None and not 0.0 < fov_deg < most:
         raise InputError(
             f"fov_deg: {fov_deg} is no field of view; give degrees above 0 and below {most}"
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight._utils.arrays import longitude_latitude, unit_vector
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
@@ -119,6 +120,7 @@ class SkyMapping:
         """
         if not return_cov and isinstance(x, float | int) and isinstance(y, float | int):
             return self._core.pixel_to_world(x, y)  # without the cost of arrays
+        x, y = arguments.pixels("x", x), arguments.pixels("y", y)
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
         sky = self._sky(pixels)
@@ -191,6 +193,7 @@ class SkyMapping:
                 raise InputError(
                     "dec: missing; give ra and dec in degrees, or one SkyCoord"
                 ) from None
+        ra, dec = arguments.angles("ra", ra), arguments.angles("dec", dec)
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
         sky = unit_vector(ra.ravel(), dec.ravel())
         pixels = self._core.matches.sky_to_pixel(sky)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
-from boresight.extraction.centroids import Centroids
+from boresight.extraction.star_list import StarList
 
 __all__ = ["MatchedStars"]
 
@@ -216,7 +217,9 @@ class MatchedStars:
         }
         return self.replace(**columns)
 
-    def measured(self, centroids: Any, name: str = "centroids") -> MatchedStars:
+    def measured(
+        self, centroids: Any, name: str = "centroids", origin: Origin | None = None
+    ) -> MatchedStars:
         """Take positions, their covariance and brightness from a list of centroids.
 
         Parameters
@@ -225,6 +228,8 @@ class MatchedStars:
             The list that was solved.
         name : str
             Name of the argument in an error.
+        origin : {"center", "corner", "fits"}, optional
+            Where its positions are counted from, as for the solver.
 
         Returns
         -------
@@ -235,17 +240,10 @@ class MatchedStars:
         InputError
             If the list is too short to be the one that was solved.
         """
-        stars = Centroids.from_any(centroids)
-        matched = self.centroids.astype(np.int64)
-        if len(matched) and matched.max() >= len(stars):
-            raise InputError(
-                f"{name}: {len(stars)} of them, but a match is of number {matched.max()}; "
-                "give the list that the frame was solved from"
-            )
+        listed = StarList.read(centroids, origin, self.camera_model.image_shape)
+        stars = listed.at(self.centroids, name)
         return self.replace(
-            positions_px=np.column_stack([stars.x[matched], stars.y[matched]]),
-            position_cov=stars.position_cov[matched],
-            brightness=stars.brightness[matched],
+            positions_px=stars.xy, position_cov=stars.position_cov, brightness=stars.brightness
         )
 
     def _arguments(self) -> dict[str, Any]:

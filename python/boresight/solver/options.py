@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from boresight._utils import arguments
+from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
-from boresight.extraction.centroids import Centroids
+from boresight.extraction.star_list import StarList
 from boresight.solver.hints import expected
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class SearchOptions(TypedDict, total=False):
     max_patterns_checked: int
     observer_velocity_km_s: ArrayLike | None
     place: ApparentPlace | None
+    origin: Origin | None
 
 
 class SolveOptions(SearchOptions, total=False):
@@ -65,6 +66,12 @@ class Prepared(NamedTuple):
     values: dict[str, Any]
     hint_rules: dict[str, Any]
 
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width of the camera's images."""
+        width, height = self.values["camera"].image_size
+        return height, width
+
     def frame(
         self,
         *,
@@ -77,8 +84,7 @@ class Prepared(NamedTuple):
         if camera_model is not None:
             values |= {"camera": camera_model._core, "parity_known": True}
         if attitude_hint is not None:
-            width, height = values["camera"].image_size
-            values["hint"] = self.hint_rules | expected(attitude_hint, (height, width))
+            values["hint"] = self.hint_rules | expected(attitude_hint, self.image_shape)
         if place is not None:
             values["place"] = place.core
         return Prepared(self.place if place is None else place, values, self.hint_rules)
@@ -119,14 +125,11 @@ def prepare(
     return Prepared(place, values, rules).frame(attitude_hint=options["attitude_hint"])
 
 
-def detections(centroids: Any) -> dict[str, Any]:
+def detections(
+    centroids: Any, origin: Origin | None, image_shape: tuple[int, int]
+) -> dict[str, Any]:
     """Positions, brightness and covariance of centroids as the extension module takes them."""
-    plain = isinstance(centroids, np.ndarray) and centroids.dtype.kind == "f"
-    if plain and centroids.ndim == 2 and centroids.shape[1] == 3:
-        return {"stars": np.ascontiguousarray(centroids, dtype=np.float64), "covariance": None}
-    stars = Centroids.from_any(centroids)
-    rows = np.column_stack([stars.x, stars.y, stars.brightness])
-    return {"stars": rows, "covariance": np.ascontiguousarray(stars.position_cov, np.float64)}
+    return StarList.read(centroids, origin, image_shape).detections()
 
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.origins import Origin
 from boresight._utils.progress import Progress, progress_callback
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel, Projection
@@ -45,7 +46,8 @@ def solve(
         An image, of which the stars are extracted: an array of shape (height, width), or of
         colours (height, width, 3 or 4); an `~astropy.nddata.NDData`, such as a CCDData; a `Frame`;
         or what `read_frame` reads: the path of a file, an HDU, a PIL image. Or the stars: whatever
-        `Centroids.from_any` takes, such as an array of shape (n, 2) or (n, 3).
+        `Centroids.from_any` takes, such as an array of shape (n, 2) or (n, 3); those counted from
+        the corner with their `origin`.
     fov_deg : float, optional
         Horizontal field of view, edge to edge, known to 30 % (see `fov_max_error_deg`). Default:
         that of `camera_model`, or else all that the database is made for.
@@ -86,6 +88,7 @@ def solve(
     >>> print(f"{solution.ra_deg:.1f} {solution.dec_deg:.1f} {solution.fov_deg:.1f}")
     83.8 -1.2 15.0
     """
+    arguments.check_options(options, SolveOptions)
     stars, shape = find_stars(image_or_centroids, image_shape, extraction)
     database = choose_database(database, fov_deg, camera_model, projection)
     for camera in start_cameras(camera_model, fov_deg, projection, shape):
@@ -163,15 +166,15 @@ def solve_many(
             raise InputError(
                 f"{name}: {len(values)} for {len(lists)} frames; give one (or None) each"
             )
+    if not lists:
+        return []
+    common = prepared(fov_deg, image_shape, camera_model, options)
     frames = []
     for number, stars in enumerate(lists):
         try:
-            frames.append(detections(stars))
+            frames.append(detections(stars, options.get("origin"), common.image_shape))
         except InputError as error:
             raise InputError(f"centroids: in frame {number}: {error}") from None
-    if not frames:
-        return []
-    common = prepared(fov_deg, image_shape, camera_model, options)
     each = [
         common.frame(camera_model=camera, attitude_hint=hint, place=place)
         for camera, hint, place in zip(
@@ -226,6 +229,7 @@ def solve_from_centroids(
     strict_hint: bool = False,
     observer_velocity_km_s: ArrayLike | None = None,
     place: ApparentPlace | None = None,
+    origin: Origin | None = None,
 ) -> Solution | None:
     """Find where a frame looks from the positions of its stars.
 
@@ -238,8 +242,8 @@ def solve_from_centroids(
     database : SolverDatabase
         Patterns of catalogue stars made for this field of view.
     centroids : Centroids, list of Centroid, array_like of shape (n, 2) or (n, 3), or Table
-        Positions in pixels from the image centre and brightness, if known (else the order is taken
-        as brightest first).
+        Positions in pixels and brightness, if known (else the order is taken as brightest first);
+        all that `Centroids.from_any` takes. Stars that are masked or NaN take no part.
     fov_estimate_deg : float, optional
         Horizontal field of view, edge to edge. Default: that of `camera_model`, or else all that
         the database is made for.
@@ -285,6 +289,10 @@ def solve_from_centroids(
     place : ApparentPlace, optional
         How the stars are displaced in this frame: aberration and refraction. It stands instead of
         `observer_velocity_km_s`.
+    origin : {"center", "corner", "fits"}, optional
+        Where positions are counted from: the image's centre, the centre of the first pixel as
+        (0, 0), or the same as (1, 1). Default: what the columns of a table tell, else the centre;
+        see `Centroids.from_any`.
 
     Returns
     -------
@@ -294,8 +302,9 @@ def solve_from_centroids(
     Raises
     ------
     InputError
-        For an argument that cannot be worked with: positions that are not finite, a field of view
-        outside 0 to 180 degrees, a shape that contradicts the camera model, and so on.
+        For an argument that cannot be worked with: positions that are infinite or lie outside the
+        image (those counted from the corner do), a field of view outside 0 to 180 degrees, a shape
+        that contradicts the camera model, and so on.
 
     Examples
     --------
@@ -315,9 +324,10 @@ def solve_from_centroids(
         "strict_hint": strict_hint,
         "observer_velocity_km_s": observer_velocity_km_s,
         "place": place,
+        "origin": origin,
     }
-    stars = detections(centroids)
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
+    stars = detections(centroids, origin, frame.image_shape)
     outcome = core.solve(database._core, stars, frame.values)
     return solution_of(outcome, frame.place, len(stars["stars"]))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from boresight._utils import arguments
+from boresight.extraction.extract import extract_centroids
 from boresight.solver.inputs import choose_database, find_stars
 from boresight.solver.options import SearchOptions, SolveOptions
 from boresight.solver.solve import solve_from_centroids
@@ -77,6 +78,7 @@ class Tracker:
         **options: Unpack[SearchOptions],
     ) -> None:
         arguments.check_options(options, SearchOptions)
+        arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
         self._database = choose_database(database, fov_deg, camera_model)
         self._fov_deg = fov_deg
         self._image_shape = image_shape

@@ -1,7 +1,6 @@
 """World coordinate systems: what every pixel sees, as FITS and astropy know it.
 
-This is the one place where FITS's 1-based pixels occur: `to_fits_pixel` and `from_fits_pixel`
-convert.
+Headers count pixels from 1: `to_fits_pixel` and `from_fits_pixel` convert.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.origins import center_of
 from boresight.errors import InputError
 from boresight.wcs.planes import Plane, Reference
 from boresight.wcs.polynomials import (
@@ -92,8 +92,8 @@ def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[F
     >>> to_fits_pixel(-512.0, -384.0, (768, 1024))
     (1.0, 1.0)
     """
-    height, width = image_shape
-    return x + width / 2 + 1, y + height / 2 + 1
+    column, row = center_of("fits", image_shape)
+    return x + column, y + row
 
 
 def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -117,8 +117,8 @@ def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple
     >>> from_fits_pixel(513.0, 385.0, (768, 1024))
     (0.0, 0.0)
     """
-    height, width = image_shape
-    return x - width / 2 - 1, y - height / 2 - 1
+    column, row = center_of("fits", image_shape)
+    return x - column, y - row
 
 
 def fit_wcs(

@@ -30,8 +30,7 @@ fn main() -> Result<(), Error> {
 
     // Once for a frame. Stars come brightest first, as the solver wants them.
     let found = extract(&Image::from_slice(&pixels, SIZE)?, &ExtractOptions::default())?.stars;
-    let center = SIZE as f64 / 2.0;
-    let centroids: Vec<[f64; 2]> = found.iter().map(|s| [s.column - center, s.row - center]).collect();
+    let centroids: Vec<[f64; 2]> = found.iter().map(|star| star.position).collect();
     let options = SolveOptions {
         fov_estimate: Some(11.0_f64.to_radians()),
         ..SolveOptions::new(CameraModel::from_fov(1.0, [SIZE as u32; 2])?)

@@ -13,6 +13,7 @@ use crate::monitor::Monitor;
 use crate::pattern::Pattern;
 
 mod combine;
+mod coverage;
 mod estimate;
 mod fields;
 mod format;

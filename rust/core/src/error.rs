@@ -36,3 +36,24 @@ impl Error {
         Self::Argument { name, problem: problem.into(), repair: repair.into() }
     }
 }
+
+/// An angle in degrees, for a message: rounded, so that it is the number a caller gave before it became radians.
+pub(crate) fn in_degrees(radians: f64) -> f64 {
+    const DIGITS: f64 = 1e10;
+    let degrees = radians.to_degrees();
+    if degrees.abs() < 1e5 { (degrees * DIGITS).round() / DIGITS } else { degrees }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_degrees;
+
+    #[test]
+    fn messages_have_the_degrees_that_were_given() {
+        for degrees in [-1.0, 0.1, 0.7, 14.5, 29.3, 179.99, 360.0] {
+            assert_eq!(in_degrees(f64::to_radians(degrees)), degrees);
+        }
+        assert!(in_degrees(f64::NAN).is_nan());
+        assert_eq!(in_degrees(f64::INFINITY), f64::INFINITY);
+    }
+}

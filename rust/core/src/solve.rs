@@ -22,7 +22,7 @@ mod verify;
 use std::time::{Duration, Instant};
 
 use crate::database::Database;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_degrees};
 use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point};
@@ -110,7 +110,7 @@ impl SolveOptions {
             let most = (2.0_f64 * self.camera.projection().max_angle()).to_degrees().round();
             return Err(Error::argument(
                 "fov_estimate_deg",
-                format!("{} is not a field of view", fov.to_degrees()),
+                format!("{} is not a field of view", in_degrees(fov)),
                 format!("give the horizontal field of view in degrees, above 0 and below {most}"),
             ));
         }
@@ -124,7 +124,7 @@ impl SolveOptions {
         if let Some(error) = self.fov_max_error {
             positive(
                 "fov_max_error_deg",
-                error,
+                in_degrees(error),
                 "give the largest error of fov_estimate_deg in degrees, or None",
             )?;
         }
@@ -139,7 +139,7 @@ impl SolveOptions {
             if !(hint.uncertainty > 0.0 && hint.uncertainty <= limit) {
                 return Err(Error::argument(
                     "hint_uncertainty_deg",
-                    format!("{} is out of range", hint.uncertainty.to_degrees()),
+                    format!("{} is out of range", in_degrees(hint.uncertainty)),
                     "give degrees above 0 and up to 45",
                 ));
             }

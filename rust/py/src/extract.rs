@@ -77,13 +77,12 @@ impl Extraction {
     /// The columns of the star table, by name.
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let stars = &self.inner.stars;
-        let [half_width, half_height] = self.size.map(|n| n as f64 / 2.0);
         let columns = PyDict::new(py);
         let float = |name: &str, f: &dyn Fn(&Star) -> f64| {
             columns.set_item(name, PyArray1::from_iter(py, stars.iter().map(f)))
         };
-        float("x", &|s| s.column - half_width)?;
-        float("y", &|s| s.row - half_height)?;
+        float("x", &|s| s.position[0])?;
+        float("y", &|s| s.position[1])?;
         float("brightness", &|s| s.flux)?;
         float("brightness_error", &|s| s.flux_error)?;
         float("peak", &|s| s.peak)?;
@@ -104,19 +103,6 @@ impl Extraction {
     /// Noise at the centres of its blocks.
     fn noise<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
         mesh(py, &self.inner.background.noise)
-    }
-
-    /// Background and noise of every pixel.
-    fn maps<'py>(&self, py: Python<'py>) -> [Bound<'py, PyArray2<f32>>; 2] {
-        let [width, height] = self.size;
-        let background = &self.inner.background;
-        [&background.level, &background.noise].map(|mesh| {
-            let pixels = py.detach(|| mesh.pixels([width, height]));
-            // The pixels were made in this very shape.
-            PyArray1::from_vec(py, pixels)
-                .reshape([height, width])
-                .unwrap_or_else(|_| PyArray2::zeros(py, [0, 0], false))
-        })
     }
 
     #[getter]
@@ -173,6 +159,21 @@ fn matrices<'py>(
 fn mesh<'py>(py: Python<'py>, mesh: &Mesh) -> PyResult<Bound<'py, PyArray2<f32>>> {
     let [columns, rows] = mesh.shape();
     PyArray1::from_slice(py, mesh.values()).reshape([rows, columns])
+}
+
+/// The value at every pixel of an image of (height, width), of the values at the centres of its blocks.
+#[pyfunction]
+pub(crate) fn mesh_pixels<'py>(
+    py: Python<'py>,
+    values: PyReadonlyArray2<'_, f32>,
+    image_shape: (usize, usize),
+) -> PyResult<Bound<'py, PyArray2<f32>>> {
+    let (values, size) = (values.as_array(), [image_shape.1, image_shape.0]);
+    let Some(mesh) = Mesh::over(values.iter().copied().collect(), values.ncols(), size) else {
+        return Err(InputError::new_err("values: there are none; give those of one block at least"));
+    };
+    let pixels = py.detach(|| mesh.pixels(size));
+    PyArray1::from_vec(py, pixels).reshape([image_shape.0, image_shape.1])
 }
 
 /// Finds the stars of frame after frame.

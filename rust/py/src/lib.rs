@@ -34,7 +34,7 @@ mod _core {
     #[pymodule_export]
     use crate::database::{PyDatabase, PyDatabaseStars, PySizeEstimate};
     #[pymodule_export]
-    use crate::extract::{Extraction, Extractor};
+    use crate::extract::{Extraction, Extractor, mesh_pixels};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]

@@ -218,7 +218,7 @@ pub(crate) struct Detections<'py> {
 }
 
 /// Positions by falling brightness, and the row of each. Stars of the same brightness stay in order, those of unknown
-/// (NaN) brightness come last.
+/// (NaN) brightness come last; rows without a position (NaN) are left out.
 struct Ranked {
     pixels: Vec<[f64; 2]>,
     order: Vec<usize>,
@@ -227,7 +227,8 @@ struct Ranked {
 impl Ranked {
     fn new(stars: &[[f64; 3]]) -> Self {
         let brightness = |i: usize| if stars[i][2].is_nan() { f64::NEG_INFINITY } else { stars[i][2] };
-        let mut order: Vec<usize> = (0..stars.len()).collect();
+        let mut order: Vec<usize> =
+            (0..stars.len()).filter(|&i| !stars[i][0].is_nan() && !stars[i][1].is_nan()).collect();
         order.sort_by(|&i, &j| brightness(j).total_cmp(&brightness(i)));
         Self { pixels: order.iter().map(|&i| [stars[i][0], stars[i][1]]).collect(), order }
     }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::fields::lattice_point;
 use super::format::layout;
-use super::generate::{Chosen, PROGRESS, choose, field_stars};
+use super::generate::{Chosen, PROGRESS, choose, field_stars, lattices};
 use super::grid::RatioGrid;
 use super::stage::Stage;
 use super::{Parameters, combine};
@@ -25,7 +25,7 @@ const PATCHES: usize = 60;
 /// Radius of a patch in smallest fields of view: with larger ones less is searched at their edges in vain.
 const PATCH_RADIUS: f64 = 1.5;
 
-/// Beyond this share of the sky in patches all of it is counted: there are few fields then.
+/// Beyond this share in patches of the sky that has stars all of it is counted: there are few fields then.
 const WHOLE_SKY: f64 = 0.3;
 
 /// How large a database will be.
@@ -46,11 +46,11 @@ struct Patches {
 }
 
 impl Patches {
-    /// Patches for a smallest field of view; none if they would fill the sky.
-    fn new(fov: f64) -> Self {
+    /// Patches for a smallest field of view; none if they would fill the part of the sky that has stars.
+    fn new(fov: f64, share_with_stars: f64) -> Self {
         let radius = (PATCH_RADIUS * fov).min(PI);
         let mut patches = Self { centers: (0..PATCHES).map(|i| lattice_point(i, PATCHES)).collect(), radius };
-        if patches.share() > WHOLE_SKY {
+        if patches.share() > WHOLE_SKY * share_with_stars {
             patches.centers.clear();
         }
         patches
@@ -77,9 +77,11 @@ pub(super) fn estimate_size(
     monitor: &dyn Monitor,
 ) -> Result<SizeEstimate> {
     let Chosen { stars, directions, .. } = choose(catalog, parameters)?;
-    let patches = Patches::new(parameters.smallest_fov());
+    let lattices = lattices(&directions, parameters);
+    let share = lattices.iter().map(|lattice| lattice.coverage.share()).fold(0.0, f64::max);
+    let patches = Patches::new(parameters.smallest_fov(), share);
     let near = |center: &Direction, fov: f64| patches.contain(center, fov / 2.0);
-    let lists = field_stars(&directions, parameters, monitor, near)?;
+    let lists = field_stars(&directions, &lattices, parameters, monitor, near)?;
     let wanted = parameters.patterns_per_lattice_field;
     let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
         Stage::new(monitor, PROGRESS[0], 1.0, steps)

@@ -4,6 +4,7 @@ use std::f64::consts::{PI, TAU};
 
 use rayon::prelude::*;
 
+use super::coverage::{Coverage, Task};
 use super::parameters::fields_in_sky;
 use super::stage::Stage;
 use crate::error::Result;
@@ -11,7 +12,7 @@ use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellIndex, SkyGrid};
 
 /// Fields looked at between two looks at the monitor.
-const FIELDS_PER_TASK: usize = 4096;
+pub(super) const FIELDS_PER_TASK: usize = 4096;
 
 /// Stars expected in a field among the first, brightest stars that are searched, relative to how many are wanted.
 const FIRST_LEVEL: f64 = 2.0;
@@ -21,11 +22,16 @@ const LEVEL_RATIO: usize = 3;
 
 /// Point `i` of `n` spread evenly over the sphere on a Fibonacci spiral (Swinbank & Purser 2006).
 pub(crate) fn lattice_point(i: usize, n: usize) -> Direction {
-    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
     let z = 1.0 - (2 * i + 1) as f64 / n as f64;
-    let (sin, cos) = (golden_angle * i as f64 % TAU).sin_cos();
+    let (sin, cos) = lattice_ra(i).sin_cos();
     let r = (1.0 - z * z).sqrt();
     Direction::new(r * cos, r * sin, z)
+}
+
+/// Right ascension of point `i` of a lattice, radians from 0.
+pub(super) fn lattice_ra(i: usize) -> f64 {
+    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
+    golden_angle * i as f64 % TAU
 }
 
 /// For each of `fields` fields of diameter `fov` its brightest stars, at most `wanted`, one after another;
@@ -48,30 +54,45 @@ impl Fields {
     }
 }
 
-/// Number of steps in which so many fields are searched.
-pub(super) fn tasks(fields: usize) -> usize {
-    fields.div_ceil(FIELDS_PER_TASK)
+/// A lattice of fields, and which of them are to be looked at.
+pub(super) struct Lattice {
+    /// Diameter of a field.
+    pub(super) fov: f64,
+    /// Number of fields over the whole sky.
+    pub(super) fields: usize,
+    /// The stars of which patterns are made (indices into all, ascending: brightest first).
+    pub(super) stars: Vec<u32>,
+    /// Where there are enough of them.
+    pub(super) coverage: Coverage,
+    /// The fields there, in pieces.
+    pub(super) tasks: Vec<Task>,
 }
 
-/// Finds the brightest of `stars` (indices into `directions`, ascending: brightest first) in every field whose centre
-/// is to be `searched`.
+impl Lattice {
+    pub(super) fn new(directions: &[Direction], stars: Vec<u32>, fov: f64, fields: usize) -> Self {
+        let coverage = Coverage::new(directions, &stars, fov);
+        let tasks = coverage.tasks(fields);
+        Self { fov, fields, stars, coverage, tasks }
+    }
+}
+
+/// Finds the brightest stars in every field of a lattice whose centre is to be `searched`.
 pub(super) fn brightest_in_fields(
     directions: &[Direction],
-    stars: &[u32],
-    fov: f64,
-    fields: usize,
+    lattice: &Lattice,
     wanted: usize,
     searched: &(impl Fn(&Direction) -> bool + Sync),
     stage: &Stage<'_>,
 ) -> Result<Vec<Fields>> {
-    let levels = levels(directions, stars, fov, wanted);
-    (0..tasks(fields))
-        .into_par_iter()
+    let Lattice { fov, fields, stars, coverage, tasks } = lattice;
+    let levels = levels(directions, stars, *fov, wanted);
+    tasks
+        .par_iter()
         .map(|task| {
             let mut out = Fields { stars: Vec::new(), ends: Vec::new() };
             let mut found = Vec::new();
-            for field in task * FIELDS_PER_TASK..((task + 1) * FIELDS_PER_TASK).min(fields) {
-                let center = lattice_point(field, fields);
+            for field in coverage.reached(task) {
+                let center = lattice_point(field, *fields);
                 if !searched(&center) {
                     continue;
                 }

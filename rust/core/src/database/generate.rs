@@ -1,11 +1,12 @@
 //! Makes a database: stars, the patterns of the brightest in every field of the sky, and their order by shape.
 
+use super::fields::Lattice;
 use super::format::{Draft, Header, Section};
 use super::parameters::{Parameters, fields_in_sky};
 use super::stage::Stage;
 use super::{Database, combine, fields, select, sort};
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_degrees};
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::CellIndex;
 use crate::monitor::Monitor;
@@ -48,40 +49,54 @@ pub(super) fn generate(
     monitor: &dyn Monitor,
 ) -> Result<Database> {
     let Chosen { stars, directions, epoch } = choose(catalog, parameters)?;
-    let lists = field_stars(&directions, parameters, monitor, |_, _| true)?;
+    let lattices = lattices(&directions, parameters);
+    let lists = field_stars(&directions, &lattices, parameters, monitor, |_, _| true)?;
     let wanted = parameters.patterns_per_lattice_field;
     let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
         Stage::new(monitor, PROGRESS[0], PROGRESS[1], steps)
     })?;
+    if patterns.len() == 0 {
+        return Err(no_pattern(stars.len(), parameters));
+    }
     drop(lists);
     assemble(&stars, &directions, &patterns, parameters, epoch, monitor)
+}
+
+/// The lattices of all scales.
+pub(super) fn lattices(directions: &[Direction], parameters: &Parameters) -> Vec<Lattice> {
+    let lattice = |fov: f64| {
+        let fields = fields_in_sky(fov) * f64::from(parameters.lattice_field_oversampling);
+        let stars = select::separated(directions, parameters.pattern_star_separation(fov));
+        Lattice::new(directions, stars, fov, fields.min(f64::from(u32::MAX)) as usize)
+    };
+    parameters.scales().into_iter().map(lattice).collect()
 }
 
 /// The brightest stars of the fields of all scales, for which `searched(centre, fov)`.
 pub(super) fn field_stars(
     directions: &[Direction],
+    lattices: &[Lattice],
     parameters: &Parameters,
     monitor: &dyn Monitor,
     searched: impl Fn(&Direction, f64) -> bool + Sync,
 ) -> Result<Vec<fields::Fields>> {
-    let scales = parameters.scales();
-    let sizes = scales.iter().map(|fov| {
-        let fields = fields_in_sky(*fov) * f64::from(parameters.lattice_field_oversampling);
-        (*fov, fields.min(f64::from(u32::MAX)) as usize)
-    });
-    let sizes: Vec<(f64, usize)> = sizes.collect();
-    let tasks = sizes.iter().map(|(_, fields)| fields::tasks(*fields)).sum();
+    let tasks = lattices.iter().map(|lattice| lattice.tasks.len()).sum();
     let stage = Stage::new(monitor, 0.0, PROGRESS[0], tasks);
     let wanted = combine::stars_for(parameters.patterns_per_lattice_field);
     let mut lists = Vec::new();
-    for (fov, fields) in sizes {
-        let members = select::separated(directions, parameters.pattern_star_separation(fov));
-        let searched = |center: &Direction| searched(center, fov);
-        let found =
-            fields::brightest_in_fields(directions, &members, fov, fields, wanted, &searched, &stage)?;
-        lists.extend(found);
+    for lattice in lattices {
+        let searched = |center: &Direction| searched(center, lattice.fov);
+        lists.extend(fields::brightest_in_fields(directions, lattice, wanted, &searched, &stage)?);
     }
     Ok(lists)
+}
+
+/// What to say of stars that give no pattern.
+fn no_pattern(stars: usize, parameters: &Parameters) -> Error {
+    let [low, high] = [parameters.smallest_fov(), parameters.max_fov].map(in_degrees);
+    let fields = if low < high { format!("{low} to {high}") } else { high.to_string() };
+    let problem = format!("no field of {fields} degrees holds four of the {stars} that are bright enough");
+    Error::argument("stars", problem, "give more stars, a fainter star_max_magnitude or a larger max_fov_deg")
 }
 
 /// Writes everything to its place.

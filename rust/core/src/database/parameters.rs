@@ -1,6 +1,6 @@
 //! Parameters of the generation of a database.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_degrees};
 
 /// Parameters of [`crate::Database::generate`]. Angles in radians.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,14 +59,14 @@ impl Parameters {
             if (SMALLEST_FOV..std::f64::consts::PI).contains(&value) {
                 return Ok(());
             }
-            let problem = format!("is {} degrees", value.to_degrees());
+            let problem = format!("is {} degrees", in_degrees(value));
             Err(Error::argument(name, problem, "give a field of view from 1/60 to less than 180 degrees"))
         };
         fov("max_fov_deg", self.max_fov)?;
         if let Some(min_fov) = self.min_fov {
             fov("min_fov_deg", min_fov)?;
             if min_fov > self.max_fov {
-                let problem = format!("is {} degrees, more than max_fov_deg", min_fov.to_degrees());
+                let problem = format!("is {} degrees, more than max_fov_deg", in_degrees(min_fov));
                 return Err(Error::argument(
                     "min_fov_deg",
                     problem,

@@ -11,7 +11,7 @@
 //! Pixels are measured from the image's centre: `x = column - width/2`, `y = row - height/2`, with columns and
 //! rows 0-based at pixel centres, +x to the right and +y down.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, in_degrees};
 use crate::geometry::distortion::{Distortion, Point};
 use crate::geometry::projection::Projection;
 use crate::geometry::sphere::Direction;
@@ -71,7 +71,7 @@ impl CameraModel {
             .map(|radius| f64::from(image_size[0]) / 2.0 / radius)
             .ok_or_else(|| {
                 let most = (2.0_f64 * projection.max_angle()).to_degrees().round();
-                let problem = format!("{} is not a field of view", fov.to_degrees());
+                let problem = format!("{} is not a field of view", in_degrees(fov));
                 let limit = match projection {
                     Projection::Gnomonic | Projection::Stereographic => "below",
                     _ => "up to",

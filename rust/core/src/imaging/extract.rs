@@ -1,6 +1,7 @@
 //! Extraction: from the pixels of a frame to its stars.
 //!
-//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak.
+//! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak. Positions
+//! count from the image's centre, as everywhere in this crate: [`Star::position`] is what [`crate::solve::solve`] takes.
 
 use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
@@ -168,10 +169,9 @@ pub mod flags {
 /// One star as it was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Star {
-    /// Column of the position, 0-based, of pixel centres.
-    pub column: f64,
-    /// Row of the position.
-    pub row: f64,
+    /// Position in pixels from the image's centre, as [`crate::solve::solve`] takes it: the 0-based column (whole at
+    /// pixel centres) less half the width, and the row less half the height.
+    pub position: [f64; 2],
     /// Covariance of the position in square pixels: xx, xy, yy.
     pub position_cov: Moments,
     /// Light above the background, in units of the image.
@@ -193,6 +193,11 @@ pub struct Star {
 }
 
 impl Star {
+    /// Column and row of the position in an image of this width and height, 0-based and whole at pixel centres.
+    pub fn column_row(&self, image_size: [usize; 2]) -> [f64; 2] {
+        std::array::from_fn(|k| self.position[k] + image_size[k] as f64 / 2.0)
+    }
+
     /// Ratio of the axes of the image.
     pub fn elongation(&self) -> f64 {
         centroid::elongation(self.cov)

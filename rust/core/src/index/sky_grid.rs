@@ -101,8 +101,20 @@ impl SkyGrid {
         (((dec + FRAC_PI_2) / PI * bands as f64) as usize).min(bands - 1)
     }
 
-    fn cells_of(&self, band: usize) -> Range<usize> {
+    /// The cells of a band.
+    pub(crate) fn cells_of(&self, band: usize) -> Range<usize> {
         self.first_cell[band] as usize..self.first_cell[band + 1] as usize
+    }
+
+    /// The cell of a band at a right ascension.
+    pub(crate) fn cell_in(&self, band: usize, ra: f64) -> usize {
+        let cells = self.cells_of(band);
+        cells.start + Self::column(cells.len(), ra)
+    }
+
+    /// Sines of the declinations between which a band lies.
+    pub(crate) fn heights_of(&self, band: usize) -> [f64; 2] {
+        [self.edges[band][1], self.edges[band + 1][1]]
     }
 
     fn column(columns: usize, ra: f64) -> usize {

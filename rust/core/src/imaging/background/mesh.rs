@@ -19,6 +19,14 @@ impl Mesh {
         Self { values: vec![value], columns: 1, rows: 1, spacing: image_size.map(|n| n as f32) }
     }
 
+    /// Values of blocks, row by row, `columns` of them in a row, that divide an image of this width and height equally;
+    /// `None` if they make no full rows.
+    pub fn over(values: Vec<f32>, columns: usize, image_size: [usize; 2]) -> Option<Self> {
+        let rows = values.len().checked_div(columns).filter(|rows| rows * columns == values.len())?;
+        let spacing = [image_size[0] as f32 / columns as f32, image_size[1] as f32 / rows as f32];
+        (rows > 0).then_some(Self { values, columns, rows, spacing })
+    }
+
     /// A value for every pixel.
     pub(crate) fn per_pixel(rows: &[&[f32]]) -> Self {
         let columns = rows.first().map_or(0, |row| row.len());

@@ -295,8 +295,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
             bits |= if set { bit } else { 0 };
         }
         Ok(Star {
-            column,
-            row,
+            position: [column - self.image.width() as f64 / 2.0, row - self.image.height() as f64 / 2.0],
             position_cov: seen.covariance,
             flux: seen.flux,
             flux_error: seen.flux_error,
