@@ -89,6 +89,28 @@ def aberrate(v, beta):
     return space / np.linalg.norm(space, axis=1, keepdims=True)
 
 
+def sky_error_px(camera, result, truth):
+    """True minus fitted sky position in pixels, on a grid over every frame: (frames, points)."""
+    x, y = (g.ravel() for g in np.meshgrid(*(np.linspace(-h, h - 1, 15) for h in HALF)))
+    errors = []
+    for frame, (rotation, _) in zip(result.frames, truth, strict=True):
+        true = rotation.inv().apply(camera.pixel_to_direction(x, y))
+        fitted = (
+            rotation_of(frame.quaternion).inv().apply(result.camera_model.pixel_to_direction(x, y))
+        )
+        errors.append(np.linalg.norm(true - fitted, axis=1) * camera.focal_length_px)
+    return np.array(errors)
+
+
+#: Cameras of every form, with the options that fit it.
+CASES = {
+    "pinhole": (CameraModel(2500.0, SHAPE), {"model": "pinhole"}),
+    "polynomial": (polynomial_camera(), {"order": 4}),
+    "mirrored": (polynomial_camera(parity_flip=True), {"order": 5}),
+    "radial": (RADIAL, {"model": "radial"}),
+}
+
+
 Array = npt.NDArray[np.float64]
 
 

