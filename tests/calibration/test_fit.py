@@ -375,7 +375,7 @@ class TestImperfectMatches:
         for result, xy in zip(results, centroids, strict=True):
             wrong = (xy > 0.4 * HALF).all(axis=1) & (rng.random(len(xy)) < share)
             xy[wrong] += rng.normal(0, 3.0, (wrong.sum(), 2))
-            assert len(result.matched_centroids) == len(xy)
+            assert len(result) == len(xy)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_a_corner_of_wrong_matches_decides_nothing(self, seed):
