@@ -196,7 +196,7 @@ def test_a_table_without_names_is_no_image(shape):
         boresight.solve(np.ones(shape), image_shape=SHAPE)
 
 
-@pytest.mark.parametrize("given", [None, 5.0, object(), type("Opened", (), {"read": len})()])
+@pytest.mark.parametrize("given", [None, 5.0, object()])
 def test_what_is_neither_an_image_nor_stars_is_refused_as_such(given):
     with pytest.raises(InputError, match=r"^image: a .* is neither an image nor a list of stars"):
         boresight.solve(given)
