@@ -21,12 +21,12 @@ from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import UndeterminedError as UndeterminedError
-from boresight.extraction.centroids import Centroid as Centroid
 from boresight.extraction.centroids import Centroids as Centroids
 from boresight.extraction.extract import ExtractionResult as ExtractionResult
 from boresight.extraction.extract import Extractor as Extractor
 from boresight.extraction.extract import extract_centroids as extract_centroids
 from boresight.extraction.flags import CentroidFlags as CentroidFlags
+from boresight.extraction.stars import Centroid as Centroid
 from boresight.frames.frame import Frame as Frame
 from boresight.frames.read import read_frame as read_frame
 from boresight.solver.matches import MatchedStars as MatchedStars

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from boresight._utils.arguments import image_size
 from boresight._utils.origins import Origin, center_of, known_origin
 from boresight.errors import InputError
-from boresight.extraction.centroids import Centroid, Centroids
 from boresight.extraction.columns import read_columns
+from boresight.extraction.stars import Centroid, CentroidColumns
 
 Floats = NDArray[np.float64]
 
-COLUMNS = tuple(field.name for field in fields(Centroids))
+COLUMNS = tuple(field.name for field in fields(CentroidColumns))
 
 EDGE_MARGIN, EDGE_MARGIN_PX = 0.1, 80.0
 """Positions may lie outside the image by this fraction of its side, or so many pixels if that is
@@ -84,9 +84,9 @@ class StarList:
         return cls(columns, np.flatnonzero(kept), len(kept))
 
     @cached_property
-    def stars(self) -> Centroids:
+    def stars(self) -> CentroidColumns:
         """The stars that can be used."""
-        return Centroids(**self.columns)
+        return CentroidColumns(**self.columns)
 
     def detections(self) -> dict[str, Any]:
         """Give the rows of the list as the extension module takes them, NaN for stars left out."""
@@ -110,7 +110,7 @@ class StarList:
         every[self.rows] = values
         return every
 
-    def at(self, rows: NDArray[Any], name: str = "centroids") -> Centroids:
+    def at(self, rows: NDArray[Any], name: str = "centroids") -> CentroidColumns:
         """Give the stars of some rows of the list."""
         if not np.isin(rows, self.rows).all():
             raise InputError(
@@ -120,23 +120,23 @@ class StarList:
         return self.stars[np.searchsorted(self.rows, rows)]
 
 
-def _as_centroids(given: Any) -> Centroids | None:
+def _as_centroids(given: Any) -> CentroidColumns | None:
     """`Centroids` that were given as such, in a result or star by star; `None` of other lists."""
-    if isinstance(given, Centroids):
+    if isinstance(given, CentroidColumns):
         return given
-    if isinstance(getattr(given, "centroids", None), Centroids):
+    if isinstance(getattr(given, "centroids", None), CentroidColumns):
         return given.centroids  # type: ignore[no-any-return]
     listed = isinstance(given, list | tuple) and len(given) > 0
     return _gather(given) if listed and all(isinstance(s, Centroid) for s in given) else None
 
 
-def _gather(stars: Sequence[Centroid]) -> Centroids:
+def _gather(stars: Sequence[Centroid]) -> CentroidColumns:
     """`Centroids` of views, which may be of different frames."""
     columns = {
         name: np.array([getattr(star._stars, name)[star._index] for star in stars])
         for name in COLUMNS
     }
-    return Centroids(**columns)
+    return CentroidColumns(**columns)
 
 
 def _check_columns(values: dict[str, NDArray[Any]]) -> None:

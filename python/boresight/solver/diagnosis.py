@@ -11,9 +11,9 @@ import numpy as np
 
 from boresight import _core as core
 from boresight._utils import arguments
-from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult
 from boresight.extraction.star_list import StarList
+from boresight.extraction.stars import CentroidColumns
 from boresight.solver.inputs import choose_database, find_stars
 from boresight.solver.options import Prepared, SolveOptions
 from boresight.solver.solution import Solution
@@ -379,7 +379,7 @@ def _stars_in_field(database: PatternDatabase, fov_deg: float, aspect: float) ->
     return database.num_stars * solid_angle / (4 * math.pi)
 
 
-def _suspicions(stars: Centroids, found: Any, expected: float) -> Iterator[Finding]:
+def _suspicions(stars: CentroidColumns, found: Any, expected: float) -> Iterator[Finding]:
     """Tell what the number and the images of the stars mean."""
     if len(stars) < min(FEW_STARS, expected):
         yield Finding(
