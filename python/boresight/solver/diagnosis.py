@@ -38,9 +38,8 @@ TRAILED_ALIGNMENT = 0.7
 #: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
 DEFOCUSED_FWHM_PX = 6.0
 
-#: Tries with other arguments: match radius and tolerance for lenses without a camera model, and
-#: the number of stars patterns are made of, for frames with many false ones.
-WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR, MANY_PATTERN_STARS = 0.03, 0.01, 40
+#: Tries with other arguments: match radius and tolerance for lenses without a camera model.
+WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR = 0.03, 0.01
 
 #: Light of which all is below this may be magnitudes: those of stars are, their counts seldom.
 MOST_MAGNITUDE = 35.0
@@ -81,7 +80,7 @@ class Finding:
     Attributes
     ----------
     cause : str
-        ``"field of view"``, ``"parity"``, ``"hint"``, ``"match radius"``, ``"number of stars"``,
+        ``"field of view"``, ``"parity"``, ``"hint"``, ``"match radius"``,
         ``"database"``: with the arguments changed the frame solves. ``"brightness"``: it solves
         with the stars in the opposite order, for these are magnitudes. ``"few stars"``,
         ``"trailing"``, ``"defocus"``: from the stars' images.
@@ -181,7 +180,7 @@ def diagnose(
 
     The frame is solved as `solve` does it. If that fails, the best of the candidates that were
     rejected is looked up, and the frame is tried with other arguments in turn: either parity, the
-    whole sky, any field of view, a wider match radius, more stars, the default database. What the
+    whole sky, any field of view, a wider match radius, the default database. What the
     images of the stars tell is reported in any case.
 
     Parameters
@@ -320,13 +319,6 @@ def _tries(
         free | {"match_radius": WIDE_MATCH_RADIUS, "match_max_error": WIDE_MATCH_MAX_ERROR},
         {"match_radius": WIDE_MATCH_RADIUS, "match_max_error": WIDE_MATCH_MAX_ERROR},
         "distortion displaces the stars; give a camera_model, or this match_radius",
-    )
-    yield _Try(
-        "number of stars",
-        database,
-        free | {"pattern_checking_stars": MANY_PATTERN_STARS},
-        {"pattern_checking_stars": MANY_PATTERN_STARS},
-        f"many bright detections are no stars; give pattern_checking_stars={MANY_PATTERN_STARS}",
     )
     for name in ("default", "wide"):
         other = type(database).default(80.0 if name == "wide" else None)
