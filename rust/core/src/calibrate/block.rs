@@ -28,7 +28,7 @@ use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
 /// Weights that change by less have settled: so little that rounds of a reduction settle as well.
-const WEIGHT_TOLERANCE: f64 = 1e-8;
+const WEIGHT_TOLERANCE: f64 = 1e-6;
 
 /// What some frames tell about the intrinsics, near one camera.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,6 +205,7 @@ fn settle(frame: &Frame, optics: &Optics, noise: f64, sigma_clip: f64) -> Option
     let options = Options { noise: Some(noise), sigma_clip, ..Options::default() };
     let mut fitter = Fitter::start(slice::from_ref(frame), optics.clone(), &[Some(attitude)], &options, &());
     fitter.options.weight_tolerance = WEIGHT_TOLERANCE;
-    fitter.run(&[Parameters::none()]).ok()?;
+    // All parameters of the optics are known.
+    fitter.settle().and_then(|()| fitter.clip()).ok()?;
     Some((fitter.state.own[0], fitter.problem.weights.pop()?))
 }
