@@ -27,9 +27,6 @@ use crate::lsq::NormalEquations;
 use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
-/// Weights that change by less have settled: so little that rounds of a reduction settle as well.
-const WEIGHT_TOLERANCE: f64 = 1e-8;
-
 /// What some frames tell about the intrinsics, near one camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrationBlock {
@@ -204,7 +201,7 @@ fn settle(frame: &Frame, optics: &Optics, noise: f64, sigma_clip: f64) -> Option
     let attitude = Attitude::from_pairs(seen.iter().zip(&frame.sky).map(|(c, s)| (c, s, 1.0)))?;
     let options = Options { noise: Some(noise), sigma_clip, ..Options::default() };
     let mut fitter = Fitter::start(slice::from_ref(frame), optics.clone(), &[Some(attitude)], &options, &());
-    fitter.options.weight_tolerance = WEIGHT_TOLERANCE;
-    fitter.run(&[Parameters::none()]).ok()?;
+    // All parameters of the optics are known.
+    fitter.settle().and_then(|()| fitter.clip()).ok()?;
     Some((fitter.state.own[0], fitter.problem.weights.pop()?))
 }

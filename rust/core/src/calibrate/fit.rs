@@ -46,11 +46,10 @@ impl Frame {
         weights: &'a Weights,
     ) -> impl Iterator<Item = Counting<'a>> {
         let placement = optics.rig.in_camera(part.detector);
-        let stars = part.stars.clone().filter(|&star| weights.stars[star] > 0.0);
-        stars.map(move |star| {
-            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
-            let residual = Residual::new(&optics.camera, &placement, attitude, pixel, sky);
-            (weights.stars[star], &weights.metrics[star], residual)
+        let counts = weights.stars[part.stars.clone()].iter().zip(&weights.metrics[part.stars.clone()]);
+        let stars = counts.zip(self.stars(part)).filter(|((weight, _), _)| **weight > 0.0);
+        stars.map(move |((&weight, metric), (&pixel, sky))| {
+            (weight, metric, Residual::new(&optics.camera, &placement, attitude, pixel, sky))
         })
     }
 

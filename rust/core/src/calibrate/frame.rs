@@ -9,7 +9,7 @@ use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Jacobian, Point};
 use crate::geometry::residual::{ATTITUDE, Residual};
-use crate::geometry::rig::{Placement, Rig};
+use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
 use crate::lsq::small::{inverse, multiply};
 
@@ -69,7 +69,10 @@ impl Frame {
 
     /// Every star's pixel among those of the camera.
     pub(super) fn points(&self, rig: &Rig) -> impl Iterator<Item = Point> {
-        self.placed(rig).map(|(placement, star)| placement.to_focal_plane(self.pixels[star]))
+        self.parts.iter().flat_map(|part| {
+            let placement = rig.in_camera(part.detector);
+            self.pixels[part.stars.clone()].iter().map(move |&pixel| placement.to_focal_plane(pixel))
+        })
     }
 }
 
@@ -84,7 +87,9 @@ pub(super) fn derivatives(
     let (intrinsics, rest) = out.split_at_mut(parameters.intrinsics());
     parameters.derivatives(camera, residual.point, &residual.jacobian, residual.projected, intrinsics);
     let (placement, attitude) = rest.split_at_mut(rest.len() - ATTITUDE);
-    placement.copy_from_slice(&residual.by_placement()[..placement.len()]);
+    if !placement.is_empty() {
+        placement.copy_from_slice(&residual.by_placement());
+    }
     attitude.copy_from_slice(&residual.by_attitude(camera.focal_length_px()));
 }
 
@@ -105,20 +110,27 @@ impl Frame {
     /// How far every star is from where optics and attitude put it.
     pub(super) fn misses(&self, optics: &Optics, attitude: &Attitude) -> Misses {
         let mut misses = Misses::default();
-        for (placement, star) in self.placed(&optics.rig) {
-            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
-            let found = Residual::new(&optics.camera, &placement, attitude, pixel, sky).map(|residual| {
-                let to_detector = placement.back(&inverse(&residual.jacobian));
-                let metric = self.metric(star, &to_detector);
-                let lengths = [metric, to_detector].map(|m| length(multiply(&m, residual.miss)));
-                (metric, lengths)
-            });
-            let (metric, [length, distance]) = found.unwrap_or(([[0.0; 2]; 2], [f64::INFINITY; 2]));
-            misses.metrics.push(metric);
-            misses.lengths.push(length);
-            misses.distances.push(distance);
+        for part in &self.parts {
+            let placement = optics.rig.in_camera(part.detector);
+            for (star, (&pixel, sky)) in part.stars.clone().zip(self.stars(part)) {
+                let found = Residual::new(&optics.camera, &placement, attitude, pixel, sky).map(|residual| {
+                    let to_detector = placement.back(&inverse(&residual.jacobian));
+                    let metric = self.metric(star, &to_detector);
+                    let lengths = [metric, to_detector].map(|m| length(multiply(&m, residual.miss)));
+                    (metric, lengths)
+                });
+                let (metric, [length, distance]) = found.unwrap_or(([[0.0; 2]; 2], [f64::INFINITY; 2]));
+                misses.metrics.push(metric);
+                misses.lengths.push(length);
+                misses.distances.push(distance);
+            }
         }
         misses
+    }
+
+    /// Pixels and directions of the stars of a part.
+    pub(super) fn stars(&self, part: &Part) -> impl Iterator<Item = (&Point, &Direction)> {
+        self.pixels[part.stars.clone()].iter().zip(&self.sky[part.stars.clone()])
     }
 
     /// The stars that are wanted, each with the length of its residual in pixels; infinite where the model has no answer.
@@ -128,19 +140,17 @@ impl Frame {
         attitude: &Attitude,
         wanted: impl Fn(usize) -> bool,
     ) -> impl Iterator<Item = (usize, f64)> {
-        self.placed(&optics.rig).filter(move |(_, star)| wanted(*star)).map(|(placement, star)| {
-            let (pixel, sky) = (self.pixels[star], &self.sky[star]);
-            let residual = Residual::new(&optics.camera, &placement, attitude, pixel, sky);
-            (star, residual.map_or(f64::INFINITY, |r| length(multiply(&inverse(&r.jacobian), r.miss))))
-        })
-    }
-
-    /// The stars, each with the placement of its detector among the camera's pixels.
-    fn placed(&self, rig: &Rig) -> impl Iterator<Item = (Placement, usize)> {
-        self.parts.iter().flat_map(|part| {
-            let placement = rig.in_camera(part.detector);
-            part.stars.clone().map(move |star| (placement, star))
-        })
+        let of_part = move |part: &Part| {
+            let placement = optics.rig.in_camera(part.detector);
+            let stars = part.stars.clone().filter(|&star| wanted(star));
+            let distance = |star: usize| {
+                let (pixel, sky) = (self.pixels[star], &self.sky[star]);
+                let residual = Residual::new(&optics.camera, &placement, attitude, pixel, sky);
+                residual.map_or(f64::INFINITY, |r| length(multiply(&inverse(&r.jacobian), r.miss)))
+            };
+            stars.map(|star| (star, distance(star))).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of_part)
     }
 
     /// The matrix that brings a star's residual from the ideal plane to the detector (`to_detector` alone) and there to

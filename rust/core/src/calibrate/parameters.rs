@@ -239,6 +239,9 @@ impl Parameters {
 
     /// The camera moved by `delta`; `None` where there is no such camera.
     pub(super) fn stepped(&self, camera: &CameraModel, delta: &DVector<f64>) -> Option<CameraModel> {
+        if self.intrinsics.is_empty() {
+            return Some(camera.clone());
+        }
         let mut focal_length = camera.focal_length_px();
         let mut center = camera.optical_center();
         let mut terms = Terms::of(camera.distortion());

@@ -36,6 +36,7 @@ impl Residual {
     /// Of a star at a pixel of a detector that is placed so.
     ///
     /// `None` if the projection has no image of the star or the distortion is folded over at its pixel.
+    #[inline]
     pub(crate) fn new(
         camera: &CameraModel,
         placement: &Placement,

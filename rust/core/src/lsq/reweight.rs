@@ -111,8 +111,7 @@ pub struct RobustFit<P: Robust> {
     pub iterations: usize,
     /// Whether steps and weights came to rest in [`Self::clip`].
     pub converged: bool,
-    /// When it goes on.
-    pub options: RobustOptions,
+    options: RobustOptions,
 }
 
 impl<P: Robust> RobustFit<P> {
