@@ -336,7 +336,7 @@ def matched_frames(
         cov is None for cov, stars in zip(covariances, given, strict=True) if stars is not None
     )
     frames = [
-        stars.replace(position_cov=cov if known else None)
+        stars.weighted(cov if known else None)
         for stars, cov in zip(given, covariances, strict=True)
         if stars is not None
     ]

@@ -94,7 +94,7 @@ class MatchedStars:
             given = np.asarray(position_cov, dtype=np.float64)
             if given.shape[1:] != (2, 2):
                 raise InputError(f"position_cov: its shape is {given.shape}; give (n, 2, 2)")
-            cov = np.column_stack([given[:, 0, 0], given[:, 0, 1], given[:, 1, 1]])
+            cov = _columns(given)
         self._core = core.MatchedStars(
             {
                 "detections": column(centroids, np.arange(n), np.uint64),
@@ -242,9 +242,25 @@ class MatchedStars:
         """
         listed = StarList.read(centroids, origin, self.camera_model.image_shape)
         stars = listed.at(self.centroids, name)
-        return self.replace(
-            positions_px=stars.xy, position_cov=stars.position_cov, brightness=stars.brightness
-        )
+        pixels, brightness = np.ascontiguousarray(stars.xy), np.ascontiguousarray(stars.brightness)
+        measured = self._core.measured(pixels, _columns(stars.position_cov), brightness)
+        return MatchedStars._from_core(measured, self.place)
+
+    def weighted(self, position_cov: Floats | None) -> MatchedStars:
+        """Take other covariances of the positions.
+
+        Parameters
+        ----------
+        position_cov : ndarray, shape (n, 2, 2), or None
+            In square pixels; `None`: unknown.
+
+        Returns
+        -------
+        MatchedStars
+        """
+        columns = None if position_cov is None else _columns(position_cov)
+        weighted = self._core.measured(self._core.pixels, columns, self._core.brightness)
+        return MatchedStars._from_core(weighted, self.place)
 
     def _arguments(self) -> dict[str, Any]:
         """Arguments of the constructor that make the same."""
@@ -278,6 +294,11 @@ _COLUMNS = (
     "centroids",
     "probability",
 )
+
+
+def _columns(cov: Floats) -> Floats:
+    """Columns xx, xy and yy of covariances (n, 2, 2)."""
+    return np.ascontiguousarray(cov.reshape(-1, 4)[:, [0, 1, 3]], dtype=np.float64)
 
 
 def _restore(arguments: dict[str, Any]) -> MatchedStars:

@@ -103,6 +103,24 @@ impl PyMatchedStars {
         self.inner.attitude.matrix()
     }
 
+    /// The same matches with other positions, covariances of them (columns xx, xy, yy) and brightness.
+    fn measured(
+        &self,
+        pixels: PyReadonlyArray2<'_, f64>,
+        covariance: Option<PyReadonlyArray2<'_, f64>>,
+        brightness: PyReadonlyArray1<'_, f64>,
+    ) -> PyResult<Self> {
+        let covariance = covariance.as_ref().map(|c| rows("centroids", c)).transpose()?;
+        let inner = MatchedStars {
+            pixels: rows("centroids", &pixels)?.to_vec(),
+            covariance: covariance.map(<[[f64; 3]]>::to_vec),
+            brightness: brightness.as_array().to_vec(),
+            ..self.inner.clone()
+        };
+        inner.check().map_err(to_python)?;
+        Ok(Self { inner })
+    }
+
     /// Angle between each detection and its star, radians.
     #[getter]
     fn residuals<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
