@@ -112,12 +112,14 @@ class StarList:
 
     def at(self, rows: NDArray[Any], name: str = "centroids") -> CentroidColumns:
         """Give the stars of some rows of the list."""
-        if not np.isin(rows, self.rows).all():
+        places = np.searchsorted(self.rows, rows)
+        there = places < len(self.rows)
+        if not (there.all() and np.array_equal(self.rows[places], rows)):
             raise InputError(
                 f"{name}: {len(self.rows)} of them, but a match is of number {rows.max()}; "
                 "give the list that the frame was solved from"
             )
-        return self.stars[np.searchsorted(self.rows, rows)]
+        return CentroidColumns(**{name: c[places] for name, c in self.columns.items()})
 
 
 def _as_centroids(given: Any) -> CentroidColumns | None:
