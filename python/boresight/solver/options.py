@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from boresight._utils import arguments
@@ -129,7 +130,28 @@ def detections(
     centroids: Any, origin: Origin | None, image_shape: tuple[int, int]
 ) -> dict[str, Any]:
     """Positions, brightness and covariance of centroids as the extension module takes them."""
+    if origin is None and _is_plain(centroids, image_shape):
+        return {"stars": np.ascontiguousarray(centroids), "covariance": None}
     return StarList.read(centroids, origin, image_shape).detections()
+
+
+def _is_plain(centroids: Any, image_shape: tuple[int, int]) -> bool:
+    """Whether these are rows of x, y and brightness inside the image that need no further look.
+
+    Trackers solve thousands of such lists a second.
+    """
+    if not (type(centroids) is np.ndarray and centroids.dtype == np.float64):
+        return False
+    if centroids.ndim != 2 or centroids.shape[1] != 3 or not len(centroids):
+        return False
+    height, width = image_shape
+    # Of a NaN both are NaN, and no comparison holds.
+    (left, top, faintest), (right, bottom, brightest) = centroids.min(axis=0), centroids.max(axis=0)
+    return bool(
+        -width / 2 < left <= right < width / 2
+        and -height / 2 < top <= bottom < height / 2
+        and 0.0 <= faintest <= brightest < np.inf
+    )
 
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:
