@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
 use crate::imaging::centroid::{self, Moments};
 use crate::imaging::detect::{Blob, Detection, Detector, Peak};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::survey::survey;
 
 mod measure;
 mod quick;
@@ -198,6 +199,17 @@ impl Star {
         std::array::from_fn(|k| self.position[k] + image_size[k] as f64 / 2.0)
     }
 
+    /// The same star with its light in other units, by a factor.
+    fn in_units(self, factor: f64) -> Self {
+        Self {
+            flux: factor * self.flux,
+            flux_error: factor * self.flux_error,
+            peak: factor * self.peak,
+            background: factor * self.background,
+            ..self
+        }
+    }
+
     /// Ratio of the axes of the image.
     pub fn elongation(&self) -> f64 {
         centroid::elongation(self.cov)
@@ -281,7 +293,10 @@ impl Extractor {
     /// The stars of one frame; those before leave no trace in them.
     pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Extraction> {
         let Self { options, detector, measured } = self;
-        let background = options.background(image)?;
+        // All that follows is in units in which the frame scatters by about one.
+        let reading = survey(image);
+        let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
+        let background = options.background(image, reading.scale)?;
         let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
         let threshold = options.sigma_threshold as f32;
         let detection = detector.detect(image, &background, options.matched_filter_sigma, threshold, binned);
@@ -295,21 +310,35 @@ impl Extractor {
         let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
         rejected.surplus = stars.len() - keep;
         stars.truncate(keep);
-        let response = f64::from(detection.correlation / detection.gain);
+        let response = f64::from(detection.threshold * detection.correlation / detection.gain);
+        let unit = reading.scale.recip();
         Ok(Extraction {
-            stars,
-            threshold: options.sigma_threshold * response * background.noise.mean(),
+            stars: stars.into_iter().map(|star| star.in_units(unit)).collect(),
+            threshold: unit * response * background.noise.mean(),
             num_blobs_raw: detection.found,
             rejected,
-            saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
-            background,
+            saturation_level: Some(f64::from(saturation.level())).filter(|l| l.is_finite()).map(|l| unit * l),
+            background: background.in_units(unit),
         })
     }
 }
 
 impl ExtractOptions {
-    /// The background, and its noise: that of the image's pixels, of a gain and read noise, or measured.
-    fn background<T: Pixel>(&self, image: &Image<'_, T>) -> Result<Background> {
+    /// The same for an image that is read in other units.
+    fn scaled(&self, reading: &Reading) -> Self {
+        let saturation = |level: f64| {
+            let level = reading.scale * level;
+            reading.pattern.map_or(level, |pattern| pattern.lowest(level))
+        };
+        Self {
+            gain: self.gain.map(|gain| gain / reading.scale),
+            saturation_level: self.saturation_level.map(saturation),
+            ..self.clone()
+        }
+    }
+
+    /// The background, and its noise: that of the image's pixels (times `scale`), of a gain and read noise, or measured.
+    fn background<T: Pixel>(&self, image: &Image<'_, T>, scale: f64) -> Result<Background> {
         let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
         let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
             return Err(Error::argument(
@@ -326,7 +355,9 @@ impl ExtractOptions {
                     "give one of the two",
                 ));
             }
-            (Some(noise), None, _) => background.noise = Mesh::per_pixel(noise),
+            (Some(noise), None, _) => {
+                background.noise = Mesh::per_pixel(noise).map(|noise| (scale * f64::from(noise)) as f32);
+            }
             (None, Some(read_noise), Some(gain)) => {
                 let photons = |level: f32| f64::from(level).max(0.0) * gain;
                 background.noise = background

@@ -1,0 +1,75 @@
+//! False detections counted in the mirror: the sky has no negative stars.
+//!
+//! Noise that is symmetric makes as many troughs as peaks, however it is correlated and however long its tails are
+//! (blocks of JPEG, resampled frames). Where there are more troughs than a few in a hundred peaks, the threshold is
+//! raised until there are not.
+
+use super::{Peak, Trough};
+use crate::imaging::background::Background;
+use crate::imaging::image::{Image, Pixel};
+
+/// Troughs that may be left: one, so many a pixel, and this fraction of the peaks.
+const PER_PIXEL: f64 = 1e-6;
+const FRACTION: f64 = 0.03;
+/// A trough within so many pixels, along an axis, of a peak that is so many times higher is what a bright star did to its
+/// surroundings (sharpening, JPEG, a background that was taken too high).
+const RING: usize = 12;
+const RING_FACTOR: f32 = 3.0;
+/// A trough whose lowest pixel stands alone by more than this fraction of its depth is a dead pixel.
+const DEAD: f32 = 0.75;
+/// Pixels about a trough, each way, among which its lowest is.
+const REACH: usize = 2;
+
+pub(super) struct Mirror<'a, T> {
+    pub image: &'a Image<'a, T>,
+    pub background: &'a Background,
+    /// Pixels of the frame, each way, that are one of the filtered frame.
+    pub bin: usize,
+}
+
+impl<T: Pixel> Mirror<'_, T> {
+    /// The threshold above `cut` at which few enough detections are false; `None` if that is `cut`.
+    pub(super) fn threshold(&self, peaks: &[Peak], troughs: &[Trough], cut: f32) -> Option<f32> {
+        let area = (self.image.width() * self.image.height()) as f64;
+        let allowed = |peaks: usize| 1.0 + PER_PIXEL * area + FRACTION * peaks as f64;
+        if troughs.len() as f64 <= allowed(peaks.len()) {
+            return None;
+        }
+        let noisy = |t: &&Trough| !self.is_dead(t) && !is_ring(t, peaks);
+        let mut depths: Vec<f32> = troughs.iter().filter(noisy).map(|t| t.depth).collect();
+        depths.sort_unstable_by(f32::total_cmp);
+        let mut heights: Vec<f32> = peaks.iter().map(|peak| peak.height).collect();
+        heights.sort_unstable_by(f32::total_cmp);
+        let left = |threshold: f32| heights.len() - heights.partition_point(|&h| h <= threshold);
+        let few = |&k: &usize| {
+            let threshold = if k == 0 { cut } else { depths[k - 1] };
+            (depths.len() - k) as f64 <= allowed(left(threshold))
+        };
+        let first = (0..=depths.len()).find(few).filter(|&k| k > 0)?;
+        Some(depths[first - 1].next_up())
+    }
+
+    /// Whether a trough is a single pixel of the frame.
+    fn is_dead(&self, trough: &Trough) -> bool {
+        let reach = REACH * self.bin;
+        let [x, y] = [trough.x, trough.y].map(|v| v * self.bin + self.bin / 2);
+        let level = self.background.level.at(x as f32, y as f32);
+        let columns = x.saturating_sub(reach)..(x + reach + 1).min(self.image.width());
+        let rows = y.saturating_sub(reach)..(y + reach + 1).min(self.image.height());
+        let mut pixels = vec![0.0; columns.len() * rows.len()];
+        for (y, line) in rows.zip(pixels.chunks_exact_mut(columns.len())) {
+            self.image.read(y, columns.start, line);
+        }
+        let mut depths: Vec<f32> = pixels.iter().map(|v| level - v).filter(|v| v.is_finite()).collect();
+        depths.sort_unstable_by(|a, b| b.total_cmp(a));
+        matches!(depths[..], [first, second, ..] if second < (1.0 - DEAD) * first)
+    }
+}
+
+/// Whether a trough belongs to a bright star; the peaks are in reading order.
+fn is_ring(trough: &Trough, peaks: &[Peak]) -> bool {
+    let first = peaks.partition_point(|peak| peak.y + RING < trough.y);
+    let near = peaks[first..].iter().take_while(|peak| peak.y <= trough.y + RING);
+    near.filter(|peak| peak.x.abs_diff(trough.x) <= RING)
+        .any(|peak| peak.height > RING_FACTOR * trough.depth)
+}

@@ -1,0 +1,106 @@
+//! Noise that may be skewed: photons that are counted, or what a converter cuts off below.
+//!
+//! It is taken for a gamma distribution, in the approximation of Wilson & Hilferty (1931, PNAS 17, 684): a normal number
+//! `z` stands for `2/γ ((1 + γ z/6 - γ²/36)³ - 1)` standard deviations, with the skewness `γ`.
+
+/// Normal numbers of the quantiles that tell the deviation and the skewness.
+const NEAR: f32 = -1.0;
+const FAR: f32 = -2.0;
+/// Their fractions of a normal distribution.
+const NEAR_FRACTION: f32 = 0.158_655;
+const FAR_FRACTION: f32 = 0.022_750;
+/// More skewed than this, the lower quantiles tell nothing.
+const MAX_SKEWNESS: f32 = 1.5;
+/// Halvings of the range of the skewness.
+const ROUNDS: usize = 12;
+
+/// Standard deviation and skewness of noise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Skewed {
+    pub deviation: f32,
+    pub skewness: f32,
+}
+
+impl Skewed {
+    /// From the lower half of samples, as of a normal distribution.
+    pub(super) fn normal(samples: &mut [f32]) -> Self {
+        let Some([median, near, _]) = quantiles(samples) else { return Self { deviation: 0.0, skewness: 0.0 } };
+        Self { deviation: (median - near) / -NEAR, skewness: 0.0 }
+    }
+
+    /// From the lower half of samples.
+    pub(super) fn below(samples: &mut [f32]) -> Self {
+        let Some([median, near, far]) = quantiles(samples) else { return Self { deviation: 0.0, skewness: 0.0 } };
+        let wanted = (median - far) / (median - near);
+        if !wanted.is_finite() {
+            return Self { deviation: 0.0, skewness: 0.0 };
+        }
+        // The more skewed, the nearer are the lower quantiles to each other.
+        let [mut low, mut high] = [0.0, MAX_SKEWNESS];
+        for _ in 0..ROUNDS {
+            let middle = 0.5 * (low + high);
+            let spread = |z: f32| standard(0.0, middle) - standard(z, middle);
+            if spread(FAR) / spread(NEAR) > wanted { low = middle } else { high = middle }
+        }
+        Self { deviation: (median - near) / (standard(0.0, low) - standard(NEAR, low)), skewness: low }
+    }
+
+    /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
+    pub(super) fn exceeded(&self, sigmas: f32) -> f32 {
+        (self.deviation * standard(sigmas, self.skewness)).min(f32::MAX)
+    }
+}
+
+/// The number of standard deviations from the mean that a normal number stands for.
+fn standard(z: f32, skewness: f32) -> f32 {
+    // The limit, where the formula is one of small differences.
+    if skewness < 1e-2 {
+        return z;
+    }
+    let root = 1.0 + skewness * z / 6.0 - skewness * skewness / 36.0;
+    2.0 / skewness * (root.max(0.0).powi(3) - 1.0)
+}
+
+/// The median and the lower quantiles.
+fn quantiles(samples: &mut [f32]) -> Option<[f32; 3]> {
+    let n = samples.len();
+    let at = |fraction: f32| (fraction * n as f32) as usize;
+    let (low, &mut median, _) = samples.select_nth_unstable_by(n.checked_sub(1)? / 2, f32::total_cmp);
+    let near = at(NEAR_FRACTION).min(low.len().checked_sub(1)?);
+    let (low, &mut near, _) = low.select_nth_unstable_by(near, f32::total_cmp);
+    let far = at(FAR_FRACTION).min(low.len().checked_sub(1)?);
+    let far = *low.select_nth_unstable_by(far, f32::total_cmp).1;
+    Some([median, near, far])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_a_gamma_distribution() {
+        // Of shape 4 (skewness 1): from tables of χ² with eight degrees of freedom, x = χ²/2.
+        for (z, chi2) in [(0.0_f32, 7.344), (1.0, 11.834), (-1.0, 4.176), (-2.0, 2.089), (3.0, 24.14)] {
+            let expected = (chi2 / 2.0 - 4.0) / 2.0;
+            assert!((standard(z, 1.0) - expected).abs() < 0.06, "{} {expected}", standard(z, 1.0));
+        }
+    }
+
+    #[test]
+    fn the_lower_half_tells_both() {
+        for skewness in [0.1, 0.5, 1.2] {
+            let n = 100_001;
+            // Values at evenly spaced normal numbers, thinned by their density.
+            let mut samples: Vec<f32> = Vec::new();
+            for k in -400..=400 {
+                let z = k as f32 / 100.0;
+                let count = (n as f32 / 250.0 * (-0.5 * z * z).exp()) as usize;
+                samples.extend(std::iter::repeat_n(3.0 + 2.0 * standard(z, skewness), count));
+            }
+            let found = Skewed::below(&mut samples);
+            assert!((found.deviation / 2.0 - 1.0).abs() < 0.05, "{found:?} {skewness}");
+            assert!((found.skewness - skewness).abs() < 0.12, "{found:?} {skewness}");
+            assert!(found.exceeded(5.0) > Skewed::normal(&mut samples).exceeded(5.0));
+        }
+    }
+}

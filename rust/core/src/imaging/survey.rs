@@ -1,0 +1,212 @@
+//! A first look at a frame: the scale of its numbers, the lattice they lie on, and a pattern of period two.
+//!
+//! A few thousand pixels tell it. What is found decides how the frame is read from then on ([`Reading`]), so that nothing
+//! after it depends on the units of the image, or knows of mosaics of colours and of columns read by two amplifiers.
+
+use crate::imaging::image::{Image, Pattern, Pixel, Reading};
+
+/// Patches along each axis, and pixels along each side of a patch.
+const PATCHES: usize = 22;
+const SIDE: usize = 3;
+/// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
+const LATTICE_RECURRENCE: usize = 3;
+/// Fewer different values tell no lattice of numbers that are not integers.
+const LATTICE_VALUES: usize = 8;
+/// Gaps between values are multiples of the step within this fraction of it.
+const LATTICE_TOLERANCE: f64 = 0.02;
+/// Rounding of the values, as a fraction of the largest.
+const ROUNDING: f64 = 4.0 * f32::EPSILON as f64;
+/// A pattern is one if its amplitude is so many times its error ...
+const PATTERN_SIGMAS: f64 = 6.0;
+/// ... and this fraction of its scatter from patch to patch: a weaker one does no harm.
+const PATTERN_FRACTION: f64 = 0.3;
+/// Fewer patches do not tell a pattern.
+const PATTERN_PATCHES: usize = 100;
+/// Factors of a pattern are within this range of one.
+const FACTOR_RANGE: [f64; 2] = [0.2, 5.0];
+/// Standard error of a median over its population's median absolute deviation, times the root of the count.
+const MEDIAN_ERROR: f64 = 1.858;
+
+/// Windows along each axis, and pixels along each side of one, of which most are flat in a frame without noise ...
+const WINDOWS: usize = 16;
+const WINDOW: usize = 4;
+/// ... and which are at several levels, if this fraction of them is not at that of most.
+const OTHER_LEVELS: f64 = 0.02;
+
+/// Second difference and smoothing of three pixels: a gradient has none of the former.
+const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
+const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
+
+/// Pixels of a square whose corner has an even row and column, row by row; NaN where they are bad.
+type Patch = [f64; SIDE * SIDE];
+
+/// How to read an image whose units nothing is known of.
+pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
+    let patches = patches(image);
+    let mut values: Vec<f64> = patches.iter().flatten().copied().filter(|v| v.is_finite()).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    let spread = spread(&values).or_else(|| whole_spread(image));
+    let scale = power_of_two(spread, T::MAX_EXPONENT);
+    let step = step(&values, spread).or(T::STEP).unwrap_or(0.0);
+    let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
+    let plateau = if step > 0.0 { plateau(image) } else { 0.0 };
+    Reading { scale, pattern, step: (step * scale) as f32, plateau: (plateau * scale) as f32 }
+}
+
+/// Patches all over the frame.
+fn patches<T: Pixel>(image: &Image<'_, T>) -> Vec<Patch> {
+    let corners = |size: usize| {
+        let last = size.saturating_sub(SIDE);
+        let count = PATCHES.min(last / SIDE + 1);
+        (0..count).map(move |i| ((2 * i + 1) * last / (2 * count)) & !1)
+    };
+    let value = |x: usize, y: usize| {
+        let inside = x < image.width() && y < image.height();
+        inside.then(|| image.raw(x, y)).flatten().unwrap_or(f64::NAN)
+    };
+    let at = |(x, y): (usize, usize)| std::array::from_fn(|k| value(x + k % SIDE, y + k / SIDE));
+    let columns: Vec<usize> = corners(image.width()).collect();
+    corners(image.height()).flat_map(|y| columns.iter().map(move |&x| (x, y))).map(at).collect()
+}
+
+/// Distance between two quantiles of sorted values: the innermost that differ.
+fn spread(values: &[f64]) -> Option<f64> {
+    let quantile = |q: f64| Some(*values.get((q * values.len().checked_sub(1)? as f64) as usize)?);
+    let between = |q: f64| Some(quantile(1.0 - q)? - quantile(q)?);
+    [0.25, 0.1, 0.02, 0.0].into_iter().filter_map(between).find(|&width| width > 0.0)
+}
+
+/// Range of all pixels.
+fn whole_spread<T: Pixel>(image: &Image<'_, T>) -> Option<f64> {
+    let pixels = (0..image.height()).flat_map(|y| (0..image.width()).filter_map(move |x| image.raw(x, y)));
+    let [low, high] =
+        pixels.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
+    Some(high - low).filter(|&width| width > 0.0)
+}
+
+/// The power of two that brings a spread to between one and two.
+fn power_of_two(spread: Option<f64>, max_exponent: i32) -> f64 {
+    const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
+    const BIAS: i32 = f64::MAX_EXP - 1;
+    let exponent = |v: f64| ((v.to_bits() >> MANTISSA_BITS) & 0x7ff) as i32 - BIAS;
+    let spread = spread.filter(|v| v.is_finite());
+    2.0_f64.powi(spread.map_or(0, |v| -exponent(v)).clamp(-max_exponent, max_exponent))
+}
+
+/// The step of the lattice that sorted values lie on, if it is coarse enough for many of them to be the same.
+fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
+    // Larger ones are no data: they would not show such a spread.
+    let limit = spread? / ROUNDING;
+    let values: Vec<f64> = values.iter().copied().filter(|v| v.abs() < limit).collect();
+    let largest = values.first()?.abs().max(values.last()?.abs());
+    let rounding = ROUNDING * largest;
+    let gaps = || values.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > rounding);
+    let count = gaps().count();
+    if count < LATTICE_VALUES || count * LATTICE_RECURRENCE > values.len() {
+        return None;
+    }
+    let step = gaps().fold(f64::INFINITY, f64::min);
+    let multiple = |gap: f64| {
+        let off = (gap / step - (gap / step).round()).abs();
+        off * step <= LATTICE_TOLERANCE * step + rounding
+    };
+    gaps().all(multiple).then_some(step)
+}
+
+/// Least difference of flat windows, if most are flat and not all of one level.
+///
+/// Noise far below a step, and blocks of JPEG that are a mean and nothing else, are rounded alike over many pixels.
+fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
+    let corner = |i: usize, size: usize| (2 * i + 1) * size.saturating_sub(WINDOW) / (2 * WINDOWS);
+    let flat = |k: usize| {
+        let [x, y] = [corner(k % WINDOWS, image.width()), corner(k / WINDOWS, image.height())];
+        let rows = y..(y + WINDOW).min(image.height());
+        let mut pixels = rows.flat_map(|y| (x..(x + WINDOW).min(image.width())).map(move |x| image.raw(x, y)));
+        let first = pixels.next()??;
+        pixels.all(|v| v == Some(first)).then_some(first)
+    };
+    let mut levels: Vec<f64> = (0..WINDOWS * WINDOWS).filter_map(flat).collect();
+    if 2 * levels.len() < WINDOWS * WINDOWS {
+        return 0.0;
+    }
+    levels.sort_unstable_by(f64::total_cmp);
+    let most = levels.chunk_by(|a, b| a == b).map(<[f64]>::len).max().unwrap_or(0);
+    if (levels.len() - most) as f64 <= OTHER_LEVELS * levels.len() as f64 {
+        return 0.0;
+    }
+    levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
+}
+
+/// What the four places of a pattern have more than their mean, at two levels of the frame.
+struct Amplitudes {
+    levels: [f64; 2],
+    places: [[f64; 4]; 2],
+}
+
+/// A pattern that is the same all over the frame, or grows with its level.
+fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
+    let mut good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
+    if good.len() < PATTERN_PATCHES {
+        return None;
+    }
+    // By column, by row, and by both.
+    let weights = [[DIFFERENCE, SMOOTHING], [SMOOTHING, DIFFERENCE], [DIFFERENCE, DIFFERENCE]];
+    let is_pattern = weights.iter().any(|&w| {
+        let (amplitude, scatter) = median_and_scatter(good.iter().map(|patch| weighted(patch, w)));
+        let error = MEDIAN_ERROR * scatter / (good.len() as f64).sqrt();
+        amplitude.abs() > (PATTERN_SIGMAS * error).max(PATTERN_FRACTION * scatter)
+    });
+    if !is_pattern {
+        return None;
+    }
+    let level = |patch: &Patch| weighted(patch, [SMOOTHING; 2]);
+    good.sort_by(|a, b| level(a).total_cmp(&level(b)));
+    let (dark, bright) = good.split_at(good.len() / 2);
+    let halves = [dark, bright];
+    let levels = halves.map(|half| median_and_scatter(half.iter().map(|patch| level(patch))).0);
+    let places = halves.map(|half| {
+        let [column, row, both] =
+            weights.map(|w| median_and_scatter(half.iter().map(|patch| weighted(patch, w))).0);
+        [column + row + both, -column + row - both, column - row - both, -column - row + both]
+    });
+    let all = weights.map(|w| median_and_scatter(good.iter().map(|patch| weighted(patch, w))));
+    // Where the two halves do not differ by more than their errors, they are the same.
+    let scatter = all.iter().map(|&(_, scatter)| scatter).fold(0.0, f64::max);
+    let error = PATTERN_SIGMAS * MEDIAN_ERROR * scatter / (halves[0].len() as f64).sqrt();
+    let differ = (0..4).any(|k| (places[0][k] - places[1][k]).abs() > error);
+    let together = [0, 1, 2, 3].map(|k| 0.5 * (places[0][k] + places[1][k]));
+    Some(Amplitudes { levels, places: if differ { places } else { [together; 2] } })
+}
+
+impl Amplitudes {
+    /// The pattern whose removal leaves each place at the frame's level, in scaled units.
+    fn scaled(&self, scale: f64) -> Pattern {
+        let mut pattern = Pattern { offset: [[0.0; 2]; 2], factor: [[1.0; 2]; 2] };
+        let [dark, bright] = self.levels;
+        for k in 0..4 {
+            let [low, high] = [self.places[0][k], self.places[1][k]];
+            let rise = 1.0 + if bright > dark { (high - low) / (bright - dark) } else { 0.0 };
+            let rise = rise.clamp(FACTOR_RANGE[0], FACTOR_RANGE[1]);
+            // The value at the middle level goes to that level.
+            let [middle, excess] = [0.5 * (dark + bright), 0.5 * (low + high)];
+            pattern.offset[k / 2][k % 2] = (scale * (middle + excess - middle * rise)) as f32;
+            pattern.factor[k / 2][k % 2] = rise.recip() as f32;
+        }
+        pattern
+    }
+}
+
+fn weighted(patch: &Patch, [columns, rows]: [[f64; SIDE]; 2]) -> f64 {
+    patch.iter().enumerate().map(|(k, v)| rows[k / SIDE] * columns[k % SIDE] * v).sum()
+}
+
+/// Median and median absolute deviation.
+fn median_and_scatter(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let mut values: Vec<f64> = values.collect();
+    let middle = values.len() / 2;
+    let median = *values.select_nth_unstable_by(middle, f64::total_cmp).1;
+    for v in &mut values {
+        *v = (*v - median).abs();
+    }
+    (median, *values.select_nth_unstable_by(middle, f64::total_cmp).1)
+}
