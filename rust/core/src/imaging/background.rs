@@ -23,7 +23,7 @@ const NOISE_BLOCK_SIZE: usize = 64;
 /// not background. (A larger one cannot be: there it is a glow, and must be followed.)
 const SWALLOWED_FACTOR: f32 = 3.0;
 /// Noise of fewer steps than one over this is taken as not normal.
-const COARSE_STEP: f64 = 0.3;
+const COARSE_STEP: f32 = 0.3;
 /// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
 const QUIET_FRACTION: f32 = 0.25;
 
@@ -34,8 +34,9 @@ pub struct Background {
     pub level: Mesh,
     /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
     pub noise: Mesh,
-    /// Whether the noise is far from normal: cut off at the lowest value, or hardly more than a step of its lattice.
-    pub(crate) coarse: bool,
+    /// Skewness that a pixel's noise may have: any where it is cut off at the lowest value, that of counted photons where
+    /// it is hardly more than a step of its lattice, none else.
+    pub(crate) skewness: f32,
 }
 
 impl Background {
@@ -62,14 +63,19 @@ impl Background {
             return Some(Self {
                 level: Mesh::constant(any.mean, size),
                 noise: Mesh::constant(any.deviation, size),
-                coarse: true,
+                skewness: f32::INFINITY,
             });
         }
         let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
         let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
         let floored = blocks.iter().filter(|block| block.floored).count();
-        let coarse = f64::from(step) > COARSE_STEP * noise.mean() || 2 * floored > blocks.len();
-        Some(Self { level, noise, coarse })
+        let poisson = step / noise.mean() as f32;
+        let skewness = match poisson {
+            _ if 2 * floored > blocks.len() => f32::INFINITY,
+            _ if poisson > COARSE_STEP => poisson,
+            _ => 0.0,
+        };
+        Some(Self { level, noise, skewness })
     }
 }
 
@@ -77,7 +83,7 @@ impl Background {
     /// The same in other units, by a factor.
     pub(crate) fn in_units(&self, factor: f64) -> Self {
         let [level, noise] = [&self.level, &self.noise].map(|mesh| mesh.map(|v| (factor * f64::from(v)) as f32));
-        Self { level, noise, coarse: self.coarse }
+        Self { level, noise, skewness: self.skewness }
     }
 }
 

@@ -115,7 +115,7 @@ impl Detector {
     ) -> &Detection {
         let filter = Filter::new(image, background, filter_sigma, binned);
         let bin = filter.bin;
-        let noise = filter.noise(background.coarse, filter.rounding(background));
+        let noise = filter.noise(background);
         let correlation = noise.deviation;
         let mut cut = noise.exceeded(threshold);
         self.scan(&filter, cut);

@@ -11,7 +11,7 @@ const SIDE: usize = 3;
 /// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
 const LATTICE_RECURRENCE: usize = 3;
 /// Fewer different values tell no lattice of numbers that are not integers.
-const LATTICE_VALUES: usize = 8;
+const LATTICE_VALUES: usize = 4;
 /// Gaps between values are multiples of the step within this fraction of it.
 const LATTICE_TOLERANCE: f64 = 0.02;
 /// Rounding of the values, as a fraction of the largest.
@@ -33,6 +33,16 @@ const WINDOW: usize = 4;
 /// ... and which are at several levels, if this fraction of them is not at that of most.
 const OTHER_LEVELS: f64 = 0.02;
 
+/// Frames with a spread of fewer steps are looked at for plateaus.
+const FEW_STEPS: f64 = 8.0;
+/// Side of the blocks of JPEG, and rows on which their edges are looked for.
+const BLOCK: usize = 8;
+const BLOCK_ROWS: usize = 32;
+/// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), and
+/// what is added to it for their number, over its root.
+const EDGE_FRACTION: f64 = 0.2;
+const EDGE_SIGMAS: f64 = 1.0;
+
 /// Second difference and smoothing of three pixels: a gradient has none of the former.
 const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
 const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
@@ -49,7 +59,10 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
     let scale = power_of_two(spread, T::MAX_EXPONENT);
     let step = step(&values, spread).or(T::STEP).unwrap_or(0.0);
     let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
-    let plateau = if step > 0.0 { plateau(image) } else { 0.0 };
+    // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
+    let coarse = step > 0.0 && spread.is_none_or(|spread| spread < FEW_STEPS * step);
+    let blocks = if coarse && is_in_blocks(image) { step } else { 0.0 };
+    let plateau = if coarse { plateau(image).max(blocks) } else { 0.0 };
     Reading { scale, pattern, step: (step * scale) as f32, plateau: (plateau * scale) as f32 }
 }
 
@@ -102,7 +115,7 @@ fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
     let rounding = ROUNDING * largest;
     let gaps = || values.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > rounding);
     let count = gaps().count();
-    if count < LATTICE_VALUES || count * LATTICE_RECURRENCE > values.len() {
+    if count + 1 < LATTICE_VALUES || count * LATTICE_RECURRENCE > values.len() {
         return None;
     }
     let step = gaps().fold(f64::INFINITY, f64::min);
@@ -135,6 +148,21 @@ fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
         return 0.0;
     }
     levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
+}
+
+/// Whether most differences of neighbours are at the edges of blocks, as JPEG leaves them where it keeps little else.
+fn is_in_blocks<T: Pixel>(image: &Image<'_, T>) -> bool {
+    let mut differences = [0_usize; BLOCK];
+    for k in 0..BLOCK_ROWS.min(image.height()) {
+        let y = (2 * k + 1) * image.height() / (2 * BLOCK_ROWS.min(image.height()));
+        for x in 1..image.width() {
+            let differ = matches!((image.raw(x - 1, y), image.raw(x, y)), (Some(a), Some(b)) if a != b);
+            differences[x % BLOCK] += usize::from(differ);
+        }
+    }
+    let total = differences.iter().sum::<usize>() as f64;
+    let most = differences.into_iter().max().unwrap_or(0) as f64;
+    total > 0.0 && most > (EDGE_FRACTION + EDGE_SIGMAS / total.sqrt()) * total
 }
 
 /// What the four places of a pattern have more than their mean, at two levels of the frame.

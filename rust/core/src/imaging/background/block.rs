@@ -19,6 +19,8 @@ const CLIPPED_DEVIATION: f32 = 0.879_626;
 const FLOORED_FRACTION: f32 = 0.1;
 /// Clipping of such a block.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
+/// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
+const COARSE_CLIP_SIGMAS: f32 = 3.0;
 /// The scatter of a block over the step of its lattice beyond which the lattice does not show.
 const FINE_LATTICE: f32 = 8.0;
 /// Rounds of clipping at most, and the relative change of the deviation that ends them.
@@ -94,13 +96,13 @@ fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec
     let good = samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32;
     let start = start(samples, few);
     if start.scale > FINE_LATTICE * step {
-        let (mean, deviation) = start.clip(samples);
+        let (mean, deviation) = start.clip(samples, step);
         return Block { mean, deviation, good, floored: start.floored };
     }
     // Spread over their steps, the values of a lattice may be clipped anywhere.
     spread(samples, step);
     let start = Start { floored: start.floored, ..self::start(samples, few) };
-    let (mean, deviation) = start.clip(samples);
+    let (mean, deviation) = start.clip(samples, step);
     let rounding = step * step / 12.0;
     let variance = (deviation * deviation - rounding).max(rounding);
     Block { mean, deviation: variance.sqrt(), good, floored: start.floored }
@@ -141,11 +143,13 @@ fn start(samples: &[f32], few: &mut Vec<f32>) -> Start {
 
 impl Start {
     #[inline(always)]
-    fn clip(self, samples: &[f32]) -> (f32, f32) {
+    fn clip(self, samples: &[f32], step: f32) -> (f32, f32) {
         if self.floored {
             return clip(samples, self.median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
         }
-        clip(samples, self.median, self.scale, CLIP_SIGMAS, CLIPPED_DEVIATION)
+        let (sigmas, shrunk) =
+            if self.scale < step { (COARSE_CLIP_SIGMAS, 1.0) } else { (CLIP_SIGMAS, CLIPPED_DEVIATION) };
+        clip(samples, self.median, self.scale, sigmas, shrunk)
     }
 }
 

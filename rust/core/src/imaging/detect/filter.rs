@@ -75,17 +75,24 @@ impl<'a, T: Pixel> Filter<'a, T> {
     }
 
     /// What rounding does to the filtered noise at most, in its units, where neighbouring pixels are rounded alike.
-    pub(super) fn rounding(&self, background: &Background) -> f32 {
+    fn rounding(&self, background: &Background) -> f32 {
         let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
         let noise = background.noise.mean() as f32;
         if plateau > 0.0 && noise > 0.0 { plateau / 12.0_f32.sqrt() * self.gain / noise } else { 0.0 }
     }
 
+    /// Skewness of the filtered noise over that of the noise of a pixel, if that is white.
+    fn skewness(&self) -> f32 {
+        let cubes = self.kernel[1..].iter().map(|k| 2.0 * k.powi(3)).sum::<f32>() + self.kernel[0].powi(3);
+        cubes * cubes / self.bin as f32
+    }
+
     /// Noise of the filtered frame, in units of that of white noise, from its lower half: stars are in the upper.
     ///
-    /// `coarse` noise may be skewed, or so correlated that the pixels do not show it; it is never less than `least`.
-    pub(super) fn noise(&self, coarse: bool, least: f32) -> Skewed {
+    /// Noise of few steps may be skewed, or so correlated that the pixels do not show it.
+    pub(super) fn noise(&self, background: &Background) -> Skewed {
         let [_, height] = self.size();
+        let coarse = background.skewness > 0.0;
         let rows = if coarse { COARSE_ROWS } else { NOISE_ROWS };
         let step = height.div_ceil(NOISE_BANDS);
         let mut samples: Vec<f32> = (0..height.div_ceil(step))
@@ -99,7 +106,8 @@ impl<'a, T: Pixel> Filter<'a, T> {
                 sampled.0
             })
             .collect();
-        let mut noise = if coarse { Skewed::below(&mut samples) } else { Skewed::normal(&mut samples) };
+        let mut noise = Skewed::below(&mut samples, background.skewness * self.skewness());
+        let least = self.rounding(background);
         let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
         noise.deviation = noise.deviation.max(least).clamp(1.0, most.max(least));
         noise

@@ -1,8 +1,8 @@
 //! False detections counted in the mirror: the sky has no negative stars.
 //!
 //! Noise that is symmetric makes as many troughs as peaks, however it is correlated and however long its tails are
-//! (blocks of JPEG, resampled frames). Where there are more troughs than a few in a hundred peaks, the threshold is
-//! raised until there are not.
+//! (blocks of JPEG, resampled frames). Where there are more troughs than one in so many peaks, the threshold is raised
+//! until there are not. What a foreground makes of both is left alone: it is in a part of the frame.
 
 use super::{Peak, Trough};
 use crate::imaging::background::Background;
@@ -10,7 +10,11 @@ use crate::imaging::image::{Image, Pixel};
 
 /// Troughs that may be left: one, so many a pixel, and this fraction of the peaks.
 const PER_PIXEL: f64 = 1e-6;
-const FRACTION: f64 = 0.03;
+const FRACTION: f64 = 0.1;
+/// Tiles of the frame along each axis. If the half of them with fewer troughs has less than this fraction of them, the
+/// others are foreground, and do not count.
+const TILES: usize = 8;
+const QUIET_FRACTION: f64 = 0.25;
 /// A trough within so many pixels, along an axis, of a peak that is so many times higher is what a bright star did to its
 /// surroundings (sharpening, JPEG, a background that was taken too high).
 const RING: usize = 12;
@@ -36,9 +40,12 @@ impl<T: Pixel> Mirror<'_, T> {
             return None;
         }
         let noisy = |t: &&Trough| !self.is_dead(t) && !is_ring(t, peaks);
-        let mut depths: Vec<f32> = troughs.iter().filter(noisy).map(|t| t.depth).collect();
+        let troughs: Vec<Trough> = troughs.iter().filter(noisy).copied().collect();
+        let counts = self.counts(&troughs);
+        let mut depths: Vec<f32> = troughs.iter().filter(|t| counts(t.x, t.y)).map(|t| t.depth).collect();
         depths.sort_unstable_by(f32::total_cmp);
-        let mut heights: Vec<f32> = peaks.iter().map(|peak| peak.height).collect();
+        let counted = peaks.iter().filter(|peak| counts(peak.x, peak.y));
+        let mut heights: Vec<f32> = counted.map(|peak| peak.height).collect();
         heights.sort_unstable_by(f32::total_cmp);
         let left = |threshold: f32| heights.len() - heights.partition_point(|&h| h <= threshold);
         let few = |&k: &usize| {
@@ -47,6 +54,31 @@ impl<T: Pixel> Mirror<'_, T> {
         };
         let first = (0..=depths.len()).find(few).filter(|&k| k > 0)?;
         Some(depths[first - 1].next_up())
+    }
+
+    /// Where troughs count: everywhere, or in the half of the frame that has no foreground.
+    fn counts(&self, troughs: &[Trough]) -> impl Fn(usize, usize) -> bool + use<T> {
+        let size = [self.image.width(), self.image.height()].map(|n| (n / self.bin).max(1));
+        let tile = move |x: usize, y: usize| {
+            let [i, j] = [x * TILES / size[0], y * TILES / size[1]].map(|k| k.min(TILES - 1));
+            j * TILES + i
+        };
+        // One half of the troughs ranks the tiles, the other is counted: the rank of a tile by chance is no bias then.
+        let [mut rank, mut others] = [[0_usize; TILES * TILES]; 2];
+        for pair in troughs.chunks(2) {
+            for (count, t) in [&mut rank, &mut others].into_iter().zip(pair) {
+                count[tile(t.x, t.y)] += 1;
+            }
+        }
+        let mut order: [usize; TILES * TILES] = std::array::from_fn(|k| k);
+        order.sort_by_key(|&k| rank[k]);
+        let mut quiet = [false; TILES * TILES];
+        for &k in &order[..order.len() / 2] {
+            quiet[k] = true;
+        }
+        let inside: usize = (0..others.len()).filter(|&k| quiet[k]).map(|k| others[k]).sum();
+        let clustered = (inside as f64) < QUIET_FRACTION * others.iter().sum::<usize>() as f64;
+        move |x, y| !clustered || quiet[tile(x, y)]
     }
 
     /// Whether a trough is a single pixel of the frame.

@@ -22,25 +22,21 @@ pub(super) struct Skewed {
 }
 
 impl Skewed {
-    /// From the lower half of samples, as of a normal distribution.
-    pub(super) fn normal(samples: &mut [f32]) -> Self {
-        let Some([median, near, _]) = quantiles(samples) else { return Self { deviation: 0.0, skewness: 0.0 } };
-        Self { deviation: (median - near) / -NEAR, skewness: 0.0 }
-    }
-
-    /// From the lower half of samples.
-    pub(super) fn below(samples: &mut [f32]) -> Self {
-        let Some([median, near, far]) = quantiles(samples) else { return Self { deviation: 0.0, skewness: 0.0 } };
-        let wanted = (median - far) / (median - near);
-        if !wanted.is_finite() {
+    /// From the lower half of samples, of at most this skewness. What is above the median, with the stars, is at least as
+    /// wide as the skewness makes it.
+    pub(super) fn below(samples: &mut [f32], most: f32) -> Self {
+        let quantiles = quantiles(samples).filter(|[_, near, median, _]| median > near);
+        let Some([far, near, median, above]) = quantiles else {
             return Self { deviation: 0.0, skewness: 0.0 };
-        }
-        // The more skewed, the nearer are the lower quantiles to each other.
-        let [mut low, mut high] = [0.0, MAX_SKEWNESS];
+        };
+        let (outer, upper) = ((median - far) / (median - near), (above - median) / (median - near));
+        // The more skewed, the nearer are the lower quantiles to each other, and the further the upper one.
+        let [mut low, mut high] = [0.0, MAX_SKEWNESS.min(most)];
         for _ in 0..ROUNDS {
             let middle = 0.5 * (low + high);
-            let spread = |z: f32| standard(0.0, middle) - standard(z, middle);
-            if spread(FAR) / spread(NEAR) > wanted { low = middle } else { high = middle }
+            let spread = |z: f32| (standard(0.0, middle) - standard(z, middle)).abs();
+            let less = spread(FAR) > outer * spread(NEAR) && spread(-NEAR) < upper * spread(NEAR);
+            if less { low = middle } else { high = middle }
         }
         Self { deviation: (median - near) / (standard(0.0, low) - standard(NEAR, low)), skewness: low }
     }
@@ -61,16 +57,20 @@ fn standard(z: f32, skewness: f32) -> f32 {
     2.0 / skewness * (root.max(0.0).powi(3) - 1.0)
 }
 
-/// The median and the lower quantiles.
-fn quantiles(samples: &mut [f32]) -> Option<[f32; 3]> {
+/// The lower quantiles, the median, and the nearer of the upper ones.
+fn quantiles(samples: &mut [f32]) -> Option<[f32; 4]> {
     let n = samples.len();
-    let at = |fraction: f32| (fraction * n as f32) as usize;
-    let (low, &mut median, _) = samples.select_nth_unstable_by(n.checked_sub(1)? / 2, f32::total_cmp);
-    let near = at(NEAR_FRACTION).min(low.len().checked_sub(1)?);
-    let (low, &mut near, _) = low.select_nth_unstable_by(near, f32::total_cmp);
-    let far = at(FAR_FRACTION).min(low.len().checked_sub(1)?);
-    let far = *low.select_nth_unstable_by(far, f32::total_cmp).1;
-    Some([median, near, far])
+    let fractions = [FAR_FRACTION, NEAR_FRACTION, 0.5, 1.0 - NEAR_FRACTION];
+    // From above, each among those below the one before.
+    let mut rest = samples;
+    let mut found = [0.0; 4];
+    for (quantile, fraction) in found.iter_mut().zip(fractions).rev() {
+        let place = ((fraction * n as f32) as usize).min(rest.len().checked_sub(1)?);
+        let (low, &mut value, _) = rest.select_nth_unstable_by(place, f32::total_cmp);
+        *quantile = value;
+        rest = low;
+    }
+    Some(found)
 }
 
 #[cfg(test)]
@@ -97,10 +97,10 @@ mod tests {
                 let count = (n as f32 / 250.0 * (-0.5 * z * z).exp()) as usize;
                 samples.extend(std::iter::repeat_n(3.0 + 2.0 * standard(z, skewness), count));
             }
-            let found = Skewed::below(&mut samples);
+            let found = Skewed::below(&mut samples, f32::INFINITY);
             assert!((found.deviation / 2.0 - 1.0).abs() < 0.05, "{found:?} {skewness}");
             assert!((found.skewness - skewness).abs() < 0.12, "{found:?} {skewness}");
-            assert!(found.exceeded(5.0) > Skewed::normal(&mut samples).exceeded(5.0));
+            assert!(found.exceeded(5.0) > Skewed::below(&mut samples, 0.0).exceeded(5.0));
         }
     }
 }
