@@ -296,7 +296,7 @@ impl Extractor {
         // All that follows is in units in which the frame scatters by about one.
         let reading = survey(image);
         let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
-        let background = options.background(image, reading.scale)?;
+        let background = options.background(image, &reading)?;
         let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
         let threshold = options.sigma_threshold as f32;
         let detection = detector.detect(image, &background, options.matched_filter_sigma, threshold, binned);
@@ -337,8 +337,8 @@ impl ExtractOptions {
         }
     }
 
-    /// The background, and its noise: that of the image's pixels (times `scale`), of a gain and read noise, or measured.
-    fn background<T: Pixel>(&self, image: &Image<'_, T>, scale: f64) -> Result<Background> {
+    /// The background, and its noise: that of the image's pixels (as it is read), of a gain and read noise, or measured.
+    fn background<T: Pixel>(&self, image: &Image<'_, T>, reading: &Reading) -> Result<Background> {
         let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
         let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
             return Err(Error::argument(
@@ -356,7 +356,7 @@ impl ExtractOptions {
                 ));
             }
             (Some(noise), None, _) => {
-                background.noise = Mesh::per_pixel(noise).map(|noise| (scale * f64::from(noise)) as f32);
+                background.noise = Mesh::per_pixel(noise).map(|noise| (reading.scale * f64::from(noise)) as f32);
             }
             (None, Some(read_noise), Some(gain)) => {
                 let photons = |level: f32| f64::from(level).max(0.0) * gain;
@@ -366,7 +366,7 @@ impl ExtractOptions {
             }
             _ => {}
         }
-        noiseless_floor(image, &mut background);
+        background.noise = background.noise.map(|noise| noise.max(reading.least_noise));
         Ok(background)
     }
 }
@@ -375,23 +375,6 @@ impl ExtractOptions {
 fn descending(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
-}
-
-/// Noise assumed in a frame that has none, as a fraction of its range: synthetic stars on a constant background.
-const NOISELESS_FRACTION: f32 = 1e-4;
-
-fn noiseless_floor<T: Pixel>(image: &Image<'_, T>, background: &mut Background) {
-    if background.noise.values().iter().any(|&v| v > 0.0) {
-        return;
-    }
-    let level = background.level.values()[0];
-    let mut row = vec![0.0; image.width()];
-    let mut highest = level;
-    for y in 0..image.height() {
-        image.read(y, 0, &mut row);
-        highest = row.iter().copied().filter(|v| v.is_finite()).fold(highest, f32::max);
-    }
-    background.noise = background.noise.map(|_| NOISELESS_FRACTION * (highest - level));
 }
 
 /// Peaks in blobs of the right size and away from the border.

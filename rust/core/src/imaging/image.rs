@@ -61,6 +61,8 @@ pub(crate) struct Reading {
     pub step: f32,
     /// Difference of level of neighbouring areas that are flat each; zero where pixels are not rounded alike.
     pub plateau: f32,
+    /// Noise that is assumed at least, in a frame that has none.
+    pub least_noise: f32,
 }
 
 /// Offset and factor of the pixels by the parity of their row and of their column.

@@ -43,6 +43,16 @@ const BLOCK_ROWS: usize = 32;
 const EDGE_FRACTION: f64 = 0.2;
 const EDGE_SIGMAS: f64 = 1.0;
 
+/// A frame has no noise where the spread of nearly all its pixels exceeds that of half of them by this factor ...
+const NOISELESS_SPREAD: f64 = 1e3;
+/// ... and noise of this fraction of its range is assumed.
+const NOISELESS_FRACTION: f64 = 3e-5;
+/// Pixels that are more than so many powers of two larger than all others stand for missing data.
+const GAP: usize = 20;
+/// Exponents of double precision.
+const EXPONENTS: usize = 1 << 11;
+const EXPONENT_BIAS: i32 = f64::MAX_EXP - 1;
+
 /// Second difference and smoothing of three pixels: a gradient has none of the former.
 const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
 const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
@@ -55,15 +65,19 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
     let patches = patches(image);
     let mut values: Vec<f64> = patches.iter().flatten().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
-    let spread = spread(&values).or_else(|| whole_spread(image));
-    let scale = power_of_two(spread, T::MAX_EXPONENT);
+    let spread = spread(&values);
+    // Integers scatter by a step at least.
+    let range = if T::STEP.is_none() && is_noiseless(&values) { range(image, &values) } else { None };
+    let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
+    let scale = power_of_two(unit, T::MAX_EXPONENT);
     let step = step(&values, spread).or(T::STEP).unwrap_or(0.0);
     let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
     // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
     let coarse = step > 0.0 && spread.is_none_or(|spread| spread < FEW_STEPS * step);
     let blocks = if coarse && is_in_blocks(image) { step } else { 0.0 };
     let plateau = if coarse { plateau(image).max(blocks) } else { 0.0 };
-    Reading { scale, pattern, step: (step * scale) as f32, plateau: (plateau * scale) as f32 }
+    let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION * scale) as f32;
+    Reading { scale, pattern, step: (step * scale) as f32, plateau: (plateau * scale) as f32, least_noise }
 }
 
 /// Patches all over the frame.
@@ -89,21 +103,42 @@ fn spread(values: &[f64]) -> Option<f64> {
     [0.25, 0.1, 0.02, 0.0].into_iter().filter_map(between).find(|&width| width > 0.0)
 }
 
-/// Range of all pixels.
-fn whole_spread<T: Pixel>(image: &Image<'_, T>) -> Option<f64> {
-    let pixels = (0..image.height()).flat_map(|y| (0..image.width()).filter_map(move |x| image.raw(x, y)));
-    let [low, high] =
-        pixels.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], v| [low.min(v), high.max(v)]);
-    Some(high - low).filter(|&width| width > 0.0)
+/// Whether sorted values scatter so differently near their median and further off that it is no noise that they show, but
+/// the wings of stars on a constant background.
+fn is_noiseless(values: &[f64]) -> bool {
+    let quantile = |q: f64| values[(q * (values.len() - 1) as f64) as usize];
+    values.is_empty() || quantile(0.98) - quantile(0.02) >= NOISELESS_SPREAD * (quantile(0.75) - quantile(0.25))
+}
+
+/// How far pixels are from the median of sorted values, at most; those beyond a gap of many magnitudes are no data.
+fn range<T: Pixel>(image: &Image<'_, T>, values: &[f64]) -> Option<f64> {
+    let median = *values.get(values.len() / 2)?;
+    let mut seen = [false; EXPONENTS];
+    for y in 0..image.height() {
+        for v in (0..image.width()).filter_map(|x| image.raw(x, y)) {
+            seen[biased_exponent((v - median).abs())] = true;
+        }
+    }
+    // Zeros, and what is next to nothing, are in the first.
+    let mut highest = None;
+    for exponent in (1..EXPONENTS - 1).filter(|&e| seen[e]) {
+        if highest.is_some_and(|highest| exponent - highest > GAP) {
+            break;
+        }
+        highest = Some(exponent);
+    }
+    highest.map(|exponent| 2.0_f64.powi(exponent as i32 - EXPONENT_BIAS))
+}
+
+/// The exponent of a positive number as it is stored.
+fn biased_exponent(v: f64) -> usize {
+    (v.to_bits() >> (f64::MANTISSA_DIGITS - 1)) as usize & (EXPONENTS - 1)
 }
 
 /// The power of two that brings a spread to between one and two.
 fn power_of_two(spread: Option<f64>, max_exponent: i32) -> f64 {
-    const MANTISSA_BITS: u32 = f64::MANTISSA_DIGITS - 1;
-    const BIAS: i32 = f64::MAX_EXP - 1;
-    let exponent = |v: f64| ((v.to_bits() >> MANTISSA_BITS) & 0x7ff) as i32 - BIAS;
-    let spread = spread.filter(|v| v.is_finite());
-    2.0_f64.powi(spread.map_or(0, |v| -exponent(v)).clamp(-max_exponent, max_exponent))
+    let exponent = spread.map_or(0, |v| EXPONENT_BIAS - biased_exponent(v) as i32);
+    2.0_f64.powi(exponent.clamp(-max_exponent, max_exponent))
 }
 
 /// The step of the lattice that sorted values lie on, if it is coarse enough for many of them to be the same.

@@ -20,7 +20,7 @@ const FLOORED_FRACTION: f32 = 0.1;
 /// Clipping of such a block.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
 /// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
-const COARSE_CLIP_SIGMAS: f32 = 3.0;
+const COARSE_CLIP_SIGMAS: f32 = 4.0;
 /// The scatter of a block over the step of its lattice beyond which the lattice does not show.
 const FINE_LATTICE: f32 = 8.0;
 /// Rounds of clipping at most, and the relative change of the deviation that ends them.
