@@ -24,6 +24,10 @@ const PATTERN_FRACTION: f64 = 0.3;
 const PATTERN_PATCHES: usize = 100;
 /// Factors of a pattern are within this range of one.
 const FACTOR_RANGE: [f64; 2] = [0.2, 5.0];
+/// Halves of a frame differ in level if they do so by so many times the scatter of its pattern.
+const LEVEL_SIGMAS: f64 = 10.0;
+/// Error of a difference of two sums of three amplitudes, over that of one: the root of six.
+const DIFFERENCE_ERROR: f64 = 2.45;
 /// Standard error of a median over its population's median absolute deviation, times the root of the count.
 const MEDIAN_ERROR: f64 = 1.858;
 
@@ -232,11 +236,12 @@ fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
             weights.map(|w| median_and_scatter(half.iter().map(|patch| weighted(patch, w))).0);
         [column + row + both, -column + row - both, column - row - both, -column - row + both]
     });
+    // Where the frame is of one level, or the halves do not differ by more than their errors, they are the same.
     let all = weights.map(|w| median_and_scatter(good.iter().map(|patch| weighted(patch, w))));
-    // Where the two halves do not differ by more than their errors, they are the same.
     let scatter = all.iter().map(|&(_, scatter)| scatter).fold(0.0, f64::max);
-    let error = PATTERN_SIGMAS * MEDIAN_ERROR * scatter / (halves[0].len() as f64).sqrt();
-    let differ = (0..4).any(|k| (places[0][k] - places[1][k]).abs() > error);
+    let error = PATTERN_SIGMAS * DIFFERENCE_ERROR * MEDIAN_ERROR * scatter / (halves[0].len() as f64).sqrt();
+    let differ = levels[1] - levels[0] > LEVEL_SIGMAS * scatter
+        && (0..4).any(|k| (places[0][k] - places[1][k]).abs() > error);
     let together = [0, 1, 2, 3].map(|k| 0.5 * (places[0][k] + places[1][k]));
     Some(Amplitudes { levels, places: if differ { places } else { [together; 2] } })
 }
@@ -272,4 +277,121 @@ fn median_and_scatter(values: impl Iterator<Item = f64>) -> (f64, f64) {
         *v = (*v - median).abs();
     }
     (median, *values.select_nth_unstable_by(middle, f64::total_cmp).1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Standard normal numbers: sums of twelve uniform ones from a small generator.
+    fn noise(n: usize) -> Vec<f64> {
+        let mut state = 7_u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / (1_u64 << 24) as f64
+        };
+        (0..n).map(|_| (0..12).map(|_| uniform()).sum::<f64>() - 6.0).collect()
+    }
+
+    fn surveyed<T: Pixel>(pixels: &[T], width: usize) -> Reading {
+        survey(&Image::from_slice(pixels, width).unwrap())
+    }
+
+    proptest! {
+        #[test]
+        fn the_step_of_a_lattice_is_found(step in 1e-3_f64..1e3, offset in -50.0..50.0, sigma in 0.6..20.0) {
+            let pixels: Vec<f32> =
+                noise(200 * 150).iter().map(|&e| (step * (f64::round(sigma * e) + offset)) as f32).collect();
+            let reading = surveyed(&pixels, 200);
+            let found = f64::from(reading.step) / reading.scale;
+            prop_assert!((found / step - 1.0).abs() < 1e-2, "{found} {step}");
+        }
+
+        #[test]
+        fn powers_of_two_change_the_scale_alone(power in -300_i32..300, offset in -50.0..50.0) {
+            let factor = 2.0_f64.powi(power);
+            let pixels: Vec<f64> = noise(120 * 90).iter().map(|e| e + offset).collect();
+            let scaled: Vec<f64> = pixels.iter().map(|v| factor * v).collect();
+            let (before, after) = (surveyed(&pixels, 120), surveyed(&scaled, 120));
+            prop_assert_eq!(before, Reading { scale: factor * after.scale, ..after });
+        }
+
+        #[test]
+        fn a_pattern_is_taken_off(
+            column in -30.0..30.0_f64, row in -30.0..30.0_f64, both in -30.0..30.0_f64, slope in 0.0..0.05_f64,
+        ) {
+            let (width, height) = (300, 220);
+            let sign = |k: usize| if k.is_multiple_of(2) { 1.0 } else { -1.0 };
+            let clean: Vec<f64> = noise(width * height)
+                .iter()
+                .enumerate()
+                .map(|(k, e)| 100.0 + slope * (k % width) as f64 + 2.0 * e)
+                .collect();
+            let pixels: Vec<f64> = clean
+                .iter()
+                .enumerate()
+                .map(|(k, v)| {
+                    let (x, y) = (sign(k % width), sign(k / width));
+                    v + 4.0 * (x + y + x * y) + column * x + row * y + both * x * y
+                })
+                .collect();
+            let image = Image::from_slice(&pixels, width).unwrap();
+            let reading = survey(&image);
+            let image = image.with_reading(reading);
+            let mut line = vec![0.0; width - 3];
+            for y in [10, 101] {
+                image.read(y, 3, &mut line);
+                for (x, v) in (3..).zip(&line) {
+                    let error = f64::from(*v) / reading.scale - clean[y * width + x];
+                    prop_assert!(reading.pattern.is_none() || error.abs() < 0.8, "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_gradient_is_no_pattern_and_noise_no_lattice() {
+        let pixels: Vec<f64> =
+            noise(300 * 200).iter().enumerate().map(|(k, e)| 3.0 * (k % 300 + k / 300) as f64 + e).collect();
+        let reading = surveyed(&pixels, 300);
+        assert!(reading.pattern.is_none() && reading.step == 0.0 && reading.least_noise == 0.0);
+    }
+
+    #[test]
+    fn missing_data_do_not_set_the_scale() {
+        let mut pixels = noise(200 * 200);
+        for k in (0..pixels.len()).step_by(7) {
+            pixels[k] = -1e30;
+        }
+        assert!((0.1..10.0).contains(&surveyed(&pixels, 200).scale));
+    }
+
+    #[test]
+    fn wings_without_noise_are_seen() {
+        let star = |k: usize| {
+            let r2 = ((k % 200) as f64 - 80.3).powi(2) + ((k / 200) as f64 - 91.7).powi(2);
+            3000.0 * (-0.5 * r2).exp()
+        };
+        let pixels: Vec<f64> = (0..200 * 200).map(star).collect();
+        let reading = surveyed(&pixels, 200);
+        let assumed = f64::from(reading.least_noise) / reading.scale;
+        assert!((0.01..0.1).contains(&assumed), "{assumed}");
+    }
+
+    #[test]
+    fn blocks_and_plateaus_are_seen() {
+        // Flat blocks of which one in nine is a step higher, and noise far below a step on a slope.
+        let blocks: Vec<u8> =
+            (0..240 * 240).map(|k| 20 + u8::from((k % 240 / 8 + 7 * (k / 240 / 8)) % 9 == 0)).collect();
+        let slope: Vec<u8> = (0..240 * 240).map(|k| (20 + k % 240 / 60) as u8).collect();
+        for pixels in [&blocks, &slope] {
+            let reading = surveyed(pixels, 240);
+            assert_eq!(f64::from(reading.plateau), reading.scale);
+        }
+        assert_eq!(surveyed(&[20_u8; 240 * 240], 240).plateau, 0.0);
+        let noisy: Vec<u8> = noise(240 * 240).iter().map(|e| (20.0 + e).round() as u8).collect();
+        assert_eq!(surveyed(&noisy, 240).plateau, 0.0);
+    }
 }
