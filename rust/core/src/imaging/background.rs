@@ -55,7 +55,13 @@ impl Background {
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                vectorized(BlockRow { image, columns, bounds: edges(j, rows, size[1]), wanted: samples, step })
+                vectorized(BlockRow {
+                    image,
+                    columns,
+                    bounds: edges(j, rows, size[1]),
+                    wanted: samples,
+                    step,
+                })
             })
             .collect();
         if !blocks.iter().any(|b| b.good) {
@@ -82,7 +88,8 @@ impl Background {
 impl Background {
     /// The same in other units, by a factor.
     pub(crate) fn in_units(&self, factor: f64) -> Self {
-        let [level, noise] = [&self.level, &self.noise].map(|mesh| mesh.map(|v| (factor * f64::from(v)) as f32));
+        let [level, noise] =
+            [&self.level, &self.noise].map(|mesh| mesh.map(|v| (factor * f64::from(v)) as f32));
         Self { level, noise, skewness: self.skewness }
     }
 }

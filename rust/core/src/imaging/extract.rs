@@ -11,6 +11,7 @@ use crate::imaging::image::{Image, Pixel, Reading};
 use crate::imaging::survey::survey;
 
 mod measure;
+mod mosaic;
 mod quick;
 mod saturation;
 
@@ -292,9 +293,9 @@ impl Extractor {
 
     /// The stars of one frame; those before leave no trace in them.
     pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Extraction> {
-        let Self { options, detector, measured } = self;
         // All that follows is in units in which the frame scatters by about one.
-        let reading = survey(image);
+        let reading = self.reading(image)?;
+        let Self { options, detector, measured } = self;
         let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
         let background = options.background(image, &reading)?;
         let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
@@ -320,6 +321,23 @@ impl Extractor {
             saturation_level: Some(f64::from(saturation.level())).filter(|l| l.is_finite()).map(|l| unit * l),
             background: background.in_units(unit),
         })
+    }
+}
+
+impl Extractor {
+    /// How to read the image. What the places of a pattern differ in, without light, the sky tells; with light, the stars.
+    fn reading<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Reading> {
+        let reading = survey(image);
+        let Some(pattern) = reading.pattern else { return Ok(reading) };
+        let (image, options) = (&image.with_reading(reading), self.options.scaled(&reading));
+        let background = options.background(image, &reading)?;
+        let threshold = options.sigma_threshold as f32;
+        let filter = options.matched_filter_sigma;
+        let detection = self.detector.detect(image, &background, filter, threshold, false);
+        let level = background.level.mean() as f32;
+        let sensitive = mosaic::sensitivities(image, &background, &detection.peaks);
+        let pattern = sensitive.map_or(pattern, |places| pattern.divided(places, level));
+        Ok(Reading { pattern: Some(pattern), ..reading })
     }
 }
 
@@ -356,7 +374,8 @@ impl ExtractOptions {
                 ));
             }
             (Some(noise), None, _) => {
-                background.noise = Mesh::per_pixel(noise).map(|noise| (reading.scale * f64::from(noise)) as f32);
+                background.noise =
+                    Mesh::per_pixel(noise).map(|noise| (reading.scale * f64::from(noise)) as f32);
             }
             (None, Some(read_noise), Some(gain)) => {
                 let photons = |level: f32| f64::from(level).max(0.0) * gain;

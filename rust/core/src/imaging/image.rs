@@ -85,10 +85,23 @@ impl Pattern {
         }
     }
 
+    /// With what exceeds `level` divided by the sensitivity of each place.
+    pub(crate) fn divided(&self, sensitivity: [[f32; 2]; 2], level: f32) -> Self {
+        let mut divided = *self;
+        for (j, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let s = sensitivity[j][i];
+            divided.offset[j][i] -= level * (s - 1.0) / self.factor[j][i];
+            divided.factor[j][i] /= s;
+        }
+        divided
+    }
+
     /// The lowest of what a value becomes in each of the four places.
     pub(crate) fn lowest(&self, value: f64) -> f64 {
         let places = self.offset.iter().flatten().zip(self.factor.iter().flatten());
-        places.map(|(&offset, &factor)| (value - f64::from(offset)) * f64::from(factor)).fold(f64::INFINITY, f64::min)
+        places
+            .map(|(&offset, &factor)| (value - f64::from(offset)) * f64::from(factor))
+            .fold(f64::INFINITY, f64::min)
     }
 }
 

@@ -111,7 +111,8 @@ fn spread(values: &[f64]) -> Option<f64> {
 /// the wings of stars on a constant background.
 fn is_noiseless(values: &[f64]) -> bool {
     let quantile = |q: f64| values[(q * (values.len() - 1) as f64) as usize];
-    values.is_empty() || quantile(0.98) - quantile(0.02) >= NOISELESS_SPREAD * (quantile(0.75) - quantile(0.25))
+    values.is_empty()
+        || quantile(0.98) - quantile(0.02) >= NOISELESS_SPREAD * (quantile(0.75) - quantile(0.25))
 }
 
 /// How far pixels are from the median of sorted values, at most; those beyond a gap of many magnitudes are no data.
@@ -173,7 +174,8 @@ fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
     let flat = |k: usize| {
         let [x, y] = [corner(k % WINDOWS, image.width()), corner(k / WINDOWS, image.height())];
         let rows = y..(y + WINDOW).min(image.height());
-        let mut pixels = rows.flat_map(|y| (x..(x + WINDOW).min(image.width())).map(move |x| image.raw(x, y)));
+        let mut pixels =
+            rows.flat_map(|y| (x..(x + WINDOW).min(image.width())).map(move |x| image.raw(x, y)));
         let first = pixels.next()??;
         pixels.all(|v| v == Some(first)).then_some(first)
     };

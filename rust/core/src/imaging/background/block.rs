@@ -63,6 +63,9 @@ impl<T: Pixel> Work for BlockRow<'_, T> {
         let Self { image, columns, bounds: [y0, y1], wanted, step: lattice } = self;
         let (width, height) = (image.width(), y1 - y0);
         let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
+        // Rows of both parities, where they differ.
+        let patterned = image.reading().is_some_and(|reading| reading.pattern.is_some());
+        let step = if patterned && step.is_multiple_of(2) { step - 1 } else { step };
         let rows = (y0 + step / 2..y1).step_by(step);
         let mut lines = vec![0.0; rows.len() * width];
         for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {

@@ -102,6 +102,5 @@ impl<T: Pixel> Mirror<'_, T> {
 fn is_ring(trough: &Trough, peaks: &[Peak]) -> bool {
     let first = peaks.partition_point(|peak| peak.y + RING < trough.y);
     let near = peaks[first..].iter().take_while(|peak| peak.y <= trough.y + RING);
-    near.filter(|peak| peak.x.abs_diff(trough.x) <= RING)
-        .any(|peak| peak.height > RING_FACTOR * trough.depth)
+    near.filter(|peak| peak.x.abs_diff(trough.x) <= RING).any(|peak| peak.height > RING_FACTOR * trough.depth)
 }
