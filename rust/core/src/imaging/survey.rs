@@ -228,6 +228,12 @@ fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
     if !is_pattern {
         return None;
     }
+    // Of neighbouring patches, whose pattern is the same even where it is not so all over the frame.
+    let scatter = weights.map(|w| {
+        let step = |pair: &[&Patch]| (weighted(pair[1], w) - weighted(pair[0], w)) / std::f64::consts::SQRT_2;
+        median_and_scatter(good.windows(2).map(step)).1
+    });
+    let scatter = scatter.into_iter().fold(0.0, f64::max);
     let level = |patch: &Patch| weighted(patch, [SMOOTHING; 2]);
     good.sort_by(|a, b| level(a).total_cmp(&level(b)));
     let (dark, bright) = good.split_at(good.len() / 2);
@@ -239,8 +245,6 @@ fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
         [column + row + both, -column + row - both, column - row - both, -column - row + both]
     });
     // Where the frame is of one level, or the halves do not differ by more than their errors, they are the same.
-    let all = weights.map(|w| median_and_scatter(good.iter().map(|patch| weighted(patch, w))));
-    let scatter = all.iter().map(|&(_, scatter)| scatter).fold(0.0, f64::max);
     let error = PATTERN_SIGMAS * DIFFERENCE_ERROR * MEDIAN_ERROR * scatter / (halves[0].len() as f64).sqrt();
     let differ = levels[1] - levels[0] > LEVEL_SIGMAS * scatter
         && (0..4).any(|k| (places[0][k] - places[1][k]).abs() > error);

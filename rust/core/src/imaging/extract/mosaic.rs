@@ -5,9 +5,10 @@ use crate::imaging::detect::Peak;
 use crate::imaging::image::{Image, Pixel};
 use crate::imaging::stamp::{self, Layout, is_good};
 
-/// So many of the highest peaks are looked at, and fewer tell nothing.
+/// So many of the highest peaks are looked at, no lower than so many sigmas; fewer tell nothing.
 const PEAKS: usize = 300;
 const MIN_PEAKS: usize = 10;
+const MIN_HEIGHT: f32 = 30.0;
 /// Half width of what is added up about a peak: all of its light, for each place alike.
 const HALF: usize = 4;
 /// Relative sensitivities are within this range.
@@ -20,7 +21,7 @@ pub(super) fn sensitivities<T: Pixel>(
     background: &Background,
     peaks: &[Peak],
 ) -> Option<[[f32; 2]; 2]> {
-    let mut highest: Vec<&Peak> = peaks.iter().collect();
+    let mut highest: Vec<&Peak> = peaks.iter().filter(|peak| peak.height > MIN_HEIGHT).collect();
     highest.sort_by(|a, b| b.height.total_cmp(&a.height));
     let shares: Vec<[f32; 4]> =
         highest.iter().take(PEAKS).filter_map(|peak| shares(image, background, peak)).collect();
