@@ -24,10 +24,11 @@ const PATTERN_FRACTION: f64 = 0.3;
 const PATTERN_PATCHES: usize = 100;
 /// Factors of a pattern are within this range of one.
 const FACTOR_RANGE: [f64; 2] = [0.2, 5.0];
-/// Halves of a frame differ in level if they do so by so many times the scatter of its pattern.
-const LEVEL_SIGMAS: f64 = 10.0;
-/// Error of a difference of two sums of three amplitudes, over that of one: the root of six.
-const DIFFERENCE_ERROR: f64 = 2.45;
+/// Rounds of a line through the patches, and how far they may be from it, in median absolute deviations.
+const LINE_ROUNDS: usize = 6;
+const LINE_CLIP: f64 = 7.0;
+/// Median absolute deviation to standard deviation of a normal distribution.
+const QUARTILE_TO_SIGMA: f64 = 1.482_602;
 /// Standard error of a median over its population's median absolute deviation, times the root of the count.
 const MEDIAN_ERROR: f64 = 1.858;
 
@@ -37,14 +38,15 @@ const WINDOW: usize = 4;
 /// ... and which are at several levels, if this fraction of them is not at that of most.
 const OTHER_LEVELS: f64 = 0.02;
 
-/// Frames with a spread of fewer steps are looked at for plateaus.
+/// Frames of which the middle half of the values spreads over fewer steps are looked at for plateaus.
 const FEW_STEPS: f64 = 8.0;
 /// Side of the blocks of JPEG, and rows on which their edges are looked for.
 const BLOCK: usize = 8;
-const BLOCK_ROWS: usize = 32;
-/// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), and
-/// what is added to it for their number, over its root.
+const BLOCK_ROWS: usize = 128;
+/// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), that
+/// of those that stand alone, and what is added to both for their number, over its root.
 const EDGE_FRACTION: f64 = 0.2;
+const LONE_EDGE_FRACTION: f64 = 0.25;
 const EDGE_SIGMAS: f64 = 1.0;
 
 /// A frame has no noise where the spread of nearly all its pixels exceeds that of half of them by this factor ...
@@ -77,7 +79,7 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
     let step = step(&values, spread).or(T::STEP).unwrap_or(0.0);
     let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
     // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
-    let coarse = step > 0.0 && spread.is_none_or(|spread| spread < FEW_STEPS * step);
+    let coarse = step > 0.0 && middle_half(&values) < FEW_STEPS * step;
     let blocks = if coarse && is_in_blocks(image) { step } else { 0.0 };
     let plateau = if coarse { plateau(image).max(blocks) } else { 0.0 };
     let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION * scale) as f32;
@@ -100,11 +102,20 @@ fn patches<T: Pixel>(image: &Image<'_, T>) -> Vec<Patch> {
     corners(image.height()).flat_map(|y| columns.iter().map(move |&x| (x, y))).map(at).collect()
 }
 
+/// Distance between the quantiles `q` and 1 - `q` of sorted values, if there are any.
+fn between(values: &[f64], q: f64) -> Option<f64> {
+    let quantile = |q: f64| Some(*values.get((q * values.len().checked_sub(1)? as f64) as usize)?);
+    Some(quantile(1.0 - q)? - quantile(q)?)
+}
+
+/// Distance between the quartiles of sorted values.
+fn middle_half(values: &[f64]) -> f64 {
+    between(values, 0.25).unwrap_or(0.0)
+}
+
 /// Distance between two quantiles of sorted values: the innermost that differ.
 fn spread(values: &[f64]) -> Option<f64> {
-    let quantile = |q: f64| Some(*values.get((q * values.len().checked_sub(1)? as f64) as usize)?);
-    let between = |q: f64| Some(quantile(1.0 - q)? - quantile(q)?);
-    [0.25, 0.1, 0.02, 0.0].into_iter().filter_map(between).find(|&width| width > 0.0)
+    [0.25, 0.1, 0.02, 0.0].into_iter().filter_map(|q| between(values, q)).find(|&width| width > 0.0)
 }
 
 /// Whether sorted values scatter so differently near their median and further off that it is no noise that they show, but
@@ -191,30 +202,41 @@ fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
     levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
 }
 
-/// Whether most differences of neighbours are at the edges of blocks, as JPEG leaves them where it keeps little else.
+/// Whether differences of neighbours are at the edges of blocks, as JPEG leaves them where it keeps little else: too many of
+/// all of them, or of those that stand alone (stars have other differences beside them).
 fn is_in_blocks<T: Pixel>(image: &Image<'_, T>) -> bool {
-    let mut differences = [0_usize; BLOCK];
-    for k in 0..BLOCK_ROWS.min(image.height()) {
-        let y = (2 * k + 1) * image.height() / (2 * BLOCK_ROWS.min(image.height()));
+    let [mut all, mut alone] = [[0_usize; BLOCK]; 2];
+    let rows = BLOCK_ROWS.min(image.height());
+    for y in (0..rows).map(|k| (2 * k + 1) * image.height() / (2 * rows)) {
+        let mut last = image.raw(0, y);
+        // Whether there was a difference at the pixel before, and at the one before that.
+        let mut before = [false; 2];
         for x in 1..image.width() {
-            let differ = matches!((image.raw(x - 1, y), image.raw(x, y)), (Some(a), Some(b)) if a != b);
-            differences[x % BLOCK] += usize::from(differ);
+            let v = image.raw(x, y);
+            let differs = matches!((last, v), (Some(a), Some(b)) if a != b);
+            all[x % BLOCK] += usize::from(differs);
+            alone[(x - 1) % BLOCK] += usize::from(before == [true, false] && !differs);
+            (last, before) = (v, [differs, before[0]]);
         }
     }
-    let total = differences.iter().sum::<usize>() as f64;
-    let most = differences.into_iter().max().unwrap_or(0) as f64;
-    total > 0.0 && most > (EDGE_FRACTION + EDGE_SIGMAS / total.sqrt()) * total
+    let crowd = |differences: [usize; BLOCK], fraction: f64| {
+        let total = differences.iter().sum::<usize>() as f64;
+        let most = differences.into_iter().max().unwrap_or(0) as f64;
+        total > 0.0 && most > (fraction + EDGE_SIGMAS / total.sqrt()) * total
+    };
+    crowd(all, EDGE_FRACTION) || crowd(alone, LONE_EDGE_FRACTION)
 }
 
-/// What the four places of a pattern have more than their mean, at two levels of the frame.
+/// What the four places of a pattern have more than their mean, at a level of the frame, and how that grows with the level.
 struct Amplitudes {
-    levels: [f64; 2],
-    places: [[f64; 4]; 2],
+    level: f64,
+    excess: [f64; 4],
+    slope: [f64; 4],
 }
 
 /// A pattern that is the same all over the frame, or grows with its level.
 fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
-    let mut good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
+    let good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
     if good.len() < PATTERN_PATCHES {
         return None;
     }
@@ -228,42 +250,52 @@ fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
     if !is_pattern {
         return None;
     }
-    // Of neighbouring patches, whose pattern is the same even where it is not so all over the frame.
-    let scatter = weights.map(|w| {
-        let step = |pair: &[&Patch]| (weighted(pair[1], w) - weighted(pair[0], w)) / std::f64::consts::SQRT_2;
-        median_and_scatter(good.windows(2).map(step)).1
+    let levels: Vec<f64> = good.iter().map(|patch| weighted(patch, [SMOOTHING; 2])).collect();
+    let (level, _) = median_and_scatter(levels.iter().copied());
+    let lines = weights.map(|w| {
+        let amplitudes = good.iter().map(|patch| weighted(patch, w));
+        line(&levels.iter().map(|v| v - level).zip(amplitudes).collect::<Vec<_>>())
     });
-    let scatter = scatter.into_iter().fold(0.0, f64::max);
-    let level = |patch: &Patch| weighted(patch, [SMOOTHING; 2]);
-    good.sort_by(|a, b| level(a).total_cmp(&level(b)));
-    let (dark, bright) = good.split_at(good.len() / 2);
-    let halves = [dark, bright];
-    let levels = halves.map(|half| median_and_scatter(half.iter().map(|patch| level(patch))).0);
-    let places = halves.map(|half| {
-        let [column, row, both] =
-            weights.map(|w| median_and_scatter(half.iter().map(|patch| weighted(patch, w))).0);
+    let places = |k: usize| {
+        let [column, row, both] = lines.map(|line| line[k]);
         [column + row + both, -column + row - both, column - row - both, -column - row + both]
-    });
-    // Where the frame is of one level, or the halves do not differ by more than their errors, they are the same.
-    let error = PATTERN_SIGMAS * DIFFERENCE_ERROR * MEDIAN_ERROR * scatter / (halves[0].len() as f64).sqrt();
-    let differ = levels[1] - levels[0] > LEVEL_SIGMAS * scatter
-        && (0..4).any(|k| (places[0][k] - places[1][k]).abs() > error);
-    let together = [0, 1, 2, 3].map(|k| 0.5 * (places[0][k] + places[1][k]));
-    Some(Amplitudes { levels, places: if differ { places } else { [together; 2] } })
+    };
+    Some(Amplitudes { level, excess: places(0), slope: places(1) })
+}
+
+/// Height at zero and slope of the line through points of which a few are stars; a slope that may be chance is none.
+fn line(points: &[(f64, f64)]) -> [f64; 2] {
+    let (mut height, mut slope, mut error) = (0.0, 0.0, 0.0);
+    for round in 0..LINE_ROUNDS {
+        let (middle, scatter) = median_and_scatter(points.iter().map(|&(x, y)| y - height - slope * x));
+        let near = |&&(x, y): &&(f64, f64)| (y - height - slope * x - middle).abs() <= LINE_CLIP * scatter;
+        let kept: Vec<(f64, f64)> = points.iter().filter(near).copied().collect();
+        let n = kept.len() as f64;
+        let [mx, my] = [kept.iter().map(|p| p.0).sum::<f64>() / n, kept.iter().map(|p| p.1).sum::<f64>() / n];
+        let spread: f64 = kept.iter().map(|p| (p.0 - mx).powi(2)).sum();
+        if round == 0 || spread <= 0.0 {
+            // The first is of a pattern that is the same everywhere.
+            (height, slope) = (my, 0.0);
+            continue;
+        }
+        slope = kept.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / spread;
+        height = my - slope * mx;
+        error = QUARTILE_TO_SIGMA * scatter / spread.sqrt();
+    }
+    if slope.abs() > PATTERN_SIGMAS * error {
+        return [height, slope];
+    }
+    [median_and_scatter(points.iter().map(|p| p.1)).0, 0.0]
 }
 
 impl Amplitudes {
     /// The pattern whose removal leaves each place at the frame's level, in scaled units.
     fn scaled(&self, scale: f64) -> Pattern {
         let mut pattern = Pattern { offset: [[0.0; 2]; 2], factor: [[1.0; 2]; 2] };
-        let [dark, bright] = self.levels;
         for k in 0..4 {
-            let [low, high] = [self.places[0][k], self.places[1][k]];
-            let rise = 1.0 + if bright > dark { (high - low) / (bright - dark) } else { 0.0 };
-            let rise = rise.clamp(FACTOR_RANGE[0], FACTOR_RANGE[1]);
-            // The value at the middle level goes to that level.
-            let [middle, excess] = [0.5 * (dark + bright), 0.5 * (low + high)];
-            pattern.offset[k / 2][k % 2] = (scale * (middle + excess - middle * rise)) as f32;
+            let rise = (1.0 + self.slope[k]).clamp(FACTOR_RANGE[0], FACTOR_RANGE[1]);
+            let offset = self.level + self.excess[k] - self.level * rise;
+            pattern.offset[k / 2][k % 2] = (scale * offset) as f32;
             pattern.factor[k / 2][k % 2] = rise.recip() as f32;
         }
         pattern

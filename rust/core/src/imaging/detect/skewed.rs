@@ -38,7 +38,13 @@ impl Skewed {
             let less = spread(FAR) > outer * spread(NEAR) && spread(-NEAR) < upper * spread(NEAR);
             if less { low = middle } else { high = middle }
         }
-        Self { deviation: (median - near) / (standard(0.0, low) - standard(NEAR, low)), skewness: low }
+        let deviation = |value: f32, z: f32| (median - value) / (standard(0.0, low) - standard(z, low));
+        let mut found = Self { deviation: deviation(near, NEAR), skewness: low };
+        if most > 0.0 {
+            // Of two plateaus with nothing between them the nearer quantile alone says too much.
+            found.deviation = found.deviation.min(deviation(far, FAR));
+        }
+        found
     }
 
     /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
