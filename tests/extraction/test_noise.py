@@ -1,4 +1,4 @@
-"""Noise of every kind: what `extract_centroids` measures of it, and how many stars it takes it for."""
+"""Noise of every kind: its measured scale, and how often `extract_centroids` takes it for stars."""
 
 import io
 

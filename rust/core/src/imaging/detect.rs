@@ -119,7 +119,7 @@ impl Detector {
         let correlation = noise.deviation;
         let mut cut = noise.exceeded(threshold);
         self.scan(&filter, cut);
-        let mirror = Mirror { image, background, bin };
+        let mirror = Mirror { image, background, bin, white: filter.maxima(threshold) };
         if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, cut) {
             cut = higher;
             self.scan(&filter, cut);

@@ -3,6 +3,7 @@
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
 
+use std::f64::consts::{PI, TAU};
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -72,6 +73,19 @@ impl<'a, T: Pixel> Filter<'a, T> {
     /// Response to light of one sigma in a single pixel.
     pub(super) fn single(&self) -> f32 {
         self.kernel[0] * self.kernel[0] / self.bin as f32
+    }
+
+    /// Local maxima of filtered white noise above so many of its sigmas (Adler 1981, The Geometry of Random Fields), or
+    /// pixels of it, if these are fewer: those of a frame that is not filtered.
+    pub(super) fn maxima(&self, sigmas: f32) -> f64 {
+        let [width, height] = self.size();
+        let u = f64::from(sigmas);
+        let tail = (-0.5 * u * u).exp() / TAU.sqrt();
+        // The square sum of a Gaussian kernel of width s that is one in the middle is s √π.
+        let width_squared = (f64::from(self.kernel[0]).powi(-4) / PI).max(f64::MIN_POSITIVE);
+        let pixels = tail / u.max(1.0);
+        let maxima = tail * u / (2.0 * TAU * width_squared);
+        (width * height) as f64 * maxima.min(pixels)
     }
 
     /// What rounding does to the filtered noise at most, in its units, where neighbouring pixels are rounded alike.

@@ -8,8 +8,8 @@ use super::{Peak, Trough};
 use crate::imaging::background::Background;
 use crate::imaging::image::{Image, Pixel};
 
-/// Troughs that may be left: one, so many a pixel, and this fraction of the peaks.
-const PER_PIXEL: f64 = 1e-6;
+/// Troughs that may be left: one, so many times those of white noise, and this fraction of the peaks.
+const WHITE_FACTOR: f64 = 4.0;
 const FRACTION: f64 = 0.1;
 /// Tiles of the frame along each axis. If the half of them with fewer troughs has less than this fraction of them, the
 /// others are foreground, and do not count.
@@ -29,13 +29,14 @@ pub(super) struct Mirror<'a, T> {
     pub background: &'a Background,
     /// Pixels of the frame, each way, that are one of the filtered frame.
     pub bin: usize,
+    /// Troughs that white noise would have.
+    pub white: f64,
 }
 
 impl<T: Pixel> Mirror<'_, T> {
     /// The threshold above `cut` at which few enough detections are false; `None` if that is `cut`.
     pub(super) fn threshold(&self, peaks: &[Peak], troughs: &[Trough], cut: f32) -> Option<f32> {
-        let area = (self.image.width() * self.image.height()) as f64;
-        let allowed = |peaks: usize| 1.0 + PER_PIXEL * area + FRACTION * peaks as f64;
+        let allowed = |peaks: usize| 1.0 + WHITE_FACTOR * self.white + FRACTION * peaks as f64;
         if troughs.len() as f64 <= allowed(peaks.len()) {
             return None;
         }
