@@ -73,7 +73,6 @@ pub(crate) struct Pattern {
 }
 
 impl Pattern {
-    #[inline(always)]
     fn flatten(&self, y: usize, x0: usize, out: &mut [f32]) {
         let (offset, factor) = (self.offset[y % 2], self.factor[y % 2]);
         let [a, b] = [0, 1].map(|k| (x0 + k) % 2);
@@ -212,11 +211,11 @@ impl<'a, T: Pixel> Image<'a, T> {
     #[inline(always)]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.rows[y][x0..x0 + out.len()];
-        let scale = self.reading.map_or(1.0, |reading| reading.scale);
+        let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
         for (o, &v) in out.iter_mut().zip(row) {
             *o = v.scaled(scale);
         }
-        if let Some(pattern) = self.reading.and_then(|reading| reading.pattern) {
+        if let Some(Reading { pattern: Some(pattern), .. }) = &self.reading {
             pattern.flatten(y, x0, out);
         }
         if let Some(mask) = &self.mask {

@@ -3,52 +3,17 @@
 //! A few thousand pixels tell it. What is found decides how the frame is read from then on ([`Reading`]), so that nothing
 //! after it depends on the units of the image, or knows of mosaics of colours and of columns read by two amplifiers.
 
-use crate::imaging::image::{Image, Pattern, Pixel, Reading};
+use crate::imaging::image::{Image, Pixel, Reading};
+
+use lattice::Lattice;
+use pattern::pattern;
+
+mod lattice;
+mod pattern;
 
 /// Patches along each axis, and pixels along each side of a patch.
-const PATCHES: usize = 22;
+const PATCHES: usize = 18;
 const SIDE: usize = 3;
-/// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
-const LATTICE_RECURRENCE: usize = 3;
-/// Fewer different values tell no lattice of numbers that are not integers.
-const LATTICE_VALUES: usize = 4;
-/// Gaps between values are multiples of the step within this fraction of it.
-const LATTICE_TOLERANCE: f64 = 0.02;
-/// Rounding of the values, as a fraction of the largest.
-const ROUNDING: f64 = 4.0 * f32::EPSILON as f64;
-/// A pattern is one if its amplitude is so many times its error ...
-const PATTERN_SIGMAS: f64 = 6.0;
-/// ... and this fraction of its scatter from patch to patch: a weaker one does no harm.
-const PATTERN_FRACTION: f64 = 0.3;
-/// Fewer patches do not tell a pattern.
-const PATTERN_PATCHES: usize = 100;
-/// Factors of a pattern are within this range of one.
-const FACTOR_RANGE: [f64; 2] = [0.2, 5.0];
-/// Rounds of a line through the patches, and how far they may be from it, in median absolute deviations.
-const LINE_ROUNDS: usize = 6;
-const LINE_CLIP: f64 = 7.0;
-/// Median absolute deviation to standard deviation of a normal distribution.
-const QUARTILE_TO_SIGMA: f64 = 1.482_602;
-/// Standard error of a median over its population's median absolute deviation, times the root of the count.
-const MEDIAN_ERROR: f64 = 1.858;
-
-/// Windows along each axis, and pixels along each side of one, of which most are flat in a frame without noise ...
-const WINDOWS: usize = 16;
-const WINDOW: usize = 4;
-/// ... and which are at several levels, if this fraction of them is not at that of most.
-const OTHER_LEVELS: f64 = 0.02;
-
-/// Frames of which the middle half of the values spreads over fewer steps are looked at for plateaus.
-const FEW_STEPS: f64 = 8.0;
-/// Side of the blocks of JPEG, and rows on which their edges are looked for.
-const BLOCK: usize = 8;
-const BLOCK_ROWS: usize = 128;
-/// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), that
-/// of those that stand alone, and what is added to both for their number, over its root.
-const EDGE_FRACTION: f64 = 0.2;
-const LONE_EDGE_FRACTION: f64 = 0.25;
-const EDGE_SIGMAS: f64 = 1.0;
-
 /// A frame has no noise where the spread of nearly all its pixels exceeds that of half of them by this factor ...
 const NOISELESS_SPREAD: f64 = 1e3;
 /// ... and noise of this fraction of its range is assumed.
@@ -58,10 +23,6 @@ const GAP: usize = 20;
 /// Exponents of double precision.
 const EXPONENTS: usize = 1 << 11;
 const EXPONENT_BIAS: i32 = f64::MAX_EXP - 1;
-
-/// Second difference and smoothing of three pixels: a gradient has none of the former.
-const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
-const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
 
 /// Pixels of a square whose corner has an even row and column, row by row; NaN where they are bad.
 type Patch = [f64; SIDE * SIDE];
@@ -76,14 +37,11 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
     let range = if T::STEP.is_none() && is_noiseless(&values) { range(image, &values) } else { None };
     let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
     let scale = power_of_two(unit, T::MAX_EXPONENT);
-    let step = step(&values, spread).or(T::STEP).unwrap_or(0.0);
+    let Lattice { step, plateau } = Lattice::new(image, &values, spread, middle_half(&values));
     let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
-    // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
-    let coarse = step > 0.0 && middle_half(&values) < FEW_STEPS * step;
-    let blocks = if coarse && is_in_blocks(image) { step } else { 0.0 };
-    let plateau = if coarse { plateau(image).max(blocks) } else { 0.0 };
-    let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION * scale) as f32;
-    Reading { scale, pattern, step: (step * scale) as f32, plateau: (plateau * scale) as f32, least_noise }
+    let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION);
+    let [step, plateau, least_noise] = [step, plateau, least_noise].map(|v| (v * scale) as f32);
+    Reading { scale, pattern, step, plateau, least_noise }
 }
 
 /// Patches all over the frame.
@@ -155,166 +113,6 @@ fn biased_exponent(v: f64) -> usize {
 fn power_of_two(spread: Option<f64>, max_exponent: i32) -> f64 {
     let exponent = spread.map_or(0, |v| EXPONENT_BIAS - biased_exponent(v) as i32);
     2.0_f64.powi(exponent.clamp(-max_exponent, max_exponent))
-}
-
-/// The step of the lattice that sorted values lie on, if it is coarse enough for many of them to be the same.
-fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
-    // Larger ones are no data: they would not show such a spread.
-    let limit = spread? / ROUNDING;
-    let values: Vec<f64> = values.iter().copied().filter(|v| v.abs() < limit).collect();
-    let largest = values.first()?.abs().max(values.last()?.abs());
-    let rounding = ROUNDING * largest;
-    let gaps = || values.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > rounding);
-    let count = gaps().count();
-    if count + 1 < LATTICE_VALUES || count * LATTICE_RECURRENCE > values.len() {
-        return None;
-    }
-    let step = gaps().fold(f64::INFINITY, f64::min);
-    let multiple = |gap: f64| {
-        let off = (gap / step - (gap / step).round()).abs();
-        off * step <= LATTICE_TOLERANCE * step + rounding
-    };
-    gaps().all(multiple).then_some(step)
-}
-
-/// Least difference of flat windows, if most are flat and not all of one level.
-///
-/// Noise far below a step, and blocks of JPEG that are a mean and nothing else, are rounded alike over many pixels.
-fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
-    let corner = |i: usize, size: usize| (2 * i + 1) * size.saturating_sub(WINDOW) / (2 * WINDOWS);
-    let flat = |k: usize| {
-        let [x, y] = [corner(k % WINDOWS, image.width()), corner(k / WINDOWS, image.height())];
-        let rows = y..(y + WINDOW).min(image.height());
-        let mut pixels =
-            rows.flat_map(|y| (x..(x + WINDOW).min(image.width())).map(move |x| image.raw(x, y)));
-        let first = pixels.next()??;
-        pixels.all(|v| v == Some(first)).then_some(first)
-    };
-    let mut levels: Vec<f64> = (0..WINDOWS * WINDOWS).filter_map(flat).collect();
-    if 2 * levels.len() < WINDOWS * WINDOWS {
-        return 0.0;
-    }
-    levels.sort_unstable_by(f64::total_cmp);
-    let most = levels.chunk_by(|a, b| a == b).map(<[f64]>::len).max().unwrap_or(0);
-    if (levels.len() - most) as f64 <= OTHER_LEVELS * levels.len() as f64 {
-        return 0.0;
-    }
-    levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
-}
-
-/// Whether differences of neighbours are at the edges of blocks, as JPEG leaves them where it keeps little else: too many of
-/// all of them, or of those that stand alone (stars have other differences beside them).
-fn is_in_blocks<T: Pixel>(image: &Image<'_, T>) -> bool {
-    let [mut all, mut alone] = [[0_usize; BLOCK]; 2];
-    let rows = BLOCK_ROWS.min(image.height());
-    for y in (0..rows).map(|k| (2 * k + 1) * image.height() / (2 * rows)) {
-        let mut last = image.raw(0, y);
-        // Whether there was a difference at the pixel before, and at the one before that.
-        let mut before = [false; 2];
-        for x in 1..image.width() {
-            let v = image.raw(x, y);
-            let differs = matches!((last, v), (Some(a), Some(b)) if a != b);
-            all[x % BLOCK] += usize::from(differs);
-            alone[(x - 1) % BLOCK] += usize::from(before == [true, false] && !differs);
-            (last, before) = (v, [differs, before[0]]);
-        }
-    }
-    let crowd = |differences: [usize; BLOCK], fraction: f64| {
-        let total = differences.iter().sum::<usize>() as f64;
-        let most = differences.into_iter().max().unwrap_or(0) as f64;
-        total > 0.0 && most > (fraction + EDGE_SIGMAS / total.sqrt()) * total
-    };
-    crowd(all, EDGE_FRACTION) || crowd(alone, LONE_EDGE_FRACTION)
-}
-
-/// What the four places of a pattern have more than their mean, at a level of the frame, and how that grows with the level.
-struct Amplitudes {
-    level: f64,
-    excess: [f64; 4],
-    slope: [f64; 4],
-}
-
-/// A pattern that is the same all over the frame, or grows with its level.
-fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
-    let good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
-    if good.len() < PATTERN_PATCHES {
-        return None;
-    }
-    // By column, by row, and by both.
-    let weights = [[DIFFERENCE, SMOOTHING], [SMOOTHING, DIFFERENCE], [DIFFERENCE, DIFFERENCE]];
-    let is_pattern = weights.iter().any(|&w| {
-        let (amplitude, scatter) = median_and_scatter(good.iter().map(|patch| weighted(patch, w)));
-        let error = MEDIAN_ERROR * scatter / (good.len() as f64).sqrt();
-        amplitude.abs() > (PATTERN_SIGMAS * error).max(PATTERN_FRACTION * scatter)
-    });
-    if !is_pattern {
-        return None;
-    }
-    let levels: Vec<f64> = good.iter().map(|patch| weighted(patch, [SMOOTHING; 2])).collect();
-    let (level, _) = median_and_scatter(levels.iter().copied());
-    let lines = weights.map(|w| {
-        let amplitudes = good.iter().map(|patch| weighted(patch, w));
-        line(&levels.iter().map(|v| v - level).zip(amplitudes).collect::<Vec<_>>())
-    });
-    let places = |k: usize| {
-        let [column, row, both] = lines.map(|line| line[k]);
-        [column + row + both, -column + row - both, column - row - both, -column - row + both]
-    };
-    Some(Amplitudes { level, excess: places(0), slope: places(1) })
-}
-
-/// Height at zero and slope of the line through points of which a few are stars; a slope that may be chance is none.
-fn line(points: &[(f64, f64)]) -> [f64; 2] {
-    let (mut height, mut slope, mut error) = (0.0, 0.0, 0.0);
-    for round in 0..LINE_ROUNDS {
-        let (middle, scatter) = median_and_scatter(points.iter().map(|&(x, y)| y - height - slope * x));
-        let near = |&&(x, y): &&(f64, f64)| (y - height - slope * x - middle).abs() <= LINE_CLIP * scatter;
-        let kept: Vec<(f64, f64)> = points.iter().filter(near).copied().collect();
-        let n = kept.len() as f64;
-        let [mx, my] = [kept.iter().map(|p| p.0).sum::<f64>() / n, kept.iter().map(|p| p.1).sum::<f64>() / n];
-        let spread: f64 = kept.iter().map(|p| (p.0 - mx).powi(2)).sum();
-        if round == 0 || spread <= 0.0 {
-            // The first is of a pattern that is the same everywhere.
-            (height, slope) = (my, 0.0);
-            continue;
-        }
-        slope = kept.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / spread;
-        height = my - slope * mx;
-        error = QUARTILE_TO_SIGMA * scatter / spread.sqrt();
-    }
-    if slope.abs() > PATTERN_SIGMAS * error {
-        return [height, slope];
-    }
-    [median_and_scatter(points.iter().map(|p| p.1)).0, 0.0]
-}
-
-impl Amplitudes {
-    /// The pattern whose removal leaves each place at the frame's level, in scaled units.
-    fn scaled(&self, scale: f64) -> Pattern {
-        let mut pattern = Pattern { offset: [[0.0; 2]; 2], factor: [[1.0; 2]; 2] };
-        for k in 0..4 {
-            let rise = (1.0 + self.slope[k]).clamp(FACTOR_RANGE[0], FACTOR_RANGE[1]);
-            let offset = self.level + self.excess[k] - self.level * rise;
-            pattern.offset[k / 2][k % 2] = (scale * offset) as f32;
-            pattern.factor[k / 2][k % 2] = rise.recip() as f32;
-        }
-        pattern
-    }
-}
-
-fn weighted(patch: &Patch, [columns, rows]: [[f64; SIDE]; 2]) -> f64 {
-    patch.iter().enumerate().map(|(k, v)| rows[k / SIDE] * columns[k % SIDE] * v).sum()
-}
-
-/// Median and median absolute deviation.
-fn median_and_scatter(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let mut values: Vec<f64> = values.collect();
-    let middle = values.len() / 2;
-    let median = *values.select_nth_unstable_by(middle, f64::total_cmp).1;
-    for v in &mut values {
-        *v = (*v - median).abs();
-    }
-    (median, *values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 #[cfg(test)]
@@ -428,7 +226,7 @@ mod tests {
             let reading = surveyed(pixels, 240);
             assert_eq!(f64::from(reading.plateau), reading.scale);
         }
-        assert_eq!(surveyed(&[20_u8; 240 * 240], 240).plateau, 0.0);
+        assert_eq!(surveyed(&vec![20_u8; 240 * 240], 240).plateau, 0.0);
         let noisy: Vec<u8> = noise(240 * 240).iter().map(|e| (20.0 + e).round() as u8).collect();
         assert_eq!(surveyed(&noisy, 240).plateau, 0.0);
     }

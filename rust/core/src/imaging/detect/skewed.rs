@@ -48,7 +48,7 @@ impl Skewed {
     }
 
     /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
-    pub(super) fn exceeded(&self, sigmas: f32) -> f32 {
+    pub(super) fn exceeded(self, sigmas: f32) -> f32 {
         (self.deviation * standard(sigmas, self.skewness)).min(f32::MAX)
     }
 }
