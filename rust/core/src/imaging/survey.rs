@@ -29,7 +29,7 @@ type Patch = [f64; SIDE * SIDE];
 
 /// How to read an image whose units nothing is known of.
 pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
-    let patches = patches(image);
+    let (patches, columns) = patches(image);
     let mut values: Vec<f64> = patches.iter().flatten().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let spread = spread(&values);
@@ -38,14 +38,14 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
     let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
     let scale = power_of_two(unit, T::MAX_EXPONENT);
     let Lattice { step, plateau } = Lattice::new(image, &values, spread, middle_half(&values));
-    let pattern = pattern(&patches).map(|amplitudes| amplitudes.scaled(scale));
+    let pattern = pattern(&patches, columns).map(|amplitudes| amplitudes.scaled(scale));
     let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION);
     let [step, plateau, least_noise] = [step, plateau, least_noise].map(|v| (v * scale) as f32);
     Reading { scale, pattern, step, plateau, least_noise }
 }
 
-/// Patches all over the frame.
-fn patches<T: Pixel>(image: &Image<'_, T>) -> Vec<Patch> {
+/// Patches all over the frame, in rows of so many.
+fn patches<T: Pixel>(image: &Image<'_, T>) -> (Vec<Patch>, usize) {
     let corners = |size: usize| {
         let last = size.saturating_sub(SIDE);
         let count = PATCHES.min(last / SIDE + 1);
@@ -57,7 +57,8 @@ fn patches<T: Pixel>(image: &Image<'_, T>) -> Vec<Patch> {
     };
     let at = |(x, y): (usize, usize)| std::array::from_fn(|k| value(x + k % SIDE, y + k / SIDE));
     let columns: Vec<usize> = corners(image.width()).collect();
-    corners(image.height()).flat_map(|y| columns.iter().map(move |&x| (x, y))).map(at).collect()
+    let places = corners(image.height()).flat_map(|y| columns.iter().map(move |&x| (x, y)));
+    (places.map(at).collect(), columns.len())
 }
 
 /// Distance between the quantiles `q` and 1 - `q` of sorted values, if there are any.

@@ -30,8 +30,8 @@ pub(super) struct Amplitudes {
     slope: [f64; 4],
 }
 
-/// A pattern that is the same all over the frame, or grows with its level.
-pub(super) fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
+/// A pattern that is the same all over the frame, or grows with its level, from rows of so many patches.
+pub(super) fn pattern(patches: &[Patch], columns: usize) -> Option<Amplitudes> {
     let good: Vec<&Patch> = patches.iter().filter(|patch| patch.iter().all(|v| v.is_finite())).collect();
     if good.len() < PATTERN_PATCHES {
         return None;
@@ -46,11 +46,14 @@ pub(super) fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
     if !is_pattern {
         return None;
     }
-    let levels: Vec<f64> = good.iter().map(|patch| weighted(patch, [SMOOTHING; 2])).collect();
-    let (level, _) = median_and_scatter(levels.iter().copied());
+    // The level of a patch by those beside it: its own noise would pass for a slope.
+    let level_of = |patch: &Patch| weighted(patch, [SMOOTHING; 2]);
+    let (level, _) = median_and_scatter(good.iter().map(|patch| level_of(patch)));
     let lines = weights.map(|w| {
-        let amplitudes = good.iter().map(|patch| weighted(patch, w));
-        line(&levels.iter().map(|v| v - level).zip(amplitudes).collect::<Vec<_>>())
+        let rows = patches.chunks(columns).flat_map(|row| row.windows(3));
+        let points =
+            rows.map(|row| (0.5 * (level_of(&row[0]) + level_of(&row[2])) - level, weighted(&row[1], w)));
+        line(&points.filter(|(x, y)| x.is_finite() && y.is_finite()).collect::<Vec<_>>())
     });
     let places = |k: usize| {
         let [column, row, both] = lines.map(|line| line[k]);
@@ -61,6 +64,9 @@ pub(super) fn pattern(patches: &[Patch]) -> Option<Amplitudes> {
 
 /// Height at zero and slope of the line through points of which a few are stars; a slope that may be chance is none.
 fn line(points: &[(f64, f64)]) -> [f64; 2] {
+    if points.is_empty() {
+        return [0.0; 2];
+    }
     let (mut height, mut slope, mut error) = (0.0, 0.0, 0.0);
     for round in 0..LINE_ROUNDS {
         let (middle, scatter) = median_and_scatter(points.iter().map(|&(x, y)| y - height - slope * x));
