@@ -466,7 +466,7 @@ def _noise(
     with np.errstate(divide="ignore", invalid="ignore"):
         noise = np.sqrt(array if weight is None else 1.0 / array).astype(np.float32)
     # What the extraction takes as a number.
-    known = ~masked & (noise > 0) & (noise <= 1e15)
+    known = ~masked & (noise > 0) & np.isfinite(noise)
     noise[~known] = np.median(noise[known]) if known.any() else 1.0
     return np.ascontiguousarray(noise), ~known
 

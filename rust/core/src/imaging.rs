@@ -10,3 +10,4 @@ pub mod extract;
 pub mod image;
 mod psf;
 mod stamp;
+mod survey;

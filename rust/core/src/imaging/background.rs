@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::imaging::image::{Image, Pixel};
+use crate::imaging::survey::survey;
 use crate::simd::vectorized;
 
 use block::{Block, BlockRow, edges};
@@ -21,6 +22,8 @@ const NOISE_BLOCK_SIZE: usize = 64;
 /// A block smaller than those of the noise whose own deviation exceeds it by this factor is filled by a star, and is
 /// not background. (A larger one cannot be: there it is a glow, and must be followed.)
 const SWALLOWED_FACTOR: f32 = 3.0;
+/// Noise of fewer steps than one over this is taken as not normal.
+const COARSE_STEP: f32 = 0.3;
 /// No place is quieter than this fraction of the frame's median noise (black borders of all-sky cameras).
 const QUIET_FRACTION: f32 = 0.25;
 
@@ -31,6 +34,9 @@ pub struct Background {
     pub level: Mesh,
     /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
     pub noise: Mesh,
+    /// Skewness that a pixel's noise may have: any where it is cut off at the lowest value, that of counted photons where
+    /// it is hardly more than a step of its lattice, none else.
+    pub(crate) skewness: f32,
 }
 
 impl Background {
@@ -45,10 +51,17 @@ impl Background {
         let size = [image.width(), image.height()];
         let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
         let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];
+        let step = image.reading().map_or_else(|| survey(image).step, |reading| reading.step);
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .flat_map_iter(|j| {
-                vectorized(BlockRow { image, columns, bounds: edges(j, rows, size[1]), wanted: samples })
+                vectorized(BlockRow {
+                    image,
+                    columns,
+                    bounds: edges(j, rows, size[1]),
+                    wanted: samples,
+                    step,
+                })
             })
             .collect();
         if !blocks.iter().any(|b| b.good) {
@@ -56,11 +69,28 @@ impl Background {
             return Some(Self {
                 level: Mesh::constant(any.mean, size),
                 noise: Mesh::constant(any.deviation, size),
+                skewness: f32::INFINITY,
             });
         }
         let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
         let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
-        Some(Self { level, noise })
+        let floored = blocks.iter().filter(|block| block.floored).count();
+        let poisson = step / noise.mean() as f32;
+        let skewness = match poisson {
+            _ if 2 * floored > blocks.len() => f32::INFINITY,
+            _ if poisson > COARSE_STEP => poisson,
+            _ => 0.0,
+        };
+        Some(Self { level, noise, skewness })
+    }
+}
+
+impl Background {
+    /// The same in other units, by a factor.
+    pub(crate) fn in_units(&self, factor: f64) -> Self {
+        let [level, noise] =
+            [&self.level, &self.noise].map(|mesh| mesh.map(|v| (factor * f64::from(v)) as f32));
+        Self { level, noise, skewness: self.skewness }
     }
 }
 

@@ -10,12 +10,15 @@
 use rayon::prelude::*;
 
 use filter::{Filter, Pass, Visit};
+use mirror::Mirror;
 
 use crate::imaging::background::Background;
 use crate::imaging::image::{Image, Pixel};
 use crate::simd::vectorized;
 
 mod filter;
+mod mirror;
+mod skewed;
 
 /// Rows a task works on: fewer balance better over threads, more repeat less of the filter at the seams.
 const BAND_ROWS: usize = 128;
@@ -64,6 +67,8 @@ pub(crate) struct Detection {
     pub found: usize,
     /// Noise of the filtered frame over that of white noise of the same deviation.
     pub correlation: f32,
+    /// Height that peaks have to reach, in sigmas of the filtered noise.
+    pub threshold: f32,
     /// Sum of the two-dimensional kernel whose response to white noise is one.
     pub gain: f32,
     /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
@@ -83,6 +88,7 @@ struct Run {
 pub(crate) struct Detector {
     bands: Vec<Scan>,
     runs: Vec<Run>,
+    troughs: Vec<Trough>,
     labels: Labels,
     detection: Detection,
 }
@@ -109,22 +115,16 @@ impl Detector {
     ) -> &Detection {
         let filter = Filter::new(image, background, filter_sigma, binned);
         let bin = filter.bin;
-        let [_, height] = filter.size();
-        let correlation = filter.noise();
-        let cut = threshold * correlation;
-        self.bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
-        self.bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
-            scan.restart(ISOPHOTE_FRACTION * cut, cut);
-            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
-            vectorized(Pass { filter: &filter, rows, visit: scan });
-        });
-        let Self { bands, runs, labels, detection } = self;
-        detection.peaks.clear();
-        runs.clear();
-        for band in bands {
-            detection.peaks.extend_from_slice(&band.peaks);
-            runs.extend_from_slice(&band.runs);
+        let noise = filter.noise(background);
+        let correlation = noise.deviation;
+        let mut cut = noise.exceeded(threshold);
+        self.scan(&filter, cut);
+        let mirror = Mirror { image, background, bin, white: filter.maxima(threshold) };
+        if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, cut) {
+            cut = higher;
+            self.scan(&filter, cut);
         }
+        let Self { runs, labels, detection, .. } = self;
         labels.label(runs, &mut detection.peaks, &mut detection.blobs);
         for peak in &mut detection.peaks {
             peak.height /= correlation;
@@ -137,19 +137,49 @@ impl Detector {
         }
         detection.found = detection.blobs.iter().filter(|blob| blob.peaks > 0).count();
         detection.correlation = correlation;
+        detection.threshold = cut / correlation;
         detection.gain = filter.gain;
         detection.single = filter.single() / correlation;
         detection
     }
+
+    /// Collects what is above `cut`, and below minus it.
+    fn scan<T: Pixel>(&mut self, filter: &Filter<'_, T>, cut: f32) {
+        let Self { bands, runs, troughs, detection, .. } = self;
+        let [_, height] = filter.size();
+        bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
+        bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
+            scan.restart(ISOPHOTE_FRACTION * cut, cut);
+            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
+            vectorized(Pass { filter, rows, visit: scan });
+        });
+        detection.peaks.clear();
+        runs.clear();
+        troughs.clear();
+        for band in bands {
+            detection.peaks.extend_from_slice(&band.peaks);
+            runs.extend_from_slice(&band.runs);
+            troughs.extend_from_slice(&band.troughs);
+        }
+    }
 }
 
-/// Collects the runs of filtered pixels above `isophote` and the peaks above `cut`.
+/// A local minimum of the filtered frame, lower than a peak has to be high.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Trough {
+    x: usize,
+    y: usize,
+    depth: f32,
+}
+
+/// Collects the runs of filtered pixels above `isophote`, the peaks above `cut` and the troughs below minus it.
 #[derive(Debug, Clone, Default)]
 struct Scan {
     isophote: f32,
     cut: f32,
     runs: Vec<Run>,
     peaks: Vec<Peak>,
+    troughs: Vec<Trough>,
 }
 
 impl Visit for Scan {
@@ -160,10 +190,11 @@ impl Visit for Scan {
         // Where the run began that has not ended.
         let mut open: Option<usize> = None;
         let (words, rest) = row.as_chunks::<WORD>();
-        let mut last = [f32::NEG_INFINITY; WORD];
+        let mut last = [0.0; WORD];
         last[..rest.len()].copy_from_slice(rest);
         for (c, word) in words.iter().chain([&last]).enumerate() {
-            if open.is_none() && word.iter().fold(true, |below, &s| below & (s < isophote)) {
+            let quiet = |&s: &f32| (s < isophote) & (s > -cut);
+            if open.is_none() && word.iter().fold(true, |all, s| all & quiet(s)) {
                 continue;
             }
             let above = reaching(word, isophote);
@@ -182,6 +213,11 @@ impl Visit for Scan {
                 self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
                 high &= high - 1;
             }
+            let mut deep = reaching(&word.map(|s| -s), cut);
+            while deep != 0 {
+                self.look_below(y, rows, c * WORD + deep.trailing_zeros() as usize);
+                deep &= deep - 1;
+            }
         }
         if let Some(start) = open {
             self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
@@ -194,6 +230,7 @@ impl Scan {
         (self.isophote, self.cut) = (isophote, cut);
         self.runs.clear();
         self.peaks.clear();
+        self.troughs.clear();
     }
 
     /// Keeps the pixel at column `x` if it is a peak.
@@ -208,6 +245,15 @@ impl Scan {
             y as f32 + vertex(rows[0][x + 1], height, rows[2][x + 1]),
         ];
         self.peaks.push(Peak { x, y, vertex, height, blob: 0 });
+    }
+
+    /// Keeps the pixel at column `x` if it is a trough.
+    #[inline(always)]
+    fn look_below(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
+        let around = rows.map(|row| [0, 1, 2].map(|k| -row[x + k]));
+        if is_peak([&around[0], &around[1], &around[2]], 1) {
+            self.troughs.push(Trough { x, y, depth: around[1][1] });
+        }
     }
 }
 

@@ -7,9 +7,11 @@ use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
 use crate::imaging::centroid::{self, Moments};
 use crate::imaging::detect::{Blob, Detection, Detector, Peak};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::survey::survey;
 
 mod measure;
+mod mosaic;
 mod quick;
 mod saturation;
 
@@ -198,6 +200,17 @@ impl Star {
         std::array::from_fn(|k| self.position[k] + image_size[k] as f64 / 2.0)
     }
 
+    /// The same star with its light in other units, by a factor.
+    fn in_units(self, factor: f64) -> Self {
+        Self {
+            flux: factor * self.flux,
+            flux_error: factor * self.flux_error,
+            peak: factor * self.peak,
+            background: factor * self.background,
+            ..self
+        }
+    }
+
     /// Ratio of the axes of the image.
     pub fn elongation(&self) -> f64 {
         centroid::elongation(self.cov)
@@ -280,8 +293,11 @@ impl Extractor {
 
     /// The stars of one frame; those before leave no trace in them.
     pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Extraction> {
+        // All that follows is in units in which the frame scatters by about one.
+        let reading = self.reading(image)?;
         let Self { options, detector, measured } = self;
-        let background = options.background(image)?;
+        let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
+        let background = options.background(image, &reading)?;
         let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
         let threshold = options.sigma_threshold as f32;
         let detection = detector.detect(image, &background, options.matched_filter_sigma, threshold, binned);
@@ -295,21 +311,52 @@ impl Extractor {
         let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
         rejected.surplus = stars.len() - keep;
         stars.truncate(keep);
-        let response = f64::from(detection.correlation / detection.gain);
+        let response = f64::from(detection.threshold * detection.correlation / detection.gain);
+        let unit = reading.scale.recip();
         Ok(Extraction {
-            stars,
-            threshold: options.sigma_threshold * response * background.noise.mean(),
+            stars: stars.into_iter().map(|star| star.in_units(unit)).collect(),
+            threshold: unit * response * background.noise.mean(),
             num_blobs_raw: detection.found,
             rejected,
-            saturation_level: Some(f64::from(saturation.level())).filter(|level| level.is_finite()),
-            background,
+            saturation_level: Some(f64::from(saturation.level())).filter(|l| l.is_finite()).map(|l| unit * l),
+            background: background.in_units(unit),
         })
     }
 }
 
+impl Extractor {
+    /// How to read the image. What the places of a pattern differ in, without light, the sky tells; with light, the stars.
+    fn reading<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Reading> {
+        let reading = survey(image);
+        let Some(pattern) = reading.pattern else { return Ok(reading) };
+        let (image, options) = (&image.with_reading(reading), self.options.scaled(&reading));
+        let background = options.background(image, &reading)?;
+        let threshold = options.sigma_threshold as f32;
+        let filter = options.matched_filter_sigma;
+        let detection = self.detector.detect(image, &background, filter, threshold, false);
+        let level = background.level.mean() as f32;
+        let sensitive = mosaic::sensitivities(image, &background, &detection.peaks);
+        let pattern = sensitive.map_or(pattern, |places| pattern.divided(places, level));
+        Ok(Reading { pattern: Some(pattern), ..reading })
+    }
+}
+
 impl ExtractOptions {
-    /// The background, and its noise: that of the image's pixels, of a gain and read noise, or measured.
-    fn background<T: Pixel>(&self, image: &Image<'_, T>) -> Result<Background> {
+    /// The same for an image that is read in other units.
+    fn scaled(&self, reading: &Reading) -> Self {
+        let saturation = |level: f64| {
+            let level = reading.scale * level;
+            reading.pattern.map_or(level, |pattern| pattern.lowest(level))
+        };
+        Self {
+            gain: self.gain.map(|gain| gain / reading.scale),
+            saturation_level: self.saturation_level.map(saturation),
+            ..self.clone()
+        }
+    }
+
+    /// The background, and its noise: that of the image's pixels (as it is read), of a gain and read noise, or measured.
+    fn background<T: Pixel>(&self, image: &Image<'_, T>, reading: &Reading) -> Result<Background> {
         let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
         let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
             return Err(Error::argument(
@@ -326,7 +373,10 @@ impl ExtractOptions {
                     "give one of the two",
                 ));
             }
-            (Some(noise), None, _) => background.noise = Mesh::per_pixel(noise),
+            (Some(noise), None, _) => {
+                background.noise =
+                    Mesh::per_pixel(noise).map(|noise| (reading.scale * f64::from(noise)) as f32);
+            }
             (None, Some(read_noise), Some(gain)) => {
                 let photons = |level: f32| f64::from(level).max(0.0) * gain;
                 background.noise = background
@@ -335,7 +385,7 @@ impl ExtractOptions {
             }
             _ => {}
         }
-        noiseless_floor(image, &mut background);
+        background.noise = background.noise.map(|noise| noise.max(reading.least_noise));
         Ok(background)
     }
 }
@@ -344,23 +394,6 @@ impl ExtractOptions {
 fn descending(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
-}
-
-/// Noise assumed in a frame that has none, as a fraction of its range: synthetic stars on a constant background.
-const NOISELESS_FRACTION: f32 = 1e-4;
-
-fn noiseless_floor<T: Pixel>(image: &Image<'_, T>, background: &mut Background) {
-    if background.noise.values().iter().any(|&v| v > 0.0) {
-        return;
-    }
-    let level = background.level.values()[0];
-    let mut row = vec![0.0; image.width()];
-    let mut highest = level;
-    for y in 0..image.height() {
-        image.read(y, 0, &mut row);
-        highest = row.iter().copied().filter(|v| v.is_finite()).fold(highest, f32::max);
-    }
-    background.noise = background.noise.map(|_| NOISELESS_FRACTION * (highest - level));
 }
 
 /// Peaks in blobs of the right size and away from the border.

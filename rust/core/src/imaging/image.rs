@@ -10,23 +10,99 @@ pub(crate) const LIMIT: f32 = 1e15;
 
 /// A type images are made of.
 pub trait Pixel: Copy + Send + Sync {
-    /// The pixel in the precision the extraction works with; NaN if it is not finite (or beyond 1e15).
-    fn value(self) -> f32;
+    /// Distance between neighbouring values, for integers.
+    const STEP: Option<f64>;
+    /// Largest binary exponent of a scale that [`Self::scaled`] can apply.
+    const MAX_EXPONENT: i32;
+
+    /// The pixel times `scale` in the precision the extraction works with; NaN if that is not finite (or beyond 1e15).
+    fn scaled(self, scale: f64) -> f32;
+
+    /// The pixel as it is.
+    fn wide(self) -> f64;
 }
 
 macro_rules! pixel {
-    ($($kind:ty),*; $convert:expr) => {$(
+    ($($kind:ty),*; $step:expr, $exponent:expr; $convert:expr) => {$(
         impl Pixel for $kind {
+            const STEP: Option<f64> = $step;
+            const MAX_EXPONENT: i32 = $exponent;
+
             #[inline(always)]
-            fn value(self) -> f32 {
-                $convert(self)
+            fn scaled(self, scale: f64) -> f32 {
+                $convert(self, scale)
+            }
+
+            #[inline(always)]
+            fn wide(self) -> f64 {
+                f64::from(self)
             }
         }
     )*};
 }
-pixel!(u8, i16, u16; f32::from);
-pixel!(f32; |v: f32| if v.abs() <= LIMIT { v } else { f32::NAN });
-pixel!(f64; |v: f64| if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN });
+pixel!(u8, i16, u16; Some(1.0), 126; |v, scale: f64| f32::from(v) * scale as f32);
+pixel!(f32; None, 126; |v: f32, scale: f64| {
+    let v = v * scale as f32;
+    if v.abs() <= LIMIT { v } else { f32::NAN }
+});
+pixel!(f64; None, 1000; |v: f64, scale: f64| {
+    let v = v * scale;
+    if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN }
+});
+
+/// How the numbers of an image are read: times a power of two, less a pattern of period two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Reading {
+    /// Power of two by which the numbers are multiplied.
+    pub scale: f64,
+    /// What is taken off by the parity of row and column, and the factor on what remains, after scaling.
+    pub pattern: Option<Pattern>,
+    /// Distance of the scaled values, where they lie on a lattice; zero where they do not.
+    pub step: f32,
+    /// Difference of level of neighbouring areas that are flat each; zero where pixels are not rounded alike.
+    pub plateau: f32,
+    /// Noise that is assumed at least, in a frame that has none.
+    pub least_noise: f32,
+}
+
+/// Offset and factor of the pixels by the parity of their row and of their column.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pattern {
+    pub offset: [[f32; 2]; 2],
+    pub factor: [[f32; 2]; 2],
+}
+
+impl Pattern {
+    fn flatten(&self, y: usize, x0: usize, out: &mut [f32]) {
+        let (offset, factor) = (self.offset[y % 2], self.factor[y % 2]);
+        let [a, b] = [0, 1].map(|k| (x0 + k) % 2);
+        let [offset, factor] = [[offset[a], offset[b]], [factor[a], factor[b]]];
+        for pair in out.chunks_mut(2) {
+            for ((v, offset), factor) in pair.iter_mut().zip(offset).zip(factor) {
+                *v = (*v - offset) * factor;
+            }
+        }
+    }
+
+    /// With what exceeds `level` divided by the sensitivity of each place.
+    pub(crate) fn divided(&self, sensitivity: [[f32; 2]; 2], level: f32) -> Self {
+        let mut divided = *self;
+        for (j, i) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let s = sensitivity[j][i];
+            divided.offset[j][i] -= level * (s - 1.0) / self.factor[j][i];
+            divided.factor[j][i] /= s;
+        }
+        divided
+    }
+
+    /// The lowest of what a value becomes in each of the four places.
+    pub(crate) fn lowest(&self, value: f64) -> f64 {
+        let places = self.offset.iter().flatten().zip(self.factor.iter().flatten());
+        places
+            .map(|(&offset, &factor)| (value - f64::from(offset)) * f64::from(factor))
+            .fold(f64::INFINITY, f64::min)
+    }
+}
 
 /// A view of an image: one slice per row, so that any part of a larger array can be read where it is.
 ///
@@ -37,6 +113,8 @@ pub struct Image<'a, T> {
     mask: Option<Vec<&'a [bool]>>,
     noise: Option<Vec<&'a [f32]>>,
     width: usize,
+    /// Known once the image was surveyed.
+    reading: Option<Reading>,
 }
 
 impl<'a, T: Pixel> Image<'a, T> {
@@ -62,7 +140,7 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
-        Ok(Self { rows, mask, noise: None, width })
+        Ok(Self { rows, mask, noise: None, width, reading: None })
     }
 
     /// An image of contiguous rows.
@@ -87,7 +165,7 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one standard deviation per pixel",
             ));
         }
-        if noise.iter().any(|row| !row.iter().all(|&v| v > 0.0 && v <= LIMIT)) {
+        if noise.iter().any(|row| !row.iter().all(|&v| v > 0.0 && v.is_finite())) {
             return Err(Error::argument(
                 "noise",
                 "it holds numbers that are not positive and finite",
@@ -98,9 +176,25 @@ impl<'a, T: Pixel> Image<'a, T> {
         Ok(self)
     }
 
-    /// The noise of every pixel, row by row, where it is known.
+    /// The noise of every pixel, row by row, where it is known, in the units of the image.
     pub(crate) fn noise(&self) -> Option<&[&'a [f32]]> {
         self.noise.as_deref()
+    }
+
+    /// The same image, read in another way.
+    pub(crate) fn with_reading(&self, reading: Reading) -> Self {
+        Self { reading: Some(reading), ..self.clone() }
+    }
+
+    /// How it is read, if that was decided.
+    pub(crate) fn reading(&self) -> Option<&Reading> {
+        self.reading.as_ref()
+    }
+
+    /// A pixel as it is; `None` if it is masked or not finite.
+    pub(crate) fn raw(&self, x: usize, y: usize) -> Option<f64> {
+        let masked = self.mask.as_ref().is_some_and(|mask| mask[y][x]);
+        Some(self.rows[y][x].wide()).filter(|v| !masked && v.is_finite())
     }
 
     /// Number of columns.
@@ -117,8 +211,12 @@ impl<'a, T: Pixel> Image<'a, T> {
     #[inline(always)]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.rows[y][x0..x0 + out.len()];
+        let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
         for (o, &v) in out.iter_mut().zip(row) {
-            *o = v.value();
+            *o = v.scaled(scale);
+        }
+        if let Some(Reading { pattern: Some(pattern), .. }) = &self.reading {
+            pattern.flatten(y, x0, out);
         }
         if let Some(mask) = &self.mask {
             for (o, &bad) in out.iter_mut().zip(&mask[y][x0..x0 + row.len()]) {

@@ -19,6 +19,10 @@ const CLIPPED_DEVIATION: f32 = 0.879_626;
 const FLOORED_FRACTION: f32 = 0.1;
 /// Clipping of such a block.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
+/// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
+const COARSE_CLIP_SIGMAS: f32 = 4.0;
+/// The scatter of a block over the step of its lattice beyond which the lattice does not show.
+const FINE_LATTICE: f32 = 8.0;
 /// Rounds of clipping at most, and the relative change of the deviation that ends them.
 const CLIP_ROUNDS: usize = 6;
 const CLIP_TOLERANCE: f32 = 0.01;
@@ -33,6 +37,8 @@ pub(super) struct Block {
     pub(super) mean: f32,
     pub(super) deviation: f32,
     pub(super) good: bool,
+    /// Whether its noise is cut off below.
+    pub(super) floored: bool,
 }
 
 pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
@@ -45,6 +51,8 @@ pub(super) struct BlockRow<'a, T> {
     pub(super) columns: usize,
     pub(super) bounds: [usize; 2],
     pub(super) wanted: usize,
+    /// Distance of the values of a lattice; zero where there is none.
+    pub(super) step: f32,
 }
 
 impl<T: Pixel> Work for BlockRow<'_, T> {
@@ -52,9 +60,12 @@ impl<T: Pixel> Work for BlockRow<'_, T> {
 
     #[inline(always)]
     fn call(self) -> Vec<Block> {
-        let Self { image, columns, bounds: [y0, y1], wanted } = self;
+        let Self { image, columns, bounds: [y0, y1], wanted, step: lattice } = self;
         let (width, height) = (image.width(), y1 - y0);
         let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
+        // Rows of both parities, where they differ.
+        let patterned = image.reading().is_some_and(|reading| reading.pattern.is_some());
+        let step = if patterned && step.is_multiple_of(2) { step - 1 } else { step };
         let rows = (y0 + step / 2..y1).step_by(step);
         let mut lines = vec![0.0; rows.len() * width];
         for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
@@ -74,34 +85,75 @@ impl<T: Pixel> Work for BlockRow<'_, T> {
                 }
             }
             let looked_at = lines.len() / width * (x1 - x0);
-            blocks.push(measure_block(&samples, looked_at, &mut few));
+            blocks.push(measure_block(&mut samples, looked_at, lattice, &mut few));
         }
         blocks
     }
 }
 
 #[inline(always)]
-fn measure_block(samples: &[f32], looked_at: usize, few: &mut Vec<f32>) -> Block {
+fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec<f32>) -> Block {
     if samples.is_empty() {
-        return Block { mean: f32::NAN, deviation: f32::NAN, good: false };
+        return Block { mean: f32::NAN, deviation: f32::NAN, good: false, floored: false };
     }
-    let (mean, deviation) = clipped(samples, few);
-    Block { mean, deviation, good: samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32 }
+    let good = samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32;
+    let start = start(samples, few);
+    if start.scale > FINE_LATTICE * step {
+        let (mean, deviation) = start.clip(samples, step);
+        return Block { mean, deviation, good, floored: start.floored };
+    }
+    // Spread over their steps, the values of a lattice may be clipped anywhere.
+    spread(samples, step);
+    let start = Start { floored: start.floored, ..self::start(samples, few) };
+    let (mean, deviation) = start.clip(samples, step);
+    let rounding = step * step / 12.0;
+    let variance = (deviation * deviation - rounding).max(rounding);
+    Block { mean, deviation: variance.sqrt(), good, floored: start.floored }
+}
+
+/// Adds to each sample a number from a sequence that fills -½ to ½ step evenly, by the golden ratio.
+#[inline(always)]
+fn spread(samples: &mut [f32], step: f32) {
+    const GOLDEN: u32 = 0x9e37_79b9;
+    let mut phase = 0_u32;
+    for v in samples {
+        phase = phase.wrapping_add(GOLDEN);
+        *v += step * ((phase >> 8) as f32 / (1 << 24) as f32 - 0.5);
+    }
+}
+
+/// Where the clipping begins.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    median: f32,
+    /// Standard deviation, from the lower quartile.
+    scale: f32,
+    /// Whether the noise is cut off below.
+    floored: bool,
 }
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
 #[inline(always)]
-fn clipped(samples: &[f32], few: &mut Vec<f32>) -> (f32, f32) {
+fn start(samples: &[f32], few: &mut Vec<f32>) -> Start {
     few.clear();
     few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
     let few = &mut few[..];
     few.sort_unstable_by(f32::total_cmp);
     let [lowest, floor, quartile, median] =
         [0.0, FLOORED_FRACTION, 0.25, 0.5].map(|q| few[(q * (few.len() - 1) as f32) as usize]);
-    if floor == lowest {
-        return clip(samples, median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
+    Start { median, scale: QUARTILE_TO_SIGMA * (median - quartile), floored: floor == lowest }
+}
+
+impl Start {
+    #[inline(always)]
+    fn clip(self, samples: &[f32], step: f32) -> (f32, f32) {
+        if self.floored {
+            return clip(samples, self.median, LIMIT, FLOORED_CLIP_SIGMAS, 1.0);
+        }
+        let (sigmas, shrunk) =
+            if self.scale < step { (COARSE_CLIP_SIGMAS, 1.0) } else { (CLIP_SIGMAS, CLIPPED_DEVIATION) };
+        clip(samples, self.median, self.scale, sigmas, shrunk)
     }
-    clip(samples, median, QUARTILE_TO_SIGMA * (median - quartile), CLIP_SIGMAS, CLIPPED_DEVIATION)
 }
 
 /// Rounds of clipping at `sigmas` deviations, each of which is `shrunk` by the clipping.

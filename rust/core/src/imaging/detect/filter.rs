@@ -3,21 +3,24 @@
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
 
+use std::f64::consts::{PI, TAU};
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::skewed::Skewed;
 use crate::imaging::background::{Background, Mesh, RowScratch};
 use crate::imaging::image::{Image, Pixel};
 use crate::simd::{Work, vectorized};
 
 /// The kernel ends at this many of its sigmas.
 const KERNEL_CUT: f64 = 3.0;
-/// Rows on which the noise after filtering is measured, and which of their pixels: neighbours tell the same.
-const NOISE_ROWS: usize = 8;
+/// Bands of rows on which the noise after filtering is measured, how many rows they have (more where their noise is not
+/// normal), and which of their pixels: neighbours tell the same.
+const NOISE_BANDS: usize = 8;
+const NOISE_ROWS: usize = 4;
+const COARSE_ROWS: usize = 32;
 const NOISE_STEP: usize = 2;
-/// Distance from the median to the 16th percentile of a unit normal distribution.
-const PERCENTILE_16: f32 = 0.994_458;
 /// Correlated noise (JPEG, demosaicing) reaches this; what exceeds it are unresolved stars, which may be found.
 const MAX_CORRELATION: f32 = 3.0;
 /// Pixels, each way, that fast detection adds up first.
@@ -72,30 +75,56 @@ impl<'a, T: Pixel> Filter<'a, T> {
         self.kernel[0] * self.kernel[0] / self.bin as f32
     }
 
-    /// Robust deviation of the filtered frame: one for white noise, more where the noise is correlated.
-    pub(super) fn noise(&self) -> f32 {
+    /// Local maxima of filtered white noise above so many of its sigmas (Adler 1981, The Geometry of Random Fields), or
+    /// pixels of it, if these are fewer: those of a frame that is not filtered.
+    pub(super) fn maxima(&self, sigmas: f32) -> f64 {
+        let [width, height] = self.size();
+        let u = f64::from(sigmas);
+        let tail = (-0.5 * u * u).exp() / TAU.sqrt();
+        // The square sum of a Gaussian kernel of width s that is one in the middle is s √π.
+        let width_squared = (f64::from(self.kernel[0]).powi(-4) / PI).max(f64::MIN_POSITIVE);
+        let pixels = tail / u.max(1.0);
+        let maxima = tail * u / (2.0 * TAU * width_squared);
+        (width * height) as f64 * maxima.min(pixels)
+    }
+
+    /// What rounding does to the filtered noise at most, in its units, where neighbouring pixels are rounded alike.
+    fn rounding(&self, background: &Background) -> f32 {
+        let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
+        let noise = background.noise.mean() as f32;
+        if plateau > 0.0 && noise > 0.0 { plateau / 12.0_f32.sqrt() * self.gain / noise } else { 0.0 }
+    }
+
+    /// Skewness of the filtered noise over that of the noise of a pixel, if that is white.
+    fn skewness(&self) -> f32 {
+        let cubes = self.kernel[1..].iter().map(|k| 2.0 * k.powi(3)).sum::<f32>() + self.kernel[0].powi(3);
+        cubes * cubes / self.bin as f32
+    }
+
+    /// Noise of the filtered frame, in units of that of white noise, from its lower half: stars are in the upper.
+    ///
+    /// Noise of few steps may be skewed, or so correlated that the pixels do not show it.
+    pub(super) fn noise(&self, background: &Background) -> Skewed {
         let [_, height] = self.size();
-        let step = height.div_ceil(NOISE_ROWS);
-        let mut samples: Vec<f32> = (step / 2..height)
-            .step_by(step)
-            .collect::<Vec<_>>()
+        let coarse = background.skewness > 0.0;
+        let rows = if coarse { COARSE_ROWS } else { NOISE_ROWS };
+        let step = height.div_ceil(NOISE_BANDS);
+        let mut samples: Vec<f32> = (0..height.div_ceil(step))
             .into_par_iter()
-            .flat_map_iter(|y| {
+            .flat_map_iter(|band| {
+                let (start, end) = (band * step, ((band + 1) * step).min(height));
+                let middle = (start + end).saturating_sub(rows) / 2;
                 let mut sampled = Sampled(Vec::new());
-                vectorized(Pass { filter: self, rows: y..y + 1, visit: &mut sampled });
+                let rows = middle.max(start)..(middle + rows).min(end);
+                vectorized(Pass { filter: self, rows, visit: &mut sampled });
                 sampled.0
             })
             .collect();
-        if samples.is_empty() {
-            return 1.0;
-        }
-        let n = samples.len();
-        let (low, &mut median, _) = samples.select_nth_unstable_by(n / 2, f32::total_cmp);
-        if low.is_empty() {
-            return 1.0;
-        }
-        let percentile = *low.select_nth_unstable_by((0.16 * n as f32) as usize, f32::total_cmp).1;
-        ((median - percentile) / PERCENTILE_16).clamp(1.0, MAX_CORRELATION)
+        let mut noise = Skewed::below(&mut samples, background.skewness * self.skewness());
+        let least = self.rounding(background);
+        let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
+        noise.deviation = noise.deviation.max(least).clamp(1.0, most.max(least));
+        noise
     }
 
     /// Shows filtered rows.

@@ -112,7 +112,7 @@ impl<T: Pixel> Measure<'_, T> {
         let flux = fit.source.flux;
         if found_beside {
             let error = stamps.variance(i).sqrt() / psf.at(pixel).sharpness();
-            if flux < self.options.sigma_threshold as f32 * error {
+            if flux < self.detection.threshold * error {
                 return Err(Refusal::Faint);
             }
         }

@@ -1,0 +1,56 @@
+//! Mosaics of colours and interleaved amplifiers: how much light the pixels of each place take, by the stars.
+
+use crate::imaging::background::Background;
+use crate::imaging::detect::Peak;
+use crate::imaging::image::{Image, Pixel};
+use crate::imaging::stamp::{self, Layout, is_good};
+
+/// So many of the highest peaks are looked at, no lower than so many sigmas; fewer tell nothing.
+const PEAKS: usize = 300;
+const MIN_PEAKS: usize = 10;
+const MIN_HEIGHT: f32 = 30.0;
+/// Half width of what is added up about a peak: all of its light, for each place alike.
+const HALF: usize = 4;
+/// Relative sensitivities are within this range.
+const RANGE: [f32; 2] = [0.1, 4.0];
+
+/// Sensitivity to the light of stars by the parity of row and column, relative to the mean; `None` if the peaks do not
+/// tell. Stars stand anywhere in the pattern, so the typical one gives its light to each place by its sensitivity.
+pub(super) fn sensitivities<T: Pixel>(
+    image: &Image<'_, T>,
+    background: &Background,
+    peaks: &[Peak],
+) -> Option<[[f32; 2]; 2]> {
+    let mut highest: Vec<&Peak> = peaks.iter().filter(|peak| peak.height > MIN_HEIGHT).collect();
+    highest.sort_by(|a, b| b.height.total_cmp(&a.height));
+    let shares: Vec<[f32; 4]> =
+        highest.iter().take(PEAKS).filter_map(|peak| shares(image, background, peak)).collect();
+    if shares.len() < MIN_PEAKS {
+        return None;
+    }
+    let median = |k: usize| {
+        let mut values: Vec<f32> = shares.iter().map(|share| share[k]).collect();
+        let middle = values.len() / 2;
+        (*values.select_nth_unstable_by(middle, f32::total_cmp).1).clamp(RANGE[0], RANGE[1])
+    };
+    Some([[median(0), median(1)], [median(2), median(3)]])
+}
+
+/// Four times the fractions of a star's light in the places.
+fn shares<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> Option<[f32; 4]> {
+    let layout = Layout::new(HALF);
+    let mut stamp = vec![0.0; layout.len()];
+    stamp::cut(image, background, [peak.x as isize, peak.y as isize], HALF, f32::INFINITY, &mut stamp);
+    let mut light = [0.0; 4];
+    for (j, row) in stamp.chunks_exact(layout.stride).enumerate() {
+        for (i, &v) in row[..layout.side].iter().enumerate() {
+            if !is_good(v) {
+                return None;
+            }
+            // The stamp begins so many pixels before the peak, an even number of them.
+            light[(peak.y + j) % 2 * 2 + (peak.x + i) % 2] += v;
+        }
+    }
+    let total: f32 = light.iter().sum();
+    (total > 0.0).then(|| light.map(|part| 4.0 * part / total))
+}
