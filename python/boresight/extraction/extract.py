@@ -10,15 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from boresight import _core
+from boresight._utils import arguments
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
-from boresight.frames.frame import Frame
-from boresight.frames.pixels import luminance as to_luminance
-from boresight.frames.read import frame_of
+from boresight.extraction.images import noise_of, pixels_of, variance_of
 
 __all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centroids"]
-
-_NATIVE = {np.dtype(t) for t in (np.float32, np.float64, np.uint16, np.int16, np.uint8)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +307,9 @@ class Extractor:
         o: dict[str, Any] = {**_DEFAULTS, **options}
         self._luminance = bool(o["luminance"])
         self._options = {
-            **{name: _number(name, o[name]) for name in ("sigma_threshold",)},
+            "sigma_threshold": arguments.number(
+                "sigma_threshold", o["sigma_threshold"], "give one"
+            ),
             **{
                 name: _count(name, o[name])
                 for name in ("min_pixels", "max_pixels", "local_bg_block_size", "border_margin")
@@ -363,7 +362,7 @@ class Extractor:
         InputError
             As `extract_centroids`.
         """
-        pixels, bad = _pixels(image, self._luminance)
+        pixels, bad = pixels_of(image, self._luminance)
         if mask is not None:
             given = np.asarray(mask)
             if given.shape != pixels.shape:
@@ -372,10 +371,10 @@ class Extractor:
                 )
             bad = given.astype(bool) if bad is None else bad | given.astype(bool)
         if variance is None and weight is None:
-            variance = _uncertainty(image)
+            variance = variance_of(image)
         noise = None
         if variance is not None or weight is not None:
-            noise, bad = _noise(variance, weight, pixels.shape, bad)
+            noise, bad = noise_of(variance, weight, pixels.shape, bad)
         unit = getattr(image, "unit", None)
         raw = self._raw
         if self._electrons is not None and str(unit) == "electron" and noise is None:
@@ -417,125 +416,12 @@ def _extractor(options: ExtractionOptions) -> Extractor:
     return Extractor(**options)
 
 
-def _uncertainty(image: Any) -> npt.NDArray[Any] | None:
-    """Variance that an NDData brings, in squared units of its data."""
-    uncertainty = getattr(image, "uncertainty", None)
-    if uncertainty is None or not hasattr(image, "data"):
-        return None
-    from astropy.nddata import VarianceUncertainty
-    from astropy.units import Quantity
-
-    try:
-        with np.errstate(divide="ignore"):
-            variance = uncertainty.represent_as(VarianceUncertainty)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"image: its uncertainty is a {type(uncertainty).__name__}; give StdDevUncertainty, "
-            "VarianceUncertainty or InverseVariance"
-        ) from None
-    array = np.asarray(variance.array, dtype=np.float64)
-    if variance.unit is None or image.unit is None or variance.unit == image.unit**2:
-        return array
-    return np.asarray(Quantity(array, variance.unit).to_value(image.unit**2))
-
-
-def _noise(
-    variance: npt.ArrayLike | None,
-    weight: npt.ArrayLike | None,
-    shape: tuple[int, ...],
-    bad: npt.NDArray[np.bool_] | None,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Return the standard deviation of every pixel, and the mask with those that have none."""
-    if variance is not None and weight is not None:
-        raise InputError("weight: there is a variance too; give one of the two")
-    name, given = ("variance", variance) if weight is None else ("weight", weight)
-    try:
-        array = np.asarray(getattr(given, "value", given), dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: not an array of real numbers; give one per pixel") from None
-    if array.shape != shape:
-        raise InputError(f"{name}: its shape is {array.shape}; give that of the image, {shape}")
-    masked = np.zeros(shape, bool) if bad is None else bad
-    senseless = ~masked & ((array < 0) | (array == (0 if weight is None else np.inf)))
-    if senseless.any():
-        row, column = np.argwhere(senseless)[0]
-        raise InputError(
-            f"{name}: it is {array[row, column]} in row {row}, column {column}; "
-            "give positive, finite numbers, or mask the pixel"
-        )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        noise = np.sqrt(array if weight is None else 1.0 / array).astype(np.float32)
-    # What the extraction takes as a number.
-    known = ~masked & (noise > 0) & np.isfinite(noise)
-    noise[~known] = np.median(noise[known]) if known.any() else 1.0
-    return np.ascontiguousarray(noise), ~known
-
-
-def _pixels(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Return the image as a native array with contiguous rows, and its own mask."""
-    mask: Any = None
-    frame = image if isinstance(image, Frame) else frame_of(image)
-    if frame is not None:
-        image, mask = frame.image, frame.mask
-    if hasattr(image, "data") and hasattr(image, "uncertainty"):  # astropy's NDData
-        mask, image = image.mask, image.data
-    if isinstance(image, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(image) if mask is None else mask | np.ma.getmaskarray(image)
-        image = image.data
-    try:
-        array = np.asarray(getattr(image, "value", image))
-    except ValueError:
-        raise InputError(
-            "image: its rows differ in length; give an array of shape (height, width)"
-        ) from None
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"image: its type is {array.dtype}; give real numbers")
-    if luminance and array.ndim == 3 and array.shape[2] in (3, 4):
-        array = to_luminance(array)
-        mask = mask.any(axis=2) if mask is not None and np.ndim(mask) == 3 else mask
-    if array.ndim == 3 and array.shape[2] in (3, 4):
-        raise InputError(
-            f"image: its shape is {array.shape}, a colour image; "
-            "pass luminance=True, or one of its channels"
-        )
-    if array.ndim != 2 or array.size == 0:
-        raise InputError(
-            f"image: its shape is {array.shape}; give a non-empty array of shape (height, width)"
-        )
-    if mask is not None:
-        mask = np.broadcast_to(np.asarray(mask, dtype=bool), array.shape)
-        mask = mask if mask.any() else None
-    return _native(array), mask
-
-
-def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array if it can be read in place, else a float32 copy."""
-    dtype = array.dtype.newbyteorder("=")
-    if dtype not in _NATIVE:
-        dtype = np.dtype(np.float32)
-    array = array.astype(dtype, copy=False)
-    if (
-        array.strides[1] != array.itemsize
-        or array.strides[0] % array.itemsize
-        or not array.flags.aligned
-    ):
-        array = np.ascontiguousarray(array)
-    return np.require(array, requirements="A")
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: {value!r} is not a number; give one") from None
-
-
 def _optional(name: str, value: Any) -> float | None:
-    return None if value is None else _number(name, value)
+    return None if value is None else arguments.number(name, value, "give one")
 
 
 def _count(name: str, value: Any) -> int:
-    number = _number(name, value)
+    number = arguments.number(name, value, "give one")
     if not (number >= 0 and number == int(number)):
         raise InputError(f"{name}: {value!r} is not a whole number; give one that is not negative")
     return int(number)

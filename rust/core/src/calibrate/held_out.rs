@@ -1,4 +1,4 @@
-//! How well a calibration foretells stars and frames that it was not fitted to.
+//! How well a calibration predicts held-out stars and frames.
 //!
 //! The intrinsics are fitted once more without each part of the data, with the weights that the matches have in the fit
 //! to all of it. That lies so near that one step from where it ended is enough; and the equations of the step are sums

@@ -8,6 +8,7 @@ pub(crate) mod build;
 pub(crate) mod deblend;
 pub(crate) mod field;
 pub(crate) mod fit;
+pub(crate) mod noise;
 mod normal;
 mod settled;
 

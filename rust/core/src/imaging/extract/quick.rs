@@ -1,4 +1,4 @@
-//! Positions in a hurry, for stars whose surroundings hold no bad pixel: the centroid in a Gaussian window, like the
+//! Fast centroids, for stars whose surroundings hold no bad pixel: the centroid in a Gaussian window, like the
 //! careful one, but with tabulated windows on small stamps, and errors by formula.
 
 use std::f64::consts::PI;

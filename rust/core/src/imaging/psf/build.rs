@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use rayon::prelude::*;
 
 use super::field::PsfField;
-use super::fit::{Fit, Noise, Source, Stamps, Work};
+use super::fit::{Fit, Source, Stamps, Work};
+use super::noise::Noise;
 use super::{Correction, Psf};
 use crate::imaging::stamp::{Crop, Layout, is_good};
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use super::fit::{Fit, Noise, Source, Stamps, Work};
+use super::fit::{Fit, Source, Stamps, Work};
+use super::noise::Noise;
 use super::{Rendering, field::PsfField};
 use crate::imaging::stamp::{Crop, is_good};
 

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::field::PsfField;
+use super::noise::Noise;
 use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::{MAX_OFFSET, Rendering};
 use crate::imaging::background::Background;
@@ -12,8 +13,6 @@ use crate::imaging::stamp::{self, BAD, Crop, Layout, is_good};
 use crate::index::point_grid::PointGrid;
 use crate::simd::{LANES, Lanes};
 
-/// Relative error of the point-spread function that is counted at most in the weights of pixels.
-const MAX_WEIGHT_ERROR: f32 = 0.03;
 /// Longest step of a position in one round, in pixels: the model is linear over not much more.
 const MAX_STEP: f32 = 0.4;
 /// A star further than this from the middle of its stamp, in pixels along an axis, gets a new stamp.
@@ -41,36 +40,6 @@ const FAINT_REACH: f32 = 2.7;
 const TOUCHING_SIGMAS: f32 = 2.5;
 /// Stars fitted by one task.
 const TASK_STARS: usize = 128;
-
-/// Variance of a pixel: `σ² + photon · light + model · light²`, of the light of all stars on it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Noise {
-    /// Units of the image per electron.
-    pub photon: f32,
-    /// Square of the relative error of the point-spread function.
-    pub model: f32,
-}
-
-impl Noise {
-    #[inline]
-    pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
-        let light = light.max(0.0);
-        background + self.photon * light + self.model * light * light
-    }
-
-    /// The variance to weight pixels with, which grows with the light no more than is sure.
-    ///
-    /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
-    /// Counted in full they would leave a bright star to its faint wings, and to whoever else shines there.
-    pub(super) fn weighting(self) -> Self {
-        let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
-        if self.model <= known {
-            self
-        } else {
-            Self { photon: self.photon * known / self.model, model: known }
-        }
-    }
-}
 
 /// What is known of a star.
 #[derive(Debug, Clone, Copy, PartialEq)]

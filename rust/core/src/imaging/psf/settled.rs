@@ -1,6 +1,7 @@
 //! What is worked out for a star once its fit is settled.
 
-use super::fit::{Fit, Noise, Source, Stamps, Work};
+use super::fit::{Fit, Source, Stamps, Work};
+use super::noise::Noise;
 use crate::imaging::stamp::is_good;
 
 /// A background that is known better than this fraction of the noise of a pixel is taken as it is.

@@ -10,7 +10,8 @@ use crate::imaging::extract::{Star, flags};
 use crate::imaging::image::Pixel;
 use crate::imaging::psf::build::build;
 use crate::imaging::psf::field::PsfField;
-use crate::imaging::psf::fit::{Fit, Noise, Shape, Source, Stamps, Work};
+use crate::imaging::psf::fit::{Fit, Shape, Source, Stamps, Work};
+use crate::imaging::psf::noise::Noise;
 use crate::imaging::psf::{Psf, deblend};
 use crate::imaging::stamp::is_good;
 
