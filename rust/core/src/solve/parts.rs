@@ -21,10 +21,12 @@ const REGIONS: [[f64; 4]; 9] = [
     [0.0, 0.5, 0.5, 1.0],
     [0.5, 0.5, 1.0, 1.0],
 ];
-/// Of the whole image, so many times the brightest are left out ...
-const MAX_STEPS: usize = 16;
-/// ... and each time so many more: few enough that once most of the patterns' stars are the brightest that are stars.
-const STEP: usize = 6;
+/// Of the whole image, so many of the brightest are left out at first, and each time this many times as many, so that once
+/// most of the patterns' stars are the brightest that are stars ...
+const FIRST_LEFT_OUT: f64 = 18.0;
+const GROWTH: f64 = 1.2;
+/// ... up to this many.
+const MOST_LEFT_OUT: f64 = 250.0;
 
 /// Parts of a field whose brightest `tried` detections were searched in vain: those that bring in others.
 pub(super) fn parts(field: &Field, tried: usize) -> impl Iterator<Item = Field> {
@@ -33,7 +35,9 @@ pub(super) fn parts(field: &Field, tried: usize) -> impl Iterator<Item = Field> 
         let at = |x: f64, y: f64| [low[0] + x * (high[0] - low[0]), low[1] + y * (high[1] - low[1])];
         field.part([at(*left, *top), at(*right, *bottom)], 0)
     });
-    let fainter = (1..=MAX_STEPS).map(move |step| field.part([low, high], step * STEP));
+    let fainter = std::iter::successors(Some(FIRST_LEFT_OUT), |number| Some(GROWTH * number))
+        .take_while(|&number| number <= MOST_LEFT_OUT)
+        .map(move |number| field.part([low, high], number as usize));
     let is_new = move |part: &Field| {
         let brightest = part.order.iter().take(STARS.min(part.distinct().len()));
         let known = field.order.iter().take(tried);
