@@ -165,6 +165,7 @@ class TestGeneration:
             ("min_fov_deg", 0),
             ("star_max_magnitude", np.nan),
             ("pattern_max_error", 0),
+            ("pattern_max_error", 1e-17),
             ("pattern_max_error", 1),
             ("lattice_field_oversampling", 0),
             ("lattice_field_oversampling", 2.5),

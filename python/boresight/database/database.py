@@ -235,7 +235,8 @@ class PatternDatabase(StoredDatabase):
         star_max_magnitude : float, optional
             Faintest stars taken. By default as faint as `verification_stars_per_fov` asks for.
         pattern_max_error : float
-            Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
+            Usual tolerance of a look-up: difference of the ratios of a pattern's edges. At least
+            2e-5, as finely as the ratios are kept.
         lattice_field_oversampling : int
             Fields in the lattice over the sky, relative to how many cover it once.
         patterns_per_lattice_field : int

@@ -30,7 +30,8 @@ class DatabaseParameters:
     star_max_magnitude : float or None
         Faintest stars taken; None: as many as `verification_stars_per_fov` asks for.
     pattern_max_error : float
-        Usual tolerance of a look-up: difference of the ratios of a pattern's edges.
+        Usual tolerance of a look-up: difference of the ratios of a pattern's edges. At least 2e-5,
+        as finely as the ratios are kept.
     lattice_field_oversampling : int
         Fields in the lattice over the sky, relative to how many cover it once.
     patterns_per_lattice_field : int

@@ -2,6 +2,9 @@
 
 use crate::error::{Error, Result, in_degrees};
 
+/// Least tolerance of a look-up: the ratios of patterns are kept to 16 bits. It bounds the number of focal lengths for
+/// which a solver has to try every pattern.
+const LEAST_PATTERN_ERROR: f32 = 2e-5;
 /// Parameters of [`crate::Database::generate`]. Angles in radians.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
@@ -100,13 +103,10 @@ impl Parameters {
                 "give a magnitude or leave it out",
             ));
         }
-        if !(self.pattern_max_error > 0.0 && self.pattern_max_error < 0.1) {
+        if !(self.pattern_max_error >= LEAST_PATTERN_ERROR && self.pattern_max_error < 0.1) {
             let problem = format!("is {}", self.pattern_max_error);
-            return Err(Error::argument(
-                "pattern_max_error",
-                problem,
-                "give a ratio between 0 and 0.1, such as 0.001",
-            ));
+            let repair = format!("give a ratio from {LEAST_PATTERN_ERROR} to below 0.1, such as 0.001");
+            return Err(Error::argument("pattern_max_error", problem, repair));
         }
         if !(self.multiscale_step > 1.0 && self.multiscale_step.is_finite()) {
             let problem = format!("is {}", self.multiscale_step);
