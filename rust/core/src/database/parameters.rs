@@ -5,6 +5,7 @@ use crate::error::{Error, Result, in_degrees};
 /// Least tolerance of a look-up: the ratios of patterns are kept to 16 bits. It bounds the number of focal lengths for
 /// which a solver has to try every pattern.
 const LEAST_PATTERN_ERROR: f32 = 2e-5;
+
 /// Parameters of [`crate::Database::generate`]. Angles in radians.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
