@@ -41,6 +41,11 @@ class ExtractionResult:
         ``extended``, ``sharp``, ``border``, ``faint``, ``surplus``.
     saturation_level : float or None
         Pixel value from which on stars were taken as saturated.
+    psf : {"varying", "uniform", "gaussian"} or None
+        Point-spread function that was fitted to the stars: one measured from them, varying over the
+        frame or the same everywhere, or a Gaussian of their width, where too few whole, single
+        stars tell more or what they tell is no image of a star. None where positions are those of
+        windows: ``method="window"``, ``fast=True``, and frames of trails or rings.
     image_shape : tuple of int
         (height, width).
     unit : str or None
@@ -66,6 +71,7 @@ class ExtractionResult:
     num_blobs_raw: int
     rejected: dict[str, int]
     saturation_level: float | None
+    psf: str | None
     image_shape: tuple[int, int]
     unit: str | None
 
@@ -396,6 +402,7 @@ class Extractor:
             num_blobs_raw=found.num_blobs_raw,
             rejected=found.rejected,
             saturation_level=found.saturation_level,
+            psf=found.psf,
             image_shape=found.image_shape,
             unit=None if unit is None else str(unit),
         )

@@ -70,7 +70,7 @@ fn benchmark(criterion: &mut Criterion) {
             group.bench_function(name, |b| b.iter(|| extract(black_box(&image), &options)));
         }
         let mut kept = Extractor::new(fast).expect("the options are good");
-        group.bench_function("fast, buffers kept", |b| b.iter(|| kept.extract(black_box(&image))));
+        group.bench_function("fast, buffers kept", |b| b.iter(|| kept.extract(black_box(&image), &())));
         group.finish();
     }
 }

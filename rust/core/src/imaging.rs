@@ -4,7 +4,9 @@
 //! Nothing here knows where the camera looks: no module of it imports [`geometry`](crate::geometry).
 
 pub mod background;
+mod blobs;
 pub mod centroid;
+mod defects;
 mod detect;
 pub mod extract;
 pub mod image;

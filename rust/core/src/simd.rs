@@ -40,7 +40,8 @@ impl Lanes {
     /// Puts them into the first four places of a slice.
     #[inline(always)]
     pub(crate) fn store(self, slice: &mut [f32]) {
-        slice[..LANES].copy_from_slice(&self.0);
+        let (to, [a, b, c, d]) = (&mut slice[..LANES], self.0);
+        (to[0], to[1], to[2], to[3]) = (a, b, c, d);
     }
 
     #[inline(always)]
@@ -58,11 +59,14 @@ impl Lanes {
     #[inline(always)]
     pub(crate) fn within(self, limit: f32) -> Self {
         const STEEP: f32 = 1e30;
-        Self(self.0.map(|v| {
+        let inside = |v: f32| {
             let inside = (limit - v.abs()) * STEEP;
             let inside = if inside > 0.0 { inside } else { 0.0 };
             if inside < 1.0 { inside } else { 1.0 }
-        }))
+        };
+        // One by one: `map` of an array may become a call.
+        let [a, b, c, d] = self.0;
+        Self([inside(a), inside(b), inside(c), inside(d)])
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use boresight::imaging::background::Mesh;
 use boresight::imaging::extract::{
-    ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, Star,
+    ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, PsfKind, Star,
 };
 use boresight::imaging::image::{Image, Pixel};
 use numpy::ndarray::Axis;
@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{InputError, to_python};
+use crate::monitor::SignalMonitor;
 
 /// The options, as the Python side hands them over: a dict with all of these keys.
 #[derive(FromPyObject)]
@@ -118,6 +119,16 @@ impl Extraction {
     #[getter]
     fn saturation_level(&self) -> Option<f64> {
         self.inner.saturation_level
+    }
+
+    /// The point-spread function that was fitted, by name.
+    #[getter]
+    fn psf(&self) -> Option<&'static str> {
+        self.inner.psf.map(|kind| match kind {
+            PsfKind::Varying => "varying",
+            PsfKind::Uniform => "uniform",
+            PsfKind::Gaussian => "gaussian",
+        })
     }
 
     #[getter]
@@ -232,7 +243,7 @@ impl Extractor {
         }
         let inner = py.detach(|| {
             // One frame leaves no trace in the next, whatever happened to it.
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extract(&image)
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extract(&image, &SignalMonitor::new())
         });
         Ok(Extraction { inner: inner.map_err(to_python)?, size })
     }

@@ -2,15 +2,38 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use boresight::{Error, Monitor, Result};
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
 
-/// How often signals are looked at and progress is told while work runs on another thread.
+/// How often signals are looked at, and progress is told while work runs on another thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Looks for signals from the calling thread itself: a frame takes less time than starting another thread.
+pub(crate) struct SignalMonitor {
+    started: Instant,
+    next_ms: AtomicU64,
+}
+
+impl SignalMonitor {
+    pub(crate) fn new() -> Self {
+        Self { started: Instant::now(), next_ms: AtomicU64::new(POLL_INTERVAL.as_millis() as u64) }
+    }
+}
+
+impl Monitor for SignalMonitor {
+    fn cancelled(&self) -> bool {
+        let now = self.started.elapsed().as_millis() as u64;
+        if now < self.next_ms.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.next_ms.store(now + POLL_INTERVAL.as_millis() as u64, Ordering::Relaxed);
+        Python::attach(|py| py.check_signals().is_err())
+    }
+}
 
 #[derive(Default)]
 struct Shared {

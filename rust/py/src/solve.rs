@@ -1,14 +1,13 @@
 //! Solving and its result.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use boresight::Attitude;
 use boresight::geometry::sphere::ra_dec;
 use boresight::solve::{
     Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
-use boresight::{Attitude, Monitor};
 use nalgebra::Vector3;
 use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
@@ -18,34 +17,8 @@ use crate::camera::PyCameraModel;
 use crate::database::PyDatabase;
 use crate::errors::to_python;
 use crate::matches::PyMatchedStars;
-use crate::monitor;
+use crate::monitor::{self, SignalMonitor};
 use crate::place::PyApparentPlace;
-
-/// How often a pending Ctrl-C is looked for.
-const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
-
-/// Looks for signals from the calling thread itself: a solution takes less time than starting another thread.
-struct SignalMonitor {
-    started: Instant,
-    next_ms: AtomicU64,
-}
-
-impl SignalMonitor {
-    fn new() -> Self {
-        Self { started: Instant::now(), next_ms: AtomicU64::new(SIGNAL_INTERVAL.as_millis() as u64) }
-    }
-}
-
-impl Monitor for SignalMonitor {
-    fn cancelled(&self) -> bool {
-        let now = self.started.elapsed().as_millis() as u64;
-        if now < self.next_ms.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.next_ms.store(now + SIGNAL_INTERVAL.as_millis() as u64, Ordering::Relaxed);
-        Python::attach(|py| py.check_signals().is_err())
-    }
-}
 
 /// A solved frame.
 #[pyclass(name = "Solution", module = "boresight._core", frozen)]

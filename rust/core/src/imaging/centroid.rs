@@ -37,6 +37,19 @@ pub(crate) fn window_reach(star: f64, window: f64) -> f64 {
     1.0 + (star / window).powi(2)
 }
 
+/// Light of the pixels beside and diagonally beside that in the middle of which a round Gaussian star is, as fractions of
+/// that one's; each is an integral, by Simpson's rule.
+pub(crate) fn gaussian_neighbours(sigma: f64) -> [f64; 2] {
+    const STEPS: usize = 24;
+    let integral = |low: f64| {
+        let value = |k: usize| (-0.5 * ((low + k as f64 / STEPS as f64) / sigma).powi(2)).exp();
+        let weight = |k: usize| if k.is_multiple_of(STEPS) { 1.0 } else { 2.0 + 2.0 * (k % 2) as f64 };
+        (0..=STEPS).map(|k| weight(k) * value(k)).sum::<f64>()
+    };
+    let beside = integral(0.5) / integral(-0.5);
+    [beside, beside * beside]
+}
+
 /// The larger and the smaller eigenvalue.
 pub(crate) fn eigenvalues([xx, xy, yy]: Moments) -> [f64; 2] {
     let (mean, difference) = (0.5 * (xx + yy), 0.5 * (xx - yy));
@@ -140,7 +153,7 @@ fn sums(
             second = second + v * dx * dx;
         }
         let (wy, dy) = (y.weight[j], y.distance[j]);
-        let [sum, first, second] = [sum, first, second].map(|l| wy * l.sum());
+        let (sum, first, second) = (wy * sum.sum(), wy * first.sum(), wy * second.sum());
         s.total += sum;
         s.first[0] += first;
         s.first[1] += dy * sum;

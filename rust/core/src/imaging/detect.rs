@@ -13,6 +13,7 @@ use filter::{Filter, Pass, Visit};
 use mirror::Mirror;
 
 use crate::imaging::background::Background;
+use crate::imaging::blobs::{Blob, Labels, Run};
 use crate::imaging::image::{Image, Pixel};
 use crate::simd::vectorized;
 
@@ -49,15 +50,6 @@ impl Peak {
     }
 }
 
-/// Neighbouring pixels above the isophote.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Blob {
-    /// Number of pixels.
-    pub pixels: usize,
-    /// Number of peaks.
-    pub peaks: usize,
-}
-
 /// Peaks in reading order, the blobs they belong to, and the scale of the threshold.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detection {
@@ -75,14 +67,6 @@ pub(crate) struct Detection {
     pub single: f32,
 }
 
-/// A run of pixels above the isophote: columns `start..end` of row `y`.
-#[derive(Debug, Clone, Copy)]
-struct Run {
-    y: u32,
-    start: u32,
-    end: u32,
-}
-
 /// Finds peaks, in buffers that are kept from frame to frame.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detector {
@@ -91,15 +75,6 @@ pub(crate) struct Detector {
     troughs: Vec<Trough>,
     labels: Labels,
     detection: Detection,
-}
-
-/// Union-find over runs.
-#[derive(Debug, Clone, Default)]
-struct Labels {
-    /// The run itself or an earlier one of the same blob.
-    parent: Vec<u32>,
-    /// Blob of a run.
-    blob_of: Vec<u32>,
 }
 
 impl Detector {
@@ -125,7 +100,8 @@ impl Detector {
             self.scan(&filter, cut);
         }
         let Self { runs, labels, detection, .. } = self;
-        labels.label(runs, &mut detection.peaks, &mut detection.blobs);
+        labels.label(runs, &mut detection.blobs);
+        assign(runs, labels, &mut detection.peaks, &mut detection.blobs);
         for peak in &mut detection.peaks {
             peak.height /= correlation;
             if bin > 1 {
@@ -133,7 +109,7 @@ impl Detector {
             }
         }
         for blob in &mut detection.blobs {
-            blob.pixels *= bin * bin;
+            blob.unbin(bin);
         }
         detection.found = detection.blobs.iter().filter(|blob| blob.peaks > 0).count();
         detection.correlation = correlation;
@@ -141,6 +117,11 @@ impl Detector {
         detection.gain = filter.gain;
         detection.single = filter.single() / correlation;
         detection
+    }
+
+    /// What was found last.
+    pub(crate) fn detection(&self) -> &Detection {
+        &self.detection
     }
 
     /// Collects what is above `cut`, and below minus it.
@@ -278,89 +259,21 @@ fn vertex(before: f32, centre: f32, after: f32) -> f32 {
     if curvature > 0.0 { (0.5 * (after - before) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
 }
 
-impl Labels {
-    /// Joins runs that touch, also over a corner, into blobs and tells each peak its blob.
-    fn label(&mut self, runs: &[Run], peaks: &mut [Peak], blobs: &mut Vec<Blob>) {
-        let Self { parent, blob_of } = self;
-        parent.clear();
-        parent.extend(0..runs.len() as u32);
-        let mut above = 0;
-        for (k, run) in runs.iter().enumerate() {
-            while above < k
-                && (runs[above].y + 1 < run.y || (runs[above].y + 1 == run.y && runs[above].end < run.start))
-            {
-                above += 1;
-            }
-            let mut other = above;
-            while other < k && runs[other].y + 1 == run.y && runs[other].start <= run.end {
-                join(parent, other as u32, k as u32);
-                other += 1;
-            }
+/// Tells each peak its blob, and each blob its number of peaks; peaks and runs are in reading order.
+fn assign(runs: &[Run], labels: &Labels, peaks: &mut [Peak], blobs: &mut [Blob]) {
+    let mut k = 0;
+    for peak in peaks {
+        while (runs[k].y as usize, runs[k].end as usize) <= (peak.y, peak.x) {
+            k += 1;
         }
-        blob_of.clear();
-        blobs.clear();
-        for (k, (run, &parent)) in runs.iter().zip(&*parent).enumerate() {
-            let blob = if parent as usize == k {
-                blobs.push(Blob { pixels: 0, peaks: 0 });
-                blobs.len() - 1
-            } else {
-                blob_of[parent as usize] as usize
-            };
-            blob_of.push(blob as u32);
-            blobs[blob].pixels += (run.end - run.start) as usize;
-        }
-        let mut k = 0;
-        for peak in peaks {
-            while (runs[k].y as usize, runs[k].end as usize) <= (peak.y, peak.x) {
-                k += 1;
-            }
-            peak.blob = blob_of[k] as usize;
-            blobs[peak.blob].peaks += 1;
-        }
+        peak.blob = labels.blob_of(k);
+        blobs[peak.blob].peaks += 1;
     }
-}
-
-fn root(parent: &mut [u32], mut k: u32) -> u32 {
-    while parent[k as usize] != k {
-        let up = parent[parent[k as usize] as usize];
-        parent[k as usize] = up;
-        k = up;
-    }
-    k
-}
-
-fn join(parent: &mut [u32], a: u32, b: u32) {
-    let (a, b) = (root(parent, a), root(parent, b));
-    parent[a.max(b) as usize] = a.min(b);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn blobs_of(art: &[&str]) -> Vec<Blob> {
-        let (mut scan, mut blobs) = (Scan::default(), Vec::new());
-        scan.restart(0.5, f32::INFINITY);
-        for (y, line) in art.iter().enumerate() {
-            let row: Vec<f32> =
-                [" ", line, " "].concat().bytes().map(|b| f32::from(u8::from(b == b'#'))).collect();
-            scan.visit(y, [&row, &row, &row]);
-        }
-        Labels::default().label(&scan.runs, &mut [], &mut blobs);
-        blobs
-    }
-
-    #[test]
-    fn corners_connect() {
-        let blobs = blobs_of(&["#  #", " ## ", "    ", "##  "]);
-        assert_eq!(blobs.iter().map(|b| b.pixels).collect::<Vec<_>>(), [4, 2]);
-    }
-
-    #[test]
-    fn a_cup_is_one_blob() {
-        assert_eq!(blobs_of(&["# # #", "# # #", "#####"]).len(), 1);
-        assert_eq!(blobs_of(&["###", "# #", "###"]).len(), 1);
-    }
 
     #[test]
     fn threads_and_bands_do_not_show() {

@@ -3,154 +3,30 @@
 //! Background and noise on a mesh, a matched filter, blobs and their peaks, then the position of every peak. Positions
 //! count from the image's centre, as everywhere in this crate: [`Star::position`] is what [`crate::solve::solve`] takes.
 
-use crate::error::{Error, Result};
-use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::imaging::background::Background;
 use crate::imaging::centroid::{self, Moments};
-use crate::imaging::detect::{Blob, Detection, Detector, Peak};
+use crate::imaging::defects::Defects;
+use crate::imaging::detect::{Detection, Detector};
 use crate::imaging::image::{Image, Pixel, Reading};
 use crate::imaging::survey::survey;
+use crate::monitor::{Monitor, checkpoint};
 
+mod large;
 mod measure;
 mod mosaic;
+mod options;
 mod quick;
 mod saturation;
+mod select;
 
+pub use crate::imaging::psf::build::PsfKind;
+use large::Large;
 use measure::{Measure, Measured};
-use saturation::Saturation;
-
-/// What to look for and what to keep. `Default` fits most frames of the sky.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExtractOptions {
-    /// Least height of a star in the filtered frame, in standard deviations of its noise.
-    pub sigma_threshold: f64,
-    /// Least number of pixels of a blob.
-    pub min_pixels: usize,
-    /// Greatest number of pixels of a blob for each of its peaks: crowded stars are one blob.
-    pub max_pixels: usize,
-    /// Keep so many of the brightest stars.
-    pub max_centroids: Option<usize>,
-    /// Side in pixels of the blocks in which the background is measured.
-    pub local_bg_block_size: usize,
-    /// Greatest ratio of the axes of a star's image; of that of the frame's stars, where all of them are trailed.
-    pub max_elongation: Option<f64>,
-    /// Standard deviation in pixels of the Gaussian with which the frame is filtered; `None` does not filter.
-    pub matched_filter_sigma: Option<f64>,
-    /// Greatest sharpness, (peak - mean of its eight neighbours) / peak, within its noise: 1 is a hot pixel.
-    pub max_sharpness: Option<f64>,
-    /// Pixels from this value on are saturated. `None` finds a flat top by itself.
-    pub saturation_level: Option<f64>,
-    /// Stars nearer than this to the edge of the frame are left out.
-    pub border_margin: usize,
-    /// Electrons per unit of the image, for the photon noise of the stars.
-    pub gain: Option<f64>,
-    /// Read noise in electrons. With it and `gain`, the noise of a pixel without stars is that of its background's
-    /// photons and of its reading, and is not measured: the image's zero must be that of its light.
-    pub read_noise: Option<f64>,
-    /// How positions are measured.
-    pub method: Method,
-    /// Detect on pixels binned two by two, sample the background more sparsely and take positions from small windows,
-    /// whatever the `method`: several times faster, a little less sensitive.
-    pub fast: bool,
-}
-
-/// How positions are measured.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Method {
-    /// By fitting the point-spread function that the frame itself shows, neighbours included.
-    #[default]
-    Psf,
-    /// By the centroid in a Gaussian window: faster, and less exact for faint, close or undersampled stars.
-    Window,
-}
-
-impl Default for ExtractOptions {
-    fn default() -> Self {
-        Self {
-            sigma_threshold: 5.0,
-            min_pixels: 3,
-            max_pixels: 10_000,
-            max_centroids: None,
-            local_bg_block_size: 64,
-            max_elongation: Some(3.0),
-            matched_filter_sigma: Some(1.5),
-            max_sharpness: Some(0.9),
-            saturation_level: None,
-            border_margin: 0,
-            gain: None,
-            read_noise: None,
-            method: Method::default(),
-            fast: false,
-        }
-    }
-}
-
-/// Widest matched filter: beyond it the frame should be binned instead.
-const MAX_FILTER_SIGMA: f64 = 50.0;
-/// Smallest frame that is binned for fast detection.
-const MIN_BINNED_SIZE: usize = 16;
-/// Smallest block: below it there is nothing left to be robust with.
-const MIN_BLOCK_SIZE: usize = 4;
-
-impl ExtractOptions {
-    fn check(&self) -> Result<()> {
-        positive("sigma_threshold", Some(self.sigma_threshold))?;
-        positive("gain", self.gain)?;
-        positive("read_noise", self.read_noise.filter(|&v| v != 0.0))?;
-        if self.read_noise.is_some() && self.gain.is_none() {
-            return Err(Error::argument(
-                "read_noise",
-                "it is in electrons, and there is no gain to convert it",
-                "give the gain too, in electrons per unit of the image",
-            ));
-        }
-        positive("matched_filter_sigma", self.matched_filter_sigma)?;
-        if self.matched_filter_sigma.is_some_and(|s| s > MAX_FILTER_SIGMA) {
-            return Err(Error::argument(
-                "matched_filter_sigma",
-                format!("{} is too wide", self.matched_filter_sigma.unwrap_or_default()),
-                format!("give at most {MAX_FILTER_SIGMA} pixels, or bin the image"),
-            ));
-        }
-        if self.local_bg_block_size < MIN_BLOCK_SIZE {
-            return Err(Error::argument(
-                "local_bg_block_size",
-                format!("{} pixels is too small", self.local_bg_block_size),
-                format!("give at least {MIN_BLOCK_SIZE}"),
-            ));
-        }
-        if self.max_pixels < self.min_pixels {
-            return Err(Error::argument(
-                "max_pixels",
-                format!("{} is less than min_pixels, {}", self.max_pixels, self.min_pixels),
-                "give a range that blobs can fall in",
-            ));
-        }
-        for (name, value, least) in
-            [("max_elongation", self.max_elongation, 1.0), ("max_sharpness", self.max_sharpness, 0.0)]
-        {
-            if value.is_some_and(|v| v.is_nan() || v < least) {
-                return Err(Error::argument(
-                    name,
-                    format!("{} lets nothing pass", value.unwrap_or_default()),
-                    format!("give a number of at least {least}, or none for no limit"),
-                ));
-            }
-        }
-        if self.saturation_level.is_some_and(f64::is_nan) {
-            return Err(Error::argument("saturation_level", "it is NaN", "give a pixel value, or none"));
-        }
-        Ok(())
-    }
-}
-
-fn positive(name: &'static str, value: Option<f64>) -> Result<()> {
-    match value {
-        Some(v) if !(v > 0.0 && v.is_finite()) => {
-            Err(Error::argument(name, format!("{v} is not positive"), "give a positive, finite number"))
-        }
-        _ => Ok(()),
-    }
-}
+pub use options::{ExtractOptions, Method};
+use select::select;
 
 /// What is special about a star, as bits.
 pub mod flags {
@@ -264,11 +140,16 @@ pub struct Extraction {
     pub rejected: Rejected,
     /// Value from which pixels counted as saturated.
     pub saturation_level: Option<f64>,
+    /// The point-spread function that was fitted; none where positions are those of windows.
+    pub psf: Option<PsfKind>,
 }
+
+/// Smallest frame that is binned for fast detection.
+const MIN_BINNED_SIZE: usize = 16;
 
 /// Finds and measures the stars of a frame. For many frames, see [`Extractor`].
 pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
-    Extractor::new(options.clone())?.extract(image)
+    Extractor::new(options.clone())?.extract(image, &())
 }
 
 /// Finds and measures the stars of frame after frame, with options that are checked once and buffers that are kept.
@@ -291,40 +172,48 @@ impl Extractor {
         &self.options
     }
 
-    /// The stars of one frame; those before leave no trace in them.
-    pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Extraction> {
+    /// The stars of one frame; those before leave no trace in them. Stops soon after the monitor wants it to.
+    pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>, monitor: &dyn Monitor) -> Result<Extraction> {
         // All that follows is in units in which the frame scatters by about one.
         let reading = self.reading(image)?;
         let Self { options, detector, measured } = self;
         let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
         let background = options.background(image, &reading)?;
-        let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
-        let threshold = options.sigma_threshold as f32;
-        let detection = detector.detect(image, &background, options.matched_filter_sigma, threshold, binned);
-        let mut rejected = Rejected::default();
-        let peaks = select(image, detection, options, &mut rejected);
-        let (saturation, candidates) =
-            Saturation::find(image, &background, detection, &peaks, options.saturation_level);
-        let measure = Measure::new(image, &background, &saturation, detection, options, &candidates);
-        let mut stars = measure.stars(&candidates, measured, &mut rejected);
+        checkpoint(monitor)?;
+        let defects = Arc::new(detect(detector, image, &background, options, monitor)?);
+        let (image, detection) = (&image.without(defects.clone()), detector.detection());
+        checkpoint(monitor)?;
+        let sharp = defects.higher_than(detection.threshold / detection.single);
+        let mut frame =
+            Frame { image, background: &background, detection, options, saturation: f32::INFINITY };
+        let mut rejected = Rejected { sharp, ..Rejected::default() };
+        let (mut stars, psf) = if let Some(large) = Large::find(image, &background, detection) {
+            frame.saturation = saturation::level(&frame, &detection.peaks);
+            (large.stars(&frame, &mut rejected), None)
+        } else {
+            let peaks = select(&frame, &mut rejected);
+            frame.saturation = saturation::level(&frame, &peaks);
+            let candidates = saturation::candidates(&frame, &peaks, &mut rejected);
+            checkpoint(monitor)?;
+            Measure::new(&frame, &candidates).stars(&candidates, measured, &mut rejected, monitor)?
+        };
         stars.sort_by_cached_key(|star| descending(star.flux));
         let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
-        rejected.surplus = stars.len() - keep;
+        rejected.surplus += stars.len() - keep;
         stars.truncate(keep);
         let response = f64::from(detection.threshold * detection.correlation / detection.gain);
-        let unit = reading.scale.recip();
+        let (unit, level) = (reading.scale.recip(), f64::from(frame.saturation));
         Ok(Extraction {
             stars: stars.into_iter().map(|star| star.in_units(unit)).collect(),
             threshold: unit * response * background.noise.mean(),
             num_blobs_raw: detection.found,
             rejected,
-            saturation_level: Some(f64::from(saturation.level())).filter(|l| l.is_finite()).map(|l| unit * l),
+            saturation_level: Some(unit * level).filter(|level| level.is_finite()),
             background: background.in_units(unit),
+            psf,
         })
     }
-}
 
-impl Extractor {
     /// How to read the image. What the places of a pattern differ in, without light, the sky tells; with light, the stars.
     fn reading<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Reading> {
         let reading = survey(image);
@@ -341,87 +230,42 @@ impl Extractor {
     }
 }
 
-impl ExtractOptions {
-    /// The same for an image that is read in other units.
-    fn scaled(&self, reading: &Reading) -> Self {
-        let saturation = |level: f64| {
-            let level = reading.scale * level;
-            reading.pattern.map_or(level, |pattern| pattern.lowest(level))
-        };
-        Self {
-            gain: self.gain.map(|gain| gain / reading.scale),
-            saturation_level: self.saturation_level.map(saturation),
-            ..self.clone()
-        }
-    }
+/// What is known of a frame when its stars are measured.
+struct Frame<'a, T> {
+    image: &'a Image<'a, T>,
+    background: &'a Background,
+    detection: &'a Detection,
+    options: &'a ExtractOptions,
+    /// Value from which pixels are saturated; infinite where none are.
+    saturation: f32,
+}
 
-    /// The background, and its noise: that of the image's pixels (as it is read), of a gain and read noise, or measured.
-    fn background<T: Pixel>(&self, image: &Image<'_, T>, reading: &Reading) -> Result<Background> {
-        let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
-        let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
-            return Err(Error::argument(
-                "image",
-                "no pixel is finite and unmasked",
-                "give an image with data, or check its mask",
-            ));
-        };
-        match (image.noise(), self.read_noise, self.gain) {
-            (Some(_), Some(_), _) => {
-                return Err(Error::argument(
-                    "read_noise",
-                    "the noise of every pixel is given already",
-                    "give one of the two",
-                ));
-            }
-            (Some(noise), None, _) => {
-                background.noise =
-                    Mesh::per_pixel(noise).map(|noise| (reading.scale * f64::from(noise)) as f32);
-            }
-            (None, Some(read_noise), Some(gain)) => {
-                let photons = |level: f32| f64::from(level).max(0.0) * gain;
-                background.noise = background
-                    .level
-                    .map(|level| ((photons(level) + read_noise * read_noise).sqrt() / gain) as f32);
-            }
-            _ => {}
+/// Detects what is on a frame without its defects, and returns these.
+fn detect<T: Pixel>(
+    detector: &mut Detector,
+    image: &Image<'_, T>,
+    background: &Background,
+    options: &ExtractOptions,
+    monitor: &dyn Monitor,
+) -> Result<Defects> {
+    let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
+    let (sigma, threshold) = (options.matched_filter_sigma, options.sigma_threshold as f32);
+    let sharpness = options.max_sharpness.unwrap_or(1.0);
+    if options.fast {
+        // In a hurry, defects are searched for only where they show.
+        let peaks = &detector.detect(image, background, sigma, threshold, binned).peaks;
+        if !Defects::are_among(image, background, peaks, sharpness) {
+            return Ok(Defects::none(image.height()));
         }
-        background.noise = background.noise.map(|noise| noise.max(reading.least_noise));
-        Ok(background)
     }
+    let defects = Arc::new(Defects::find(image, background, sharpness));
+    checkpoint(monitor)?;
+    detector.detect(&image.without(defects.clone()), background, sigma, threshold, binned);
+    Ok(Arc::unwrap_or_clone(defects))
 }
 
 /// A number that rises as `value` falls.
 fn descending(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
-}
-
-/// Peaks in blobs of the right size and away from the border.
-fn select<T: Pixel>(
-    image: &Image<'_, T>,
-    detection: &Detection,
-    options: &ExtractOptions,
-    rejected: &mut Rejected,
-) -> Vec<Peak> {
-    let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
-    for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
-        rejected.too_small += usize::from(blob.pixels < options.min_pixels);
-        rejected.too_large += usize::from(too_large(blob));
-    }
-    let margin = options.border_margin;
-    let inside = |i: usize, n: usize| i >= margin && i + margin < n;
-    detection
-        .peaks
-        .iter()
-        .filter(|peak| {
-            let blob = &detection.blobs[peak.blob];
-            blob.pixels >= options.min_pixels && !too_large(blob)
-        })
-        .filter(|peak| {
-            let keep = inside(peak.x, image.width()) && inside(peak.y, image.height());
-            rejected.border += usize::from(!keep);
-            keep
-        })
-        .copied()
-        .collect()
 }

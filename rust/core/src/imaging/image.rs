@@ -3,7 +3,10 @@
 // Reading is a part of loops that are compiled for several kinds of machine: `lanes::vectorized`.
 #![allow(clippy::inline_always)]
 
+use std::sync::Arc;
+
 use crate::error::{Error, Result};
+use crate::imaging::defects::Defects;
 
 /// Floating-point pixels beyond this are bad: their squares would not fit.
 pub(crate) const LIMIT: f32 = 1e15;
@@ -115,6 +118,8 @@ pub struct Image<'a, T> {
     width: usize,
     /// Known once the image was surveyed.
     reading: Option<Reading>,
+    /// Further pixels that are bad.
+    defects: Option<Arc<Defects>>,
 }
 
 impl<'a, T: Pixel> Image<'a, T> {
@@ -140,7 +145,7 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
-        Ok(Self { rows, mask, noise: None, width, reading: None })
+        Ok(Self { rows, mask, noise: None, width, reading: None, defects: None })
     }
 
     /// An image of contiguous rows.
@@ -197,6 +202,16 @@ impl<'a, T: Pixel> Image<'a, T> {
         Some(self.rows[y][x].wide()).filter(|v| !masked && v.is_finite())
     }
 
+    /// The same image in which some pixels more are bad.
+    pub(crate) fn without(&self, defects: Arc<Defects>) -> Self {
+        Self { defects: Some(defects).filter(|defects| !defects.is_empty()), ..self.clone() }
+    }
+
+    /// Number of columns and of rows.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        [self.width(), self.height()]
+    }
+
     /// Number of columns.
     pub fn width(&self) -> usize {
         self.width
@@ -224,6 +239,9 @@ impl<'a, T: Pixel> Image<'a, T> {
                     *o = f32::NAN;
                 }
             }
+        }
+        if let Some(defects) = &self.defects {
+            defects.blank(y, x0, out);
         }
     }
 }

@@ -2,18 +2,24 @@
 //!
 //! It is a cubic B-spline on a grid of half pixels, so it is smooth, has exact derivatives, and holds images of stars
 //! down to a width of one pixel without loss (the pixel itself is part of it: Anderson & King 2000, PASP 112, 1360).
-#![allow(clippy::manual_midpoint)] // Halves of column numbers, not means.
+#![allow(clippy::manual_midpoint)]
+// Halves of column numbers, not means.
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
 
 pub(crate) mod build;
+mod correction;
+pub(crate) mod cutouts;
 pub(crate) mod deblend;
 pub(crate) mod field;
 pub(crate) mod fit;
 pub(crate) mod noise;
 mod normal;
+pub(crate) mod outliers;
 mod settled;
 
 use crate::imaging::stamp::{Crop, Layout};
-use crate::simd::{LANES, Lanes};
+use crate::simd::{self, LANES, Lanes, vectorized};
 
 /// Coefficients a pixel.
 const OVERSAMPLING: usize = 2;
@@ -26,11 +32,12 @@ const WING_NOISE: f32 = 4.0;
 /// Departures from what a function starts with are measured in that, and this fraction of its highest value more: wings
 /// brighter than a Gaussian's are as likely as a core that differs by this fraction.
 const WING_DEPARTURE: f32 = 0.05;
-/// Noise of a wanted departure, as a fraction of the inverse weight. One step alone has (151/315)², for its taps are
-/// correlated; steps add to that. More of it keeps shapes that vary from doing so, less lets noise in.
-const DEPARTURE_NOISE: f32 = 0.4;
-/// Corrections are taken so much further than each alone would go: below 2 that is stable, and converges faster.
-const RELAXATION: f32 = 1.7;
+/// Nothing of the function is darker than this fraction of its highest value.
+const DEEPEST: f32 = -0.1;
+/// The centroid of a measured function is at most this far (pixels) from its middle, and it is at most so many times wider
+/// or narrower than a Gaussian of the stars' width: else it is that of no star.
+const MAX_DECENTRE: f64 = 0.75;
+const MAX_WIDTH_FACTOR: f64 = 1.8;
 /// Second moment, in square pixels, that the B-spline adds to its coefficients: 4/12 of a squared grid step.
 const SPLINE_VARIANCE: f64 = 1.0 / 12.0;
 
@@ -147,27 +154,32 @@ impl Psf {
         psf
     }
 
+    #[inline(always)]
     pub(crate) fn half(&self) -> usize {
         self.half
     }
 
+    #[inline(always)]
     pub(crate) fn layout(&self) -> Layout {
         Layout::new(self.half)
     }
 
+    #[inline(always)]
     fn grid(&self) -> Grid {
         Grid::new(self.half)
     }
 
     /// The cropped stamp of a star at `offset` pixels from the centre of the stamp's middle pixel, and its derivatives.
+    #[inline(always)]
     pub(crate) fn render(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
         let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
-        for stamp in [&mut out.value, &mut out.by_x, &mut out.by_y] {
-            stamp.resize(layout.len(), 0.0);
-        }
+        out.value.resize(layout.len(), 0.0);
+        out.by_x.resize(layout.len(), 0.0);
+        out.by_y.resize(layout.len(), 0.0);
         let [rows, slopes] = &mut out.rows;
-        for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+        for j in crop.rows[0]..crop.rows[1] {
+            let span = crop.span(layout, j);
             let (first, start) = (y.start + OVERSAMPLING * j, x.start / 2 + crop.columns[0]);
             self.blend_rows(first, y.weights, rows, start, span.len());
             self.blend_rows(first, y.slopes, slopes, start, span.len());
@@ -179,11 +191,17 @@ impl Psf {
 
     /// The cropped stamp alone, without derivatives.
     pub(crate) fn render_value(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
+        vectorized(Value { psf: self, offset, crop, out });
+    }
+
+    #[inline(always)]
+    fn render_value_inline(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
         let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
         out.value.resize(layout.len(), 0.0);
         let row = &mut out.rows[0];
-        for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
+        for j in crop.rows[0]..crop.rows[1] {
+            let span = crop.span(layout, j);
             self.blend_rows(
                 y.start + OVERSAMPLING * j,
                 y.weights,
@@ -196,15 +214,23 @@ impl Psf {
     }
 
     /// Four rows of coefficients from `first` on, blended: of even and of odd columns those under `len` pixels.
+    #[inline(always)]
     fn blend_rows(&self, first: usize, weights: [f32; 4], out: &mut [Vec<f32>; 2], start: usize, len: usize) {
         let grid = self.grid();
         // Two more than pixels, for the four taps, in whole lanes.
         let n = len + LANES;
-        for (parity, out) in out.iter_mut().enumerate() {
-            let at =
-                |k: usize| &self.coefficients[(first + k) * grid.row() + parity * grid.plane + start..][..n];
-            out.resize(n, 0.0);
-            blend(weights, [at(0), at(1), at(2), at(3)], out);
+        let [even, odd] = out;
+        even.resize(n, 0.0);
+        odd.resize(n, 0.0);
+        let row = grid.row();
+        let first = first * row + start;
+        for (first, out) in [(first, even), (first + grid.plane, odd)] {
+            let (a, b) =
+                (&self.coefficients[first..first + n], &self.coefficients[first + row..first + row + n]);
+            let first = first + 2 * row;
+            let (c, d) =
+                (&self.coefficients[first..first + n], &self.coefficients[first + row..first + row + n]);
+            blend(weights, [a, b, c, d], out);
         }
     }
 
@@ -253,6 +279,22 @@ impl Psf {
         move |k| self.coefficients[k].max(0.0) + least
     }
 
+    /// Keeps the function within what an image of a star can be, and its sum one.
+    fn bound(&mut self) {
+        let lowest = DEEPEST * self.brightest();
+        for c in &mut self.coefficients {
+            *c = if c.is_finite() { c.max(lowest) } else { 0.0 };
+        }
+        self.normalise();
+    }
+
+    /// Whether it looks like the image of a star of about the width of another function.
+    pub(crate) fn resembles(&self, other: &Self) -> bool {
+        let widths = f64::from(self.sharpness() / other.sharpness());
+        let near = self.centroid().iter().all(|c| c.abs() < MAX_DECENTRE);
+        near && (1.0 / MAX_WIDTH_FACTOR..MAX_WIDTH_FACTOR).contains(&widths)
+    }
+
     fn normalise(&mut self) {
         let sum: f64 = self.coefficients.iter().map(|&c| f64::from(c)).sum();
         let scale = (OVERSAMPLING * OVERSAMPLING) as f64 / sum;
@@ -262,116 +304,43 @@ impl Psf {
     }
 }
 
+/// The rendering of a stamp without derivatives.
+struct Value<'a> {
+    psf: &'a Psf,
+    offset: [f32; 2],
+    crop: Crop,
+    out: &'a mut Rendering,
+}
+
+impl simd::Work for Value<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        self.psf.render_value_inline(self.offset, self.crop, self.out);
+    }
+}
+
 /// `out[i] = Σ weights[a] row[start % 2 + a + 2 i]`, the row given as its even and its odd columns.
+#[inline(always)]
 fn blend_columns(start: usize, weights: [f32; 4], rows: &[Vec<f32>; 2], out: &mut [f32]) {
-    let at = |a: usize| {
-        let column = start % 2 + a;
-        &rows[column % 2][column / 2..][..out.len()]
-    };
-    blend(weights, [at(0), at(1), at(2), at(3)], out);
+    let first = start % 2;
+    let (this, other) = (&rows[first], &rows[1 - first]);
+    let n = out.len();
+    // The second and the fourth tap are of the other parity; one more column on where it begins with the even one.
+    blend(weights, [&this[..n], &other[first..first + n], &this[1..=n], &other[1 + first..=n + first]], out);
 }
 
 /// `out[i] = Σ weights[k] rows[k][i]`, all of the same length, in whole [`LANES`].
-#[allow(clippy::inline_always)] // the rows are so short that a call would show
 #[inline(always)]
 fn blend(weights: [f32; 4], [a, b, c, d]: [&[f32]; 4], out: &mut [f32]) {
-    let [p, q, r, s] = weights.map(Lanes::splat);
+    let [p, q, r, s] = weights;
+    let (p, q, r, s) = (Lanes::splat(p), Lanes::splat(q), Lanes::splat(r), Lanes::splat(s));
     for at in (0..out.len()).step_by(LANES) {
-        let load = |row: &[f32]| Lanes::load(&row[at..at + LANES]);
-        (p * load(a) + q * load(b) + r * load(c) + s * load(d)).store(&mut out[at..at + LANES]);
-    }
-}
-
-/// Corrections to the coefficients, gathered from the residuals of many stars.
-#[derive(Debug, Clone)]
-pub(crate) struct Correction {
-    grid: Grid,
-    sum: Vec<f32>,
-    weight: Vec<f32>,
-    rows: [Vec<f32>; 2],
-}
-
-impl Correction {
-    pub(crate) fn new(half: usize) -> Self {
-        let grid = Grid::new(half);
-        let zeros = || vec![0.0; grid.side * grid.row()];
-        let row = || vec![0.0; grid.row()];
-        Self { grid, sum: zeros(), weight: zeros(), rows: [row(), row()] }
-    }
-
-    /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients under them.
-    pub(crate) fn add(&mut self, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
-        let (grid, layout) = (self.grid, self.grid.stamp);
-        let (x, y) = (Taps::new(layout.half, offset[0]), Taps::new(layout.half, offset[1]));
-        for j in 0..layout.side {
-            let span = j * layout.stride..j * layout.stride + layout.side;
-            for (source, row) in [residual, weight].into_iter().zip(&mut self.rows) {
-                row.fill(0.0);
-                for (a, &w) in x.weights.iter().enumerate() {
-                    let first = grid.index(0, x.start + a);
-                    for (r, &v) in row[first..first + layout.side].iter_mut().zip(&source[span.clone()]) {
-                        *r += w * v;
-                    }
-                }
-            }
-            for (b, &w) in y.weights.iter().enumerate() {
-                let start = (y.start + OVERSAMPLING * j + b) * grid.row();
-                let targets = [&mut self.sum, &mut self.weight];
-                for (target, row) in targets.into_iter().zip(&self.rows) {
-                    for (t, &v) in target[start..start + grid.row()].iter_mut().zip(row) {
-                        *t += w * v;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Joins a part of what another task gathered.
-    pub(crate) fn merge(&mut self, other: &Self, part: f32) {
-        for (mine, theirs) in [(&mut self.sum, &other.sum), (&mut self.weight, &other.weight)] {
-            for (m, t) in mine.iter_mut().zip(theirs) {
-                *m += part * t;
-            }
-        }
-    }
-
-    /// Mean weight of a coefficient.
-    pub(crate) fn mean_weight(&self) -> f32 {
-        self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32
-    }
-
-    /// Indices of the coefficients that are corrected: at the rim, where few pixels reach, there is nothing but noise.
-    fn inside(&self) -> impl Iterator<Item = usize> {
-        let rim = Grid::centre(self.grid.stamp.half) - OVERSAMPLING * self.grid.stamp.half - 1;
-        let inner = rim..self.grid.side - rim;
-        let columns = inner.clone();
-        let within = move |row| columns.clone().map(move |column| self.grid.index(row, column));
-        inner.flat_map(within).filter(|&k| self.weight[k] > 0.0)
-    }
-
-    /// Sums over the coefficients: the squared departure from `start` that is wanted, less what noise explains, and the
-    /// square of what departures are measured in.
-    pub(crate) fn departure(&self, psf: &Psf, start: &Psf) -> [f32; 2] {
-        let scale = start.departure_scale();
-        self.inside().fold([0.0; 2], |[wanted, measure], k| {
-            let departure = psf.coefficients[k] - start.coefficients[k] + self.sum[k] / self.weight[k];
-            let known = self.weight[k];
-            [wanted + known * departure.powi(2) - DEPARTURE_NOISE, measure + known * scale(k).powi(2)]
-        })
-    }
-
-    /// Applies the correction; each coefficient stays as it was with the weight `prior`, and near that of `start` with the
-    /// variance `freedom`, in what departures are measured in.
-    pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf, freedom: f32, prior: f32) {
-        let scale = start.departure_scale();
-        for k in self.inside() {
-            let variance = freedom * scale(k).powi(2);
-            let back = start.coefficients[k] - psf.coefficients[k];
-            psf.coefficients[k] +=
-                RELAXATION * (variance * self.sum[k] + back) / (variance * (self.weight[k] + prior) + 1.0);
-        }
-        psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
-        psf.normalise();
+        let span = at..at + LANES;
+        let near = p * Lanes::load(&a[span.clone()]) + q * Lanes::load(&b[span.clone()]);
+        let far = near + r * Lanes::load(&c[span.clone()]) + s * Lanes::load(&d[span.clone()]);
+        far.store(&mut out[span]);
     }
 }
 
@@ -379,7 +348,7 @@ impl Correction {
 mod tests {
     use super::*;
 
-    fn rendered(psf: &Psf, offset: [f32; 2]) -> Rendering {
+    pub(super) fn rendered(psf: &Psf, offset: [f32; 2]) -> Rendering {
         let mut out = Rendering::default();
         psf.render(offset, Crop::whole(psf.half), &mut out);
         out
@@ -416,56 +385,5 @@ mod tests {
             assert!(((high.value[k] - low.value[k]) / (2.0 * h) - middle.by_x[k]).abs() < 1e-3);
             assert!(((down.value[k] - up.value[k]) / (2.0 * h) - middle.by_y[k]).abs() < 1e-3);
         }
-    }
-
-    #[test]
-    fn corrections_lead_to_the_true_function() {
-        let (half, truth) = (4, Psf::gaussian(4, 1.2));
-        let start = Psf::gaussian(half, 0.9);
-        let mut psf = start.clone();
-        let (layout, weight) = (psf.layout(), 1e6);
-        for _ in 0..20 {
-            let mut correction = Correction::new(half);
-            for k in 0..100 {
-                let offset = [(k % 10) as f32 / 10.0 - 0.45, (k / 10) as f32 / 10.0 - 0.45];
-                let (seen, model) = (rendered(&truth, offset), rendered(&psf, offset));
-                let pixels = seen.value.iter().zip(&model.value);
-                let residual: Vec<f32> = pixels.map(|(s, m)| weight * (s - m)).collect();
-                correction.add(offset, &residual, &vec![weight; layout.len()]);
-            }
-            correction.apply(&mut psf, &start, 1.0, 0.0);
-        }
-        let (seen, model) = (rendered(&truth, [0.13, 0.37]), rendered(&psf, [0.13, 0.37]));
-        let worst = seen.value.iter().zip(&model.value).map(|(s, m)| (s - m).abs()).fold(0.0, f32::max);
-        assert!(worst < 1e-3, "{worst}");
-        assert!(psf.centroid().iter().all(|c| c.abs() < 1e-3));
-    }
-
-    #[test]
-    fn noise_is_no_departure_and_another_width_is_one() {
-        let (half, start, stars) = (4, Psf::gaussian(4, 1.0), 40);
-        let [noise, flux] = [1.0_f32, 60.0];
-        // Evenly distributed, of unit variance.
-        let mut state = 1_u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            12.0_f32.sqrt() * ((state >> 40) as f32 / (1 << 24) as f32 - 0.5)
-        };
-        let mut freedom = |truth: &Psf| {
-            let mut correction = Correction::new(half);
-            for _ in 0..stars {
-                let offset = [random(), random()].map(|r| 0.28 * r);
-                let (seen, model) = (rendered(truth, offset), rendered(&start, offset));
-                let weight = (flux / noise).powi(2);
-                let residual: Vec<f32> = seen.value.iter().zip(&model.value).map(|(s, m)| s - m).collect();
-                let residual: Vec<f32> =
-                    residual.iter().map(|r| weight * (r + noise / flux * random())).collect();
-                correction.add(offset, &residual, &vec![weight; residual.len()]);
-            }
-            let [wanted, measure] = correction.departure(&start, &start);
-            wanted / measure
-        };
-        assert!(freedom(&start) < 1e-3);
-        assert!(freedom(&Psf::gaussian(half, 1.3)) > 1e-2);
     }
 }

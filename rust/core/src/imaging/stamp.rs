@@ -1,5 +1,8 @@
 //! Stamps: the pixels around a star, in rows padded for the vector units.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use crate::imaging::background::Background;
 use crate::imaging::image::{Image, Pixel};
 use crate::simd::LANES;
@@ -25,12 +28,14 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    #[inline(always)]
     pub(crate) fn new(half: usize) -> Self {
         let side = 2 * half + 1;
         Self { half, side, stride: side.next_multiple_of(LANES) }
     }
 
     /// Length of a stamp.
+    #[inline(always)]
     pub(crate) fn len(self) -> usize {
         self.side * self.stride
     }
@@ -62,10 +67,15 @@ impl Crop {
         Self::new(half, half)
     }
 
+    /// Range of the part of row `j` in a stamp.
+    #[inline(always)]
+    pub(crate) fn span(self, layout: Layout, j: usize) -> std::ops::Range<usize> {
+        j * layout.stride + self.columns[0]..j * layout.stride + self.columns[1]
+    }
+
     /// Ranges of the parts of its rows in a stamp.
     pub(crate) fn spans(self, layout: Layout) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let [first, last] = self.columns;
-        (self.rows[0]..self.rows[1]).map(move |j| j * layout.stride + first..j * layout.stride + last)
+        (self.rows[0]..self.rows[1]).map(move |j| self.span(layout, j))
     }
 }
 

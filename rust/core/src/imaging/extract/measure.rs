@@ -5,13 +5,18 @@ mod fitted;
 use rayon::prelude::*;
 
 use super::quick::{Quick, Stamp};
-use super::saturation::{self, Candidate, Region, Saturation};
-use super::{ExtractOptions, Method, Rejected, Star, flags};
+use super::saturation::{self, Candidate};
+use super::select::{keep_highest, most_stars};
+use super::{ExtractOptions, Frame, Method, Rejected, Star, flags};
+use crate::error::Result;
 use crate::imaging::background::Background;
+use crate::imaging::blobs::Blob;
 use crate::imaging::centroid::{self, Moments, Seen, View};
 use crate::imaging::detect::{Detection, Peak};
 use crate::imaging::image::{Image, Pixel};
+use crate::imaging::psf::build::PsfKind;
 use crate::imaging::stamp::{self, Crop, Layout, is_good};
+use crate::monitor::Monitor;
 
 /// So many of the highest peaks tell the width of the stars.
 const WIDTH_STARS: usize = 40;
@@ -28,6 +33,13 @@ const FIT_SIGMAS: f64 = 3.5;
 const FIT_HALF_RANGE: [usize; 2] = [4, 12];
 /// What is this many times wider than the stars in every direction is a glow or a cloud.
 const EXTENDED_FACTOR: f64 = 3.0;
+/// There is at most one star, on average, in so many squares of their width (sigma) of the frame: more overlap so much
+/// that they cannot be told apart.
+const AREA_SIGMAS: f64 = 20.0;
+/// The stamps of stars that are fitted, or seen in wide windows, hold at most so many times the frame's pixels, or those of
+/// so many stars in a small frame; fainter stars are measured in a hurry. Those of a field of which most stand alone fit in.
+const FITTED_SHARE: f64 = 0.45;
+const FITTED_STARS: usize = 1000;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;
 
@@ -41,15 +53,16 @@ const SHARPEST_WIDTH: f64 = 0.7;
 const SHARPNESS_SIGMAS: f64 = 2.0;
 
 /// A star, or why a peak is none.
-pub(super) type Measured = Result<Star, Refusal>;
+pub(super) type Measured = std::result::Result<Star, Refusal>;
 
 /// Everything needed to measure peaks.
 pub(super) struct Measure<'a, T> {
     image: &'a Image<'a, T>,
     background: &'a Background,
-    saturation: &'a Saturation,
     detection: &'a Detection,
     options: &'a ExtractOptions,
+    /// Value from which pixels are saturated.
+    saturation: f32,
     /// Typical standard deviation of a star's image.
     sigma: f64,
     /// Ratio of the axes of the stars' images, where they are trailed.
@@ -75,16 +88,10 @@ struct Top {
 }
 
 impl<'a, T: Pixel> Measure<'a, T> {
-    pub(super) fn new(
-        image: &'a Image<'a, T>,
-        background: &'a Background,
-        saturation: &'a Saturation,
-        detection: &'a Detection,
-        options: &'a ExtractOptions,
-        candidates: &[Candidate],
-    ) -> Self {
+    pub(super) fn new(frame: &Frame<'a, T>, candidates: &[Candidate]) -> Self {
+        let &Frame { image, background, detection, options, saturation } = frame;
         let (sigma, trail, sharpest) = (DEFAULT_SIGMA, None, 1.0);
-        let mut measure = Self { image, background, saturation, detection, options, sigma, trail, sharpest };
+        let mut measure = Self { image, background, detection, options, saturation, sigma, trail, sharpest };
         let alone = |c: &&Candidate| detection.blobs[c.peak.blob].peaks == 1;
         let mut shapes = measure.bright_shapes(candidates.iter().filter(alone));
         if shapes.is_empty() {
@@ -98,19 +105,28 @@ impl<'a, T: Pixel> Measure<'a, T> {
         measure
     }
 
-    /// The stars among the peaks, in their order.
+    /// The stars among the peaks, in their order, and the point-spread function that was fitted to them, if one was.
     pub(super) fn stars(
         &self,
         candidates: &[Candidate],
         measured: &mut Vec<Measured>,
         rejected: &mut Rejected,
-    ) -> Vec<Star> {
+        monitor: &dyn Monitor,
+    ) -> Result<(Vec<Star>, Option<PsfKind>)> {
+        let mut kind = None;
+        let mut candidates = candidates.to_vec();
+        let most = most_stars(self.image, (AREA_SIGMAS * self.sigma * self.sigma) as usize + 1);
+        rejected.surplus += keep_highest(&mut candidates, most, |c| c.peak.height).len();
+        let candidates = &candidates[..];
         match self.options.method {
             // Trails are longer than the quick windows.
             _ if self.options.fast && self.trail.is_none() => self.quick(candidates, measured),
             _ if self.options.fast => self.windowed(candidates, measured),
-            Method::Psf => *measured = self.fitted(candidates),
-            Method::Window => self.windowed(candidates, measured),
+            Method::Psf => {
+                let (stars, psf) = self.fitted(candidates, monitor)?;
+                (*measured, kind) = (stars, Some(psf));
+            }
+            Method::Window => self.windowed_or_quick(candidates, measured),
         }
         let mut stars = Vec::with_capacity(measured.len());
         for result in measured {
@@ -122,7 +138,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
                 Err(Refusal::Extended) => rejected.extended += 1,
             }
         }
-        stars
+        Ok((stars, kind))
     }
 
     /// Second moments of the highest peaks that are neither saturated nor hot pixels.
@@ -154,6 +170,16 @@ impl<'a, T: Pixel> Measure<'a, T> {
             .collect()
     }
 
+    /// By Gaussian windows; the faintest of very many in a hurry.
+    fn windowed_or_quick(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
+        let mut bright = candidates.to_vec();
+        let faint = keep_highest(&mut bright, self.room(self.half()), |c| c.peak.height);
+        let mut quick = Vec::new();
+        self.quick(&faint, &mut quick);
+        self.windowed(&bright, measured);
+        measured.extend(quick);
+    }
+
     /// By Gaussian windows.
     fn windowed(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
         candidates
@@ -174,7 +200,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
         let (variance, photon) = self.noise(peak);
         let view = View { stamp, layout, crop: Crop::whole(layout.half), variance, photon };
         let seen = match region {
-            Some(region) => self.centre_of_light(region),
+            Some(region) => self.saturated(None, region),
             None => view.windowed(offset(peak.vertex, centre), self.sigma).map(|seen| seen.moved(centre)),
         };
         let masked = self.core_is_masked(peak, centre, stamp, layout);
@@ -221,13 +247,32 @@ impl<'a, T: Pixel> Measure<'a, T> {
         (noise * noise, self.options.gain.map_or(0.0, |gain| 1.0 / gain) as f32)
     }
 
+    /// How many stars may be fitted on stamps of this half width.
+    fn room(&self, half: usize) -> usize {
+        let pixels = (self.image.width() * self.image.height()) as f64;
+        ((FITTED_SHARE * pixels / Layout::new(half).len() as f64) as usize).max(FITTED_STARS)
+    }
+
     /// Half width of the stamps on which stars are measured.
     fn half(&self) -> usize {
         ((FIT_SIGMAS * self.sigma).ceil() as usize).clamp(FIT_HALF_RANGE[0], FIT_HALF_RANGE[1])
     }
 
-    fn centre_of_light(&self, region: &Region) -> Option<Seen> {
+    fn centre_of_light(&self, region: &Blob) -> Option<Seen> {
         saturation::centre_of_light(self.image, self.background, region, self.sigma)
+    }
+
+    /// A saturated star by what a fit tells, or the middle of its light, whichever has the smaller error of position.
+    fn saturated(&self, fitted: Option<Seen>, region: &Blob) -> Option<Seen> {
+        let Some(clipped) = self.centre_of_light(region) else { return fitted };
+        let [x, y] = clipped.position.map(|p| p as f32);
+        let height = f64::from(self.saturation - self.background.level.at(x, y));
+        let area = saturation::flux_of_area(region.pixels, height.max(0.0), self.sigma);
+        let error = |seen: &Seen| seen.covariance[0] + seen.covariance[2];
+        let unknown = Seen { flux_error: f64::INFINITY, ..clipped };
+        let star = saturation::with_known_flux(fitted.unwrap_or(unknown), area, clipped.flux);
+        let better = fitted.filter(|fitted| error(fitted) <= error(&clipped)).unwrap_or(clipped);
+        Some(Seen { flux: star.flux, flux_error: star.flux_error, ..better })
     }
 
     /// Whether a bad pixel of the frame lies within two sigmas of the peak.
@@ -255,14 +300,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
     }
 
     /// The star, if what was seen is one.
-    fn judge(
-        &self,
-        peak: &Peak,
-        region: Option<&Region>,
-        top: Top,
-        seen: Option<Seen>,
-        bits: u32,
-    ) -> Result<Star, Refusal> {
+    fn judge(&self, peak: &Peak, region: Option<&Blob>, top: Top, seen: Option<Seen>, bits: u32) -> Measured {
         let sharper = |limit: f64| region.is_none() && self.is_sharper(peak, top, limit);
         if self.options.max_sharpness.is_some_and(sharper) {
             return Err(Refusal::Sharp);
@@ -320,16 +358,10 @@ fn common_elongation(shapes: &[Moments]) -> Option<f64> {
     (shapes.len() >= MIN_TRAILED && elongation >= TRAIL_ELONGATION).then_some(elongation)
 }
 
-/// Sharpness of a Gaussian star in the middle of a pixel, integrated over pixels by Simpson's rule.
+/// Sharpness of a Gaussian star in the middle of a pixel.
 fn gaussian_sharpness(sigma: f64) -> f64 {
-    const STEPS: usize = 24;
-    let integral = |low: f64| {
-        let value = |k: usize| (-0.5 * ((low + k as f64 / STEPS as f64) / sigma).powi(2)).exp();
-        let weight = |k: usize| if k.is_multiple_of(STEPS) { 1.0 } else { 2.0 + 2.0 * (k % 2) as f64 };
-        (0..=STEPS).map(|k| weight(k) * value(k)).sum::<f64>()
-    };
-    let beside = integral(0.5) / integral(-0.5);
-    1.0 - 0.5 * beside * (1.0 + beside)
+    let [beside, diagonally] = centroid::gaussian_neighbours(sigma);
+    1.0 - 0.5 * (beside + diagonally)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {

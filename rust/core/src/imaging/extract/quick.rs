@@ -1,13 +1,16 @@
 //! Fast centroids, for stars whose surroundings hold no bad pixel: the centroid in a Gaussian window, like the
 //! careful one, but with tabulated windows on small stamps, and errors by formula.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use std::f64::consts::PI;
 
 use crate::imaging::background::Background;
 use crate::imaging::centroid::{Moments, PIXEL_VARIANCE, Seen, unwindow, window_reach, window_sigma};
 use crate::imaging::image::{Image, Pixel};
 use crate::imaging::stamp::Layout;
-use crate::simd::{LANES, Lanes};
+use crate::simd::{self, LANES, Lanes, vectorized};
 
 /// Half width of a stamp in sigmas of the stars, beside half a pixel, and its range in pixels.
 const STAMP_SIGMAS: f64 = 2.5;
@@ -106,7 +109,7 @@ impl Quick {
             }
             let phases = position.map(phase_of);
             let centre = phases.map(shift_of);
-            let [total, sums @ ..] = self.sums(stamp, phases);
+            let [total, sums @ ..] = vectorized(WindowSums { quick: self, stamp, phases });
             if total.is_nan() || total <= 0.0 {
                 return None;
             }
@@ -153,25 +156,48 @@ impl Quick {
     }
 
     /// Sums of w, w·x, w·y, w·x², w·x·y, w·y² times the pixels, from the windows' centres.
+    #[inline(always)]
     fn sums(&self, stamp: &Stamp<'_>, phases: [usize; 2]) -> [f32; 6] {
         let Layout { side, stride, .. } = self.layout;
-        let [x, y] = phases.map(|phase| &self.windows[phase * 3 * stride..][..3 * stride]);
-        let [x, y] = [x, y].map(|w| [0, 1, 2].map(|k| &w[k * stride..][..stride]));
-        let mut sums = [Lanes::splat(0.0); 6];
+        let window = |phase: usize, power: usize| &self.windows[(3 * phase + power) * stride..][..stride];
+        let (x, y) = (phases[0], phases[1]);
+        let (flat, first, second) = (window(y, 0), window(y, 1), window(y, 2));
+        let zero = Lanes::splat(0.0);
+        let (mut w, mut wx, mut wy, mut wxx, mut wxy, mut wyy) = (zero, zero, zero, zero, zero, zero);
         for c in (0..stride).step_by(LANES) {
-            let mut down = [Lanes::splat(0.0); 3];
+            let (mut down, mut down1, mut down2) = (zero, zero, zero);
             for j in 0..side {
                 let pixels = Lanes::load(&stamp.pixels[j * stride + c..][..LANES]);
-                for (sum, y) in down.iter_mut().zip(y) {
-                    *sum = *sum + Lanes::splat(y[j]) * pixels;
-                }
+                down = down + Lanes::splat(flat[j]) * pixels;
+                down1 = down1 + Lanes::splat(first[j]) * pixels;
+                down2 = down2 + Lanes::splat(second[j]) * pixels;
             }
-            let x = x.map(|x| Lanes::load(&x[c..][..LANES]));
-            for (sum, [i, j]) in sums.iter_mut().zip([[0, 0], [1, 0], [0, 1], [2, 0], [1, 1], [0, 2]]) {
-                *sum = *sum + x[i] * down[j];
-            }
+            let load = |power: usize| Lanes::load(&window(x, power)[c..][..LANES]);
+            let (flat, first, second) = (load(0), load(1), load(2));
+            w = w + flat * down;
+            wx = wx + first * down;
+            wy = wy + flat * down1;
+            wxx = wxx + second * down;
+            wxy = wxy + first * down1;
+            wyy = wyy + flat * down2;
         }
-        sums.map(Lanes::sum)
+        [w.sum(), wx.sum(), wy.sum(), wxx.sum(), wxy.sum(), wyy.sum()]
+    }
+}
+
+/// The sums of a window.
+struct WindowSums<'a> {
+    quick: &'a Quick,
+    stamp: &'a Stamp<'a>,
+    phases: [usize; 2],
+}
+
+impl simd::Work for WindowSums<'_> {
+    type Output = [f32; 6];
+
+    #[inline(always)]
+    fn call(self) -> [f32; 6] {
+        self.quick.sums(self.stamp, self.phases)
     }
 }
 

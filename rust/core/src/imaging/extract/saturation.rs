@@ -1,10 +1,13 @@
 //! Saturated stars: from which value on, and which pixels of which star.
 
-use std::collections::HashMap;
+use std::f64::consts::PI;
+use std::ops::Range;
 
+use super::{Frame, Rejected};
 use crate::imaging::background::Background;
+use crate::imaging::blobs::{Blob, Labels, Run};
 use crate::imaging::centroid::Seen;
-use crate::imaging::detect::{Detection, Peak};
+use crate::imaging::detect::Peak;
 use crate::imaging::image::{Image, Pixel};
 
 /// A flat top lies within this fraction of the highest pixel's height above the background.
@@ -18,120 +21,185 @@ const POSITION_ERROR: f64 = 0.05;
 /// A single pixel of the noise's height adds a known amount to the filtered frame, unless what surrounds it is darker
 /// than the background: this factor is left for that.
 const SLACK: f32 = 2.0;
+/// The flux that a fit tells is believed if its error is less than this fraction of it.
+const KNOWN_FLUX: f64 = 0.2;
+/// Relative error of the flux that follows from the saturated area.
+const AREA_ERROR: f64 = 0.3;
+/// Surface brightness of the far wings of a star, falling with the square of the distance, in units of the peak.
+const WING_BRIGHTNESS: f64 = 0.01;
+/// The box about a star's saturated pixels, bleeding included, has at most so many times their number of pixels (or of so
+/// many, where there are fewer).
+const STREWN_FACTOR: usize = 12;
+const STREWN_PIXELS: usize = 100;
 /// Pixels around a peak that are looked at.
 const REACH: usize = 2;
 
-/// Saturated pixels that touch each other.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Region {
-    /// Number of pixels.
-    pub pixels: usize,
-    /// First and last column and row.
-    pub bounds: [[usize; 2]; 2],
-}
-
-impl Region {
-    /// The larger of width and height.
-    pub(crate) fn size(&self) -> usize {
-        self.bounds.iter().map(|[low, high]| high - low + 1).max().unwrap_or(0)
-    }
-}
-
-/// The level and the saturated regions of a frame.
-#[derive(Debug, Clone)]
-pub(crate) struct Saturation {
-    level: f32,
-    regions: Vec<Region>,
-}
-
-/// A peak with its saturated region, if it has one.
+/// A peak with the saturated pixels that it is one of, if it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate {
     pub peak: Peak,
-    pub region: Option<Region>,
+    pub region: Option<Blob>,
 }
 
-impl Saturation {
-    /// The regions at the peaks, from the `given` level on or, without, from a flat top that the frame shows; and the
-    /// peaks, of which each region keeps the highest alone.
-    pub(crate) fn find<T: Pixel>(
-        image: &Image<'_, T>,
-        background: &Background,
-        detection: &Detection,
-        peaks: &[Peak],
-        given: Option<f64>,
-    ) -> (Self, Vec<Candidate>) {
-        let bounds = Bounds::new(background, detection);
-        let level = given.map_or_else(|| flat_top(image, background, peaks, &bounds), |level| level as f32);
-        let mut found = Self { level, regions: Vec::new() };
-        let mut region_of = HashMap::new();
-        let region: Vec<Option<usize>> = peaks
-            .iter()
-            .map(|peak| {
-                let window = (bounds.highest(peak) >= level).then(|| Window::read(image, peak))?;
-                let (x, y, _) = window.pixels().find(|&(_, _, v)| v >= level)?;
-                Some(found.flood(image, (x, y), &mut region_of))
-            })
-            .collect();
-        let mut best = vec![usize::MAX; found.regions.len()];
-        for (k, region) in region.iter().enumerate().filter_map(|(k, r)| r.map(|r| (k, r))) {
-            if best[region] == usize::MAX || peaks[k].height > peaks[best[region]].height {
-                best[region] = k;
-            }
+/// Value from which pixels are saturated: the one that is given or, without, that of a flat top that the peaks show;
+/// infinite where nothing is.
+pub(super) fn level<T: Pixel>(frame: &Frame<'_, T>, peaks: &[Peak]) -> f32 {
+    frame.options.saturation_level.map_or_else(|| flat_top(frame, peaks), |level| level as f32)
+}
+
+/// The peaks with their saturated regions, of which each keeps the highest alone, and which may not be too large.
+pub(super) fn candidates<T: Pixel>(
+    frame: &Frame<'_, T>,
+    peaks: &[Peak],
+    rejected: &mut Rejected,
+) -> Vec<Candidate> {
+    let &Frame { image, saturation: level, .. } = frame;
+    let bounds = Bounds::new(frame);
+    let saturated = |peak: &Peak| {
+        let window = (bounds.highest(peak) >= level).then(|| Window::read(image, peak))?;
+        window.pixels().find(|&(_, _, v)| v >= level).map(|(x, y, _)| [x, y])
+    };
+    let places: Vec<Option<[usize; 2]>> = peaks.iter().map(saturated).collect();
+    let regions = Regions::find(image, level, places.iter().flatten().copied());
+    let region: Vec<Option<usize>> = places.iter().map(|place| regions.at((*place)?)).collect();
+    let mut best = vec![usize::MAX; regions.blobs.len()];
+    for (k, region) in region.iter().enumerate().filter_map(|(k, r)| r.map(|r| (k, r))) {
+        if best[region] == usize::MAX || peaks[k].height > peaks[best[region]].height {
+            best[region] = k;
         }
-        let candidates = peaks
-            .iter()
-            .zip(&region)
-            .enumerate()
-            .filter(|&(k, (_, region))| region.is_none_or(|r| best[r] == k))
-            .map(|(_, (&peak, region))| Candidate { peak, region: region.map(|r| found.regions[r]) })
-            .collect();
-        (found, candidates)
+    }
+    let mut candidates: Vec<Candidate> = peaks
+        .iter()
+        .zip(&region)
+        .enumerate()
+        .filter(|&(k, (_, region))| region.is_none_or(|r| best[r] == k))
+        .map(|(_, (&peak, region))| Candidate { peak, region: region.map(|r| regions.blobs[r]) })
+        .collect();
+    let found = candidates.len();
+    candidates.retain(|c| c.region.is_none_or(|region| is_compact(&region, frame.options.max_pixels)));
+    rejected.too_large += found - candidates.len();
+    candidates
+}
+
+/// Saturated pixels that are joined to some places, as blobs.
+#[derive(Debug, Default)]
+struct Regions {
+    runs: Vec<Run>,
+    labels: Labels,
+    blobs: Vec<Blob>,
+}
+
+impl Regions {
+    /// Those of pixels from `level` on that are joined to `places`; each is gone through once.
+    fn find<T: Pixel>(image: &Image<'_, T>, level: f32, places: impl Iterator<Item = [usize; 2]>) -> Self {
+        let mut flood = Flood::new(image, level);
+        let mut found = Self::default();
+        for place in places {
+            flood.join(place, &mut found.runs);
+        }
+        found.runs.sort_unstable_by_key(|run| (run.y, run.start));
+        found.labels.label(&found.runs, &mut found.blobs);
+        found
     }
 
-    /// Value from which pixels are saturated; infinite where nothing is.
-    pub(crate) fn level(&self) -> f32 {
-        self.level
-    }
-
-    /// Index of the region of a saturated pixel.
-    fn flood<T: Pixel>(
-        &mut self,
-        image: &Image<'_, T>,
-        start: (usize, usize),
-        region_of: &mut HashMap<(usize, usize), usize>,
-    ) -> usize {
-        if let Some(&known) = region_of.get(&start) {
-            return known;
-        }
-        let index = self.regions.len();
-        let mut region = Region { pixels: 0, bounds: [[start.0, start.0], [start.1, start.1]] };
-        let mut stack = vec![start];
-        region_of.insert(start, index);
-        while let Some((x, y)) = stack.pop() {
-            region.pixels += 1;
-            for (bounds, v) in region.bounds.iter_mut().zip([x, y]) {
-                *bounds = [bounds[0].min(v), bounds[1].max(v)];
-            }
-            for y in y.saturating_sub(1)..=(y + 1).min(image.height() - 1) {
-                for x in x.saturating_sub(1)..=(x + 1).min(image.width() - 1) {
-                    if value(image, x, y) >= self.level && !region_of.contains_key(&(x, y)) {
-                        region_of.insert((x, y), index);
-                        stack.push((x, y));
-                    }
-                }
-            }
-        }
-        self.regions.push(region);
-        index
+    fn at(&self, place: [usize; 2]) -> Option<usize> {
+        self.labels.blob_at(&self.runs, place)
     }
 }
 
-/// Centre of the light of a saturated star, from its saturated pixels and those around.
+/// Goes through saturated pixels from one to the next.
+struct Flood<'a, T> {
+    image: &'a Image<'a, T>,
+    level: f32,
+    /// A bit for each pixel that was gone through.
+    seen: Vec<u64>,
+    /// Runs whose neighbours are still to be looked at.
+    open: Vec<Run>,
+}
+
+impl<'a, T: Pixel> Flood<'a, T> {
+    fn new(image: &'a Image<'a, T>, level: f32) -> Self {
+        let words = (image.width() * image.height()).div_ceil(64);
+        Self { image, level, seen: vec![0; words], open: Vec::new() }
+    }
+
+    /// Adds the runs of saturated pixels that are joined to a place and were not gone through before.
+    fn join(&mut self, [x, y]: [usize; 2], runs: &mut Vec<Run>) {
+        self.look(y, x..x + 1);
+        while let Some(run) = self.open.pop() {
+            runs.push(run);
+            let (y, start, end) = (run.y as usize, run.start as usize, run.end as usize);
+            let beside = start.saturating_sub(1)..(end + 1).min(self.image.width());
+            for y in [y.wrapping_sub(1), y + 1].into_iter().filter(|&y| y < self.image.height()) {
+                self.look(y, beside.clone());
+            }
+        }
+    }
+
+    /// Opens the runs of row `y` that reach into some columns.
+    fn look(&mut self, y: usize, columns: Range<usize>) {
+        let mut x = columns.start;
+        while x < columns.end {
+            if !self.is_new([x, y]) {
+                x += 1;
+                continue;
+            }
+            let (mut start, mut end) = (x, x + 1);
+            while start > 0 && self.is_new([start - 1, y]) {
+                start -= 1;
+            }
+            while end < self.image.width() && self.is_new([end, y]) {
+                end += 1;
+            }
+            for x in start..end {
+                let bit = y * self.image.width() + x;
+                self.seen[bit / 64] |= 1 << (bit % 64);
+            }
+            self.open.push(Run { y: y as u32, start: start as u32, end: end as u32 });
+            x = end;
+        }
+    }
+
+    /// Whether a pixel is saturated and was not gone through.
+    fn is_new(&self, [x, y]: [usize; 2]) -> bool {
+        let bit = y * self.image.width() + x;
+        if self.seen[bit / 64] >> (bit % 64) & 1 == 1 {
+            return false;
+        }
+        let mut pixel = [0.0];
+        self.image.read(y, x, &mut pixel);
+        pixel[0] >= self.level
+    }
+}
+
+/// Whether saturated pixels may be those of a star: so many at most, and not strewn over the frame.
+fn is_compact(region: &Blob, max_pixels: usize) -> bool {
+    let [width, height] = region.bounds.map(|[low, high]| high - low + 1);
+    region.pixels <= max_pixels && width * height <= STREWN_FACTOR * region.pixels.max(STREWN_PIXELS)
+}
+
+/// Flux of a star of width `sigma` of which so many pixels reach `height` above the background: that of a Gaussian, but no
+/// darker in its wings than stars are. It grows with the saturated area, so that saturated stars rank in their order, before
+/// all that are not.
+pub(crate) fn flux_of_area(pixels: usize, height: f64, sigma: f64) -> f64 {
+    let r2 = pixels as f64 / (PI * sigma * sigma);
+    height * 2.0 * PI * sigma * sigma / (-0.5 * r2).exp().max(WING_BRIGHTNESS / (1.0 + r2))
+}
+
+/// The same star with the flux that its wings tell, if they do, or else that of its saturated area.
+pub(crate) fn with_known_flux(seen: Seen, area: f64, clipped: f64) -> Seen {
+    if seen.flux_error < KNOWN_FLUX * seen.flux && seen.flux >= clipped {
+        return seen;
+    }
+    let flux = area.max(clipped);
+    Seen { flux, flux_error: AREA_ERROR * flux, ..seen }
+}
+
+/// Centre of the light of a saturated star, from its saturated pixels and those around; its flux is what is left of it.
 pub(crate) fn centre_of_light<T: Pixel>(
     image: &Image<'_, T>,
     background: &Background,
-    region: &Region,
+    region: &Blob,
     sigma: f64,
 ) -> Option<Seen> {
     let margin = (MARGIN * sigma).ceil() as usize;
@@ -190,10 +258,10 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn new(background: &Background, detection: &Detection) -> Self {
-        let [_, level] = background.level.range();
-        let [_, noise] = background.noise.range();
-        Self { level, pixel: SLACK * noise / detection.single }
+    fn new<T>(frame: &Frame<'_, T>) -> Self {
+        let [_, level] = frame.background.level.range();
+        let [_, noise] = frame.background.noise.range();
+        Self { level, pixel: SLACK * noise / frame.detection.single }
     }
 
     /// No pixel near the peak is higher.
@@ -203,7 +271,9 @@ impl Bounds {
 }
 
 /// Level of the flat top of the brightest stars; infinite if they have none.
-fn flat_top<T: Pixel>(image: &Image<'_, T>, background: &Background, peaks: &[Peak], bounds: &Bounds) -> f32 {
+fn flat_top<T: Pixel>(frame: &Frame<'_, T>, peaks: &[Peak]) -> f32 {
+    let &Frame { image, background, .. } = frame;
+    let bounds = Bounds::new(frame);
     let highest = |window: &Window| window.pixels().map(|(_, _, v)| v).fold(f32::NEG_INFINITY, f32::max);
     let Some(first) = peaks.iter().max_by(|a, b| a.height.total_cmp(&b.height)) else {
         return f32::INFINITY;
@@ -255,10 +325,4 @@ impl Window {
         let rows = self.values.iter().enumerate();
         rows.flat_map(move |(j, row)| row.iter().enumerate().map(move |(i, &v)| (x + i, y + j, v)))
     }
-}
-
-fn value<T: Pixel>(image: &Image<'_, T>, x: usize, y: usize) -> f32 {
-    let mut pixel = [0.0];
-    image.read(y, x, &mut pixel);
-    pixel[0]
 }

@@ -4,24 +4,35 @@ use std::collections::{BTreeMap, HashMap};
 
 use rayon::prelude::*;
 
+use super::Psf;
+use super::correction::Correction;
+use super::cutouts::Stamps;
 use super::field::PsfField;
-use super::fit::{Fit, Source, Stamps, Work};
+use super::fit::{Fit, Source, Work};
 use super::noise::Noise;
-use super::{Correction, Psf};
+use crate::error::Result;
 use crate::imaging::stamp::{Crop, Layout, is_good};
+use crate::monitor::{Monitor, checkpoint};
 
-/// So many of the brightest stars that qualify are used, in a frame or between four nodes.
-const MAX_STARS: usize = 300;
+/// So many stars are used, taken evenly from this many of the brightest that qualify: the very brightest of equal stars are
+/// those with another beside them.
+const MAX_STARS: usize = 200;
+const CHOSEN_AMONG: usize = 400;
+/// As many of the brightest between four nodes.
 const MAX_STARS_BETWEEN_NODES: usize = 60;
 /// Fewer do not tell more than the width.
 const MIN_STARS: usize = 5;
-/// A star whose flux over its error in background noise is less tells little; while there are fewer than [`MAX_STARS`],
+/// A star whose flux over its error in background noise is less tells little; while there are fewer than [`CHOSEN_AMONG`],
 /// those down to the lower limit help. Where noise leaves little room below saturation, the good ones alone stand between
 /// pixels, and do not tell the shape in the middle of one.
 const GOOD_SNR: f32 = 20.0;
 const MIN_SNR: f32 = 10.0;
 /// Neighbours of more than this fraction of the star's flux disturb it.
 const NEIGHBOUR_FRACTION: f32 = 0.02;
+/// Less than this fraction of a star's stamp may be bad.
+const MAX_BAD: f32 = 0.25;
+/// The middle of a star may be sharper than any star's by what so many sigmas of a pixel's noise explain.
+const SHARPNESS_SIGMAS: f32 = 2.0;
 /// What is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
 /// or a mountain, or a glow. Ruling a frame, such peaks make a function of their own that is flat.
 const RIM_FRACTION: f32 = 0.2;
@@ -29,6 +40,9 @@ const RIM_FRACTION: f32 = 0.2;
 /// the given one on stars that do not fit are left out.
 const ROUNDS: usize = 7;
 const VARYING_ROUNDS: usize = 12;
+/// A function that varies is given up where it is not less wrong by this factor after so many rounds.
+const TRIAL_ROUNDS: usize = 3;
+const TRIAL_GAIN: f32 = 0.97;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
@@ -45,19 +59,42 @@ const MISFIT_FACTOR: f32 = 4.0;
 const VARYING_ERROR: f32 = 0.02;
 /// It has to be less wrong by this factor for it.
 const VARYING_GAIN: f32 = 0.8;
+/// So much less wrong for more nodes.
+const FINER_GAIN: f32 = 0.95;
 /// Its noise has to be less than this fraction of what is wrong without it: fitting noise looks like a gain too.
 const VARYING_NOISE: f32 = 0.25;
 /// Stars between four nodes, on average, and nodes along an axis at most.
 const STARS_BETWEEN_NODES: usize = 30;
 const MAX_NODES: usize = 6;
+/// Nodes along an axis at first: with three a function may differ between the middle and the edge.
+const FIRST_NODES: usize = 3;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
+
+/// What the point-spread function of a frame is taken to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PsfKind {
+    /// Measured from the frame's stars, and different from place to place.
+    Varying,
+    /// Measured from the frame's stars, the same everywhere.
+    Uniform,
+    /// A Gaussian of the stars' width: too few stars tell more, or what they tell is no image of a star.
+    Gaussian,
+}
+
+/// The point-spread function of a frame, and the noise of its pixels.
+pub(crate) struct Built {
+    pub psf: PsfField,
+    pub noise: Noise,
+    pub kind: PsfKind,
+}
 
 /// Shape and noise, starting from a Gaussian of the stars' width, in a frame of this width and height.
 ///
 /// The shape leaves the Gaussian, and from place to place the shape that is best for the frame, no further than the stars
 /// together say that it does: few or faint ones would otherwise turn their noise into a shape that fits it, and positions
-/// with it (Anderson & King 2000 on how the two go together).
+/// with it (Anderson & King 2000 on how the two go together). What does not look like the image of a star is given up for
+/// the Gaussian.
 ///
 /// `gain` is the photon noise if it is known.
 pub(crate) fn build(
@@ -66,51 +103,106 @@ pub(crate) fn build(
     size: [usize; 2],
     sources: &[Source],
     gain: Option<f64>,
-) -> (PsfField, Noise) {
+    monitor: &dyn Monitor,
+) -> Result<Built> {
     let candidates = qualified(stamps, start, sources);
+    let stars = Stars { stamps, sources, gain };
     let everywhere = PsfField::uniform(start.clone(), size);
-    let few = &candidates[..candidates.len().min(MAX_STARS)];
-    let uniform = Builder::new(stamps, sources, few, everywhere, gain).run(ROUNDS);
+    let few = evenly(&candidates, MAX_STARS, CHOSEN_AMONG);
+    let Some((psf, noise)) = Builder::new(stars, &few, everywhere.clone()).run(ROUNDS, None, monitor)? else {
+        let noise = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
+        return Ok(Built { psf: everywhere, noise, kind: PsfKind::Gaussian });
+    };
+    let mut best = Built { psf, noise, kind: PsfKind::Uniform };
+    // With few nodes first: where they do not pay, more do not either.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
-    if uniform.1.model < VARYING_ERROR * VARYING_ERROR || along < 2 || few.len() < MIN_STARS {
-        return uniform;
+    for (along, gain) in
+        [(FIRST_NODES, VARYING_GAIN), (MAX_NODES, FINER_GAIN)].map(|(n, g)| (along.min(n), g))
+    {
+        if best.noise.model < VARYING_ERROR * VARYING_ERROR || along <= best.psf.along() {
+            break;
+        }
+        let divided = PsfField::divided(best.psf.at([0, 0]), size, along);
+        let chosen = spread(&candidates, sources, &divided);
+        let trial = Some(TRIAL_GAIN * TRIAL_GAIN * best.noise.model);
+        let varying = Builder::new(stars, &chosen, divided).run(VARYING_ROUNDS, trial, monitor)?;
+        let better = varying.filter(|(psf, noise)| {
+            let known = psf.relative_noise() < VARYING_NOISE * best.noise.model.sqrt();
+            known && noise.model < gain * gain * best.noise.model
+        });
+        let Some((psf, noise)) = better else { break };
+        best = Built { psf, noise, kind: PsfKind::Varying };
     }
-    let varying = PsfField::divided(uniform.0.at([0, 0]), size, along.min(MAX_NODES));
-    let chosen = spread(&candidates, sources, &varying);
-    let varying = Builder::new(stamps, sources, &chosen, varying, gain).run(VARYING_ROUNDS);
-    let gained = varying.1.model < VARYING_GAIN * VARYING_GAIN * uniform.1.model;
-    let known = varying.0.relative_noise() < VARYING_NOISE * uniform.1.model.sqrt();
-    if gained && known { varying } else { uniform }
+    Ok(best)
+}
+
+/// What the function is built from.
+#[derive(Clone, Copy)]
+struct Stars<'a> {
+    stamps: &'a Stamps,
+    sources: &'a [Source],
+    gain: Option<f64>,
+}
+
+impl Stars<'_> {
+    /// The noise of their pixels while the function is built.
+    fn noise(self) -> Noise {
+        let photon = self.gain.map_or(0.0, |g| (1.0 / g) as f32);
+        Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR }
+    }
+}
+
+/// So many at most, evenly from the first so many.
+fn evenly(stars: &[usize], most: usize, among: usize) -> Vec<usize> {
+    let first = &stars[..stars.len().min(among)];
+    first.iter().copied().step_by(first.len().div_ceil(most).max(1)).collect()
 }
 
 /// Indices of the stars that tell the shape: bright, whole, alone, and stars at all; the brightest first.
 fn qualified(stamps: &Stamps, psf: &Psf, sources: &[Source]) -> Vec<usize> {
     let sharpness = psf.sharpness();
     let bright = |i: usize, snr: f32| sources[i].flux * sharpness > snr * stamps.variance(i).sqrt();
-    let whole = |i: usize| stamps.rows(i).flatten().all(|&v| is_good(v));
     let alone = |i: usize| {
         let disturbing = NEIGHBOUR_FRACTION * sources[i].flux;
         stamps.neighbours(i).iter().all(|&j| sources[j as usize].flux < disturbing)
     };
-    let qualifies = |&i: &usize| bright(i, MIN_SNR) && whole(i) && alone(i) && falls_off(stamps, i);
+    let qualifies =
+        |&i: &usize| bright(i, MIN_SNR) && is_whole(stamps, i) && alone(i) && falls_off(stamps, i);
     let mut found: Vec<usize> = (0..sources.len()).filter(qualifies).collect();
     found.sort_by(|&a, &b| sources[b].flux.total_cmp(&sources[a].flux));
     let good = found.iter().filter(|&&i| bright(i, GOOD_SNR)).count();
-    found.truncate(good.max(MAX_STARS));
+    found.truncate(good.max(CHOSEN_AMONG));
     found
 }
 
-/// Whether a whole stamp has a star's light: little of it at the rim, in root mean square, beside the noise.
+/// Whether no pixel next to the middle is bad, as saturated and hot ones are, and few are elsewhere; and the middle is no
+/// sharper than a star's.
+fn is_whole(stamps: &Stamps, i: usize) -> bool {
+    let Layout { half, side, stride } = stamps.layout();
+    let light = stamps.data(i);
+    let middle = half * stride + half;
+    let core = [middle - stride, middle, middle + stride].map(|at| &light[at - 1..=at + 1]);
+    if !core.iter().all(|row| row.iter().all(|&v| is_good(v))) {
+        return false;
+    }
+    let bad = stamps.rows(i).flatten().filter(|&&v| !is_good(v)).count();
+    let beside = (core.iter().flat_map(|row| row.iter()).sum::<f32>() - light[middle]) / 8.0;
+    let noise = SHARPNESS_SIGMAS * stamps.variance(i).sqrt();
+    (bad as f32) < MAX_BAD * (side * side) as f32 && beside + noise > stamps.least_beside() * light[middle]
+}
+
+/// Whether a stamp has a star's light: little of it at the rim, in root mean square, beside the noise.
 fn falls_off(stamps: &Stamps, i: usize) -> bool {
     let Layout { half, side, stride } = stamps.layout();
     let light = stamps.data(i);
     let rim = (0..side).flat_map(|k| [k, (side - 1) * stride + k, k * stride, k * stride + side - 1]);
-    let square = rim.map(|at| light[at] * light[at]).sum::<f32>() / (4 * side) as f32;
+    let good = rim.map(|at| light[at]).filter(|&v| is_good(v));
+    let (square, count) = good.fold((0.0, 0.0), |(sum, n), v| (sum + v * v, n + 1.0));
     let most = RIM_FRACTION * light[half * stride + half];
-    square < most * most + stamps.variance(i)
+    square < (most * most + stamps.variance(i)) * count
 }
 
-/// Of `candidates`, brightest first, those that are among the brightest between the nodes about them.
+/// Of `candidates`, brightest first, every other one of those that are among the brightest between the nodes about them.
 fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize> {
     let mut taken = HashMap::new();
     let mut chosen = candidates.to_vec();
@@ -118,7 +210,7 @@ fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize
         let [(node, _), ..] = psf.parts(psf.cell(sources[i].pixel));
         let count = taken.entry(node).or_insert(0);
         *count += 1;
-        *count <= MAX_STARS_BETWEEN_NODES
+        *count % 2 == 1 && *count < 2 * MAX_STARS_BETWEEN_NODES
     });
     chosen
 }
@@ -137,31 +229,34 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        stamps: &'a Stamps,
-        sources: &[Source],
-        chosen: &[usize],
-        psf: PsfField,
-        gain: Option<f64>,
-    ) -> Self {
-        let photon = gain.map_or(0.0, |g| (1.0 / g) as f32);
-        let noise = Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR };
+    fn new(stars: Stars<'a>, chosen: &[usize], psf: PsfField) -> Self {
+        let Stars { stamps, sources, gain } = stars;
         let mut chosen = chosen.to_vec();
         // Stars of a cell after one another; within it the brightest first.
         chosen.sort_by_key(|&i| psf.cell(sources[i].pixel));
         let start = psf.at([0, 0]).clone();
-        Self { stamps, sources: sources.to_vec(), chosen, psf, start, gain, noise }
+        Self { stamps, sources: sources.to_vec(), chosen, psf, start, gain, noise: stars.noise() }
     }
 
-    fn run(mut self, rounds: usize) -> (PsfField, Noise) {
-        if self.chosen.len() < MIN_STARS {
-            return (self.psf, Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..self.noise });
-        }
+    /// Function and noise after so many rounds; `None` if there are too few stars for them, it is that of no star, or the
+    /// error of the model is more than that of a `trial` after some rounds.
+    fn run(
+        mut self,
+        rounds: usize,
+        trial: Option<f32>,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<(PsfField, Noise)>> {
         for round in 0..rounds {
+            checkpoint(monitor)?;
+            let vain = round == TRIAL_ROUNDS && trial.is_some_and(|most| self.measure_noise().model > most);
+            if vain || self.chosen.len() < MIN_STARS {
+                return Ok(None);
+            }
             self.round(round >= FIRST_CHOOSY_ROUND);
         }
         let noise = self.measure_noise();
-        (self.psf, noise)
+        let sound = self.psf.nodes().iter().all(|psf| psf.resembles(&self.start));
+        Ok((sound && noise.photon.is_finite() && noise.model.is_finite()).then_some((self.psf, noise)))
     }
 
     /// A step of every star and one of the shape.

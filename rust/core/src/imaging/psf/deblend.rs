@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use super::fit::{Fit, Source, Stamps, Work};
+use super::cutouts::Stamps;
+use super::fit::{Fit, Source, Work};
 use super::noise::Noise;
 use super::{Rendering, field::PsfField};
 use crate::imaging::stamp::{Crop, is_good};
@@ -38,21 +39,23 @@ pub(crate) struct Hidden {
     height: f32,
 }
 
-/// Stars that show in the residuals of those that do not fit; `sigma` is the width of a star's image.
-pub(crate) fn hidden(stamps: &Stamps, psf: &PsfField, noise: Noise, fits: &[Fit], sigma: f32) -> Vec<Hidden> {
+/// Stars that show in the residuals of those that do not fit, `misfits`; `sigma` is the width of a star's image.
+pub(crate) fn hidden(
+    stamps: &Stamps,
+    psf: &PsfField,
+    noise: Noise,
+    fits: &[Fit],
+    misfits: &[usize],
+    sigma: f32,
+) -> Vec<Hidden> {
     let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
     let wings = (WING_ERRORS * noise.model.sqrt()).max(MIN_WINGS);
-    let mut found: Vec<Hidden> = fits
+    let mut found: Vec<Hidden> = misfits
         .par_iter()
-        .enumerate()
         .with_min_len(TASK_STARS)
         .map_init(
             || (Work::default(), Vec::new(), Rendering::default()),
-            |(work, residual, kernel), (i, fit)| {
-                let misfit = fit.chi2 > fit.pixels + MISFIT_SIGMAS * (2.0 * fit.pixels).sqrt();
-                if !misfit || fit.source.flux <= 0.0 {
-                    return None;
-                }
+            |(work, residual, kernel), &i| {
                 stamps.step(psf, noise, &sources, i, work);
                 weigh(stamps, noise, &sources, i, work, residual);
                 psf.at(sources[i].pixel).render_value([0.0, 0.0], Crop::whole(psf.half()), kernel);
@@ -73,6 +76,12 @@ pub(crate) fn hidden(stamps: &Stamps, psf: &PsfField, noise: Noise, fits: &[Fit]
         free
     });
     found
+}
+
+/// Indices of the stars that do not fit.
+pub(crate) fn misfits(fits: &[Fit]) -> Vec<usize> {
+    let misfit = |fit: &Fit| fit.chi2 > fit.pixels + MISFIT_SIGMAS * (2.0 * fit.pixels).sqrt();
+    (0..fits.len()).filter(|&i| misfit(&fits[i]) && fits[i].source.flux > 0.0).collect()
 }
 
 /// Which stars are there. The first `detected` are; of those found beside them, those that the fit has left their light and
@@ -132,27 +141,34 @@ fn brightest(
         })
     };
     let mut best: Option<Hidden> = None;
+    let columns = (2 * inner + 1) as usize;
+    let (mut light, mut weight) = (vec![0.0; columns], vec![0.0; columns]);
     for y in -inner..=inner {
-        for x in -inner..=inner {
-            let least = least_flux(x, y);
-            if least == f32::INFINITY {
-                continue;
-            }
-            let (mut light, mut weight) = (0.0, 0.0);
-            let reach = REACH as isize;
-            for dy in -reach..=reach {
-                for dx in -reach..=reach {
-                    let at = layout.index([0, 0], [x + dx, y + dy]);
-                    let under = layout.index([0, 0], [dx, dy]);
-                    if let (Some(at), Some(under)) = (at, under) {
-                        let p = kernel.value[under];
-                        light += p * residual[at][1];
-                        weight += p * p * residual[at][0];
+        light.fill(0.0);
+        weight.fill(0.0);
+        let reach = REACH as isize;
+        for dy in -reach..=reach {
+            // The rows of residuals end with the stamp.
+            let Some(row) = layout.index([0, 0], [0, y + dy]) else { continue };
+            for dx in -reach..=reach {
+                let Some(under) = layout.index([0, 0], [dx, dy]) else { continue };
+                let p = kernel.value[under];
+                // The first column that is looked at; a column more on each side may be beyond the stamp.
+                let first = row as isize - inner + dx;
+                for k in 0..columns {
+                    let column = k as isize - inner + dx;
+                    if column.unsigned_abs() <= layout.half {
+                        let [w, r] = residual[(first + k as isize) as usize];
+                        light[k] += p * r;
+                        weight[k] += p * p * w;
                     }
                 }
             }
+        }
+        for (k, (&light, &weight)) in light.iter().zip(&weight).enumerate() {
+            let x = k as isize - inner;
             let height = light / weight.sqrt();
-            if height > best.map_or(HIDDEN_SIGMAS, |b| b.height) && light > least * weight {
+            if height > best.map_or(HIDDEN_SIGMAS, |b| b.height) && light > least_flux(x, y) * weight {
                 let source =
                     Source { pixel: [pixel[0] + x, pixel[1] + y], offset: [0.0; 2], flux: light / weight };
                 best = Some(Hidden { beside: i, source, height });

@@ -1,5 +1,8 @@
 //! Normal equations of the position and flux of a star, alone or with neighbours that touch it.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use crate::lsq::small;
 use crate::simd::{LANES, Lanes};
 
@@ -39,6 +42,7 @@ pub(super) struct JointNormal {
 
 impl JointNormal {
     /// From what each unknown does to the pixels, their weights and their residuals; `weighted` is scratch space.
+    #[inline(always)]
     pub(super) fn new<'a>(
         columns: impl Iterator<Item = &'a [f32]>,
         weight: &[f32],
@@ -77,9 +81,13 @@ impl JointNormal {
 }
 
 /// The sum of the products of two stamps.
+#[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let lanes = a.chunks_exact(LANES).zip(b.chunks_exact(LANES));
-    lanes.fold(Lanes::splat(0.0), |sum, (a, b)| sum + Lanes::load(a) * Lanes::load(b)).sum()
+    let mut sum = Lanes::splat(0.0);
+    for at in (0..a.len()).step_by(LANES) {
+        sum = sum + Lanes::load(&a[at..at + LANES]) * Lanes::load(&b[at..at + LANES]);
+    }
+    sum.sum()
 }
 
 #[cfg(test)]

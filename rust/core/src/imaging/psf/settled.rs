@@ -1,6 +1,7 @@
 //! What is worked out for a star once its fit is settled.
 
-use super::fit::{Fit, Source, Stamps, Work};
+use super::cutouts::Stamps;
+use super::fit::{Fit, Source, Work};
 use super::noise::Noise;
 use crate::imaging::stamp::is_good;
 

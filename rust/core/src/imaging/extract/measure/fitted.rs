@@ -2,18 +2,23 @@
 
 use rayon::prelude::*;
 
-use super::{Measure, Measured, Refusal, TASK_STARS, Top, offset};
+use super::{FITTED_STARS, Measure, Measured, Refusal, TASK_STARS, Top, offset};
+use crate::error::Result;
+use crate::imaging::blobs::Blob;
 use crate::imaging::centroid::{Moments, Seen, View};
 use crate::imaging::detect::Peak;
-use crate::imaging::extract::saturation::{Candidate, Region};
+use crate::imaging::extract::saturation::Candidate;
+use crate::imaging::extract::select::keep_highest;
 use crate::imaging::extract::{Star, flags};
 use crate::imaging::image::Pixel;
-use crate::imaging::psf::build::build;
-use crate::imaging::psf::field::PsfField;
-use crate::imaging::psf::fit::{Fit, Shape, Source, Stamps, Work};
-use crate::imaging::psf::noise::Noise;
+use crate::imaging::psf::build::{Built, PsfKind, build};
+use crate::imaging::psf::cutouts::{Shape, Stamps};
+use crate::imaging::psf::deblend::Hidden;
+use crate::imaging::psf::fit::{Effort, Fit, Source, Work};
+use crate::imaging::psf::outliers::outliers;
 use crate::imaging::psf::{Psf, deblend};
 use crate::imaging::stamp::is_good;
+use crate::monitor::Monitor;
 
 /// A saturated star is fitted if the stamp reaches this many pixels beyond its saturated part.
 const UNSATURATED_RIM: usize = 2;
@@ -21,15 +26,21 @@ const UNSATURATED_RIM: usize = 2;
 const DEBLEND_PASSES: usize = 2;
 /// How often at most stars that have moved get new stamps.
 const MAX_PASSES: usize = 5;
+/// Fitting goes through so many pixels for each of the frame, at most, and for each of that many stars: a few rounds. Only
+/// where nothing fits, as in a lattice, does it come to that.
+const EFFORT_PER_PIXEL: usize = 3;
+const EFFORT_PER_STAR: usize = 20_000;
+/// Looking for a star beside another costs as much as so many steps of a fit.
+const HIDDEN_COST: usize = 20;
+
 /// Stars fitted together.
 struct Field {
     /// The first so many sources were detected, the others found beside them.
     detected: usize,
     stamps: Stamps,
-    psf: PsfField,
+    built: Built,
     /// Centroid of the point-spread function in each of its cells.
     centroids: Vec<[f64; 2]>,
-    noise: Noise,
     sources: Vec<Source>,
     /// Index of the candidate each source is, or was found beside.
     owner: Vec<usize>,
@@ -37,12 +48,19 @@ struct Field {
 
 impl<T: Pixel> Measure<'_, T> {
     /// By the frame's own point-spread function.
-    pub(super) fn fitted(&self, candidates: &[Candidate]) -> Vec<Measured> {
+    pub(super) fn fitted(
+        &self,
+        candidates: &[Candidate],
+        monitor: &dyn Monitor,
+    ) -> Result<(Vec<Measured>, PsfKind)> {
         let half = self.half();
-        let bulky = |region: &Region| region.size() > 2 * (half - UNSATURATED_RIM);
-        let (to_fit, too_bulky): (Vec<&Candidate>, Vec<&Candidate>) =
+        let bulky = |region: &Blob| region.size() > 2 * (half - UNSATURATED_RIM);
+        let (mut to_fit, too_bulky): (Vec<&Candidate>, Vec<&Candidate>) =
             candidates.iter().partition(|c| !c.region.as_ref().is_some_and(bulky));
-        let field = self.fit_field(&to_fit, half);
+        let room = self.room(half);
+        let faint = keep_highest(&mut to_fit, room, |c| c.peak.height);
+        let faint: Vec<Candidate> = faint.into_iter().copied().collect();
+        let field = self.fit_field(&to_fit, half, room, monitor)?;
         let mut stars: Vec<Measured> = (0..field.sources.len())
             .into_par_iter()
             .with_min_len(TASK_STARS)
@@ -50,26 +68,40 @@ impl<T: Pixel> Measure<'_, T> {
             .collect();
         stars.extend(too_bulky.iter().filter_map(|Candidate { peak, region }| {
             let region = region.as_ref()?;
-            let top = Top { height: f64::from(self.saturation.level()), sharpness: 0.0 };
-            Some(self.judge(peak, Some(region), top, self.centre_of_light(region), 0))
+            let top = Top { height: f64::from(self.saturation), sharpness: 0.0 };
+            Some(self.judge(peak, Some(region), top, self.saturated(None, region), 0))
         }));
-        stars
+        let mut windowed = Vec::new();
+        self.quick(&faint, &mut windowed);
+        stars.extend(windowed);
+        Ok((stars, field.built.kind))
     }
 
-    /// Fits all candidates together, and those that show beside them once they are fitted.
-    fn fit_field(&self, candidates: &[&Candidate], half: usize) -> Field {
+    /// Fits all candidates together, and those that show beside them once they are fitted; `room` for so many.
+    fn fit_field(
+        &self,
+        candidates: &[&Candidate],
+        half: usize,
+        room: usize,
+        monitor: &dyn Monitor,
+    ) -> Result<Field> {
         let guesses: Vec<Source> =
             candidates.iter().map(|c| self.source(&c.peak, c.region.as_ref())).collect();
         let mut owner: Vec<usize> = (0..candidates.len()).collect();
         let mut stamps = self.cut(&guesses, half, None);
         let size = [self.image.width(), self.image.height()];
-        let (psf, noise) =
-            build(&stamps, &Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain);
-        let mut fits = stamps.fit(&psf, noise, guesses.into_iter().map(Fit::guess).collect());
+        let built =
+            build(&stamps, &Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain, monitor)?;
+        let (psf, noise) = (&built.psf, built.noise);
+        let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * FITTED_STARS));
+        let guesses = guesses.into_iter().map(Fit::guess).collect();
+        let mut fits = stamps.fit(psf, noise, guesses, &mut effort, monitor)?;
+        self.mask_outliers(candidates, &mut stamps, &built, &mut fits, &mut effort);
+        fits = stamps.fit(psf, noise, fits, &mut effort, monitor)?;
         for pass in 0..MAX_PASSES {
             // The later passes only clear up.
             let hidden = if pass < DEBLEND_PASSES {
-                deblend::hidden(&stamps, &psf, noise, &fits, self.sigma as f32)
+                self.hidden(&stamps, &built, &fits, room, &mut effort)
             } else {
                 Vec::new()
             };
@@ -88,22 +120,64 @@ impl<T: Pixel> Measure<'_, T> {
                 .collect();
             let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
             stamps = self.cut(&sources, half, Some((&stamps, &kept)));
-            fits = stamps.fit(&psf, noise, fits);
+            fits = stamps.fit(psf, noise, fits, &mut effort, monitor)?;
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
         let centroids = psf.cells().iter().map(Psf::centroid).collect();
-        Field { detected: candidates.len(), stamps, psf, centroids, noise, sources, owner }
+        Ok(Field { detected: candidates.len(), stamps, built, centroids, sources, owner })
+    }
+
+    /// Masks pixels that stand out alone from what the fits leave of stars that do not fit.
+    fn mask_outliers(
+        &self,
+        candidates: &[&Candidate],
+        stamps: &mut Stamps,
+        built: &Built,
+        fits: &mut [Fit],
+        effort: &mut Effort,
+    ) {
+        // What is left of saturated stars is steep, and not known so well.
+        let whole: Vec<usize> =
+            deblend::misfits(fits).into_iter().filter(|&i| candidates[i].region.is_none()).collect();
+        let wanted = self.options.max_sharpness.is_some();
+        if wanted && effort.spend(whole.iter().map(|&i| stamps.cost(i)).sum()) {
+            for (i, pixels) in outliers(stamps, &built.psf, built.noise, fits, &whole) {
+                stamps.mask(i, &pixels);
+                fits[i] = fits[i].unsettled();
+            }
+        }
+    }
+
+    /// Stars that show beside those that do not fit, as many as there is room and effort left for.
+    fn hidden(
+        &self,
+        stamps: &Stamps,
+        built: &Built,
+        fits: &[Fit],
+        room: usize,
+        effort: &mut Effort,
+    ) -> Vec<Hidden> {
+        let misfits = deblend::misfits(fits);
+        // Where most of many do not fit, they are no stars.
+        let no_stars = fits.len() > FITTED_STARS && 2 * misfits.len() > fits.len();
+        if no_stars || !effort.spend(HIDDEN_COST * stamps.layout().len() * misfits.len()) {
+            return Vec::new();
+        }
+        let mut found = deblend::hidden(stamps, &built.psf, built.noise, fits, &misfits, self.sigma as f32);
+        found.truncate(room.saturating_sub(fits.len()));
+        found
     }
 
     fn cut(&self, sources: &[Source], half: usize, before: Option<(&Stamps, &[usize])>) -> Stamps {
-        let shape = Shape { half, sigma: self.sigma as f32 };
-        let (level, excess) = (self.saturation.level(), self.detection.correlation);
+        let refuse_lone = self.options.max_sharpness.is_some();
+        let shape = Shape { half, sigma: self.sigma as f32, refuse_lone };
+        let (level, excess) = (self.saturation, self.detection.correlation);
         Stamps::cut(self.image, self.background, sources, shape, level, excess, before)
     }
 
     /// Source `i` of a fitted field; `candidate` is where, or beside which, it was found.
     fn fitted_star(&self, field: &Field, candidate: &Candidate, i: usize, work: &mut Work) -> Measured {
-        let Field { stamps, psf, noise, sources, .. } = field;
+        let Field { stamps, built: Built { psf, noise, .. }, sources, .. } = field;
         let pixel = sources[i].pixel;
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
@@ -136,7 +210,7 @@ impl<T: Pixel> Measure<'_, T> {
             moments,
         });
         let seen = match region {
-            Some(region) => better(fitted, self.centre_of_light(region)),
+            Some(region) => self.saturated(fitted, region),
             None => fitted,
         };
         let bits = if blended { flags::BLENDED } else { 0 } | if masked { flags::MASKED } else { 0 };
@@ -171,7 +245,7 @@ impl<T: Pixel> Measure<'_, T> {
     }
 
     /// First guess of a star.
-    fn source(&self, peak: &Peak, region: Option<&Region>) -> Source {
+    fn source(&self, peak: &Peak, region: Option<&Blob>) -> Source {
         let start = region
             .and_then(|region| self.centre_of_light(region))
             .map_or(peak.vertex, |seen| seen.position.map(|p| p as f32));
@@ -188,14 +262,5 @@ impl<T: Pixel> Measure<'_, T> {
             None => 1.0 / (std::f64::consts::TAU * width),
         };
         Source { pixel, offset: offset(start, pixel), flux: peak.height * noise / response as f32 }
-    }
-}
-
-/// The one with the smaller error of position.
-fn better(a: Option<Seen>, b: Option<Seen>) -> Option<Seen> {
-    let error = |seen: &Seen| seen.covariance[0] + seen.covariance[2];
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if error(&a) <= error(&b) { a } else { b }),
-        (a, b) => a.or(b),
     }
 }

@@ -1,0 +1,415 @@
+//! Frames whose stars have large images, trails or rings: one star for every image, at its middle.
+//!
+//! The peaks of such an image are those of its noise, and the small windows of round stars see a part of it. Its pixels
+//! that touch, though, are all of it, and the images of one frame are alike: that is how such a frame is recognised. A
+//! Gaussian window of their common shape then moves to the middle of each.
+
+use rayon::prelude::*;
+
+use super::{ExtractOptions, Frame, Rejected, Star, flags};
+use crate::imaging::background::Background;
+use crate::imaging::blobs::Blob;
+use crate::imaging::centroid::{self, Moments, PIXEL_VARIANCE, eigenvalues};
+use crate::imaging::detect::{Detection, Peak};
+use crate::imaging::image::{Image, Pixel};
+use crate::index::point_grid::PointGrid;
+use window::{Sums, Window};
+
+mod window;
+
+/// The shape is looked for in so many blobs, taken evenly from the many with the highest peaks, each this many times the
+/// lowest there is: fainter images fall to pieces, and the very brightest may bleed.
+const SHAPE_BLOBS: usize = 100;
+const BRIGHT_BLOBS: usize = 400;
+const BRIGHT_FACTOR: f32 = 2.0;
+/// At least so many, and this part of them, have to have it; touching images have others.
+const MIN_BLOBS: usize = 5;
+const ALIKE_TRAILS: f64 = 0.15;
+const ALIKE_RINGS: f64 = 0.35;
+/// They are alike within this distance in ellipticity, and this factor in size.
+const ALIKE_ELLIPTICITY: f64 = 0.25;
+const ALIKE_SIZE: f64 = 1.2;
+/// Where more blobs than those are rounder than this, the stars are round.
+const ROUND_ELONGATION: f64 = 1.35;
+/// They cover at most this part of the frame: stripes cover half.
+const MAX_COVER: f64 = 0.4;
+/// Trails have at least this ratio of the axes, and this length in pixels: the images of shorter ones fit the windows of
+/// round stars.
+const TRAIL_ELONGATION: f64 = 1.8;
+const MIN_TRAIL: f64 = 17.0;
+/// Images longer than this are none of stars.
+const MAX_LENGTH: f64 = 200.0;
+/// Rings and discs have at most this ratio of the axes, at least this radius in pixels and so many peaks (in the median),
+/// and are not brighter in the middle than around it by more than this factor.
+const RING_ELONGATION: f64 = 1.3;
+const MIN_RING: f64 = 4.0;
+const RING_PEAKS: usize = 3;
+const RING_MIDDLE: f64 = 1.1;
+/// The middle of a ring ends at this fraction of its radius.
+const RING_HOLE: f64 = 0.35;
+/// Rings differ in brightness from star to star by this factor between the quartiles; those of saturated stars do not.
+const RING_CONTRAST: f64 = 1.2;
+/// A blob whose moments are at most so many times the common ones is one image; from each peak of a larger one an image
+/// is looked for.
+const ONE_IMAGE: [f64; 2] = [1.7, 3.0];
+/// Images whose middles are nearer than this, in sigmas of the common shape, are one.
+const SAME_IMAGE: f64 = 2.0;
+/// An even line or disc reaches this many sigmas from its middle.
+const REACH: f64 = 1.732;
+/// Light of less than this fraction of the common length is none of a star.
+const MIN_LENGTH: f64 = 0.4;
+/// In a blob there are at most so many times the images that would fill it.
+const IMAGES_PER_AREA: f64 = 1.0;
+/// Rounds of a window at most, and the last step in pixels.
+const ROUNDS: usize = 8;
+const TOLERANCE: f64 = 5e-3;
+
+/// The common shape of the images of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Large {
+    /// Second moments of the pixels of an image.
+    shape: Moments,
+    /// Whether they are trails.
+    trailed: bool,
+}
+
+/// A star, or how to count that an image is none.
+type Found = Result<Star, fn(&mut Rejected)>;
+
+impl Large {
+    /// The shape, if the images of the frame are large and alike.
+    pub(super) fn find<T: Pixel>(
+        image: &Image<'_, T>,
+        background: &Background,
+        detection: &Detection,
+    ) -> Option<Self> {
+        let pixels = image.width() * image.height();
+        let blobs = bright(detection);
+        let looks: Vec<Look> = blobs.iter().map(Look::of).collect();
+        let may_be_large = |(blob, look): (&Blob, &Look)| {
+            look.length >= MIN_TRAIL || blob.peaks >= RING_PEAKS && look.length >= MIN_RING
+        };
+        if blobs.iter().zip(&looks).filter(|&pair| may_be_large(pair)).count() < MIN_BLOBS {
+            return None;
+        }
+        // Those that many others are like: single images. Of touching ones each is different.
+        let of_one = |one: &Look| -> Vec<&Blob> {
+            blobs.iter().zip(&looks).filter(|(_, look)| one.is_like(look)).map(|(blob, _)| blob).collect()
+        };
+        let alike =
+            looks.iter().map(of_one).rev().max_by_key(Vec::len).filter(|alike| alike.len() >= MIN_BLOBS)?;
+        let common = [0, 1, 2].map(|k| median(alike.iter().map(|blob| blob.moments()[k]).collect()));
+        let [large, _] = eigenvalues(common);
+        let elongation = centroid::elongation(common);
+        let found = Self { shape: common, trailed: elongation >= TRAIL_ELONGATION };
+        let covered: usize =
+            detection.blobs.iter().filter(|blob| blob.peaks > 0).map(|blob| blob.pixels).sum();
+        if (12.0 * large).sqrt() > MAX_LENGTH || covered as f64 > MAX_COVER * pixels as f64 {
+            return None;
+        }
+        let is_large = if found.trailed {
+            let round =
+                blobs.iter().filter(|blob| centroid::elongation(blob.moments()) < ROUND_ELONGATION).count();
+            (12.0 * large).sqrt() >= MIN_TRAIL
+                && alike.len() as f64 >= ALIKE_TRAILS * blobs.len() as f64
+                && alike.len() > round
+        } else {
+            elongation <= RING_ELONGATION
+                && 2.0 * large.sqrt() >= MIN_RING
+                && alike.len() as f64 >= ALIKE_RINGS * blobs.len() as f64
+                && found.are_rings(image, background, &alike)
+        };
+        is_large.then_some(found)
+    }
+
+    /// Whether they are rings or discs.
+    fn are_rings<T: Pixel>(&self, image: &Image<'_, T>, background: &Background, blobs: &[&Blob]) -> bool {
+        if median(blobs.iter().map(|blob| blob.peaks as f64).collect()) < RING_PEAKS as f64 {
+            return false;
+        }
+        let radius = 2.0 * eigenvalues(self.shape)[0].sqrt();
+        let means: Vec<[f64; 2]> = blobs
+            .iter()
+            .map(|blob| {
+                Window::new(image, background, self.shape).means(blob.centre(), RING_HOLE * radius, radius)
+            })
+            .collect();
+        let mut rims: Vec<f64> = means.iter().map(|mean| mean[1]).collect();
+        rims.sort_unstable_by(f64::total_cmp);
+        let quartile = |k: usize| rims[k * (rims.len() - 1) / 4];
+        median(means.iter().map(|[middle, rim]| middle / rim).collect()) < RING_MIDDLE
+            && quartile(3) > RING_CONTRAST * quartile(1)
+    }
+
+    /// The stars, in no order.
+    pub(super) fn stars<T: Pixel>(&self, frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Star> {
+        let mut peaks: Vec<&Peak> = frame.detection.peaks.iter().collect();
+        peaks.sort_by(|a, b| a.blob.cmp(&b.blob).then_with(|| b.height.total_cmp(&a.height)));
+        let blobs: Vec<&[&Peak]> = peaks.chunk_by(|a, b| a.blob == b.blob).collect();
+        let measured: Vec<Vec<Found>> =
+            blobs.into_par_iter().map(|peaks| self.in_blob(frame, peaks)).collect();
+        let mut stars: Vec<Star> = Vec::new();
+        for star in measured.into_iter().flatten() {
+            match star {
+                Ok(star) => stars.push(star),
+                Err(count) => count(rejected),
+            }
+        }
+        let mut stars = self.once(stars);
+        refuse_others(&mut stars, frame.options, rejected);
+        stars
+    }
+
+    /// The images in one blob: one about its middle, or, if it is too large for that, one from each of its peaks, the
+    /// highest first, that is not on one that was found already.
+    fn in_blob<T: Pixel>(&self, frame: &Frame<'_, T>, peaks: &[&Peak]) -> Vec<Found> {
+        let blob = &frame.detection.blobs[peaks[0].blob];
+        if blob.pixels < frame.options.min_pixels {
+            return Vec::new();
+        }
+        let [own, common] = [blob.moments(), self.shape].map(eigenvalues);
+        if (0..2).all(|k| own[k] <= ONE_IMAGE[k] * common[k]) {
+            return vec![self.star(frame, blob.centre(), blob)];
+        }
+        // An even ellipse of these moments has so many pixels.
+        let area = 4.0 * std::f64::consts::PI * (common[0] * common[1]).sqrt();
+        let most = (IMAGES_PER_AREA * blob.pixels as f64 / area) as usize + 1;
+        let mut found: Vec<Found> = Vec::new();
+        for peak in peaks {
+            let place = peak.vertex.map(f64::from);
+            let taken = |star: &Star| {
+                let [x, y] = star.column_row(frame.image.size());
+                window::mahalanobis([place[0] - x, place[1] - y], self.shape) < SAME_IMAGE
+            };
+            if found.len() < most && !found.iter().flatten().any(taken) {
+                found.push(self.star(frame, place, blob));
+            }
+        }
+        found
+    }
+
+    /// The image whose middle a window finds from a seed, or how to count that it is none.
+    fn star<T: Pixel>(&self, frame: &Frame<'_, T>, seed: [f64; 2], blob: &Blob) -> Found {
+        let Frame { image, background, options, .. } = frame;
+        let window = Window::new(image, background, self.shape);
+        let photon = options.gain.map_or(0.0, |gain| 1.0 / gain);
+        let mut place = seed;
+        let mut sums = Sums::default();
+        for _ in 0..ROUNDS {
+            sums = window.sums(place, photon);
+            let step = sums.step(self.shape).ok_or(faint as fn(&mut Rejected))?;
+            place = [place[0] + step[0], place[1] + step[1]];
+            if step[0].hypot(step[1]) < TOLERANCE {
+                break;
+            }
+        }
+        let reach = [self.shape[0], self.shape[2]].map(|m| REACH * m.sqrt());
+        let margin = options.border_margin as f64;
+        let inside =
+            |v: f64, reach: f64, n: usize| v - reach >= margin - 0.5 && v + reach <= n as f64 - margin - 0.5;
+        if !inside(place[0], reach[0], image.width()) || !inside(place[1], reach[1], image.height()) {
+            return Err(|r| r.border += 1);
+        }
+        let (flux, flux_error, moments) = sums.light(self.shape);
+        let Some(position_cov) =
+            sums.covariance(self.shape).filter(|_| flux > options.sigma_threshold * flux_error)
+        else {
+            return Err(faint);
+        };
+        let level = f64::from(background.level.at(place[0] as f32, place[1] as f32));
+        let [peak, sharpness] = window.top(place);
+        let saturated = peak + level >= f64::from(frame.saturation);
+        let bits =
+            if self.trailed { flags::TRAILED } else { 0 } | if saturated { flags::SATURATED } else { 0 };
+        Ok(Star {
+            position: [0, 1].map(|k| place[k] - image.size()[k] as f64 / 2.0),
+            position_cov,
+            flux,
+            flux_error,
+            cov: moments,
+            peak,
+            background: level,
+            sharpness,
+            num_pixels: blob.pixels,
+            flags: bits,
+        })
+    }
+
+    /// Each star once: several seeds lead to it. Those that overlap with brighter ones are blended.
+    fn once(&self, mut stars: Vec<Star>) -> Vec<Star> {
+        let order = |star: &Star| (super::descending(star.flux), star.position.map(f64::to_bits));
+        stars.sort_by_cached_key(order);
+        let reach = SAME_IMAGE * eigenvalues(self.shape)[0].sqrt();
+        let points: Vec<[f64; 2]> = stars.iter().map(|star| star.position).collect();
+        let grid = PointGrid::new(&points, 2.0 * reach);
+        let mut kept = vec![true; stars.len()];
+        for i in 0..stars.len() {
+            let others = grid.around(points[i], 2.0 * reach).map(|j| j as usize);
+            let distances = others
+                .filter(|&j| j < i && kept[j])
+                .map(|j| window::mahalanobis([0, 1].map(|k| points[i][k] - points[j][k]), self.shape));
+            let nearest = distances.fold(f64::INFINITY, f64::min);
+            kept[i] = nearest >= SAME_IMAGE;
+            if nearest < 2.0 * SAME_IMAGE {
+                stars[i].flags |= flags::BLENDED;
+            }
+        }
+        let mut keep = kept.into_iter();
+        stars.retain(|_| keep.next().unwrap_or(false));
+        stars
+    }
+}
+
+/// Leaves out those whose light is much shorter than that of most, or more elongated than it may be compared to theirs.
+fn refuse_others(stars: &mut Vec<Star>, options: &ExtractOptions, rejected: &mut Rejected) {
+    if stars.is_empty() {
+        return;
+    }
+    let common = [0, 1, 2].map(|k| median(stars.iter().map(|star| star.cov[k]).collect()));
+    let longest = options.max_elongation.map(|limit| limit * centroid::elongation(common));
+    stars.retain(|star| {
+        let short = eigenvalues(star.cov)[0] < MIN_LENGTH * MIN_LENGTH * eigenvalues(common)[0];
+        let keep = !short && longest.is_none_or(|limit| star.elongation() <= limit);
+        rejected.elongated += usize::from(!keep);
+        keep
+    });
+}
+
+fn faint(rejected: &mut Rejected) {
+    rejected.faint += 1;
+}
+
+/// Some of the blobs with high peaks.
+fn bright(detection: &Detection) -> Vec<Blob> {
+    let mut highest = vec![0.0_f32; detection.blobs.len()];
+    for peak in &detection.peaks {
+        highest[peak.blob] = highest[peak.blob].max(peak.height);
+    }
+    let least = BRIGHT_FACTOR * detection.peaks.iter().map(|peak| peak.height).fold(f32::INFINITY, f32::min);
+    let mut order: Vec<usize> = (0..highest.len()).filter(|&k| highest[k] >= least).collect();
+    let higher = |&a: &usize, &b: &usize| highest[b].total_cmp(&highest[a]).then_with(|| a.cmp(&b));
+    if order.len() > BRIGHT_BLOBS {
+        order.select_nth_unstable_by(BRIGHT_BLOBS, higher);
+        order.truncate(BRIGHT_BLOBS);
+    }
+    order.sort_unstable_by(higher);
+    let step = order.len().div_ceil(SHAPE_BLOBS).max(1);
+    order.into_iter().step_by(step).map(|k| detection.blobs[k]).collect()
+}
+
+/// Shape and size of a blob.
+struct Look {
+    ellipticity: [f64; 2],
+    /// That of an even line of its larger moment.
+    length: f64,
+}
+
+impl Look {
+    fn of(blob: &Blob) -> Self {
+        let moments = blob.moments();
+        Self { ellipticity: ellipticity(&moments), length: (12.0 * eigenvalues(moments)[0]).sqrt() }
+    }
+
+    /// Whether two blobs have about the same shape and size.
+    fn is_like(&self, other: &Self) -> bool {
+        let [e, f] = [0, 1].map(|k| self.ellipticity[k] - other.ellipticity[k]);
+        let (short, long) = (self.length.min(other.length), self.length.max(other.length));
+        e * e + f * f < ALIKE_ELLIPTICITY * ALIKE_ELLIPTICITY && long < ALIKE_SIZE * short
+    }
+}
+
+/// Difference of the axes' squares over their sum, along the columns and along the diagonal.
+fn ellipticity([xx, xy, yy]: &Moments) -> [f64; 2] {
+    let sum = (xx + yy).max(PIXEL_VARIANCE);
+    [(xx - yy) / sum, 2.0 * xy / sum]
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    let middle = values.len() / 2;
+    *values.select_nth_unstable_by(middle, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imaging::detect::Detector;
+
+    const SIZE: usize = 300;
+
+    /// Stars on a grid, each of the light `image` at a place from its middle, on noise of deviation 2.
+    fn frame(image: impl Fn(f64, f64) -> f64) -> (Vec<f32>, Vec<[f64; 2]>) {
+        let mut state = 5_u64;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f64 / f64::from(1 << 24)
+        };
+        let middles: Vec<[f64; 2]> =
+            (0..16).map(|k| [k % 4, k / 4].map(|g| 45.0 + 70.0 * f64::from(g) + 4.0 * uniform())).collect();
+        let pixels = (0..SIZE * SIZE)
+            .map(|k| {
+                let [x, y] = [k % SIZE, k / SIZE].map(|v| v as f64);
+                let brightness = |i: usize| 100.0 + 60.0 * i as f64;
+                let light: f64 =
+                    middles.iter().enumerate().map(|(i, m)| brightness(i) * image(x - m[0], y - m[1])).sum();
+                (50.0 + light + 2.0 * ((0..12).map(|_| uniform()).sum::<f64>() - 6.0)) as f32
+            })
+            .collect();
+        (pixels, middles)
+    }
+
+    fn found(pixels: &[f32]) -> Option<Vec<Star>> {
+        let image = Image::from_slice(pixels, SIZE).unwrap();
+        let background = Background::measure(&image, 100).unwrap();
+        let (mut detector, options) = (Detector::default(), ExtractOptions::default());
+        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false);
+        let large = Large::find(&image, &background, detection)?;
+        let saturation = f32::INFINITY;
+        let frame =
+            Frame { image: &image, background: &background, detection, options: &options, saturation };
+        Some(large.stars(&frame, &mut Rejected::default()))
+    }
+
+    fn check(stars: &[Star], middles: &[[f64; 2]], bits: u32) {
+        assert_eq!(stars.len(), middles.len());
+        for star in stars {
+            let [x, y] = star.column_row([SIZE; 2]);
+            let error = |m: &[f64; 2]| [x - m[0], y - m[1]];
+            let nearest =
+                middles.iter().map(error).min_by(|a, b| a[0].hypot(a[1]).total_cmp(&b[0].hypot(b[1])));
+            let [dx, dy] = nearest.unwrap();
+            let [xx, _, yy] = star.position_cov;
+            assert!(
+                dx.abs() < 4.0 * xx.sqrt() + 0.02 && dy.abs() < 4.0 * yy.sqrt() + 0.02,
+                "{dx} {dy} {star:?}"
+            );
+            assert_eq!(star.flags, bits);
+        }
+    }
+
+    #[test]
+    fn trails_are_one_star_each_at_their_middle() {
+        for (length, angle) in [(20.0, 0.3_f64), (40.0, 2.2), (60.0, 1.0)] {
+            let (sine, cosine) = angle.sin_cos();
+            let (pixels, middles) = frame(|x, y| {
+                let (along, across) = (cosine * x + sine * y, cosine * y - sine * x);
+                let end = |d: f64| 1.0 / (1.0 + (-2.5 * d).exp());
+                (-0.5 * across * across).exp() * end(0.5 * length - along) * end(0.5 * length + along)
+            });
+            check(&found(&pixels).unwrap(), &middles, flags::TRAILED);
+        }
+    }
+
+    #[test]
+    fn rings_are_one_star_each_at_their_middle() {
+        let (pixels, middles) = frame(|x, y| (-0.5 * ((x.hypot(y) - 8.0) / 1.5).powi(2)).exp());
+        check(&found(&pixels).unwrap(), &middles, 0);
+    }
+
+    #[test]
+    fn round_stars_have_no_large_images() {
+        for sigma in [0.8, 1.5, 3.0, 5.0] {
+            let (pixels, _) = frame(|x, y| (-0.5 * (x * x + y * y) / (sigma * sigma)).exp());
+            assert!(found(&pixels).is_none());
+        }
+    }
+}

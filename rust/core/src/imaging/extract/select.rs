@@ -1,0 +1,191 @@
+//! Which peaks may be stars: by the blobs they are in, their place, and how many there are.
+
+use rayon::prelude::*;
+
+use super::{Frame, Rejected};
+use crate::imaging::background::Background;
+use crate::imaging::blobs::Blob;
+use crate::imaging::detect::Peak;
+use crate::imaging::image::{Image, Pixel};
+
+/// In a blob of so many pixels a peak has to stand out from what is around it: in the light of a beam, a lamp or a roof
+/// there is noise and there are edges, in a crowd and in front of a nebula there are stars.
+const LARGE_BLOB: usize = 1000;
+/// The mean of a peak's 3 x 3 pixels has to exceed the upper quartile of those around it, at these places, by so
+/// many sigmas of their scatter. On an edge half of those around are as bright.
+const RING: [[isize; 2]; 16] = [
+    [5, 0],
+    [5, 2],
+    [4, 4],
+    [2, 5],
+    [0, 5],
+    [-2, 5],
+    [-4, 4],
+    [-5, 2],
+    [-5, 0],
+    [-5, -2],
+    [-4, -4],
+    [-2, -5],
+    [0, -5],
+    [2, -5],
+    [4, -4],
+    [5, -2],
+];
+const RING_SIGMAS: f32 = 4.0;
+/// Peaks looked at by one task.
+const TASK_PEAKS: usize = 256;
+/// Pixels on each side of the peak that are read.
+const REACH: usize = 6;
+const SIDE: usize = 2 * REACH + 1;
+/// Distance from the median to the quartile in sigmas.
+const QUARTILE_TO_SIGMA: f32 = 1.482_602;
+/// Peaks are measured as long as there is no more than one, on average, in so many pixels of the frame, or as many as in
+/// a small frame: only lattices and noise have more.
+const PIXELS_PER_PEAK: usize = 60;
+const FEW_PEAKS: usize = 5_000;
+
+/// Peaks in blobs of the right size, away from the border, that stand out from their surroundings; the highest if there
+/// are too many.
+pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
+    let &Frame { image, background, detection, options, .. } = frame;
+    let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
+    for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
+        rejected.too_small += usize::from(blob.pixels < options.min_pixels);
+        rejected.too_large += usize::from(too_large(blob));
+    }
+    let margin = options.border_margin;
+    let inside = |i: usize, n: usize| i >= margin && i + margin < n;
+    let mut peaks: Vec<Peak> = detection
+        .peaks
+        .iter()
+        .filter(|peak| {
+            let blob = &detection.blobs[peak.blob];
+            blob.pixels >= options.min_pixels && !too_large(blob)
+        })
+        .filter(|peak| {
+            let keep = inside(peak.x, image.width()) && inside(peak.y, image.height());
+            rejected.border += usize::from(!keep);
+            keep
+        })
+        .copied()
+        .collect();
+    let most = most_stars(image, PIXELS_PER_PEAK);
+    rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
+    let keep =
+        |peak: &Peak| detection.blobs[peak.blob].pixels < LARGE_BLOB || stands_out(image, background, peak);
+    let kept: Vec<bool> = peaks.par_iter().with_min_len(TASK_PEAKS).map(keep).collect();
+    rejected.extended += kept.iter().filter(|&&keep| !keep).count();
+    let mut kept = kept.into_iter();
+    peaks.retain(|_| kept.next().unwrap_or(true));
+    peaks
+}
+
+/// How many stars may be measured if each has so many pixels of the frame, on average.
+pub(super) fn most_stars<T: Pixel>(image: &Image<'_, T>, pixels: usize) -> usize {
+    (image.width() * image.height() / pixels).max(FEW_PEAKS)
+}
+
+/// Keeps so many of the highest, in their order, and returns the others.
+pub(super) fn keep_highest<P: Copy>(peaks: &mut Vec<P>, most: usize, height: impl Fn(&P) -> f32) -> Vec<P> {
+    let surplus = peaks.len().saturating_sub(most);
+    let mut others = Vec::with_capacity(surplus);
+    if surplus > 0 {
+        let mut heights: Vec<f32> = peaks.iter().map(&height).collect();
+        let (_, &mut least, _) = heights.select_nth_unstable_by(surplus, f32::total_cmp);
+        // Of those of just this height the first.
+        let mut room = most - peaks.iter().filter(|peak| height(peak) > least).count();
+        peaks.retain(|peak| {
+            let is_least = height(peak) == least;
+            let keep = height(peak) > least || is_least && room > 0;
+            room -= usize::from(keep && is_least);
+            if !keep {
+                others.push(*peak);
+            }
+            keep
+        });
+    }
+    others
+}
+
+/// Whether the light at a peak is brighter than that around it.
+fn stands_out<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> bool {
+    let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
+    let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
+    let mut pixels = [[f32::NAN; SIDE]; SIDE];
+    for (row, y) in pixels.iter_mut().zip(origin[1]..end[1]) {
+        image.read(y, origin[0], &mut row[..end[0] - origin[0]]);
+    }
+    let place = [peak.x - origin[0], peak.y - origin[1]].map(|v| v as isize);
+    let mut around = [0.0; RING.len()];
+    let mut count = 0;
+    for step in RING {
+        if let Some(mean) = mean_about(&pixels, [0, 1].map(|k| place[k] + step[k])) {
+            around[count] = mean;
+            count += 1;
+        }
+    }
+    let Some(top) = mean_about(&pixels, place).filter(|_| count > RING.len() / 2) else { return true };
+    let around = &mut around[..count];
+    around.sort_unstable_by(f32::total_cmp);
+    let [lower, middle, upper] = [1, 2, 3].map(|quarter| around[quarter * (count - 1) / 4]);
+    let noise = background.noise.at(peak.x as f32, peak.y as f32) / 3.0;
+    top - upper > RING_SIGMAS * noise.max(QUARTILE_TO_SIGMA * (middle - lower))
+}
+
+/// Mean of the good ones among the nine pixels about a place; `None` if it is off the frame.
+fn mean_about(pixels: &[[f32; SIDE]; SIDE], [x, y]: [isize; 2]) -> Option<f32> {
+    let inside = |v: isize| (0..SIDE as isize).contains(&v);
+    if !inside(x) || !inside(y) {
+        return None;
+    }
+    let span = |v: isize| (v as usize).saturating_sub(1)..(v as usize + 2).min(SIDE);
+    let (mut sum, mut count) = (0.0, 0.0);
+    for v in pixels[span(y)].iter().flat_map(|row| &row[span(x)]).filter(|v| v.is_finite()) {
+        sum += v;
+        count += 1.0;
+    }
+    (count > 0.0).then(|| sum / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peak(x: usize, y: usize, height: f32) -> Peak {
+        Peak { x, y, vertex: [x as f32, y as f32], height, blob: 0 }
+    }
+
+    #[test]
+    fn the_highest_are_kept_in_their_order() {
+        let mut peaks: Vec<Peak> = [3.0, 9.0, 5.0, 5.0, 1.0].iter().map(|&h| peak(0, 0, h)).collect();
+        let height = |peak: &Peak| peak.height;
+        assert_eq!(keep_highest(&mut peaks, 3, height).len(), 2);
+        assert_eq!(peaks.iter().map(|p| p.height).collect::<Vec<_>>(), [9.0, 5.0, 5.0]);
+        assert!(keep_highest(&mut peaks, 3, height).is_empty());
+        let mut equal = vec![peak(1, 0, 2.0), peak(2, 0, 2.0), peak(3, 0, 7.0)];
+        let others = keep_highest(&mut equal, 2, height);
+        assert_eq!((equal[0].x, equal[1].x, others[0].x), (1, 3, 2));
+    }
+
+    #[test]
+    fn stars_stand_out_and_edges_do_not() {
+        let width = 60;
+        let pixels: Vec<f32> = (0..width * 60)
+            .map(|k| {
+                let (x, y) = ((k % width) as f32, (k / width) as f32);
+                let plateau = if x >= 30.0 { 500.0 } else { 0.0 };
+                let star = |a: f32, b: f32| 300.0 * (-0.5 * ((x - a).powi(2) + (y - b).powi(2)) / 1.5).exp();
+                100.0 + plateau + star(12.0, 20.0) + star(45.0, 40.0) + ((k * 7919) % 7) as f32
+            })
+            .collect();
+        let image = Image::from_slice(&pixels, width).unwrap();
+        let background = Background::measure(&image, 60).unwrap();
+        let seen = |x, y| {
+            let noise = crate::imaging::background::Mesh::per_pixel(&vec![&[2.0; 60][..]; 60]);
+            let background = Background { noise, ..background.clone() };
+            stands_out(&image, &background, &peak(x, y, 50.0))
+        };
+        assert!(seen(12, 20) && seen(45, 40));
+        assert!(!seen(31, 10) && !seen(30, 50) && !seen(50, 10) && !seen(15, 50));
+    }
+}

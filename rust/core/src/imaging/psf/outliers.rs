@@ -1,0 +1,42 @@
+//! Pixels that the fit of a star shows to be hit: what they are too bright stands out alone.
+
+use rayon::prelude::*;
+
+use super::cutouts::Stamps;
+use super::field::PsfField;
+use super::fit::{Fit, Source, Work};
+use super::noise::Noise;
+use crate::imaging::stamp::is_good;
+
+/// Stars looked at by one task.
+const TASK_STARS: usize = 64;
+
+/// The pixels of each star that does not fit, of `misfits`, that are no star's, by its index.
+pub(crate) fn outliers(
+    stamps: &Stamps,
+    psf: &PsfField,
+    noise: Noise,
+    fits: &[Fit],
+    misfits: &[usize],
+) -> Vec<(usize, Vec<usize>)> {
+    let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
+    misfits
+        .par_iter()
+        .with_min_len(TASK_STARS)
+        .map_init(
+            || (Work::default(), Vec::new()),
+            |(work, residual), &i| {
+                stamps.step(psf, noise, &sources, i, work);
+                residual.clear();
+                let pixels = stamps.data(i).iter().zip(&work.own.value).zip(&work.light);
+                residual.extend(pixels.map(|((&d, &p), &light)| {
+                    let model = light + sources[i].flux * p;
+                    let error = noise.variance(stamps.variance(i), model).sqrt();
+                    if is_good(d) { (d - model) / error } else { d }
+                }));
+                (i, stamps.lone(residual))
+            },
+        )
+        .filter(|(_, pixels)| !pixels.is_empty())
+        .collect()
+}
