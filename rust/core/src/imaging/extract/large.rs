@@ -36,17 +36,19 @@ const MAX_COVER: f64 = 0.4;
 /// Trails have at least this ratio of the axes, and this length in pixels: the images of shorter ones fit the windows of
 /// round stars.
 const TRAIL_ELONGATION: f64 = 1.8;
-const MIN_TRAIL: f64 = 17.0;
+const MIN_TRAIL: f64 = 15.0;
 /// Images longer than this are none of stars.
 const MAX_LENGTH: f64 = 200.0;
 /// Rings and discs have at most this ratio of the axes, at least this radius in pixels and so many peaks (in the median),
 /// and are not brighter in the middle than around it by more than this factor.
 const RING_ELONGATION: f64 = 1.3;
-const MIN_RING: f64 = 4.0;
-const RING_PEAKS: usize = 3;
+const MIN_RING: f64 = 3.0;
+const RING_PEAKS: usize = 2;
 const RING_MIDDLE: f64 = 1.1;
-/// The middle of a ring ends at this fraction of its radius.
-const RING_HOLE: f64 = 0.35;
+/// The middle of a ring ends at the first of these fractions of its radius, and the light around it at the second.
+const RING_PARTS: [f64; 2] = [0.35, 0.7];
+/// The filter makes blobs so much wider, in pixels of the radius.
+const FILTERED: f64 = 2.0;
 /// Rings differ in brightness from star to star by this factor between the quartiles; those of saturated stars do not.
 const RING_CONTRAST: f64 = 1.2;
 /// A blob whose moments are at most so many times the common ones is one image; from each peak of a larger one an image
@@ -60,6 +62,8 @@ const REACH: f64 = 1.732;
 const MIN_LENGTH: f64 = 0.4;
 /// In a blob there are at most so many times the images that would fill it.
 const IMAGES_PER_AREA: f64 = 1.0;
+/// Error of the background in units of a pixel's noise, which counts over so many pixels.
+const BACKGROUND_ERROR: f64 = 0.1;
 /// Rounds of a window at most, and the last step in pixels.
 const ROUNDS: usize = 8;
 const TOLERANCE: f64 = 5e-3;
@@ -115,7 +119,7 @@ impl Large {
                 && alike.len() > round
         } else {
             elongation <= RING_ELONGATION
-                && 2.0 * large.sqrt() >= MIN_RING
+                && 2.0 * large.sqrt() - FILTERED >= MIN_RING
                 && alike.len() as f64 >= ALIKE_RINGS * blobs.len() as f64
                 && found.are_rings(image, background, &alike)
         };
@@ -127,12 +131,11 @@ impl Large {
         if median(blobs.iter().map(|blob| blob.peaks as f64).collect()) < RING_PEAKS as f64 {
             return false;
         }
-        let radius = 2.0 * eigenvalues(self.shape)[0].sqrt();
+        let radius = 2.0 * eigenvalues(self.shape)[0].sqrt() - FILTERED;
+        let [hole, rim] = RING_PARTS.map(|part| part * radius);
         let means: Vec<[f64; 2]> = blobs
             .iter()
-            .map(|blob| {
-                Window::new(image, background, self.shape).means(blob.centre(), RING_HOLE * radius, radius)
-            })
+            .map(|blob| Window::new(image, background, self.shape).means(blob.centre(), hole, rim))
             .collect();
         let mut rims: Vec<f64> = means.iter().map(|mean| mean[1]).collect();
         rims.sort_unstable_by(f64::total_cmp);
@@ -211,9 +214,8 @@ impl Large {
             return Err(|r| r.border += 1);
         }
         let (flux, flux_error, moments) = sums.light(self.shape);
-        let Some(position_cov) =
-            sums.covariance(self.shape).filter(|_| flux > options.sigma_threshold * flux_error)
-        else {
+        let least = options.sigma_threshold * flux_error.hypot(self.unknown_background(frame, place));
+        let Some(position_cov) = sums.covariance(self.shape).filter(|_| flux > least) else {
             return Err(faint);
         };
         let level = f64::from(background.level.at(place[0] as f32, place[1] as f32));
@@ -233,6 +235,13 @@ impl Large {
             num_pixels: blob.pixels,
             flags: bits,
         })
+    }
+
+    /// Flux that the error of the background makes in a window.
+    fn unknown_background<T: Pixel>(&self, frame: &Frame<'_, T>, place: [f64; 2]) -> f64 {
+        let noise = f64::from(frame.background.noise.at(place[0] as f32, place[1] as f32));
+        let [large, small] = eigenvalues(self.shape);
+        BACKGROUND_ERROR * noise * 4.0 * std::f64::consts::PI * (large * small).sqrt()
     }
 
     /// Each star once: several seeds lead to it. Those that overlap with brighter ones are blended.

@@ -11,8 +11,9 @@ use crate::imaging::image::{Image, Pixel};
 /// In a blob of so many pixels a peak has to stand out from what is around it: in the light of a beam, a lamp or a roof
 /// there is noise and there are edges, in a crowd and in front of a nebula there are stars.
 const LARGE_BLOB: usize = 1000;
-/// The mean of a peak's 3 x 3 pixels has to exceed the upper quartile of those around it, at these places, by so
-/// many sigmas of their scatter. On an edge half of those around are as bright.
+/// The mean of a peak's 3 x 3 pixels has to exceed the upper quartile of those around it, at these places, by so many
+/// sigmas of the frame's noise, and by so many of their scatter, which tells the noise of their light. On an edge half of
+/// those around are as bright.
 const RING: [[isize; 2]; 16] = [
     [5, 0],
     [5, 2],
@@ -32,6 +33,7 @@ const RING: [[isize; 2]; 16] = [
     [5, -2],
 ];
 const RING_SIGMAS: f32 = 4.0;
+const SCATTER_SIGMAS: f32 = 6.0;
 /// Peaks looked at by one task.
 const TASK_PEAKS: usize = 256;
 /// Pixels on each side of the peak that are read.
@@ -129,7 +131,7 @@ fn stands_out<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Pe
     around.sort_unstable_by(f32::total_cmp);
     let [lower, middle, upper] = [1, 2, 3].map(|quarter| around[quarter * (count - 1) / 4]);
     let noise = background.noise.at(peak.x as f32, peak.y as f32) / 3.0;
-    top - upper > RING_SIGMAS * noise.max(QUARTILE_TO_SIGMA * (middle - lower))
+    top - upper > (RING_SIGMAS * noise).max(SCATTER_SIGMAS * QUARTILE_TO_SIGMA * (middle - lower))
 }
 
 /// Mean of the good ones among the nine pixels about a place; `None` if it is off the frame.
