@@ -1,5 +1,7 @@
 //! Which peaks may be stars: by the blobs they are in, their place, and how many there are.
 
+use std::collections::HashMap;
+
 use rayon::prelude::*;
 
 use super::{Frame, Rejected};
@@ -12,8 +14,8 @@ use crate::imaging::image::{Image, Pixel};
 /// there is noise and there are edges, in a crowd and in front of a nebula there are stars.
 const LARGE_BLOB: usize = 1000;
 /// The mean of a peak's 3 x 3 pixels has to exceed the upper quartile of those around it, at these places, by so many
-/// sigmas of the frame's noise, and by so many of their scatter, which tells the noise of their light. On an edge half of
-/// those around are as bright.
+/// sigmas of their noise, that of the light included, which the scatter of the surroundings of all peaks of a blob tells. On
+/// an edge half of those around are as bright.
 const RING: [[isize; 2]; 16] = [
     [5, 0],
     [5, 2],
@@ -32,8 +34,7 @@ const RING: [[isize; 2]; 16] = [
     [4, -4],
     [5, -2],
 ];
-const RING_SIGMAS: f32 = 4.0;
-const SCATTER_SIGMAS: f32 = 6.0;
+const RING_SIGMAS: f32 = 4.5;
 /// Peaks looked at by one task.
 const TASK_PEAKS: usize = 256;
 /// Pixels on each side of the peak that are read.
@@ -73,13 +74,34 @@ pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) ->
         .collect();
     let most = most_stars(image, PIXELS_PER_PEAK);
     rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
-    let keep =
-        |peak: &Peak| detection.blobs[peak.blob].pixels < LARGE_BLOB || stands_out(image, background, peak);
-    let kept: Vec<bool> = peaks.par_iter().with_min_len(TASK_PEAKS).map(keep).collect();
+    let in_large = |peak: &Peak| detection.blobs[peak.blob].pixels >= LARGE_BLOB;
+    let look = |peak: &Peak| in_large(peak).then(|| Surroundings::of(image, background, peak)).flatten();
+    let looks: Vec<Option<Surroundings>> = peaks.par_iter().with_min_len(TASK_PEAKS).map(look).collect();
+    let photon = photon_noise(&peaks, &looks);
+    let stands_out = |(peak, look): (&Peak, &Option<Surroundings>)| {
+        look.is_none_or(|look| look.stands_out(photon.get(&peak.blob).copied().unwrap_or(0.0)))
+    };
+    let kept: Vec<bool> = peaks.iter().zip(&looks).map(stands_out).collect();
     rejected.extended += kept.iter().filter(|&&keep| !keep).count();
     let mut kept = kept.into_iter();
     peaks.retain(|_| kept.next().unwrap_or(true));
     peaks
+}
+
+/// By blob, how the variance of the light grows with it: in the middle of what the surroundings of its peaks show.
+fn photon_noise(peaks: &[Peak], looks: &[Option<Surroundings>]) -> HashMap<usize, f32> {
+    let mut of_blob: HashMap<usize, Vec<f32>> = HashMap::new();
+    for (peak, look) in peaks.iter().zip(looks) {
+        if let Some(Surroundings { light, scatter, noise, .. }) = look {
+            let excess = (scatter * scatter - noise * noise).max(0.0) / light.max(*noise);
+            of_blob.entry(peak.blob).or_default().push(excess);
+        }
+    }
+    let middle = |mut values: Vec<f32>| {
+        let half = values.len() / 2;
+        *values.select_nth_unstable_by(half, f32::total_cmp).1
+    };
+    of_blob.into_iter().map(|(blob, values)| (blob, middle(values))).collect()
 }
 
 /// How many stars may be measured if each has so many pixels of the frame, on average.
@@ -109,29 +131,52 @@ pub(super) fn keep_highest<P: Copy>(peaks: &mut Vec<P>, most: usize, height: imp
     others
 }
 
-/// Whether the light at a peak is brighter than that around it.
-fn stands_out<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> bool {
-    let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
-    let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
-    let mut pixels = [[f32::NAN; SIDE]; SIDE];
-    for (row, y) in pixels.iter_mut().zip(origin[1]..end[1]) {
-        image.read(y, origin[0], &mut row[..end[0] - origin[0]]);
-    }
-    let place = [peak.x - origin[0], peak.y - origin[1]].map(|v| v as isize);
-    let mut around = [0.0; RING.len()];
-    let mut count = 0;
-    for step in RING {
-        if let Some(mean) = mean_about(&pixels, [0, 1].map(|k| place[k] + step[k])) {
-            around[count] = mean;
-            count += 1;
+/// What is around a peak, in means of 3 x 3 pixels.
+#[derive(Debug, Clone, Copy)]
+struct Surroundings {
+    /// At the peak, and the upper quartile around it.
+    top: f32,
+    upper: f32,
+    /// Light around it above the background, and its scatter.
+    light: f32,
+    scatter: f32,
+    /// The frame's noise.
+    noise: f32,
+}
+
+impl Surroundings {
+    /// `None` where too much of them is beyond the frame, or bad.
+    fn of<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> Option<Self> {
+        let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
+        let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
+        let mut pixels = [[f32::NAN; SIDE]; SIDE];
+        for (row, y) in pixels.iter_mut().zip(origin[1]..end[1]) {
+            image.read(y, origin[0], &mut row[..end[0] - origin[0]]);
         }
+        let place = [peak.x - origin[0], peak.y - origin[1]].map(|v| v as isize);
+        let mut around = [0.0; RING.len()];
+        let mut count = 0;
+        for step in RING {
+            if let Some(mean) = mean_about(&pixels, [0, 1].map(|k| place[k] + step[k])) {
+                around[count] = mean;
+                count += 1;
+            }
+        }
+        let top = mean_about(&pixels, place).filter(|_| count > RING.len() / 2)?;
+        let around = &mut around[..count];
+        around.sort_unstable_by(f32::total_cmp);
+        let [lower, middle, upper] = [1, 2, 3].map(|quarter| around[quarter * (count - 1) / 4]);
+        let [level, noise] =
+            [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
+        let scatter = QUARTILE_TO_SIGMA * (middle - lower);
+        Some(Self { top, upper, light: middle - level, scatter, noise: noise / 3.0 })
     }
-    let Some(top) = mean_about(&pixels, place).filter(|_| count > RING.len() / 2) else { return true };
-    let around = &mut around[..count];
-    around.sort_unstable_by(f32::total_cmp);
-    let [lower, middle, upper] = [1, 2, 3].map(|quarter| around[quarter * (count - 1) / 4]);
-    let noise = background.noise.at(peak.x as f32, peak.y as f32) / 3.0;
-    top - upper > (RING_SIGMAS * noise).max(SCATTER_SIGMAS * QUARTILE_TO_SIGMA * (middle - lower))
+
+    /// Whether the peak is brighter than what is around it, of which the variance grows with the light.
+    fn stands_out(&self, photon: f32) -> bool {
+        let variance = self.noise * self.noise + photon * self.light.max(0.0);
+        self.top - self.upper > RING_SIGMAS * variance.sqrt()
+    }
 }
 
 /// Mean of the good ones among the nine pixels about a place; `None` if it is off the frame.
@@ -185,7 +230,7 @@ mod tests {
         let seen = |x, y| {
             let noise = crate::imaging::background::Mesh::per_pixel(&vec![&[2.0; 60][..]; 60]);
             let background = Background { noise, ..background.clone() };
-            stands_out(&image, &background, &peak(x, y, 50.0))
+            Surroundings::of(&image, &background, &peak(x, y, 50.0)).is_some_and(|look| look.stands_out(0.0))
         };
         assert!(seen(12, 20) && seen(45, 40));
         assert!(!seen(31, 10) && !seen(30, 50) && !seen(50, 10) && !seen(15, 50));
