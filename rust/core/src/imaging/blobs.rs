@@ -38,24 +38,27 @@ impl Blob {
         self.bounds[0][0] = self.bounds[0][0].min(run.start as usize);
         self.bounds[0][1] = self.bounds[0][1].max(run.end as usize - 1);
         self.bounds[1][1] = run.y as usize;
-        for (total, more) in self.first.iter_mut().zip([sum, y * count]) {
-            *total += more;
-        }
-        for (total, more) in self.second.iter_mut().zip([squares, y * sum, y * y * count]) {
-            *total += more;
-        }
+        self.first[0] += sum;
+        self.first[1] += y * count;
+        self.second[0] += squares;
+        self.second[1] += y * sum;
+        self.second[2] += y * y * count;
     }
 
     /// The same blob in a frame of which `bin` pixels, each way, were one.
     pub(crate) fn unbin(&mut self, bin: usize) {
+        if bin == 1 {
+            return;
+        }
         let (b, n) = (bin as f64, self.pixels as f64);
         let (shift, area) = (0.5 * (b - 1.0), b * b);
         let ([x, y], [xx, xy, yy]) = (self.first, self.second);
-        let square = |second: f64, first: f64| b * b * second + 2.0 * b * shift * first + shift * shift * n;
-        let product = b * b * xy + b * shift * (x + y) + shift * shift * n;
-        self.first = [x, y].map(|v| area * (b * v + shift * n));
-        self.second = [square(xx, x), product, square(yy, y)].map(|v| area * v);
-        self.bounds = self.bounds.map(|[low, high]| [bin * low, bin * high + bin - 1]);
+        let square = |second: f64, first: f64| area * second + 2.0 * b * shift * first + shift * shift * n;
+        let product = area * xy + b * shift * (x + y) + shift * shift * n;
+        self.first = [area * (b * x + shift * n), area * (b * y + shift * n)];
+        self.second = [area * square(xx, x), area * product, area * square(yy, y)];
+        let wide = |[low, high]: [usize; 2]| [bin * low, bin * high + bin - 1];
+        self.bounds = [wide(self.bounds[0]), wide(self.bounds[1])];
         self.pixels *= bin * bin;
     }
 

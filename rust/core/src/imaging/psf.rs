@@ -62,6 +62,7 @@ struct Grid {
 }
 
 impl Grid {
+    #[inline(always)]
     fn new(half: usize) -> Self {
         let stamp = Layout::new(half);
         // Four taps about every half pixel, for stars up to MAX_OFFSET off the centre.
@@ -71,11 +72,13 @@ impl Grid {
     }
 
     /// Index of the coefficient at the star's position.
+    #[inline(always)]
     fn centre(half: usize) -> usize {
         OVERSAMPLING * (half + MAX_OFFSET as usize) + 2
     }
 
     /// Length of a row: its even columns, padded, and then its odd ones.
+    #[inline(always)]
     fn row(self) -> usize {
         2 * self.plane
     }
@@ -105,6 +108,7 @@ struct Taps {
 
 impl Taps {
     /// For a star at `offset` pixels from the centre of its stamp.
+    #[inline(always)]
     fn new(half: usize, offset: f32) -> Self {
         let offset = offset.clamp(-MAX_OFFSET, MAX_OFFSET);
         let u = -(OVERSAMPLING as f32) * offset;
@@ -119,7 +123,10 @@ impl Taps {
             t * t * t / 6.0,
         ];
         let by_t = [-0.5 * s * s, 1.5 * t * t - 2.0 * t, -1.5 * s * s + 2.0 * s, 0.5 * t * t];
-        Self { start: start as usize, weights, slopes: by_t.map(|d| -(OVERSAMPLING as f32) * d) }
+        let scale = -(OVERSAMPLING as f32);
+        // One by one: `map` of an array may become a call.
+        let slopes = [scale * by_t[0], scale * by_t[1], scale * by_t[2], scale * by_t[3]];
+        Self { start: start as usize, weights, slopes }
     }
 }
 
@@ -174,9 +181,9 @@ impl Psf {
     pub(crate) fn render(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
         let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
-        out.value.resize(layout.len(), 0.0);
-        out.by_x.resize(layout.len(), 0.0);
-        out.by_y.resize(layout.len(), 0.0);
+        lengthen(&mut out.value, layout.len());
+        lengthen(&mut out.by_x, layout.len());
+        lengthen(&mut out.by_y, layout.len());
         let [rows, slopes] = &mut out.rows;
         for j in crop.rows[0]..crop.rows[1] {
             let span = crop.span(layout, j);
@@ -198,7 +205,7 @@ impl Psf {
     fn render_value_inline(&self, offset: [f32; 2], crop: Crop, out: &mut Rendering) {
         let layout = self.layout();
         let (x, y) = (Taps::new(self.half, offset[0]), Taps::new(self.half, offset[1]));
-        out.value.resize(layout.len(), 0.0);
+        lengthen(&mut out.value, layout.len());
         let row = &mut out.rows[0];
         for j in crop.rows[0]..crop.rows[1] {
             let span = crop.span(layout, j);
@@ -220,8 +227,8 @@ impl Psf {
         // Two more than pixels, for the four taps, in whole lanes.
         let n = len + LANES;
         let [even, odd] = out;
-        even.resize(n, 0.0);
-        odd.resize(n, 0.0);
+        lengthen(even, n);
+        lengthen(odd, n);
         let row = grid.row();
         let first = first * row + start;
         for (first, out) in [(first, even), (first + grid.plane, odd)] {
@@ -230,7 +237,7 @@ impl Psf {
             let first = first + 2 * row;
             let (c, d) =
                 (&self.coefficients[first..first + n], &self.coefficients[first + row..first + row + n]);
-            blend(weights, [a, b, c, d], out);
+            blend(weights, [a, b, c, d], &mut out[..n]);
         }
     }
 
@@ -301,6 +308,14 @@ impl Psf {
         for c in &mut self.coefficients {
             *c = (f64::from(*c) * scale) as f32;
         }
+    }
+}
+
+/// Makes a buffer at least so long.
+#[inline(always)]
+fn lengthen(buffer: &mut Vec<f32>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
     }
 }
 

@@ -45,8 +45,15 @@ pub(crate) fn inverse_of_symmetric(&[xx, xy, xz, yy, yz, zz]: &Symmetric3) -> Op
     if !(determinant > SINGULAR * xx * yy * zz && determinant.is_finite() && xx > 0.0 && yy > 0.0) {
         return None;
     }
-    let all = [minors[0], minors[1], minors[2], xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy];
-    Some(all.map(|minor| minor / determinant))
+    let d = determinant;
+    Some([
+        minors[0] / d,
+        minors[1] / d,
+        minors[2] / d,
+        (xx * zz - xz * xz) / d,
+        (xy * xz - xx * yz) / d,
+        (xx * yy - xy * xy) / d,
+    ])
 }
 
 /// Eliminates all unknowns but the first `kept` of normal equations.

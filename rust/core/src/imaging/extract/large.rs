@@ -321,7 +321,7 @@ impl Look {
 
     /// Whether two blobs have about the same shape and size.
     fn is_like(&self, other: &Self) -> bool {
-        let [e, f] = [0, 1].map(|k| self.ellipticity[k] - other.ellipticity[k]);
+        let (e, f) = (self.ellipticity[0] - other.ellipticity[0], self.ellipticity[1] - other.ellipticity[1]);
         let (short, long) = (self.length.min(other.length), self.length.max(other.length));
         e * e + f * f < ALIKE_ELLIPTICITY * ALIKE_ELLIPTICITY && long < ALIKE_SIZE * short
     }

@@ -38,7 +38,7 @@ const EXTENDED_FACTOR: f64 = 3.0;
 const AREA_SIGMAS: f64 = 20.0;
 /// The stamps of stars that are fitted, or seen in wide windows, hold at most so many times the frame's pixels, or those of
 /// so many stars in a small frame; fainter stars are measured in a hurry. Those of a field of which most stand alone fit in.
-const FITTED_SHARE: f64 = 0.45;
+const FITTED_SHARE: f64 = 0.35;
 const FITTED_STARS: usize = 1000;
 /// Stars measured by one task.
 const TASK_STARS: usize = 64;

@@ -23,6 +23,7 @@ impl Noise {
     ///
     /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
     /// Counted in full they would leave a bright star to its faint wings, and to neighbouring stars.
+    #[inline]
     pub(super) fn weighting(self) -> Self {
         let known = MAX_WEIGHT_ERROR * MAX_WEIGHT_ERROR;
         if self.model <= known {

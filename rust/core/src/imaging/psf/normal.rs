@@ -26,8 +26,12 @@ pub(super) struct Normal {
 
 impl Normal {
     /// Upper triangle of the inverse, if the star has light and pixels enough.
+    #[inline]
     pub(super) fn inverse(&self) -> Option<[f32; 6]> {
-        let inverse = small::inverse_of_symmetric(&self.left.map(f64::from))?.map(|v| v as f32);
+        let [a, b, c, d, e, f] = self.left;
+        let left = [f64::from(a), f64::from(b), f64::from(c), f64::from(d), f64::from(e), f64::from(f)];
+        let [a, b, c, d, e, f] = small::inverse_of_symmetric(&left)?;
+        let inverse = [a as f32, b as f32, c as f32, d as f32, e as f32, f as f32];
         inverse.iter().all(|v| v.is_finite()).then_some(inverse)
     }
 }

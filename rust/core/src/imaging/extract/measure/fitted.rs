@@ -28,7 +28,7 @@ const DEBLEND_PASSES: usize = 2;
 const MAX_PASSES: usize = 5;
 /// Fitting goes through so many pixels for each of the frame, at most, and for each of that many stars: a few rounds. Only
 /// where nothing fits, as in a lattice, does it come to that.
-const EFFORT_PER_PIXEL: usize = 3;
+const EFFORT_PER_PIXEL: usize = 2;
 const EFFORT_PER_STAR: usize = 20_000;
 /// Looking for a star beside another costs as much as so many steps of a fit.
 const HIDDEN_COST: usize = 20;
