@@ -194,7 +194,7 @@ impl Visit for Scan {
                 self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
                 high &= high - 1;
             }
-            let mut deep = reaching(&word.map(|s| -s), cut);
+            let mut deep = reaching_down(word, -cut);
             while deep != 0 {
                 self.look_below(y, rows, c * WORD + deep.trailing_zeros() as usize);
                 deep &= deep - 1;
@@ -242,6 +242,12 @@ impl Scan {
 #[inline(always)]
 fn reaching(word: &[f32; WORD], level: f32) -> u32 {
     word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+}
+
+/// A bit for each pixel that is not above the level.
+#[inline(always)]
+fn reaching_down(word: &[f32; WORD], level: f32) -> u32 {
+    word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s <= level) << k)
 }
 
 /// Whether padded column `i` of the middle row is above its eight neighbours; of equal ones the first counts.

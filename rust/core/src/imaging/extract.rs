@@ -195,7 +195,7 @@ impl Extractor {
             frame.saturation = saturation::level(&frame, &peaks);
             let candidates = saturation::candidates(&frame, &peaks, &mut rejected);
             checkpoint(monitor)?;
-            Measure::new(&frame, &candidates).stars(&candidates, measured, &mut rejected, monitor)?
+            Measure::new(&frame, &candidates).stars(candidates, measured, &mut rejected, monitor)?
         };
         stars.sort_by_cached_key(|star| descending(star.flux));
         let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());

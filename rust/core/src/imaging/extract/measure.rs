@@ -108,22 +108,20 @@ impl<'a, T: Pixel> Measure<'a, T> {
     /// The stars among the peaks, in their order, and the point-spread function that was fitted to them, if one was.
     pub(super) fn stars(
         &self,
-        candidates: &[Candidate],
+        mut candidates: Vec<Candidate>,
         measured: &mut Vec<Measured>,
         rejected: &mut Rejected,
         monitor: &dyn Monitor,
     ) -> Result<(Vec<Star>, Option<PsfKind>)> {
         let mut kind = None;
-        let mut candidates = candidates.to_vec();
         let most = most_stars(self.image, (AREA_SIGMAS * self.sigma * self.sigma) as usize + 1);
         rejected.surplus += keep_highest(&mut candidates, most, |c| c.peak.height).len();
-        let candidates = &candidates[..];
         match self.options.method {
             // Trails are longer than the quick windows.
-            _ if self.options.fast && self.trail.is_none() => self.quick(candidates, measured),
-            _ if self.options.fast => self.windowed(candidates, measured),
+            _ if self.options.fast && self.trail.is_none() => self.quick(&candidates, measured),
+            _ if self.options.fast => self.windowed(&candidates, measured),
             Method::Psf => {
-                let (stars, psf) = self.fitted(candidates, monitor)?;
+                let (stars, psf) = self.fitted(&candidates, monitor)?;
                 (*measured, kind) = (stars, Some(psf));
             }
             Method::Window => self.windowed_or_quick(candidates, measured),
@@ -171,8 +169,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
     }
 
     /// By Gaussian windows; the faintest of very many in a hurry.
-    fn windowed_or_quick(&self, candidates: &[Candidate], measured: &mut Vec<Measured>) {
-        let mut bright = candidates.to_vec();
+    fn windowed_or_quick(&self, mut bright: Vec<Candidate>, measured: &mut Vec<Measured>) {
         let faint = keep_highest(&mut bright, self.room(self.half()), |c| c.peak.height);
         let mut quick = Vec::new();
         self.quick(&faint, &mut quick);

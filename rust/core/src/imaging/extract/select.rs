@@ -156,8 +156,8 @@ impl Surroundings {
         let place = [peak.x - origin[0], peak.y - origin[1]].map(|v| v as isize);
         let mut around = [0.0; RING.len()];
         let mut count = 0;
-        for step in RING {
-            if let Some(mean) = mean_about(&pixels, [0, 1].map(|k| place[k] + step[k])) {
+        for [dx, dy] in RING {
+            if let Some(mean) = mean_about(&pixels, [place[0] + dx, place[1] + dy]) {
                 around[count] = mean;
                 count += 1;
             }
