@@ -73,7 +73,9 @@ def test_a_star_beside_a_hot_pixel_is_kept_without_it() -> None:
     image, x, y, _ = field(52, n=80, fwhm=2.5, low=1e4, high=3e4)
     hot = image.copy()
     beside = [(1, 0), (0, 2), (-2, -1), (3, 1)]
-    for k, (i, j) in enumerate(zip(np.rint(x[:40]).astype(int), np.rint(y[:40]).astype(int), strict=True)):
+    for k, (i, j) in enumerate(
+        zip(np.rint(x[:40]).astype(int), np.rint(y[:40]).astype(int), strict=True)
+    ):
         dx, dy = beside[k % 4]
         hot[j + dy, i + dx] += 3e4
     clean, result = extract_centroids(image), extract_centroids(hot)
@@ -111,7 +113,9 @@ def test_saturated_stars_come_first_and_in_their_order(options: dict[str, object
     assert flux[true[:20]].min() > np.quantile(flux, 0.8)
 
 
-def drawn(kernel: Array, seed: int, shape: tuple[int, int] = (600, 800), step: int = 75) -> tuple[Array, Array, Array]:
+def drawn(
+    kernel: Array, seed: int, shape: tuple[int, int] = (600, 800), step: int = 75
+) -> tuple[Array, Array, Array]:
     """Stars of the shape of a kernel on noise, and their places."""
     rng = np.random.default_rng(seed)
     x, y = stars(rng, shape, step)
@@ -121,7 +125,12 @@ def drawn(kernel: Array, seed: int, shape: tuple[int, int] = (600, 800), step: i
     for cx, cy, f in zip(x, y, flux, strict=True):
         ix, iy = int(cx), int(cy)
         fx, fy = cx - ix, cy - iy
-        for dx, dy, part in ((0, 0, (1 - fx) * (1 - fy)), (1, 0, fx * (1 - fy)), (0, 1, (1 - fx) * fy), (1, 1, fx * fy)):
+        for dx, dy, part in (
+            (0, 0, (1 - fx) * (1 - fy)),
+            (1, 0, fx * (1 - fy)),
+            (0, 1, (1 - fx) * fy),
+            (1, 1, fx * fy),
+        ):
             rows = slice(iy + dy - half, iy + dy + half + 1)
             image[rows, ix + dx - half : ix + dx + half + 1] += f * part * kernel
     return rng.poisson(image) + rng.normal(0, 5.0, shape), x, y

@@ -38,7 +38,9 @@ class ExtractionResult:
         Groups of pixels above the threshold, before any was left out.
     rejected : dict of str to int
         How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``,
-        ``extended``, ``sharp``, ``border``, ``faint``, ``surplus``.
+        ``extended`` (wider than stars, or not brighter than the light around them), ``sharp`` (hot
+        pixels that would have been detections), ``border``, ``faint``, ``surplus`` (beyond
+        `max_centroids`, or more than one in 60 pixels).
     saturation_level : float or None
         Pixel value from which on stars were taken as saturated.
     psf : {"varying", "uniform", "gaussian"} or None
@@ -156,9 +158,10 @@ def extract_centroids(
         Standard deviation in pixels of the Gaussian filter; None does not filter.
     max_sharpness : float or None, default 0.9
         Greatest (peak - mean of its eight neighbours) / peak, within twice its noise. A hot pixel
-        has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85; None is no limit:
-        what is sharper than the frame's stars can be is then flagged
-        `CentroidFlags.HOT_PIXEL` and kept.
+        has 1, a star of FWHM 1.5 pixels has at most 0.8, one of 1.2 pixels 0.85. Sharper pixels,
+        and pairs of them, are masked before anything is detected, so that stars beside them are
+        kept. None is no limit: nothing is masked, and what is sharper than the frame's stars can be
+        is flagged `CentroidFlags.HOT_PIXEL` and kept.
     saturation_level : float, optional
         Pixel value from which on pixels are saturated. Default: found from the frame, if its
         brightest stars have flat tops.

@@ -269,3 +269,59 @@ fn descending(value: f64) -> u64 {
     let bits = value.to_bits();
     if value.is_sign_negative() { bits } else { !(bits | 1 << 63) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::Error;
+
+    /// Stops at the checkpoint after so many.
+    struct Stop(AtomicUsize);
+
+    impl Monitor for Stop {
+        fn cancelled(&self) -> bool {
+            self.0.fetch_sub(1, Ordering::Relaxed) == 0
+        }
+    }
+
+    #[test]
+    fn it_stops_wherever_it_is_asked_to() {
+        let pixels: Vec<f32> = (0..200 * 200)
+            .map(|k| {
+                let (x, y) = ((k % 200 % 20) as f32 - 9.7, (k / 200 % 20) as f32 - 10.2);
+                100.0 + ((k * 7919) % 13) as f32 + 900.0 * (-0.5 * (x * x + y * y) / 1.4).exp()
+            })
+            .collect();
+        let image = Image::from_slice(&pixels, 200).unwrap();
+        let mut extractor = Extractor::new(ExtractOptions::default()).unwrap();
+        let whole = extractor.extract(&image, &()).unwrap();
+        assert_eq!((whole.stars.len(), whole.psf), (100, Some(PsfKind::Uniform)));
+        let mut stops = 0;
+        loop {
+            let outcome = extractor.extract(&image, &Stop(AtomicUsize::new(stops)));
+            if let Ok(found) = outcome {
+                assert_eq!(found, whole);
+                break;
+            }
+            assert!(matches!(outcome, Err(Error::Interrupted)));
+            stops += 1;
+        }
+        assert!(stops > 8, "{stops}");
+    }
+
+    #[test]
+    fn nothing_makes_positions_that_are_no_numbers() {
+        let checkers = |k: usize| if (k / 3 + k / 600).is_multiple_of(2) { 0.0_f32 } else { 100.0 };
+        let hot = |k: usize| if (k * 7919).is_multiple_of(97) { 1e4_f32 } else { (k % 7) as f32 };
+        let ramp = |k: usize| (k % 200) as f32 * 50.0 + (k % 3) as f32;
+        for frame in [&checkers as &dyn Fn(usize) -> f32, &hot, &ramp, &|_| 7.0] {
+            let pixels: Vec<f32> = (0..200 * 200).map(frame).collect();
+            let image = Image::from_slice(&pixels, 200).unwrap();
+            let found = extract(&image, &ExtractOptions::default()).unwrap();
+            assert!(found.stars.iter().all(|star| star.position.iter().all(|p| p.abs() <= 100.0)));
+            assert!(found.stars.iter().all(|star| star.flux > 0.0 && star.flux_error.is_finite()));
+        }
+    }
+}

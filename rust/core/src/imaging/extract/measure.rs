@@ -37,7 +37,7 @@ const EXTENDED_FACTOR: f64 = 3.0;
 /// that they cannot be told apart.
 const AREA_SIGMAS: f64 = 20.0;
 /// The stamps of stars that are fitted, or seen in wide windows, hold at most so many times the frame's pixels, or those of
-/// so many stars in a small frame; fainter stars are measured in a hurry. Those of a field of which most stand alone fit in.
+/// so many stars in a small frame; fainter stars by the fast centroids. Those of a field of which most stand alone fit in.
 const FITTED_SHARE: f64 = 0.35;
 const FITTED_STARS: usize = 1000;
 /// Stars measured by one task.
@@ -168,7 +168,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
             .collect()
     }
 
-    /// By Gaussian windows; the faintest of very many in a hurry.
+    /// By Gaussian windows; the faintest of very many by the fast ones.
     fn windowed_or_quick(&self, mut bright: Vec<Candidate>, measured: &mut Vec<Measured>) {
         let faint = keep_highest(&mut bright, self.room(self.half()), |c| c.peak.height);
         let mut quick = Vec::new();
