@@ -15,7 +15,8 @@ CORE = ROOT / "rust" / "core" / "src"
 
 #: Packages from the highest to the lowest, as in docs/design.md: each imports only those below it.
 ORDER = (
-    "__main__", "cli", "plot", "solver_database", "calibration", "simulate", "solver", "wcs",
+    "__main__", "cli", "report", "batch", "plot", "movement", "scene", "alignment",
+    "solver_database", "calibration", "simulate", "solver", "wcs",
     "database", "catalog", "camera", "extraction", "apparent", "frames", "_utils", "cache",
     "errors", "_core",
 )  # fmt: skip
