@@ -206,10 +206,11 @@ def _take(
     frame = given if isinstance(given, Frame) else held_frame(given)
     given = given if frame is None else frame
     try:
-        found, shape = find_stars(given, None, extraction)
+        found = find_stars(given, None, extraction)
+        stars, shape = found.stars, found.image_shape
         if shape is not None:  # an image, or the result of an extraction
-            return _Taken(StarList.read(found), shape, frame)
-        return _Taken(StarList.read(found, origin, image_shape), shape, frame)
+            return _Taken(StarList.read(stars), shape, frame)
+        return _Taken(StarList.read(stars, origin, image_shape), shape, frame)
     except InputError as error:
         raise InputError(f"frames[{index}]: {error}") from None
 

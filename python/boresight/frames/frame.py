@@ -6,6 +6,7 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ def _has_wcs(header: Header, axes: tuple[int, int]) -> bool:
     return (
         all(isinstance(kind, str) and kind.strip() for kind in types)
         and all(f"CRVAL{axis}" in header for axis in axes)
-        and all(type(number) in (int, float) for number in numbers)
+        and all(isinstance(n, Real) and not isinstance(n, bool) for n in numbers)
     )
 
 

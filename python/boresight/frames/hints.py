@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from boresight._utils.celestial import sky_of_pixels
 from boresight.frames.cards import card_number, number_of
 from boresight.frames.exif import exif_number
 
@@ -198,20 +196,17 @@ class _HeaderReader:
     def read_wcs(self, wcs: WCS) -> None:
         """Position, scale, rotation and handedness at the image's centre."""
         height, width = self._shape
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                column, row = width / 2, height / 2
-                around = wcs.pixel_to_world(
-                    [column, column + 0.5, column - 0.5, column, column],
-                    [row, row, row, row - 0.5, row + 0.5],
-                ).icrs
-            except Exception:  # astropy's and wcslib's have no common base
-                return
+        column, row = width / 2, height / 2
+        around = sky_of_pixels(
+            wcs,
+            [column, column + 0.5, column - 0.5, column, column],
+            [row, row, row, row - 0.5, row + 0.5],
+        )
+        if around is None:
+            return
         center, right, left, up, down = around
         across, along = right.separation(left).rad, up.separation(down).rad
-        values = [center.ra.deg, center.dec.deg, across, along]
-        if not np.isfinite(values).all():
+        if not across * along > 0.0:
             return
         self._keep("ra_deg", float(center.ra.deg), "CRVAL")
         self._keep("dec_deg", float(center.dec.deg), "CRVAL")

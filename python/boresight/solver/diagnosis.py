@@ -209,7 +209,8 @@ def diagnose(
     ('field of view', 12.0)
     """
     arguments.check_options(options, SolveOptions)
-    found, shape = find_stars(image_or_centroids, image_shape, extraction)
+    given = find_stars(image_or_centroids, image_shape, extraction)
+    found, shape = given.stars, given.image_shape
     chosen = choose_database(database, fov_deg, camera_model)
     frame = prepared(fov_deg, shape, camera_model, options)
     listed = StarList.read(found, options.get("origin"), frame.image_shape)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from boresight import _core as core
 from boresight._utils.arguments import angles
 from boresight._utils.arrays import unit_vector
+from boresight._utils.celestial import is_wcs, sky_of_pixels
 from boresight.errors import InputError
-
-if TYPE_CHECKING:
-    from astropy.wcs import WCS
 
 
 def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
     """Attitude of a hint, or, with the roll unknown, direction of the image's centre."""
-    if hasattr(hint, "all_pix2world"):
+    if is_wcs(hint):
         return _attitude(_attitude_of_wcs(hint, image_shape))
     if hasattr(hint, "quaternion"):  # a Solution
         hint = hint.quaternion
@@ -51,17 +49,21 @@ def _attitude(quaternion: list[float]) -> dict[str, Any]:
     return {"attitude": quaternion, "direction": None}
 
 
-def _attitude_of_wcs(wcs: WCS, image_shape: tuple[int, int]) -> list[float]:
+def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
     """Quaternion of the camera whose image has a WCS for 0-based array pixels."""
     row, column = image_shape[0] / 2.0, image_shape[1] / 2.0
-    sky = wcs.all_pix2world([[column, row], [column, row + 1]], 0)
-    if not np.all(np.isfinite(sky)):
+    sky = sky_of_pixels(wcs, [column] * 3, [row, row - 0.5, row + 0.5])
+    if sky is None:
         raise InputError(
-            "attitude_hint: the WCS says nothing about the image's centre; give one of this image"
+            "attitude_hint: the WCS says nothing about the image's centre; give one of this image, "
+            "with celestial coordinates"
         )
-    center, down = unit_vector(sky[:, 0], sky[:, 1])
-    y = down - center * (down @ center)
-    y /= np.linalg.norm(y)
+    center, up, down = unit_vector(sky.ra.deg, sky.dec.deg)
+    y = (down - up) - center * (down - up).dot(center)
+    length = np.linalg.norm(y)
+    if length == 0.0:
+        raise InputError("attitude_hint: all pixels of the WCS look at one point; give another")
+    y /= length
     # Down is down in mirrored images as well; it is their right that is left.
     x = np.cross(y, center)
     return core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()])

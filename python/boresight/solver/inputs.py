@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boresight._utils import arguments
 from boresight._utils.progress import Progress
@@ -15,44 +15,82 @@ from boresight.errors import InputError
 from boresight.extraction.columns import may_hold_stars
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
+from boresight.frames.hints import HeaderHints
 from boresight.frames.read import frame_of, read_frame
 
 SMALLEST_IMAGE = 8
 """Arrays with fewer rows or columns are no image in which stars can be recognised."""
 
 
+class Found(NamedTuple):
+    """Stars of what was given, and what it says about itself.
+
+    Attributes
+    ----------
+    stars : ExtractionResult or any form of a list of stars
+        Extracted from the image, or as they were given.
+    image_shape : (int, int) or None
+        (height, width) in pixels, where it is known.
+    image : object or None
+        The image, if one was given, and
+    mask : array of bool or None
+        its pixels without a value.
+    hints : HeaderHints
+        What its header says about where it looks.
+    """
+
+    stars: Any
+    image_shape: tuple[int, int] | None
+    image: Any = None
+    mask: Any = None
+    hints: HeaderHints = HeaderHints()
+
+
 def find_stars(
-    image_or_centroids: Any,
+    given: Any,
     image_shape: tuple[int, int] | None = None,
     extraction: Mapping[str, Any] | None = None,
-) -> tuple[Any, tuple[int, int] | None]:
-    """Extract the stars of an image, or take them as they are; and tell the image's shape."""
+) -> Found:
+    """Extract the stars of an image, or take them as they are."""
     options = dict(extraction or {})
     arguments.check_keywords(options, extract_centroids, "extraction")
-    if isinstance(image_or_centroids, ExtractionResult):
-        return image_or_centroids, image_shape or image_or_centroids.image_shape
-    if isinstance(image_or_centroids, str | os.PathLike):
-        image_or_centroids = read_frame(Path(image_or_centroids))
-    elif (frame := held_frame(image_or_centroids)) is not None:
-        image_or_centroids = frame
-    if isinstance(image_or_centroids, Frame):
-        options.setdefault("mask", image_or_centroids.mask)
-        image_or_centroids = image_or_centroids.image
-    elif not _is_image(image_or_centroids):
-        if not may_hold_stars(image_or_centroids):
+    if isinstance(given, Found):
+        return given
+    if isinstance(given, ExtractionResult):
+        return Found(given, image_shape or given.image_shape)
+    if isinstance(given, str | os.PathLike):
+        given = read_frame(Path(given))
+    elif (frame := held_frame(given)) is not None:
+        given = frame
+    image, mask = given, options.get("mask")
+    if isinstance(given, Frame):
+        image, mask = given.image, options.setdefault("mask", given.mask)
+    elif not _is_image(given):
+        if not may_hold_stars(given):
             raise InputError(
-                f"image: a {type(image_or_centroids).__name__} is neither an image nor a list of "
+                f"image: a {type(given).__name__} is neither an image nor a list of "
                 "stars; give an array of shape (height, width), a Frame, the path of a file, or "
                 "stars with x and y"
             )
-        return image_or_centroids, image_shape
-    found = extract_centroids(image_or_centroids, **{"luminance": True} | options)
+        return Found(given, image_shape)
+    found = extract_centroids(image, **{"luminance": True} | options)
     if image_shape is not None and tuple(image_shape) != found.image_shape:
         raise InputError(
             f"image_shape: {tuple(image_shape)} contradicts the image's {found.image_shape}; "
             "leave it out"
         )
-    return found, found.image_shape
+    return Found(found, found.image_shape, image, mask, _hints_of(given, found.image_shape))
+
+
+def _hints_of(given: Any, image_shape: tuple[int, int]) -> HeaderHints:
+    """Tell what the header of a frame, or of astropy's NDData, says."""
+    if isinstance(given, Frame):
+        return given.hints
+    header, wcs = getattr(given, "meta", None), getattr(given, "wcs", None)
+    if not isinstance(header, Mapping) and wcs is None:
+        return HeaderHints()
+    cards = header if isinstance(header, Mapping) else {}
+    return HeaderHints.from_header(cards, image_shape, wcs=wcs)
 
 
 def held_frame(given: Any) -> Frame | None:

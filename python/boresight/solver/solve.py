@@ -16,7 +16,8 @@ from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
-from boresight.solver.inputs import choose_database, find_stars, start_cameras
+from boresight.solver.attempts import HeaderUse, Request, attempts
+from boresight.solver.inputs import choose_database, find_stars
 from boresight.solver.options import Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
@@ -36,6 +37,7 @@ def solve(
     camera_model: CameraModel | None = None,
     projection: Projection | None = None,
     extraction: Mapping[str, Any] | None = None,
+    header: HeaderUse = "try",
     **options: Unpack[SolveOptions],
 ) -> Solution | None:
     """Find where an image of the sky looks.
@@ -64,6 +66,11 @@ def solve(
         tried. Default: that of `camera_model`, or an ordinary lens.
     extraction : mapping, optional
         Arguments for `extract_centroids`.
+    header : {"try", "ignore", "only"}
+        Use of the position, scale, rotation and WCS in the header of a `Frame`, file or NDData
+        (see `Frame.hints`), as far as no argument tells them: searched first and, if that does not
+        help, the frame is solved as without them, so that a wrong header costs some time and
+        nothing else; not used; or relied upon, and nothing else tried.
     **options
         Further arguments of `solve_from_centroids`.
 
@@ -89,11 +96,16 @@ def solve(
     83.8 -1.2 15.0
     """
     arguments.check_options(options, SolveOptions)
-    stars, shape = find_stars(image_or_centroids, image_shape, extraction)
-    database = choose_database(database, fov_deg, camera_model, projection)
-    for camera in start_cameras(camera_model, fov_deg, projection, shape):
+    request = Request(fov_deg, database, camera_model, projection, header, options)
+    found = find_stars(image_or_centroids, image_shape, extraction)
+    for attempt in attempts(request, found.hints, found.image_shape):
         solution = solve_from_centroids(
-            database, stars, fov_deg, image_shape=shape, camera_model=camera, **options
+            attempt.database,
+            found.stars,
+            attempt.fov_deg,
+            image_shape=found.image_shape,
+            camera_model=attempt.camera_model,
+            **attempt.options,
         )
         if solution is not None:
             return solution

@@ -118,7 +118,8 @@ class Tracker:
         InputError
             For an argument that cannot be worked with.
         """
-        stars, shape = find_stars(image_or_centroids, self._image_shape, self._extraction)
+        found = find_stars(image_or_centroids, self._image_shape, self._extraction)
+        stars, shape = found.stars, found.image_shape
         arguments.check_options(options, SearchOptions)
         merged: SearchOptions = {**self._options, **options}
         solution = None

@@ -1,0 +1,137 @@
+"""How one frame is attempted: first where its header says that it looks, then everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, get_args
+
+from boresight.camera.model import CameraModel, Projection
+from boresight.database.database import PatternDatabase
+from boresight.errors import InputError
+from boresight.frames.hints import HeaderHints
+from boresight.solver.inputs import choose_database, start_cameras
+from boresight.solver.options import SolveOptions
+
+__all__ = ["HeaderUse", "Request", "attempts"]
+
+#: What is done with what the header says: tried before all else, not looked at, or relied upon.
+HeaderUse = Literal["try", "ignore", "only"]
+
+#: Largest error of an attitude in a header, degrees: that of a frame beside it, or of a mount.
+ATTITUDE_ERROR_DEG = 1.0
+
+#: Largest error of the scale of a WCS, which somebody has measured: so few stars are enough.
+WCS_SCALE_ERROR = 0.05
+
+#: Largest error of a position: this share of the field of view, for cards name an object that need
+#: not be in the middle, ...
+POSITION_ERROR_SHARE = 0.5
+#: ... within these bounds, degrees: mounts point no better, and a wider search is no shorter than
+#: that of the whole sky.
+POSITION_ERROR_DEG = (2.0, 20.0)
+
+#: Time bounds of each attempt by a header that may be wrong, ms: before the frame is tried without
+#: it, which seldom takes longer, and, if that is in vain, after it.
+QUICK_MS, THOROUGH_MS = 100, 1000
+
+
+class Request(NamedTuple):
+    """Arguments of `solve` besides the frame."""
+
+    fov_deg: float | None
+    database: PatternDatabase | None
+    camera_model: CameraModel | None
+    projection: Projection | None
+    header: HeaderUse
+    options: SolveOptions
+
+
+class Attempt(NamedTuple):
+    """Arguments of `solve_from_centroids` for one attempt."""
+
+    database: PatternDatabase
+    fov_deg: float | None
+    camera_model: CameraModel | None
+    options: SolveOptions
+
+
+def attempts(
+    request: Request, hints: HeaderHints, image_shape: tuple[int, int] | None
+) -> Iterator[Attempt]:
+    """Give the attempts in order: by the header, without it, and by the header with more time."""
+    if request.header not in get_args(HeaderUse):
+        raise InputError(
+            f"header: {request.header!r} is unknown; give {', '.join(get_args(HeaderUse))}"
+        )
+    # What was given goes before the header, and is checked before anything is tried.
+    database = choose_database(
+        request.database, request.fov_deg, request.camera_model, request.projection
+    )
+    cameras = start_cameras(request.camera_model, request.fov_deg, request.projection, image_shape)
+    told = () if request.header == "ignore" else tuple(_told(request, hints))
+    if request.header == "only":
+        if not told:
+            raise InputError(
+                "header: it tells neither position nor scale that were not given; give header='try'"
+            )
+        for changes in told:
+            yield from _attempts_by(changes, request, database, cameras)
+        return
+    for bound_ms in (QUICK_MS, THOROUGH_MS):
+        for changes in told:
+            given_ms = request.options.get("solve_timeout_ms", THOROUGH_MS)
+            bounded = {
+                "solve_timeout_ms": bound_ms if given_ms is None else min(bound_ms, given_ms)
+            }
+            by_header = {**changes, "options": changes["options"] | bounded}
+            yield from _attempts_by(by_header, request, database, cameras)
+        if bound_ms == QUICK_MS:
+            for camera in cameras:
+                yield Attempt(database, request.fov_deg, camera, request.options)
+
+
+def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
+    """Field of view and options that the header adds, the most it tells first."""
+    scale_is_free = (request.fov_deg, request.camera_model) == (None, None)
+    fov_deg = hints.fov_deg if scale_is_free else None
+    if request.options.get("attitude_hint") is None and hints.ra_deg is not None:
+        if hints.wcs is not None and hints.roll_deg is not None:
+            near = _near(hints.wcs, ATTITUDE_ERROR_DEG)
+            if fov_deg is not None and request.options.get("fov_max_error_deg") is None:
+                near["fov_max_error_deg"] = WCS_SCALE_ERROR * fov_deg
+            yield {"fov_deg": fov_deg, "options": near}
+        field = fov_deg or request.fov_deg
+        if field is None and request.camera_model is not None:
+            field = request.camera_model.fov_deg
+        low, high = POSITION_ERROR_DEG
+        error = low if field is None else min(max(POSITION_ERROR_SHARE * field, low), high)
+        position = (hints.ra_deg, hints.dec_deg)
+        yield {"fov_deg": fov_deg, "options": _near(position, error)}
+        if request.header == "only":
+            return
+    if fov_deg is not None:
+        yield {"fov_deg": fov_deg, "options": {}}
+
+
+def _near(hint: Any, error_deg: float) -> dict[str, Any]:
+    return {"attitude_hint": hint, "hint_uncertainty_deg": error_deg, "strict_hint": True}
+
+
+def _attempts_by(
+    changes: dict[str, Any],
+    request: Request,
+    database: PatternDatabase,
+    cameras: list[CameraModel | None],
+) -> Iterator[Attempt]:
+    """Give the attempts with what the header adds; none if no catalogue serves its field."""
+    fov_deg = request.fov_deg
+    if changes["fov_deg"] is not None:
+        fov_deg = changes["fov_deg"]
+        if request.database is None:
+            try:
+                database = choose_database(None, fov_deg, None)
+            except InputError:
+                return
+    options: Any = {**request.options, **changes["options"]}
+    for camera in cameras:
+        yield Attempt(database, fov_deg, camera, options)
