@@ -161,7 +161,7 @@ def check_middles(image: Array, x: Array, y: Array, trailed: bool, **options: bo
     """One star for each image, at its middle within the error that it says."""
     result = extract_centroids(image, **options)  # type: ignore[arg-type]
     height, width = image.shape
-    xy = result.centroids.xy + [width / 2, height / 2]
+    xy = result.centroids.xy + np.array([width / 2, height / 2])
     distance, nearest = cKDTree(np.column_stack([x, y])).query(xy)
     good = distance < 4.0
     assert len(np.unique(nearest[good])) == good.sum() >= 0.97 * x.size
@@ -259,7 +259,6 @@ def test_a_signal_is_heard() -> None:
     timer.start()
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        for frame in frames:
-            extract_centroids(frame)
+        list(map(extract_centroids, frames))
     timer.join()
     assert time.monotonic() - start < 20.0
