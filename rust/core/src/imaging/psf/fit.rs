@@ -184,7 +184,7 @@ impl Stamps {
                 fits[i] = step;
             }
         }
-        // What goes to and fro after so many rounds will do so after more.
+        // What goes back and forth after so many rounds will do so after more.
         for fit in &mut fits {
             fit.settled = true;
         }
