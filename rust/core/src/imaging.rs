@@ -11,5 +11,6 @@ mod detect;
 pub mod extract;
 pub mod image;
 mod psf;
+mod sharp;
 mod stamp;
 mod survey;

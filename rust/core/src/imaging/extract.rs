@@ -11,6 +11,7 @@ use crate::imaging::centroid::{self, Moments};
 use crate::imaging::defects::Defects;
 use crate::imaging::detect::{Detection, Detector};
 use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::sharp;
 use crate::imaging::survey::survey;
 use crate::monitor::{Monitor, checkpoint};
 
@@ -254,11 +255,11 @@ fn detect<T: Pixel>(
     if options.fast {
         // In a hurry, defects are searched for only where they show.
         let peaks = &detector.detect(image, background, sigma, threshold, binned).peaks;
-        if !Defects::are_among(image, background, peaks, sharpness) {
+        if !sharp::are_among(image, background, peaks, sharpness) {
             return Ok(Defects::none(image.height()));
         }
     }
-    let defects = Arc::new(Defects::find(image, background, sharpness));
+    let defects = Arc::new(sharp::find(image, background, sharpness));
     checkpoint(monitor)?;
     detector.detect(&image.without(defects.clone()), background, sigma, threshold, binned);
     Ok(Arc::unwrap_or_clone(defects))

@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::fit::Source;
 use crate::imaging::background::Background;
 use crate::imaging::centroid::gaussian_neighbours;
-use crate::imaging::defects::Neighbours;
 use crate::imaging::image::{Image, Pixel};
+use crate::imaging::sharp::Neighbours;
 use crate::imaging::stamp::{self, BAD, Crop, Layout, is_good};
 use crate::index::point_grid::PointGrid;
 
