@@ -337,8 +337,6 @@ class CalibrationResult:
     @property
     def frames(self) -> list[FrameFit]: ...
     @property
-    def num_frames(self) -> int: ...
-    @property
     def rmse_before_px(self) -> float | None: ...
     @property
     def rmse_after_px(self) -> float: ...
@@ -394,7 +392,6 @@ def calibrate_rig(
     exposures: Sequence[Sequence[MatchedStars | None]],
     places: Sequence[ApparentPlace] | None,
     options: dict[str, Any],
-    start: CalibrationResult | None,
     progress: Callable[[float], object] | None,
 ) -> CalibrationResult: ...
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,6 @@ from boresight._utils import arguments
 from boresight._utils.origins import Origin
 from boresight._utils.statistics import planar_scale
 from boresight.apparent.place import ApparentPlace
-from boresight.calibration import model_selection
 from boresight.calibration.result import CalibrationResult, FrameCalibration
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
@@ -57,10 +56,6 @@ SIGMA_CLIP = 3.0
 
 MAX_ITERATIONS = 200
 """Steps of a fit at most, unless told otherwise."""
-
-CHOOSING_STEPS = 10
-"""Steps at most of a fit that starts where a simpler model ended and serves to choose between both:
-what follows changes the residuals by too little to matter."""
 
 
 def calibrate_camera(
@@ -182,15 +177,7 @@ def calibrate_camera(
     if not solved:
         raise UndeterminedError(f"results: none of {len(given)} frames is solved; solve one")
 
-    def run(
-        options: dict[str, Any], start: core.CalibrationResult | None
-    ) -> core.CalibrationResult:
-        taken = frames.stars if start is None else _warm(frames.stars, start)
-        stars = [matches._core for matches in taken]
-        return core.calibrate_camera(stars, frames.places, options, progress)
-
-    best = fit_model(
-        run,
+    options = fit_options(
         model,
         order,
         held_out=held_out,
@@ -199,6 +186,8 @@ def calibrate_camera(
         max_iterations=max_iterations,
         camera_model=camera_model,
     )
+    stars = [matches._core for matches in frames.stars]
+    best = core.calibrate_camera(stars, frames.places, options, progress)
     assert CameraModel._from_core(best.camera).image_shape == shape
     fitted = [
         frame_calibration(part, stars.positions_px, stars.brightness)
@@ -210,17 +199,7 @@ def calibrate_camera(
     return calibrate_result(best, parts, common_error(systematic_px, fitted, variances))
 
 
-class Run(Protocol):
-    """Fits a model with the core's options, from the calibration `start` on if there is one."""
-
-    def __call__(
-        self, options: dict[str, Any], start: core.CalibrationResult | None
-    ) -> core.CalibrationResult:
-        """Fit it."""
-
-
-def fit_model(
-    run: Run,
+def fit_options(
     model: str,
     order: int | str,
     *,
@@ -229,33 +208,24 @@ def fit_model(
     noise: float | None,
     max_iterations: int,
     camera_model: CameraModel | None,
-) -> core.CalibrationResult:
-    """Fit the model that is asked for, or the one that predicts held-out stars best."""
-    steps = max(0, int(max_iterations))
-    common: dict[str, Any] = {
+) -> dict[str, Any]:
+    """Check how to fit, and give it as the extension module takes it."""
+    if model in ("polynomial", "auto"):
+        number = isinstance(order, int | np.integer) and not isinstance(order, bool)
+        if order != "auto" and not number:
+            raise InputError(
+                f"order: {order!r} is no order; give a whole number from 2 to 9, or 'auto'"
+            )
+    return {
+        "model": model,
+        "order": max(0, int(order)) if isinstance(order, int | np.integer) else None,
         "sigma_clip": float(sigma_clip),
         "focal_length_px": None if camera_model is None else camera_model.focal_length_px,
         "projection": None if camera_model is None else camera_model.projection,
         "noise": noise,
+        "max_iterations": max(0, int(max_iterations)),
+        "held_out": held_out or "auto" in (model, order),
     }
-
-    def fit(
-        candidate: model_selection.Candidate,
-        start: core.CalibrationResult | None,
-        left_out: bool = True,
-    ) -> core.CalibrationResult:
-        options = common | {
-            "model": candidate.model,
-            "order": candidate.order,
-            "max_iterations": steps if start is None else min(steps, CHOOSING_STEPS),
-            "warm": start is not None,
-            "held_out": left_out,
-        }
-        return run(options, start)
-
-    groups = model_selection.candidates(model, order)
-    chosen = model_selection.choose(groups, fit)
-    return fit(chosen, None, held_out or "auto" in (model, order))
 
 
 def calibrate_result(
@@ -281,11 +251,18 @@ def calibrate_result(
         covariance=best.covariance[:num_intrinsics, :num_intrinsics],
         frozen=tuple(name for name in best.frozen if name not in placements),
         condition_number=best.condition_number,
-        held_out_rmse_px=model_selection.rms(best),
+        held_out_rmse_px=_held_out_rms(best),
         rejected=tuple(UNSOLVED if part is None else part.rejected for part in parts),
         systematic_px=systematic_px,
         misfit=best.misfit,
     )
+
+
+def _held_out_rms(best: core.CalibrationResult) -> float | None:
+    """RMS residual of the held-out stars, if that was asked for and there are any."""
+    lengths = np.concatenate(best.held_out or [np.empty(0)])
+    lengths = lengths[np.isfinite(lengths)]
+    return float(np.sqrt(np.mean(lengths**2))) if len(lengths) else None
 
 
 class MatchedFrames(NamedTuple):
@@ -388,15 +365,6 @@ def common_error(
     order = np.argsort(np.concatenate(used), kind="stable")
     best = np.concatenate(lengths)[order[: max(1, round(BEST_PART * len(order)))]]
     return COMMON_PART * planar_scale(best)
-
-
-def _warm(frames: Sequence[MatchedStars], start: core.CalibrationResult) -> list[MatchedStars]:
-    """Frames with the camera and the attitudes of a fit of the same stars."""
-    camera = CameraModel._from_core(start.camera)
-    return [
-        stars.replace(camera_model=camera, quaternion=part.quaternion)
-        for stars, part in zip(frames, start.frames, strict=True)
-    ]
 
 
 def _as_lists(results: Any, centroids: Any) -> tuple[list[Any], list[Any]]:

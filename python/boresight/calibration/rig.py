@@ -240,13 +240,7 @@ def calibrate_mosaic(
     given = [[None if p is None else p._core for p in exposures[i]] for i in used]
     places = None if velocities is None else _places(exposures, velocities, used)
 
-    def run(
-        options: dict[str, Any], start: core.CalibrationResult | None
-    ) -> core.CalibrationResult:
-        return core.calibrate_rig(given, places, options, start, progress)
-
-    best = fit.fit_model(
-        run,
+    options = fit.fit_options(
         model,
         order,
         held_out=held_out,
@@ -255,6 +249,7 @@ def calibrate_mosaic(
         max_iterations=max_iterations,
         camera_model=camera_model,
     )
+    best = core.calibrate_rig(given, places, options, progress)
     detectors = _detectors(best)
     center = best.rig.center
     fitted: list[FrameCalibration | None] = [None] * len(exposures)

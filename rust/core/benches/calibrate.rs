@@ -53,7 +53,7 @@ fn calibrating(c: &mut Criterion) {
     for count in [10, 100, 1000] {
         group.throughput(Throughput::Elements(count as u64));
         group.bench_with_input(BenchmarkId::from_parameter(count), &count, |b, &count| {
-            b.iter(|| calibrate(&matches[..count], None, &options, &()).expect("a calibration"));
+            b.iter(|| calibrate(&matches[..count], None, &options, None, &()).expect("a calibration"));
         });
     }
     group.finish();

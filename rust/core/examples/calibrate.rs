@@ -35,7 +35,7 @@ fn main() -> Result<(), Error> {
     // One camera for all of them.
     let matches: Vec<_> = solved.iter().map(|solution| &solution.matches).collect();
     let options = Options { model: Model::Polynomial { order: 5 }, ..Options::default() };
-    let calibration = calibrate(&matches, None, &options, &())?;
+    let calibration = calibrate(&matches, None, &options, None, &())?;
 
     println!("{} stars used, {} left out", calibration.num_inliers, calibration.num_outliers);
     let before = calibration.rmse_before_px.unwrap_or(f64::NAN);

@@ -40,6 +40,7 @@
 //! and is rejected.
 
 mod block;
+mod choice;
 mod fit;
 mod fitter;
 mod frame;
@@ -56,17 +57,18 @@ mod tests;
 
 use crate::error::Result;
 use crate::geometry::apparent::ApparentPlace;
-use crate::geometry::attitude::Attitude;
 use crate::geometry::projection::Projection;
 use crate::geometry::rig::Rig;
 use crate::matches::MatchedStars;
 use crate::monitor::Monitor;
 use fitter::Fitter;
-use frame::{Frame, Optics};
+use frame::Frame;
 use given::{check, check_one_camera, prepare_all};
 use parameters::Parameters;
+use start::Start;
 
 pub use block::{CalibrationBlock, Reduction};
+pub use choice::{Form, calibrate_best, candidates};
 pub use result::{CalibrationResult, FrameFit, MAX_MISFIT, Rejection, model_covariance};
 pub use rig::{Exposure, calibrate_rig};
 pub use scale::Spread;
@@ -101,9 +103,6 @@ pub struct Options {
     /// Standard deviation of the residuals per axis, if it is known; without it, it is found from their medians, which
     /// may differ over the detector. In pixels, or, if all frames have covariances, in units of these.
     pub noise: Option<f64>,
-    /// Start from the frames' attitudes and the first one's camera, with the whole model at once, rather than from a
-    /// pinhole. They have to be nearly right.
-    pub warm: bool,
     /// Also find the residuals of stars left out in turn ([`CalibrationResult::held_out`]).
     pub held_out: bool,
 }
@@ -117,7 +116,6 @@ impl Default for Options {
             focal_length_px: None,
             projection: None,
             noise: None,
-            warm: false,
             held_out: false,
         }
     }
@@ -125,7 +123,8 @@ impl Default for Options {
 
 /// Fits one camera to the matched stars of many frames.
 ///
-/// `places` tells how the stars of each frame are displaced; without it, as they were when they were matched.
+/// `places` tells how the stars of each frame are displaced; without it, as they were when they were matched. `start` is a
+/// calibration of the same frames from which to go on with the whole model at once, rather than from a pinhole.
 ///
 /// [`Error::Undetermined`](crate::Error::Undetermined) when too few stars are left for the model, or it folds over
 /// within the image.
@@ -133,19 +132,19 @@ pub fn calibrate(
     frames: &[&MatchedStars],
     places: Option<&[ApparentPlace]>,
     options: &Options,
+    start: Option<&CalibrationResult>,
     monitor: &dyn Monitor,
 ) -> Result<CalibrationResult> {
     check(frames, options)?;
     let first = &frames[0].camera;
     check_one_camera(frames, first)?;
     let prepared = prepare_all(frames, places)?;
-    let (optics, attitudes) = if options.warm {
-        (start::raised(first, options.model)?.into(), frames.iter().map(|f| Some(f.attitude)).collect())
-    } else {
-        start::pinhole(frames, &prepared, Rig::default(), first.image_size(), options)?
+    let from = match start {
+        Some(start) => Start::calibrated(start, options.model)?,
+        None => start::pinhole(frames, &prepared, Rig::default(), first.image_size(), options)?,
     };
     let given: Vec<Given<'_>> = frames.iter().map(|&frame| vec![(0, frame)]).collect();
-    fit(&given, &prepared, &optics, &attitudes, options, monitor)
+    fit(&given, &prepared, &from, options, monitor)
 }
 
 /// The matches that a frame was prepared from, each with the number of its detector.
@@ -155,20 +154,19 @@ type Given<'a> = Vec<(usize, &'a MatchedStars)>;
 fn fit(
     given: &[Given<'_>],
     frames: &[Frame],
-    start: &Optics,
-    attitudes: &[Option<Attitude>],
+    Start { optics, attitudes, warm }: &Start,
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<CalibrationResult> {
     let model = options.model;
-    let stages = if options.warm { vec![Parameters::of(model)] } else { Parameters::stages(model) };
-    let detectors = start.rig.placements().len();
+    let stages = if *warm { vec![Parameters::of(model)] } else { Parameters::stages(model) };
+    let detectors = optics.rig.placements().len();
     let stages: Vec<_> = stages.into_iter().map(|stage| stage.with_detectors(detectors)).collect();
-    let mut fitter = Fitter::start(frames, start.clone(), attitudes, options, monitor);
+    let mut fitter = Fitter::start(frames, optics.clone(), attitudes, options, monitor);
     let mut system = fitter.run(&stages)?;
     if model == Model::Radial {
         let stages: Vec<_> = stages.iter().map(Parameters::without_center).collect();
-        let mut centred = Fitter::start(frames, start.clone(), attitudes, options, monitor);
+        let mut centred = Fitter::start(frames, optics.clone(), attitudes, options, monitor);
         if let Ok(centred_system) = centred.run(&stages)
             && !fitter.improves_on(&system, &centred)
         {

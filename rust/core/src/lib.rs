@@ -57,7 +57,7 @@
 //! // Calibrate: one camera for all frames.
 //! let matches: Vec<&MatchedStars> = solved.iter().map(|solution| &solution.matches).collect();
 //! let options = Options { model: Model::Radial, ..Options::default() };
-//! let calibration = calibrate(&matches, None, &options, &())?;
+//! let calibration = calibrate(&matches, None, &options, None, &())?;
 //!
 //! let error = calibration.camera.focal_length_px() / truth.focal_length_px() - 1.0;
 //! assert!(error.abs() < 1e-6);

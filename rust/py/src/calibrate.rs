@@ -1,7 +1,7 @@
 //! Calibration of one camera from many frames.
 
 use boresight::calibrate::{
-    self, CalibrationBlock, CalibrationResult, Exposure, FrameFit, Model, Options, Reduction, Spread,
+    self, CalibrationBlock, CalibrationResult, Exposure, Form, FrameFit, Model, Options, Reduction, Spread,
 };
 use boresight::geometry::rig::{Placement, Rig};
 use boresight::lsq::NormalEquations;
@@ -80,12 +80,6 @@ impl PyCalibrationResult {
     #[getter]
     fn frames(&self) -> Vec<PyFrameFit> {
         self.inner.frames.iter().map(|fit| PyFrameFit { inner: fit.clone() }).collect()
-    }
-
-    /// Frames that took part.
-    #[getter]
-    fn num_frames(&self) -> usize {
-        self.inner.frames.iter().filter(|fit| fit.rejected.is_none()).count()
     }
 
     #[getter]
@@ -411,38 +405,39 @@ pub(crate) fn model_covariance<'py>(
 #[pyo3(from_item_all)]
 pub(crate) struct CalibrationOptions {
     model: String,
-    order: usize,
+    order: Option<usize>,
     sigma_clip: f64,
     max_iterations: usize,
     focal_length_px: Option<f64>,
     projection: Option<String>,
     noise: Option<f64>,
-    warm: bool,
     held_out: bool,
 }
 
 impl CalibrationOptions {
-    fn options(&self) -> PyResult<Options> {
-        let model = match self.model.as_str() {
-            "pinhole" => Model::Pinhole,
-            "polynomial" => Model::Polynomial { order: self.order },
-            "radial" => Model::Radial,
+    /// The models to choose from, and the rest.
+    fn split(&self) -> PyResult<(Vec<Vec<Model>>, Options)> {
+        let form = match self.model.as_str() {
+            "auto" => Form::Auto,
+            "pinhole" => Form::Pinhole,
+            "polynomial" => Form::Polynomial,
+            "radial" => Form::Radial,
             other => {
-                let repair = "give 'polynomial', 'radial' or 'pinhole'";
+                let repair = "give 'polynomial', 'radial', 'pinhole' or 'auto'";
                 return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
             }
         };
         let projection = self.projection.as_deref().map(Projection::from_name);
-        Ok(Options {
-            model,
+        let options = Options {
             sigma_clip: self.sigma_clip,
             max_iterations: self.max_iterations,
             focal_length_px: self.focal_length_px,
             projection: projection.transpose().map_err(to_python)?,
             noise: self.noise,
-            warm: self.warm,
             held_out: self.held_out,
-        })
+            ..Options::default()
+        };
+        Ok((calibrate::candidates(form, self.order).map_err(to_python)?, options))
     }
 }
 
@@ -455,10 +450,16 @@ pub(crate) fn calibrate_camera(
     options: CalibrationOptions,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<PyCalibrationResult> {
-    let options = options.options()?;
+    let (models, options) = options.split()?;
     let frames = Frames::new(frames, places);
     let (matches, places) = (frames.matches(), frames.places.as_deref());
-    let inner = monitor::run(py, progress, |m| calibrate::calibrate(&matches, places, &options, m))?;
+    let work = |m: &dyn Monitor| {
+        let fit = |options: &Options, start: Option<&CalibrationResult>| {
+            calibrate::calibrate(&matches, places, options, start, m)
+        };
+        calibrate::calibrate_best(&models, &options, fit)
+    };
+    let inner = monitor::run(py, progress, work)?;
     Ok(PyCalibrationResult { inner })
 }
 
@@ -469,14 +470,17 @@ pub(crate) fn calibrate_rig(
     exposures: Vec<Vec<Option<PyRef<'_, PyMatchedStars>>>>,
     places: Option<Vec<PyRef<'_, PyApparentPlace>>>,
     options: CalibrationOptions,
-    start: Option<PyRef<'_, PyCalibrationResult>>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<PyCalibrationResult> {
-    let options = options.options()?;
+    let (models, options) = options.split()?;
     let places: Option<Vec<ApparentPlace>> = places.map(|p| p.iter().map(|place| place.inner).collect());
     let exposures: Vec<Exposure<'_>> =
         exposures.iter().map(|e| e.iter().map(|own| own.as_ref().map(|own| &own.inner)).collect()).collect();
-    let start = start.as_ref().map(|start| &start.inner);
-    let work = |m: &dyn Monitor| calibrate::calibrate_rig(&exposures, places.as_deref(), &options, start, m);
+    let work = |m: &dyn Monitor| {
+        let fit = |options: &Options, start: Option<&CalibrationResult>| {
+            calibrate::calibrate_rig(&exposures, places.as_deref(), options, start, m)
+        };
+        calibrate::calibrate_best(&models, &options, fit)
+    };
     Ok(PyCalibrationResult { inner: monitor::run(py, progress, work)? })
 }

@@ -12,13 +12,13 @@
 mod tests;
 
 use super::fitter::Fitter;
-use super::frame::{Frame, Optics};
+use super::frame::Frame;
 use super::given::{check, check_one_camera, prepare};
 use super::parameters::Parameters;
+use super::start::Start;
 use super::{CalibrationResult, Given, Options, fit, start};
 use crate::error::{Error, Result};
 use crate::geometry::apparent::ApparentPlace;
-use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::Point;
 use crate::geometry::rig::{Placement, Rig, bounds};
@@ -60,16 +60,11 @@ pub fn calibrate_rig(
     check(&all, options)?;
     let sizes = image_sizes(&given, exposures[0].len())?;
     let prepared = prepare_exposures(&given, places)?;
-    let (optics, attitudes) = match start {
-        Some(calibration) => {
-            let camera = start::raised(&calibration.camera, options.model)?;
-            let attitudes = calibration.frames.iter().map(|frame| Some(frame.attitude)).collect();
-            (Optics { camera, rig: calibration.rig.clone() }, attitudes)
-        }
+    let from = match start {
+        Some(start) => Start::calibrated(start, options.model)?,
         None => placed(&given, &prepared, &sizes, options, monitor)?,
     };
-    let options = Options { warm: start.is_some(), ..*options };
-    let calibration = fit(&given, &prepared, &optics, &attitudes, &options, monitor)?;
+    let calibration = fit(&given, &prepared, &from, options, monitor)?;
     let parameters = Parameters::none().with_detectors(sizes.len());
     let loose = parameters.names().iter().position(|name| calibration.frozen.contains(name));
     match loose.and_then(|k| (1..sizes.len()).find(|d| parameters.placement(*d).contains(&k))) {
@@ -123,14 +118,14 @@ fn placed(
     sizes: &[[u32; 2]],
     options: &Options,
     monitor: &dyn Monitor,
-) -> Result<(Optics, Vec<Option<Attitude>>)> {
+) -> Result<Start> {
     let all: Vec<&MatchedStars> = given.iter().flatten().map(|(_, matches)| *matches).collect();
     let assembled = |placements: &[Placement]| {
         let (center, size) = bounds(placements.iter().copied().zip(sizes.iter().copied()));
         let rig = Rig::new(placements[1..].iter().copied(), center);
         start::pinhole(&all, frames, rig, size, options)
     };
-    let (optics, attitudes) = assembled(&first_placements(given, sizes)?)?;
+    let Start { optics, attitudes, .. } = assembled(&first_placements(given, sizes)?)?;
     let mut fitter = Fitter::start(frames, optics, &attitudes, options, monitor);
     for parameters in Parameters::stages(options.model).into_iter().take(PLACING_STAGES) {
         fitter.problem.parameters = parameters.with_detectors(sizes.len());

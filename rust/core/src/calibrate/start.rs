@@ -1,7 +1,7 @@
 //! Where the fit starts from.
 
 use super::frame::{Frame, Optics};
-use super::{Model, Options};
+use super::{CalibrationResult, Model, Options};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
@@ -11,6 +11,23 @@ use crate::geometry::sphere::Direction;
 use crate::lsq::robust::median;
 use crate::matches::MatchedStars;
 
+/// Optics and the frames' attitudes from which a fit starts.
+pub(super) struct Start {
+    pub(super) optics: Optics,
+    pub(super) attitudes: Vec<Option<Attitude>>,
+    /// Whether they are nearly right, so that the whole model is fitted at once.
+    pub(super) warm: bool,
+}
+
+impl Start {
+    /// Where a calibration with the same model, or a lower order of it, ended.
+    pub(super) fn calibrated(calibration: &CalibrationResult, model: Model) -> Result<Self> {
+        let optics = Optics { camera: raised(&calibration.camera, model)?, rig: calibration.rig.clone() };
+        let attitudes = calibration.frames.iter().map(|frame| Some(frame.attitude)).collect();
+        Ok(Self { optics, attitudes, warm: true })
+    }
+}
+
 /// A camera without distortion with the median focal length of those the frames were solved with, and for each frame the
 /// attitude that fits it best, if any does.
 pub(super) fn pinhole(
@@ -19,7 +36,7 @@ pub(super) fn pinhole(
     rig: Rig,
     image_size: [u32; 2],
     options: &Options,
-) -> Result<(Optics, Vec<Option<Attitude>>)> {
+) -> Result<Start> {
     let first = &solved[0].camera;
     let mut focal_lengths: Vec<f64> = solved.iter().map(|f| f.camera.focal_length_px()).collect();
     let focal_length = options.focal_length_px.unwrap_or_else(|| median(&mut focal_lengths));
@@ -39,11 +56,11 @@ pub(super) fn pinhole(
         Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
         Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
     };
-    Ok((Optics { camera: camera.with_distortion(distortion), rig }, attitudes))
+    Ok(Start { optics: Optics { camera: camera.with_distortion(distortion), rig }, attitudes, warm: false })
 }
 
 /// A camera of the model, or a lower order of it, with room for all its parameters.
-pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
+fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
             Distortion::Polynomial(lower.raised(order)?)
@@ -53,7 +70,7 @@ pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> 
         }
         _ => {
             return Err(Error::argument(
-                "warm",
+                "start",
                 format!("a {} distortion is no start for this model", camera.distortion().name()),
                 "start from the same model, of the same or a lower order",
             ));

@@ -1,5 +1,5 @@
 use super::fit::{Weights, rotation};
-use super::frame::Frame;
+use super::frame::{Frame, Optics};
 use super::*;
 use crate::error::Error;
 use crate::geometry::attitude::Attitude;
@@ -54,7 +54,7 @@ impl Sky {
         let given = CameraModel::new(self.camera.focal_length_px() * 1.001, self.camera.image_size())?
             .with_parity_flip(self.camera.parity_flip())
             .with_projection(self.camera.projection());
-        calibrate(&refs(&self.matches(&given)), None, options, monitor)
+        calibrate(&refs(&self.matches(&given)), None, options, None, monitor)
     }
 
     fn matches(&self, camera: &CameraModel) -> Vec<MatchedStars> {
@@ -286,14 +286,11 @@ fn a_warm_start_ends_at_the_same_place() {
     let sky = observe(camera, 6, 100, 0.05);
     let cold = sky.calibrate(model, &()).unwrap();
     let lower = sky.calibrate(Model::Polynomial { order: 3 }, &()).unwrap();
-    let mut matches = sky.matches(&lower.camera);
-    for (given, fit) in matches.iter_mut().zip(&lower.frames) {
-        given.attitude = fit.attitude;
-    }
-    let warm =
-        calibrate(&refs(&matches), None, &Options { model, warm: true, ..Options::default() }, &()).unwrap();
+    let matches = sky.matches(&lower.camera);
+    let fit =
+        |model, start| calibrate(&refs(&matches), None, &Options { model, ..Options::default() }, start, &());
+    let warm = fit(model, Some(&lower)).unwrap();
     assert!((warm.rmse_after_px / cold.rmse_after_px - 1.0).abs() < 1e-6);
     assert!(warm.iterations < cold.iterations);
-    let radial = Options { model: Model::Radial, warm: true, ..Options::default() };
-    assert!(calibrate(&refs(&matches), None, &radial, &()).is_err());
+    assert!(fit(Model::Radial, Some(&lower)).is_err());
 }

@@ -1,9 +1,11 @@
 use nalgebra::DVector;
 
 use super::super::fit::{JointFit, Weights};
+use super::super::frame::Optics;
 use super::super::tests::Random;
 use super::*;
 use crate::calibrate::Model;
+use crate::geometry::attitude::Attitude;
 use crate::geometry::distortion::{Distortion, PolynomialDistortion, RadialDistortion};
 use crate::geometry::sphere::{ARCSEC, Direction, separation};
 use crate::lsq::{Grouped, Problem};
@@ -107,7 +109,7 @@ fn derivatives_are_those_of_the_cost() {
             given.iter().map(|e| e.iter().copied().flatten().enumerate().collect()).collect();
         let frames = prepare_exposures(&given, None).unwrap();
         let optics = Optics { camera: lens, rig: rig() };
-        let (start, attitudes) =
+        let Start { optics: start, attitudes, .. } =
             placed(&given, &frames, &[SIZE; 3], &Options { model, ..Options::default() }, &()).unwrap();
         assert_eq!(start.rig.placements().len(), 3);
         let attitudes: Vec<Attitude> = attitudes.into_iter().flatten().collect();
