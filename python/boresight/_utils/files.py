@@ -1,6 +1,7 @@
 """Writing files atomically."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -19,20 +20,48 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     OSError
         If the folder does not exist or cannot be written to; nothing is left behind then.
     """
-    target = Path(path)
+    write_chunks(path, [data])
+
+
+def write_chunks(
+    path: str | os.PathLike[str], chunks: Iterable[bytes], *, like: Path | None = None
+) -> None:
+    """Write pieces to `path` one after the other, as `write_atomically`.
+
+    Parameters
+    ----------
+    path : path-like
+        File to create or replace. Where it is a link, the file that it leads to.
+    chunks : iterable of bytes
+        The content.
+    like : pathlib.Path, optional
+        The file gets the rights of this one. Default: those of any new file.
+
+    Raises
+    ------
+    OSError
+        As `write_atomically`.
+    """
+    target = Path(path).resolve()
     import tempfile
 
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(chunks)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's files are private; give the rights any new file would have got.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).chmod(_rights(like))
         Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _rights(like: Path | None) -> int:
+    if like is not None:
+        return like.stat().st_mode & 0o7777
+    # mkstemp's files are private; give the rights any new file would have got.
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -38,7 +38,7 @@ class ApparentPlace:
     Attributes
     ----------
     epoch : float or None
-        Julian year of the frame, to which stars of known proper motion are moved.
+        Julian year (TDB) of the frame, to which stars of known proper motion are moved.
     velocity_km_s : tuple of float or None
         The observer's barycentric velocity along the axes of ICRS.
     refraction : Refraction or None
@@ -110,7 +110,7 @@ class ApparentPlace:
                 raise InputError(f"{name}: the time is unknown; give time")
         velocity = earth_barycentric_velocity(when) if earth else velocity_km_s
         return cls(
-            None if when is None else float(when.jyear),
+            None if when is None else float(when.tdb.jyear),
             arguments.velocity_km_s("velocity_km_s", velocity),
             None if site is None else Refraction.at(site, when, **dict(weather or {})),
         )

@@ -16,22 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight.errors import FileFormatError
-from boresight.frames.cards import CARD, card_number, sound_header
+from boresight.frames.cards import sound_header
 from boresight.frames.choice import Axes, Hdu, Load
 from boresight.frames.pixels import ROWS, luminance, native
-from boresight.frames.stored import TYPES, StoredArray
+from boresight.frames.stored import StoredArray
+from boresight.frames.structure import (
+    BLOCK,
+    array_shape,
+    data_size,
+    has_groups,
+    read_header,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
 #: What astropy, Pillow and the decompressors raise on damaged files: they have no common base.
 DAMAGE = Exception
-
-#: Files consist of blocks of so many bytes.
-BLOCK = 2880
-
-#: The longest header that is read, in blocks: a hundred times those of large surveys.
-MAX_HEADER_BLOCKS = 5000
 
 
 def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu], list[str]]:
@@ -44,7 +46,7 @@ def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu],
     while True:
         try:
             file.seek(offset)
-            text, length = _header_text(file, first=not hdus)
+            text, length = read_header(file, first=not hdus)
             if not text:
                 return hdus, []
             hdu, size = _hdu(file, len(hdus), text, offset + length, stream=stream)
@@ -56,40 +58,14 @@ def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu],
         offset += length + -(-size // BLOCK) * BLOCK
 
 
-def _header_text(file: IO[bytes], *, first: bool) -> tuple[str, int]:
-    """Text of the header that starts here, without END, and its length; nothing at the end."""
-    blocks: list[bytes] = []
-    while len(blocks) < MAX_HEADER_BLOCKS:
-        block = file.read(BLOCK)
-        if not blocks and not block.startswith(b"SIMPLE" if first else b"XTENSION"):
-            if first:
-                raise ValueError("it does not begin with a card SIMPLE")
-            return "", 0  # special records, or whatever follows the last HDU
-        for start in range(0, len(block), CARD):
-            if block[start : start + 8].rstrip(b" \0") == b"END":
-                text = b"".join([*blocks, block[:start]])
-                return text.decode("latin-1"), (len(blocks) + 1) * BLOCK
-        if len(block) < BLOCK or block.count(b"\0") > BLOCK // 2:
-            break
-        blocks.append(block)
-    raise ValueError("a header has no card END")
-
-
 def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -> tuple[Hdu, int]:
     """HDU of a header whose data begin at `offset`, and the length of its data in bytes."""
     header, notes = sound_header(text)
-    bitpix = _whole(header, "BITPIX")
-    if bitpix not in TYPES:
-        raise ValueError(f"BITPIX is {bitpix}; there are {', '.join(map(str, TYPES))}")
-    count = _whole(header, "NAXIS", least=0)
-    lengths = [_whole(header, f"NAXIS{i + 1}", least=0) for i in range(count)]
-    groups = index == 0 and header.get("GROUPS") is True and lengths[:1] == [0]
-    elements = math.prod(lengths[1:] if groups else lengths) if lengths else 0
-    extra = _whole(header, "PCOUNT", 0, least=0) if index or groups else 0
-    repeated = _whole(header, "GCOUNT", 1, least=0) if index or groups else 1
-    size = abs(bitpix) // 8 * repeated * (extra + elements)
+    bitpix, shape = array_shape(header)
+    size = data_size(header, first=index == 0)
+    groups = index == 0 and has_groups(header)
+    repeated = whole_number(header, "GCOUNT", 1, least=0) if index else 1
     kind = "PRIMARY" if index == 0 else str(header["XTENSION"]).strip().upper()
-    shape = tuple(reversed(lengths))
     if stream:
         file, offset = io.BytesIO(file.read(size)), 0
     load: Load
@@ -102,15 +78,6 @@ def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -
     return Hdu(index, kind, header, notes, shape, bitpix, load), size
 
 
-def _whole(header: Header, name: str, default: int | None = None, least: int | None = None) -> int:
-    number = card_number(header, name)
-    if number is None and default is not None:
-        return default
-    if number is None or number % 1 or (least is not None and number < least):
-        raise ValueError(f"{name} is {header.get(name, 'missing')}")
-    return int(number)
-
-
 def _nothing(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
     raise NotImplementedError  # an HDU without a shape is never loaded
 
@@ -119,8 +86,11 @@ def _compressed(
     file: IO[bytes], index: int, header: Header, notes: list[str], offset: int, size: int
 ) -> Hdu:
     """HDU of a tile-compressed image, which astropy takes apart."""
-    lengths = [_whole(header, f"ZNAXIS{i + 1}", least=0) for i in range(_whole(header, "ZNAXIS"))]
-    shape, bitpix = tuple(reversed(lengths)), _whole(header, "ZBITPIX")
+    lengths = [
+        whole_number(header, f"ZNAXIS{i + 1}", least=0)
+        for i in range(whole_number(header, "ZNAXIS"))
+    ]
+    shape, bitpix = tuple(reversed(lengths)), whole_number(header, "ZBITPIX")
 
     @functools.cache
     def opened() -> Any:

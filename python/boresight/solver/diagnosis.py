@@ -216,7 +216,7 @@ def diagnose(
     listed = StarList.read(found, options.get("origin"), frame.image_shape)
     stars, rows = listed.stars, listed.detections()
     outcome, rejected = core.solve_or_explain(chosen._core, rows, frame.values)
-    solution = solution_of(outcome, frame.place, len(stars))
+    solution = solution_of(outcome, frame.place, len(stars), chosen)
     bounds = _fov_bounds(frame.values, chosen)
     remedy = None
     if solution is None and outcome.status != "too few stars":
@@ -258,7 +258,7 @@ class _Try:
         if self.opposite:
             rows = rows | {"stars": rows["stars"] * (1.0, 1.0, -1.0)}
         outcome = core.solve(self.database._core, rows, arguments)
-        solution = solution_of(outcome, place, len(rows["stars"]))
+        solution = solution_of(outcome, place, len(rows["stars"]), self.database)
         if solution is None:
             return None
         changes = dict(self.changes)

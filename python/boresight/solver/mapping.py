@@ -12,6 +12,7 @@ from boresight._utils import arguments
 from boresight._utils.arrays import longitude_latitude, unit_vector
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
+from boresight.solver.matches import Magnitudes
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +46,7 @@ class Intrinsics(NamedTuple):
 class SkyMapping:
     """Pixels to the sky and back: the part of a `Solution` that maps."""
 
-    __slots__ = ("_core", "_intrinsics", "_place", "_solve_time_ms")
+    __slots__ = ("_core", "_intrinsics", "_magnitudes", "_place", "_solve_time_ms")
 
     def __init__(
         self,
@@ -53,8 +54,10 @@ class SkyMapping:
         place: ApparentPlace,
         solve_time_ms: float,
         intrinsics: Intrinsics | None = None,
+        magnitudes: Magnitudes = None,
     ) -> None:
         self._core = solved
+        self._magnitudes = magnitudes
         self._place = place
         self._solve_time_ms = solve_time_ms
         self._intrinsics = intrinsics

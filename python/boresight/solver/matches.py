@@ -14,9 +14,12 @@ from boresight.camera.model import CameraModel
 from boresight.errors import InputError
 from boresight.extraction.star_list import StarList
 
-__all__ = ["MatchedStars"]
+__all__ = ["Magnitudes", "MatchedStars"]
 
 Floats = NDArray[np.float64]
+
+#: Magnitudes of the stars, or the database that knows them, which is asked when they are needed.
+Magnitudes = Floats | core.Database | None
 
 
 class MatchedStars:
@@ -48,6 +51,8 @@ class MatchedStars:
         Index of each in the list of centroids that was solved. Default: 0 to n - 1.
     probability : array_like, shape (n,), optional
         Probability that the match is no chance. Default 1.
+    magnitudes : array_like, shape (n,), optional
+        Magnitudes of the catalogue stars. Default: unknown (NaN).
 
     Raises
     ------
@@ -64,9 +69,10 @@ class MatchedStars:
     (2, [0.0, 0.0])
     """
 
-    __slots__ = ("_core", "place")
+    __slots__ = ("_core", "_magnitudes", "place")
 
     place: ApparentPlace
+    _magnitudes: Magnitudes
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class MatchedStars:
         catalog_ids: ArrayLike | None = None,
         centroids: ArrayLike | None = None,
         probability: ArrayLike | None = None,
+        magnitudes: ArrayLike | None = None,
     ) -> None:
         pixels = np.ascontiguousarray(positions_px, dtype=np.float64)
         n = len(pixels)
@@ -89,6 +96,9 @@ class MatchedStars:
         def column(values: ArrayLike | None, default: ArrayLike, dtype: type) -> NDArray[Any]:
             return np.array(np.broadcast_to(default, n) if values is None else values, dtype=dtype)
 
+        self._magnitudes = None if magnitudes is None else column(magnitudes, 0, np.float64)
+        if self._magnitudes is not None and self._magnitudes.shape != (n,):
+            raise InputError(f"magnitudes: {len(self._magnitudes)} for {n} stars; give one each")
         cov = None
         if position_cov is not None:
             given = np.asarray(position_cov, dtype=np.float64)
@@ -111,10 +121,13 @@ class MatchedStars:
         )
 
     @classmethod
-    def _from_core(cls, matches: core.MatchedStars, place: ApparentPlace) -> MatchedStars:
+    def _from_core(
+        cls, matches: core.MatchedStars, place: ApparentPlace, magnitudes: Magnitudes = None
+    ) -> MatchedStars:
         self = cls.__new__(cls)
         self._core = matches
         self.place = place
+        self._magnitudes = magnitudes
         return self
 
     @property
@@ -149,6 +162,17 @@ class MatchedStars:
     def brightness(self) -> Floats:
         """In the units of the centroids, shape (n,); NaN where unknown."""
         return self._core.brightness
+
+    @property
+    def magnitudes(self) -> Floats:
+        """Magnitudes of the catalogue stars, shape (n,); NaN where unknown."""
+        if isinstance(self._magnitudes, core.Database):
+            rows = self._magnitudes.rows_of_ids(self.catalog_ids)
+            found = self._magnitudes.stars(np.maximum(rows, 0)).magnitude.astype(np.float64)
+            self._magnitudes = np.where(rows >= 0, found, np.nan)
+        if self._magnitudes is None:
+            return np.full(len(self), np.nan)
+        return self._magnitudes
 
     @property
     def directions(self) -> Floats:
@@ -244,7 +268,7 @@ class MatchedStars:
         stars = listed.at(self.centroids, name)
         pixels, brightness = np.ascontiguousarray(stars.xy), np.ascontiguousarray(stars.brightness)
         measured = self._core.measured(pixels, _columns(stars.position_cov), brightness)
-        return MatchedStars._from_core(measured, self.place)
+        return MatchedStars._from_core(measured, self.place, self._magnitudes)
 
     def weighted(self, position_cov: Floats | None) -> MatchedStars:
         """Take other covariances of the positions.
@@ -260,7 +284,7 @@ class MatchedStars:
         """
         columns = None if position_cov is None else _columns(position_cov)
         weighted = self._core.measured(self._core.pixels, columns, self._core.brightness)
-        return MatchedStars._from_core(weighted, self.place)
+        return MatchedStars._from_core(weighted, self.place, self._magnitudes)
 
     def _arguments(self) -> dict[str, Any]:
         """Arguments of the constructor that make the same."""
@@ -275,6 +299,7 @@ class MatchedStars:
             "catalog_ids": self.catalog_ids,
             "centroids": self.centroids,
             "probability": self.probability,
+            "magnitudes": None if self._magnitudes is None else self.magnitudes,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -293,6 +318,7 @@ _COLUMNS = (
     "catalog_ids",
     "centroids",
     "probability",
+    "magnitudes",
 )
 
 

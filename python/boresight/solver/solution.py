@@ -9,18 +9,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.files import write_atomically
+from boresight._utils.html import html_table
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
-from boresight.solver.mapping import ARCSEC_PER_RADIAN, Intrinsics, SkyMapping
+from boresight.solver.exports import SkyExports
+from boresight.solver.mapping import ARCSEC_PER_RADIAN, Intrinsics
 from boresight.solver.matches import MatchedStars
-from boresight.wcs.camera import fit_camera_wcs
+from boresight.solver.tables import match_table
 
 if TYPE_CHECKING:
-    import os
-
-    from astropy.wcs import WCS
-    from gwcs import WCS as GWCS
+    from astropy.coordinates import SkyCoord
+    from astropy.table import QTable
+    from astropy.time import Time
+    from astropy.units import Quantity
 
     from boresight.apparent.refraction import Refraction
 
@@ -28,8 +29,14 @@ __all__ = ["Solution"]
 
 Floats = NDArray[np.float64]
 
+#: Attributes that are numbers, in the order of `Solution.to_dict`.
+_NUMBERS = (
+    "ra_deg", "dec_deg", "roll_deg", "fov_deg", "parity_flip", "num_matches", "rmse_arcsec",
+    "p90e_arcsec", "max_err_arcsec", "probability", "solve_time_ms",
+)  # fmt: skip
 
-class Solution(SkyMapping):
+
+class Solution(SkyExports):
     """A solved frame, as returned by `boresight.solve_from_centroids`.
 
     Pixels are measured from the image's centre: ``x = column - width / 2`` and
@@ -91,7 +98,7 @@ class Solution(SkyMapping):
         """
         cov = np.zeros((0, 0)) if covariance is None else np.asarray(covariance, np.float64)
         solved = core.Solution(matches._core, cov, float(probability))
-        return cls(solved, matches.place, solve_time_ms, intrinsics)
+        return cls(solved, matches.place, solve_time_ms, intrinsics, matches._magnitudes)
 
     @property
     def ra_deg(self) -> float:
@@ -121,6 +128,41 @@ class Solution(SkyMapping):
         deviations), it has a radial term and, as significant, an optical centre.
         """
         return CameraModel._from_core(self._core.matches.camera)
+
+    @property
+    def center(self) -> SkyCoord:
+        """Where the image's centre looks, as a SkyCoord in ICRS."""
+        from astropy.coordinates import SkyCoord
+
+        return SkyCoord(self.ra_deg, self.dec_deg, unit="deg")
+
+    @property
+    def roll(self) -> Quantity:
+        """`roll_deg` as a Quantity."""
+        return _quantity(self.roll_deg, "deg")
+
+    @property
+    def fov(self) -> Quantity:
+        """`fov_deg` as a Quantity."""
+        return _quantity(self.fov_deg, "deg")
+
+    @property
+    def pixel_scale(self) -> Quantity:
+        """Angle of a pixel at the optical axis, arcsec per pixel."""
+        return _quantity(self.camera_model.pixel_scale_arcsec, "arcsec / pix")
+
+    @property
+    def rmse(self) -> Quantity:
+        """`rmse_arcsec` as a Quantity."""
+        return _quantity(self.rmse_arcsec, "arcsec")
+
+    @property
+    def time(self) -> Time | None:
+        """Time of the frame (UTC), if the solver was given it with the `place`."""
+        from astropy.time import Time
+
+        epoch = self._place.epoch
+        return None if epoch is None else Time(epoch, format="jyear", scale="tdb").utc
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -189,7 +231,33 @@ class Solution(SkyMapping):
     @property
     def matched_stars(self) -> MatchedStars:
         """The matched stars: their pixels, catalogue numbers and directions, and probabilities."""
-        return MatchedStars._from_core(self._core.matches, self._place)
+        return MatchedStars._from_core(self._core.matches, self._place, self._magnitudes)
+
+    @property
+    def matches(self) -> QTable:
+        """The matched stars as a table with units, a row each.
+
+        Columns: ``centroid`` (index in the list that was solved), ``x`` and ``y`` (measured, pixels
+        from the image's centre), ``sky`` (where it looks there: a SkyCoord), ``catalog_id``,
+        ``catalog_sky`` (the star, at the epoch of the match), ``magnitude`` (of the catalogue; NaN
+        where unknown), ``residual`` (angle between the two) and ``probability`` (that the match is
+        no chance).
+
+        See Also
+        --------
+        matched_stars : the same as arrays, as calibration takes it.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
+        >>> matches = boresight.solve(image, 15.0).matches
+        >>> matches.sort("magnitude")
+        >>> print(f"{matches['catalog_id'][0]} {matches['magnitude'][0]:.1f}")  # Rigel
+        24436 0.2
+        """
+        return match_table(self)
 
     @property
     def residuals_arcsec(self) -> Floats:
@@ -266,130 +334,49 @@ class Solution(SkyMapping):
         east, north = self.cd_matrix[:, 0]
         return float(np.degrees(np.arctan2(north, east)))
 
-    def wcs(self, tolerance_px: float = 0.01) -> WCS:
-        """Make an `astropy.wcs.WCS` for 0-based array pixels (column, row).
-
-        A pinhole camera gives TAN, exactly; any other TAN-SIP, of the lowest order that keeps the
-        largest error over the image below the tolerance. A fisheye gives ARC, ZEA, STG or SIN about
-        its optical axis, by its projection, with SIP for its distortion; the image counts as far
-        from the axis as it has matched stars.
-
-        Parameters
-        ----------
-        tolerance_px : float
-            Largest error allowed, pixels.
+    def to_dict(self) -> dict[str, Any]:
+        """Give the solution as numbers, text and lists, for JSON.
 
         Returns
         -------
-        astropy.wcs.WCS
-            Its header is ``solution.wcs().to_header(relax=True)``.
-
-        Raises
-        ------
-        UndeterminedError
-            If the image reaches farther than the projection can show, or SIP does not represent the
-            distortion of a fisheye within the tolerance.
-
-        See Also
-        --------
-        gwcs : the camera model itself, not fitted.
-        boresight.wcs.fit_wcs : also tells the accuracy reached.
-        """
-        stars = self.matched_directions @ self.rotation_matrix_icrs_to_camera.T
-        return fit_camera_wcs(self.camera_model, self._sky, stars, tolerance_px)
-
-    def gwcs(self, tolerance_px: float = 1e-6) -> GWCS:
-        """Make a `gwcs.WCS` for 0-based array pixels (column, row), exact.
-
-        It is the camera model itself and not a fit to it: distortion of either kind, any
-        projection, and aberration and refraction if the solution took them out, put together from
-        astropy's models. So it needs no Boresight once it is saved. Only the inverse of the
-        distortion is fitted, and made exact by iteration.
-
-        Parameters
-        ----------
-        tolerance_px : float
-            Largest error allowed of the inverse, pixels, wherever pixels are imaged one to one.
-            Default 1e-6.
-
-        Returns
-        -------
-        gwcs.WCS
-            With the frames "detector" (pixels), "ideal" (pixels from the optical centre, where the
-            projection alone would image a star) and "icrs", and the image as its bounding box.
-
-        Raises
-        ------
-        ModuleNotFoundError
-            If the package gwcs is not installed: ``pip install boresight[gwcs]``.
-        InputError
-            If the tolerance is not positive.
-        UndeterminedError
-            If the inverse misses by more than the tolerance.
-
-        See Also
-        --------
-        save_gwcs : writes it to a file.
-
-        Notes
-        -----
-        With a bounding box, gwcs's inverse gives NaN for stars outside of the right ascensions and
-        declinations that the corners of the image span, though they may be in it: near its edges,
-        or at the poles. ``wcs.bounding_box = None`` gives all of them.
+        dict
+            Names and units of the attributes; ``camera_model`` as `CameraModel.to_dict` gives it.
 
         Examples
         --------
-        >>> import boresight
-        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
-        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
-        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
-        >>> stars = boresight.extract_centroids(frame.image).centroids
-        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
-        >>> wcs = solution.gwcs()
-        >>> wcs.pixel_to_world(256, 256).to_string(precision=1)
-        '83.8 -1.2'
+        >>> import boresight, json
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
+        >>> solution = boresight.solve(image, 15.0)
+        >>> json.loads(json.dumps(solution.to_dict()))["image_shape"]
+        [512, 512]
         """
-        from boresight.wcs.gwcs import make_gwcs
+        numbers: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
+        time = self.time
+        return numbers | {
+            "image_shape": list(self.image_shape),
+            "quaternion": self.quaternion.tolist(),
+            "covariance": self.covariance.tolist(),
+            "camera_model": self.camera_model.to_dict(),
+            "time": None if time is None else time.isot,
+            "observer_velocity_km_s": None
+            if self._place.velocity_km_s is None
+            else list(self._place.velocity_km_s),
+        }
 
-        rotation = self.rotation_matrix_icrs_to_camera
-        return make_gwcs(self.camera_model, rotation, self._place, tolerance_px)
-
-    def save_gwcs(self, path: str | os.PathLike[str], tolerance_px: float = 1e-6) -> None:
-        """Save `gwcs` as an ASDF file, for programs without Boresight.
-
-        Parameters
-        ----------
-        path : path-like
-            File to create or replace. It is written whole or not at all.
-        tolerance_px : float
-            As for `gwcs`.
-
-        Raises
-        ------
-        ModuleNotFoundError, InputError, UndeterminedError
-            As `gwcs`.
-        OSError
-            If the file cannot be written.
-
-        Examples
-        --------
-        >>> import asdf, boresight, pathlib, tempfile
-        >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=20)
-        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
-        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
-        >>> stars = boresight.extract_centroids(frame.image).centroids
-        >>> solution = database.solve_from_centroids(stars, 12.0, image_shape=(512, 512))
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> path = pathlib.Path(folder.name) / "frame.asdf"
-        >>> solution.save_gwcs(path)
-        >>> with asdf.open(path) as file:
-        ...     print(file["wcs"].available_frames)
-        ['detector', 'ideal', 'icrs']
-        >>> folder.cleanup()
-        """
-        from boresight.wcs.gwcs import asdf_bytes
-
-        write_atomically(path, asdf_bytes(self.gwcs(tolerance_px)))
+    def _repr_html_(self) -> str:
+        return html_table(
+            "Solution",
+            (
+                ("Centre", self.center.to_string("hmsdms", precision=1)),
+                ("", f"RA {self.ra_deg:.5f}, Dec {self.dec_deg:+.5f} deg (ICRS)"),
+                ("Roll", f"{self.roll_deg:.4f} deg" + (", mirrored" if self.parity_flip else "")),
+                ("Field of view", f"{self.fov_deg:.4f} deg, {self.pixel_scale:.4g}"),
+                ("Stars", f"{self.num_matches}, RMSE {self.rmse_arcsec:.2f} arcsec"),
+                ("False-alarm probability", f"at most {self.probability:.1e}"),
+                ("Time to solve", f"{self.solve_time_ms:.1f} ms"),
+            ),
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         rest = {
@@ -410,3 +397,9 @@ class Solution(SkyMapping):
 
 def _restore(matches: MatchedStars, rest: dict[str, Any]) -> Solution:
     return Solution.from_matches(matches, **rest)
+
+
+def _quantity(value: float, unit: str) -> Quantity:
+    from astropy.units import Quantity
+
+    return Quantity(value, unit)

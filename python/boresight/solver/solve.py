@@ -202,7 +202,7 @@ def solve_many(
         if callback is not None:
             callback(1.0)
     return [
-        solution_of(outcome, frame.place, len(stars["stars"]))
+        solution_of(outcome, frame.place, len(stars["stars"]), database)
         for outcome, frame, stars in zip(outcomes, each, frames, strict=True)
     ]
 
@@ -341,7 +341,7 @@ def solve_from_centroids(
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
     stars = detections(centroids, origin, frame.image_shape)
     outcome = core.solve(database._core, stars, frame.values)
-    return solution_of(outcome, frame.place, len(stars["stars"]))
+    return solution_of(outcome, frame.place, len(stars["stars"]), database)
 
 
 _DEFAULTS = arguments.keyword_defaults(solve_from_centroids)
@@ -358,7 +358,9 @@ def prepared(
     return prepare(fov_deg, image_shape, camera_model, {**_DEFAULTS, **options})
 
 
-def solution_of(outcome: core.Outcome, place: ApparentPlace, num_stars: int) -> Solution | None:
+def solution_of(
+    outcome: core.Outcome, place: ApparentPlace, num_stars: int, database: PatternDatabase
+) -> Solution | None:
     """Give the solution of an outcome; why there is none goes to the log."""
     if outcome.solution is None:
         import logging
@@ -372,4 +374,4 @@ def solution_of(outcome: core.Outcome, place: ApparentPlace, num_stars: int) -> 
             outcome.best_log_ratio,
         )
         return None
-    return Solution(outcome.solution, place, outcome.seconds * 1e3)
+    return Solution(outcome.solution, place, outcome.seconds * 1e3, magnitudes=database._core)

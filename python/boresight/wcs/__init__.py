@@ -5,3 +5,7 @@ from boresight.wcs.fits import fit_tpv as fit_tpv
 from boresight.wcs.fits import fit_wcs as fit_wcs
 from boresight.wcs.fits import from_fits_pixel as from_fits_pixel
 from boresight.wcs.fits import to_fits_pixel as to_fits_pixel
+from boresight.wcs.undo import undo as undo
+from boresight.wcs.write import header_cards as header_cards
+from boresight.wcs.write import write_header as write_header
+from boresight.wcs.write import write_wcs as write_wcs

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight.camera.model import CameraModel
-from boresight.errors import UndeterminedError
-from boresight.wcs.fits import fit_wcs
+from boresight.errors import InputError, UndeterminedError
+from boresight.wcs.fits import SIP_MAX_ORDER, fit_tpv, fit_wcs
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -23,6 +23,7 @@ def fit_camera_wcs(
     pixel_to_direction: Callable[[Floats], Floats],
     star_directions: Floats,
     tolerance_px: float,
+    sip: str = "auto",
 ) -> WCS:
     """Fit an `astropy.wcs.WCS` to what a camera sees.
 
@@ -36,6 +37,8 @@ def fit_camera_wcs(
         Matched stars in the camera frame: the image of a fisheye counts as far as they reach.
     tolerance_px : float
         Largest error allowed over the image, pixels.
+    sip : {"auto", "none", "tpv"}
+        Form of the distortion, as for `Solution.wcs`.
 
     Returns
     -------
@@ -47,8 +50,15 @@ def fit_camera_wcs(
     UndeterminedError
         As `Solution.wcs`.
     """
+    if sip not in ("auto", "none", "tpv"):
+        raise InputError(f"sip: {sip!r} is none; give 'auto', 'none' or 'tpv'")
+    max_order = 1 if sip == "none" else SIP_MAX_ORDER
+    if sip == "tpv":
+        return _tpv(camera, pixel_to_direction, tolerance_px)
     if camera.projection == "gnomonic":
-        return fit_wcs(pixel_to_direction, camera.image_shape, tolerance_px=tolerance_px)[0]
+        return fit_wcs(
+            pixel_to_direction, camera.image_shape, tolerance_px=tolerance_px, max_order=max_order
+        )[0]
     x, y = camera.direction_to_pixel([0.0, 0.0, 1.0])
     if not np.isfinite([x, y]).all():
         raise UndeterminedError("no pixel sees the optical axis, so there is no WCS about it")
@@ -57,14 +67,29 @@ def fit_camera_wcs(
         pixel_to_direction,
         camera.image_shape,
         tolerance_px=tolerance_px,
+        max_order=max_order,
         projection=camera.projection,
         center=(float(x), float(y)),
         reach_px=float(np.nanmax(np.hypot(stars[0] - x, stars[1] - y))),
     )
-    if not accuracy.reached:
+    if not accuracy.reached and sip == "auto":
         raise UndeterminedError(
             f"SIP misses this fisheye's distortion by up to {accuracy.max_error_px:.3g} px "
             f"(its inverse by {accuracy.max_inverse_error_px:.3g}), more than "
             f"tolerance_px={tolerance_px:g}; allow more"
         )
+    return wcs
+
+
+def _tpv(
+    camera: CameraModel, pixel_to_direction: Callable[[Floats], Floats], tolerance_px: float
+) -> WCS:
+    from astropy.wcs import WCS
+
+    if camera.projection != "gnomonic":
+        raise InputError("sip: TPV is for tangent planes, and this is a fisheye; give 'auto'")
+    header, _ = fit_tpv(pixel_to_direction, camera.image_shape, tolerance_px=tolerance_px)
+    wcs = WCS(header)
+    height, width = camera.image_shape
+    wcs.pixel_shape = (width, height)
     return wcs

@@ -1,0 +1,116 @@
+"""The structure of a FITS file: headers as their cards, and where the data of each HDU are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+from boresight.frames.cards import CARD, card_number, sound_header
+from boresight.frames.stored import TYPES
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+
+__all__ = ["BLOCK", "RawHdu", "array_shape", "data_size", "raw_hdus", "read_header"]
+
+#: Files consist of blocks of so many bytes.
+BLOCK = 2880
+
+#: The longest header that is read, in blocks: a hundred times those of large surveys.
+MAX_HEADER_BLOCKS = 5000
+
+
+class RawHdu(NamedTuple):
+    """An HDU as a file has it.
+
+    Attributes
+    ----------
+    cards : tuple of str
+        Its header, 80 characters a card, without END; bytes as in Latin-1.
+    header : astropy.io.fits.Header
+        The same, with cards that are not of FITS' form made so.
+    data_start, data_size : int
+        Where its data begin in the file, and their length in bytes without padding.
+    """
+
+    cards: tuple[str, ...]
+    header: Header
+    data_start: int
+    data_size: int
+
+    @property
+    def stop(self) -> int:
+        """Where the next HDU begins."""
+        return self.data_start + -(-self.data_size // BLOCK) * BLOCK
+
+
+def read_header(file: IO[bytes], *, first: bool) -> tuple[str, int]:
+    """Text of the header that starts here, without END, and its length; nothing at the end."""
+    blocks: list[bytes] = []
+    while len(blocks) < MAX_HEADER_BLOCKS:
+        block = file.read(BLOCK)
+        if not blocks and not block.startswith(b"SIMPLE" if first else b"XTENSION"):
+            if first:
+                raise ValueError("it does not begin with a card SIMPLE")
+            return "", 0  # special records, or whatever follows the last HDU
+        for start in range(0, len(block), CARD):
+            if block[start : start + 8].rstrip(b" \0") == b"END":
+                text = b"".join([*blocks, block[:start]])
+                return text.decode("latin-1"), (len(blocks) + 1) * BLOCK
+        if len(block) < BLOCK or block.count(b"\0") > BLOCK // 2:
+            break
+        blocks.append(block)
+    raise ValueError("a header has no card END")
+
+
+def array_shape(header: Header) -> tuple[int, tuple[int, ...]]:
+    """BITPIX and the shape of the array, in numpy's order."""
+    bitpix = whole_number(header, "BITPIX")
+    if bitpix not in TYPES:
+        raise ValueError(f"BITPIX is {bitpix}; there are {', '.join(map(str, TYPES))}")
+    count = whole_number(header, "NAXIS", least=0)
+    lengths = [whole_number(header, f"NAXIS{i + 1}", least=0) for i in range(count)]
+    return bitpix, tuple(reversed(lengths))
+
+
+def data_size(header: Header, *, first: bool) -> int:
+    """Length of the data of an HDU in bytes, without padding."""
+    bitpix, shape = array_shape(header)
+    groups = first and has_groups(header)
+    elements = math.prod(shape[:-1] if groups else shape) if shape else 0
+    extra = whole_number(header, "PCOUNT", 0, least=0) if not first or groups else 0
+    repeated = whole_number(header, "GCOUNT", 1, least=0) if not first or groups else 1
+    return abs(bitpix) // 8 * repeated * (extra + elements)
+
+
+def has_groups(header: Header) -> bool:
+    """Whether a primary HDU holds random groups, of old radio data, and no array."""
+    return header.get("GROUPS") is True and header.get("NAXIS1") == 0
+
+
+def whole_number(
+    header: Header, name: str, default: int | None = None, least: int | None = None
+) -> int:
+    """Return a whole number of a card that the structure of the file depends on."""
+    number = card_number(header, name)
+    if number is None and default is not None:
+        return default
+    if number is None or number % 1 or (least is not None and number < least):
+        raise ValueError(f"{name} is {header.get(name, 'missing')}")
+    return int(number)
+
+
+def raw_hdus(file: IO[bytes]) -> Iterator[RawHdu]:
+    """Read the HDUs of a file one by one; ValueError where its structure breaks off."""
+    offset = 0
+    while True:
+        file.seek(offset)
+        text, length = read_header(file, first=offset == 0)
+        if not length:
+            return
+        header, _ = sound_header(text)
+        cards = tuple(text[i : i + CARD] for i in range(0, len(text), CARD))
+        hdu = RawHdu(cards, header, offset + length, data_size(header, first=offset == 0))
+        yield hdu
+        offset = hdu.stop

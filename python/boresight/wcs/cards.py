@@ -1,0 +1,200 @@
+"""Header cards of a WCS: which ones a header has, and those of a new one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Card, Header
+    from astropy.wcs import WCS
+
+__all__ = ["is_wcs_card", "new_cards", "replace_wcs", "sky_alternates"]
+
+#: Cards of the axes: of the FITS standard, of older conventions for rotation and distortion, and
+#: of distortion tables. The letter at the end names an alternate description.
+_OF_AXES = re.compile(
+    r"(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA|CNAME|CRDER|CSYER)(?P<axis>\d)(?P<alt>[A-Z]?)"
+    r"|(?:CD|PC)(?P<axis2>\d)_\d+(?P<alt2>[A-Z]?)|(?:PV|PS)(?P<axis3>\d)_\d+(?P<alt3>[A-Z]?)"
+    r"|PC00(?P<axis4>\d)00\d|(?:CPDIS|CQDIS|CPERR|CQERR|D2IMDIS|D2IMERR|DP|DQ)(?P<axis5>\d).*"
+)
+#: Cards of a description as a whole.
+_OF_ALL = re.compile(
+    r"(?:WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX)(?P<alt>[A-Z]?)|RADECSYS|AXISCORR"
+    r"|D2IMEXT|D2IM\d\..*|[AB]P?_(?:ORDER|DMAX|\d+_\d+)|WAT\d_\d+|WCSDIM"
+    # The plate solution of the Digitized Sky Survey, which some programs prefer to the rest.
+    r"|AMD(?:X|Y|REX|REY)\d+|PPO\d|PLTRA[HMS]|PLTDEC(?:SN|[DMS])"
+)
+#: Types of axes on the sky, such as RA---TAN and GLON-CAR, and lines of the old form "DEC" alone.
+_ON_SKY = re.compile(r"(?:RA|DEC|[A-Z]LON|[A-Z]LAT|[A-Z]{2}L[NT])(?:-.*)?\s*")
+
+#: Comments of the cards, `{0}` the axis.
+_COMMENTS = {
+    "CTYPE": "projection of axis {0}",
+    "CUNIT": "unit of CRVAL{0} and CD{0}_j",
+    "CRVAL": "[deg] axis {0} at the reference pixel",
+    "CRPIX": "[pix] reference pixel, 1-based",
+    "CRDER": "[deg] random error along axis {0}",
+}
+
+
+def sky_alternates(header: Header) -> set[str]:
+    """Letters of the descriptions that put axes on the sky; "" is the primary one."""
+    letters = set()
+    for name, value in header.items():
+        found = re.fullmatch(r"CTYPE\d([A-Z]?)", name)
+        if found and isinstance(value, str) and _ON_SKY.fullmatch(value.upper()):
+            letters.add(found[1])
+    return letters
+
+
+def is_wcs_card(name: str, letters: set[str]) -> bool:
+    """Whether a card belongs to the primary description of axes 1 and 2, or to those of letters.
+
+    Alternates that are not on the sky, such as pixels of the detector, and further axes, such as
+    a wavelength, have other cards.
+    """
+    found = _OF_AXES.fullmatch(name) or _OF_ALL.fullmatch(name)
+    if found is None:
+        return False
+    groups = found.groupdict()
+    alternate = next((v for k, v in groups.items() if k.startswith("alt") and v), "")
+    axis = next((v for k, v in groups.items() if k.startswith("axis") and v), "1")
+    return alternate in letters | {""} and axis in "12"
+
+
+def new_cards(
+    wcs: WCS, *, offset: tuple[float, float] = (0.0, 0.0), error_deg: float | None = None
+) -> list[Card]:
+    """Cards of a celestial WCS of two axes, each with its comment.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        TAN, TAN-SIP, TPV or another projection that parameters in cards describe.
+    offset : (float, float)
+        Added to the reference pixel: (columns, rows) before the image's first in the file's.
+    error_deg : float, optional
+        Random error per axis, for CRDER.
+
+    Raises
+    ------
+    InputError
+        If it is not celestial with two axes, or needs tables besides cards.
+    """
+    if wcs.naxis != 2 or not wcs.has_celestial:
+        raise InputError("wcs: it is not that of two axes on the sky; give wcs.celestial")
+    tables = (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2)
+    if any(table is not None for table in tables):
+        raise InputError("wcs: its distortion is in tables, which cards cannot hold; fit it by SIP")
+    return [_card(*triple) for triple in _triples(wcs, offset, error_deg)]
+
+
+def _triples(
+    wcs: WCS, offset: tuple[float, float], error_deg: float | None
+) -> Iterator[tuple[str, Any, str]]:
+    """Names, values and comments."""
+    own = wcs.wcs
+    yield "WCSAXES", 2, "axes of the coordinate system"
+    # WCSLIB takes TPV apart into TAN and a distortion; its header puts them together again.
+    whole = wcs.to_header(relax=True)
+    names = [whole["CTYPE1"], whole["CTYPE2"]]
+    if wcs.sip is not None:
+        names = [name if name.endswith("-SIP") else f"{name}-SIP" for name in names]
+    crpix = np.asarray(own.crpix) + offset
+    columns: list[tuple[str, Sequence[Any]]] = [
+        ("CTYPE", names),
+        ("CUNIT", ["deg", "deg"]),
+        ("CRVAL", list(own.crval)),
+        ("CRPIX", list(crpix)),
+    ]
+    if error_deg is not None:
+        columns.append(("CRDER", [error_deg, error_deg]))
+    for name, values in columns:
+        for axis, value in enumerate(values, 1):
+            yield f"{name}{axis}", _plain(value), _COMMENTS[name].format(axis)
+    for (i, j), value in np.ndenumerate(np.asarray(wcs.pixel_scale_matrix)):
+        yield f"CD{i + 1}_{j + 1}", float(value), f"[deg/pix] axis {i + 1} by pixel axis {j + 1}"
+    for name, value in (("LONPOLE", own.lonpole), ("LATPOLE", own.latpole)):
+        if np.isfinite(value):
+            yield name, float(value), "[deg] of the pole of the projection"
+    system = str(own.radesys) or "ICRS"
+    yield "RADESYS", system, "reference system of the coordinates"
+    if system in ("ICRS", "FK5"):
+        equinox = float(own.equinox) if np.isfinite(own.equinox) else 2000.0
+        yield "EQUINOX", equinox, "[yr] of the equator"
+    for name, value in whole.items():
+        if re.fullmatch(r"PV[12]_\d+", name):
+            yield name, float(value), "parameter of the projection"
+    if wcs.sip is not None:
+        yield from _sip_triples(wcs.sip)
+
+
+def _sip_triples(sip: Any) -> Iterator[tuple[str, Any, str]]:
+    says = {"A": "x, pixel to ideal", "B": "y, pixel to ideal", "AP": "x, back", "BP": "y, back"}
+    for name, words in says.items():
+        terms = getattr(sip, name.lower())
+        if terms is None:
+            continue
+        yield f"{name}_ORDER", len(terms) - 1, f"SIP distortion of {words}"
+        for (p, q), value in np.ndenumerate(terms):
+            if value:
+                yield f"{name}_{p}_{q}", float(value), f"SIP term x^{p} y^{q}"
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else float(value)
+
+
+def _card(name: str, value: Any, comment: str) -> Card:
+    from astropy.io.fits import Card
+
+    return Card(name, value, comment)
+
+
+def replace_wcs(
+    cards: Sequence[str], header: Header, new: Sequence[str]
+) -> tuple[list[str], list[int]]:
+    """Put cards in the place of those of the WCS that a header has.
+
+    Parameters
+    ----------
+    cards : sequence of str
+        The header, 80 characters a card, without END.
+    header : astropy.io.fits.Header
+        The same.
+    new : sequence of str
+        New cards; empty: the WCS goes.
+
+    Returns
+    -------
+    cards : list of str
+        The new ones are where the first of the old ones was, or else at the end.
+    removed : list of int
+        Which of the given cards went.
+    """
+    letters = sky_alternates(header)
+    removed: list[int] = []
+    for index, card in enumerate(cards):
+        continues = card.startswith("CONTINUE") and removed[-1:] == [index - 1]
+        # IRAF's and distortion tables' records have names of their own, before the first "=".
+        name = card[:8].rstrip()
+        if continues or (card[8:10] == "= " and is_wcs_card(name, letters)):
+            removed.append(index)
+    gone = set(removed)
+    kept = [card for index, card in enumerate(cards) if index not in gone]
+    place = removed[0] if removed else len(_without_blanks(cards))
+    return [*kept[:place], *new, *kept[place:]], removed
+
+
+def _without_blanks(cards: Sequence[str]) -> Sequence[str]:
+    """Cards but for the blank ones at the end, which programs keep as room."""
+    end = len(cards)
+    while end and not cards[end - 1].strip():
+        end -= 1
+    return cards[:end]
