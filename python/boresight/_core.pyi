@@ -36,6 +36,7 @@ __all__ = [
     "calibrate_camera",
     "calibrate_rig",
     "calibration_block",
+    "fit_transform",
     "mesh_pixels",
     "model_covariance",
     "moved",
@@ -46,6 +47,7 @@ __all__ = [
     "solve_or_explain",
     "unpack_bits",
     "unpack_lzw",
+    "warp_image",
 ]
 
 CAUCHY_TUNING: float
@@ -437,6 +439,22 @@ def calibration_block(
     noise: float,
     sigma_clip: float,
 ) -> CalibrationBlock: ...
+def warp_image(
+    image: NDArray[Any],
+    to_source: Sequence[Sequence[float]],
+    linear: bool,
+    fill_edges: bool,
+    out: NDArray[Any],
+    valid: NDArray[np.bool_],
+) -> None: ...
+def fit_transform(
+    moved: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    kind: str,
+    tolerance: float,
+    covariance: NDArray[np.float64] | None,
+    area: float,
+) -> dict[str, Any]: ...
 def read_png(source: str | bytes, out: NDArray[np.uint8]) -> None: ...
 def unpack_lzw(data: bytes, size: int) -> bytes: ...
 def unpack_bits(data: bytes, size: int) -> bytes: ...

@@ -14,3 +14,4 @@ mod psf;
 mod sharp;
 mod stamp;
 mod survey;
+pub mod warp;

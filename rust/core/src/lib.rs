@@ -82,6 +82,7 @@ pub mod index;
 pub mod lsq;
 pub mod matches;
 pub mod monitor;
+pub mod movement;
 pub mod pattern;
 mod simd;
 pub mod solve;

@@ -13,6 +13,7 @@ mod errors;
 mod extract;
 mod matches;
 mod monitor;
+mod movement;
 mod pictures;
 mod place;
 mod solve;
@@ -37,6 +38,8 @@ mod _core {
     use crate::extract::{Extraction, Extractor, mesh_pixels};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
+    #[pymodule_export]
+    use crate::movement::{fit_transform, warp_image};
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]

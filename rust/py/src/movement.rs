@@ -1,0 +1,82 @@
+//! Movement of a camera between two images.
+
+use boresight::imaging::warp::{Interpolation, Sample, Warp};
+use boresight::movement::{Fit, FitOptions, Kind, fit};
+use numpy::{Element, PyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::arrays::{from_rows, rows};
+use crate::errors::{InputError, to_python};
+
+/// Warp a C-contiguous image into another array of its type, and tell which pixels are valid.
+#[pyfunction]
+pub(crate) fn warp_image<'py>(
+    py: Python<'py>,
+    image: &Bound<'py, PyAny>,
+    to_source: [[f64; 3]; 3],
+    linear: bool,
+    fill_edges: bool,
+    out: &Bound<'py, PyAny>,
+    mut valid: PyReadwriteArray2<'py, bool>,
+) -> PyResult<()> {
+    let interpolation = if linear { Interpolation::Linear } else { Interpolation::Nearest };
+    let warp = Warp { to_source, interpolation, fill_edges };
+    let valid = valid.as_slice_mut().map_err(|_| not_contiguous("valid"))?;
+    macro_rules! of_type {
+        ($($kind:ty),*) => {
+            $(if let Ok(array) = image.extract::<PyReadonlyArray2<'py, $kind>>() {
+                return warp_into(py, &array, &warp, out.extract()?, valid);
+            })*
+        };
+    }
+    of_type!(u8, i8, u16, i16, u32, i32, f32, f64);
+    Err(InputError::new_err("image: its type is not known to the core; give float64"))
+}
+
+fn warp_into<'py, T: Sample + Element>(
+    py: Python<'py>,
+    image: &PyReadonlyArray2<'py, T>,
+    warp: &Warp,
+    mut out: PyReadwriteArray2<'py, T>,
+    valid: &mut [bool],
+) -> PyResult<()> {
+    let [size, source_size] =
+        [out.as_array().dim(), image.as_array().dim()].map(|(rows, columns)| [columns, rows]);
+    let source = image.as_slice().map_err(|_| not_contiguous("image"))?;
+    let out = out.as_slice_mut().map_err(|_| not_contiguous("out"))?;
+    py.detach(|| warp.apply_into(source, source_size, size, out, valid)).map_err(to_python)
+}
+
+fn not_contiguous(name: &str) -> PyErr {
+    InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray"))
+}
+
+/// Fit the transform that most pairs of points follow; its parts by name.
+#[pyfunction]
+pub(crate) fn fit_transform<'py>(
+    py: Python<'py>,
+    moved: PyReadonlyArray2<'py, f64>,
+    reference: PyReadonlyArray2<'py, f64>,
+    kind: &str,
+    tolerance: f64,
+    covariance: Option<PyReadonlyArray2<'py, f64>>,
+    area: f64,
+) -> PyResult<Bound<'py, PyDict>> {
+    let covariance = covariance.as_ref().map(|c| rows("covariance", c)).transpose()?;
+    let options = FitOptions { kind: Kind::from_name(kind).map_err(to_python)?, tolerance, covariance, area };
+    let (moved, reference) = (rows("moved_points", &moved)?, rows("ref_points", &reference)?);
+    let found = py.detach(|| fit(moved, reference, &options)).map_err(to_python)?;
+    fit_parts(py, &found)
+}
+
+fn fit_parts<'py>(py: Python<'py>, fit: &Fit) -> PyResult<Bound<'py, PyDict>> {
+    let parts = PyDict::new(py);
+    parts.set_item("matrix", from_rows(py, &fit.transform.0)?)?;
+    parts.set_item("inliers", PyArray1::from_slice(py, &fit.inliers))?;
+    parts.set_item("rms", fit.rms)?;
+    parts.set_item("noise", fit.noise)?;
+    parts.set_item("covariance", from_rows(py, &fit.covariance)?)?;
+    parts.set_item("log_chance", fit.log_chance)?;
+    Ok(parts)
+}
