@@ -67,12 +67,14 @@ _LATER = {
     "Tracker": "boresight.solver.tracker",
 }
 
+_PACKAGES = ("movement", "simulate")
+
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name == "simulate":
-        return import_module("boresight.simulate")
+    if name in _PACKAGES:
+        return import_module(f"boresight.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'boresight' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_LATER[name]), name)
@@ -80,4 +82,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "simulate"})
+    return sorted({*globals(), *_LATER, *_PACKAGES})

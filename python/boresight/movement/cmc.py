@@ -1,0 +1,54 @@
+"""Files of movement corrections, ``.cmc``: JSON, as calcam reads and writes them.
+
+============================  =============================================================
+key                           value
+============================  =============================================================
+``transform_matrix``          three rows of three numbers, or two rows: moved to reference
+``im_array_shape``            rows, columns
+``ref_points``                list of (x, y)
+``moved_points``              list of (x, y), as many
+``history``                   how it was made, in words
+``boresight``                 what Boresight adds: `covariance`, `inliers`, ...; calcam ignores it
+============================  =============================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from boresight._utils.files import write_atomically
+from boresight.errors import FileFormatError
+
+__all__ = ["SUFFIX", "read_cmc", "write_cmc"]
+
+SUFFIX = ".cmc"
+
+#: Keys that each file has.
+KEYS = ("transform_matrix", "im_array_shape", "ref_points", "moved_points", "history")
+
+
+def write_cmc(path: str | os.PathLike[str], values: dict[str, Any]) -> None:
+    """Write a file, whole or not at all; ``.cmc`` is added to a name that does not end with it."""
+    target = Path(path)
+    if target.suffix.lower() != SUFFIX:
+        target = target.with_name(target.name + SUFFIX)
+    write_atomically(target, (json.dumps(values, indent=4) + "\n").encode())
+
+
+def read_cmc(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the values of a file; refuses what is none."""
+    try:
+        values = json.loads(Path(path).read_bytes())
+    except ValueError as error:  # of JSON and of the encoding
+        raise FileFormatError(
+            f"{os.fspath(path)} is no movement correction: {error}; give a whole .cmc file"
+        ) from error
+    missing = [key for key in KEYS if not isinstance(values, dict) or key not in values]
+    if missing:
+        raise FileFormatError(
+            f"{os.fspath(path)} is no movement correction: it lacks {', '.join(missing)}"
+        )
+    return dict(values)

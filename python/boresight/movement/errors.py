@@ -1,0 +1,9 @@
+"""The exception of a movement that cannot be told."""
+
+from boresight.errors import UndeterminedError
+
+__all__ = ["DetectionFailedError"]
+
+
+class DetectionFailedError(UndeterminedError):
+    """The movement between two images could not be determined with sufficient confidence."""
