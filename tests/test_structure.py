@@ -17,7 +17,7 @@ CORE = ROOT / "rust" / "core" / "src"
 ORDER = (
     "__main__", "cli", "report", "batch", "plot", "movement", "scene", "alignment",
     "solver_database", "calibration", "simulate", "solver", "wcs",
-    "database", "catalog", "camera", "extraction", "apparent", "frames", "_utils", "cache",
+    "database", "catalog", "camera", "extraction", "apparent", "frames", "cache", "_utils",
     "errors", "_core",
 )  # fmt: skip
 

@@ -2,17 +2,26 @@
 
 It is the user's cache folder (on Linux `~/.cache/boresight`); the environment variable
 `BORESIGHT_CACHE_DIR` names another. Everything in it can be made again, so it may be deleted at any
-time. When it grows beyond `LIMIT_BYTES`, what has not been used for longest is removed.
+time. When it grows beyond `LIMIT_BYTES`, what has not been used for longest is removed. A database
+is compared with its checksums when it is opened for the first time, and again whenever its file has
+changed; one that is damaged is made anew.
 """
 
 import contextlib
 import os
+import time
 from pathlib import Path
+
+from boresight import _core
+from boresight._utils.files import write_atomically
 
 __all__ = ["clear", "folder"]
 
 LIMIT_BYTES = 4_000_000_000
 """Size beyond which the longest unused files are removed."""
+
+ABANDONED_SECONDS = 3600.0
+"""Temporary files of this age were left by a process that was killed."""
 
 
 def folder() -> Path:
@@ -46,6 +55,7 @@ def clear() -> None:
 
     Databases that are open stay usable.
     """
+    _core.remove_temporaries(folder(), 0.0)
     for path in _files():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -67,23 +77,53 @@ def entry(kind: str, suffix: str, *content: object) -> Path:
 def touch(path: Path) -> None:
     """Note that a file is in use, so that others are removed first."""
     with contextlib.suppress(OSError):
-        os.utime(path)
+        # The time of the last change stays: it tells whether the file is the one that was checked.
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
-def prune() -> None:
-    """Remove what has not been used for longest until the folder is within its limit."""
+def is_verified(path: Path) -> bool:
+    """Whether `note_verified` was called for the file as it is now."""
+    try:
+        return _stamp_of(path).read_text() == _identity(path)
+    except OSError:
+        return False
+
+
+def note_verified(path: Path) -> None:
+    """Note that the content of a file was found right."""
+    with contextlib.suppress(OSError):
+        write_atomically(_stamp_of(path), _identity(path).encode())
+
+
+def prune(keep: Path) -> None:
+    """Remove what has not been used for longest until the folder is within its limit.
+
+    `keep`, which was just made, stays.
+    """
+    _core.remove_temporaries(folder(), ABANDONED_SECONDS)
     found = []
     for path in _files():
         with contextlib.suppress(OSError):
             status = path.stat()
-            found.append((status.st_mtime, status.st_size, path))
+            found.append((status.st_atime, status.st_size, path))
     excess = sum(size for _, size, _ in found) - LIMIT_BYTES
     for _, size, path in sorted(found):
         if excess <= 0:
             break
+        if path == keep:
+            continue
         with contextlib.suppress(OSError):
             path.unlink()
             excess -= size
+
+
+def _stamp_of(path: Path) -> Path:
+    return path.with_suffix(".verified")
+
+
+def _identity(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
 
 
 def _files() -> list[Path]:

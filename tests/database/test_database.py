@@ -243,11 +243,11 @@ class TestProgress:
 class TestCache:
     def test_second_call_opens_the_first_ones_file(self, own_cache):
         first = SolverDatabase.generate_from_hipparcos(**SMALL)
-        [kept] = own_cache.iterdir()
+        [kept] = own_cache.glob("*.bsdb")
         before = kept.stat().st_ino
         second = SolverDatabase.generate_from_hipparcos(**SMALL)
         assert second == first
-        assert [file.stat().st_ino for file in own_cache.iterdir()] == [before]
+        assert [file.stat().st_ino for file in own_cache.glob("*.bsdb")] == [before]
         assert second._path == first._path == kept
 
     def test_every_parameter_and_star_matters(self, own_cache):
@@ -256,7 +256,7 @@ class TestCache:
         SolverDatabase.generate_from_hipparcos(**SMALL, epoch_proper_motion_year=2000)
         SolverDatabase.generate_from_stars(HIPPARCOS[:100], **SMALL)
         SolverDatabase.generate_from_stars(HIPPARCOS[1:101], **SMALL)
-        assert len(list(own_cache.iterdir())) == 5
+        assert len(list(own_cache.glob("*.bsdb"))) == 5
 
     def test_without_cache_nothing_is_kept(self, own_cache):
         SolverDatabase.generate_from_hipparcos(**SMALL, cache=False)
@@ -264,10 +264,33 @@ class TestCache:
 
     def test_damaged_file_is_made_anew(self, own_cache, database):
         SolverDatabase.generate_from_hipparcos(**SMALL)
-        [kept] = own_cache.iterdir()
+        [kept] = own_cache.glob("*.bsdb")
         kept.write_bytes(kept.read_bytes()[:1000])
         assert SolverDatabase.generate_from_hipparcos(**SMALL) == database
         SolverDatabase.load_from_file(kept, verify=True)
+
+    def test_one_wrong_byte_makes_it_anew(self, own_cache, database):
+        SolverDatabase.generate_from_hipparcos(**SMALL)
+        [kept] = own_cache.glob("*.bsdb")
+        content = bytearray(kept.read_bytes())
+        content[len(content) // 2] ^= 1
+        kept.write_bytes(content)
+        again = SolverDatabase.generate_from_hipparcos(**SMALL)
+        again.verify()
+        assert again == database
+
+    def test_what_killed_processes_left_is_removed(self, own_cache):
+        from boresight import cache
+
+        SolverDatabase.generate_from_hipparcos(**SMALL)
+        old, new = own_cache / ".database-1.bsdb.x.tmp", own_cache / ".database-2.bsdb.x.tmp"
+        for path in (old, new):
+            path.write_bytes(b"half")
+        os.utime(old, (0, 0))
+        SolverDatabase.generate_from_hipparcos(**SMALL | {"patterns_per_lattice_field": 21})
+        assert (old.exists(), new.exists()) == (False, True)
+        cache.clear()
+        assert not list(own_cache.iterdir())
 
     def test_unusable_folder_is_no_obstacle(self, tmp_path, monkeypatch, database):
         (tmp_path / "file").write_bytes(b"")
@@ -286,8 +309,11 @@ class TestCache:
             os.utime(made._path, (patterns, patterns))
             databases.append(made)
         monkeypatch.setattr(cache, "LIMIT_BYTES", int(2.5 * databases[0]._core.num_bytes))
-        cache.prune()
+        cache.prune(databases[2]._path)
         assert [made._path.exists() for made in databases] == [False, True, True]
+        monkeypatch.setattr(cache, "LIMIT_BYTES", 1)
+        cache.prune(databases[1]._path)
+        assert [made._path.exists() for made in databases] == [False, True, False]
         databases[0].verify()
         cache.clear()
         assert not list(own_cache.iterdir())

@@ -47,7 +47,39 @@ def own_cache(tmp_path, monkeypatch):
     return folder
 
 
+ENDED = """
+import os, sys, threading, time
+import numpy as np
+from boresight import FileFormatError, SolverDatabase, solve_many
+database = SolverDatabase.load_from_file(sys.argv[1])
+fields = [np.random.default_rng(k).uniform(-400, 400, (30, 2)) for k in range(int(sys.argv[2]))]
+threading.Timer(float(sys.argv[3]), os.truncate, (sys.argv[1], 4096)).start()
+time.sleep(0.2 - min(float(sys.argv[3]), 0.1))
+try:
+    solve_many(fields, 30.0, database=database, image_shape=(1024, 1024))
+except FileFormatError as error:
+    sys.exit("cut short" not in str(error))
+sys.exit(2)
+"""
+
+
 class TestFile:
+    # Before a call, and in the middle of one that takes a second or so.
+    @pytest.mark.skipif(sys.platform == "win32", reason="mapped files cannot be cut short")
+    @pytest.mark.parametrize(("fields", "delay"), [(3, 0.0), (300, 0.3)])
+    def test_a_file_cut_short_while_it_is_open_is_an_error(self, database, tmp_path, fields, delay):
+        path = tmp_path / "a.bsdb"
+        database.save_to_file(path)
+        command = [sys.executable, "-c", ENDED, path, str(fields), str(delay)]
+        assert subprocess.run(command, timeout=60).returncode == 0
+
+    def test_a_link_is_replaced_and_not_followed(self, database, tmp_path):
+        (tmp_path / "victim").write_text("precious")
+        (tmp_path / "a.bsdb").symlink_to(tmp_path / "victim")
+        database.save_to_file(tmp_path / "a.bsdb")
+        assert (tmp_path / "victim").read_text() == "precious"
+        assert not (tmp_path / "a.bsdb").is_symlink()
+
     def test_comes_back_whole(self, database, content, tmp_path):
         path = tmp_path / "a.bsdb"
         database.save_to_file(path)

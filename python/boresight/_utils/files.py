@@ -4,14 +4,20 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from boresight import _core
+
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path`: a reader sees the old file or the whole new one, whatever happens.
 
+    On Linux the new file has no name before it is complete, so that a process that is killed leaves
+    nothing behind. Elsewhere its name is random, and never one that is there already.
+
     Parameters
     ----------
     path : path-like
-        File to create or replace. Its folder has to exist.
+        File to create or replace; a symbolic link is replaced, not followed. Its folder has to
+        exist.
     data : bytes
         The whole content.
 
@@ -20,7 +26,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     OSError
         If the folder does not exist or cannot be written to; nothing is left behind then.
     """
-    write_chunks(path, [data])
+    _core.write_atomically(Path(path), [data], None)
 
 
 def write_chunks(
@@ -42,26 +48,5 @@ def write_chunks(
     OSError
         As `write_atomically`.
     """
-    target = Path(path).resolve()
-    import tempfile
-
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(_rights(like))
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _rights(like: Path | None) -> int:
-    if like is not None:
-        return like.stat().st_mode & 0o7777
-    # mkstemp's files are private; give the rights any new file would have got.
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask
+    mode = None if like is None else like.stat().st_mode & 0o7777
+    _core.write_atomically(Path(path).resolve(), chunks, mode)

@@ -167,5 +167,5 @@ def _kept(fetch: Callable[[], Columns], cached: bool, *key: object) -> Columns:
     np.savez_compressed(content, **{name: v for name, v in columns.items() if v is not None})
     with contextlib.suppress(OSError):
         write_atomically(path, content.getvalue())
-        cache.prune()
+        cache.prune(path)
     return columns

@@ -391,6 +391,9 @@ class PatternDatabase(StoredDatabase):
         if path is not None:
             with contextlib.suppress(OSError, FileFormatError):
                 kept = cls(_core.Database.open(path), path)
+                if not cache.is_verified(path):
+                    kept.verify()
+                    cache.note_verified(path)
                 cache.touch(path)
                 return kept
         with progress_callback(progress, "Making the pattern database") as callback:
@@ -400,6 +403,7 @@ class PatternDatabase(StoredDatabase):
         if path is not None:
             with contextlib.suppress(OSError, FileFormatError):
                 core.write(path)
-                cache.prune()
+                cache.prune(path)
+                cache.note_verified(path)
                 return cls(_core.Database.open(path), path)
         return cls(core)

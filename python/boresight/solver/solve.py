@@ -150,8 +150,8 @@ def solve_many(
     -------
     list of Solution or None
         In the order of the frames: of each what solving it alone gives, whatever the number of
-        threads (which the environment variable RAYON_NUM_THREADS sets). Only a frame that runs into
-        `solve_timeout_ms` depends on what else the machine does.
+        threads (which the environment variable BORESIGHT_NUM_THREADS sets). Only a frame that runs
+        into `solve_timeout_ms` depends on what else the machine does.
 
     Raises
     ------

@@ -15,8 +15,8 @@ use crate::arrays::{from_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::errors::{InputError, to_python};
 use crate::matches::PyMatchedStars;
-use crate::monitor;
 use crate::place::PyApparentPlace;
+use crate::{monitor, parallel};
 
 /// One frame's part in a calibration.
 #[pyclass(name = "FrameFit", module = "boresight._core", frozen)]
@@ -298,7 +298,7 @@ impl PyCalibrationBlock {
     }
 
     fn solve(&self, py: Python<'_>) -> PyResult<PyReduction> {
-        Ok(PyReduction { inner: py.detach(|| self.inner.solve()).map_err(to_python)? })
+        Ok(PyReduction { inner: parallel::detach(py, || self.inner.solve()).map_err(to_python)? })
     }
 }
 
@@ -376,7 +376,7 @@ pub(crate) fn calibration_block(
     let (matches, places) = (frames.matches(), frames.places.as_deref());
     let names = parameter_names.as_deref();
     let work = || CalibrationBlock::new(&matches, places, &camera.inner, names, noise, sigma_clip);
-    Ok(PyCalibrationBlock { inner: py.detach(work).map_err(to_python)? })
+    Ok(PyCalibrationBlock { inner: parallel::detach(py, work).map_err(to_python)? })
 }
 
 fn from_matrix<'py>(py: Python<'py>, matrix: &DMatrix<f64>) -> PyResult<Bound<'py, PyArray2<f64>>> {
@@ -397,7 +397,7 @@ pub(crate) fn model_covariance<'py>(
     let view = joint.as_array();
     let joint = DMatrix::from_fn(view.nrows(), view.ncols(), |i, j| view[[i, j]]);
     let work = || calibrate::model_covariance(&camera.inner, &parameter_names, &joint, pixels);
-    from_rows(py, &py.detach(work).map_err(to_python)?)
+    from_rows(py, &parallel::detach(py, work).map_err(to_python)?)
 }
 
 /// How to calibrate, as a mapping.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::to_python;
+use crate::parallel;
 
 /// Columns of a catalogue, as a mapping.
 #[derive(FromPyObject)]
@@ -45,7 +46,7 @@ impl PyCatalog {
 
     #[staticmethod]
     fn hipparcos(py: Python<'_>) -> Self {
-        Self(py.detach(Catalog::hipparcos))
+        Self(parallel::detach(py, Catalog::hipparcos))
     }
 
     #[getter]
@@ -73,21 +74,21 @@ impl PyCatalog {
     }
 
     fn at_epoch(&self, py: Python<'_>, year: f64) -> Self {
-        Self(py.detach(|| self.0.at_epoch(year)))
+        Self(parallel::detach(py, || self.0.at_epoch(year)))
     }
 
     fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<i64>> {
-        let rows = py.detach(|| self.0.cone(&direction(ra, dec), radius));
+        let rows = parallel::detach(py, || self.0.cone(&direction(ra, dec), radius));
         PyArray1::from_iter(py, rows.into_iter().map(|row| row as i64))
     }
 
     fn with_motions_of(&self, py: Python<'_>, others: &Self, radius: f64, magnitudes: f32) -> Self {
-        Self(py.detach(|| self.0.with_motions_of(&others.0, radius, magnitudes)))
+        Self(parallel::detach(py, || self.0.with_motions_of(&others.0, radius, magnitudes)))
     }
 
     /// Rows of the nearest of the others, -1 where there is none.
     fn cross_match<'py>(&self, py: Python<'py>, others: &Self, radius: f64) -> Bound<'py, PyArray1<i64>> {
-        let rows = py.detach(|| self.0.cross_match(&others.0, radius));
+        let rows = parallel::detach(py, || self.0.cross_match(&others.0, radius));
         PyArray1::from_iter(py, rows.into_iter().map(|row| row.map_or(-1, |row| row as i64)))
     }
 }

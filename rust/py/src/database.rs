@@ -4,20 +4,19 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use boresight::Database;
 use boresight::database::Parameters;
 use boresight::geometry::sphere::{Direction, direction, ra_dec};
-use memmap2::Mmap;
 use numpy::{PyArray1, PyReadonlyArray1};
-use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
 use crate::catalog::PyCatalog;
-use crate::errors::to_python;
-use crate::monitor;
+use crate::errors::{FileFormatError, to_python};
+use crate::files::{os_error, replace};
+use crate::mapped::{MappedFile, State};
+use crate::{monitor, parallel};
 
 /// Columns of some stars of a database.
 #[pyclass(name = "DatabaseStars", module = "boresight._core", frozen, get_all)]
@@ -68,9 +67,12 @@ impl From<ParameterValues> for Parameters {
     }
 }
 
-/// A pattern database (core `Database`).
+/// A pattern database (core `Database`), and the file it is read from.
 #[pyclass(frozen, name = "Database", module = "boresight._core")]
-pub(crate) struct PyDatabase(pub(crate) Arc<Database>);
+pub(crate) struct PyDatabase {
+    database: Database,
+    file: Option<Arc<MappedFile>>,
+}
 
 #[pymethods]
 impl PyDatabase {
@@ -85,7 +87,7 @@ impl PyDatabase {
         let parameters = parameters.into();
         let database =
             monitor::run(py, progress, |monitor| Database::generate(&stars.0, &parameters, monitor))?;
-        Ok(Self(Arc::new(database)))
+        Ok(Self { database, file: None })
     }
 
     /// Stars, patterns and bytes of the database that these parameters would give.
@@ -103,50 +105,57 @@ impl PyDatabase {
     /// Maps a file.
     #[staticmethod]
     fn open(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let bytes = py.detach(|| map(&path)).map_err(|error| os_error(&error, &path))?;
-        Self::from_shared(bytes)
+        let Some(file) = py.detach(|| map(&path)).map_err(|error| os_error(error, &path))? else {
+            return Self::from_bytes(&[]);
+        };
+        let file = Arc::new(file);
+        let database = Database::from_bytes(file.clone()).map_err(to_python)?;
+        Ok(Self { database, file: Some(file) })
     }
 
     #[staticmethod]
     fn from_bytes(data: &[u8]) -> PyResult<Self> {
-        Self::from_shared(Arc::new(data.to_vec()))
+        let database = Database::from_bytes(Arc::new(data.to_vec())).map_err(to_python)?;
+        Ok(Self { database, file: None })
     }
 
-    fn to_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
-        PyBytes::new(py, self.0.as_bytes())
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        self.read(|database| PyBytes::new(py, database.as_bytes()))
     }
 
     /// Writes a file whole or not at all.
     fn write(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        py.detach(|| write_atomically(&path, self.0.as_bytes())).map_err(|error| os_error(&error, &path))
+        let bytes = self.read(Database::as_bytes)?;
+        py.detach(|| replace(&path, |file| file.write_all(bytes))).map_err(|error| os_error(error, &path))?;
+        self.check()
     }
 
     fn verify(&self, py: Python<'_>) -> PyResult<()> {
-        py.detach(|| self.0.verify()).map_err(to_python)
+        parallel::detach(py, || self.read(Database::verify))?.map_err(to_python)
     }
 
     #[getter]
     fn num_stars(&self) -> usize {
-        self.0.num_stars()
+        self.database.num_stars()
     }
 
     #[getter]
     fn num_patterns(&self) -> usize {
-        self.0.num_patterns()
+        self.database.num_patterns()
     }
 
     #[getter]
     fn num_bytes(&self) -> usize {
-        self.0.as_bytes().len()
+        self.database.as_bytes().len()
     }
 
     #[getter]
     fn checksum(&self) -> u32 {
-        self.0.checksum()
+        self.database.checksum()
     }
 
     fn parameters<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let parameters = self.0.parameters();
+        let parameters = self.database.parameters();
         let dict = PyDict::new(py);
         dict.set_item("max_fov", parameters.max_fov)?;
         dict.set_item("min_fov", parameters.min_fov)?;
@@ -161,21 +170,34 @@ impl PyDatabase {
     }
 
     /// Rows of identifiers, -1 where there is none.
-    fn rows_of_ids<'py>(&self, py: Python<'py>, ids: PyReadonlyArray1<'_, i64>) -> Bound<'py, PyArray1<i64>> {
-        let find = |id| self.0.star_of_id(id).map_or(-1, |star| star as i64);
-        PyArray1::from_iter(py, ids.as_array().iter().map(|id| find(*id)))
+    fn rows_of_ids<'py>(
+        &self,
+        py: Python<'py>,
+        ids: PyReadonlyArray1<'_, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        self.read(|database| {
+            let find = |id| database.star_of_id(id).map_or(-1, |star| star as i64);
+            PyArray1::from_iter(py, ids.as_array().iter().map(|id| find(*id)))
+        })
     }
 
     /// Rows of the stars within a cone, brightest first.
-    fn cone<'py>(&self, py: Python<'py>, ra: f64, dec: f64, radius: f64) -> Bound<'py, PyArray1<i64>> {
+    fn cone<'py>(
+        &self,
+        py: Python<'py>,
+        ra: f64,
+        dec: f64,
+        radius: f64,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         let mut stars = Vec::new();
-        self.0.cone(&direction(ra, dec), radius, &mut stars);
-        PyArray1::from_iter(py, stars.into_iter().map(i64::from))
+        self.read(|database| database.cone(&direction(ra, dec), radius, &mut stars))?;
+        Ok(PyArray1::from_iter(py, stars.into_iter().map(i64::from)))
     }
 
     /// Columns of the stars of rows; those out of range are left out.
-    fn stars(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyDatabaseStars {
-        let database = &self.0;
+    fn stars(&self, py: Python<'_>, rows: PyReadonlyArray1<'_, i64>) -> PyResult<PyDatabaseStars> {
+        self.check()?;
+        let database = &self.database;
         let (mut ids, mut ra, mut dec, mut magnitude) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows.as_array() {
             let row = usize::try_from(*row).unwrap_or(usize::MAX);
@@ -189,74 +211,52 @@ impl PyDatabase {
                 magnitude.push(*m);
             }
         }
-        PyDatabaseStars {
+        self.check()?;
+        Ok(PyDatabaseStars {
             ids: PyArray1::from_vec(py, ids).unbind(),
             ra: PyArray1::from_vec(py, ra).unbind(),
             dec: PyArray1::from_vec(py, dec).unbind(),
             magnitude: PyArray1::from_vec(py, magnitude).unbind(),
-        }
+        })
     }
 }
 
 impl PyDatabase {
-    fn from_shared(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> PyResult<Self> {
-        Ok(Self(Arc::new(Database::from_bytes(bytes).map_err(to_python)?)))
+    /// What `work` reads from the database, if its file is the one that was opened, before and after.
+    pub(crate) fn read<'a, T>(&'a self, work: impl FnOnce(&'a Database) -> T) -> PyResult<T> {
+        self.check()?;
+        let outcome = work(&self.database);
+        self.check()?;
+        Ok(outcome)
+    }
+
+    fn check(&self) -> PyResult<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        match file.state() {
+            State::Intact => return Ok(()),
+            State::Changed(modified) if self.database.verify().is_ok() => {
+                file.accept(modified);
+                return Ok(());
+            }
+            _ => {}
+        }
+        Err(FileFormatError::new_err(format!(
+            "{}: cut short or overwritten while it was open; write it anew and load it again",
+            file.path().display()
+        )))
     }
 }
 
-fn map(path: &Path) -> io::Result<Arc<dyn AsRef<[u8]> + Send + Sync>> {
-    let file = File::open(path)?;
-    let metadata = file.metadata()?;
+/// Maps a file; none if it is empty.
+fn map(path: &Path) -> io::Result<Option<MappedFile>> {
+    let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    if metadata.len() == 0 {
-        return Ok(Arc::new(Vec::new()));
+    if !metadata.is_file() {
+        // A pipe would be waited for.
+        return Err(io::Error::other("not a regular file"));
     }
-    // SAFETY: Rust requires that the bytes of a map do not change. Database files are only ever replaced by
-    // renaming, which leaves the mapped file as it is. Should a user overwrite one in place while it is open, they
-    // get wrong stars, as from any damaged file: every index read from it is checked before use. (One cut short in
-    // place ends the process with a bus error, as it does any program that maps files.)
-    let map = unsafe { Mmap::map(&file)? };
-    Ok(Arc::new(map))
-}
-
-/// Files written so far by this process, so that no two threads use the same temporary file.
-static WRITES: AtomicU64 = AtomicU64::new(0);
-
-/// Writes to a temporary file beside the target, brings it to the disk and renames it.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    let serial = WRITES.fetch_add(1, Ordering::Relaxed);
-    temporary.push(format!(".{}-{serial}.tmp", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let mut file = File::create(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    drop(file);
-    let outcome = written.and_then(|()| fs::rename(&temporary, path));
-    if outcome.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    outcome
-}
-
-/// The `OSError` of the right class (`FileNotFoundError`, `IsADirectoryError`, ...) that names the file.
-fn os_error(error: &io::Error, path: &Path) -> PyErr {
-    let code = match error.kind() {
-        io::ErrorKind::IsADirectory => Some(21),
-        io::ErrorKind::InvalidInput => Some(22),
-        _ => None,
-    };
-    match error.raw_os_error().or(code) {
-        Some(code) => {
-            let text = error.to_string();
-            PyOSError::new_err((code, text, path.display().to_string()))
-        }
-        None => PyOSError::new_err(format!("{error}: {}", path.display())),
-    }
+    let file = File::open(path)?;
+    if file.metadata()?.len() == 0 { Ok(None) } else { MappedFile::new(file, path).map(Some) }
 }

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{InputError, to_python};
-use crate::monitor::SignalMonitor;
+use crate::{monitor, parallel};
 
 /// The options, as the Python side hands them over: a dict with all of these keys.
 #[derive(FromPyObject)]
@@ -183,7 +183,7 @@ pub(crate) fn mesh_pixels<'py>(
     let Some(mesh) = Mesh::over(values.iter().copied().collect(), values.ncols(), size) else {
         return Err(InputError::new_err("values: there are none; give those of one block at least"));
     };
-    let pixels = py.detach(|| mesh.pixels(size));
+    let pixels = parallel::detach(py, || mesh.pixels(size));
     PyArray1::from_vec(py, pixels).reshape([image_shape.0, image_shape.1])
 }
 
@@ -242,10 +242,13 @@ impl Extractor {
             image = image.with_noise(rows("noise", noise)?).map_err(to_python)?;
         }
         let inner = py.detach(|| {
-            // One frame leaves no trace in the next, whatever happened to it.
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extract(&image, &SignalMonitor::new())
-        });
-        Ok(Extraction { inner: inner.map_err(to_python)?, size })
+            // One frame leaves no trace in the next, whatever happened to it. The lock is this thread's: one of the pool
+            // that held it could come to another frame of the same extractor while it waits for a part of this one.
+            let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let extractor = &mut *guard;
+            monitor::watch(None, |monitor| extractor.extract(&image, monitor))
+        })?;
+        Ok(Extraction { inner, size })
     }
 }
 

@@ -11,9 +11,12 @@ mod catalog;
 mod database;
 mod errors;
 mod extract;
+mod files;
+mod mapped;
 mod matches;
 mod monitor;
 mod movement;
+mod parallel;
 mod pictures;
 mod place;
 mod solve;
@@ -36,6 +39,8 @@ mod _core {
     use crate::database::{PyDatabase, PyDatabaseStars, PySizeEstimate};
     #[pymodule_export]
     use crate::extract::{Extraction, Extractor, mesh_pixels};
+    #[pymodule_export]
+    use crate::files::{remove_temporaries, write_atomically};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]

@@ -8,11 +8,12 @@ use boresight::{Error, Monitor, Result};
 use pyo3::prelude::*;
 
 use crate::errors::to_python;
+use crate::parallel;
 
 /// How often signals are looked at, and progress is told while work runs on another thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Looks for signals from the calling thread itself: a frame takes less time than starting another thread.
+/// Looks for signals from the calling thread itself, for work of one thread that takes less time than waking another.
 pub(crate) struct SignalMonitor {
     started: Instant,
     next_ms: AtomicU64,
@@ -51,34 +52,40 @@ impl Monitor for Shared {
     }
 }
 
-/// Runs `work` on a thread of its own, without the GIL; meanwhile `progress(fraction)` is called
-/// and a pending signal (Ctrl-C), or an exception of `progress`, stops the work and is raised.
+/// Runs `work` without the GIL as `watch` does.
 pub(crate) fn run<T: Send>(
     py: Python<'_>,
     progress: Option<Py<PyAny>>,
     work: impl FnOnce(&dyn Monitor) -> Result<T> + Send,
 ) -> PyResult<T> {
+    py.detach(|| watch(progress.as_ref(), work))
+}
+
+/// Runs `work` on the threads of the pool; meanwhile this thread, which does not hold the GIL, calls `progress(fraction)`,
+/// and a pending signal (Ctrl-C), or an exception of `progress`, stops the work and is raised.
+pub(crate) fn watch<T: Send>(
+    progress: Option<&Py<PyAny>>,
+    work: impl FnOnce(&dyn Monitor) -> Result<T> + Send,
+) -> PyResult<T> {
     let shared = Shared::default();
     let mut raised = None;
-    let outcome = py.detach(|| {
-        std::thread::scope(|scope| {
-            let (done, finished) = channel();
-            let shared = &shared;
-            scope.spawn(move || done.send(work(shared)));
-            loop {
-                match finished.recv_timeout(POLL_INTERVAL) {
-                    Ok(outcome) => return outcome,
-                    Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
-                    Err(RecvTimeoutError::Timeout) if raised.is_none() => {
-                        if let Err(error) = poll(shared, progress.as_ref()) {
-                            raised = Some(error);
-                            shared.cancelled.store(true, Ordering::Relaxed);
-                        }
+    let outcome = parallel::pool().in_place_scope(|scope| {
+        let (done, finished) = channel();
+        let shared = &shared;
+        scope.spawn(move |_| drop(done.send(work(shared))));
+        loop {
+            match finished.recv_timeout(POLL_INTERVAL) {
+                Ok(outcome) => return outcome,
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
+                Err(RecvTimeoutError::Timeout) if raised.is_none() => {
+                    if let Err(error) = poll(shared, progress) {
+                        raised = Some(error);
+                        shared.cancelled.store(true, Ordering::Relaxed);
                     }
-                    Err(RecvTimeoutError::Timeout) => {}
                 }
+                Err(RecvTimeoutError::Timeout) => {}
             }
-        })
+        }
     });
     match raised {
         Some(error) => Err(error),

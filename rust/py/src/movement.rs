@@ -8,6 +8,7 @@ use pyo3::types::PyDict;
 
 use crate::arrays::{from_rows, rows};
 use crate::errors::{InputError, to_python};
+use crate::parallel;
 
 /// Warp a C-contiguous image into another array of its type, and tell which pixels are valid.
 #[pyfunction]
@@ -45,7 +46,7 @@ fn warp_into<'py, T: Sample + Element>(
         [out.as_array().dim(), image.as_array().dim()].map(|(rows, columns)| [columns, rows]);
     let source = image.as_slice().map_err(|_| not_contiguous("image"))?;
     let out = out.as_slice_mut().map_err(|_| not_contiguous("out"))?;
-    py.detach(|| warp.apply_into(source, source_size, size, out, valid)).map_err(to_python)
+    parallel::detach(py, || warp.apply_into(source, source_size, size, out, valid)).map_err(to_python)
 }
 
 fn not_contiguous(name: &str) -> PyErr {
@@ -66,7 +67,7 @@ pub(crate) fn fit_transform<'py>(
     let covariance = covariance.as_ref().map(|c| rows("covariance", c)).transpose()?;
     let options = FitOptions { kind: Kind::from_name(kind).map_err(to_python)?, tolerance, covariance, area };
     let (moved, reference) = (rows("moved_points", &moved)?, rows("ref_points", &reference)?);
-    let found = py.detach(|| fit(moved, reference, &options)).map_err(to_python)?;
+    let found = parallel::detach(py, || fit(moved, reference, &options)).map_err(to_python)?;
     fit_parts(py, &found)
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use boresight::Attitude;
 use boresight::geometry::sphere::ra_dec;
 use boresight::solve::{
     Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
     solve_many as solve_frames,
 };
+use boresight::{Attitude, Database};
 use nalgebra::Vector3;
 use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
@@ -238,7 +238,10 @@ pub(crate) fn solve(
     let ranked = Ranked::new(rows("centroids", &detections.stars)?);
     let options = options.options()?;
     let mut outcome = py
-        .detach(|| solve_frame(&database.0, &ranked.pixels, &options, &SignalMonitor::new()))
+        .detach(|| {
+            let monitor = SignalMonitor::new();
+            database.read(|database| solve_frame(database, &ranked.pixels, &options, &monitor))
+        })?
         .map_err(to_python)?;
     if let Some(solution) = &mut outcome.solution {
         ranked.restore(solution, &detections)?;
@@ -259,8 +262,9 @@ pub(crate) fn solve_many(
     let ranked = frames.iter().map(rank).collect::<PyResult<Vec<_>>>()?;
     let pixels: Vec<&[[f64; 2]]> = ranked.iter().map(|frame| frame.pixels.as_slice()).collect();
     let options = options.into_iter().map(OptionValues::options).collect::<PyResult<Vec<_>>>()?;
-    let outcomes =
-        monitor::run(py, progress, |monitor| solve_frames(&database.0, &pixels, &options, monitor))?;
+    let outcomes = database.read(|database| {
+        monitor::run(py, progress, |monitor| solve_frames(database, &pixels, &options, monitor))
+    })??;
     outcomes
         .into_iter()
         .zip(ranked.iter().zip(&frames))
@@ -292,18 +296,17 @@ pub(crate) fn solve_or_explain(
 ) -> PyResult<(PyOutcome, Option<PyRejected>)> {
     let ranked = Ranked::new(rows("centroids", &detections.stars)?);
     let options = options.options()?;
-    let (mut outcome, rejected) = py
-        .detach(|| {
-            let monitor = SignalMonitor::new();
-            let outcome = solve_frame(&database.0, &ranked.pixels, &options, &monitor)?;
-            let rejected = if outcome.solution.is_none() {
-                best_rejected(&database.0, &ranked.pixels, &options, &outcome, &monitor)?
-            } else {
-                None
-            };
-            Ok((outcome, rejected))
-        })
-        .map_err(to_python)?;
+    let explain = |database: &Database| {
+        let monitor = SignalMonitor::new();
+        let outcome = solve_frame(database, &ranked.pixels, &options, &monitor)?;
+        let rejected = if outcome.solution.is_none() {
+            best_rejected(database, &ranked.pixels, &options, &outcome, &monitor)?
+        } else {
+            None
+        };
+        Ok((outcome, rejected))
+    };
+    let (mut outcome, rejected) = py.detach(|| database.read(explain))?.map_err(to_python)?;
     if let Some(solution) = &mut outcome.solution {
         ranked.restore(solution, &detections)?;
     }

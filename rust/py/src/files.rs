@@ -1,0 +1,137 @@
+//! Files written whole or not at all, and files mapped into memory.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+
+/// Write pieces to a file: readers see the old one or the whole new one, whatever happens. Without a mode it gets the rights
+/// of any new file.
+#[pyfunction]
+pub(crate) fn write_atomically(path: PathBuf, chunks: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<()> {
+    let write = |file: &mut File| {
+        for chunk in chunks.try_iter()? {
+            file.write_all(chunk?.extract::<&[u8]>().map_err(PyErr::from)?)?;
+        }
+        set_mode(file, mode)
+    };
+    replace(&path, write).map_err(|error| os_error(error, &path))
+}
+
+#[cfg(unix)]
+fn set_mode(file: &File, mode: Option<u32>) -> io::Result<()> {
+    mode.map_or(Ok(()), |mode| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)))
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &File, _: Option<u32>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes to a file beside the target, brings it to the disk and gives it the target's name.
+pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    if let Some(mut file) = nameless(folder) {
+        write(&mut file)?;
+        file.sync_all()?;
+        return link(&file, folder, &prefix)?.persist(path).map_err(|error| error.error);
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(SUFFIX);
+    #[cfg(unix)] // What any new file would get: the umask takes its part away.
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder)?;
+    write(file.as_file_mut())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// How the names of temporary files end.
+const SUFFIX: &str = ".tmp";
+
+/// A file that has no name before it is complete, so that a process that is killed leaves nothing behind. None where the
+/// file system has no such files, or they could not be given a name.
+#[cfg(target_os = "linux")]
+fn nameless(folder: &Path) -> Option<File> {
+    use rustix::fs::{Mode, OFlags, open};
+
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = File::from(open(folder, flags, Mode::from_raw_mode(0o666)).ok()?);
+    Path::new(&opened(&file)).exists().then_some(file)
+}
+
+/// Gives a file without a name one of its own, as a first step: a link never replaces a file.
+#[cfg(target_os = "linux")]
+fn link(file: &File, folder: &Path, prefix: &std::ffi::OsStr) -> io::Result<tempfile::TempPath> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+
+    let link = |name: &Path| Ok(linkat(CWD, opened(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?);
+    let link = tempfile::Builder::new().prefix(prefix).suffix(SUFFIX).make_in(folder, link)?;
+    Ok(link.into_temp_path())
+}
+
+#[cfg(target_os = "linux")]
+fn opened(file: &File) -> String {
+    use std::os::fd::AsRawFd;
+
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn link(_: &File, _: &Path, _: &std::ffi::OsStr) -> io::Result<tempfile::TempPath> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The `OSError` of the right class (`FileNotFoundError`, `IsADirectoryError`, ...) that names the file.
+pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
+    if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<PyErr>) {
+        return error.into();
+    }
+    // Numbers of POSIX, for errors that do not come from the system itself.
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => Some(2),
+        io::ErrorKind::PermissionDenied => Some(13),
+        io::ErrorKind::IsADirectory => Some(21),
+        io::ErrorKind::InvalidInput => Some(22),
+        io::ErrorKind::StorageFull => Some(28),
+        io::ErrorKind::ReadOnlyFilesystem => Some(30),
+        _ => None,
+    };
+    match error.raw_os_error().or(code) {
+        Some(code) => {
+            let text = io::Error::from_raw_os_error(code).to_string();
+            PyOSError::new_err((code, text, path.display().to_string()))
+        }
+        None => PyOSError::new_err(format!("{error}: {}", path.display())),
+    }
+}
+
+/// Removes the temporary files that processes left in a folder when they were killed, if these are older than `age` seconds.
+#[pyfunction]
+pub(crate) fn remove_temporaries(folder: PathBuf, age: f64) {
+    let old = |entry: &fs::DirEntry| {
+        let modified = entry.metadata().ok()?.modified().ok()?;
+        Some(modified.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()) >= age)
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.starts_with('.') && name.ends_with(SUFFIX) && old(&entry) == Some(true) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The threads that parallel work runs on: a pool of its own in every process.
+//!
+//! A process that was forked has none of the threads of the pool it inherited, and would wait for them for ever. The pool
+//! is therefore made when it is first asked for, and once more in each process that was forked since.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Variables that limit the number of threads, the first that is set counts. The last is what programs that start many
+/// processes (Dask, joblib) set for these.
+const LIMITS: [&str; 3] = ["BORESIGHT_NUM_THREADS", "RAYON_NUM_THREADS", "OMP_NUM_THREADS"];
+
+/// A pool and the process that it works in.
+struct ProcessPool {
+    process: u32,
+    threads: ThreadPool,
+}
+
+/// Pools are never freed: one is made in the life of a process, besides the one it inherited.
+static POOL: AtomicPtr<ProcessPool> = AtomicPtr::new(ptr::null_mut());
+
+/// The pool of this process. No lock is taken: one held in another thread when the process was forked stays locked.
+pub(crate) fn pool() -> &'static ThreadPool {
+    let process = std::process::id();
+    loop {
+        let found = POOL.load(Ordering::Acquire);
+        // SAFETY: what is stored came from `Box::into_raw` and is never freed.
+        if let Some(pool) = unsafe { found.as_ref() }
+            && pool.process == process
+        {
+            return &pool.threads;
+        }
+        let made = Box::into_raw(Box::new(ProcessPool { process, threads: build() }));
+        if POOL.compare_exchange(found, made, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // Another thread was quicker.
+            // SAFETY: nobody else has seen this pointer.
+            drop(unsafe { Box::from_raw(made) });
+        }
+    }
+}
+
+fn build() -> ThreadPool {
+    let limit = LIMITS.iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
+    // 0 is rayon's word for all processors.
+    let builder = ThreadPoolBuilder::new().num_threads(limit.unwrap_or(0));
+    let builder = builder.thread_name(|k| format!("boresight-{k}"));
+    builder.build().expect("the system gives no thread for parallel work")
+}
+
+/// Runs work that uses many threads, without the GIL.
+pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(|| pool().install(work))
+}
