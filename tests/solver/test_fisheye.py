@@ -413,3 +413,27 @@ class TestCalibration:
         )
         assert result.camera_model.projection == "equisolid"
         assert np.sqrt(np.mean(self.model_error(result.camera_model) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("projection", "fov_deg", "parity_flip"),
+    [("equidistant", 180.0, True), ("stereographic", 220.0, False), ("orthographic", 140.0, True)],
+)
+def test_a_fisheye_of_which_nothing_is_known(projection, fov_deg, parity_flip):
+    camera = CameraModel.from_fov(
+        fov_deg, (500, 700), projection=projection, parity_flip=parity_flip
+    )
+    frame = boresight.simulate_frame(camera, 289.1, 40.5, 12.0, zero_point=13.0, seed=1)
+    solution = boresight.solve(frame.image, projection="auto")
+    assert solution.camera_model.projection == projection
+    assert solution.camera_model.parity_flip == parity_flip
+    assert solution.fov_deg == pytest.approx(fov_deg, rel=0.01)
+    known = boresight.solve(frame.image, camera_model=camera)
+    assert solution.num_matches > 0.97 * known.num_matches
+
+
+def test_any_projection_finds_an_ordinary_lens(wide_frame):
+    solution = boresight.solve(wide_frame.image, projection="auto")
+    assert solution.camera_model.projection == "gnomonic"
+    with pytest.raises(InputError, match="projection: the camera model has its own"):
+        boresight.solve(wide_frame.image, camera_model=wide_frame.camera_model, projection="auto")

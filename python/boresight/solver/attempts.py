@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any, Literal, NamedTuple, get_args
 
 from boresight.camera.model import CameraModel, Projection
@@ -34,6 +35,17 @@ POSITION_ERROR_DEG = (2.0, 20.0)
 #: it, which seldom takes longer, and, if that is in vain, after it.
 QUICK_MS, THOROUGH_MS = 100, 1000
 
+#: Projections of fisheyes, the most common first. Each is near enough to its neighbours that stars
+#: of one are found with the other.
+FISHEYES: tuple[Projection, ...] = ("equidistant", "equisolid", "stereographic", "orthographic")
+
+#: Fields of view that are tried where none is given: images of the whole sky, of which the circle
+#: fills the frame, or fits its height alone, or is cut. Each serves to 30 %.
+FISHEYE_FOVS_DEG = (180.0, 240.0, 130.0)
+
+#: Time bound of each such attempt, ms: several times what one of the right scale takes.
+FISHEYE_MS = 250
+
 
 class Request(NamedTuple):
     """Arguments of `solve` besides the frame."""
@@ -41,7 +53,7 @@ class Request(NamedTuple):
     fov_deg: float | None
     database: PatternDatabase | None
     camera_model: CameraModel | None
-    projection: Projection | None
+    projection: Projection | Literal["auto"] | None
     header: HeaderUse
     options: SolveOptions
 
@@ -58,36 +70,57 @@ class Attempt(NamedTuple):
 def attempts(
     request: Request, hints: HeaderHints, image_shape: tuple[int, int] | None
 ) -> Iterator[Attempt]:
-    """Give the attempts in order: by the header, without it, and by the header with more time."""
+    """Give the attempts in order: what is likely and quick first, the others with more time."""
     if request.header not in get_args(HeaderUse):
         raise InputError(
             f"header: {request.header!r} is unknown; give {', '.join(get_args(HeaderUse))}"
         )
     # What was given goes before the header, and is checked before anything is tried.
-    database = choose_database(
-        request.database, request.fov_deg, request.camera_model, request.projection
-    )
-    cameras = start_cameras(request.camera_model, request.fov_deg, request.projection, image_shape)
+    lens = None if request.projection == "auto" else request.projection
+    database = choose_database(request.database, request.fov_deg, request.camera_model, lens)
+    if request.projection == "auto" and request.camera_model is not None:
+        raise InputError("projection: the camera model has its own; leave one of the two out")
+    cameras = start_cameras(request.camera_model, request.fov_deg, lens, image_shape)
     told = () if request.header == "ignore" else tuple(_told(request, hints))
+    if request.header == "only" and not told:
+        raise InputError(
+            "header: it tells neither position nor scale that were not given; give header='try'"
+        )
+    plain = [Attempt(database, request.fov_deg, camera, request.options) for camera in cameras]
+    by_header = [a for changes in told for a in _attempts_by(changes, request, database, cameras)]
     if request.header == "only":
-        if not told:
-            raise InputError(
-                "header: it tells neither position nor scale that were not given; give header='try'"
-            )
-        for changes in told:
-            yield from _attempts_by(changes, request, database, cameras)
+        yield from by_header
         return
-    for bound_ms in (QUICK_MS, THOROUGH_MS):
-        for changes in told:
-            given_ms = request.options.get("solve_timeout_ms", THOROUGH_MS)
-            bounded = {
-                "solve_timeout_ms": bound_ms if given_ms is None else min(bound_ms, given_ms)
-            }
-            by_header = {**changes, "options": changes["options"] | bounded}
-            yield from _attempts_by(by_header, request, database, cameras)
-        if bound_ms == QUICK_MS:
-            for camera in cameras:
-                yield Attempt(database, request.fov_deg, camera, request.options)
+    yield from _bounded(by_header, QUICK_MS)
+    if request.projection == "auto":
+        yield from _bounded(plain, THOROUGH_MS)
+        yield from _bounded(_fisheyes(request, image_shape), FISHEYE_MS)
+    yield from plain
+    yield from _bounded(by_header, THOROUGH_MS)
+    if request.projection == "auto":
+        yield from _bounded(_fisheyes(request, image_shape), THOROUGH_MS)
+
+
+def _bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
+    """Give each attempt so much time at most."""
+    for attempt in attempts:
+        given_ms = attempt.options.get("solve_timeout_ms", most_ms)
+        bound_ms = most_ms if given_ms is None else min(given_ms, most_ms)
+        options: SolveOptions = {**attempt.options, "solve_timeout_ms": bound_ms}
+        yield attempt._replace(options=options)
+
+
+def _fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:
+    """Give the attempts with fisheyes of which the projection, or all, is unknown."""
+    guesses = FISHEYE_FOVS_DEG if request.fov_deg is None else (request.fov_deg,)
+    for fov_deg, projection in product(guesses, FISHEYES):
+        database = choose_database(request.database, fov_deg, None, "equidistant")
+        try:
+            cameras = start_cameras(None, fov_deg, projection, image_shape)
+        except InputError:  # wider than this projection can be
+            continue
+        for camera in cameras:
+            yield Attempt(database, fov_deg, camera, request.options)
 
 
 def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from numpy.typing import ArrayLike
 
@@ -16,8 +16,8 @@ from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
-from boresight.solver.attempts import HeaderUse, Request, attempts
-from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.attempts import FISHEYES, Attempt, HeaderUse, Request, attempts
+from boresight.solver.inputs import Found, choose_database, find_stars
 from boresight.solver.options import Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["solve", "solve_from_centroids", "solve_many"]
 
+#: How far the attitude with one projection is from that with another, degrees.
+SAME_ATTITUDE_DEG = 5.0
+
 
 def solve(
     image_or_centroids: Any,
@@ -35,7 +38,7 @@ def solve(
     database: PatternDatabase | None = None,
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
-    projection: Projection | None = None,
+    projection: Projection | Literal["auto"] | None = None,
     extraction: Mapping[str, Any] | None = None,
     header: HeaderUse = "try",
     **options: Unpack[SolveOptions],
@@ -61,9 +64,11 @@ def solve(
         is needed, unless `camera_model` is given.
     camera_model : CameraModel, optional
         Distortion, optical centre and parity to be used. Its focal length is fitted anew.
-    projection : {"gnomonic", "equidistant", "equisolid", "stereographic", "orthographic"}, optional
-        Projection of a fisheye of which nothing else is known but its `fov_deg`; both parities are
-        tried. Default: that of `camera_model`, or an ordinary lens.
+    projection : str, optional
+        Projection of a fisheye of which nothing else is known but its `fov_deg`: ``"gnomonic"``,
+        ``"equidistant"``, ``"equisolid"``, ``"stereographic"`` or ``"orthographic"``; both parities
+        are tried. ``"auto"``: an ordinary lens, then all of these, also without a `fov_deg`; which
+        one matches most stars is taken. Default: that of `camera_model`, or an ordinary lens.
     extraction : mapping, optional
         Arguments for `extract_centroids`.
     header : {"try", "ignore", "only"}
@@ -108,8 +113,37 @@ def solve(
             **attempt.options,
         )
         if solution is not None:
-            return solution
+            return _likeliest(found, attempt, solution) if projection == "auto" else solution
     return None
+
+
+def _likeliest(found: Found, attempt: Attempt, solution: Solution) -> Solution:
+    """Solve with the projection that matches most stars: those near the true one solve too."""
+    before = 0
+    while solution.camera_model.projection != "gnomonic" and solution.num_matches > before:
+        before, camera = solution.num_matches, solution.camera_model
+        options: SolveOptions = {
+            **attempt.options,
+            "attitude_hint": solution,
+            "hint_uncertainty_deg": SAME_ATTITUDE_DEG,
+            "strict_hint": True,
+        }
+        for projection in FISHEYES:
+            # At the centre all have the same scale.
+            again = solve_from_centroids(
+                attempt.database,
+                found.stars,
+                camera_model=CameraModel(
+                    camera.focal_length_px,
+                    camera.image_shape,
+                    parity_flip=camera.parity_flip,
+                    projection=projection,
+                ),
+                **options,
+            )
+            if again is not None and again.num_matches > solution.num_matches:
+                solution = again
+    return solution
 
 
 def solve_many(
