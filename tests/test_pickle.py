@@ -1,6 +1,7 @@
-"""Everything public can be sent to another process and copied."""
+"""Everything public can be sent to another process, copied, and shown."""
 
 import copy
+import json
 import pickle
 
 import numpy as np
@@ -92,3 +93,56 @@ def test_an_extractor_that_was_pickled_finds_the_same(things):
     image = things["SimulatedFrame"].image
     same = pickle.loads(pickle.dumps(things["Extractor"]))
     assert same(image).centroids == things["Extractor"](image).centroids
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_repr_is_one_line(things, name):
+    assert "\n" not in repr(things[name])
+
+
+@pytest.mark.parametrize(
+    "name", ["CalibrationResult", "Diagnosis", "ExtractionResult", "Frame", "Solution"]
+)
+def test_results_are_shown(things, name):
+    thing = things[name]
+    told = json.loads(json.dumps(thing.to_dict(), allow_nan=False))
+    assert len(told) > 5
+    table = thing._repr_html_()
+    assert table.count("<tr>") == table.count("</tr>") > 1
+    assert "<script" not in table
+
+
+def test_what_files_say_is_escaped():
+    frame = boresight.Frame(np.zeros((4, 4)), notes=("<script>alert(1)</script>",))
+    assert "<script" not in frame._repr_html_()
+
+
+def test_a_solution_has_units(things):
+    solution = things["Solution"]
+    assert solution.center.ra.deg == pytest.approx(solution.ra_deg)
+    assert solution.fov.to_value("arcmin") == pytest.approx(60 * solution.fov_deg)
+    assert solution.time is None
+    matches = solution.matches
+    assert len(matches) == solution.num_matches
+    truth = matches["sky"].separation(matches["catalog_sky"])
+    np.testing.assert_allclose(truth.arcsec, matches["residual"].to_value("arcsec"), atol=1e-6)
+    known = boresight.Catalog.hipparcos().get(matches["catalog_id"])
+    np.testing.assert_allclose(matches["magnitude"], known.magnitude, atol=1e-5)
+    same = pickle.loads(pickle.dumps(solution)).matches
+    np.testing.assert_array_equal(same["magnitude"], matches["magnitude"])
+
+
+def test_the_magnitudes_of_a_calibration_are_those_of_its_solutions(things, wide_database):
+    stars = things["Solution"].matched_stars
+    some = stars.select([3, 1])
+    np.testing.assert_array_equal(some.magnitudes, stars.magnitudes[[3, 1]])
+    joint = boresight.calibrate([things["SimulatedFrame"].image], wide_database, model="radial",
+                                catalog=None)  # fmt: skip
+    assert np.isfinite(joint.solutions[0].matched_stars.magnitudes).all()
+
+
+def test_the_time_of_a_solution_is_that_of_its_place(wide_frame, wide_database):
+    place = boresight.ApparentPlace.at("2018-08-07T12:00:00")
+    solution = boresight.solve(wide_frame.image, 12.0, database=wide_database, place=place)
+    assert solution.time.isot[:19] in ("2018-08-07T12:00:00", "2018-08-07T11:59:59")
+    assert solution.time.scale == "utc"

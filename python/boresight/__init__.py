@@ -1,6 +1,6 @@
 """Solve frames of the sky blind, and calibrate the camera from many of them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from boresight.apparent.aberration import earth_barycentric_velocity as earth_barycentric_velocity
 from boresight.apparent.place import ApparentPlace as ApparentPlace
@@ -37,6 +37,10 @@ from boresight.solver.solve import solve_many as solve_many
 from boresight.solver_database import SolverDatabase as SolverDatabase
 
 if TYPE_CHECKING:
+    from boresight import movement as movement
+    from boresight import plot as plot
+    from boresight import simulate as simulate
+    from boresight import wcs as wcs
     from boresight.calibration.blocks import CalibrationBlock as CalibrationBlock
     from boresight.calibration.blocks import CalibrationStep as CalibrationStep
     from boresight.calibration.blocks import calibration_block as calibration_block
@@ -49,8 +53,14 @@ if TYPE_CHECKING:
     from boresight.solver.diagnosis import diagnose as diagnose
     from boresight.solver.tracker import Tracker as Tracker
 
+    __version__: str
+    """Version of the package."""
+
 CalibrateResult = CalibrationResult
 """Name of `CalibrationResult` in version 0.1."""
+
+# Packages that are imported when they are first used.
+_PACKAGES = ("movement", "plot", "simulate", "wcs")
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {
@@ -67,19 +77,28 @@ _LATER = {
     "Tracker": "boresight.solver.tracker",
 }
 
-_PACKAGES = ("movement", "simulate")
 
+if not TYPE_CHECKING:  # for which all names are above: it is to find misspelt ones
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+        from importlib.metadata import version
 
-    if name in _PACKAGES:
-        return import_module(f"boresight.{name}")
-    if name not in _LATER:
-        raise AttributeError(f"module 'boresight' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
-    return value
+        if name == "__version__":
+            value = version("boresight")
+        elif name in _PACKAGES:
+            value = import_module(f"boresight.{name}")
+        elif name in _LATER:
+            value = getattr(import_module(_LATER[name]), name)
+        else:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, __dir__(), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AttributeError(f"module 'boresight' has no attribute {name!r}{hint}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, *_PACKAGES})
+    return sorted({*globals(), *_LATER, *_PACKAGES, "__version__"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,3 +47,18 @@ def map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Float
     """Apply a function of (n, 2) rows to points of any shape."""
     points, shape = points_of(x, y)
     return split(function(points), shape)
+
+
+def plain(value: Any) -> Any:
+    """Turn a value into what JSON knows: numbers, text, lists and mappings of them; NaN is None."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return plain(value.to_dict()) if hasattr(value, "to_dict") else str(value)

@@ -61,6 +61,12 @@ class CalibrationStep:
     frozen: tuple[str, ...]
     condition_number: float
 
+    def __repr__(self) -> str:
+        return (
+            f"<CalibrationStep: {len(self.parameter_names)} parameters, change {self.change:.3g}, "
+            f"noise {self.noise:.3g}, {self.camera_model!r}>"
+        )
+
 
 class CalibrationBlock:
     """Information of some frames about their camera, near a given model of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight._utils import arguments
 from boresight._utils.origins import Origin
 from boresight.apparent.refraction import Refraction
-from boresight.calibration.fit import calibrate_camera
+from boresight.calibration.fit import FitOptions
 from boresight.calibration.passes import Passes, settle
 from boresight.calibration.places import FramePlaces
 from boresight.calibration.result import CalibrationResult
@@ -57,10 +57,10 @@ def calibrate(
     site: EarthLocation | None = None,
     weather: Mapping[str, float] | None = None,
     extraction: Mapping[str, Any] | None = None,
-    solve_options: Mapping[str, Any] | None = None,
+    solve_options: SolveOptions | None = None,
     origin: Origin | None = None,
     on_pass: Callable[[int, CalibrationResult], object] | None = None,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> CalibrationResult:
     """Calibrate the camera that took some frames, from the stars in them.
 
@@ -153,7 +153,7 @@ def calibrate(
     >>> [round(solution.dec_deg, 1) for solution in result.solutions]
     [9.7, 9.7, 9.7]
     """
-    arguments.check_keywords(options, calibrate_camera)
+    arguments.check_options(options, FitOptions)
     arguments.check_keywords(weather or {}, Refraction.at, "weather")
     arguments.check_keywords(extraction or {}, extract_centroids, "extraction")
     arguments.check_options(solve_options or {}, SolveOptions)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,16 @@ SIGMA_CLIP = 3.0
 
 MAX_ITERATIONS = 200
 """Steps of a fit at most, unless told otherwise."""
+
+
+class FitOptions(TypedDict, total=False):
+    """Options of `calibrate`: those of `calibrate_camera`, which explains them."""
+
+    held_out: bool
+    sigma_clip: float
+    noise: float | None
+    systematic_px: float | None
+    max_iterations: int
 
 
 def calibrate_camera(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight.calibration.fit import calibrate_camera
+from boresight.calibration.fit import FitOptions, calibrate_camera
 from boresight.calibration.places import FramePlaces
 from boresight.calibration.result import CalibrationResult
 from boresight.camera.distortion import PolynomialDistortion
@@ -45,7 +45,7 @@ class Passes:
         centroids: list[StarList],
         places: FramePlaces,
         solve_options: dict[str, Any],
-        fit_options: dict[str, Any],
+        fit_options: FitOptions,
         camera: CameraModel | None,
         on_pass: Callable[[int, CalibrationResult], object] | None,
     ) -> None:
@@ -82,7 +82,7 @@ class Passes:
 
     def calibrate(self, solutions: list[Solution | None], **model: Any) -> CalibrationResult:
         """Fit the camera to them, for the next pass to start from."""
-        fitted = calibrate_camera(solutions, self._centroids, **(self._fit_options | model))
+        fitted = calibrate_camera(solutions, self._centroids, **self._fit_options, **model)
         self._camera = fitted.camera_model
         self._number += 1
         self.result = dataclasses.replace(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arrays import points_of
+from boresight._utils.arrays import plain, points_of
+from boresight._utils.html import html_table
 from boresight._utils.statistics import planar_scale
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
@@ -36,6 +37,9 @@ EXTRAPOLATED_PART = 0.02
 LARGE_MISFIT = 10.0
 """Residuals of more than this many times the positions' errors are those of a wrong fit."""
 
+SHOWN_PARAMETERS = 12
+"""Parameters that a notebook shows one by one; more are those of a polynomial."""
+
 LARGE_CONDITION = 1e6
 """Beyond this condition number single parameters mean little."""
 
@@ -54,6 +58,10 @@ class DetectorMap(NamedTuple):
     values: Floats
     x_px: Floats
     y_px: Floats
+
+    def __repr__(self) -> str:
+        rows, columns = self.values.shape
+        return f"<DetectorMap of {columns} x {rows} cells>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +103,14 @@ class FrameCalibration:
     positions_px: Floats
     brightness: Floats
 
+    def __repr__(self) -> str:
+        if self.rejected is not None:
+            return f"<FrameCalibration: rejected, {self.rejected}>"
+        return (
+            f"<FrameCalibration: {self.num_inliers} stars, {self.num_outliers} left out, "
+            f"RMSE {self.rmse_px:.4f} px>"
+        )
+
     @property
     def num_inliers(self) -> int:
         """Number of matches that the fit used."""
@@ -106,7 +122,7 @@ class FrameCalibration:
         return len(self.inliers) - self.num_inliers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CalibrationResult:
     """Result of `calibrate_camera` and `calibrate`.
 
@@ -352,19 +368,60 @@ class CalibrationResult:
         rmse = np.array([frame.rmse_px for _, frame in used], dtype=np.float64)  # None is NaN
         table["rmse_px"] = np.ma.masked_invalid(rmse)
         table["rmse_px"].format = ".4f"
+        table["rmse_px"].unit = "pix"
         table["rejected"] = [frame.rejected or "" for _, frame in used]
         return table
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the calibration as numbers, text and lists, for JSON.
+
+        Returns
+        -------
+        dict
+            The attributes, ``parameters`` and ``warnings``; of ``frames`` the rows of `table`, of
+            ``solutions`` what `Solution.to_dict` gives.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> views = [boresight.simulate_frame(camera, ra, 20.0, seed=1) for ra in (10, 90)]
+        >>> result = boresight.calibrate([view.image for view in views], model="radial")
+        >>> round(result.to_dict()["camera_model"]["focal_length_px"] / camera.focal_length_px, 3)
+        1.0
+        """
+        told: dict[str, Any] = plain({f.name: getattr(self, f.name) for f in fields(self)})
+        rows = self.table()
+        told["frames"] = [plain({name: row[name] for name in rows.colnames}) for row in rows]
+        told["parameters"] = plain(self.parameters)
+        told["warnings"] = list(self.warnings)
+        return told
+
     def __repr__(self) -> str:
-        used = sum(frame is not None and frame.rejected is None for frame in self.frames)
+        count = len(self.warnings)
+        notes = f", {count} warning{'s' if count > 1 else ''}" if count else ""
+        return f"<CalibrationResult: {self._summary()}{notes}>"
+
+    def __str__(self) -> str:
         notes = "".join(f"\n warning: {warning}" for warning in self.warnings)
+        return f"<CalibrationResult: {self._summary()}\n {self.camera_model!r}{notes}>"
+
+    def _repr_html_(self) -> str:
+        rows = [("Frames", self._summary()), ("Camera", repr(self.camera_model))]
+        if len(self.parameters) <= SHOWN_PARAMETERS:
+            rows += [(n, f"{v:.6g} ± {s:.2g}") for n, (v, s) in self.parameters.items()]
+        rows += [("Taken out", "; ".join(self.physics) or "nothing")]
+        return html_table("Calibration", rows, self.warnings)
+
+    def _summary(self) -> str:
+        used = sum(frame is not None and frame.rejected is None for frame in self.frames)
         before = "none" if self.rmse_before_px is None else f"{self.rmse_before_px:.3f}"
         rmse = f"{before} -> {self.rmse_after_px:.3f} px"
         if self.held_out_rmse_px is not None:
             rmse += f" ({self.held_out_rmse_px:.3f} held out)"
         return (
-            f"<CalibrationResult: {used} of {len(self.frames)} frames, {self.num_inliers} stars, "
-            f"{self.num_outliers} left out, RMSE {rmse}\n {self.camera_model!r}{notes}>"
+            f"{used} of {len(self.frames)} frames, {self.num_inliers} stars, "
+            f"{self.num_outliers} left out, RMSE {rmse}"
         )
 
 

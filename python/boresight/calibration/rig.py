@@ -151,6 +151,9 @@ class MosaicResult:
         return camera.pixel_to_direction(fx - self.center_px[0], fy - self.center_px[1])
 
     def __repr__(self) -> str:
+        return f"<MosaicResult: {len(self.detectors)} detectors, {self.optics!r}>"
+
+    def __str__(self) -> str:
         places = "\n ".join(repr(detector) for detector in self.detectors)
         return f"<MosaicResult: {len(self.detectors)} detectors\n {places}\n {self.optics!r}>"
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from boresight import _core
 from boresight._utils import arguments
+from boresight._utils.arrays import plain
+from boresight._utils.html import html_table
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.images import noise_of, pixels_of, variance_of
@@ -94,6 +96,43 @@ class ExtractionResult:
         ndarray of float32, shape (height, width)
         """
         return _core.mesh_pixels(self.noise_mesh, self.image_shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the stars and what was measured on the way as numbers and lists, for JSON.
+
+        Returns
+        -------
+        dict
+            The attributes but for the meshes; of `centroids` a list for each of its columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from boresight import extract_centroids
+        >>> extract_centroids(np.zeros((64, 64))).to_dict()["image_shape"]
+        [64, 64]
+        """
+        names = [name for name in self.__dataclass_fields__ if not name.endswith("_mesh")]
+        values = {name: getattr(self, name) for name in names}
+        table = self.centroids.table()
+        stars = {name: np.asarray(table[name]) for name in table.colnames}
+        told: dict[str, Any] = plain(values | {"centroids": stars})
+        return told
+
+    def _repr_html_(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        left_out = ", ".join(f"{n} {why}" for why, n in self.rejected.items() if n)
+        height, width = self.image_shape
+        return html_table(
+            "Stars of a frame",
+            (
+                ("Stars", f"{len(self.centroids)} of {self.num_blobs_raw} groups of pixels"),
+                ("Left out", left_out or "none"),
+                ("Image", f"{width} x {height} pixels"),
+                ("Background", f"{self.background:.4g}{unit}, noise {self.noise:.4g}{unit}"),
+                ("Point-spread function", self.psf or "not fitted"),
+            ),
+        )
 
     def __repr__(self) -> str:
         return (

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.arrays import plain
+from boresight._utils.html import html_table
 from boresight.frames.hints import HeaderHints
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Frame"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """An image with what its file says about it.
 
@@ -66,6 +68,49 @@ class Frame:
     axes: tuple[int, int] = (1, 2)
     exif: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Tell what is known of the frame besides its pixels, for JSON.
+
+        Returns
+        -------
+        dict
+            ``path``, ``image_shape``, ``dtype``, ``time`` (UTC, ISO 8601), ``origin``, ``hints``
+            (those there are) and ``notes``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from boresight import Frame
+        >>> Frame(np.zeros((3, 4))).to_dict()["image_shape"]
+        [3, 4]
+        """
+        hints = dataclasses.asdict(self.hints)
+        return {
+            "path": None if self.path is None else str(self.path),
+            "image_shape": list(self.image_shape),
+            "dtype": str(self.image.dtype),
+            "time": None if self.time is None else self.time.utc.isot,
+            "origin": list(self.origin),
+            "hints": {name: plain(value) for name, value in hints.items() if value is not None},
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        height, width = self.image_shape
+        name = "in memory" if self.path is None else self.path.name
+        when = "" if self.time is None else f", {self.time.isot}"
+        notes = f", {len(self.notes)} notes" if self.notes else ""
+        return f"<Frame {name}: {width} x {height} {self.image.dtype}{when}{notes}>"
+
+    def _repr_html_(self) -> str:
+        height, width = self.image_shape
+        rows = [("Image", f"{width} x {height} pixels, {self.image.dtype}")]
+        if self.time is not None:
+            rows.append(("Middle of the exposure", f"{self.time.isot} {self.time.scale.upper()}"))
+        rows += [(name, str(value)) for name, value in self.to_dict()["hints"].items()]
+        title = "Frame" if self.path is None else f"Frame {self.path.name}"
+        return html_table(title, rows, self.notes)
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -83,6 +83,9 @@ class SimulatedStars:
     def __len__(self) -> int:
         return len(self.x)
 
+    def __repr__(self) -> str:
+        return f"<SimulatedStars: {len(self)}>"
+
     def __getitem__(self, index: Any) -> SimulatedStars:
         """Take some of the stars by slice, mask or indices."""
         columns = (getattr(self, field.name)[index] for field in dataclasses.fields(self))
@@ -124,6 +127,13 @@ class SimulatedFrame:
     epoch: float
     exposure_s: float
     velocity_km_s: Floats
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape
+        return (
+            f"<SimulatedFrame: {width} x {height}, RA {self.ra_deg:.4f} Dec {self.dec_deg:+.4f} "
+            f"roll {self.roll_deg:.3f} deg, {len(self.stars)} stars>"
+        )
 
     def world_to_pixel(self, ra_deg: ArrayLike, dec_deg: ArrayLike) -> tuple[Floats, Floats]:
         """Pixels of ICRS positions.

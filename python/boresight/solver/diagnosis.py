@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.arrays import plain
+from boresight._utils.html import html_table
 from boresight.extraction.extract import ExtractionResult
 from boresight.extraction.star_list import StarList
 from boresight.extraction.stars import CentroidColumns
@@ -99,7 +101,16 @@ class Finding:
     solution: Solution | None = None
 
 
-@dataclass(frozen=True)
+def _told(value: Any) -> Any:
+    """Turn a value of a diagnosis into what JSON knows."""
+    if isinstance(value, RejectedCandidate | Finding):
+        return {field.name: _told(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple) and value and isinstance(value[0], Finding):
+        return [_told(finding) for finding in value]
+    return plain(value)
+
+
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Findings of `diagnose`; printed, a report.
 
@@ -135,6 +146,35 @@ class Diagnosis:
     best_rejected: RejectedCandidate | None
     remedy: Finding | None
     suspicions: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the diagnosis as numbers, text and lists, for JSON.
+
+        Returns
+        -------
+        dict
+            The attributes; solutions as `Solution.to_dict` gives them. Of the arguments to change,
+            what is no number or text is told in words.
+
+        Examples
+        --------
+        >>> import boresight, json
+        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
+        >>> diagnosis = boresight.diagnose(image, fov_deg=25.0)
+        >>> json.loads(json.dumps(diagnosis.to_dict()))["remedy"]["cause"]
+        'field of view'
+        """
+        return {field.name: _told(getattr(self, field.name)) for field in fields(self)}
+
+    def __repr__(self) -> str:
+        remedy = f", remedy: {self.remedy.cause}" if self.remedy else ""
+        causes = "".join(f", {finding.cause}" for finding in self.suspicions)
+        return f"<Diagnosis: {self.status}, {self.num_centroids} stars{remedy}{causes}>"
+
+    def _repr_html_(self) -> str:
+        title, *lines = str(self).split("\n")
+        return html_table(title, ((line[:12].strip(), line[12:].strip()) for line in lines))
 
     def __str__(self) -> str:
         low, high = self.fov_bounds_deg
