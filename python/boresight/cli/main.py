@@ -1,4 +1,4 @@
-"""The command line: `boresight solve`, `calibrate`, `database`, `simulate` and `demo`.
+"""The command line: `boresight solve`, `undo`, `calibrate`, `database`, `simulate` and `demo`.
 
 Tables go to the screen, progress to standard error; with ``--json`` a document goes to standard
 output and nothing else. The exit code is 0 when every frame solved, 1 when one did not (or could
@@ -14,6 +14,7 @@ from boresight.cli.database import make_database
 from boresight.cli.demo import demo
 from boresight.cli.simulate import simulate
 from boresight.cli.solve import solve
+from boresight.cli.undo import undo
 
 __all__ = ["main"]
 
@@ -24,5 +25,5 @@ def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
 
 
-for command in (solve, calibrate, make_database, simulate, demo):
+for command in (solve, undo, calibrate, make_database, simulate, demo):
     main.add_command(command)

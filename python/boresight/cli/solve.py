@@ -19,6 +19,7 @@ from boresight.cli.options import (
     load_database,
 )
 from boresight.cli.output import Record, print_solutions, record_of, save_plot
+from boresight.cli.outputs import Outputs, check_outputs, output_options, write_outputs
 from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
 from boresight.solver.solution import Solution
@@ -28,6 +29,7 @@ from boresight.solver.solution import Solution
 @frames_argument
 @frame_options
 @aberration_option
+@output_options
 @clear_errors
 def solve(
     frames: tuple[Path, ...],
@@ -40,10 +42,12 @@ def solve(
     plot: Path | None,
     as_json: bool,
     aberration: bool | None,
+    outputs: Outputs,
 ) -> None:
     """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
     from boresight.solver.solve import solve
 
+    check_outputs(outputs, frames)
     model = load_camera(camera)
     patterns = load_database(database, fov, model, projection, quiet=as_json)
     records: list[Record] = []
@@ -60,6 +64,7 @@ def solve(
             place=_place(taken, aberration),
         )
         records.append(record_of(taken.path, len(taken.stars), solution))
+        write_outputs(outputs, taken.path, taken.frame, solution, taken.stars)
         drawn.append((taken.frame, solution, taken.stars))
     if plot is not None:
         save_plot(plot, drawn)

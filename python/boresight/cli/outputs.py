@@ -1,0 +1,129 @@
+"""Files that `boresight solve` writes for each frame, by the names and habits of solve-field."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroids
+from boresight.frames.frame import Frame
+from boresight.solver.products import write_axy, write_corr, write_rdls, write_regions
+from boresight.solver.solution import Solution
+
+__all__ = ["Outputs", "check_outputs", "output_options", "write_outputs"]
+
+Outputs = Mapping[str, Any]
+"""Values of the options, by name."""
+
+#: Options that name a file for each frame, and their help.
+_FILES = {
+    "new_fits": "Copy of the frame with the WCS in its header.",
+    "wcs": "FITS header with the WCS, also of pictures.",
+    "corr": "FITS table of the matched stars, in the frame and in the catalogue.",
+    "rdls": "FITS table of the matched stars of the catalogue.",
+    "axy": "FITS table of the stars found.",
+    "regions": "Regions of DS9 with the stars.",
+}
+
+#: What stands for the frame's name without its extension, as in solve-field.
+BASE = "%s"
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets their values in a mapping `outputs`."""
+    names = ["write", "sip", "overwrite", "folder", *_FILES]
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        outputs = {name: kwargs.pop(name) for name in names}
+        return command(*args, outputs=outputs, **kwargs)
+
+    options = [
+        click.option(
+            "--write", is_flag=True, help="Write the WCS into the FITS files themselves; undo it "
+            "with `boresight undo`."
+        ),
+        *(
+            click.option(
+                f"--{name.replace('_', '-')}", metavar="FILE",
+                help=f"{text} {BASE} in FILE is the frame's name without its extension."
+            )
+            for name, text in _FILES.items()
+        ),
+        click.option(
+            "--sip", type=click.Choice(["auto", "none", "tpv"]), default="auto", show_default=True,
+            help="Distortion in the WCS: SIP where it is needed, none, or TPV."
+        ),
+        click.option(
+            "-D", "--dir", "folder", type=click.Path(path_type=Path, file_okay=False),
+            help="Folder for these files. [default: as named]"
+        ),
+        click.option("-O", "--overwrite", is_flag=True, help="Replace files that exist."),
+    ]  # fmt: skip
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), run)
+
+
+def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> None:
+    """Refuse, before anything is solved, files that exist or that several frames would share."""
+    taken: dict[Path, Path] = {}
+    for path in paths:
+        for name in _FILES:
+            target = _target(outputs, name, path)
+            if target is None:
+                continue
+            option = f"--{name.replace('_', '-')}"
+            if target in taken:
+                raise InputError(
+                    f"{option}: {target} would be written for {taken[target]} and for {path}; "
+                    f"put {BASE} into its name"
+                )
+            if target.exists() and not outputs["overwrite"]:
+                raise InputError(f"{option}: {target} exists; add --overwrite to replace it")
+            taken[target] = path
+
+
+def write_outputs(
+    outputs: Outputs, path: Path, frame: Frame, solution: Solution | None, stars: Centroids
+) -> list[Path]:
+    """Write the files asked for of a frame that was solved; those written."""
+    targets = {name: _target(outputs, name, path) for name in _FILES}
+    done: list[Path] = []
+    if (axy := targets["axy"]) is not None:
+        done.append(write_axy(_in_folder(axy), stars, frame.image_shape))
+    if solution is None:
+        return done
+    sip = outputs["sip"]
+    writers: dict[str, Callable[[Path], Path]] = {
+        "new_fits": lambda file: solution.write_wcs(path, copy=file, sip=sip, overwrite=True),
+        "wcs": lambda file: solution.save_wcs(file, sip=sip),
+        "corr": lambda file: write_corr(file, solution),
+        "rdls": lambda file: write_rdls(file, solution),
+        "regions": lambda file: write_regions(file, solution, stars),
+    }
+    for name, write in writers.items():
+        target = targets[name]
+        if target is not None:
+            done.append(write(_in_folder(target)))
+    if outputs["write"]:
+        done.append(solution.write_wcs(path, sip=sip))
+    return done
+
+
+def _target(outputs: Outputs, name: str, path: Path) -> Path | None:
+    """File of an option for a frame; solve-field's "none" is none."""
+    named = outputs[name]
+    if named is None or named == "none":
+        return None
+    target = Path(named.replace(BASE, path.name.split(".")[0]))
+    folder = outputs["folder"]
+    return target if folder is None or target.is_absolute() else Path(folder) / target
+
+
+def _in_folder(target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target

@@ -1,0 +1,91 @@
+"""Files that `boresight solve` writes beside the frames."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from click.testing import CliRunner
+
+from boresight import CameraModel, simulate_frame
+from boresight.cli import main
+
+CAMERA = CameraModel.from_fov(12.0, (400, 512))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return simulate_frame(CAMERA, 83.8, -1.2, 30.0, seed=1)
+
+
+@pytest.fixture
+def frame(truth, tmp_path):
+    path = tmp_path / "frame.fits"
+    fits.writeto(path, truth.image)
+    return path
+
+
+def run(*arguments):
+    done = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def test_a_frame_gets_its_wcs_and_returns(frame, truth):
+    before = frame.read_bytes()
+    assert run("solve", frame, "--fov", "12", "--write").exit_code == 0
+    wcs = WCS(fits.getheader(frame))
+    there = wcs.pixel_to_world(20, 30)
+    x, y = truth.world_to_pixel(there.ra.deg, there.dec.deg)
+    assert np.hypot(x - (20 - 256), y - (30 - 200)) < 0.1
+    assert run("undo", frame).exit_code == 0
+    assert frame.read_bytes() == before
+    again = run("undo", frame)
+    assert again.exit_code == 2
+    assert "BORESIGHT-UNDO" in again.stderr
+
+
+def test_all_files_of_solve_field(frame, truth, tmp_path):
+    names = {"--new-fits": "%s.new", "--wcs": "%s.wcs", "--corr": "%s.corr", "--rdls": "%s.rdls",
+             "--axy": "%s.axy", "--regions": "%s.reg"}  # fmt: skip
+    options = [part for pair in names.items() for part in pair]
+    before = frame.read_bytes()
+    folder = tmp_path / "results"
+    done = run("solve", frame, "--fov", "12", *options, "--dir", folder)
+    assert done.exit_code == 0
+    assert frame.read_bytes() == before
+    corr = Table.read(folder / "frame.corr", format="fits")
+    wcs = WCS(fits.getheader(folder / "frame.new"))
+    sky = np.column_stack(wcs.all_pix2world(corr["field_x"], corr["field_y"], 1))
+    np.testing.assert_allclose(
+        sky, np.column_stack([corr["field_ra"], corr["field_dec"]]), atol=1e-6
+    )
+    near = np.hypot(corr["field_x"] - corr["index_x"], corr["field_y"] - corr["index_y"])
+    assert np.median(near) < 0.2
+    true = {number: (x, y) for number, x, y in
+            zip(truth.stars.catalog_id, truth.stars.x, truth.stars.y, strict=True)}  # fmt: skip
+    for row in corr[:20]:
+        x, y = true[row["index_id"]]
+        assert np.hypot(row["field_x"] - 257 - x, row["field_y"] - 201 - y) < 0.5
+    axy = Table.read(folder / "frame.axy", format="fits")
+    assert (np.diff(axy["FLUX"]) <= 0).all()
+    assert fits.getheader(folder / "frame.axy")["IMAGEW"] == 512
+    assert len(Table.read(folder / "frame.rdls", format="fits")) == len(corr)
+    regions = (folder / "frame.reg").read_text().splitlines()
+    assert sum(line.startswith("circle") for line in regions) == len(axy)
+    assert sum(line.startswith("point") for line in regions) == len(corr)
+    refused = run("solve", frame, "--fov", "12", "--corr", "%s.corr", "--dir", folder)
+    assert refused.exit_code == 2
+    assert "--overwrite" in refused.stderr
+
+
+def test_frames_do_not_share_a_file(frame, tmp_path):
+    other = tmp_path / "other.fits"
+    shutil.copy(frame, other)
+    refused = run("solve", frame, other, "--wcs", tmp_path / "one.wcs")
+    assert refused.exit_code == 2
+    assert "%s" in refused.stderr
+    assert run("solve", frame, "--fov", "12", "--wcs", "none").exit_code == 0
+    assert not (tmp_path / "none").exists()
