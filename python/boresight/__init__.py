@@ -39,6 +39,7 @@ from boresight.solver_database import SolverDatabase as SolverDatabase
 if TYPE_CHECKING:
     from boresight import movement as movement
     from boresight import plot as plot
+    from boresight import scene as scene
     from boresight import simulate as simulate
     from boresight import wcs as wcs
     from boresight.calibration.blocks import CalibrationBlock as CalibrationBlock
@@ -60,7 +61,7 @@ CalibrateResult = CalibrationResult
 """Name of `CalibrationResult` in version 0.1."""
 
 # Packages that are imported when they are first used.
-_PACKAGES = ("movement", "plot", "simulate", "wcs")
+_PACKAGES = ("movement", "plot", "scene", "simulate", "wcs")
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {

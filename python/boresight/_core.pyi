@@ -42,12 +42,15 @@ __all__ = [
     "moved",
     "quaternion_of_matrix",
     "read_png",
+    "remove_temporaries",
+    "scene_register",
     "solve",
     "solve_many",
     "solve_or_explain",
     "unpack_bits",
     "unpack_lzw",
     "warp_image",
+    "write_atomically",
 ]
 
 CAUCHY_TUNING: float
@@ -460,3 +463,17 @@ def remove_temporaries(folder: Path, age: float) -> None: ...
 def read_png(source: str | bytes, out: NDArray[np.uint8]) -> None: ...
 def unpack_lzw(data: bytes, size: int) -> bytes: ...
 def unpack_bits(data: bytes, size: int) -> bytes: ...
+def scene_register(
+    image: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    image_variance: NDArray[np.float64] | None,
+    reference_variance: NDArray[np.float64] | None,
+    start: Sequence[Sequence[float]],
+    *,
+    freedom: str,
+    loss: str,
+    match_psf: bool,
+    search: bool,
+    max_iterations: int,
+    progress: Callable[[float], object] | None,
+) -> dict[str, Any]: ...

@@ -12,6 +12,7 @@ pub mod extract;
 pub mod image;
 mod psf;
 mod sharp;
+pub mod spline;
 mod stamp;
 mod survey;
 pub mod warp;

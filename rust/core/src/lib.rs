@@ -84,6 +84,7 @@ pub mod matches;
 pub mod monitor;
 pub mod movement;
 pub mod pattern;
+pub mod scene;
 mod simd;
 pub mod solve;
 

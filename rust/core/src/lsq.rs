@@ -19,7 +19,7 @@ pub mod robust;
 pub(crate) mod small;
 
 pub use groups::Grouped;
-pub use minimize::{Options, Outcome, minimize};
+pub use minimize::{Iteration, Options, Outcome, minimize, minimize_watched};
 pub use normal::{Covariance, NormalEquations};
 pub use problem::{Problem, System};
 pub use reweight::{Robust, RobustFit, RobustOptions, Weighed, Weighting};

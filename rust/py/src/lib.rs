@@ -19,6 +19,7 @@ mod movement;
 mod parallel;
 mod pictures;
 mod place;
+mod scene;
 mod solve;
 
 /// The extension module.
@@ -49,6 +50,8 @@ mod _core {
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]
     use crate::place::{PyApparentPlace, moved};
+    #[pymodule_export]
+    use crate::scene::scene_register;
     #[pymodule_export]
     use crate::solve::{
         PyOutcome, PyPointing, PyRejected, PySolution, quaternion_of_matrix, solve, solve_many,

@@ -93,7 +93,7 @@ impl<'a> Fitter<'a> {
     pub(super) fn improves_on(&self, system: &Reduced, other: &Fitter<'_>) -> bool {
         let fit = JointFit { parameters: &other.problem.parameters, ..self.problem.problem() };
         let refitted = lsq::minimize(&fit, other.state.clone(), &lsq::Options::default());
-        let gain = 2.0 * (refitted.cost - system.equations().cost());
+        let gain = 2.0 * (refitted.cost - system.cost());
         gain > SIGNIFICANT_GAIN * self.variance(system, 0)
     }
 

@@ -111,12 +111,16 @@ impl Reduced {
 }
 
 impl System for Reduced {
-    fn equations(&self) -> &NormalEquations {
-        &self.shared
+    fn cost(&self) -> f64 {
+        self.shared.cost()
     }
 
-    fn eliminated_decrease(&self) -> f64 {
-        self.decrease
+    fn solve(&self, damping: f64) -> DVector<f64> {
+        self.shared.solve(damping)
+    }
+
+    fn decrease(&self, delta: &DVector<f64>) -> f64 {
+        self.decrease + self.shared.decrease(delta)
     }
 }
 

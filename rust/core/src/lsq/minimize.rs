@@ -40,19 +40,44 @@ pub struct Outcome<S> {
     pub converged: bool,
 }
 
+/// One linearisation of [`minimize_watched`], as its watcher sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Iteration {
+    /// Steps tried so far.
+    pub steps: usize,
+    /// Cost of the best state.
+    pub cost: f64,
+    /// Damping of the next step.
+    pub damping: f64,
+}
+
 /// Levenberg-Marquardt (Marquardt 1963; the damping is added to the diagonal of the scaled equations).
 pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> Outcome<P::State> {
+    match minimize_watched(problem, start, options, |_| Ok::<(), std::convert::Infallible>(())) {
+        Ok(outcome) => outcome,
+        Err(never) => match never {},
+    }
+}
+
+/// As [`minimize`], and after every linearisation somebody watches, who may end it with an error.
+pub fn minimize_watched<P: Problem, E>(
+    problem: &P,
+    start: P::State,
+    options: &Options,
+    mut watch: impl FnMut(&Iteration) -> Result<(), E>,
+) -> Result<Outcome<P::State>, E> {
     let mut best = Outcome { state: start, cost: f64::INFINITY, iterations: 0, converged: false };
     let mut damping = 0.0;
     for _ in 0..options.max_iterations {
         let system = problem.linearize(&best.state);
-        best.cost = system.equations().cost();
+        best.cost = system.cost();
+        watch(&Iteration { steps: best.iterations, cost: best.cost, damping })?;
         if !best.cost.is_finite() {
             break;
         }
         loop {
             best.iterations += 1;
-            let delta = system.equations().solve(damping);
+            let delta = system.solve(damping);
             let promised = system.decrease(&delta);
             let negligible = options.tolerance * best.cost + options.resolution * options.resolution;
             best.converged = damping < 1.0 && promised <= negligible;
@@ -64,14 +89,14 @@ pub fn minimize<P: Problem>(problem: &P, start: P::State, options: &Options) -> 
             }
             damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR);
             if best.converged || damping > LARGEST_DAMPING {
-                return best;
+                return Ok(best);
             }
         }
         if best.converged {
             break;
         }
     }
-    best
+    Ok(best)
 }
 
 #[cfg(test)]

@@ -23,22 +23,26 @@ pub trait Problem {
 
 /// A problem linearised about a state.
 pub trait System {
-    /// Normal equations of the parameters that are solved for.
-    fn equations(&self) -> &NormalEquations;
+    /// The cost there.
+    fn cost(&self) -> f64;
 
-    /// By how much parameters that were eliminated lower the linearised cost when those of the equations stay.
-    fn eliminated_decrease(&self) -> f64 {
-        0.0
-    }
+    /// The step of the parameters that are solved for, with this damping.
+    fn solve(&self, damping: f64) -> DVector<f64>;
 
-    /// By how much the linearised cost falls with a step, that of the eliminated parameters included.
-    fn decrease(&self, delta: &DVector<f64>) -> f64 {
-        self.eliminated_decrease() + self.equations().decrease(delta)
-    }
+    /// By how much the linearised cost falls with a step, that of parameters that were eliminated included.
+    fn decrease(&self, delta: &DVector<f64>) -> f64;
 }
 
 impl System for NormalEquations {
-    fn equations(&self) -> &NormalEquations {
-        self
+    fn cost(&self) -> f64 {
+        self.cost()
+    }
+
+    fn solve(&self, damping: f64) -> DVector<f64> {
+        self.solve(damping)
+    }
+
+    fn decrease(&self, delta: &DVector<f64>) -> f64 {
+        self.decrease(delta)
     }
 }

@@ -40,6 +40,21 @@ impl Loss {
             Self::GemanMcClure => (1.0 + z2 / (GEMAN_MCCLURE_TUNING * GEMAN_MCCLURE_TUNING)).powi(-2),
         }
     }
+
+    /// The loss ρ itself, by the square of a residual in scales.
+    #[inline]
+    pub fn of_square(self, z2: f64) -> f64 {
+        match self {
+            Self::Squares => 0.5 * z2,
+            Self::Huber if z2 <= HUBER_TUNING * HUBER_TUNING => 0.5 * z2,
+            Self::Huber => HUBER_TUNING * (z2.sqrt() - 0.5 * HUBER_TUNING),
+            Self::Cauchy => {
+                let c2 = CAUCHY_TUNING * CAUCHY_TUNING;
+                0.5 * c2 * (z2 / c2).ln_1p()
+            }
+            Self::GemanMcClure => 0.5 * z2 / (1.0 + z2 / (GEMAN_MCCLURE_TUNING * GEMAN_MCCLURE_TUNING)),
+        }
+    }
 }
 
 /// Standard deviation per axis of two-dimensional residuals from the median of their lengths.
@@ -92,6 +107,17 @@ mod tests {
             assert!(weights.windows(2).all(|w| w[1] <= w[0]) && weights[99] > 0.0);
         }
         assert!((Loss::Huber.weight(13.45) - 0.1).abs() < 1e-15);
+    }
+
+    #[test]
+    fn weights_are_derivatives_of_the_loss() {
+        for loss in [Loss::Squares, Loss::Huber, Loss::Cauchy, Loss::GemanMcClure] {
+            for z in [0.1, 1.0, 1.344, 1.346, 2.0, 7.0] {
+                let slope =
+                    (loss.of_square((z + 1e-6_f64).powi(2)) - loss.of_square((z - 1e-6_f64).powi(2))) / 2e-6;
+                assert!((slope / z - loss.weight(z)).abs() < 1e-6, "{loss:?} {z}");
+            }
+        }
     }
 
     #[test]

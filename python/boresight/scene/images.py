@@ -1,0 +1,172 @@
+"""Images of a scene: pixels, their noise, their WCS and its freedom, their PSF."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight.errors import InputError
+from boresight.extraction.images import pixels_of, variance_of
+from boresight.frames.read import read_frame
+from boresight.scene.noise import variance_of_pixels
+from boresight.scene.psf import Gaussian, Moffat
+from boresight.solver.solution import Solution
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["Freedom", "Image", "Sky"]
+
+Floats = NDArray[np.float64]
+
+Freedom = Literal["fixed", "shift", "rshift", "rscale", "general", "attitude"]
+"""Movements of an image that are fitted: none; a shift; a shift and a rotation; these and one
+scale; a shift and any matrix; the attitude of its camera with the focal length."""
+
+Sky = Literal["none", "constant", "plane"]
+"""Light below the sources that is fitted: none, the same in all pixels, or a plane."""
+
+
+class Image:
+    """An image of a scene.
+
+    Parameters
+    ----------
+    data : array_like, CCDData, str or path
+        Pixels, shape (height, width); NaN where there is none. Of an astropy ``CCDData`` its mask,
+        uncertainty and WCS count too; of a FITS file its WCS.
+    wcs : astropy.wcs.WCS or Solution, optional
+        Where the image looks, for 0-based array pixels. Default: that of the data.
+    variance : "auto", float, array_like or dict, optional
+        Variance of the pixels, positive; "auto" measures it as a line in the brightness
+        (`noise.auto_variance`), or takes that of a ``CCDData``. Of a dict ``gain`` (electrons per
+        unit of the data), ``read_noise`` (electrons) and ``sky`` (units of the data, already
+        subtracted from them) make it.
+    mask : array_like of bool, optional
+        True where a pixel does not count.
+    psf : Moffat or Gaussian
+        The point-spread function, with which values the fit starts and what of it is free.
+    sky : "none", "constant" or "plane"
+        Light below the sources that is fitted. Default "none".
+    wcs_freedom : str
+        Movements that are fitted: "fixed" (default), "shift", "rshift" (and a rotation), "rscale"
+        (and a scale), "general" (any matrix), or "attitude" of a `Solution`.
+    window : int, (x0, x1, y0, y1) or list of these, optional
+        Pixels that are fitted: a side in pixels of a square about every source, one box of columns
+        x0 to x1 - 1 and rows y0 to y1 - 1 for all, or one box per source. Default: a square about
+        every source as wide as its light.
+    name : str, optional
+        Name in tables and figures. Default: "image" and its number.
+
+    Raises
+    ------
+    InputError
+        If something does not fit the image, or is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.wcs import WCS
+    >>> from boresight import scene
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [329.2715, 13.6483]
+    >>> wcs.wcs.cd, wcs.wcs.crpix = np.diag([-0.262, 0.262]) / 3600, [75.5, 75.5]
+    >>> pixels = np.random.default_rng(1).normal(0.0, 5.0, (150, 150))
+    >>> image = scene.Image(pixels, wcs, wcs_freedom="shift", name="g")
+    >>> f"{np.sqrt(np.median(image.variance)):.0f}"
+    '5'
+    """
+
+    def __init__(
+        self,
+        data: ArrayLike | str | os.PathLike[str] | Any,
+        wcs: WCS | Solution | None = None,
+        *,
+        variance: Any = "auto",
+        mask: ArrayLike | None = None,
+        psf: Moffat | Gaussian = Moffat(n=2.0, rd=1.0),  # noqa: B008 (immutable)
+        sky: Sky = "none",
+        wcs_freedom: Freedom = "fixed",
+        window: Any = None,
+        name: str | None = None,
+    ) -> None:
+        if isinstance(data, str | os.PathLike):
+            frame = read_frame(data)
+            data, wcs = frame, frame.wcs if wcs is None else wcs
+        elif wcs is None:
+            wcs = getattr(data, "wcs", None)
+        given = variance_of(data)
+        pixels, own_mask = pixels_of(data, luminance=False)
+        self.data: Floats = np.ascontiguousarray(pixels, dtype=np.float64)
+        self.mask = _bad(self.data, own_mask, mask)
+        if given is not None and isinstance(variance, str):
+            variance = np.where(given > 0, given, np.nan)
+            self.mask |= ~(given > 0)
+        self.variance: Floats = variance_of_pixels(variance, self.data, self.mask)
+        self.wcs = _checked_wcs(wcs)
+        self.psf = psf
+        self.sky: Sky = _one_of("sky", sky, get_args(Sky))
+        self.wcs_freedom: Freedom = _one_of("wcs_freedom", wcs_freedom, get_args(Freedom))
+        if self.wcs is not None:
+            self._check_freedom()
+        self.window = window
+        self.name = name
+
+    def _check_freedom(self) -> None:
+        camera, freedom = isinstance(self.wcs, Solution), self.wcs_freedom
+        if camera and freedom not in ("fixed", "attitude"):
+            raise InputError(
+                f"wcs_freedom: {freedom!r} is no freedom of a camera; give 'attitude', "
+                "or solution.wcs() as the wcs"
+            )
+        if not camera and freedom == "attitude":
+            raise InputError(
+                "wcs_freedom: 'attitude' needs a camera; give a Solution as the wcs, or 'rshift'"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.data.shape
+        return height, width
+
+    def __repr__(self) -> str:
+        height, width = self.image_shape
+        return (
+            f"Image({height} x {width}, {self.psf}, sky={self.sky!r}, "
+            f"wcs_freedom={self.wcs_freedom!r}, name={self.name!r})"
+        )
+
+
+def _bad(data: Floats, own: NDArray[np.bool_] | None, mask: ArrayLike | None) -> NDArray[np.bool_]:
+    bad = ~np.isfinite(data)
+    if own is not None:
+        bad |= own
+    if mask is not None:
+        given = np.asarray(mask, dtype=bool)
+        if given.shape != data.shape:
+            raise InputError(f"mask: its shape is {given.shape}; give that of the image")
+        bad |= given
+    if bad.all():
+        raise InputError("data: all pixels are masked or NaN; give an image with good ones")
+    return bad
+
+
+def _checked_wcs(wcs: Any) -> Any:
+    if wcs is None or isinstance(wcs, Solution):
+        return wcs
+    if not getattr(wcs, "has_celestial", False):
+        raise InputError(
+            f"wcs: {type(wcs).__name__} has no celestial axes; "
+            "give an astropy.wcs.WCS or a Solution"
+        )
+    return wcs.celestial
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> Any:
+    if value not in known:
+        raise InputError(f"{name}: {value!r} is unknown; give one of {', '.join(known)}")
+    return value

@@ -1,0 +1,320 @@
+"""Two images aligned by the agreement of their pixels, without sources."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
+from boresight._utils.arguments import count
+from boresight._utils.arrays import map_points, unit_vector
+from boresight._utils.progress import Progress, progress_callback
+from boresight.errors import InputError
+from boresight.extraction.images import pixels_of
+from boresight.scene.images import Image
+from boresight.solver.solution import Solution
+from boresight.wcs.fits import fit_wcs
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["Registration", "register"]
+
+Floats = NDArray[np.float64]
+Freedom = Literal["fixed", "shift", "rshift", "rscale", "general"]
+Loss = Literal["linear", "huber", "cauchy", "geman_mcclure"]
+
+#: Names of the parameters of each freedom.
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "fixed": (),
+    "shift": ("shift_x", "shift_y"),
+    "rshift": ("shift_x", "shift_y", "phi"),
+    "rscale": ("shift_x", "shift_y", "phi", "scale"),
+    "general": ("shift_x", "shift_y", "m00", "m01", "m10", "m11"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Registration:
+    """How an image lies on a reference.
+
+    The fitted model is ``reference = start(pixel)`` moved by ``center + M (q - center) + shift``,
+    with the centre of the reference, q the place after the start, and M the rotation
+    ``R(phi) = [[cos phi, -sin phi], [sin phi, cos phi]]``, that times the scale, or any matrix.
+    The start is the identity, or what the WCS of both say.
+
+    Attributes
+    ----------
+    transform : ndarray, shape (2, 3)
+        From pixels (column, row, 1) of the image to those of the reference, 0-based arrays.
+    freedom : str
+        Movements that were fitted.
+    parameters : ndarray, shape (n,)
+        Fitted parameters.
+    parameter_names : tuple of str
+        Their names: "shift_x", "shift_y" [px], "phi" [rad], "scale", or "m00" to "m11" (elements
+        of M less those of 1).
+    covariance : ndarray, shape (n, n)
+        Their covariance, from the noise of both images.
+    gain, offset : float
+        The image is gain times the reference and the offset.
+    gain_error : float
+        Standard error of the gain.
+    blur_px2 : float
+        Variance per axis, in squared pixels, of the Gaussian that makes the reference as wide as
+        the image; negative where the image is the sharper one.
+    chi2_dof : float
+        Robust variance of the residuals over the noise that was given; 1 where none was, as it is
+        then measured by them.
+    pixels : int
+        How many were compared.
+    iterations : int
+        Steps at the full scale.
+    status : str
+        "converged"; "stalled", if the steps ran out; "failed", if the images have nothing in
+        common: the gain is not significant.
+    message : str
+        The same in words.
+    image_shape : (int, int)
+        Height and width of the image.
+    wcs : astropy.wcs.WCS or None
+        The image's, from that of the reference; None if this had none.
+    """
+
+    transform: Floats
+    freedom: str
+    parameters: Floats
+    parameter_names: tuple[str, ...]
+    covariance: Floats
+    gain: float
+    offset: float
+    gain_error: float
+    blur_px2: float
+    chi2_dof: float
+    pixels: int
+    iterations: int
+    status: Literal["converged", "stalled", "failed"]
+    message: str
+    image_shape: tuple[int, int]
+    wcs: WCS | None
+
+    @property
+    def errors(self) -> Floats:
+        """Standard errors of the parameters, shape (n,)."""
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def shift_px(self) -> tuple[float, float]:
+        """The shift of the centre (x, y), pixels of the reference; (0, 0) of "fixed"."""
+        x, y = self.parameters[:2] if self.freedom != "fixed" else (0.0, 0.0)
+        return float(x), float(y)
+
+    @property
+    def phi_rad(self) -> float:
+        """The rotation, radians, also of a general matrix."""
+        matrix = self.transform
+        if self.freedom in ("rshift", "rscale"):
+            return float(self.parameters[2])
+        return float(
+            np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1])
+            if self.freedom == "general"
+            else 0.0
+        )
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the reference per pixel of the image: the root of the determinant."""
+        return float(np.sqrt(abs(np.linalg.det(self.transform[:, :2]))))
+
+    def to_reference(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
+        """Pixels of the reference, 0-based, of pixels of the image."""
+        matrix, shift = self.transform[:, :2], self.transform[:, 2]
+        return map_points(lambda points: points @ matrix.T + shift, x, y)
+
+    def from_reference(self, x: ArrayLike, y: ArrayLike) -> tuple[Any, Any]:
+        """Pixels of the image, 0-based, of pixels of the reference."""
+        inverse, shift = np.linalg.inv(self.transform[:, :2]), self.transform[:, 2]
+        return map_points(lambda points: (points - shift) @ inverse.T, x, y)
+
+
+def register(
+    image: Any,
+    reference: Any,
+    freedom: Freedom = "rshift",
+    *,
+    loss: Loss = "huber",
+    match_psf: bool = True,
+    search: bool = True,
+    max_iterations: int = 50,
+    progress: Progress = None,
+) -> Registration:
+    """Align an image to a reference by their pixels, without sources.
+
+    ``gain * reference + offset``, moved and blurred, is fitted to the image by Gauss-Newton on a
+    pyramid (Lucas & Kanade 1981): for nebulae, galaxies, crowded fields, and scenes of any kind.
+
+    Parameters
+    ----------
+    image, reference : Image, array_like, CCDData, str or path
+        The images; they may differ in size. NaN and masked pixels do not count. The noise of an
+        `Image` weights its pixels; of other images it is taken as the same everywhere and measured
+        by what is left. If both have a WCS, the start is where these say.
+    freedom : str
+        Movements that are fitted: "fixed", "shift", "rshift" (and a rotation; default), "rscale"
+        (and one scale), "general" (any matrix).
+    loss : str
+        Loss of the residuals: "linear", "huber" (default), "cauchy" or "geman_mcclure". Robust
+        ones bear what is in one image only.
+    match_psf : bool
+        Whether the sharper image is smoothed until both have the same width. Default True.
+    search : bool
+        Whether the start is looked for by correlation of the coarsest level, up to 0.3 of the
+        image's side and 10 degrees. Default True.
+    max_iterations : int
+        Steps at every level at most. Default 50.
+    progress : bool or callable, optional
+        True draws a bar; a callable is given the fraction done.
+
+    Returns
+    -------
+    Registration
+
+    Raises
+    ------
+    InputError
+        If an image or an option cannot be worked with.
+    UndeterminedError
+        If hardly any pixels of both lie on each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import scene
+    >>> y, x = np.mgrid[:100, :120]
+    >>> def nebula(x, y):
+    ...     return 50.0 * np.exp(-((x - 60) ** 2 + 2 * (y - 45) ** 2) / 300.0) + 20.0 * np.exp(
+    ...         -((x - 40) ** 2 + (y - 60) ** 2) / 60.0
+    ...     )
+    >>> noise = np.random.default_rng(1).normal(0.0, 0.1, (2, 100, 120))
+    >>> found = scene.register(nebula(x + 3.25, y - 1.5) + noise[0], nebula(x, y) + noise[1])
+    >>> found.status, np.round(found.shift_px, 2).tolist()
+    ('converged', [3.25, -1.5])
+    """
+    if freedom not in get_args(Freedom):
+        raise InputError(
+            f"freedom: {freedom!r} is unknown; give one of {', '.join(get_args(Freedom))}"
+        )
+    (pixels, noise, wcs), (other, other_noise, other_wcs) = (
+        _given(image, "image"),
+        _given(reference, "reference"),
+    )
+    with progress_callback(progress, "Registering") as told:
+        found = core.scene_register(
+            pixels,
+            other,
+            noise,
+            other_noise,
+            _start(pixels.shape, wcs, other_wcs).tolist(),
+            freedom=freedom,
+            loss=loss,
+            match_psf=bool(match_psf),
+            search=bool(search),
+            max_iterations=count("max_iterations", max_iterations),
+            progress=told,
+        )
+    return _result(found, freedom, pixels.shape, other_wcs)
+
+
+def _given(given: Any, name: str) -> tuple[Floats, Floats | None, Any]:
+    """Pixels with NaN where they are bad, their variance if it is known, and their WCS."""
+    if isinstance(given, Image):
+        data, bad, variance = given.data, given.mask, given.variance
+        finite = np.where(np.isfinite(variance), variance, np.nanmax(variance[~bad]))
+        return np.where(bad | ~np.isfinite(variance), np.nan, data), finite, given.wcs
+    if isinstance(given, str) or hasattr(given, "__fspath__"):
+        from boresight.frames.read import read_frame
+
+        given = read_frame(given)
+    try:
+        pixels, mask = pixels_of(given, luminance=False)
+    except InputError as error:
+        raise InputError(str(error).replace("image:", f"{name}:", 1)) from None
+    pixels = np.array(pixels, dtype=np.float64)
+    if mask is not None:
+        pixels[mask] = np.nan
+    if not np.isfinite(pixels).any():
+        raise InputError(f"{name}: all pixels are masked or NaN; give an image with good ones")
+    return np.ascontiguousarray(pixels), None, getattr(given, "wcs", None)
+
+
+def _start(shape: tuple[int, ...], wcs: Any, other: Any) -> Floats:
+    """From pixels of the image to those of the reference, as both WCS have it at the centre."""
+    if wcs is None or other is None:
+        return np.eye(2, 3)
+    center = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
+    points = center + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    there = _to_pixels(other, *_to_sky(wcs, points))
+    if not np.isfinite(there).all():
+        raise InputError("reference: its WCS does not reach the image; give images that overlap")
+    matrix = np.column_stack([there[1] - there[0], there[2] - there[0]])
+    return np.column_stack([matrix, there[0] - matrix @ center])
+
+
+def _to_sky(wcs: Any, points: Floats) -> tuple[Floats, Floats]:
+    if isinstance(wcs, Solution):
+        height, width = wcs.image_shape
+        ra, dec = wcs.pixel_to_world(points[:, 0] - width / 2, points[:, 1] - height / 2)
+        return np.asarray(ra), np.asarray(dec)
+    ra, dec = wcs.all_pix2world(points, 0).T
+    return ra, dec
+
+
+def _to_pixels(wcs: Any, ra: Floats, dec: Floats) -> Floats:
+    if isinstance(wcs, Solution):
+        height, width = wcs.image_shape
+        x, y = wcs.world_to_pixel(ra, dec)
+        return np.column_stack([np.asarray(x) + width / 2, np.asarray(y) + height / 2])
+    return np.asarray(wcs.all_world2pix(np.column_stack([ra, dec]), 0))
+
+
+def _result(found: Any, freedom: str, shape: tuple[int, ...], reference: Any) -> Registration:
+    status: Literal["converged", "stalled", "failed"]
+    if not found["agrees"]:
+        status = "failed"
+        message = "the images have nothing in common: the gain is not significant"
+    elif found["converged"]:
+        status, message = "converged", f"converged after {found['iterations']} steps"
+    else:
+        status = "stalled"
+        message = f"not converged after {found['iterations']} steps; allow more max_iterations"
+    transform = np.array(found["transform"])
+    height, width = shape
+
+    def look(pixels: Floats) -> Floats:
+        corner = pixels + np.array([width / 2, height / 2])
+        return unit_vector(*_to_sky(reference, corner @ transform[:, :2].T + transform[:, 2]))
+
+    wcs = None
+    if reference is not None and status != "failed":
+        wcs = fit_wcs(look, (height, width), tolerance_px=1e-4)[0]
+    return Registration(
+        transform=transform,
+        freedom=freedom,
+        parameters=np.array(found["parameters"]),
+        parameter_names=PARAMETERS[freedom],
+        covariance=found["covariance"],
+        gain=found["gain"],
+        offset=found["offset"],
+        gain_error=found["gain_error"],
+        blur_px2=found["blur"],
+        chi2_dof=found["chi2_dof"],
+        pixels=found["pixels"],
+        iterations=found["iterations"],
+        status=status,
+        message=message,
+        image_shape=(height, width),
+        wcs=wcs,
+    )
