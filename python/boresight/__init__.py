@@ -61,7 +61,7 @@ CalibrateResult = CalibrationResult
 """Name of `CalibrationResult` in version 0.1."""
 
 # Packages that are imported when they are first used.
-_PACKAGES = ("movement", "plot", "scene", "simulate", "wcs")
+_PACKAGES = ("batch", "movement", "plot", "scene", "simulate", "wcs")
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {

@@ -1,4 +1,4 @@
-"""The command line: `boresight solve`, `undo`, `calibrate`, `database`, `simulate` and `demo`.
+"""The command line: `boresight solve`, `undo`, `calibrate`, `batch`, `database` and others.
 
 Tables go to the screen, progress to standard error; with ``--json`` a document goes to standard
 output and nothing else. The exit code is 0 when every frame solved, 1 when one did not (or could
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import click
 
+from boresight.cli.batch import batch
 from boresight.cli.calibrate import calibrate
 from boresight.cli.database import make_database
 from boresight.cli.demo import demo
@@ -25,5 +26,5 @@ def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
 
 
-for command in (solve, undo, calibrate, make_database, simulate, demo):
+for command in (solve, undo, calibrate, batch, make_database, simulate, demo):
     main.add_command(command)

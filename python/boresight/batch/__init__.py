@@ -1,0 +1,13 @@
+"""Thousands of frames: extracted and solved with bounded memory, resumable after a kill.
+
+Every function takes frames by path, glob or URL, works through them in processes of this machine or
+on any executor (Dask's too), writes a row for each frame as it ends, and returns a table. A folder
+of output that is there already is continued.
+"""
+
+from boresight.batch.extract import extract as extract
+from boresight.batch.solve import solve as solve
+from boresight.batch.table import read_results as read_results
+from boresight.batch.table import write_parquet as write_parquet
+
+__all__ = ["extract", "read_results", "solve", "write_parquet"]

@@ -1,0 +1,57 @@
+"""What all functions of a batch do alike: continue the journal, work, give the table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boresight._utils.progress import Progress, progress_callback
+from boresight.batch.frames import expand
+from boresight.batch.journal import Journal, Row
+from boresight.batch.run import Work, run
+from boresight.batch.table import Column, table_of, write_parquet
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+Frames = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+#: Table beside the journal, where pyarrow is installed.
+PARQUET_NAME = "results.parquet"
+
+
+def perform(
+    frames: Frames,
+    work: Work,
+    settings: Row,
+    schema: Sequence[Column],
+    *,
+    output: str | os.PathLike[str],
+    jobs: int | None,
+    resume: bool,
+    executor: Any,
+    progress: Progress,
+) -> QTable:
+    """Do the work with every frame that is not in the journal yet, and give the table of all."""
+    if work.on_error not in ("row", "raise"):
+        raise InputError(f"on_error: {work.on_error!r} is unknown; give 'row' or 'raise'")
+    names, folder = expand(frames), Path(output)
+    with Journal(folder, settings, resume=resume) as journal:
+        done = {row["path"] for row in journal.rows()}
+        missing = [name for name in names if name not in done]
+        with progress_callback(progress, "Frames") as callback:
+            ended = len(names) - len(missing)
+            for rows in run(missing, work, jobs=jobs, executor=executor):
+                journal.append(rows)
+                ended += len(rows)
+                if callback is not None:
+                    callback(ended / len(names))
+        table = table_of(journal.path, {name: k for k, name in enumerate(names)}, schema)
+    # Without pyarrow there is the journal, and the table that is returned.
+    with contextlib.suppress(InputError):
+        write_parquet(table, folder / PARQUET_NAME)
+    return table

@@ -1,0 +1,105 @@
+"""Finding the stars of thousands of frames."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight._utils.files import write_atomically
+from boresight._utils.progress import Progress
+from boresight.batch.command import Frames, perform
+from boresight.batch.journal import Row
+from boresight.batch.run import OnError, Work
+from boresight.batch.table import EXTRACTED
+from boresight.extraction.extract import extract_centroids
+from boresight.frames.frame import Frame
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["extract"]
+
+#: Folder of the star lists below the output.
+STARS_FOLDER = "stars"
+
+
+def extract(
+    frames: Frames,
+    *,
+    output: str | os.PathLike[str],
+    jobs: int | None = None,
+    resume: bool = True,
+    on_error: OnError = "row",
+    executor: Any = None,
+    progress: Progress = None,
+    **options: Any,
+) -> QTable:
+    """Find the stars of thousands of frames.
+
+    Parameters
+    ----------
+    frames, output, jobs, resume, on_error, executor, progress
+        As in `boresight.batch.solve`. The stars of each frame go to a file of their own below
+        ``output/stars``, in ECSV.
+    **options
+        Arguments of `boresight.extract_centroids`.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row a frame: ``path``, ``status`` (``"done"``, ``"error"``), ``reason``, ``time``,
+        ``width``, ``height``, ``seconds``, ``num_stars``, ``stars`` (its file of stars, below
+        `output`), ``fwhm``, ``background``, ``noise``.
+
+    Raises
+    ------
+    InputError
+        As in `boresight.batch.solve`.
+
+    Examples
+    --------
+    >>> import boresight, tempfile
+    >>> from astropy.io import fits
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     image = boresight.simulate_frame(camera, 83.8, -1.2, seed=1).image
+    ...     fits.writeto(f"{folder}/orion.fits", image)
+    ...     table = boresight.batch.extract(f"{folder}/*.fits", output=f"{folder}/out", jobs=1)
+    >>> bool(table["num_stars"][0] > 50)
+    True
+    """
+    settings = {
+        "command": "extract",
+        "options": {name: repr(value) for name, value in sorted(options.items())},
+    }
+    folder = Path(output).absolute() / STARS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return perform(
+        frames, Work(extract_one, (folder, options), on_error), settings, EXTRACTED,
+        output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
+    )  # fmt: skip
+
+
+def extract_one(frame: Frame, name: str, request: tuple[Path, dict[str, Any]]) -> Row:
+    """Row of one frame, and its file of stars."""
+    folder, options = request
+    result = extract_centroids(frame.image, mask=frame.mask, **options)
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    file = folder / f"{Path(name).stem}-{digest}.ecsv"
+    content = io.StringIO()
+    result.centroids.table().write(content, format="ascii.ecsv")
+    write_atomically(file, content.getvalue().encode())
+    fwhm = result.centroids.fwhm
+    return {
+        "status": "done",
+        "num_stars": len(result.centroids),
+        "stars": f"{STARS_FOLDER}/{file.name}",
+        "fwhm": float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else None,
+        "background": result.background,
+        "noise": result.noise,
+    }

@@ -1,0 +1,86 @@
+"""The frames of a batch: paths, globs and URLs."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Any
+
+from boresight.errors import InputError
+from boresight.frames.frame import Frame
+from boresight.frames.read import read_frame
+
+__all__ = ["expand", "read"]
+
+#: What makes a name a pattern of names.
+WILDCARDS = frozenset("*?[")
+
+
+def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Names of all frames, each once, in the order given; patterns in that of their names.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one is neither a path nor a URL.
+    """
+    given = [frames] if isinstance(frames, str | os.PathLike) else list(frames)
+    names: dict[str, None] = {}
+    for item in given:
+        if not isinstance(item, str | os.PathLike):
+            raise InputError(f"frames: {item!r} is no path; give paths, globs or URLs")
+        name = os.fspath(item)
+        names |= dict.fromkeys(_matching(name) if WILDCARDS & set(name) else [name])
+    if not names:
+        raise InputError(f"frames: nothing is there of {given!r}; give paths, globs or URLs")
+    return list(names)
+
+
+def _matching(pattern: str) -> list[str]:
+    if Path(pattern).exists():  # a file whose name has brackets
+        return [pattern]
+    if is_url(pattern):
+        system, path = _fsspec().core.url_to_fs(pattern, **_anonymous(pattern))
+        return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
+    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
+
+
+def read(name: str) -> Frame:
+    """Read a frame by path or URL; of a URL only the header and the image's bytes."""
+    if not is_url(name):
+        return read_frame(name)
+    with _open(name) as file:
+        return read_frame(file)
+
+
+def _open(url: str) -> IO[bytes]:
+    opened: Any = _fsspec().open(url, "rb", **_anonymous(url), **_caching(url))
+    file: IO[bytes] = opened.open()
+    return file
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is a URL and not a path."""
+    return "://" in name
+
+
+def _anonymous(url: str) -> dict[str, Any]:
+    # Public buckets; whoever has keys sets them in the configuration of fsspec, which goes first.
+    return {"anon": True} if url.startswith("s3://") else {}
+
+
+def _caching(url: str) -> dict[str, Any]:
+    # Header and image are read one after the other: a block read ahead would be wasted at the end.
+    return {} if url.startswith(("memory://", "file://")) else {"cache_type": "readahead"}
+
+
+def _fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError:
+        raise InputError(
+            "frames: URLs need the package fsspec; install boresight[distributed]"
+        ) from None
+    return fsspec

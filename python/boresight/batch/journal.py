@@ -1,0 +1,129 @@
+"""The journal of a batch: a line of JSON for each frame that ended, safe against a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from boresight.errors import FileFormatError, InputError
+
+Row = dict[str, Any]
+
+FORMAT = "boresight batch 1"
+
+FILE_NAME = "journal.jsonl"
+
+
+class Journal:
+    """Rows of frames that ended, in a file that grows.
+
+    The first line tells what the batch does. Rows are on the disk when `append` returns. A last
+    line that a kill cut short is removed when the journal is opened again.
+    """
+
+    def __init__(self, folder: Path, settings: Row, *, resume: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / FILE_NAME
+        self._file: IO[bytes] = self.path.open("a+b")
+        try:
+            _lock(self._file, self.path)
+            if not resume:
+                self._file.truncate(0)
+            self._begin(json.loads(json.dumps(settings)))
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _begin(self, settings: Row) -> None:
+        """Cut what a kill left half written, and compare the settings with those before."""
+        end = _end_of_lines(self._file)
+        self._file.truncate(end)
+        if end == 0:
+            self._write([{"format": FORMAT, **settings}])
+            return
+        self._file.seek(0)
+        header = _parse(self._file.readline(), self.path)
+        if header.get("format") != FORMAT:
+            raise FileFormatError(f"{self.path}: no journal of a batch; give another output")
+        changed = [name for name, value in settings.items() if header.get(name) != value]
+        if changed:
+            raise InputError(
+                f"output: {self.path.parent} holds a batch with another {', '.join(changed)}; give "
+                "another folder, the arguments of before, or resume=False to begin anew"
+            )
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Add rows, on the disk when this returns."""
+        self._write(rows)
+
+    def _write(self, rows: Iterable[Row]) -> None:
+        # In append mode every write goes to the end, in one piece.
+        self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def rows(self) -> Iterator[Row]:
+        """Rows so far, in the order in which they ended."""
+        return read_rows(self.path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Rows of a journal, without what its first line tells and a line that was cut short."""
+    with path.open("rb") as file:
+        if _parse(file.readline(), path).get("format") != FORMAT:
+            raise FileFormatError(f"{path}: no journal of a batch")
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _parse(line, path)
+
+
+def _parse(line: bytes, path: Path) -> Row:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise FileFormatError(f"{path}: damaged ({error}); remove it or the line") from None
+    if not isinstance(row, dict):
+        raise FileFormatError(f"{path}: a line is no object of JSON; remove it")
+    return row
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Position after the last line that was written to its end."""
+    position = file.seek(0, os.SEEK_END)
+    while position:
+        start = max(0, position - 65536)
+        file.seek(start)
+        found = file.read(position - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        position = start
+    return 0
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    """Keep other processes out as long as the file is open, where the system can."""
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"output: another batch writes to {path.parent} now; wait for it or give another"
+            ) from None

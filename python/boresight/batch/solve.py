@@ -1,0 +1,187 @@
+"""Solving thousands of frames."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from boresight._utils import arguments
+from boresight._utils.progress import Progress
+from boresight.batch.command import Frames, perform
+from boresight.batch.journal import Row
+from boresight.batch.run import OnError, Work
+from boresight.batch.table import SOLVED
+from boresight.camera.model import CameraModel
+from boresight.frames.frame import Frame
+from boresight.solver.diagnosis import diagnose
+from boresight.solver.inputs import choose_database
+from boresight.solver.options import SolveOptions
+from boresight.solver.solve import solve as solve_frame
+from boresight.solver_database import SolverDatabase
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from boresight.database.database import PatternDatabase
+    from boresight.solver.solution import Solution
+
+__all__ = ["solve"]
+
+
+def solve(
+    frames: Frames,
+    fov_deg: float | None = None,
+    *,
+    output: str | os.PathLike[str],
+    jobs: int | None = None,
+    resume: bool = True,
+    on_error: OnError = "row",
+    executor: Any = None,
+    database: PatternDatabase | None = None,
+    camera_model: CameraModel | None = None,
+    explain: bool = True,
+    progress: Progress = None,
+    **options: Unpack[SolveOptions],
+) -> QTable:
+    """Tell where thousands of frames look.
+
+    Parameters
+    ----------
+    frames : str, path-like or iterable of these
+        Paths, globs (``"night/*.fits"``) and URLs that fsspec opens (``"s3://..."``,
+        ``"https://..."``); public buckets are read without keys. A frame named twice counts once.
+    fov_deg : float, optional
+        Horizontal field of view, degrees, as in `boresight.solve`.
+    output : path-like
+        Folder for the journal, one line of JSON for each frame as it ends (``journal.jsonl``), and
+        at the end for the table (``results.parquet``, where pyarrow is installed). It is made.
+    jobs : int, optional
+        Processes. Default: one for each processor; 1 works in this process. A script that uses
+        more has to keep its own work below ``if __name__ == "__main__":``.
+    resume : bool, default True
+        Continue the batch that is in `output`: frames in its journal are not worked at again. False
+        begins anew.
+    on_error : {"row", "raise"}
+        What a frame that cannot be read gives: a row that tells why, or the exception.
+    executor : concurrent.futures.Executor or dask.distributed.Client, optional
+        Works instead of processes of this machine. Its workers have to see the frames, and the file
+        of the database.
+    database : SolverDatabase, optional
+        Default: as in `boresight.solve`. One that is in a file is opened there by each process, and
+        its memory shared; another is written to `output` first.
+    camera_model : CameraModel, optional
+        Camera of all frames.
+    explain : bool, default True
+        Ask `diagnose` why a frame does not solve, which costs up to some seconds for each of these.
+    progress : bool or callable, optional
+        True shows a progress bar; a function is called with the fraction done, 0 to 1.
+    **options
+        Further arguments of `boresight.solve_from_centroids`, the same for all frames.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row a frame in the order of `frames`: ``path``, ``status`` (``"solved"``,
+        ``"unsolved"``, ``"error"``), ``solved``, ``ra``, ``dec``, ``roll``, ``fov``,
+        ``parity_flip``, ``num_matches``, ``rmse``, ``probability``, the quaternion ``q0`` to
+        ``q3``, ``reason``, ``time``, ``width``, ``height``, ``seconds``.
+
+    Raises
+    ------
+    InputError
+        For an argument that cannot be worked with; if `output` holds a batch with other arguments,
+        or one that another process writes now.
+    KeyboardInterrupt
+        On Ctrl-C; what has ended is in the journal.
+
+    Notes
+    -----
+    A kill at any moment loses no frame that is in the journal and repeats none: lines are on the
+    disk before the next frames are waited for, and one that was cut short is removed. Frames are
+    worked at in chunks in a bounded window, so memory does not grow with their number. Where a
+    process ends (the system took its memory), its frames are tried once more, each alone.
+
+    Examples
+    --------
+    >>> import boresight, tempfile
+    >>> from astropy.io import fits
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for ra in (10.0, 90.0):
+    ...         image = boresight.simulate_frame(camera, ra, 20.0, seed=1).image
+    ...         fits.writeto(f"{folder}/{ra:03.0f}.fits", image)
+    ...     table = boresight.batch.solve(
+    ...         f"{folder}/*.fits", 15.0, output=f"{folder}/results", jobs=1
+    ...     )
+    >>> print(table["ra", "dec", "status"])
+     ra  dec  status
+    deg  deg
+    ---- ---- ------
+    10.0 20.0 solved
+    90.0 20.0 solved
+    """
+    arguments.check_options(options, SolveOptions)
+    # Where none is given each frame chooses; the one of this field of view is made before.
+    patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
+    settings = {
+        "command": "solve",
+        "fov_deg": None if fov_deg is None else float(fov_deg),
+        "camera_model": None if camera_model is None else camera_model.to_dict(),
+        "database": None if database is None else patterns._core.checksum,
+        "options": {name: repr(value) for name, value in sorted(options.items())},
+    }
+    request = {
+        "fov_deg": fov_deg,
+        "database": None if database is None else _in_file(patterns, Path(output)),
+        "camera_model": camera_model,
+        "explain": explain,
+        "options": dict(options),
+    }
+    return perform(
+        frames, Work(solve_one, request, on_error), settings, SOLVED,
+        output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
+    )  # fmt: skip
+
+
+def _in_file(database: PatternDatabase, output: Path) -> PatternDatabase:
+    """Give a database that travels by the name of its file."""
+    if database._path is not None:
+        return database
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / "database.bsdb"
+    database.save_to_file(path)
+    return SolverDatabase.load_from_file(path)
+
+
+def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
+    """Row of one frame."""
+    common = {
+        "database": request["database"],
+        "camera_model": request["camera_model"],
+        **request["options"],
+    }
+    solution = solve_frame(frame, request["fov_deg"], **common)
+    if solution is not None:
+        return {"status": "solved", "solved": True} | _values(solution)
+    reason = None
+    if request["explain"]:
+        diagnosis = diagnose(frame, request["fov_deg"], **common)
+        finding = diagnosis.remedy or next(iter(diagnosis.suspicions), None)
+        reason = diagnosis.status if finding is None else f"{finding.cause}: {finding.text}"
+    return {"status": "unsolved", "solved": False, "reason": reason}
+
+
+def _values(solution: Solution) -> Row:
+    quaternion = {f"q{k}": float(q) for k, q in enumerate(solution.quaternion)}
+    return {
+        "ra": solution.ra_deg,
+        "dec": solution.dec_deg,
+        "roll": solution.roll_deg,
+        "fov": solution.fov_deg,
+        "parity_flip": solution.parity_flip,
+        "num_matches": solution.num_matches,
+        "rmse": solution.rmse_arcsec,
+        "probability": solution.probability,
+        **quaternion,
+    }

@@ -1,0 +1,189 @@
+"""The table of a batch, its units, and its files."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from boresight._utils.files import write_atomically
+from boresight.batch.journal import FILE_NAME, Row, read_rows
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["EXTRACTED", "SOLVED", "Column", "read_results", "table_of", "write_parquet"]
+
+#: Rows that are taken together from a journal: memory stays that of the columns.
+ROWS_AT_ONCE = 20_000
+
+
+class Column(NamedTuple):
+    """A column: its kind, unit, UCD of the Virtual Observatory, and what it tells."""
+
+    name: str
+    kind: type
+    unit: str | None
+    ucd: str
+    description: str
+
+
+COMMON = (
+    Column("path", str, None, "meta.ref.url", "path or URL of the frame"),
+    Column("status", str, None, "meta.code.status", "solved, unsolved, done or error"),
+    Column("reason", str, None, "meta.note", "why there is no solution"),
+    Column("time", str, None, "time.epoch", "middle of the exposure (UTC, ISO 8601)"),
+    Column("width", int, "pix", "meta.number", "columns of the image"),
+    Column("height", int, "pix", "meta.number", "rows of the image"),
+    Column("seconds", float, "s", "time.duration", "time that the frame took"),
+)
+
+SOLVED = (
+    *COMMON[:2],
+    Column("solved", bool, None, "meta.code", "whether the frame solved"),
+    Column("ra", float, "deg", "pos.eq.ra;meta.main", "centre of the image (ICRS)"),
+    Column("dec", float, "deg", "pos.eq.dec;meta.main", "centre of the image (ICRS)"),
+    Column("roll", float, "deg", "pos.posAng", "roll angle about the boresight"),
+    Column("fov", float, "deg", "instr.fov", "horizontal field of view"),
+    Column("parity_flip", bool, None, "meta.code", "whether the image is a mirror image"),
+    Column("num_matches", int, None, "meta.number", "stars matched with the catalogue"),
+    Column("rmse", float, "arcsec", "stat.rmse", "RMS residual of the matches"),
+    Column("probability", float, None, "stat.probability", "that the solution is false"),
+    *(Column(f"q{k}", float, None, "pos", "quaternion, ICRS to camera") for k in range(4)),
+    *COMMON[2:],
+)  # fmt: skip
+
+EXTRACTED = (
+    *COMMON,
+    Column("num_stars", int, None, "meta.number", "detected stars"),
+    Column("stars", str, None, "meta.ref.url", "file of the stars, below the output"),
+    Column("fwhm", float, "pix", "phys.angSize;instr.det.psf", "median width of the stars"),
+    Column("background", float, None, "phot.count;instr.background", "median background level"),
+    Column("noise", float, None, "instr.det.noise", "median noise of a pixel"),
+)
+
+SCHEMAS = {"solve": SOLVED, "extract": EXTRACTED}
+
+EMPTY: dict[type, Any] = {str: "", int: -1, bool: False, float: np.nan}
+
+
+def columns_of(rows: Iterable[Row], schema: Sequence[Column]) -> list[np.ndarray[Any, Any]]:
+    """Arrays of some rows; what a row does not have is "", -1, False or NaN."""
+    rows = list(rows)
+    columns: list[np.ndarray[Any, Any]] = []
+    for column in schema:
+        empty = EMPTY[column.kind]
+        values = [row.get(column.name) for row in rows]
+        kind = object if column.kind is str else column.kind
+        columns.append(np.array([empty if v is None else v for v in values], dtype=kind))
+    return columns
+
+
+def table_of(path: Path, order: dict[str, int], schema: Sequence[Column]) -> QTable:
+    """Table of the frames of a journal that are in `order`, in this order."""
+    from astropy.table import Column as TableColumn
+    from astropy.table import QTable
+
+    parts: list[list[np.ndarray[Any, Any]]] = []
+    places: list[int] = []
+    batch: list[Row] = []
+
+    def reduce() -> None:
+        parts.append(columns_of(batch, schema))
+        batch.clear()
+
+    for row in read_rows(path):
+        place = order.get(row["path"])
+        if place is not None:
+            places.append(place)
+            batch.append(row)
+            if len(batch) == ROWS_AT_ONCE:
+                reduce()
+    reduce()
+    sort = np.argsort(places, kind="stable")
+    table = QTable()
+    for k, column in enumerate(schema):
+        values = np.concatenate([part[k] for part in parts])[sort]
+        if column.kind is str:
+            values = values.astype(str)
+        described = TableColumn(values, unit=column.unit, description=column.description)
+        described.meta["ucd"] = column.ucd
+        table[column.name] = described
+        table[column.name].info.meta = {"ucd": column.ucd}
+    return table
+
+
+def read_results(output: str | os.PathLike[str]) -> QTable:
+    """Read what a batch has written so far, while it runs or afterwards.
+
+    Parameters
+    ----------
+    output : path-like
+        The folder that was given to `boresight.batch.solve` or another function of a batch.
+
+    Returns
+    -------
+    astropy.table.QTable
+        One row a frame, in the order in which they ended.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no batch in the folder.
+    FileFormatError
+        If its journal is damaged.
+    """
+    import json
+
+    path = Path(output) / FILE_NAME
+    order: dict[str, int] = {}
+    for row in read_rows(path):
+        order.setdefault(row["path"], len(order))
+    with path.open("rb") as file:
+        command = json.loads(file.readline())["command"]
+    return table_of(path, order, SCHEMAS[command])
+
+
+def write_parquet(table: QTable, path: str | os.PathLike[str]) -> None:
+    """Write a table to a Parquet file, atomically; units, UCDs and descriptions are kept.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+        The table, such as `boresight.batch.solve` returns.
+    path : path-like
+        The file; one that is there is replaced. Each column's unit, UCD and description are in the
+        metadata of its Arrow field.
+
+    Raises
+    ------
+    InputError
+        If pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError(
+            "path: Parquet files need the package pyarrow; install boresight[batch]"
+        ) from None
+    fields, arrays = [], []
+    for name in table.colnames:
+        column = table[name]
+        values = np.asarray(getattr(column, "value", column))
+        array = pa.array(values.tolist() if values.dtype.kind == "U" else values)
+        meta = {
+            "unit": str(column.unit) if column.unit is not None else "",
+            "ucd": (column.info.meta or {}).get("ucd", ""),
+            "description": column.info.description or "",
+        }
+        fields.append(pa.field(name, array.type, metadata={k: v for k, v in meta.items() if v}))
+        arrays.append(array)
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), content)
+    write_atomically(path, content.getvalue())

@@ -1,0 +1,115 @@
+"""`boresight batch`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from boresight.cli.options import clear_errors, load_camera
+from boresight.database.database import PatternDatabase
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+
+@click.group()
+def batch() -> None:
+    """Work through thousands of frames: bounded memory, resumable after a kill."""
+
+
+output_option = click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the journal and the table; a batch that is there is continued.",
+)
+jobs_option = click.option("--jobs", type=int, help="Processes. [default: one a processor]")
+resume_option = click.option(
+    "--resume/--anew", default=True, help="Continue the batch in --output, or begin anew."
+)
+names_argument = click.argument("frames", nargs=-1, required=True)
+
+
+def names_of(frames: tuple[str, ...]) -> list[str]:
+    """Frames as given; ``-`` stands for a list on standard input."""
+    names: list[str] = []
+    for frame in frames:
+        names += [line.strip() for line in sys.stdin] if frame == "-" else [frame]
+    return [name for name in names if name]
+
+
+@batch.command()
+@names_argument
+@output_option
+@jobs_option
+@resume_option
+@click.option("--fov", type=float, help="Horizontal field of view in degrees, if known.")
+@click.option("--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]")
+@click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
+@click.option("--database", type=click.Path(path_type=Path), help="Database file.")
+@click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@clear_errors
+def solve(
+    frames: tuple[str, ...],
+    output: Path,
+    jobs: int | None,
+    resume: bool,
+    fov: float | None,
+    fov_error: float | None,
+    camera: Path | None,
+    database: Path | None,
+    explain: bool,
+    as_json: bool,
+) -> None:
+    """Tell where FRAMES look: paths, quoted globs, URLs, or - for a list on standard input."""
+    from boresight.batch import solve as solve_batch
+    from boresight.solver_database import SolverDatabase
+
+    patterns: PatternDatabase | None = None
+    if database is not None:
+        patterns = SolverDatabase.load_from_file(database)
+    table = solve_batch(
+        names_of(frames), fov, output=output, jobs=jobs, resume=resume, database=patterns,
+        camera_model=load_camera(camera), explain=explain, progress=sys.stderr.isatty(),
+        fov_max_error_deg=fov_error,
+    )  # fmt: skip
+    _conclude(table, output, "solved", as_json)
+
+
+@batch.command()
+@names_argument
+@output_option
+@jobs_option
+@resume_option
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@clear_errors
+def extract(
+    frames: tuple[str, ...], output: Path, jobs: int | None, resume: bool, as_json: bool
+) -> None:
+    """Find the stars of FRAMES: a file of stars for each, below --output."""
+    from boresight.batch import extract as extract_batch
+
+    table = extract_batch(
+        names_of(frames), output=output, jobs=jobs, resume=resume, progress=sys.stderr.isatty()
+    )
+    _conclude(table, output, "done", as_json)
+
+
+def _conclude(table: QTable, output: Path, good: str, as_json: bool) -> None:
+    """Print the counts and the reasons; exit with 0 if every frame came out well."""
+    counts = {
+        str(status): int((table["status"] == status).sum()) for status in set(table["status"])
+    }
+    if as_json:
+        click.echo(json.dumps({"output": str(output), "frames": len(table), "counts": counts}))
+    else:
+        told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        click.echo(f"{len(table)} frames: {told}; in {output}")
+        for row in table[table["status"] != good]:
+            click.echo(f"boresight: {row['path']}: {row['reason'] or 'not solved'}", err=True)
+    raise SystemExit(0 if counts.get(good, 0) == len(table) else 1)
