@@ -1,9 +1,12 @@
 """Figures of frames and calibrations, drawn by matplotlib on an Axes that is given."""
 
+from boresight.plot.calibration import plot_convergence as plot_convergence
 from boresight.plot.calibration import plot_coverage as plot_coverage
+from boresight.plot.calibration import plot_distortion as plot_distortion
 from boresight.plot.calibration import plot_model_error as plot_model_error
 from boresight.plot.calibration import plot_residual_trends as plot_residual_trends
 from boresight.plot.calibration import plot_residuals as plot_residuals
 from boresight.plot.frames import plot_centroids as plot_centroids
 from boresight.plot.frames import plot_solution as plot_solution
 from boresight.plot.frames import plot_solutions as plot_solutions
+from boresight.plot.sky import plot_sky as plot_sky

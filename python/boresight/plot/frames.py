@@ -11,6 +11,17 @@ from numpy.typing import NDArray
 
 from boresight._utils.origins import center_of
 from boresight.errors import InputError
+from boresight.plot.style import (
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    letters,
+    new_axes,
+    relative_size,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,16 +45,16 @@ ELLIPSE_SIGMAS = 6.0
 
 #: Colours of the flags; of several, a star has the first.
 FLAG_COLOURS = {
-    "SATURATED": "tab:red",
-    "HOT_PIXEL": "magenta",
-    "MASKED": "tab:orange",
-    "EDGE": "tab:green",
-    "BLENDED": "cyan",
-    "TRAILED": "tab:purple",
+    "SATURATED": VERMILION,
+    "HOT_PIXEL": PURPLE,
+    "MASKED": ORANGE,
+    "EDGE": GREEN,
+    "BLENDED": SKY,
+    "TRAILED": "white",
 }
 
 #: Colour of stars without a flag.
-COLOUR = "yellow"
+COLOUR = YELLOW
 
 #: Longest side in pixels at which images are drawn; larger ones are thinned out.
 DRAWN_PIXELS = 1024
@@ -107,7 +118,8 @@ def plot_centroids(
         left &= ~flagged
         if not len(shown):
             continue
-        dx, dy = _center_on(ax, np.shape(image))
+        dx, dy = center_on(ax, np.shape(image))
+        size = relative_size(ax)
         _draw_ellipses(ax, shown, colour, (dx, dy))
         label = "no flag" if name is None else name.lower().replace("_", " ")
         ax.plot(
@@ -115,18 +127,18 @@ def plot_centroids(
             shown.y + dy,
             "+",
             color=colour,
-            markersize=3,
-            markeredgewidth=0.4,
+            markersize=6 * size,
+            markeredgewidth=0.8 * size,
             label=f"{label}: {len(shown)}",
         )
     if len(centroids):
         ax.legend(
             loc="upper right",
-            fontsize="small",
+            fontsize=letters(ax, 9),
             framealpha=0.8,
             facecolor="black",
             labelcolor="white",
-            markerscale=3,
+            markerscale=1.5,
         )
     return ax
 
@@ -141,7 +153,7 @@ def plot_solution(
 ) -> Axes:
     """Draw a frame with its matched stars.
 
-    Cyan crosses are where the catalogue's stars should be according to the solution, yellow
+    Blue crosses are where the catalogue's stars should be according to the solution, yellow
     ellipses the detected stars (six times the standard deviations of their images). The axes are in
     pixels from the image's centre, y downwards.
 
@@ -181,16 +193,14 @@ def plot_solution(
     image = np.asarray(image)
     if image.ndim != 2 or image.size == 0:
         raise InputError(f"image: its shape is {image.shape}; give an array (height, width)")
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        ax = plt.figure(figsize=(8.0, 8.0), layout="constrained").subplots()
     height, width = image.shape
+    ax = new_axes(ax, (8.0, 8.0 * min(max(height / width, 0.5), 2.0)))
+    size = relative_size(ax)
     step = max(1, math.ceil(max(height, width) / DRAWN_PIXELS))
     drawn = image[::step, ::step]
     finite = drawn[np.isfinite(drawn)]
     low, high = np.percentile(finite, STRETCH) if finite.size else (0.0, 1.0)
-    dx, dy = _center_on(ax, image.shape)
+    dx, dy = center_on(ax, image.shape)
     left, top = dx - width / 2 - 0.5, dy - height / 2 - 0.5
     ax.imshow(
         drawn,
@@ -207,11 +217,11 @@ def plot_solution(
         v = solution.matched_directions
         ra, dec = np.arctan2(v[:, 1], v[:, 0]), np.arcsin(np.clip(v[:, 2], -1.0, 1.0))
         x, y = solution.world_to_pixel(np.degrees(ra), np.degrees(dec))
-        ax.plot(x + dx, y + dy, "+", color="cyan", markersize=3, markeredgewidth=0.4)
+        ax.plot(x + dx, y + dy, "+", color=SKY, markersize=7 * size, markeredgewidth=size)
     ax.set_xlim(left, left + width)
     ax.set_ylim(top + height, top)
     if title is not None:
-        ax.set_title(title, fontsize="medium")
+        ax.set_title(title, fontsize=letters(ax, 11))
     return ax
 
 
@@ -277,7 +287,7 @@ def plot_solutions(
     return figure
 
 
-def _center_on(ax: Axes, image_shape: tuple[int, ...]) -> tuple[float, float]:
+def center_on(ax: Axes, image_shape: tuple[int, ...]) -> tuple[float, float]:
     """Where the image's centre is on axes: at (0, 0), or in the array pixels of a WCSAxes."""
     height, width = image_shape
     on_sky = hasattr(ax, "wcs") and hasattr(ax, "coords")
@@ -305,6 +315,6 @@ def _draw_ellipses(ax: Axes, stars: Centroids, colour: str, center: tuple[float,
             offset_transform=ax.transData,
             facecolors="none",
             edgecolors=colour,
-            linewidths=0.6,
+            linewidths=relative_size(ax),
         )
     )
