@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from boresight.calibration.rig import Detector as Detector
     from boresight.calibration.rig import MosaicResult as MosaicResult
     from boresight.calibration.rig import calibrate_mosaic as calibrate_mosaic
+    from boresight.report.page import report as report
     from boresight.simulate import SimulatedFrame as SimulatedFrame
     from boresight.simulate import simulate_frame as simulate_frame
     from boresight.solver.diagnosis import Diagnosis as Diagnosis
@@ -61,7 +62,7 @@ CalibrateResult = CalibrationResult
 """Name of `CalibrationResult` in version 0.1."""
 
 # Packages that are imported when they are first used.
-_PACKAGES = ("batch", "movement", "plot", "scene", "simulate", "wcs")
+_PACKAGES = ("batch", "movement", "plot", "report", "scene", "simulate", "wcs")
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {

@@ -25,6 +25,7 @@ from boresight.cli.output import (
     print_solutions,
     record_of,
     save_plot,
+    save_report,
 )
 from boresight.errors import InputError
 
@@ -62,6 +63,7 @@ def calibrate(
     database: Path | None,
     sigma: float | None,
     plot: Path | None,
+    report: Path | None,
     as_json: bool,
     order: str,
     model: ModelName,
@@ -104,6 +106,9 @@ def calibrate(
         result.camera_model.save(output)
     if plot is not None:
         save_plot(plot, [(f, s, c) for (_, f, c), s in zip(taken, result.solutions, strict=True)])
+    if report is not None:
+        options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
+        save_report(report, result, [frame for _, frame, _ in taken], options)
     if as_json:
         click.echo(json.dumps(calibration_record(result, records), indent=2))
     else:

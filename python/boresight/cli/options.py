@@ -58,6 +58,11 @@ _OPTIONS = [
     click.option(
         "--plot", type=click.Path(path_type=Path), help="Draw the matched stars (PNG, PDF)."
     ),
+    click.option(
+        "--report",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Write a page about the result (HTML, in one file).",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,3 +107,16 @@ def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroid
         titles=[frame.path.name if frame.path else "" for frame, _, _ in drawn],
     )
     figure.savefig(path, dpi=150)
+
+
+def save_report(
+    path: Path,
+    result: CalibrationResult | Sequence[Solution | None],
+    frames: Sequence[Frame],
+    options: Mapping[str, Any],
+) -> None:
+    """Write the page about the result; options that were not given are left out."""
+    from boresight.report.page import report
+
+    given = {name: value for name, value in options.items() if value is not None}
+    report(result, path, frames=frames, options=given)

@@ -18,7 +18,7 @@ from boresight.cli.options import (
     load_camera,
     load_database,
 )
-from boresight.cli.output import Record, print_solutions, record_of, save_plot
+from boresight.cli.output import Record, print_solutions, record_of, save_plot, save_report
 from boresight.cli.outputs import Outputs, check_outputs, output_options, write_outputs
 from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
@@ -40,6 +40,7 @@ def solve(
     database: Path | None,
     sigma: float | None,
     plot: Path | None,
+    report: Path | None,
     as_json: bool,
     aberration: bool | None,
     outputs: Outputs,
@@ -68,6 +69,9 @@ def solve(
         drawn.append((taken.frame, solution, taken.stars))
     if plot is not None:
         save_plot(plot, drawn)
+    if report is not None:
+        options = {"fov": fov, "fov-error": fov_error, "projection": projection, "camera": camera}
+        save_report(report, [s for _, s, _ in drawn], [frame for frame, _, _ in drawn], options)
     if as_json:
         click.echo(json.dumps(records, indent=2))
     else:

@@ -141,7 +141,7 @@ class _Canvas:
         for value in _steps(bottom, top):
             if abs(value) < 90.0:
                 line = np.linspace(center_ra + low, center_ra + high, LINE_POINTS)
-                self._line(line, np.full(LINE_POINTS, value), f"{value:+g}°")
+                self._line(line, np.full(LINE_POINTS, value), f"{value:+g}°" if value else "0°")
 
     def draw_constellations(self) -> None:
         """Lines between the bright stars of each constellation."""

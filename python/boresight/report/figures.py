@@ -1,0 +1,70 @@
+"""Figures of a calibration, as drawings inside of the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from boresight.calibration.result import CalibrationResult
+from boresight.plot import (
+    plot_coverage,
+    plot_distortion,
+    plot_model_error,
+    plot_residual_trends,
+    plot_residuals,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["calibration_figures"]
+
+#: Points per inch of what is drawn as pixels: clouds of points, maps.
+RASTER_DPI = 130
+
+
+def calibration_figures(result: CalibrationResult) -> str:
+    """Make all figures of a calibration."""
+    drawn: list[tuple[str, Callable[[Any], object]]] = [
+        ("Mean residuals over the detector: noise has no pattern.",
+         lambda figure: plot_residuals(result, ax=figure.subplots())),
+        ("Distortion: from where a pinhole would image a star to where it is.",
+         lambda figure: plot_distortion(result.camera_model, ax=figure.subplots())),
+        ("Stars in the fit: where there are none, the model is extrapolated.",
+         lambda figure: plot_coverage(result, ax=figure.subplots())),
+        ("Expected error of the model.",
+         lambda figure: plot_model_error(result, ax=figure.subplots())),
+        ("Residuals against the distance from the optical centre, and against magnitude.",
+         lambda figure: plot_residual_trends(result, axes=figure.subplots(1, 2, sharey=True))),
+    ]  # fmt: skip
+    return "".join(_figure(words, draw) for words, draw in drawn)
+
+
+def _figure(words: str, draw: Callable[[Any], object]) -> str:
+    from matplotlib.figure import Figure
+
+    wide = "against" in words
+    figure = Figure(figsize=(12.0, 4.2) if wide else (6.0, 4.6), layout="constrained")
+    draw(figure)
+    for ax in figure.axes:
+        for line in ax.lines[:1]:
+            line.set_rasterized(True)  # thousands of points
+    kind = ' class="wide"' if wide else ""
+    return f"<figure{kind}>{_svg(figure)}<figcaption>{words}</figcaption></figure>"
+
+
+def _svg(figure: Figure) -> str:
+    """Drawing of a figure, that fits the width it is given."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": str(id(figure))}):
+        figure.savefig(file, format="svg", dpi=RASTER_DPI, metadata={"Date": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    # The width is the page's; the metadata names addresses that a reader may take for requests.
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

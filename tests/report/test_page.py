@@ -1,0 +1,184 @@
+"""The report says what the result is, needs nothing from elsewhere, and runs in a browser."""
+
+import base64
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from click.testing import CliRunner
+
+import boresight
+from boresight import CameraModel, InputError, simulate_frame
+from boresight.cli import main
+
+CAMERA = CameraModel.from_fov(12.0, (400, 512))
+
+
+@pytest.fixture(scope="module")
+def views():
+    return [simulate_frame(CAMERA, ra, -1.2, 30.0, seed=1) for ra in (83.8, 86.0, 88.0)]
+
+
+@pytest.fixture(scope="module")
+def result(views, wide_database):
+    return boresight.calibrate([view.image for view in views], wide_database, model="radial")
+
+
+@pytest.fixture(scope="module")
+def page(views, result, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    for number, view in enumerate(views):
+        view.write_fits(folder / f"view{number}.fits")
+    frames = [folder / f"view{number}.fits" for number in range(len(views))]
+    return boresight.report(result, folder / "report.html", frames=frames, options={"model": "<b>"})
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask about, and checks that elements are closed in order."""
+
+    VOID = ("meta", "link", "br", "img", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.counts, self.links = [], [], {}, {}
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name in ("href", "src", "xlink:href"):
+            if name in values:
+                self.addresses.append(values[name])
+        if "download" in values:
+            self.links[values["download"]] = base64.b64decode(values["href"].split(",")[1])
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return Reader(page.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(page, read):
+    outside = [a for a in read.addresses if not a.startswith(("data:", "#"))]
+    assert not outside
+    assert "@import" not in page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 1_500_000
+
+
+def test_the_page_says_what_the_result_is(page, result, views):
+    text = page.read_text(encoding="utf-8")
+    assert f"3 of 3 frames, {result.num_inliers} stars" in text
+    assert text.count('class="panel"') == len(views)
+    assert "vs header WCS" in text
+    assert "&lt;b&gt;" in text
+    for solution in result.solutions:
+        assert f"{solution.ra_deg:.5f}" in text
+
+
+def test_files_are_those_of_the_result(read, result):
+    camera = CameraModel.from_dict(json.loads(read.links["camera.json"]))
+    assert camera == result.camera_model
+    assert len(json.loads(read.links["solutions.json"])) == 3
+    table = QTable.read(read.links["view0_matches.ecsv"].decode(), format="ascii.ecsv")
+    assert len(table) == result.solutions[0].num_matches
+    header = fits.Header.fromstring(read.links["view0_wcs.txt"].decode(), sep="\n")
+    assert header["CTYPE1"].startswith("RA---TAN")
+
+
+def test_marks_are_on_the_stars(page, views):
+    """The picture's brightest pixels are in circles, to half a pixel."""
+    text = page.read_text(encoding="utf-8")
+    svg = text[text.index('class="panel"') :].split("</svg>")[0]
+    circles = np.array(re.findall(r'cx="([-\d.]+)" cy="([-\d.]+)"', svg), float)
+    brightest = np.column_stack([views[0].stars.x, views[0].stars.y])[:5]
+    inside = (np.abs(brightest) < (255, 199)).all(axis=1)
+    for star in brightest[inside]:
+        assert np.hypot(*(circles - star).T).min() < 0.5
+    x, y = re.search(r'<image x="([-\d.]+)" y="([-\d.]+)"', svg).groups()
+    assert (float(x), float(y)) == (-256.5, -200.5)
+
+
+def test_frames_that_did_not_solve_are_named(result, views, tmp_path):
+    page = boresight.report(
+        [result.solutions[0], None], tmp_path / "page.html", frames=[views[0].image, views[1].image]
+    )
+    text = page.read_text(encoding="utf-8")
+    assert "1 of 2 frames solved" in text
+    assert "Not solved: Frame 2" in text
+    Reader(text)
+    nothing = boresight.report([None], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "boresight diagnose" in nothing
+    Reader(boresight.report(result.solutions[0], tmp_path / "page.html").read_text("utf-8"))
+
+
+def test_other_results_are_refused(result, tmp_path):
+    with pytest.raises(InputError, match="result: a int"):
+        boresight.report(3, tmp_path / "page.html")
+    with pytest.raises(InputError, match="frames: 1 for 3"):
+        boresight.report(result, tmp_path / "page.html", frames=[None])
+
+
+@pytest.mark.parametrize("command", ["solve", "calibrate"])
+def test_the_command_line_writes_a_report(command, page, tmp_path):
+    target = tmp_path / "page.html"
+    frames = [str(path) for path in sorted(page.parent.glob("*.fits"))]
+    done = CliRunner().invoke(main, [command, *frames, "--fov", "12", "--report", str(target)])
+    assert done.exit_code == 0, done.output
+    text = target.read_text(encoding="utf-8")
+    Reader(text)
+    assert "view2.fits" in text
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_the_page_runs_in_a_browser(page, tmp_path):
+    """It draws, its buttons work, nothing is requested but the page itself."""
+    probe = """<script>
+      const panel = document.querySelector(".panel"), svg = panel.querySelector("svg");
+      panel.querySelector('[data-do="in"]').click();
+      panel.querySelector('[data-do="stars"]').click();
+      document.title = [svg.getAttribute("viewBox").split(" ")[2] < 400,
+                        panel.querySelector(".marks").classList.contains("hidden"),
+                        document.documentElement.scrollWidth <= window.innerWidth].join();
+    </script></body>"""
+    text = page.read_text(encoding="utf-8").replace("</body>", probe)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(self.path)
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/page.html"
+        command = [
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,900",
+            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+            address,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+        server.shutdown()
+    assert asked == ["/page.html"]
+    assert "CONSOLE" not in done.stderr
+    assert "<title>true,true,true</title>" in done.stdout
