@@ -25,6 +25,7 @@ __all__ = [
     "Extraction",
     "Extractor",
     "FrameFit",
+    "ListMatch",
     "MatchedStars",
     "Outcome",
     "Pointing",
@@ -37,6 +38,7 @@ __all__ = [
     "calibrate_rig",
     "calibration_block",
     "fit_transform",
+    "match_lists",
     "mesh_pixels",
     "model_covariance",
     "moved",
@@ -477,3 +479,21 @@ def scene_register(
     max_iterations: int,
     progress: Callable[[float], object] | None,
 ) -> dict[str, Any]: ...
+
+@final
+class ListMatch:
+    @property
+    def pairs(self) -> NDArray[np.int64]: ...
+    @property
+    def matrix(self) -> list[list[float]]: ...
+    @property
+    def shift(self) -> list[float]: ...
+    @property
+    def log_odds(self) -> float: ...
+
+def match_lists(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    brightness: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    options: dict[str, Any],
+) -> ListMatch | None: ...

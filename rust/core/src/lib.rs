@@ -72,6 +72,7 @@
 //! From the pixels of an image on: `examples/solve.rs`. With noise and false detections: `examples/calibrate.rs`.
 #![forbid(unsafe_code)]
 
+pub mod align;
 pub mod calibrate;
 pub mod catalog;
 pub mod database;

@@ -4,6 +4,7 @@
 #![allow(clippy::needless_pass_by_value)] // PyO3 hands arguments over by value.
 #![allow(clippy::too_many_arguments)] // The keywords of a Python function.
 
+mod align;
 mod arrays;
 mod calibrate;
 mod camera;
@@ -25,6 +26,8 @@ mod solve;
 /// The extension module.
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use crate::align::{PyListMatch, match_lists};
     #[pymodule_export]
     use crate::calibrate::{
         PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, PyRig, calibrate_camera,

@@ -28,6 +28,7 @@ pub struct PointGrid {
     nearness: [u64; NEARNESS_SQUARES],
     squares_per_px: f64,
     radius: f64,
+    extent: f64,
 }
 
 impl PointGrid {
@@ -62,6 +63,7 @@ impl PointGrid {
             nearness: [0; NEARNESS_SQUARES],
             squares_per_px: NEARNESS_SQUARES as f64 / extent.max(f64::MIN_POSITIVE),
             radius,
+            extent,
         };
         grid.note_nearness(points, NEARNESS_MARGIN * radius);
         let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
@@ -93,6 +95,11 @@ impl PointGrid {
             let last = self.starts[row * self.columns + right + 1] as usize;
             self.index[first..last].iter().copied()
         })
+    }
+
+    /// The longer side of the rectangle that holds the points.
+    pub fn extent(&self) -> f64 {
+        self.extent
     }
 
     fn note_nearness(&mut self, points: &[Point], reach: f64) {

@@ -1,0 +1,80 @@
+//! Alignment of star lists across the border.
+
+use boresight::align::{MatchOptions, match_lists as match_in_core};
+use numpy::{PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::arrays::{from_rows, rows};
+use crate::errors::InputError;
+use crate::monitor::run;
+
+/// How two lists are matched, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct MatchValues {
+    radius: f64,
+    scales: [f64; 2],
+    mirrored: bool,
+    max_order: usize,
+    max_false_alarm: f64,
+}
+
+/// Pairs of two lists of stars (core `ListMatch`).
+#[pyclass(frozen, name = "ListMatch", module = "boresight._core")]
+pub(crate) struct PyListMatch(boresight::align::ListMatch);
+
+#[pymethods]
+impl PyListMatch {
+    /// Indices in the two lists, a row for each pair.
+    #[getter]
+    fn pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let pairs: Vec<[i64; 2]> = self.0.pairs.iter().map(|pair| pair.map(|i| i as i64)).collect();
+        from_rows(py, &pairs)
+    }
+
+    #[getter]
+    fn matrix(&self) -> [[f64; 2]; 2] {
+        self.0.transform.matrix
+    }
+
+    #[getter]
+    fn shift(&self) -> [f64; 2] {
+        self.0.transform.shift
+    }
+
+    #[getter]
+    fn log_odds(&self) -> f64 {
+        self.0.log_odds
+    }
+}
+
+/// The column of a brightness for each star.
+fn column<'a>(name: &str, values: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
+    let problem = |_| InputError::new_err(format!("{name}: not contiguous; use numpy.ascontiguousarray"));
+    values.as_slice().map_err(problem)
+}
+
+/// Finds which stars of one list are which of another.
+#[pyfunction]
+pub(crate) fn match_lists(
+    py: Python<'_>,
+    a: PyReadonlyArray2<'_, f64>,
+    b: PyReadonlyArray2<'_, f64>,
+    brightness: Option<(PyReadonlyArray1<'_, f64>, PyReadonlyArray1<'_, f64>)>,
+    options: MatchValues,
+) -> PyResult<Option<PyListMatch>> {
+    let options = MatchOptions {
+        radius: options.radius,
+        scales: options.scales,
+        mirrored: options.mirrored,
+        max_order: options.max_order,
+        max_false_alarm: options.max_false_alarm,
+    };
+    let (first, second) = (rows("a", &a)?, rows("b", &b)?);
+    let light = match &brightness {
+        Some((of_a, of_b)) => Some((column("brightness", of_a)?, column("brightness", of_b)?)),
+        None => None,
+    };
+    let found = run(py, None, |monitor| match_in_core(first, second, light, &options, monitor))?;
+    Ok(found.map(PyListMatch))
+}
