@@ -88,7 +88,7 @@ pub fn nearest_neighbors(
                 found.push((d2, other));
             }
         }
-        if found.len() >= NEIGHBORS || reach >= grid.extent() {
+        if found.len() >= NEIGHBORS || reach >= 2.0 * grid.extent() {
             break;
         }
         reach *= RADIUS_GROWTH;
@@ -158,7 +158,7 @@ mod tests {
     proptest! {
         #[test]
         fn neighbors_are_those_of_a_plain_search(
-            points in prop::collection::vec(prop::array::uniform2(-100.0..100.0), 1..60), radius in 1.0..50.0,
+            points in prop::collection::vec(prop::array::uniform2(-100.0..100.0_f64), 1..60), radius in 1.0..50.0,
         ) {
             let grid = PointGrid::new(&points, 0.0);
             let mut found = Vec::new();
@@ -173,8 +173,8 @@ mod tests {
 
         #[test]
         fn a_moved_pattern_is_found(
-            points in prop::collection::vec(prop::array::uniform2(0.0..1000.0), 6..40),
-            angle in -3.0..3.0_f64, scale in 0.85..1.2,
+            points in prop::collection::vec(prop::array::uniform2(0.0..1000.0_f64), 6..40),
+            angle in -3.0..3.0_f64, scale in 0.85..1.2_f64,
         ) {
             let (s, c) = angle.sin_cos();
             let moved: Vec<Point> =

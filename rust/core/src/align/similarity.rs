@@ -85,8 +85,8 @@ mod tests {
     proptest! {
         #[test]
         fn fits_what_it_moved_and_comes_back(
-            points in prop::collection::vec(prop::array::uniform2(-1e3..1e3), 2..20),
-            angle in -3.1..3.1_f64, scale in 0.5..2.0, shift in prop::array::uniform2(-1e4..1e4), mirrored: bool,
+            points in prop::collection::vec(prop::array::uniform2(-1e3..1e3_f64), 2..20),
+            angle in -3.1..3.1_f64, scale in 0.5..2.0_f64, shift in prop::array::uniform2(-1e4..1e4_f64), mirrored: bool,
         ) {
             prop_assume!((points[0][0] - points[1][0]).abs() > 1.0);
             let flip = if mirrored { -1.0 } else { 1.0 };
