@@ -25,7 +25,7 @@ $(VENV)/python.stamp: pyproject.toml
 
 # The package, importable from python/, with the extension built for speed.
 $(VENV)/package.stamp: $(VENV)/python.stamp $(RUST_SOURCES)
-	$(PIP) --no-build-isolation --editable .
+	$(PIP) --no-build-isolation --editable ".[plot]"
 	@touch $@
 
 # What testing, checking and the notebooks need besides.

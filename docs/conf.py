@@ -19,7 +19,8 @@ extensions = [
 if not os.environ.get("BORESIGHT_OFFLINE"):
     extensions.append("sphinx.ext.intersphinx")
 
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False

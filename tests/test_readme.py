@@ -34,7 +34,14 @@ def test_the_readme_shows_output_and_its_example_is_short():
 
 
 def test_the_links_of_the_readme_lead_somewhere():
+    """They are absolute, for the package index shows it too; those into the project are checked."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    own = (
+        r"https://(?:github|raw\.githubusercontent)\.com/boresight/boresight/(?:blob/)?main/([^#]+)"
+    )
+    paths = [re.match(own, target) for target in targets if "boresight/boresight" in target]
+    assert all(target.startswith("https://") for target in targets)
+    assert len(paths) > 4
+    for path in paths:
+        assert (ROOT / path[1]).exists(), path[1]

@@ -54,6 +54,11 @@ def clear() -> None:
     """Remove every file this package has put into the cache folder.
 
     Databases that are open stay usable.
+
+    Examples
+    --------
+    >>> from boresight import cache
+    >>> cache.clear()  # doctest: +SKIP
     """
     _core.remove_temporaries(folder(), 0.0)
     for path in _files():

@@ -214,7 +214,7 @@ def test_the_file_needs_no_boresight(tmp_path):
 @pytest.mark.parametrize("package", ["gwcs", "asdf"])
 def test_a_missing_package_is_named_with_the_repair(package, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"{package} .*pip install boresight\[gwcs\]"):
+    with pytest.raises(ModuleNotFoundError, match=rf"{package} .*pip install 'boresight\[gwcs\]'"):
         solved(CAMERAS["pinhole"], POLES[0]).save_gwcs(tmp_path / "frame.asdf")
     assert not any(tmp_path.iterdir())
 

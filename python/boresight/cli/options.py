@@ -75,13 +75,13 @@ def frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn the package's errors and the system's into one line and exit code 2."""
+    """Turn the package's errors, the system's and missing extras into one line and exit code 2."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
-        except (BoresightError, OSError) as error:
+        except (BoresightError, OSError, ModuleNotFoundError) as error:
             click.echo(f"boresight: {in_options(str(error))}", err=True)
             raise SystemExit(2) from None
 

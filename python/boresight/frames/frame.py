@@ -57,6 +57,10 @@ class Frame:
     See Also
     --------
     read_frame : Reads a frame from a file.
+
+    Examples
+    --------
+    See `read_frame`.
     """
 
     image: NDArray[Any]

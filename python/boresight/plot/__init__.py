@@ -1,5 +1,6 @@
 """Figures of frames and calibrations, drawn by matplotlib on an Axes that is given."""
 
+from boresight._utils import extras as _extras
 from boresight.plot.calibration import plot_convergence as plot_convergence
 from boresight.plot.calibration import plot_coverage as plot_coverage
 from boresight.plot.calibration import plot_distortion as plot_distortion
@@ -10,3 +11,5 @@ from boresight.plot.frames import plot_centroids as plot_centroids
 from boresight.plot.frames import plot_solution as plot_solution
 from boresight.plot.frames import plot_solutions as plot_solutions
 from boresight.plot.sky import plot_sky as plot_sky
+
+_extras.check_extra("matplotlib", "plot")

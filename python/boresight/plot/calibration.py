@@ -378,6 +378,16 @@ def plot_coverage(result: CalibrationResult, *, cells: int = 16, ax: Axes | None
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import boresight
+    >>> from boresight.plot import plot_coverage
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> views = [boresight.simulate_frame(camera, ra, 20.0, seed=1).image for ra in (10, 90)]
+    >>> ax = plot_coverage(boresight.calibrate(views, model="radial"))
+    >>> ax.get_ylabel()
+    'y (px)'
     """
     ax = _on_detector(result, ax)
     _draw_map(ax, result.coverage(cells), "stars in the cell")
@@ -401,6 +411,16 @@ def plot_model_error(result: CalibrationResult, *, cells: int = 32, ax: Axes | N
     -------
     matplotlib.axes.Axes
         The title says where the model is extrapolated, if it is.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> from boresight.plot import plot_model_error
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> views = [boresight.simulate_frame(camera, ra, 20.0, seed=1).image for ra in (10, 90)]
+    >>> ax = plot_model_error(boresight.calibrate(views, model="radial"))
+    >>> ax.get_ylabel()
+    'y (px)'
     """
     ax = _on_detector(result, ax)
     _draw_map(ax, result.model_error(cells), "expected error per axis (px)")

@@ -256,6 +256,17 @@ def plot_solutions(
     ------
     InputError
         If the sequences are empty or of different lengths.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> from boresight.plot import plot_solutions
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> image = boresight.simulate_frame(camera, 83.8, -1.2, seed=1).image
+    >>> stars = boresight.extract_centroids(image).centroids
+    >>> figure = plot_solutions([image], [boresight.solve(image, 15.0)], [stars])
+    >>> len(figure.axes)
+    1
     """
     number = len(images)
     if not number or len(solutions) != number or len(centroids) != number:

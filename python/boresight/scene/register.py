@@ -82,6 +82,10 @@ class Registration:
         Height and width of the image.
     wcs : astropy.wcs.WCS or None
         The image's, from that of the reference; None if this had none.
+
+    Examples
+    --------
+    See `register`.
     """
 
     transform: Floats

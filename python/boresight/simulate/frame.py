@@ -70,6 +70,10 @@ class SimulatedStars:
         Magnitude.
     ra_deg, dec_deg : numpy.ndarray
         ICRS position at the epoch, without aberration.
+
+    Examples
+    --------
+    See `simulate_frame`.
     """
 
     catalog_id: NDArray[np.int64]
@@ -115,6 +119,10 @@ class SimulatedFrame:
         Length of the exposure in seconds.
     velocity_km_s : numpy.ndarray of shape (3,)
         The observer's barycentric velocity that displaced the stars; zeros for none.
+
+    Examples
+    --------
+    See `simulate_frame`.
     """
 
     image: NDArray[np.float32]

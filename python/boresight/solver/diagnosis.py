@@ -134,6 +134,10 @@ class Diagnosis:
         The change of arguments with which the frame solves, if one was found.
     suspicions : tuple of Finding
         What is wrong with the image.
+
+    Examples
+    --------
+    See `diagnose`.
     """
 
     solution: Solution | None

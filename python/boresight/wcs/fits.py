@@ -57,6 +57,10 @@ class WcsAccuracy:
         and B by iteration); for TAN equal to `max_error_px`.
     tolerance_px : float
         What was asked for.
+
+    Examples
+    --------
+    See `fit_wcs`.
     """
 
     order: int

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.arrays import longitude_latitude
+from boresight._utils.extras import missing_extra
 from boresight.apparent.aberration import SPEED_OF_LIGHT_KM_S
 from boresight.apparent.place import ApparentPlace
 from boresight.apparent.refraction import LOWEST_ALTITUDE_DEG, Refraction
@@ -87,7 +88,7 @@ def make_gwcs(
     try:
         import gwcs
     except ModuleNotFoundError as error:
-        raise _missing("gwcs") from error
+        raise missing_extra("gwcs", "gwcs") from error
     from astropy import units
     from astropy.coordinates import ICRS
     from gwcs import coordinate_frames
@@ -112,17 +113,10 @@ def asdf_bytes(wcs: WCS) -> bytes:
     try:
         import asdf
     except ModuleNotFoundError as error:
-        raise _missing("asdf") from error
+        raise missing_extra("asdf", "gwcs") from error
     buffer = BytesIO()
     asdf.AsdfFile({"wcs": wcs}).write_to(buffer)
     return buffer.getvalue()
-
-
-def _missing(package: str) -> ModuleNotFoundError:
-    return ModuleNotFoundError(
-        f"the package {package} is not installed; install it with pip install boresight[gwcs]",
-        name=package,
-    )
 
 
 def _lens(camera: CameraModel, tolerance_px: float) -> Model:

@@ -246,6 +246,10 @@ def header_cards(
     -------
     astropy.io.fits.Header
         As in the ``.wcs`` files of Astrometry.net: with IMAGEW and IMAGEH.
+
+    Examples
+    --------
+    See `write_header`.
     """
     from astropy.io.fits import Header, PrimaryHDU
 
