@@ -39,4 +39,17 @@ myst_heading_anchors = 3
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Boresight"
-html_theme_options = {"github_url": "https://github.com/boresight/boresight"}
+html_theme_options = {
+    "github_url": "https://github.com/boresight/boresight",
+    # None beside the pages of the API, whose examples are wide.
+    "secondary_sidebar_items": {
+        pattern: ["page-toc"] for pattern in ("*", "concepts/*", "benchmarks/*", "coming-from/*")
+    },
+}
+html_static_path = ["_static"]
+html_css_files = ["page.css"]
+# Pages that are no part of a section need no list of its pages.
+html_sidebars = {
+    page: [] for page in ("index", "quickstart", "conventions", "command-line", "scope", "design",
+                          "contributing", "changelog", "notebooks")
+}  # fmt: skip

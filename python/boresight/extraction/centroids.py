@@ -70,7 +70,7 @@ class Centroids(CentroidColumns):
         Parameters
         ----------
         stars : Centroids, ExtractionResult, sequence of objects, array_like or Table
-            A `Centroids` (returned as it is); something with a `.centroids`; objects with `x`,
+            A `Centroids` (returned as it is); something with ``.centroids``; objects with `x`,
             `y` and perhaps `brightness`; an array of shape (n, 2) or (n, 3) with columns x, y[,
             brightness]; or a table, structured array, DataFrame, mapping or table HDU with columns
             ``x``, ``y`` and perhaps ``brightness`` or ``flux``, or with those of a known program.
