@@ -8,6 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from click.testing import CliRunner
+from PIL import Image
 
 from boresight import CameraModel, simulate_frame
 from boresight.cli import main
@@ -89,3 +90,19 @@ def test_frames_do_not_share_a_file(frame, tmp_path):
     assert "%s" in refused.stderr
     assert run("solve", frame, "--fov", "12", "--wcs", "none").exit_code == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_a_picture_becomes_a_fits_file_with_its_wcs(truth, tmp_path):
+    path = tmp_path / "frame.png"
+    Image.fromarray(np.clip(truth.image, 0, 65535).astype(np.uint16)).save(path)
+    done = run("solve", path, "--fov", "12", "--new-fits", "%s.fits", "--dir", tmp_path)
+    assert done.exit_code == 0
+    with fits.open(tmp_path / "frame.fits") as hdus:
+        there = WCS(hdus[0].header).pixel_to_world(20, 30)
+        # FITS counts rows from the first of the array, which is the picture's upper one.
+        assert hdus[0].data[30, 20] == int(truth.image[30, 20])
+    x, y = truth.world_to_pixel(there.ra.deg, there.dec.deg)
+    assert np.hypot(x - (20 - 256), y - (30 - 200)) < 0.1
+    refused = run("solve", path, "--fov", "12", "--write")
+    assert refused.exit_code == 2
+    assert "no FITS file" in refused.stderr

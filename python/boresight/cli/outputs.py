@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from boresight._utils.files import write_atomically
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
+from boresight.solver.exports import SipChoice
 from boresight.solver.products import write_axy, write_corr, write_rdls, write_regions
 from boresight.solver.solution import Solution
 
@@ -99,7 +102,7 @@ def write_outputs(
         return done
     sip = outputs["sip"]
     writers: dict[str, Callable[[Path], Path]] = {
-        "new_fits": lambda file: solution.write_wcs(path, copy=file, sip=sip, overwrite=True),
+        "new_fits": lambda file: _new_fits(file, path, frame, solution, sip),
         "wcs": lambda file: solution.save_wcs(file, sip=sip),
         "corr": lambda file: write_corr(file, solution),
         "rdls": lambda file: write_rdls(file, solution),
@@ -112,6 +115,18 @@ def write_outputs(
     if outputs["write"]:
         done.append(solution.write_wcs(path, sip=sip))
     return done
+
+
+def _new_fits(file: Path, path: Path, frame: Frame, solution: Solution, sip: SipChoice) -> Path:
+    """Write a copy with the WCS; of a picture its pixels, as they were solved."""
+    if frame.header is not None:
+        return solution.write_wcs(path, copy=file, sip=sip, overwrite=True)
+    from astropy.io import fits
+
+    data = io.BytesIO()
+    fits.PrimaryHDU(frame.image).writeto(data)
+    write_atomically(file, data.getvalue())
+    return solution.write_wcs(file, sip=sip)
 
 
 def _target(outputs: Outputs, name: str, path: Path) -> Path | None:

@@ -198,8 +198,9 @@ class SkyExports(SkyMapping):
         copy : path-like, optional
             Write this file and leave the other. Default: in place.
         extensions : "all", int, str or sequence of them
-            Which images to write it for. Default: the frame and all images of the same geometry;
-            see `boresight.wcs.write_wcs`.
+            Which images to write it for. Default: the frame that `read_frame` takes, and all images
+            of the same geometry (see `boresight.wcs.write_wcs`); where another HDU was read, name
+            it.
         sip : {"auto", "none", "tpv"}
             Form of the distortion, as for `wcs`. Default "auto".
         overwrite : bool
