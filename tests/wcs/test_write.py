@@ -265,6 +265,23 @@ def test_what_cannot_hold_a_wcs_is_refused(tmp_path, wcs):
         write_wcs(tmp_path / "large.fits", wcs)
 
 
+@pytest.mark.parametrize(
+    "card", ["CRVAL1  =10.0", "CRPIX1  = 3,5", "cdelt1  = 0.1", "D2IM1   = 'EXTVER: 1'"]
+)
+def test_cards_that_are_not_of_the_form_go_too(tmp_path, wcs, card):
+    path = tmp_path / "frame.fits"
+    hdu_with({"TOREPLAC": 12.0}).writeto(path)
+    data = path.read_bytes()
+    at = data.index(b"TOREPLAC")
+    path.write_bytes(data[:at] + card.ljust(80).encode() + data[at + 80 :])
+    before = path.read_bytes()
+    write_wcs(path, wcs)
+    header = path.read_bytes()[: path.read_bytes().index(b"END     ")]
+    assert card.encode() not in header
+    undo(path)
+    assert path.read_bytes() == before
+
+
 def test_cards_that_are_no_ascii_return(tmp_path, wcs):
     path = tmp_path / "frame.fits"
     hdu_with({"CROTA2": 12.0, "OBJECT": "xx"}).writeto(path)

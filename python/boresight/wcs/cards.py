@@ -26,7 +26,7 @@ _OF_AXES = re.compile(
 #: Cards of a description as a whole.
 _OF_ALL = re.compile(
     r"(?:WCSAXES|WCSNAME|LONPOLE|LATPOLE|RADESYS|EQUINOX)(?P<alt>[A-Z]?)|RADECSYS|AXISCORR"
-    r"|D2IMEXT|D2IM\d\..*|[AB]P?_(?:ORDER|DMAX|\d+_\d+)|WAT\d_\d+|WCSDIM"
+    r"|D2IMEXT|D2IM\d.*|DVERR\d|[AB]P?_(?:ORDER|DMAX|\d+_\d+)|WAT\d_\d+|WCSDIM"
     # The plate solution of the Digitized Sky Survey, which some programs prefer to the rest.
     r"|AMD(?:X|Y|REX|REY)\d+|PPO\d|PLTRA[HMS]|PLTDEC(?:SN|[DMS])"
 )
@@ -182,9 +182,9 @@ def replace_wcs(
     removed: list[int] = []
     for index, card in enumerate(cards):
         continues = card.startswith("CONTINUE") and removed[-1:] == [index - 1]
-        # IRAF's and distortion tables' records have names of their own, before the first "=".
-        name = card[:8].rstrip()
-        if continues or (card[8:10] == "= " and is_wcs_card(name, letters)):
+        # Cards without the blank that FITS wants after "=" are read too, and so have to go.
+        name, equals, _ = card[:10].partition("=")
+        if continues or (equals and is_wcs_card(name.strip().upper(), letters)):
             removed.append(index)
     gone = set(removed)
     kept = [card for index, card in enumerate(cards) if index not in gone]

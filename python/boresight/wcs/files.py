@@ -59,30 +59,39 @@ class FitsFile:
         self._compress: Any = None
         self._sums: dict[int, int] = {}
         try:
-            head = self._file.read(len("SIMPLE"))
-            for magic, (decompress, compress) in _COMPRESSIONS.items():
-                if head.startswith(magic):
-                    self._file.seek(0)
-                    packed, self._compress = self._file, compress
-                    with packed:
-                        self._file = io.BytesIO(decompress(packed.read()))
-                    head = self._file.read(len("SIMPLE"))
-            if head != b"SIMPLE":
-                raise InputError(
-                    f"path: {self.path} is no FITS file; write the WCS to a file of its own"
-                )
-            self.hdus: list[RawHdu] = list(raw_hdus(self._file))
-            self._file.seek(0, io.SEEK_END)
-            size = self._file.tell()
-            if self.hdus[-1].data_start + self.hdus[-1].data_size > size:
-                raise ValueError("its last HDU is cut short")
-            #: Where the last HDU ends; what follows is copied too.
-            self._end = min(self.hdus[-1].stop, size)
+            self._open()
         except (ValueError, EOFError, OSError, lzma.LZMAError) as error:
             self._file.close()
             if isinstance(error, InputError):
                 raise
             raise FileFormatError(f"{self.path} is not a sound FITS file: {error}") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> None:
+        """Find the HDUs, of a file that is compressed as a whole in memory."""
+        head = self._file.read(len("SIMPLE"))
+        for magic, (decompress, compress) in _COMPRESSIONS.items():
+            if head.startswith(magic):
+                self._file.seek(0)
+                packed, self._compress = self._file, compress
+                with packed:
+                    self._file = io.BytesIO(decompress(packed.read()))
+                head = self._file.read(len("SIMPLE"))
+        if head != b"SIMPLE":
+            raise InputError(
+                f"path: {self.path} is no FITS file; write the WCS to a file of its own"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # astropy's, of odd cards
+            self.hdus: list[RawHdu] = list(raw_hdus(self._file))
+        self._file.seek(0, io.SEEK_END)
+        size = self._file.tell()
+        if self.hdus[-1].data_start + self.hdus[-1].data_size > size:
+            raise ValueError("its last HDU is cut short")
+        #: Where the last HDU ends; what follows is copied too.
+        self._end = min(self.hdus[-1].stop, size)
 
     def __enter__(self) -> FitsFile:
         return self
