@@ -22,6 +22,7 @@ if not os.environ.get("BORESIGHT_OFFLINE"):
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 autosummary_generate = True
+autosummary_imported_members = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 default_role = "py:obj"
