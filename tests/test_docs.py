@@ -17,7 +17,11 @@ BLOCK = re.compile(
     r"^```python\n(.*?)^```\n(?:\s*^```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL
 )
 
-PAGES = ["quickstart.md", *(f"coming-from/{page.name}" for page in DOCS.glob("coming-from/*.md"))]
+PAGES = [
+    "quickstart.md",
+    "concepts/files.md",
+    *(f"coming-from/{page.name}" for page in DOCS.glob("coming-from/*.md")),
+]
 
 
 @pytest.fixture(scope="module")
