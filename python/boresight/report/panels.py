@@ -26,7 +26,7 @@ DRAWN_PIXELS = 800
 STRETCH, LIFT = (50.0, 99.9), 3.0
 
 #: Side in drawn pixels of the blocks over which the sky is measured.
-SKY_BLOCK = 40
+SKY_BLOCK = 20
 
 #: Quality of the pictures, 0 to 95.
 QUALITY = 72
