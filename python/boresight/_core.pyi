@@ -34,6 +34,7 @@ __all__ = [
     "Rig",
     "SizeEstimate",
     "Solution",
+    "best_rejected",
     "calibrate_camera",
     "calibrate_rig",
     "calibration_block",
@@ -48,7 +49,6 @@ __all__ = [
     "scene_register",
     "solve",
     "solve_many",
-    "solve_or_explain",
     "unpack_bits",
     "unpack_lzw",
     "warp_image",
@@ -297,6 +297,8 @@ class Outcome:
     @property
     def best_log_ratio(self) -> float: ...
     @property
+    def best_probability(self) -> float: ...
+    @property
     def seconds(self) -> float: ...
 
 @final
@@ -315,9 +317,9 @@ def solve_many(
     options: list[dict[str, Any]],
     progress: Callable[[float], object] | None,
 ) -> list[Outcome]: ...
-def solve_or_explain(
-    database: Database, detections: dict[str, Any], options: dict[str, Any]
-) -> tuple[Outcome, Rejected | None]: ...
+def best_rejected(
+    database: Database, detections: dict[str, Any], options: dict[str, Any], outcome: Outcome
+) -> Rejected | None: ...
 def quaternion_of_matrix(rows: list[list[float]]) -> list[float]: ...
 
 @final

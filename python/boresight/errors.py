@@ -3,7 +3,8 @@
 A frame that does not solve is no error: the solver returns `None` for it.
 """
 
-__all__ = ["BoresightError", "FileFormatError", "InputError", "UndeterminedError"]
+__all__ = ["BoresightError", "FileFormatError", "InputError", "NarrowFieldError",
+           "UndeterminedError"]  # fmt: skip
 
 
 class BoresightError(Exception):
@@ -16,6 +17,10 @@ class InputError(BoresightError, ValueError):
 
 class FileFormatError(BoresightError, ValueError):
     """A file is damaged, of another version, or of another program."""
+
+
+class NarrowFieldError(InputError):
+    """A field of view is too narrow for the stars of the catalogues that are installed."""
 
 
 class UndeterminedError(BoresightError, ValueError):

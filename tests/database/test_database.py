@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from boresight import (
     Catalog,
     InputError,
+    NarrowFieldError,
     SolverDatabase,
 )
 
@@ -379,7 +380,7 @@ class TestPurposes:
     @pytest.mark.parametrize(
         ("wrong", "name"),
         [
-            ({"name": "narrow"}, "name"),
+            ({"name": "unheard"}, "name"),
             ({"name": "wide", "catalog": "tycho"}, "catalog"),
             ({"name": "wide", "fov": 3.0}, "fov"),
             ({"name": "wide", "max_fov_deg": "30 degrees"}, "max_fov_deg"),
@@ -433,3 +434,39 @@ def test_angles_may_be_quantities():
     )
     with pytest.raises(InputError, match=r"^max_fov_deg: it is in pix; give degrees"):
         SolverDatabase.generate_from_hipparcos(max_fov_deg=40 * u.pix)
+
+
+class TestNarrowFields:
+    """Which catalogue serves a field of view, without making its database."""
+
+    @pytest.fixture
+    def chosen(self, monkeypatch):
+        from boresight.database import database
+
+        def choose(fov_deg, *, gaia):
+            monkeypatch.setattr(database, "is_gaia_installed", lambda: gaia)
+            return database._preset_for(fov_deg)
+
+        return choose
+
+    @pytest.mark.parametrize(
+        ("fov_deg", "without", "with_gaia"),
+        [(None, "default", "default"), (80.0, "wide", "wide"), (12.0, "default", "default"),
+         (3.0, "default", "default"), (2.5, "default", "narrow"), (1.0, None, "narrow"),
+         (0.5, None, None)],
+    )  # fmt: skip
+    def test_catalogues_that_are_installed(self, chosen, fov_deg, without, with_gaia):
+        for gaia, name in ((False, without), (True, with_gaia)):
+            if name is not None:
+                assert chosen(fov_deg, gaia=gaia) == name
+                continue
+            with pytest.raises(NarrowFieldError, match=r"^fov_deg: .* are too few") as told:
+                chosen(fov_deg, gaia=gaia)
+            assert ("boresight[gaia]" in str(told.value)) == (not gaia)
+
+    def test_what_is_kept_is_said(self, caplog):
+        SolverDatabase.preset("tracker", max_fov_deg=10.0, min_fov_deg=5.0)
+        assert "MB in" in caplog.text
+        caplog.clear()
+        SolverDatabase.preset("tracker", max_fov_deg=10.0, min_fov_deg=5.0)
+        assert not caplog.text

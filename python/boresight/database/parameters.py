@@ -96,6 +96,13 @@ PRESETS = {
         lattice_field_oversampling=30,
         patterns_per_lattice_field=50,
     ),
+    "narrow": DatabaseParameters(
+        max_fov_deg=4.0,
+        min_fov_deg=1.0,
+        lattice_field_oversampling=8,
+        patterns_per_lattice_field=12,
+        verification_stars_per_fov=60,
+    ),
     "tracker": DatabaseParameters(
         max_fov_deg=25.0,
         min_fov_deg=8.0,

@@ -79,6 +79,8 @@ class HeaderHints:
         True if the image shows the sky mirrored, east to the right of north.
     focal_length_mm, pixel_size_um : float or None
         Focal length, and side of a pixel of the image, binning included.
+    pixel_ratio : float or None
+        Height of a pixel over its width.
     wcs : astropy.wcs.WCS or None
         The header's WCS for 0-based pixels of the image.
     sources : mapping of str to str
@@ -105,6 +107,7 @@ class HeaderHints:
     parity_flip: bool | None = None
     focal_length_mm: float | None = None
     pixel_size_um: float | None = None
+    pixel_ratio: float | None = None
     wcs: WCS | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -211,6 +214,7 @@ class _HeaderReader:
         self._keep("ra_deg", float(center.ra.deg), "CRVAL")
         self._keep("dec_deg", float(center.dec.deg), "CRVAL")
         self._keep("scale_arcsec", math.sqrt(across * along) / ARCSEC, "WCS")
+        self._keep("pixel_ratio", float(along / across), "WCS")
         angle = down.position_angle(up).deg
         self._keep("roll_deg", float(angle) % 360.0, "WCS")
         turn = (left.position_angle(right).deg - angle) % 360.0
@@ -253,6 +257,9 @@ class _HeaderReader:
         if focal is not None and pixel is not None:
             scale = math.atan(pixel / 1000.0 / focal) / ARCSEC
             self._keep_scale(scale, f"{focal_name}, {pixel_name}")
+        sides = [self._number(name, MICROMETRES, "um") for name in ("XPIXSZ", "YPIXSZ")]
+        if sides[0] is not None and sides[1] is not None:
+            self._keep("pixel_ratio", sides[1] / sides[0], "YPIXSZ, XPIXSZ")
 
     def _pixel_size(self) -> tuple[float | None, str]:
         """Size of a pixel of the image, with binning."""

@@ -81,27 +81,26 @@ def attempts(
     if request.projection == "auto" and request.camera_model is not None:
         raise InputError("projection: the camera model has its own; leave one of the two out")
     cameras = start_cameras(request.camera_model, request.fov_deg, lens, image_shape)
-    told = () if request.header == "ignore" else tuple(_told(request, hints))
-    if request.header == "only" and not told:
+    told = () if request.header == "ignore" else by_header(request, hints, database, cameras)
+    if request.header == "only" and next(_told(request, hints), None) is None:
         raise InputError(
             "header: it tells neither position nor scale that were not given; give header='try'"
         )
     plain = [Attempt(database, request.fov_deg, camera, request.options) for camera in cameras]
-    by_header = [a for changes in told for a in _attempts_by(changes, request, database, cameras)]
     if request.header == "only":
-        yield from by_header
+        yield from told
         return
-    yield from _bounded(by_header, QUICK_MS)
+    yield from bounded(told, QUICK_MS)
     if request.projection == "auto":
-        yield from _bounded(plain, THOROUGH_MS)
-        yield from _bounded(_fisheyes(request, image_shape), FISHEYE_MS)
+        yield from bounded(plain, THOROUGH_MS)
+        yield from bounded(fisheyes(request, image_shape), FISHEYE_MS)
     yield from plain
-    yield from _bounded(by_header, THOROUGH_MS)
+    yield from bounded(told, THOROUGH_MS)
     if request.projection == "auto":
-        yield from _bounded(_fisheyes(request, image_shape), THOROUGH_MS)
+        yield from bounded(fisheyes(request, image_shape), THOROUGH_MS)
 
 
-def _bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
+def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
     """Give each attempt so much time at most."""
     for attempt in attempts:
         given_ms = attempt.options.get("solve_timeout_ms", most_ms)
@@ -110,7 +109,7 @@ def _bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
         yield attempt._replace(options=options)
 
 
-def _fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:
+def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:
     """Give the attempts with fisheyes of which the projection, or all, is unknown."""
     guesses = FISHEYE_FOVS_DEG if request.fov_deg is None else (request.fov_deg,)
     for fov_deg, projection in product(guesses, FISHEYES):
@@ -148,6 +147,17 @@ def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
 
 def _near(hint: Any, error_deg: float) -> dict[str, Any]:
     return {"attitude_hint": hint, "hint_uncertainty_deg": error_deg, "strict_hint": True}
+
+
+def by_header(
+    request: Request,
+    hints: HeaderHints,
+    database: PatternDatabase,
+    cameras: list[CameraModel | None],
+) -> list[Attempt]:
+    """Give the attempts by what the header adds to a request, most of it first."""
+    told = _told(request, hints)
+    return [a for changes in told for a in _attempts_by(changes, request, database, cameras)]
 
 
 def _attempts_by(

@@ -3,211 +3,39 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Unpack
-
-import numpy as np
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from boresight import _core as core
 from boresight._utils import arguments
-from boresight._utils.arrays import plain
-from boresight._utils.html import html_table
-from boresight.extraction.extract import ExtractionResult
+from boresight.errors import NarrowFieldError
 from boresight.extraction.star_list import StarList
-from boresight.extraction.stars import CentroidColumns
-from boresight.solver.inputs import choose_database, find_stars
-from boresight.solver.options import Prepared, SolveOptions
+from boresight.solver import image_remedies, remedies, suspicions
+from boresight.solver.attempts import HeaderUse, Request
+from boresight.solver.case import Case
+from boresight.solver.findings import Diagnosis, Finding, RejectedCandidate
+from boresight.solver.inputs import Found, choose_database, find_stars
+from boresight.solver.options import SolveOptions
 from boresight.solver.solution import Solution
-from boresight.solver.solve import prepared, solution_of
+from boresight.solver.solve import prepared, solution_of, solve
 
 if TYPE_CHECKING:
-    from boresight.apparent.place import ApparentPlace
-    from boresight.camera.model import CameraModel
+    from boresight.camera.model import CameraModel, Projection
     from boresight.database.database import PatternDatabase
 
 __all__ = ["Diagnosis", "Finding", "RejectedCandidate", "diagnose"]
 
-#: Fewer stars than this are a reason of their own: a few false ones among them hide the rest.
-FEW_STARS = 10
+#: Time in which the cause is looked for, where none is given, ms.
+BUDGET_MS = 20_000
 
-#: Stars are trailed if half of them are longer than wide by this, ...
-TRAILED_ELONGATION = 1.4
+#: Shares of it for solving the frame as it was given, and until nothing else is tried any more:
+#: the rest is for looking up what the frame came closest to.
+SOLVING_SHARE, TRIES_SHARE = 0.25, 0.85
 
-#: ... and their axes point the same way: length of the mean of the directions, 0 to 1.
-TRAILED_ALIGNMENT = 0.7
-
-#: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
-DEFOCUSED_FWHM_PX = 6.0
-
-#: Tries with other arguments: match radius and tolerance for lenses without a camera model.
-WIDE_MATCH_RADIUS, WIDE_MATCH_MAX_ERROR = 0.03, 0.01
-
-#: Light of which all is below this may be magnitudes: those of stars are, their counts seldom.
-MOST_MAGNITUDE = 35.0
-
-#: Time bound of each of these tries, ms.
-RETRY_TIMEOUT_MS = 2000
-
-
-@dataclass(frozen=True)
-class RejectedCandidate:
-    """The most likely of the candidates that were rejected.
-
-    Attributes
-    ----------
-    log_ratio : float
-        Natural logarithm of its likelihood ratio.
-    log_ratio_needed : float
-        What it would have needed, with so many candidates looked at.
-    probability : float
-        Bound on the probability that chance gives such a match, at most 1.
-    solution : Solution or None
-        What it would be: attitude, field of view and matched stars. None if fewer than three match.
-    reason : str
-        What rejected it.
-    """
-
-    log_ratio: float
-    log_ratio_needed: float
-    probability: float
-    solution: Solution | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A cause found or suspected.
-
-    Attributes
-    ----------
-    cause : str
-        ``"field of view"``, ``"parity"``, ``"hint"``, ``"match radius"``,
-        ``"database"``: with the arguments changed the frame solves. ``"brightness"``: it solves
-        with the stars in the opposite order, for these are magnitudes. ``"few stars"``,
-        ``"trailing"``, ``"defocus"``: from the stars' images.
-    text : str
-        What was found and what to do.
-    changes : dict
-        Arguments with which the frame solves; empty for a suspicion, and where it is the list of
-        stars that has to change.
-    solution : Solution or None
-        The solution with these arguments.
-    """
-
-    cause: str
-    text: str
-    changes: dict[str, Any]
-    solution: Solution | None = None
-
-
-def _told(value: Any) -> Any:
-    """Turn a value of a diagnosis into what JSON knows."""
-    if isinstance(value, RejectedCandidate | Finding):
-        return {field.name: _told(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple) and value and isinstance(value[0], Finding):
-        return [_told(finding) for finding in value]
-    return plain(value)
-
-
-@dataclass(frozen=True, repr=False)
-class Diagnosis:
-    """Findings of `diagnose`; printed, a report.
-
-    Attributes
-    ----------
-    solution : Solution or None
-        With the arguments as given.
-    status : str
-        ``"solved"``, ``"no match"``, ``"too few stars"``, ``"timeout"`` or ``"work bound"``.
-    num_centroids : int
-        Stars given or extracted.
-    fov_bounds_deg : (float, float)
-        Fields of view that the arguments allow.
-    num_expected : (float, float)
-        Stars that the database has on average in fields of that size.
-    patterns_checked, candidates_checked : int
-        Work done.
-    best_rejected : RejectedCandidate or None
-        None if it solved or there were no candidates.
-    remedy : Finding or None
-        The change of arguments with which the frame solves, if one was found.
-    suspicions : tuple of Finding
-        What is wrong with the image.
-
-    Examples
-    --------
-    See `diagnose`.
-    """
-
-    solution: Solution | None
-    status: str
-    num_centroids: int
-    fov_bounds_deg: tuple[float, float]
-    num_expected: tuple[float, float]
-    patterns_checked: int
-    candidates_checked: int
-    best_rejected: RejectedCandidate | None
-    remedy: Finding | None
-    suspicions: tuple[Finding, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give the diagnosis as numbers, text and lists, for JSON.
-
-        Returns
-        -------
-        dict
-            The attributes; solutions as `Solution.to_dict` gives them. Of the arguments to change,
-            what is no number or text is told in words.
-
-        Examples
-        --------
-        >>> import boresight, json
-        >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
-        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
-        >>> diagnosis = boresight.diagnose(image, fov_deg=25.0)
-        >>> json.loads(json.dumps(diagnosis.to_dict()))["remedy"]["cause"]
-        'field of view'
-        """
-        return {field.name: _told(getattr(self, field.name)) for field in fields(self)}
-
-    def __repr__(self) -> str:
-        remedy = f", remedy: {self.remedy.cause}" if self.remedy else ""
-        causes = "".join(f", {finding.cause}" for finding in self.suspicions)
-        return f"<Diagnosis: {self.status}, {self.num_centroids} stars{remedy}{causes}>"
-
-    def _repr_html_(self) -> str:
-        title, *lines = str(self).split("\n")
-        return html_table(title, ((line[:12].strip(), line[12:].strip()) for line in lines))
-
-    def __str__(self) -> str:
-        low, high = self.fov_bounds_deg
-        few, many = self.num_expected
-        lines = [
-            f"{'Solved' if self.solution else 'Not solved'}: {self.status}, after "
-            f"{self.patterns_checked} patterns and {self.candidates_checked} candidates",
-            f"Stars       {self.num_centroids}; the database has {few:.0f} to {many:.0f} in fields "
-            f"of {low:.1f} to {high:.1f} degrees",
-        ]
-        if self.solution:
-            lines.append(f"Solution    {self.solution}")
-        if self.best_rejected:
-            best = self.best_rejected
-            lines.append(
-                f"Best match  log likelihood ratio {best.log_ratio:.1f}, needed "
-                f"{best.log_ratio_needed:.1f}: {best.reason}"
-            )
-            if best.solution:
-                lines.append(
-                    f"            it implies a field of {best.solution.fov_deg:.2f} degrees and "
-                    f"matches {best.solution.num_matches} stars"
-                )
-        if self.remedy:
-            lines.append(f"Remedy      {self.remedy.cause}: {self.remedy.text}")
-        lines += [f"Suspicion   {finding.cause}: {finding.text}" for finding in self.suspicions]
-        if not (self.solution or self.remedy or self.suspicions):
-            lines.append("No cause found: look at the image and where the stars were found")
-        return "\n".join(lines)
+#: As many stars in vain, and no other cause: the field may be narrower than the catalogue serves.
+NARROW_STARS = 30
 
 
 def diagnose(
@@ -217,21 +45,29 @@ def diagnose(
     database: PatternDatabase | None = None,
     image_shape: tuple[int, int] | None = None,
     camera_model: CameraModel | None = None,
+    projection: Projection | Literal["auto"] | None = None,
     extraction: Mapping[str, Any] | None = None,
+    header: HeaderUse = "try",
     **options: Unpack[SolveOptions],
 ) -> Diagnosis:
     """Tell why a frame does not solve, and what to change.
 
-    The frame is solved as `solve` does it. If that fails, the best of the candidates that were
-    rejected is looked up, and the frame is tried with other arguments in turn: either parity, the
-    whole sky, any field of view, a wider match radius, the default database. What the
-    images of the stars tell is reported in any case.
+    The frame is solved as `solve` does it. If that fails, what is often wrong is mended in turn:
+    light and magnitudes, parity and camera, hint, header, field of view; a negative, stars out of
+    focus or trailed, a foreground, pixels that are not square; the projection, the match radius,
+    and the database. With what helps, the frame is solved: that is the remedy. Of the candidates
+    that were rejected the best is looked up. What the pixels, the images and counts of the stars
+    and the header tell besides is suspected, and reported in any case.
 
     Parameters
     ----------
-    image_or_centroids, fov_deg, database, image_shape, camera_model, extraction, **options
-        As in `solve`. Trailing and defocus are only seen in images and in what
-        `extract_centroids` returns.
+    image_or_centroids, fov_deg, database, image_shape, camera_model, projection, extraction, \
+header, **options
+        As in `solve`. The image itself tells most; what `extract_centroids` returns tells less, a
+        list of stars least.
+    solve_timeout_ms : int, optional
+        Time in which the cause is looked for, 20 s by default; a quarter of it at most is for the
+        frame as it was given. Extraction, and a database that has to be made, come on top.
 
     Returns
     -------
@@ -253,135 +89,148 @@ def diagnose(
     ('field of view', 12.0)
     """
     arguments.check_options(options, SolveOptions)
-    given = find_stars(image_or_centroids, image_shape, extraction)
-    found, shape = given.stars, given.image_shape
-    chosen = choose_database(database, fov_deg, camera_model)
-    frame = prepared(fov_deg, shape, camera_model, options)
-    listed = StarList.read(found, options.get("origin"), frame.image_shape)
-    stars, rows = listed.stars, listed.detections()
-    outcome, rejected = core.solve_or_explain(chosen._core, rows, frame.values)
-    solution = solution_of(outcome, frame.place, len(stars), chosen)
-    bounds = _fov_bounds(frame.values, chosen)
-    remedy = None
-    if solution is None and outcome.status != "too few stars":
-        magnitudes = len(stars) > 0 and bool((stars.brightness < MOST_MAGNITUDE).all())
-        tries = _tries(frame, camera_model, chosen, bounds, magnitudes)
-        remedy = next(filter(None, (t.run(rows, frame.place) for t in tries)), None)
-    width, height = frame.values["camera"].image_size
-    low, high = (_stars_in_field(chosen, fov, height / width) for fov in bounds)
+    budget_ms = options.get("solve_timeout_ms", BUDGET_MS)
+    share_ms = None if budget_ms is None else round(SOLVING_SHARE * budget_ms)
+    options = {**options, "solve_timeout_ms": share_ms}
+    found = find_stars(image_or_centroids, image_shape, extraction)
+    start = time.monotonic()
+    try:
+        chosen = choose_database(database, fov_deg, camera_model, _lens(projection))
+        request = Request(fov_deg, database, camera_model, projection, header, options)
+        narrow = None
+    except NarrowFieldError as error:
+        narrow = Finding("narrow field", str(error))
+        chosen = choose_database(None, None, None)
+        request = Request(None, chosen, camera_model, projection, header, options)
+    case, solution = _case(found, request, chosen, start, budget_ms)
+    outcome, status, solution = _solved(case, solution)
+    remedy = _first(case) if solution is None else None
+    if budget_ms is not None:
+        case.deadline += (1.0 - TRIES_SHARE) * budget_ms / 1e3
+    best = _rejected(case, outcome) if solution is None else None
+    height, width = case.image_shape
+    low, high = (_stars_in_field(chosen, fov, height / width) for fov in case.bounds_deg)
+    seen = () if narrow is None else (narrow,)
     return Diagnosis(
         solution=solution,
-        status=outcome.status,
-        num_centroids=len(stars),
-        fov_bounds_deg=bounds,
+        status=status,
+        num_centroids=len(case.stars),
+        fov_bounds_deg=case.bounds_deg,
         num_expected=(low, high),
         patterns_checked=outcome.patterns_checked,
         candidates_checked=outcome.candidates_checked,
-        best_rejected=_rejected(rejected, outcome, frame),
+        best_rejected=best,
         remedy=remedy,
-        suspicions=tuple(_suspicions(stars, found, low)),
+        suspicions=(*seen, *_suspicions(case, solution, remedy, best, low)),
     )
 
 
-@dataclass(frozen=True)
-class _Try:
-    """Solving with other arguments."""
-
-    cause: str
-    database: PatternDatabase
-    arguments: dict[str, Any]
-    #: Arguments of `solve` to change, and what to say; `{0}` stands for the field of view found.
-    changes: dict[str, Any]
-    text: str
-    #: Whether the stars are taken in the opposite order of brightness.
-    opposite: bool = False
-
-    def run(self, rows: Any, place: ApparentPlace) -> Finding | None:
-        """Solve so; the finding, if that helps."""
-        arguments = self.arguments | {"timeout_ms": RETRY_TIMEOUT_MS}
-        if self.opposite:
-            rows = rows | {"stars": rows["stars"] * (1.0, 1.0, -1.0)}
-        outcome = core.solve(self.database._core, rows, arguments)
-        solution = solution_of(outcome, place, len(rows["stars"]), self.database)
-        if solution is None:
-            return None
-        changes = dict(self.changes)
-        if "fov_deg" in changes:
-            changes["fov_deg"] = solution.fov_deg
-        return Finding(self.cause, self.text.format(f"{solution.fov_deg:.2f}"), changes, solution)
+def _lens(projection: Projection | Literal["auto"] | None) -> Projection | None:
+    return None if projection == "auto" else projection
 
 
-def _tries(
-    frame: Prepared,
-    camera_model: CameraModel | None,
+def _case(
+    found: Found,
+    request: Request,
     database: PatternDatabase,
-    bounds: tuple[float, float],
-    magnitudes: bool,
-) -> Iterator[_Try]:
-    """Other arguments, those that are cheapest to try and easiest to get wrong first."""
-    arguments = frame.values
-    if magnitudes:
-        yield _Try(
-            "brightness",
-            database,
-            arguments,
-            {},
-            "it is in magnitudes, so that the faintest stars come first; give a table with a "
-            "column mag, or 10 ** (-0.4 * mag)",
-            opposite=True,
-        )
-    if camera_model is not None:
-        flipped = not camera_model.parity_flip
-        yield _Try(
-            "parity",
-            database,
-            arguments | {"parity_known": False},
-            {"parity_flip": flipped},
-            f"the image is the other way round; give a camera model with parity_flip={flipped}",
-        )
-    free = arguments | {"hint": None, "parity_known": False}
-    if arguments["hint"] is not None:
-        yield _Try(
-            "hint",
-            database,
-            free,
-            {"attitude_hint": None},
-            "it looks elsewhere; leave attitude_hint out or widen hint_uncertainty_deg",
-        )
-    if arguments["fov_estimate"] is not None:
-        free |= {"fov_estimate": None, "fov_max_error": None}
-        yield _Try(
-            "field of view",
-            database,
-            free,
-            {"fov_deg": None},
-            f"it is {{0}} degrees, and {bounds[0]:.1f} to {bounds[1]:.1f} were searched; "
-            "give fov_deg={0}",
-        )
-    yield _Try(
-        "match radius",
-        database,
-        free | {"match_radius": WIDE_MATCH_RADIUS, "match_max_error": WIDE_MATCH_MAX_ERROR},
-        {"match_radius": WIDE_MATCH_RADIUS, "match_max_error": WIDE_MATCH_MAX_ERROR},
-        "distortion displaces the stars; give a camera_model, or this match_radius",
+    start: float,
+    budget_ms: int | None,
+) -> tuple[Case, Solution | None]:
+    """Give the frame with its arguments checked, and the solution that only `solve` finds."""
+    frame = prepared(request.fov_deg, found.image_shape, request.camera_model, request.options)
+    listed = StarList.read(found.stars, request.options.get("origin"), frame.image_shape)
+    case = Case(
+        found=found,
+        stars=listed.stars,
+        rows=listed.detections(),
+        request=request,
+        frame=frame,
+        database=database,
+        bounds_deg=_fov_bounds(frame.values, database),
+        deadline=math.inf if budget_ms is None else start + TRIES_SHARE * budget_ms / 1e3,
     )
-    for name in ("default", "wide"):
-        other = type(database).default(80.0 if name == "wide" else None)
-        if other.min_fov_deg < 0.9 * database.min_fov_deg or (
-            other.max_fov_deg > 1.1 * database.max_fov_deg
-        ):
-            yield _Try(
-                "database",
-                other,
-                free,
-                {"database": other, "fov_deg": None},
-                "the field is {0} degrees, which the database is not made for; make one for it",
-            )
+    hinted = request.header != "ignore" and found.hints.ra_deg is not None
+    if not (hinted or request.header == "only" or request.projection):
+        return case, None
+    solution = solve(
+        found,
+        request.fov_deg,
+        database=request.database,
+        image_shape=found.image_shape,
+        camera_model=request.camera_model,
+        projection=request.projection,
+        header=request.header,
+        **request.options,
+    )
+    return case, solution
 
 
-def _rejected(
-    rejected: core.Rejected | None, outcome: core.Outcome, frame: Prepared
-) -> RejectedCandidate | None:
+def _solved(case: Case, solution: Solution | None) -> tuple[core.Outcome, str, Solution | None]:
+    """Search the whole sky with the arguments as they were given, for what that tells."""
+    outcome = core.solve(case.database._core, case.rows, case.frame.values)
+    if solution is not None:
+        return outcome, "solved", solution
+    if case.request.header == "only":
+        return outcome, "no match" if outcome.solution else outcome.status, None
+    place, number = case.frame.place, len(case.stars)
+    return outcome, outcome.status, solution_of(outcome, place, number, case.database)
+
+
+def _first(case: Case) -> Finding | None:
+    """Give the first remedy that helps, while there is time."""
+    tries = chain(
+        remedies.of_arguments(),
+        image_remedies.of_image(case),
+        (remedies.all_sky, image_remedies.common_ratios),
+        remedies.of_last_resort(),
+        (image_remedies.any_ratio,),
+    )
+    for attempt in tries:
+        if not case.time_left_ms():
+            return None
+        if (finding := attempt(case)) is not None:
+            return finding
+    return None
+
+
+def _suspicions(
+    case: Case,
+    solution: Solution | None,
+    remedy: Finding | None,
+    best: RejectedCandidate | None,
+    expected: float,
+) -> Iterator[Finding]:
+    """Tell what else is seen, that the remedy does not say."""
+    known = None if remedy is None else remedy.cause
+    for finding in suspicions.of_image(case.pixels, case.extraction, case.stars):
+        if finding.cause != known:
+            yield finding
+    if remedy is None and best is not None:
+        yield from suspicions.of_candidate(best)
+    if remedy is None:
+        yield from suspicions.few_stars(len(case.stars), expected)
+    solved = solution or (None if remedy is None else remedy.solution)
+    if solution is not None and (stretched := image_remedies.stretched(case, solution)):
+        yield stretched
+    if solved is not None and known != "header":
+        yield from suspicions.of_header(case.found.hints, solved)
+    elif solved is None and len(case.stars) >= NARROW_STARS and case.request.fov_deg is None:
+        least = case.database.min_fov_deg
+        yield Finding(
+            "narrow field",
+            f"{len(case.stars)} stars and no match: if the field is narrower than {least:.3g} "
+            "degrees, give fov_deg, so that a catalogue of fainter stars is taken (install the "
+            "extra boresight[gaia]), or a database that is made for it",
+        )
+
+
+def _rejected(case: Case, outcome: core.Outcome) -> RejectedCandidate | None:
+    """Look up the best candidate that was rejected, if there is time."""
+    frame, left_ms = case.frame, case.time_left_ms()
+    if not left_ms:
+        return None
+    values = frame.values | {"timeout_ms": left_ms}
+    rejected = core.best_rejected(case.database._core, case.rows, values, outcome)
     if rejected is None:
         return None
     threshold, solved = frame.values["match_threshold"], rejected.solution
@@ -398,9 +247,9 @@ def _rejected(
     )
 
 
-def _fov_bounds(arguments: dict[str, Any], database: PatternDatabase) -> tuple[float, float]:
+def _fov_bounds(values: dict[str, Any], database: PatternDatabase) -> tuple[float, float]:
     """Smallest and largest field of view that the arguments allow, degrees."""
-    estimate, error = arguments["fov_estimate"], arguments["fov_max_error"]
+    estimate, error = values["fov_estimate"], values["fov_max_error"]
     if estimate is None:
         return database.min_fov_deg, database.max_fov_deg
     if error is None:
@@ -414,44 +263,3 @@ def _stars_in_field(database: PatternDatabase, fov_deg: float, aspect: float) ->
     b = a * aspect
     solid_angle = 4 * math.atan(a * b / math.sqrt(1 + a * a + b * b))
     return database.num_stars * solid_angle / (4 * math.pi)
-
-
-def _suspicions(stars: CentroidColumns, found: Any, expected: float) -> Iterator[Finding]:
-    """Tell what the number and the images of the stars mean."""
-    if len(stars) < min(FEW_STARS, expected):
-        yield Finding(
-            "few stars",
-            f"{len(stars)} where the catalogue has {expected:.0f} or more: clouds, a short "
-            "exposure, or a detection threshold (sigma_threshold) that is too high",
-            {},
-        )
-    if isinstance(found, ExtractionResult) and found.rejected["elongated"] > len(stars):
-        yield Finding(
-            "trailing",
-            f"{found.rejected['elongated']} detections were too elongated to be stars; "
-            "expose for a shorter time, or raise max_elongation",
-            {},
-        )
-        return
-    shapes = stars.cov[np.isfinite(stars.cov).all(axis=(1, 2))]
-    if len(shapes) < 3:
-        return
-    elongation = float(np.median(stars.elongation[np.isfinite(stars.elongation)]))
-    # Twice the angle, so that both ends of an axis are one direction.
-    axes = shapes[:, 0, 0] - shapes[:, 1, 1] + 2j * shapes[:, 0, 1]
-    mean = np.mean(axes / np.maximum(np.abs(axes), np.finfo(float).tiny))
-    if elongation > TRAILED_ELONGATION and abs(mean) > TRAILED_ALIGNMENT:
-        angle = math.degrees(np.angle(mean)) / 2 % 180
-        yield Finding(
-            "trailing",
-            f"stars are {elongation:.1f} times as long as wide, all {angle:.0f} degrees from +x "
-            "towards +y; expose for a shorter time",
-            {},
-        )
-    fwhm = float(np.median(stars.fwhm[np.isfinite(stars.fwhm)]))
-    if fwhm > DEFOCUSED_FWHM_PX and elongation < TRAILED_ELONGATION:
-        yield Finding(
-            "defocus",
-            f"stars are {fwhm:.1f} pixels wide; focus, or bin the image",
-            {},
-        )

@@ -17,7 +17,7 @@ from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
 from boresight.solver.attempts import FISHEYES, Attempt, HeaderUse, Request, attempts
-from boresight.solver.inputs import Found, choose_database, find_stars
+from boresight.solver.inputs import choose_database, find_stars
 from boresight.solver.options import Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
@@ -113,11 +113,11 @@ def solve(
             **attempt.options,
         )
         if solution is not None:
-            return _likeliest(found, attempt, solution) if projection == "auto" else solution
+            return likeliest(found.stars, attempt, solution) if projection == "auto" else solution
     return None
 
 
-def _likeliest(found: Found, attempt: Attempt, solution: Solution) -> Solution:
+def likeliest(stars: Any, attempt: Attempt, solution: Solution) -> Solution:
     """Solve with the projection that matches most stars: those near the true one solve too."""
     before = 0
     while solution.camera_model.projection != "gnomonic" and solution.num_matches > before:
@@ -132,7 +132,7 @@ def _likeliest(found: Found, attempt: Attempt, solution: Solution) -> Solution:
             # At the centre all have the same scale.
             again = solve_from_centroids(
                 attempt.database,
-                found.stars,
+                stars,
                 camera_model=CameraModel(
                     camera.focal_length_px,
                     camera.image_shape,

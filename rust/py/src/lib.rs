@@ -57,8 +57,7 @@ mod _core {
     use crate::scene::scene_register;
     #[pymodule_export]
     use crate::solve::{
-        PyOutcome, PyPointing, PyRejected, PySolution, quaternion_of_matrix, solve, solve_many,
-        solve_or_explain,
+        PyOutcome, PyPointing, PyRejected, PySolution, best_rejected, quaternion_of_matrix, solve, solve_many,
     };
     /// Speed of light in km/s.
     #[pymodule_export]

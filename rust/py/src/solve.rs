@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use boresight::Attitude;
 use boresight::geometry::sphere::ra_dec;
 use boresight::solve::{
-    Expected, Hint, Outcome, Solution, SolveOptions, Status, best_rejected, solve as solve_frame,
-    solve_many as solve_frames,
+    Expected, Hint, Outcome, Rejected, Solution, SolveOptions, Status, best_rejected as best_rejected_of,
+    solve as solve_frame, solve_many as solve_frames,
 };
-use boresight::{Attitude, Database};
 use nalgebra::Vector3;
 use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
@@ -91,6 +91,7 @@ pub(crate) struct PyOutcome {
     patterns_checked: u64,
     candidates_checked: u64,
     best_log_ratio: f64,
+    best_probability: f64,
     seconds: f64,
 }
 
@@ -113,6 +114,7 @@ impl PyOutcome {
             patterns_checked: outcome.patterns_checked,
             candidates_checked: outcome.candidates_checked,
             best_log_ratio: outcome.best_log_ratio,
+            best_probability: outcome.best_probability,
             seconds: outcome.elapsed.as_secs_f64(),
         })
     }
@@ -286,42 +288,41 @@ pub(crate) struct PyRejected {
     solution: Option<Py<PySolution>>,
 }
 
-/// Solves one frame and, if that fails, tells the best candidate that was rejected.
+/// Tells the best candidate that was rejected when the frame was not solved; none if it was, or if looking it up takes
+/// longer than the options allow.
 #[pyfunction]
-pub(crate) fn solve_or_explain(
+pub(crate) fn best_rejected(
     py: Python<'_>,
     database: &PyDatabase,
     detections: Detections<'_>,
     options: OptionValues<'_>,
-) -> PyResult<(PyOutcome, Option<PyRejected>)> {
+    outcome: &PyOutcome,
+) -> PyResult<Option<PyRejected>> {
+    if outcome.solution.is_some() {
+        return Ok(None);
+    }
     let ranked = Ranked::new(rows("centroids", &detections.stars)?);
     let options = options.options()?;
-    let explain = |database: &Database| {
-        let monitor = SignalMonitor::new();
-        let outcome = solve_frame(database, &ranked.pixels, &options, &monitor)?;
-        let rejected = if outcome.solution.is_none() {
-            best_rejected(database, &ranked.pixels, &options, &outcome, &monitor)?
-        } else {
-            None
-        };
-        Ok((outcome, rejected))
+    let outcome = Outcome {
+        solution: None,
+        status: Status::NoMatch,
+        patterns_checked: outcome.patterns_checked,
+        candidates_checked: outcome.candidates_checked,
+        best_log_ratio: outcome.best_log_ratio,
+        best_probability: outcome.best_probability,
+        elapsed: Duration::from_secs_f64(outcome.seconds),
     };
-    let (mut outcome, rejected) = py.detach(|| database.read(explain))?.map_err(to_python)?;
-    if let Some(solution) = &mut outcome.solution {
-        ranked.restore(solution, &detections)?;
-    }
-    let rejected = rejected.map(|rejected| -> PyResult<PyRejected> {
-        let solution = rejected.solution.map(|mut solution| {
-            ranked.restore(&mut solution, &detections)?;
-            Py::new(py, PySolution::from_core(py, solution)?)
-        });
-        Ok(PyRejected {
-            log_ratio: rejected.log_ratio,
-            probability: rejected.probability,
-            solution: solution.transpose()?,
-        })
+    let look_up =
+        |database: &_| best_rejected_of(database, &ranked.pixels, &options, &outcome, &SignalMonitor::new());
+    let rejected = py.detach(|| database.read(look_up))?.map_err(to_python)?;
+    let Some(Rejected { log_ratio, probability, solution }) = rejected else {
+        return Ok(None);
+    };
+    let solution = solution.map(|mut solution| {
+        ranked.restore(&mut solution, &detections)?;
+        Py::new(py, PySolution::from_core(py, solution)?)
     });
-    Ok((PyOutcome::new(py, outcome)?, rejected.transpose()?))
+    Ok(Some(PyRejected { log_ratio, probability, solution: solution.transpose()? }))
 }
 
 /// Quaternion (scalar first) of a rotation matrix given by rows.

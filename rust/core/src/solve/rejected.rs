@@ -18,7 +18,7 @@ pub struct Rejected {
 }
 
 /// Finds the best candidate of a frame that [`super::solve`] did not solve: repeats the search up to it, so that
-/// solving itself need not remember it.
+/// solving itself need not remember it. None if that takes longer than the options allow.
 pub fn best_rejected(
     database: &Database,
     pixels: &[Point],
@@ -30,8 +30,7 @@ pub fn best_rejected(
         return Ok(None);
     }
     let log_ratio = outcome.best_log_ratio;
-    let work =
-        SolveOptions { max_patterns_checked: outcome.patterns_checked, timeout: None, ..options.clone() };
+    let work = SolveOptions { max_patterns_checked: outcome.patterns_checked, ..options.clone() };
     let prepared = Prepared::new(database, pixels, &work);
     let mut budget = work.budget(Acceptance::LogRatio(log_ratio), monitor);
     let Ok(accepted) = search_all(&prepared, &work, &mut budget)? else {

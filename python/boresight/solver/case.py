@@ -1,0 +1,125 @@
+"""A frame that does not solve, as those who look for the cause see it."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils import arguments
+from boresight.camera.model import CameraModel
+from boresight.database.database import PatternDatabase
+from boresight.extraction.extract import ExtractionResult
+from boresight.extraction.images import pixels_of
+from boresight.extraction.stars import CentroidColumns
+from boresight.solver.attempts import Request
+from boresight.solver.inputs import Found
+from boresight.solver.options import Prepared
+from boresight.solver.solution import Solution
+from boresight.solver.solve import solution_of
+
+#: Time bound of one try with other arguments, ms.
+TRY_MS = 2000
+
+#: Fewer than this many ms are not worth another try.
+SHORTEST_MS = 20
+
+
+@dataclass
+class Case:
+    """A frame that does not solve, what was asked, and how long the cause may be looked for.
+
+    Attributes
+    ----------
+    found : Found
+        The stars, the image if there is one, and what its header says.
+    stars : CentroidColumns
+        The stars in the order of `rows`, which has them as the extension module takes them.
+    request, frame : Request, Prepared
+        The arguments as they were given, and checked.
+    database : PatternDatabase
+        The one that was used.
+    bounds_deg : (float, float)
+        Fields of view that were searched.
+    deadline : float
+        When to give up, as `time.monotonic` tells.
+    """
+
+    found: Found
+    stars: CentroidColumns
+    rows: dict[str, Any]
+    request: Request
+    frame: Prepared
+    database: PatternDatabase
+    bounds_deg: tuple[float, float]
+    deadline: float
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.frame.image_shape
+
+    @property
+    def extraction(self) -> ExtractionResult | None:
+        """What extraction found, if it was asked."""
+        return self.found.stars if isinstance(self.found.stars, ExtractionResult) else None
+
+    @functools.cached_property
+    def pixels(self) -> NDArray[np.float32] | None:
+        """The image, where one was given: NaN where a pixel has no value."""
+        if self.found.image is None:
+            return None
+        image, mask = pixels_of(self.found.image, luminance=True)
+        pixels = image.astype(np.float32)
+        for bad in (mask, self.found.mask):
+            if bad is not None:
+                pixels[np.asarray(bad, bool)] = np.nan
+        pixels[~np.isfinite(pixels)] = np.nan
+        return pixels
+
+    def time_left_ms(self, most: int = TRY_MS) -> int:
+        """Time for one more try; 0 if there is none."""
+        left = 1e3 * (self.deadline - time.monotonic())
+        return 0 if left < SHORTEST_MS else int(min(left, most))
+
+    def solve(
+        self,
+        *,
+        rows: dict[str, Any] | None = None,
+        database: PatternDatabase | None = None,
+        most_ms: int = TRY_MS,
+        **changes: Any,
+    ) -> Solution | None:
+        """Solve with other arguments, as the extension module takes them; None if time is up."""
+        left_ms = self.time_left_ms(most_ms)
+        if not left_ms:
+            return None
+        rows = self.rows if rows is None else rows
+        database = self.database if database is None else database
+        values = self.frame.values | changes | {"timeout_ms": left_ms}
+        outcome = core.solve(database._core, rows, values)
+        return solution_of(outcome, self.frame.place, len(rows["stars"]), database)
+
+    def default_database(self, fov_deg: float | None) -> PatternDatabase:
+        """Open a default database; if it has to be made, that takes no time from the search."""
+        start = time.monotonic()
+        database = type(self.database).default(fov_deg)
+        self.deadline += time.monotonic() - start
+        return database
+
+    def free(self, image_shape: tuple[int, int] | None = None) -> dict[str, Any]:
+        """Arguments of a frame of which nothing is known but its shape, and its field if given."""
+        camera = CameraModel.from_fov(90.0, image_shape or self.image_shape)
+        fov = arguments.radians("fov_deg", self.request.fov_deg)
+        return {
+            "camera": camera._core,
+            "parity_known": False,
+            "hint": None,
+            "fov_estimate": fov,
+            "fov_max_error": None if fov is None else self.frame.values["fov_max_error"],
+        }

@@ -1,0 +1,158 @@
+"""Measures of a frame's stars and pixels that tell what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.extraction.extract import ExtractionResult
+from boresight.solver.solution import Solution
+
+#: Stars are trailed if half of them are longer than wide by this, ...
+TRAILED_ELONGATION = 1.4
+#: ... and their axes point the same way: length of the mean of the directions, 0 to 1.
+TRAILED_ALIGNMENT = 0.7
+
+#: Stars longer along rows or columns by this, all of them, may be those of pixels that are not
+#: square, radians from the axis.
+STRETCHED, AXIS_ANGLE = 1.04, 0.15
+
+#: Gaussian's full width at half maximum over its standard deviation.
+FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
+
+#: The frame is divided into so many parts in each axis to see where the stars are.
+TILES = 6
+#: A tile is crowded if it has so many times the median tile's stars, and more than this.
+CROWDED, FEWEST_CROWDED = 4.0, 8
+
+#: Pixels this many sigmas from the background are stars, above, or those of a negative, below.
+OUTSTANDING_SIGMAS = 8.0
+#: A negative has so many outstanding pixels, and so many times as many dark ones as bright ones.
+FEWEST_OUTSTANDING, DARK_OVER_BRIGHT = 20, 5.0
+
+
+#: Fewer matched stars tell no ratio of a pixel's sides; nor do those farther from the axis.
+FEWEST_FOR_STRETCH, LEAST_COSINE = 6, 0.2
+
+
+class Shape(NamedTuple):
+    """The median image of a frame's stars.
+
+    Attributes
+    ----------
+    fwhm_px, length_px : float
+        Width, the mean of both axes, and extent along the longer axis.
+    elongation : float
+        Ratio of the axes.
+    alignment : float
+        How far the longer axes point the same way, 0 to 1.
+    angle_deg : float
+        Where they point, from +x towards +y, 0 to 180.
+    width_over_height : float
+        Ratio of the extents along x and y.
+    """
+
+    fwhm_px: float
+    length_px: float
+    elongation: float
+    alignment: float
+    angle_deg: float
+    width_over_height: float
+
+    @property
+    def is_trailed(self) -> bool:
+        """Whether the stars are trails."""
+        return self.elongation > TRAILED_ELONGATION and self.alignment > TRAILED_ALIGNMENT
+
+    @property
+    def is_along_axes(self) -> bool:
+        """Whether they are longer along the rows, or the columns."""
+        from_axis = abs(math.remainder(math.radians(self.angle_deg), math.pi / 2))
+        is_longer = max(self.width_over_height, 1 / self.width_over_height) > STRETCHED
+        return is_longer and self.alignment > TRAILED_ALIGNMENT and from_axis < AXIS_ANGLE
+
+
+ROUND = Shape(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
+"""Of no stars."""
+
+
+def shape_of(stars: Any) -> Shape:
+    """Measure the median image; `ROUND` with fewer than three stars."""
+    cov = np.asarray(stars.cov, dtype=np.float64)
+    known = np.isfinite(cov).all(axis=(1, 2)) & (cov[:, 0, 0] > 0) & (cov[:, 1, 1] > 0)
+    cov = cov[known]
+    if len(cov) < 3:
+        return ROUND
+    elongation = float(np.median(stars.elongation[known]))
+    # Twice the angle, so that both ends of an axis are one direction.
+    axes = cov[:, 0, 0] - cov[:, 1, 1] + 2j * cov[:, 0, 1]
+    mean = complex(np.mean(axes / np.maximum(np.abs(axes), np.finfo(float).tiny)))
+    longest = np.sqrt(np.linalg.eigvalsh(cov)[:, 1])
+    return Shape(
+        fwhm_px=float(np.median(stars.fwhm[known])),
+        # A uniform line has a standard deviation of its length over the root of 12.
+        length_px=float(np.median(longest)) * math.sqrt(12.0),
+        elongation=elongation,
+        alignment=abs(mean),
+        angle_deg=math.degrees(np.angle(mean)) / 2 % 180,
+        width_over_height=float(np.median(np.sqrt(cov[:, 0, 0] / cov[:, 1, 1]))),
+    )
+
+
+def stretch_of(solution: Solution) -> tuple[float, float]:
+    """Height of a pixel over its width that the matched stars tell, and its standard error.
+
+    From an affine fit of the positions in the tangential plane to the pixels, by least squares.
+    """
+    matched = solution.matched_stars
+    pixels = matched.positions_px
+    w, x, y, z = matched.quaternion
+    matrix = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    seen = matched.directions @ matrix.T
+    if len(pixels) < FEWEST_FOR_STRETCH or (seen[:, 2] < LEAST_COSINE).any():
+        return 1.0, math.inf
+    plane = seen[:, :2] / seen[:, 2:]
+    design = np.column_stack([pixels, np.ones(len(pixels))])
+    fitted, *_ = np.linalg.lstsq(design, plane, rcond=None)
+    width, height = np.linalg.norm(fitted[:2], axis=1)
+    scatter = np.sqrt(np.mean((plane - design @ fitted) ** 2)) / max(width, 1e-30)
+    error = scatter / (max(float(pixels.std(axis=0).min()), 1e-30) * math.sqrt(len(pixels)))
+    return float(height / width), float(error)
+
+
+def is_negative(pixels: NDArray[np.float32], found: ExtractionResult) -> bool:
+    """Whether what stands out of the background is dark."""
+    middle = float(np.nanmedian(pixels))
+    scale = max(1.4826 * float(np.nanmedian(np.abs(pixels - middle))), found.noise, 1e-30)
+    residual = (pixels - middle) / scale
+    dark = int((residual < -OUTSTANDING_SIGMAS).sum())
+    bright = int((residual > OUTSTANDING_SIGMAS).sum())
+    return dark > FEWEST_OUTSTANDING and dark > DARK_OVER_BRIGHT * bright
+
+
+def counts(xy: NDArray[np.float64], image_shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Stars in each of `TILES` x `TILES` parts of the frame."""
+    return np.bincount(_tiles(xy, image_shape), minlength=TILES**2).reshape(TILES, TILES)
+
+
+def crowded(xy: NDArray[np.float64], image_shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Whether each star is in a part of the frame that has many times what others have."""
+    number = counts(xy, image_shape).ravel()
+    most = max(CROWDED * float(np.median(number)), FEWEST_CROWDED)
+    return (number > most)[_tiles(xy, image_shape)]
+
+
+def _tiles(xy: NDArray[np.float64], image_shape: tuple[int, int]) -> NDArray[np.int64]:
+    height, width = image_shape
+    column = np.clip((xy[:, 0] / width + 0.5) * TILES, 0, TILES - 1).astype(np.int64)
+    row = np.clip((xy[:, 1] / height + 0.5) * TILES, 0, TILES - 1).astype(np.int64)
+    return row * TILES + column

@@ -1,0 +1,238 @@
+"""What the images and counts of the stars, and the header, say about a frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.extraction.extract import ExtractionResult
+from boresight.extraction.flags import CentroidFlags
+from boresight.extraction.stars import CentroidColumns
+from boresight.frames.hints import HeaderHints
+from boresight.solver.findings import Finding, RejectedCandidate
+from boresight.solver.shapes import (
+    TILES,
+    TRAILED_ELONGATION,
+    counts,
+    crowded,
+    is_negative,
+    shape_of,
+)
+from boresight.solver.solution import Solution
+
+#: Fewer stars than this are a reason of their own: a few false ones among them hide the rest.
+FEW_STARS = 10
+
+#: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
+DEFOCUSED_FWHM_PX = 6.0
+
+#: So many pixels at the highest value are saturated, as a share of the frame: stars seldom fill it.
+SATURATED_SHARE = 0.02
+#: So many of the brightest stars are looked at for saturation; more than half is too many.
+BRIGHTEST = 20
+
+#: Ratio of the ninth to the first decile of the stars' SNR: noise has less, any sky has more.
+NOISE_SPREAD = 3.0
+#: Brighter detections are no noise.
+NOISE_SNR = 20.0
+#: Fewer detections have no deciles.
+FEWEST_FOR_SPREAD = 50
+
+#: So many hot pixels, as a share of the frame, hide stars.
+HOT_SHARE = 0.002
+
+#: A tile with less than this share of the mean tile's stars is empty: so many of them are a cloud
+#: or a foreground, ...
+EMPTY_SHARE, FEWEST_EMPTY = 0.15, 5
+#: ... with fewer stars on the mean tile, emptiness is chance.
+FEWEST_PER_TILE = 3.0
+#: The sky of the empty tiles differs from that of the others by so many sigmas of a pixel.
+OTHER_SKY_SIGMAS = 1.0
+
+#: Stars wider than the frame's, by this share of all, in crowded parts: a foreground.
+CROWDED_SHARE = 0.3
+
+#: A candidate is worth telling below this probability of chance.
+NEARLY_ACCEPTED = 0.01
+
+#: A header's WCS is wrong beyond this share of the field, this turn, and this error of the scale.
+WCS_OFF_SHARE, WCS_TURN_DEG, WCS_SCALE = 0.02, 1.0, 0.02
+#: A focal length is nominal: its field of view is wrong beyond this.
+SCALE_OFF = 0.2
+
+
+def of_image(
+    pixels: NDArray[np.float32] | None, found: ExtractionResult | None, stars: CentroidColumns
+) -> Iterator[Finding]:
+    """Tell what the pixels and the images of the stars mean."""
+    if pixels is not None:
+        yield from _levels(pixels, found)
+    if found is not None:
+        yield from _false_detections(found, stars)
+        yield from _widths(found, stars)
+        yield from _parts(found, stars)
+
+
+def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iterator[Finding]:
+    """Tell of pixels of one value, of saturated ones, and of negatives."""
+    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
+    if low == high:
+        yield Finding("blank", f"all pixels are {low:g}; look at how the file was made")
+        return
+    share = float((pixels >= high).mean())
+    if share > SATURATED_SHARE:
+        yield Finding(
+            "saturation",
+            f"{share:.0%} of the pixels have the highest value, {high:g}; expose for a shorter "
+            "time, or with less gain",
+        )
+    elif found is not None and is_negative(pixels, found):
+        yield Finding("negative", "what stands out is dark; give image.max() - image")
+
+
+def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
+    """Tell of detections that are no stars: noise, hot pixels; and of saturated ones."""
+    flags = np.asarray(stars.flags)[:BRIGHTEST]
+    if len(flags) and (flags & int(CentroidFlags.SATURATED) != 0).mean() > 0.5:
+        yield Finding(
+            "saturation",
+            f"more than half of the {len(flags)} brightest stars are saturated, so that they are "
+            "in no order; expose for a shorter time",
+        )
+    snr = stars.snr[np.isfinite(stars.snr)]
+    if len(snr) >= FEWEST_FOR_SPREAD:
+        low, high = np.quantile(snr, (0.1, 0.9))
+        if high < min(NOISE_SPREAD * low, NOISE_SNR):
+            yield Finding(
+                "many stars",
+                f"{len(stars)} detections, nearly all just above the threshold, as of noise; raise "
+                "sigma_threshold",
+            )
+    hot, size = found.rejected["sharp"], math.prod(found.image_shape)
+    if hot > max(len(stars), HOT_SHARE * size):
+        yield Finding(
+            "hot pixels",
+            f"{hot} pixels stand out alone, and {len(stars)} stars do; subtract a dark frame, cool "
+            "the camera, or expose for a shorter time",
+        )
+
+
+def _widths(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
+    """Tell of trails, and of stars out of focus."""
+    left_out = found.rejected
+    if left_out["elongated"] > len(stars):
+        yield Finding(
+            "trailing",
+            f"{left_out['elongated']} detections were too elongated to be stars; "
+            "expose for a shorter time, or raise max_elongation",
+        )
+        return
+    shape = shape_of(stars)
+    if shape.is_trailed:
+        yield Finding(
+            "trailing",
+            f"stars are {shape.elongation:.1f} times as long as wide, all {shape.angle_deg:.0f} "
+            "degrees from +x towards +y; expose for a shorter time",
+        )
+    elif shape.fwhm_px > DEFOCUSED_FWHM_PX and shape.elongation < TRAILED_ELONGATION:
+        yield Finding(
+            "defocus", f"stars are {shape.fwhm_px:.1f} pixels wide; focus, or bin the image"
+        )
+    elif left_out["extended"] + left_out["too_large"] > max(len(stars), FEW_STARS):
+        number = left_out["extended"] + left_out["too_large"]
+        yield Finding(
+            "defocus",
+            f"{number} detections were wider than stars, and {len(stars)} were not; focus, or bin "
+            "the image; or a nebula or a foreground is in it",
+        )
+
+
+def _parts(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
+    """Tell of parts of the frame without stars, or crowded: clouds, and what is before the sky."""
+    if len(stars) and crowded(stars.xy, found.image_shape).mean() > CROWDED_SHARE:
+        yield Finding(
+            "foreground",
+            "most detections are crowded in small parts of the frame; if trees, roofs or lamps are "
+            "there, cut them off or mask them",
+        )
+        return
+    if not len(stars):
+        return
+    number = counts(stars.xy, found.image_shape)
+    empty = number < EMPTY_SHARE * number.mean()
+    if number.mean() < FEWEST_PER_TILE or empty.sum() < FEWEST_EMPTY:
+        return
+    sky = np.array(
+        [
+            [np.median(part) for part in np.array_split(rows, TILES, axis=1)]
+            for rows in np.array_split(found.background_map(), TILES, axis=0)
+        ]
+    )
+    difference = float(np.median(sky[empty]) - np.median(sky[~empty])) / max(found.noise, 1e-30)
+    share = f"{empty.mean():.0%} of the frame has hardly any stars"
+    if difference > OTHER_SKY_SIGMAS:
+        yield Finding(
+            "clouds", f"{share}, and is brighter: clouds, or the Moon; wait for a clear sky"
+        )
+    elif difference < -OTHER_SKY_SIGMAS:
+        yield Finding("foreground", f"{share}, and is darker: a tree, a roof or a dome; cut it off")
+    else:
+        yield Finding("clouds", f"{share}: clouds, dew, or something dark before the sky")
+
+
+def few_stars(number: int, expected: float) -> Iterator[Finding]:
+    """Tell what it means that there are few."""
+    if number < min(FEW_STARS, expected):
+        yield Finding(
+            "few stars",
+            f"{number} where the catalogue has {expected:.0f} or more: clouds, a short "
+            "exposure, or a detection threshold (sigma_threshold) that is too high",
+        )
+
+
+def of_candidate(best: RejectedCandidate) -> Iterator[Finding]:
+    """Tell of a candidate that was nearly accepted."""
+    found = best.solution
+    if found is None or best.probability > NEARLY_ACCEPTED:
+        return
+    yield Finding(
+        "few matches",
+        f"{found.ra_deg:.3f} {found.dec_deg:+.3f} with a field of {found.fov_deg:.2f} degrees "
+        f"matches {found.num_matches} stars, which chance gives with probability "
+        f"{best.probability:.1g}; if that is about right, give it as attitude_hint and fov_deg, or "
+        "detect more stars with a lower sigma_threshold",
+    )
+
+
+def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
+    """Tell where the header and the stars of a frame that solves disagree."""
+    from astropy.coordinates import SkyCoord
+
+    if hints.ra_deg is None or hints.dec_deg is None:
+        return
+    wrong = []
+    told = SkyCoord(hints.ra_deg, hints.dec_deg, unit="deg")
+    true = SkyCoord(solution.ra_deg, solution.dec_deg, unit="deg")
+    apart = float(told.separation(true).deg)
+    # What is no WCS may be an object anywhere in the field.
+    allowed = (WCS_OFF_SHARE if hints.wcs is not None else 0.5) * solution.fov_deg
+    if apart > allowed:
+        wrong.append(f"the centre is {apart:.3g} degrees from where it says")
+    if hints.fov_deg is not None:
+        off = hints.fov_deg / solution.fov_deg - 1.0
+        if abs(off) > (WCS_SCALE if hints.wcs is not None else SCALE_OFF):
+            wrong.append(f"the field is {solution.fov_deg:.3g} degrees, not {hints.fov_deg:.3g}")
+    if hints.roll_deg is not None:
+        turn = math.remainder(solution.roll_deg - hints.roll_deg, 360.0)
+        if abs(turn) > WCS_TURN_DEG:
+            wrong.append(f"it is turned by {turn:.1f} degrees")
+        if hints.parity_flip is not None and hints.parity_flip != solution.parity_flip:
+            wrong.append("it is the other way round")
+    if wrong:
+        cards = hints.sources.get("ra_deg", "header")
+        what = "the header's WCS" if hints.wcs is not None else f"the header ({cards})"
+        text = f"{what} disagrees with the stars: {', '.join(wrong)}; write the solution's WCS"
+        yield Finding("header", text)
