@@ -106,3 +106,17 @@ def test_a_picture_becomes_a_fits_file_with_its_wcs(truth, tmp_path):
     refused = run("solve", path, "--fov", "12", "--write")
     assert refused.exit_code == 2
     assert "no FITS file" in refused.stderr
+
+
+def test_many_frames_are_drawn_on_pages(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr("boresight.cli.output.PAGE_FRAMES", 2)
+    frames = [frame]
+    for number in range(2):
+        frames.append(tmp_path / f"other{number}.fits")
+        shutil.copy(frame, frames[-1])
+    assert run("solve", *frames, "--fov", "12", "--plot", tmp_path / "all.png").exit_code == 0
+    assert (tmp_path / "all.png").exists()
+    assert (tmp_path / "all-2.png").exists()
+    assert not (tmp_path / "all-3.png").exists()
+    assert run("solve", *frames, "--fov", "12", "--plot", tmp_path / "all.pdf").exit_code == 0
+    assert (tmp_path / "all.pdf").read_bytes().count(b"/Type /Page ") == 2

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from boresight.calibration.result import CalibrationResult
     from boresight.extraction.centroids import Centroids
     from boresight.frames.frame import Frame
     from boresight.solver.solution import Solution
 
 Record = dict[str, Any]
+
+#: Frames on a page of figures.
+PAGE_FRAMES = 20
 
 
 def record_of(path: Path, num_centroids: int, solution: Solution | None) -> Record:
@@ -95,18 +100,48 @@ def print_solutions(records: list[Record]) -> None:
 
 
 def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroids]]) -> None:
-    """Draw the frames with their matched stars, and save the figure."""
+    """Draw the frames with their matched stars, and save the figure.
+
+    More frames than one page holds make further pages of a PDF, or further pictures, whose names
+    are numbered.
+    """
     from boresight.plot import plot_solutions
 
     if not drawn:
         return
-    figure = plot_solutions(
-        [frame.image for frame, _, _ in drawn],
-        [solution for _, solution, _ in drawn],
-        [stars for _, _, stars in drawn],
-        titles=[frame.path.name if frame.path else "" for frame, _, _ in drawn],
+    pages = [drawn[i : i + PAGE_FRAMES] for i in range(0, len(drawn), PAGE_FRAMES)]
+    figures = (
+        plot_solutions(
+            [frame.image for frame, _, _ in page],
+            [solution for _, solution, _ in page],
+            [stars for _, _, stars in page],
+            titles=[frame.path.name if frame.path else "" for frame, _, _ in page],
+        )
+        for page in pages
     )
-    figure.savefig(path, dpi=150)
+    if path.suffix.lower() == ".pdf":
+        _save_pages(path, figures)
+        return
+    for number, figure in enumerate(figures, 1):
+        target = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        figure.savefig(target, dpi=150)
+        _close(figure)
+
+
+def _save_pages(path: Path, figures: Iterable[Figure]) -> None:
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    with PdfPages(path) as document:
+        for figure in figures:
+            document.savefig(figure, dpi=150)
+            _close(figure)
+
+
+def _close(figure: Figure) -> None:
+    """Free the memory of a figure: of a night, there are many."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
 
 
 def save_report(
