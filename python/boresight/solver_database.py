@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from boresight._utils.naming import named
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.result import CalibrationResult
 from boresight.database.database import PatternDatabase
@@ -14,6 +15,7 @@ from boresight.solver.solve import solve_from_centroids
 __all__ = ["SolverDatabase"]
 
 
+@named
 class SolverDatabase(PatternDatabase):
     """Stars and patterns of four of them, by which frames are solved.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["earth_barycentric_velocity"]
 SPEED_OF_LIGHT_KM_S = core.SPEED_OF_LIGHT_KM_S
 
 
+@named
 def earth_barycentric_velocity(
     time: Time | datetime.datetime | str | np.datetime64 | Sequence[Any] | NDArray[Any],
 ) -> NDArray[np.float64]:

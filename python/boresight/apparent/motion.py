@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arrays import longitude_latitude
+from boresight._utils.naming import named
 
 __all__ = ["ProperMotion"]
 
@@ -18,6 +19,7 @@ Floats = NDArray[np.float64]
 RADIANS_PER_MAS = np.pi / 648_000_000
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class ProperMotion:
     """Proper motions of some stars, and the epoch from which they move.

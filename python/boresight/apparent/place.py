@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.apparent.aberration import earth_barycentric_velocity
 from boresight.apparent.refraction import Refraction
 from boresight.errors import InputError
@@ -26,6 +27,7 @@ __all__ = ["ApparentPlace"]
 Floats = NDArray[np.float64]
 
 
+@named
 @dataclass(frozen=True)
 class ApparentPlace:
     """How stars are displaced between the catalogue and the camera, in one frame.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.frames.times import as_time
 
@@ -31,6 +32,7 @@ ROUNDS = core.REFRACTION_ROUNDS
 """Steps to the refracted place of a star; each makes the error a hundred times smaller."""
 
 
+@named
 @dataclass(frozen=True)
 class Refraction:
     """Refraction at one place and time.

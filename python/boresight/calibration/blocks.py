@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.calibration.fit import matched_frames
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError
@@ -214,6 +215,7 @@ class CalibrationBlock:
         )
 
 
+@named
 def calibration_block(
     results: Solution | MatchedStars | Sequence[Solution | MatchedStars | None] | None,
     centroids: Any,

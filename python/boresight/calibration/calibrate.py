@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight.apparent.refraction import Refraction
 from boresight.calibration.fit import FitOptions
@@ -39,6 +40,7 @@ __all__ = ["calibrate"]
 Floats = NDArray[np.float64]
 
 
+@named
 def calibrate(
     frames: Sequence[Any],
     database: PatternDatabase | None = None,

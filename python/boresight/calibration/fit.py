@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight._utils.statistics import planar_scale
 from boresight.apparent.place import ApparentPlace
@@ -68,6 +69,7 @@ class FitOptions(TypedDict, total=False):
     max_iterations: int
 
 
+@named
 def calibrate_camera(
     results: Solution | MatchedStars | Sequence[Solution | MatchedStars | None] | None,
     centroids: Any = None,

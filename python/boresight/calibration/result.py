@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arrays import plain, points_of
 from boresight._utils.html import html_table
+from boresight._utils.naming import named
 from boresight._utils.statistics import planar_scale
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
@@ -130,6 +131,7 @@ class FrameCalibration:
         return len(self.inliers) - self.num_inliers
 
 
+@named
 @dataclass(frozen=True, eq=False, repr=False)
 class CalibrationResult:
     """Result of `calibrate_camera` and `calibrate`.

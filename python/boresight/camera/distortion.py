@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arguments import vector
 from boresight._utils.arrays import map_points
+from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
 
 __all__ = ["PolynomialDistortion", "RadialDistortion"]
@@ -22,6 +23,7 @@ __all__ = ["PolynomialDistortion", "RadialDistortion"]
 Floats = NDArray[np.float64]
 
 
+@named
 class _Distortion(ABC):
     """Common part of all distortion models."""
 
@@ -76,6 +78,7 @@ class _Distortion(ABC):
         return hash(as_json(self.to_dict()))
 
 
+@named
 class PolynomialDistortion(_Distortion):
     """Polynomial distortion, from the pixel to the ideal (pinhole) point.
 
@@ -170,6 +173,7 @@ class PolynomialDistortion(_Distortion):
         return f"PolynomialDistortion({terms})"
 
 
+@named
 class RadialDistortion(_Distortion):
     """Radial and decentring distortion about the optical centre, from the pixel to the ideal point.
 

@@ -34,6 +34,7 @@ from boresight import _core as core
 from boresight._utils.arguments import degrees, image_size, vector
 from boresight._utils.arrays import map_points, points_of, split
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
 from boresight.camera.distortion import (
     PolynomialDistortion,
     RadialDistortion,
@@ -56,6 +57,7 @@ FILE_VERSION = 2
 """Version 1 knew no projection but the gnomonic; pinholes are still written so."""
 
 
+@named
 class CameraModel:
     """Focal length, optical centre, parity, projection and distortion of one camera.
 

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
 from boresight.camera.opencv_lenses import Lens, OpenCVModel, lens_of, unproject
 from boresight.errors import InputError, UndeterminedError
@@ -50,6 +51,7 @@ ROUND_TRIP_PX = 1e-6
 """Pixels whose direction leads back to a pixel farther off than that are not imaged one to one."""
 
 
+@named
 def to_opencv(
     camera: CameraModel, tolerance_px: float = 0.01, model: OpenCVModel = "pinhole"
 ) -> tuple[Floats, Floats, float]:
@@ -122,6 +124,7 @@ def to_opencv(
     return matrix, coefficients, error
 
 
+@named
 def from_opencv(
     camera_matrix: ArrayLike,
     dist_coeffs: ArrayLike,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from boresight._core import Catalog as CoreCatalog
+from boresight._utils.naming import named
 from boresight.catalog.columns import StarColumns
 from boresight.errors import InputError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalog"]
 
 
+@named
 class Catalog(StarColumns):
     """Stars in columns, with epoch and proper motion explicit.
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from boresight._core import Catalog as CoreCatalog
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.apparent.motion import ProperMotion
 from boresight.errors import InputError
 
@@ -61,6 +62,7 @@ class Star(NamedTuple):
     magnitude: float
 
 
+@named
 class StarColumns:
     """The columns of a `Catalog`, which explains them."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from boresight import _core, cache
 from boresight._utils.arguments import check_options, degrees
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.catalog.catalog import Catalog
 from boresight.catalog.gaia import is_gaia_installed
@@ -47,6 +48,7 @@ _default_lock = threading.Lock()
 _defaults: dict[str, PatternDatabase] = {}
 
 
+@named
 class PatternDatabase(StoredDatabase):
     """Stars and patterns of four of them, by which frames are solved.
 

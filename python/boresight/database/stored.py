@@ -9,6 +9,7 @@ import numpy as np
 
 from boresight import _core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.catalog.catalog import Catalog
 from boresight.catalog.columns import Star
 from boresight.database.parameters import DatabaseParameters
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["StoredDatabase"]
 
 
+@named
 class StoredDatabase:
     """Patterns and stars of a database that exists: what `PatternDatabase` makes.
 

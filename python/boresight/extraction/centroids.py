@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight.extraction.flags import CentroidFlags
 from boresight.extraction.star_list import StarList
@@ -12,6 +13,7 @@ from boresight.extraction.stars import Centroid, CentroidColumns
 __all__ = ["Centroid", "CentroidFlags", "Centroids"]
 
 
+@named
 class Centroids(CentroidColumns):
     """Stars of a frame, as a structure of arrays and as a sequence of `Centroid`.
 

@@ -13,6 +13,7 @@ from boresight import _core
 from boresight._utils import arguments
 from boresight._utils.arrays import plain
 from boresight._utils.html import html_table
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.images import noise_of, pixels_of, variance_of
@@ -141,6 +142,7 @@ class ExtractionResult:
         )
 
 
+@named
 def extract_centroids(
     image: Any,
     sigma_threshold: float = 5.0,
@@ -317,6 +319,7 @@ _DEFAULTS = {
 }
 
 
+@named
 class Extractor:
     """`extract_centroids` for frame after frame: options checked once, buffers kept.
 

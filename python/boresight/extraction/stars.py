@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 import numpy as np
 import numpy.typing as npt
 
+from boresight._utils.naming import named
 from boresight._utils.origins import center_of
 from boresight.errors import InputError
 from boresight.extraction.flags import CentroidFlags
@@ -22,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 
+@named
 class Centroid:
     """One star: of a `Centroids` a light view, not a copy; or made by hand.
 
@@ -176,6 +178,7 @@ def _unknown(shape: tuple[int, ...]) -> FloatArray:
     return np.full(shape, np.nan)
 
 
+@named
 @dataclass(frozen=True, eq=False, repr=False)
 class CentroidColumns(Sequence[Centroid]):
     """The columns of `Centroids`, which explains them."""

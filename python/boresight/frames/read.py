@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.choice import Hdu, choose
 from boresight.frames.exif import exif_of, time_cards
@@ -33,6 +34,7 @@ FITS_MAGIC = b"SIMPLE"
 _DECOMPRESS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 
 
+@named
 def read_frame(
     path: str | os.PathLike[str] | IO[bytes] | Any,
     *,

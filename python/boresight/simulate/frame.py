@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.arguments import degrees
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
 from boresight.simulate.render import Psf, add_cosmic_rays, bleed
@@ -253,6 +254,7 @@ class SimulatedFrame:
         write_atomically(path, buffer.getvalue())
 
 
+@named
 def simulate_frame(
     camera_model: CameraModel,
     ra_deg: float,

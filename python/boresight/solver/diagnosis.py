@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.errors import NarrowFieldError
 from boresight.extraction.star_list import StarList
 from boresight.solver import image_remedies, remedies, suspicions
@@ -38,6 +39,7 @@ SOLVING_SHARE, TRIES_SHARE = 0.25, 0.85
 NARROW_STARS = 30
 
 
+@named
 def diagnose(
     image_or_centroids: Any,
     fov_deg: float | None = None,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
 from boresight.solver.matches import Magnitudes
@@ -43,6 +44,7 @@ class Intrinsics(NamedTuple):
     systematic_px: float
 
 
+@named
 class SkyMapping:
     """Pixels to the sky and back: the part of a `Solution` that maps."""
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
@@ -22,6 +23,7 @@ Floats = NDArray[np.float64]
 Magnitudes = Floats | core.Database | None
 
 
+@named
 class MatchedStars:
     """Stars of one frame with the catalogue stars that they are images of.
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils.html import html_table
+from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
 from boresight.solver.exports import SkyExports
@@ -36,6 +37,7 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+@named
 class Solution(SkyExports):
     """A solved frame, as returned by `boresight.solve_from_centroids`.
 

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight._utils.progress import Progress, progress_callback
 from boresight.apparent.place import ApparentPlace
@@ -31,6 +32,7 @@ __all__ = ["solve", "solve_from_centroids", "solve_many"]
 SAME_ATTITUDE_DEG = 5.0
 
 
+@named
 def solve(
     image_or_centroids: Any,
     fov_deg: float | None = None,
@@ -146,6 +148,7 @@ def likeliest(stars: Any, attempt: Attempt, solution: Solution) -> Solution:
     return solution
 
 
+@named
 def solve_many(
     centroids: Iterable[Any],
     fov_deg: float | None = None,
@@ -255,6 +258,7 @@ def _common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tupl
     return image_shape
 
 
+@named
 def solve_from_centroids(
     database: PatternDatabase,
     centroids: Any,

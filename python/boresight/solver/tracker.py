@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight.extraction.extract import extract_centroids
 from boresight.solver.inputs import choose_database, find_stars
 from boresight.solver.options import SearchOptions, SolveOptions
@@ -23,6 +24,7 @@ __all__ = ["Tracker"]
 KNOWN_FOV_ERROR = 0.01
 
 
+@named
 class Tracker:
     """Solves a sequence of frames of one camera, each with the help of the one before.
 

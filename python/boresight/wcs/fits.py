@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight._utils.origins import center_of
 from boresight.errors import InputError
 from boresight.wcs.planes import Plane, Reference
@@ -125,6 +126,7 @@ def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple
     return x - column, y - row
 
 
+@named
 def fit_wcs(
     pixel_to_direction: Callable[[Floats], Floats],
     image_shape: tuple[int, int],
@@ -229,6 +231,7 @@ def fit_wcs(
     return _build(plane, there, back, image_shape), accuracy
 
 
+@named
 def fit_tpv(
     pixel_to_direction: Callable[[Floats], Floats],
     image_shape: tuple[int, int],

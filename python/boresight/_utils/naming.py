@@ -1,0 +1,224 @@
+"""Errors that name the argument, for values of the wrong kind.
+
+Functions check the range of their arguments themselves. What is of another kind altogether (a list
+where a number is due) fails somewhere inside, in words of numpy or Python. `named` turns such an
+error into an `InputError` that names the argument, by the annotations of the function: only when
+something failed, so that calls that succeed cost nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+
+from boresight.errors import BoresightError, InputError
+
+__all__ = ["named"]
+
+F = TypeVar("F", bound=Callable[..., Any] | type)
+
+#: Errors that a value of the wrong kind leads to.
+FOREIGN = (ValueError, TypeError, AttributeError, OverflowError, LookupError)
+
+#: Characters of a value that a message shows.
+SHOWN = 60
+
+
+def named(function: F) -> F:
+    """Make a function, or every public method of a class, name arguments of the wrong kind."""
+    if inspect.isclass(function):
+        for name, member in list(vars(function).items()):
+            if name == "__init__" or not name.startswith("_"):
+                _wrap_member(function, name, member)
+        return function
+    return _wrapped(function)  # type: ignore[return-value]
+
+
+def _wrap_member(owner: type, name: str, member: Any) -> None:
+    if isinstance(member, classmethod | staticmethod):
+        setattr(owner, name, type(member)(_wrapped(member.__func__)))
+    elif inspect.isfunction(member):
+        setattr(owner, name, _wrapped(member))
+
+
+def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except BoresightError:
+            raise
+        except FOREIGN as error:
+            message = _fault(function, args, kwargs)
+            if message is None:
+                raise
+            raise InputError(message) from error
+
+    return call
+
+
+def _fault(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> str | None:
+    """Name the first argument that is not of a kind that its annotation allows."""
+    try:
+        bound = inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return None  # Python's own message names the argument.
+    for name, value, annotation in _annotated(function, bound):
+        kinds = list(_alternatives(annotation))
+        if not any(_fits(kind, value) for kind in kinds):
+            return f"{name}: {_short(value)}; give {_described(kinds)}"
+    return None
+
+
+def _annotated(
+    function: Callable[..., Any], bound: inspect.BoundArguments
+) -> Iterator[tuple[str, Any, str]]:
+    """Names, values and annotations of the arguments, those of typed options included."""
+    for name, value in bound.arguments.items():
+        parameter = bound.signature.parameters[name]
+        annotation = str(parameter.annotation)
+        if parameter.kind is parameter.VAR_KEYWORD:
+            options = re.fullmatch(r"Unpack\[(\w+)\]", annotation)
+            kind = function.__globals__.get(options[1]) if options else None
+            known = getattr(kind, "__annotations__", {})
+            for option, given in value.items():
+                if option in known:
+                    hint = known[option]
+                    yield option, given, getattr(hint, "__forward_arg__", str(hint))
+        elif parameter.kind is not parameter.VAR_POSITIONAL and value is not parameter.default:
+            yield name, value, annotation
+
+
+def _alternatives(annotation: str) -> Iterator[str]:
+    """Parts of a union."""
+    depth, start = 0, 0
+    for k, character in enumerate(annotation):
+        depth += (character == "[") - (character == "]")
+        if character == "|" and depth == 0:
+            yield annotation[start:k].strip()
+            start = k + 1
+    yield annotation[start:].strip()
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, str | bytes | bool) or np.iscomplexobj(value):
+        return False
+    if isinstance(value, numbers.Real):
+        return True
+    try:
+        return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iuf"
+    except (ValueError, TypeError):
+        return False
+
+
+def _is_whole(value: Any) -> bool:
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, str | bytes):
+        return False
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except (ValueError, TypeError):
+        return False
+
+
+def _is_pair(value: Any) -> bool:
+    try:
+        return len(value) == 2 and all(_is_whole(item) for item in value)
+    except TypeError:
+        return False
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _is_iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes)
+
+
+#: What a value of an annotation has to pass, and the words for it.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "None": (lambda value: value is None, "None"),
+    "float": (_is_number, "a number"),
+    "int": (_is_whole, "a whole number"),
+    "bool": (_is_flag, "True or False"),
+    "str": (lambda value: isinstance(value, str), "a string"),
+    "bytes": (lambda value: isinstance(value, bytes), "bytes"),
+    "ArrayLike": (_is_array, "an array of real numbers"),
+    "tuple[int, int]": (_is_pair, "two whole numbers"),
+    "os.PathLike[str]": (lambda value: isinstance(value, os.PathLike), "a path"),
+    "Progress": (
+        lambda value: value is None or _is_flag(value) or callable(value),
+        "True, False or a function",
+    ),
+}
+CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "Sequence": (_is_iterable, "a sequence"),
+    "Iterable": (_is_iterable, "an iterable"),
+    "Mapping": (lambda value: isinstance(value, Mapping), "a mapping"),
+    "dict": (lambda value: isinstance(value, dict), "a dict"),
+    "Callable": (callable, "a function"),
+}
+
+#: Annotations that any value fits, as far as can be told here.
+OPEN = frozenset({"Any", "object"})
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if kind in OPEN or kind.startswith(("inspect.", "<class", "Self", "'")):
+        return True
+    if kind in KINDS:
+        return KINDS[kind][0](value)
+    if kind.startswith("Literal["):
+        return isinstance(value, str | int) and repr(value) in kind.replace('"', "'")
+    if kind.partition("[")[0] in CONTAINERS:
+        return CONTAINERS[kind.partition("[")[0]][0](value)
+    if re.fullmatch(r"[A-Z]\w+", kind) and kind[1:2].islower():
+        return kind in {base.__name__ for base in type(value).__mro__} or not _is_class(kind)
+    return True
+
+
+def _is_class(kind: str) -> bool:
+    """Whether a name is that of a class of this package or of astropy, not of an alias."""
+    import boresight
+
+    here = getattr(boresight, kind, None)
+    return inspect.isclass(here) or kind in {"SkyCoord", "Quantity", "Time", "PatternDatabase"}
+
+
+def _described(kinds: list[str]) -> str:
+    """Words for the kinds of values that an argument may have."""
+    words = []
+    for kind in kinds:
+        if kind in KINDS:
+            words.append(KINDS[kind][1])
+        elif kind.startswith("Literal["):
+            words.append("one of " + kind[len("Literal[") : -1])
+        else:
+            container = CONTAINERS.get(kind.partition("[")[0])
+            words.append(container[1] if container else f"a {kind}")
+    return " or ".join(dict.fromkeys(words))
+
+
+def _short(value: Any) -> str:
+    shown = " ".join(repr(value).split())
+    if len(shown) > SHOWN:
+        shown = f"{shown[: SHOWN - 3]}..."
+    return f"{shown} is a {type(value).__name__}"
