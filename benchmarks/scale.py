@@ -48,7 +48,7 @@ def rate(names: list[Path], fov_deg: float | None, folder: Path, **how: object) 
 
 
 def resuming(folder: Path, count: int) -> None:
-    """Opening a batch of which so many frames are done."""
+    """Open a batch of which so many frames are done."""
     names = [f"night/{k:07d}.fits" for k in range(count)]
     header = {"format": "boresight batch 1", "command": "solve"}
     folder.mkdir()
@@ -64,12 +64,13 @@ def resuming(folder: Path, count: int) -> None:
     start = time.perf_counter()
     table = batch.read_results(folder)
     print(
-        f"  {count} done frames: {seconds:.2f} s until the first new frame ({len(missing)} missing), "
+        f"  {count} done frames, {len(missing)} missing: {seconds:.2f} s until the first new one, "
         f"their table {time.perf_counter() - start:.2f} s ({len(table)} rows)"
     )
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--fov", type=float)

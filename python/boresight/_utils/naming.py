@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
         except BoresightError:
             raise
         except FOREIGN as error:
-            message = _fault(function, args, kwargs)
+            message = _fault(function, args, kwargs, error)
             if message is None:
                 raise
             raise InputError(message) from error
@@ -66,7 +66,7 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fault(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
 ) -> str | None:
     """Name the first argument that is not of a kind that its annotation allows."""
     try:
@@ -74,10 +74,22 @@ def _fault(
     except TypeError:
         return None  # Python's own message names the argument.
     for name, value, annotation in _annotated(function, bound):
-        kinds = list(_alternatives(annotation))
+        kinds = [_resolved(kind, function.__globals__) for kind in _alternatives(annotation)]
         if not any(_fits(kind, value) for kind in kinds):
             return f"{name}: {_short(value)}; give {_described(kinds)}"
+    if "broadcast" in str(error):
+        shapes = {name: np.shape(v) for name, v in bound.arguments.items() if _is_array(v)}
+        told = ", ".join(f"{shape}" for shape in shapes.values())
+        return f"{', '.join(shapes)}: shapes {told} do not go together; give arrays of one shape"
     return None
+
+
+def _resolved(kind: str, names: dict[str, Any]) -> str:
+    """Write out the name of a set of strings, such as that of all projections."""
+    found = names.get(kind)
+    if get_origin(found) is Literal:
+        return f"Literal[{', '.join(map(repr, get_args(found)))}]"
+    return kind
 
 
 def _annotated(
@@ -153,6 +165,10 @@ def _is_iterable(value: Any) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, str | bytes)
 
 
+def _is_sequence(value: Any) -> bool:
+    return _is_iterable(value) and hasattr(value, "__len__") and hasattr(value, "__getitem__")
+
+
 #: What a value of an annotation has to pass, and the words for it.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "None": (lambda value: value is None, "None"),
@@ -170,12 +186,15 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "Sequence": (_is_iterable, "a sequence"),
+    "Sequence": (_is_sequence, "a sequence"),
     "Iterable": (_is_iterable, "an iterable"),
     "Mapping": (lambda value: isinstance(value, Mapping), "a mapping"),
     "dict": (lambda value: isinstance(value, dict), "a dict"),
     "Callable": (callable, "a function"),
 }
+
+#: Classes that stand in annotations and are no public names of the package.
+CLASSES = frozenset({"PatternDatabase", "Quantity", "SkyCoord", "StarColumns", "Time"})
 
 #: Annotations that any value fits, as far as can be told here.
 OPEN = frozenset({"Any", "object"})
@@ -199,8 +218,7 @@ def _is_class(kind: str) -> bool:
     """Whether a name is that of a class of this package or of astropy, not of an alias."""
     import boresight
 
-    here = getattr(boresight, kind, None)
-    return inspect.isclass(here) or kind in {"SkyCoord", "Quantity", "Time", "PatternDatabase"}
+    return kind in CLASSES or inspect.isclass(getattr(boresight, kind, None))
 
 
 def _described(kinds: list[str]) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import pixels
+from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight._utils.unstable import unstable
 from boresight.calibration import fit
@@ -167,6 +168,7 @@ class MosaicResult:
 
 
 @_unstable
+@named
 def calibrate_mosaic(
     results: Sequence[Sequence[Solution | MatchedStars | None]],
     centroids: Sequence[Sequence[Any]],

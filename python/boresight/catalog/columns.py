@@ -206,7 +206,7 @@ class StarColumns:
     @overload
     def get(self, ids: Sequence[int] | NDArray[Any]) -> Self: ...
 
-    def get(self, ids: Any) -> Star | Self:
+    def get(self, ids: int | ArrayLike) -> Star | Self:
         """Return the stars of identifiers.
 
         Parameters

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
 from boresight.camera.model import CameraModel
 from boresight.solver.mapping import ARCSEC_PER_RADIAN, Floats, SkyMapping
 from boresight.wcs.camera import fit_camera_wcs
@@ -30,6 +31,7 @@ SipChoice = Literal["auto", "none", "tpv"]
 CHECKED_POINTS = 25
 
 
+@named
 class SkyExports(SkyMapping):
     """What pixels see, for other programs: the part of a `Solution` that makes WCS."""
 

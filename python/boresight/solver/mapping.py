@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
 from boresight.solver.matches import Magnitudes
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
 
 Floats = NDArray[np.float64]
 
@@ -176,7 +179,9 @@ class SkyMapping:
         north = np.stack([-sky[:, 2] * cos, -sky[:, 2] * sin, flat], axis=-1)
         return np.stack([east, north], axis=1) @ per_px * ARCSEC_PER_RADIAN
 
-    def world_to_pixel(self, ra: Any, dec: ArrayLike | None = None) -> tuple[Floats, Floats]:
+    def world_to_pixel(
+        self, ra: ArrayLike | SkyCoord, dec: ArrayLike | None = None
+    ) -> tuple[Floats, Floats]:
         """Pixels that see positions of the sky.
 
         Parameters
@@ -193,15 +198,16 @@ class SkyMapping:
         """
         if dec is None:
             try:
-                ra, dec = ra.icrs.ra.deg, ra.icrs.dec.deg
+                sky: Any = ra
+                ra, dec = sky.icrs.ra.deg, sky.icrs.dec.deg
             except AttributeError:
                 raise InputError(
                     "dec: missing; give ra and dec in degrees, or one SkyCoord"
                 ) from None
         ra, dec = arguments.angles("ra", ra), arguments.angles("dec", dec)
         ra, dec = np.broadcast_arrays(np.asarray(ra, float), np.asarray(dec, float))
-        sky = unit_vector(ra.ravel(), dec.ravel())
-        pixels = self._core.matches.sky_to_pixel(sky)
+        directions = unit_vector(ra.ravel(), dec.ravel())
+        pixels = self._core.matches.sky_to_pixel(directions)
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
 
     def _sky(self, pixels: Floats) -> Floats:

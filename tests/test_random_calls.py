@@ -1,0 +1,122 @@
+"""Whatever arguments a public function gets, its error names one of them, and it ends soon."""
+
+import inspect
+import random
+import signal
+
+import numpy as np
+import pytest
+
+import boresight
+from boresight import (
+    ApparentPlace,
+    BoresightError,
+    CameraModel,
+    Catalog,
+    Centroids,
+    InputError,
+    SolverDatabase,
+)
+from boresight.camera import opencv
+
+#: Random calls of each function; seconds that one may take.
+CALLS, SECONDS = 12, 20
+
+FUNCTIONS = (
+    "solve", "solve_from_centroids", "solve_many", "extract_centroids", "calibrate_camera",
+    "calibrate", "diagnose", "simulate_frame", "read_frame", "calibration_block",
+    "calibrate_mosaic", "earth_barycentric_velocity", "CameraModel", "Catalog", "ApparentPlace", "Refraction",
+    "Extractor", "PolynomialDistortion", "RadialDistortion", "Tracker", "DatabaseParameters",
+    "Centroid", "Centroids",
+)  # fmt: skip
+
+#: What writes files, asks the network, or is Python's own.
+LEFT_OUT = ("clear", "count", "from_gaia", "from_vizier", "index", "plot")
+
+
+@pytest.fixture(scope="module")
+def things(wide_database):
+    camera = CameraModel.from_fov(15.0, (128, 128))
+    frame = boresight.simulate_frame(camera, 83.8, -1.2, seed=1)
+    stars = boresight.extract_centroids(frame.image)
+    solution = boresight.solve(stars, 15.0, database=wide_database)
+    catalog = Catalog.hipparcos()[:50]
+    right = {
+        "image": [frame.image], "image_or_centroids": [frame.image, stars], "path": ["/no/x.fits"],
+        "centroids": [stars, [stars]], "fov_deg": [15.0], "fov_estimate_deg": [15.0],
+        "image_shape": [(128, 128)], "camera_model": [camera], "database": [wide_database],
+        "results": [[solution], solution], "camera": [camera], "stars": [catalog],
+        "max_fov_deg": [60, 40], "frames": [[frame.image]], "solution": [solution],
+    }  # fmt: skip
+    wrong = [
+        None, True, False, 0, 1, -1, 10**30, 0.0, -2.5, 1e308, 1e-308, np.nan, np.inf, "", "abc",
+        b"abc", (), (1, 2), (128, 128), (1e9, 1e9), [], [1, 2, 3], [[1, 2], [3, 4]], {}, {"a": 1},
+        object(), lambda x: x, np.array([]), np.zeros((3, 3)), np.full((5, 2), np.nan),
+        np.ones((128, 128)), np.array(["a"]), np.ones((2, 2), complex), np.array([None]),
+        np.zeros((0, 2)), 3 + 4j, camera, frame, frame.image, stars, stars.centroids, solution,
+        wide_database, catalog, [solution], [solution, None], [stars], range(5), slice(3), {1},
+    ]  # fmt: skip
+    return right, wrong, (camera, solution, wide_database, catalog, stars.centroids)
+
+
+def public_functions(owners):
+    for name in FUNCTIONS:
+        yield name, getattr(boresight, name)
+    yield "from_opencv", opencv.from_opencv
+    yield "to_opencv", opencv.to_opencv
+    for owner in (*owners, CameraModel, Catalog, SolverDatabase, Centroids, ApparentPlace()):
+        for name in dir(owner):
+            if name.startswith(("_", "save", "write")) or name in LEFT_OUT:
+                continue
+            function = getattr(owner, name)
+            if inspect.ismethod(function):
+                yield f"{type(owner).__name__}.{name}", function
+
+
+def arguments_of(function, right, wrong, rng):
+    chosen = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if parameter.default is parameter.empty or rng.random() < 0.3:
+            given = right.get(parameter.name) if rng.random() < 0.7 else None
+            chosen[parameter.name] = rng.choice(given or wrong)
+    return chosen
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs alarms")
+@pytest.mark.filterwarnings("ignore")
+def test_errors_name_the_argument(things):
+    right, wrong, owners = things
+    rng = random.Random(5)
+
+    def late(*_):
+        raise AssertionError("late")
+
+    before = signal.signal(signal.SIGALRM, late)
+    faults = []
+    try:
+        for name, function in public_functions(owners):
+            for _ in range(CALLS):
+                chosen = arguments_of(function, right, wrong, rng)
+                signal.setitimer(signal.ITIMER_REAL, SECONDS)
+                try:
+                    function(**chosen)
+                except InputError as error:
+                    if not any(
+                        part.isidentifier() for part in str(error).partition(":")[0].split()
+                    ):
+                        faults.append((name, repr(error)))
+                except (BoresightError, OSError, KeyError, IndexError):
+                    pass
+                except TypeError as error:
+                    # Of a call that Python refuses: it names what is missing or unknown.
+                    if not any(argument in str(error) for argument in chosen):
+                        faults.append((name, repr(error), chosen))
+                except BaseException as error:
+                    faults.append((name, repr(error), chosen))
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not faults, faults[:5]
