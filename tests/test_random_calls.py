@@ -25,7 +25,8 @@ CALLS, SECONDS = 12, 20
 FUNCTIONS = (
     "solve", "solve_from_centroids", "solve_many", "extract_centroids", "calibrate_camera",
     "calibrate", "diagnose", "simulate_frame", "read_frame", "calibration_block",
-    "calibrate_mosaic", "earth_barycentric_velocity", "CameraModel", "Catalog", "ApparentPlace", "Refraction",
+    "calibrate_mosaic", "earth_barycentric_velocity", "CameraModel", "Catalog",
+    "ApparentPlace", "Refraction",
     "Extractor", "PolynomialDistortion", "RadialDistortion", "Tracker", "DatabaseParameters",
     "Centroid", "Centroids",
 )  # fmt: skip
