@@ -193,8 +193,13 @@ CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Callable": (callable, "a function"),
 }
 
-#: Classes that stand in annotations and are no public names of the package.
-CLASSES = frozenset({"PatternDatabase", "Quantity", "SkyCoord", "StarColumns", "Time"})
+#: Classes that stand in annotations, imported for type checkers alone.
+CLASSES = frozenset(
+    {
+        "ApparentPlace", "CameraModel", "Catalog", "Frame", "MatchedStars", "PatternDatabase",
+        "Quantity", "Refraction", "SkyCoord", "Solution", "SolverDatabase", "StarColumns", "Time",
+    }
+)  # fmt: skip
 
 #: Annotations that any value fits, as far as can be told here.
 OPEN = frozenset({"Any", "object"})
@@ -210,15 +215,8 @@ def _fits(kind: str, value: Any) -> bool:
     if kind.partition("[")[0] in CONTAINERS:
         return CONTAINERS[kind.partition("[")[0]][0](value)
     if re.fullmatch(r"[A-Z]\w+", kind) and kind[1:2].islower():
-        return kind in {base.__name__ for base in type(value).__mro__} or not _is_class(kind)
+        return kind not in CLASSES or kind in {base.__name__ for base in type(value).__mro__}
     return True
-
-
-def _is_class(kind: str) -> bool:
-    """Whether a name is that of a class of this package or of astropy, not of an alias."""
-    import boresight
-
-    return kind in CLASSES or inspect.isclass(getattr(boresight, kind, None))
 
 
 def _described(kinds: list[str]) -> str:

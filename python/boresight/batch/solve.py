@@ -114,12 +114,13 @@ def solve(
     ...     table = boresight.batch.solve(
     ...         f"{folder}/*.fits", 15.0, output=f"{folder}/results", jobs=1
     ...     )
+    >>> table["ra"].info.format = table["dec"].info.format = ".2f"
     >>> print(table["ra", "dec", "status"])
-     ra  dec  status
-    deg  deg
-    ---- ---- ------
-    10.0 20.0 solved
-    90.0 20.0 solved
+      ra   dec  status
+     deg   deg
+    ----- ----- ------
+    10.00 20.00 solved
+    90.00 20.00 solved
     """
     arguments.check_options(options, SolveOptions)
     # Where none is given each frame chooses; the one of this field of view is made before.

@@ -31,6 +31,7 @@ class Column(NamedTuple):
     unit: str | None
     ucd: str
     description: str
+    format: str | None = None
 
 
 COMMON = (
@@ -46,13 +47,13 @@ COMMON = (
 SOLVED = (
     *COMMON[:2],
     Column("solved", bool, None, "meta.code", "whether the frame solved"),
-    Column("ra", float, "deg", "pos.eq.ra;meta.main", "centre of the image (ICRS)"),
-    Column("dec", float, "deg", "pos.eq.dec;meta.main", "centre of the image (ICRS)"),
-    Column("roll", float, "deg", "pos.posAng", "roll angle about the boresight"),
-    Column("fov", float, "deg", "instr.fov", "horizontal field of view"),
+    Column("ra", float, "deg", "pos.eq.ra;meta.main", "centre of the image (ICRS)", ".5f"),
+    Column("dec", float, "deg", "pos.eq.dec;meta.main", "centre of the image (ICRS)", ".5f"),
+    Column("roll", float, "deg", "pos.posAng", "roll angle about the boresight", ".4f"),
+    Column("fov", float, "deg", "instr.fov", "horizontal field of view", ".4f"),
     Column("parity_flip", bool, None, "meta.code", "whether the image is a mirror image"),
     Column("num_matches", int, None, "meta.number", "stars matched with the catalogue"),
-    Column("rmse", float, "arcsec", "stat.rmse", "RMS residual of the matches"),
+    Column("rmse", float, "arcsec", "stat.rmse", "RMS residual of the matches", ".3f"),
     Column("probability", float, None, "stat.probability", "that the solution is false"),
     *(Column(f"q{k}", float, None, "pos", "quaternion, ICRS to camera") for k in range(4)),
     *COMMON[2:],
@@ -115,6 +116,7 @@ def table_of(path: Path, order: dict[str, int], schema: Sequence[Column]) -> QTa
         described.meta["ucd"] = column.ucd
         table[column.name] = described
         table[column.name].info.meta = {"ucd": column.ucd}
+        table[column.name].info.format = column.format
     return table
 
 
