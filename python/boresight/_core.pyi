@@ -34,6 +34,7 @@ __all__ = [
     "Rig",
     "SizeEstimate",
     "Solution",
+    "are_in_image",
     "best_rejected",
     "calibrate_camera",
     "calibrate_rig",
@@ -281,6 +282,8 @@ class Solution:
     @property
     def probability(self) -> float: ...
     @property
+    def lens(self) -> tuple[list[str], NDArray[np.float64]] | None: ...
+    @property
     def pointing(self) -> Pointing: ...
     def pixel_to_world(self, x: float, y: float) -> tuple[float, float]: ...
 
@@ -310,6 +313,7 @@ class Rejected:
     @property
     def solution(self) -> Solution | None: ...
 
+def are_in_image(stars: NDArray[np.float64], image_shape: tuple[int, int]) -> bool: ...
 def solve(database: Database, detections: dict[str, Any], options: dict[str, Any]) -> Outcome: ...
 def solve_many(
     database: Database,

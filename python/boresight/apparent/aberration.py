@@ -58,14 +58,12 @@ def earth_barycentric_velocity(
     >>> earth_barycentric_velocity("2018-08-07T12:00:00").round(3)
     array([20.693, 19.123,  8.289])
     """
-    from astropy.coordinates import get_body_barycentric_posvel
-    from erfa import ErfaWarning
+    from erfa import DAU, DAYSEC, ErfaWarning, epv00
 
     when = as_time(time)
     with warnings.catch_warnings():
         # ERFA calls dates dubious outside 1900-2100 and where leap seconds are not known yet:
         # the first is in the docstring, and a minute changes the velocity by 4e-4 km/s at most.
         warnings.simplefilter("ignore", ErfaWarning)
-        _, velocity = get_body_barycentric_posvel("earth", when, ephemeris="builtin")
-        components = np.asarray(velocity.xyz.to_value("km/s"), dtype=np.float64)
-    return np.moveaxis(components, 0, -1).copy()
+        _, barycentric = epv00(when.tdb.jd1, when.tdb.jd2)
+    return np.ascontiguousarray(barycentric["v"] * (DAU / 1e3 / DAYSEC), dtype=np.float64)

@@ -22,6 +22,7 @@ OPTION_NAMES = {
     "fov_estimate_deg": "--fov",
     "fov_max_error_deg": "--fov-error",
     "projection": "--projection",
+    "lens": "--lens",
     "camera_model": "--camera",
     "sigma_threshold": "--sigma",
 }

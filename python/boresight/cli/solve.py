@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -29,6 +30,11 @@ from boresight.solver.solution import Solution
 @frames_argument
 @frame_options
 @aberration_option
+@click.option(
+    "--lens",
+    help="Lens fitted to the frame's stars: auto, none, pinhole, radial, polynomial, or the order "
+    "of a polynomial. [default: auto; with --camera its own]",
+)
 @output_options
 @clear_errors
 def solve(
@@ -43,6 +49,7 @@ def solve(
     report: Path | None,
     as_json: bool,
     aberration: bool | None,
+    lens: str | None,
     outputs: Outputs,
 ) -> None:
     """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
@@ -51,6 +58,7 @@ def solve(
     check_outputs(outputs, frames)
     model = load_camera(camera)
     patterns = load_database(database, fov, model, projection, quiet=as_json)
+    fitted: Any = {} if lens is None else {"lens": int(lens) if lens.isdecimal() else lens}
     records: list[Record] = []
     drawn: list[tuple[Frame, Solution | None, Centroids]] = []
     for taken in extracted(frames, sigma, records, quiet=as_json):
@@ -63,6 +71,7 @@ def solve(
             projection=projection,
             fov_max_error_deg=fov_error,
             place=_place(taken, aberration),
+            **fitted,
         )
         records.append(record_of(taken.path, len(taken.stars), solution))
         write_outputs(outputs, taken.path, taken.frame, solution, taken.stars)

@@ -43,7 +43,7 @@ class ExtractionResult:
         How many were left out, by reason: ``too_small``, ``too_large``, ``elongated``,
         ``extended`` (wider than stars, or not brighter than the light around them), ``sharp`` (hot
         pixels that would have been detections), ``border``, ``faint``, ``surplus`` (beyond
-        `max_centroids`, or more than one in 60 pixels).
+        `max_centroids`, or more than one in 60 pixels), ``unmeasured`` (beyond `max_measured`).
     saturation_level : float or None
         Pixel value from which on stars were taken as saturated.
     psf : {"varying", "uniform", "gaussian"} or None
@@ -164,6 +164,7 @@ def extract_centroids(
     weight: npt.ArrayLike | None = None,
     method: str = "psf",
     fast: bool = False,
+    max_measured: int | None = None,
 ) -> ExtractionResult:
     r"""Find the stars of a frame and measure their positions.
 
@@ -238,6 +239,9 @@ def extract_centroids(
         Detect on pixels binned two by two, sample the background more sparsely, and take positions
         from small Gaussian windows, whatever the `method`: several times faster, a little less
         sensitive. For trackers; see also `Extractor`.
+    max_measured : int, optional
+        Measure so many of the highest peaks only, and what touches them: `solve` needs no more of a
+        rich frame. Default: all.
 
     Returns
     -------
@@ -288,6 +292,7 @@ def extract_centroids(
         read_noise=read_noise,
         method=method,
         fast=fast,
+        max_measured=max_measured,
     )
     return extractor.extract(image, mask=mask, variance=variance, weight=weight)
 
@@ -310,6 +315,7 @@ class ExtractionOptions(TypedDict, total=False):
     read_noise: float | None
     method: str
     fast: bool
+    max_measured: int | None
 
 
 _DEFAULTS = {
@@ -376,9 +382,10 @@ class Extractor:
                     "read_noise",
                 )
             },
-            "max_centroids": None
-            if o["max_centroids"] is None
-            else _count("max_centroids", o["max_centroids"]),
+            **{
+                name: None if o[name] is None else _count(name, o[name])
+                for name in ("max_centroids", "max_measured")
+            },
             "method": str(o["method"]),
             "fast": bool(o["fast"]),
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boresight._utils import arguments
 from boresight._utils.progress import Progress
@@ -17,6 +17,9 @@ from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.frames.frame import Frame
 from boresight.frames.hints import HeaderHints
 from boresight.frames.read import frame_of, read_frame
+
+if TYPE_CHECKING:
+    from astropy.time import Time
 
 SMALLEST_IMAGE = 8
 """Arrays with fewer rows or columns are no image in which stars can be recognised."""
@@ -37,6 +40,8 @@ class Found(NamedTuple):
         its pixels without a value.
     hints : HeaderHints
         What its header says about where it looks.
+    time : Time or None
+        When a frame was taken, if it tells.
     """
 
     stars: Any
@@ -44,14 +49,22 @@ class Found(NamedTuple):
     image: Any = None
     mask: Any = None
     hints: HeaderHints = HeaderHints()
+    time: Time | None = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are stars in the image that were not measured."""
+        stars = self.stars
+        return isinstance(stars, ExtractionResult) and stars.rejected.get("unmeasured", 0) > 0
 
 
 def find_stars(
     given: Any,
     image_shape: tuple[int, int] | None = None,
     extraction: Mapping[str, Any] | None = None,
+    most: int | None = None,
 ) -> Found:
-    """Extract the stars of an image, or take them as they are."""
+    """Extract the stars of an image, if need be only `most` of them, or take them as they are."""
     options = dict(extraction or {})
     arguments.check_keywords(options, extract_centroids, "extraction")
     if isinstance(given, Found):
@@ -73,13 +86,15 @@ def find_stars(
                 "stars with x and y"
             )
         return Found(given, image_shape)
-    found = extract_centroids(image, **{"luminance": True} | options)
+    found = extract_centroids(image, **{"luminance": True, "max_measured": most} | options)
     if image_shape is not None and tuple(image_shape) != found.image_shape:
         raise InputError(
             f"image_shape: {tuple(image_shape)} contradicts the image's {found.image_shape}; "
             "leave it out"
         )
-    return Found(found, found.image_shape, image, mask, _hints_of(given, found.image_shape))
+    time = given.time if isinstance(given, Frame) else None
+    hints = _hints_of(given, found.image_shape)
+    return Found(found, found.image_shape, image, mask, hints, time)
 
 
 def _hints_of(given: Any, image_shape: tuple[int, int]) -> HeaderHints:

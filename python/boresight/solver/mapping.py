@@ -14,6 +14,7 @@ from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
 from boresight.solver.matches import Magnitudes
+from boresight.solver.support import surrounded
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -45,6 +46,15 @@ class Intrinsics(NamedTuple):
     cov: Floats
     cross_cov: Floats
     systematic_px: float
+
+    @classmethod
+    def of_frame(cls, solved: core.Solution) -> Intrinsics | None:
+        """Those of a lens that was fitted to one frame, if one was."""
+        if solved.lens is None:
+            return None
+        names, joint = solved.lens
+        n = len(names)
+        return cls(tuple(names), joint[:n, :n], joint[:n, n:], 0.0)
 
 
 @named
@@ -209,6 +219,35 @@ class SkyMapping:
         directions = unit_vector(ra.ravel(), dec.ravel())
         pixels = self._core.matches.sky_to_pixel(directions)
         return pixels[:, 0].reshape(ra.shape)[()], pixels[:, 1].reshape(ra.shape)[()]
+
+    def lens_holds(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_] | np.bool_:
+        """Where the matched stars hold the lens, rather than an extrapolation.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Pixels from the image centre; scalars and arrays broadcast.
+
+        Returns
+        -------
+        bool or ndarray of bool
+            Whether the pixel is among the matched stars: in their convex hull, or no farther
+            outside than the mean distance between them. Elsewhere a fitted lens is extrapolated,
+            and `pixel_to_world` with `return_cov` tells how its uncertainty grows.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> frame = boresight.simulate_frame(camera, 83.8, -1.2, seed=1)
+        >>> solution = boresight.solve(frame.image)
+        >>> solution.lens_holds([0.0, 900.0], 0.0)
+        array([ True, False])
+        """
+        x, y = arguments.pixels("x", x), arguments.pixels("y", y)
+        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+        pixels = np.column_stack([x.ravel(), y.ravel()])
+        return surrounded(pixels, self._core.matches.pixels).reshape(x.shape)[()]
 
     def _sky(self, pixels: Floats) -> Floats:
         return self._core.matches.pixel_to_sky(np.ascontiguousarray(pixels))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 
     from boresight.solver.solution import Solution
 
-__all__ = ["Prepared", "SearchOptions", "SolveOptions", "detections", "prepare"]
+__all__ = ["LensModel", "Prepared", "SearchOptions", "SolveOptions", "detections", "prepare"]
+
+
+LensModel = Literal["auto", "none", "pinhole", "radial", "polynomial"] | int
+"""What is fitted of the lens of one frame: a form of model, or the order of a polynomial."""
 
 
 class SearchOptions(TypedDict, total=False):
@@ -45,6 +50,7 @@ class SearchOptions(TypedDict, total=False):
 class SolveOptions(SearchOptions, total=False):
     """Options of `solve`, `solve_many` and `diagnose`: those of `solve_from_centroids`."""
 
+    lens: LensModel | None
     attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None
     hint_uncertainty_deg: float
     strict_hint: bool
@@ -117,6 +123,8 @@ def prepare(
         "match_max_error": None if match_max_error is None else float(match_max_error),
         "place": place.core,
         "hint": None,
+        **_lens(options["lens"]),
+        "epoch": None,
         "timeout_ms": None
         if timeout_ms is None
         else arguments.count("solve_timeout_ms", timeout_ms),
@@ -124,6 +132,21 @@ def prepare(
     for name in ("pattern_checking_stars", "refine_iterations", "max_patterns_checked"):
         values[name] = arguments.count(name, options[name])
     return Prepared(place, values, rules).frame(attitude_hint=options["attitude_hint"])
+
+
+def _lens(lens: LensModel | None) -> dict[str, Any]:
+    """Form and order of the lens that is to be fitted."""
+    if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
+        if not 2 <= lens <= 9:
+            raise InputError(f"lens: {lens} is no order of a polynomial; give 2 to 9")
+        return {"lens": "polynomial", "lens_order": int(lens)}
+    names = get_args(get_args(LensModel)[0])
+    if lens is not None and lens not in names:
+        raise InputError(
+            f"lens: {lens!r} is unknown; give one of {', '.join(map(repr, names))}, or the order "
+            "of a polynomial"
+        )
+    return {"lens": lens, "lens_order": None}
 
 
 def detections(
@@ -144,14 +167,7 @@ def _is_plain(centroids: Any, image_shape: tuple[int, int]) -> bool:
         return False
     if centroids.ndim != 2 or centroids.shape[1] != 3 or not len(centroids):
         return False
-    height, width = image_shape
-    # Of a NaN both are NaN, and no comparison holds.
-    (left, top, faintest), (right, bottom, brightest) = centroids.min(axis=0), centroids.max(axis=0)
-    return bool(
-        -width / 2 < left <= right < width / 2
-        and -height / 2 < top <= bottom < height / 2
-        and 0.0 <= faintest <= brightest < np.inf
-    )
+    return core.are_in_image(centroids, image_shape)
 
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:

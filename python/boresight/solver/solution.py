@@ -126,8 +126,9 @@ class Solution(SkyExports):
     def camera_model(self) -> CameraModel:
         """The camera, with the focal length and parity found on this frame.
 
-        If none was given to the solver, and the stars show distortion (by five standard
-        deviations), it has a radial term and, as significant, an optical centre.
+        With the lens that was asked for by the argument `lens` of the solver. If that was not
+        given, nor a camera model, and the stars show distortion (by five standard deviations), it
+        has a radial term and, as significant, an optical centre.
         """
         return CameraModel._from_core(self._core.matches.camera)
 
@@ -203,7 +204,8 @@ class Solution(SkyExports):
         coefficient k1 of `camera_model`, its optical centre's x and y (px). What was not fitted,
         because it was given or the frame did not ask for it, has rows and columns of zeros; in the
         solutions of `boresight.calibrate`, whose camera has a covariance of its own
-        (`CalibrationResult.covariance`), all but the attitude's.
+        (`CalibrationResult.covariance`), and in those with a `lens` that was fitted, all but the
+        attitude's.
 
         ``s² (Jᵀ W J)⁻¹`` of the robust fit, with ``s²`` the weighted residual variance over
         ``2 n - p`` degrees of freedom for `p` parameters.

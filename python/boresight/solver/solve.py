@@ -18,8 +18,9 @@ from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
 from boresight.solver.attempts import FISHEYES, Attempt, HeaderUse, Request, attempts
-from boresight.solver.inputs import choose_database, find_stars
-from boresight.solver.options import Prepared, SolveOptions, detections, prepare
+from boresight.solver.inputs import Found, choose_database, find_stars
+from boresight.solver.mapping import Intrinsics
+from boresight.solver.options import LensModel, Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ __all__ = ["solve", "solve_from_centroids", "solve_many"]
 
 #: How far the attitude with one projection is from that with another, degrees.
 SAME_ATTITUDE_DEG = 5.0
+
+#: Detections that are measured of an image, the brightest: the search takes tens, a lens some
+#: hundred, and where catalogue stars are the brightest of many they are among these.
+MOST_MEASURED = 3000
 
 
 @named
@@ -79,7 +84,10 @@ def solve(
         help, the frame is solved as without them, so that a wrong header costs some time and
         nothing else; not used; or relied upon, and nothing else tried.
     **options
-        Further arguments of `solve_from_centroids`.
+        Further arguments of `solve_from_centroids`. Here the `lens` is ``"auto"``, unless a
+        `camera_model` or an `attitude_hint` is given; and of a frame whose time is known the
+        `place` has the aberration by the Earth's motion, and the stars of the default database
+        are moved to that time when a lens is fitted.
 
     Returns
     -------
@@ -103,8 +111,22 @@ def solve(
     83.8 -1.2 15.0
     """
     arguments.check_options(options, SolveOptions)
+    if camera_model is None and options.get("attitude_hint") is None:
+        options.setdefault("lens", "auto")
     request = Request(fov_deg, database, camera_model, projection, header, options)
-    found = find_stars(image_or_centroids, image_shape, extraction)
+    found = find_stars(image_or_centroids, image_shape, extraction, MOST_MEASURED)
+    if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
+        options["place"] = ApparentPlace.at(found.time, velocity_km_s="earth")
+    solution = _first_solution(found, request)
+    if solution is None and found.is_partial and "max_measured" not in (extraction or {}):
+        everything: Any = {**(extraction or {}), "max_measured": None}
+        found = find_stars(image_or_centroids, image_shape, everything)
+        solution = _first_solution(found, request)
+    return solution
+
+
+def _first_solution(found: Found, request: Request) -> Solution | None:
+    """Solve by the first attempt that succeeds."""
     for attempt in attempts(request, found.hints, found.image_shape):
         solution = solve_from_centroids(
             attempt.database,
@@ -115,7 +137,9 @@ def solve(
             **attempt.options,
         )
         if solution is not None:
-            return likeliest(found.stars, attempt, solution) if projection == "auto" else solution
+            if request.projection == "auto":
+                return likeliest(found.stars, attempt, solution)
+            return solution
     return None
 
 
@@ -277,6 +301,7 @@ def solve_from_centroids(
     attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None = None,
     hint_uncertainty_deg: float = 1.0,
     strict_hint: bool = False,
+    lens: LensModel | None = None,
     observer_velocity_km_s: ArrayLike | None = None,
     place: ApparentPlace | None = None,
     origin: Origin | None = None,
@@ -333,6 +358,14 @@ def solve_from_centroids(
         much again is searched.
     strict_hint : bool
         Give up, rather than search the whole sky, when there is no match near the hint.
+    lens : {"auto", "none", "pinhole", "radial", "polynomial"} or int, optional
+        What is fitted of the lens to the stars of this frame, once it is solved: the model of that
+        form, or a polynomial of that order, for which matches are looked for again, farther and
+        farther out. ``"auto"`` takes the simplest model that predicts held-out stars best, as
+        ``calibrate_camera(model="auto", order="auto")`` does, and ``"polynomial"`` the best order;
+        where too few stars match for it, or leave a part of the frame undetermined, less is fitted.
+        ``"none"``: the lens stays as `camera_model` has it. Default: without a camera model, a
+        radial coefficient and the optical centre, as far as they are significant.
     observer_velocity_km_s : array_like of shape (3,), optional
         Barycentric velocity (see `earth_barycentric_velocity`): stellar aberration is then taken
         into account.
@@ -372,12 +405,15 @@ def solve_from_centroids(
         "attitude_hint": attitude_hint,
         "hint_uncertainty_deg": hint_uncertainty_deg,
         "strict_hint": strict_hint,
+        "lens": lens,
         "observer_velocity_km_s": observer_velocity_km_s,
         "place": place,
         "origin": origin,
     }
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
     stars = detections(centroids, origin, frame.image_shape)
+    if lens is not None and database.is_default:
+        frame.values["epoch"] = frame.place.epoch
     outcome = core.solve(database._core, stars, frame.values)
     return solution_of(outcome, frame.place, len(stars["stars"]), database)
 
@@ -412,4 +448,11 @@ def solution_of(
             outcome.best_log_ratio,
         )
         return None
-    return Solution(outcome.solution, place, outcome.seconds * 1e3, magnitudes=database._core)
+    solved = outcome.solution
+    return Solution(
+        solved,
+        place,
+        outcome.seconds * 1e3,
+        Intrinsics.of_frame(solved),
+        magnitudes=database._core,
+    )

@@ -157,6 +157,7 @@ class Tracker:
             "attitude_hint": last,
             "hint_uncertainty_deg": self._hint_uncertainty_deg,
             "strict_hint": True,
+            "lens": None,
             **options,
         }
         hinted = solve_from_centroids(

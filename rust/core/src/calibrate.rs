@@ -51,6 +51,7 @@ mod parameters;
 mod result;
 mod rig;
 mod scale;
+mod single;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -72,6 +73,7 @@ pub use choice::{Form, calibrate_best, candidates};
 pub use result::{CalibrationResult, FrameFit, MAX_MISFIT, Rejection, model_covariance};
 pub use rig::{Exposure, calibrate_rig};
 pub use scale::Spread;
+pub(crate) use single::{SingleFit, SingleFrame, View};
 
 /// Form of the camera model to fit. See the [module](self) for what is free in each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +107,16 @@ pub struct Options {
     pub noise: Option<f64>,
     /// Also find the residuals of stars left out in turn ([`CalibrationResult::held_out`]).
     pub held_out: bool,
+}
+
+impl Model {
+    /// Order of a polynomial.
+    pub(crate) fn order(&self) -> Option<usize> {
+        match self {
+            Self::Polynomial { order } => Some(*order),
+            Self::Pinhole | Self::Radial => None,
+        }
+    }
 }
 
 impl Default for Options {

@@ -1,5 +1,7 @@
 //! Star catalogues: positions, motions and magnitudes at an explicit epoch.
 
+use std::sync::OnceLock;
+
 use nalgebra::Vector3;
 use rayon::prelude::*;
 
@@ -217,6 +219,37 @@ impl Catalog {
     }
 }
 
+/// Where the stars of a catalogue are at any epoch, by their identifiers.
+#[derive(Debug)]
+pub struct Motions {
+    catalog: Catalog,
+    /// Rows by rising identifier.
+    rows: Vec<u32>,
+}
+
+impl Motions {
+    /// Of a catalogue whose identifiers are distinct.
+    pub fn new(catalog: Catalog) -> Self {
+        let mut rows: Vec<u32> = (0..catalog.len() as u32).collect();
+        rows.sort_unstable_by_key(|&row| catalog.ids[row as usize]);
+        Self { catalog, rows }
+    }
+
+    /// Those of [`Catalog::hipparcos`], made when first asked for.
+    pub fn hipparcos() -> &'static Self {
+        static MOTIONS: OnceLock<Motions> = OnceLock::new();
+        MOTIONS.get_or_init(|| Self::new(Catalog::hipparcos()))
+    }
+
+    /// Where a star is at a Julian year; `None` if the catalogue has no star of this identifier.
+    pub fn direction_at(&self, id: i64, year: f64) -> Option<Direction> {
+        let place = self.rows.binary_search_by_key(&id, |&row| self.catalog.ids[row as usize]).ok()?;
+        let (position, _) =
+            self.catalog.position_and_velocity(self.rows[place] as usize, year - self.catalog.epoch);
+        Some(position.normalize())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::f64::consts::TAU;
@@ -249,6 +282,17 @@ mod tests {
         assert_eq!(stars.ids[0], 32349);
         let sirius = direction(101.287_155_33_f64.to_radians(), (-16.716_115_86_f64).to_radians());
         assert!(separation(&stars.at_epoch(2000.0).directions_at(2000.0)[0], &sirius) < 0.1 * ARCSEC);
+    }
+
+    #[test]
+    fn motions_are_those_of_the_catalogue() {
+        let stars = Catalog::hipparcos();
+        let directions = stars.directions_at(2018.6);
+        for row in (0..stars.len()).step_by(997) {
+            let found = Motions::hipparcos().direction_at(stars.ids[row], 2018.6).unwrap();
+            assert!(separation(&found, &directions[row]) < 1e-15);
+        }
+        assert!(Motions::hipparcos().direction_at(-1, 2018.6).is_none());
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod candidate;
 mod field;
 mod fit;
 mod hint;
+mod lens;
 mod many;
 mod mixture;
 mod parts;
@@ -17,6 +18,7 @@ mod patches;
 mod refine;
 mod rejected;
 mod search;
+mod solution;
 mod verify;
 
 use std::time::{Duration, Instant};
@@ -27,14 +29,15 @@ use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point};
 use crate::geometry::projection::Projection;
-use crate::matches::MatchedStars;
 use crate::monitor::{Monitor, checkpoint};
-use field::{Field, Pointing, Sky};
-use fit::{Fit, Match};
+use field::{Field, Sky};
 pub use hint::{Expected, Hint};
+use lens::LensFitter;
+pub use lens::{FittedLens, LensModel};
 pub use many::solve_many;
-use refine::{Refined, Refiner};
+use refine::Refiner;
 pub use rejected::{Rejected, best_rejected};
+pub use solution::Solution;
 use verify::{Accepted, Verifier};
 
 /// Fewest detections with which a blind search makes sense.
@@ -83,6 +86,11 @@ pub struct SolveOptions {
     pub place: ApparentPlace,
     /// Where the camera is expected to look.
     pub hint: Option<Hint>,
+    /// What is to be fitted of the lens, once the frame is solved.
+    pub lens: LensModel,
+    /// Julian year of the frame, if the database's stars are those of [`Catalog::hipparcos`](crate::Catalog::hipparcos):
+    /// for the fit of the lens they are moved to it.
+    pub epoch: Option<f64>,
 }
 
 impl SolveOptions {
@@ -102,6 +110,8 @@ impl SolveOptions {
             timeout: Some(Duration::from_secs(5)),
             place: ApparentPlace::default(),
             hint: None,
+            lens: LensModel::default(),
+            epoch: None,
         }
     }
 
@@ -134,6 +144,7 @@ impl SolveOptions {
         positive("match_radius", self.match_radius, "give a fraction of the field of view such as 0.01")?;
         positive("match_threshold", self.match_threshold, "give a false-alarm probability such as 1e-5")?;
         self.place.check("observer_velocity_km_s")?;
+        self.lens.check()?;
         if let Some(hint) = &self.hint {
             let limit = std::f64::consts::FRAC_PI_4;
             if !(hint.uncertainty > 0.0 && hint.uncertainty <= limit) {
@@ -165,7 +176,8 @@ impl SolveOptions {
 
     /// Whether the lens may be fitted: nothing is known of it.
     fn lens_is_free(&self) -> bool {
-        !self.parity_known
+        self.lens.is_free()
+            && !self.parity_known
             && self.camera.projection() == Projection::Gnomonic
             && *self.camera.distortion() == Distortion::None
             && self.camera.optical_center() == [0.0; 2]
@@ -222,19 +234,6 @@ pub enum Status {
     Timeout,
     /// The work bound was reached.
     WorkBound,
-}
-
-/// A solved frame.
-#[derive(Debug, Clone)]
-pub struct Solution {
-    /// The matched stars, ascending by detection, with the attitude fitted to them and the camera: its focal length
-    /// fitted, its parity, and a lens, if nothing was known of it and the residuals asked for one.
-    pub matches: MatchedStars,
-    /// Covariance of what was fitted: a small rotation about the camera's x, y and z axes (rad), focal length (px),
-    /// radial coefficient k₁, optical centre's x and y (px). Rows and columns of what was not fitted are zero.
-    pub covariance: [[f64; 7]; 7],
-    /// Bound on the probability that chance gives such a match.
-    pub probability: f64,
 }
 
 /// What came of solving one frame.
@@ -366,6 +365,8 @@ struct Prepared<'a> {
     sky: Sky<'a>,
     /// Match radius, px.
     radius: f64,
+    /// Distance below which detections are a cluster, px.
+    separation: f64,
 }
 
 impl<'a> Prepared<'a> {
@@ -379,14 +380,15 @@ impl<'a> Prepared<'a> {
         let separation = database.parameters().pattern_star_separation(reach);
         Self {
             field: Field::new(options.camera.clone(), pixels, separation),
-            sky: Sky { database, place: options.place },
+            sky: Sky { database, place: options.place, epoch: None },
             radius: options.match_radius * width,
+            separation,
         }
     }
 
     /// The solution that an accepted candidate leads to; `None` if too few stars match.
     fn finish(&self, pixels: &[Point], options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
-        let Self { field, sky, radius } = self;
+        let Self { field, sky, radius, separation } = self;
         let refiner = Refiner {
             field,
             sky,
@@ -394,7 +396,18 @@ impl<'a> Prepared<'a> {
             rounds: options.refine_iterations,
             lens_is_free: options.lens_is_free(),
         };
-        Some(solution(field, sky, pixels, &refiner.refine(accepted)?, accepted.probability))
+        let refined = refiner.refine(accepted)?;
+        let moved = Sky { database: sky.database, place: sky.place, epoch: options.epoch };
+        let with_lens = match options.lens {
+            LensModel::Fitted(..) => {
+                LensFitter::new(pixels, &moved, options, *separation).fit(field, &refined)
+            }
+            LensModel::Coarse | LensModel::Given => None,
+        };
+        Some(match with_lens {
+            Some(found) => Solution::with_lens(&found, &moved, pixels, accepted.probability),
+            None => Solution::new(field, sky, pixels, &refined, accepted.probability),
+        })
     }
 }
 
@@ -422,7 +435,7 @@ fn search_all(
     options: &SolveOptions,
     budget: &mut Budget<'_>,
 ) -> Result<std::result::Result<Accepted, Status>> {
-    let Prepared { field, sky, radius } = prepared;
+    let Prepared { field, sky, radius, .. } = prepared;
     let mut verifier = Verifier::new(field, sky, *radius);
     let hinted = match &options.hint {
         Some(hint) => hint::search(field, sky, options, hint, &mut verifier, budget)?,
@@ -435,30 +448,4 @@ fn search_all(
         }
         other => Ok(other),
     }
-}
-
-fn solution(field: &Field, sky: &Sky<'_>, pixels: &[Point], refined: &Refined, probability: f64) -> Solution {
-    let Fit { pointing, lens, .. } = &refined.fit;
-    let Pointing { attitude, focal_length, parity, .. } = *pointing;
-    // Beyond the rim of a fisheye's image a detection has no direction.
-    let has_direction = |m: &&Match| {
-        pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width())).is_some()
-    };
-    let (ids, directions) = (sky.database.ids(), sky.database.directions());
-    let mut matches: Vec<Match> = refined.matches.iter().filter(has_direction).copied().collect();
-    matches.sort_by_key(|m| field.order[m.detection]);
-    let detections: Vec<usize> = matches.iter().map(|m| field.order[m.detection]).collect();
-    let matches = MatchedStars {
-        ids: matches.iter().map(|m| ids[m.star as usize]).collect(),
-        pixels: detections.iter().map(|&detection| pixels[detection]).collect(),
-        covariance: None,
-        brightness: vec![f64::NAN; matches.len()],
-        directions: matches.iter().map(|m| directions[m.star as usize]).collect(),
-        probability: matches.iter().map(|m| m.probability).collect(),
-        detections,
-        camera: lens.camera(&field.camera).with_focal_length(focal_length).with_parity_flip(parity < 0.0),
-        attitude,
-        place: sky.place,
-    };
-    Solution { matches, covariance: refined.fit.covariance_in_px(field.half_width()).into(), probability }
 }

@@ -1,6 +1,7 @@
 //! Arrays across the border. The Python side prepares them; here they are only looked at.
 
 use bytemuck::Pod;
+use nalgebra::DMatrix;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -38,6 +39,15 @@ where
     [T; N]: Pod,
 {
     PyArray1::from_slice(py, bytemuck::cast_slice(rows)).reshape([rows.len(), N])
+}
+
+/// A new array of a matrix.
+pub(crate) fn from_matrix<'py>(
+    py: Python<'py>,
+    matrix: &DMatrix<f64>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let by_rows = matrix.transpose();
+    PyArray1::from_slice(py, by_rows.as_slice()).reshape([matrix.nrows(), matrix.ncols()])
 }
 
 /// `f` of every row of a C-contiguous (n, N) array, as a new (n, M) array; computed without the GIL.

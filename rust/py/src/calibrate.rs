@@ -7,11 +7,11 @@ use boresight::geometry::rig::{Placement, Rig};
 use boresight::lsq::NormalEquations;
 use boresight::{ApparentPlace, MatchedStars, Monitor, Projection};
 use nalgebra::DMatrix;
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{from_matrix, from_rows, rows};
 use crate::camera::PyCameraModel;
 use crate::errors::{InputError, to_python};
 use crate::matches::PyMatchedStars;
@@ -379,11 +379,6 @@ pub(crate) fn calibration_block(
     Ok(PyCalibrationBlock { inner: parallel::detach(py, work).map_err(to_python)? })
 }
 
-fn from_matrix<'py>(py: Python<'py>, matrix: &DMatrix<f64>) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    let by_rows = matrix.transpose();
-    PyArray1::from_slice(py, by_rows.as_slice()).reshape([matrix.nrows(), matrix.ncols()])
-}
-
 /// Covariance of where a calibrated model puts stars.
 #[pyfunction]
 pub(crate) fn model_covariance<'py>(
@@ -398,6 +393,20 @@ pub(crate) fn model_covariance<'py>(
     let joint = DMatrix::from_fn(view.nrows(), view.ncols(), |i, j| view[[i, j]]);
     let work = || calibrate::model_covariance(&camera.inner, &parameter_names, &joint, pixels);
     from_rows(py, &parallel::detach(py, work).map_err(to_python)?)
+}
+
+/// The form of a camera model by its name.
+pub(crate) fn form_of(argument: &str, name: &str) -> PyResult<Form> {
+    match name {
+        "auto" => Ok(Form::Auto),
+        "pinhole" => Ok(Form::Pinhole),
+        "polynomial" => Ok(Form::Polynomial),
+        "radial" => Ok(Form::Radial),
+        other => {
+            let repair = "give 'polynomial', 'radial', 'pinhole' or 'auto'";
+            Err(InputError::new_err(format!("{argument}: {other:?} is unknown; {repair}")))
+        }
+    }
 }
 
 /// How to calibrate, as a mapping.
@@ -417,16 +426,7 @@ pub(crate) struct CalibrationOptions {
 impl CalibrationOptions {
     /// The models to choose from, and the rest.
     fn split(&self) -> PyResult<(Vec<Vec<Model>>, Options)> {
-        let form = match self.model.as_str() {
-            "auto" => Form::Auto,
-            "pinhole" => Form::Pinhole,
-            "polynomial" => Form::Polynomial,
-            "radial" => Form::Radial,
-            other => {
-                let repair = "give 'polynomial', 'radial', 'pinhole' or 'auto'";
-                return Err(InputError::new_err(format!("model: {other:?} is unknown; {repair}")));
-            }
-        };
+        let form = form_of("model", &self.model)?;
         let projection = self.projection.as_deref().map(Projection::from_name);
         let options = Options {
             sigma_clip: self.sigma_clip,

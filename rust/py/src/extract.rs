@@ -23,6 +23,7 @@ pub(crate) struct Options {
     min_pixels: usize,
     max_pixels: usize,
     max_centroids: Option<usize>,
+    max_measured: Option<usize>,
     local_bg_block_size: usize,
     max_elongation: Option<f64>,
     matched_filter_sigma: Option<f64>,
@@ -52,6 +53,7 @@ impl Options {
             min_pixels: o.min_pixels,
             max_pixels: o.max_pixels,
             max_centroids: o.max_centroids,
+            max_measured: o.max_measured,
             local_bg_block_size: o.local_bg_block_size,
             max_elongation: o.max_elongation,
             matched_filter_sigma: o.matched_filter_sigma,
@@ -149,6 +151,7 @@ impl Extraction {
         counts.set_item("border", rejected.border)?;
         counts.set_item("faint", rejected.faint)?;
         counts.set_item("surplus", rejected.surplus)?;
+        counts.set_item("unmeasured", rejected.unmeasured)?;
         Ok(counts)
     }
 }

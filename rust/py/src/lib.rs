@@ -57,7 +57,8 @@ mod _core {
     use crate::scene::scene_register;
     #[pymodule_export]
     use crate::solve::{
-        PyOutcome, PyPointing, PyRejected, PySolution, best_rejected, quaternion_of_matrix, solve, solve_many,
+        PyOutcome, PyPointing, PyRejected, PySolution, are_in_image, best_rejected, quaternion_of_matrix,
+        solve, solve_many,
     };
     /// Speed of light in km/s.
     #[pymodule_export]

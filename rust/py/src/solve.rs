@@ -5,14 +5,15 @@ use std::time::Duration;
 use boresight::Attitude;
 use boresight::geometry::sphere::ra_dec;
 use boresight::solve::{
-    Expected, Hint, Outcome, Rejected, Solution, SolveOptions, Status, best_rejected as best_rejected_of,
-    solve as solve_frame, solve_many as solve_frames,
+    Expected, FittedLens, Hint, LensModel, Outcome, Rejected, Solution, SolveOptions, Status,
+    best_rejected as best_rejected_of, solve as solve_frame, solve_many as solve_frames,
 };
 use nalgebra::Vector3;
 use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{from_matrix, from_rows, rows};
+use crate::calibrate::form_of;
 use crate::camera::PyCameraModel;
 use crate::database::PyDatabase;
 use crate::errors::to_python;
@@ -20,18 +21,22 @@ use crate::matches::PyMatchedStars;
 use crate::monitor::{self, SignalMonitor};
 use crate::place::PyApparentPlace;
 
+/// Names of parameters, and their covariance.
+type NamedCovariance<'py> = (Vec<String>, Bound<'py, PyArray2<f64>>);
+
 /// A solved frame.
 #[pyclass(name = "Solution", module = "boresight._core", frozen)]
 pub(crate) struct PySolution {
     matches: Py<PyMatchedStars>,
     covariance: [[f64; 7]; 7],
     probability: f64,
+    lens: Option<FittedLens>,
 }
 
 impl PySolution {
     fn from_core(py: Python<'_>, solution: Solution) -> PyResult<Self> {
-        let Solution { matches, covariance, probability } = solution;
-        Ok(Self { matches: Py::new(py, PyMatchedStars { inner: matches })?, covariance, probability })
+        let Solution { matches, covariance, probability, lens } = solution;
+        Ok(Self { matches: Py::new(py, PyMatchedStars { inner: matches })?, covariance, probability, lens })
     }
 }
 
@@ -43,7 +48,7 @@ impl PySolution {
         let given = covariance.as_array();
         let element = |i: usize, j: usize| given.get([i, j]).copied().unwrap_or(0.0);
         let covariance = std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)));
-        Self { matches, covariance, probability }
+        Self { matches, covariance, probability, lens: None }
     }
 
     #[getter]
@@ -59,6 +64,13 @@ impl PySolution {
     #[getter]
     fn probability(&self) -> f64 {
         self.probability
+    }
+
+    /// Names of the intrinsics of a lens that was fitted, and their covariance followed by that of the attitude.
+    #[getter]
+    fn lens<'py>(&self, py: Python<'py>) -> PyResult<Option<NamedCovariance<'py>>> {
+        let Some(lens) = &self.lens else { return Ok(None) };
+        Ok(Some((lens.parameter_names.clone(), from_matrix(py, &lens.covariance)?)))
     }
 
     /// Where the image centre looks.
@@ -161,6 +173,9 @@ pub(crate) struct OptionValues<'py> {
     timeout_ms: Option<u64>,
     place: Bound<'py, PyApparentPlace>,
     hint: Option<HintValues>,
+    lens: Option<String>,
+    lens_order: Option<usize>,
+    epoch: Option<f64>,
 }
 
 impl OptionValues<'_> {
@@ -179,6 +194,12 @@ impl OptionValues<'_> {
             timeout: self.timeout_ms.map(Duration::from_millis),
             place: self.place.get().inner,
             hint: self.hint.map(HintValues::hint).transpose()?.flatten(),
+            epoch: self.epoch,
+            lens: match self.lens.as_deref() {
+                None => LensModel::Coarse,
+                Some("none") => LensModel::Given,
+                Some(form) => LensModel::Fitted(form_of("lens", form)?, self.lens_order),
+            },
         })
     }
 }
@@ -227,6 +248,16 @@ impl Ranked {
         }
         Ok(())
     }
+}
+
+/// Whether all rows have a position inside an image (height, width) and a brightness that is finite and not negative.
+#[pyfunction]
+pub(crate) fn are_in_image(stars: PyReadonlyArray2<'_, f64>, image_shape: (f64, f64)) -> bool {
+    let (height, width) = image_shape;
+    let is_in = |x: f64, y: f64, light: f64| {
+        x.abs() < width / 2.0 && y.abs() < height / 2.0 && (0.0..f64::INFINITY).contains(&light)
+    };
+    stars.as_array().rows().into_iter().all(|row| is_in(row[0], row[1], row[2]))
 }
 
 /// Solves one frame.

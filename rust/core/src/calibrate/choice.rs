@@ -6,7 +6,7 @@ use crate::geometry::distortion::MAX_ORDER;
 use crate::lsq::robust::{CAUCHY_TUNING, planar_scale};
 
 /// Orders of polynomials that are tried, from the lowest.
-const LOWEST_ORDER: usize = 2;
+pub(super) const LOWEST_ORDER: usize = 2;
 /// Orders in a row that may be no better before it stops: a lens that is nearly symmetric about the image centre has odd
 /// terms only.
 const MAX_IN_VAIN: usize = 1;
@@ -14,7 +14,7 @@ const MAX_IN_VAIN: usize = 1;
 const SIGNIFICANCE: f64 = 2.0;
 /// Coordinates of stars for each parameter, attitudes included, that a model needs to be chosen. With fewer it follows
 /// single stars, and held-out stars no longer tell how well it predicts.
-const MIN_REDUNDANCY: f64 = 3.0;
+pub(super) const MIN_REDUNDANCY: f64 = 3.0;
 /// Smallest scale of residuals by which two models are compared, px: below is rounding.
 const SMALLEST_SCALE: f64 = 1e-9;
 /// Steps at most of a fit that starts where a simpler model ended and serves to choose between both: what follows changes

@@ -34,7 +34,7 @@ pub(super) fn sensitivity(
 }
 
 /// A star that counts: its weight, metric and residual, `None` where the model has no answer.
-type Counting<'a> = (f64, &'a Jacobian, Option<Residual>);
+pub(super) type Counting<'a> = (f64, &'a Jacobian, Option<Residual>);
 
 impl Frame {
     /// The stars of a part that count.
@@ -110,7 +110,7 @@ impl Frame {
 
 /// Normal equations of the stars of one detector, for the intrinsics, so many parameters of its placement, and the
 /// attitude.
-fn part_equations<'a>(
+pub(super) fn part_equations<'a>(
     parameters: &Parameters,
     placement: usize,
     camera: &CameraModel,

@@ -220,6 +220,20 @@ impl Parameters {
         }
     }
 
+    /// What the intrinsics are.
+    pub(super) fn values(&self, camera: &CameraModel) -> Vec<f64> {
+        let center = camera.optical_center();
+        let Terms { a, b } = Terms::of(camera.distortion());
+        let value = |parameter: &Parameter| match *parameter {
+            Parameter::FocalLength => camera.focal_length_px(),
+            Parameter::CenterX => center[0],
+            Parameter::CenterY => center[1],
+            Parameter::A(k, ..) | Parameter::Radial(k) => a[k],
+            Parameter::B(k, ..) | Parameter::Decentring(k) => b[k],
+        };
+        self.intrinsics.iter().map(value).collect()
+    }
+
     /// The optics moved by `delta`; `None` where there are no such optics.
     pub(super) fn stepped_optics(&self, optics: &Optics, delta: &DVector<f64>) -> Option<Optics> {
         let camera = self.stepped(&optics.camera, delta)?;

@@ -50,17 +50,22 @@ pub(super) fn pinhole(
         Attitude::from_pairs(pairs.map(|(camera, sky)| (camera, sky, 1.0)))
     };
     let attitudes = frames.iter().map(attitude).collect();
-    let scale = f64::from(image_size[0]) / 2.0;
-    let distortion = match options.model {
+    Ok(Start { optics: Optics { camera: undistorted(&camera, options.model)?, rig }, attitudes, warm: false })
+}
+
+/// A camera of the model without distortion, its optical centre at that of the image.
+pub(super) fn undistorted(camera: &CameraModel, model: Model) -> Result<CameraModel> {
+    let scale = f64::from(camera.image_size()[0]) / 2.0;
+    let distortion = match model {
         Model::Pinhole => Distortion::None,
         Model::Polynomial { order } => Distortion::Polynomial(PolynomialDistortion::zero(order, scale)?),
         Model::Radial => Distortion::Radial(RadialDistortion::new([0.0; 4], [0.0; 2], scale)?),
     };
-    Ok(Start { optics: Optics { camera: camera.with_distortion(distortion), rig }, attitudes, warm: false })
+    Ok(camera.clone().with_optical_center([0.0; 2]).with_distortion(distortion))
 }
 
 /// A camera of the model, or a lower order of it, with room for all its parameters.
-fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
+pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> {
     let distortion = match (model, camera.distortion()) {
         (Model::Polynomial { order }, Distortion::Polynomial(lower)) if lower.order() <= order => {
             Distortion::Polynomial(lower.raised(order)?)

@@ -19,6 +19,7 @@ pub(crate) const ATTITUDE: usize = 3;
 pub(crate) const PLACEMENT: usize = 3;
 
 /// A star's residual in the ideal plane, and what it depends on.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Residual {
     pub(crate) miss: Point,
     /// Pixel from the optical centre.

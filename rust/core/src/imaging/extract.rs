@@ -27,7 +27,7 @@ pub use crate::imaging::psf::build::PsfKind;
 use large::Large;
 use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};
-use select::select;
+use select::{keep_brightest, select};
 
 /// What is special about a star, as bits.
 pub mod flags {
@@ -124,6 +124,8 @@ pub struct Rejected {
     pub faint: usize,
     /// Beyond the brightest `max_centroids`.
     pub surplus: usize,
+    /// Not measured, since they are beyond the highest `max_measured`.
+    pub unmeasured: usize,
 }
 
 /// Stars of a frame, brightest first, and what was measured on the way.
@@ -192,7 +194,10 @@ impl Extractor {
             frame.saturation = saturation::level(&frame, &detection.peaks);
             (large.stars(&frame, &mut rejected), None)
         } else {
-            let peaks = select(&frame, &mut rejected);
+            let mut peaks = select(&frame, &mut rejected);
+            if let Some(most) = options.max_measured {
+                rejected.unmeasured = keep_brightest(&mut peaks, &detection.blobs, most);
+            }
             frame.saturation = saturation::level(&frame, &peaks);
             let candidates = saturation::candidates(&frame, &peaks, &mut rejected);
             checkpoint(monitor)?;

@@ -255,8 +255,19 @@ impl NormalEquations {
 
     /// Covariance of the parameters for residuals whose variance is the inverse of their weight.
     pub fn covariance(&self) -> Covariance {
-        let n = self.parameters();
         let factor = Factor::new(self, 0.0);
+        let condition_number = self.condition_number(factor.kept(), &factor.scale);
+        let (matrix, frozen) = self.inverse_of(&factor);
+        Covariance { matrix, frozen, condition_number }
+    }
+
+    /// The same without the condition number: the matrix, and the parameters that the data do not determine.
+    pub fn inverse(&self) -> (DMatrix<f64>, Vec<usize>) {
+        self.inverse_of(&Factor::new(self, 0.0))
+    }
+
+    fn inverse_of(&self, factor: &Factor) -> (DMatrix<f64>, Vec<usize>) {
+        let n = self.parameters();
         let kept = factor.kept();
         let mut matrix = DMatrix::zeros(n, n);
         for (c, &column) in kept.iter().enumerate() {
@@ -268,8 +279,7 @@ impl NormalEquations {
         let matrix = (&matrix + matrix.transpose()) * 0.5;
         let mut frozen = factor.order[factor.rank..].to_vec();
         frozen.sort_unstable();
-        let condition_number = self.condition_number(kept, &factor.scale);
-        Covariance { matrix, frozen, condition_number }
+        (matrix, frozen)
     }
 
     /// Condition number of the Jacobian's columns `kept` when each is scaled to length 1.

@@ -2,6 +2,7 @@
 
 use std::f64::consts::TAU;
 
+use crate::catalog::Motions;
 use crate::database::Database;
 use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
@@ -277,6 +278,8 @@ pub(super) fn stars_wanted(detections: usize) -> usize {
 pub(super) struct Sky<'a> {
     pub(super) database: &'a Database,
     pub(super) place: ApparentPlace,
+    /// Julian year to which stars are moved that Hipparcos knows the motions of.
+    pub(super) epoch: Option<f64>,
 }
 
 /// The number of a catalogue star and where it is on the ideal plane of a frame.
@@ -285,7 +288,14 @@ pub(super) type ProjectedStar = (u32, Point);
 impl Sky<'_> {
     /// Apparent direction of a star of the database.
     pub(super) fn direction(&self, star: u32) -> Option<Direction> {
-        Some(self.apparent(Direction::from(*self.database.directions().get(star as usize)?)))
+        Some(self.apparent(self.catalogued(star)?))
+    }
+
+    /// Its direction at the epoch.
+    pub(super) fn catalogued(&self, star: u32) -> Option<Direction> {
+        let moved = |year| Motions::hipparcos().direction_at(*self.database.ids().get(star as usize)?, year);
+        let listed = || Some(Direction::from(*self.database.directions().get(star as usize)?));
+        self.epoch.and_then(moved).or_else(listed)
     }
 
     fn apparent(&self, catalogued: Direction) -> Direction {

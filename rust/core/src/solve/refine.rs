@@ -108,7 +108,7 @@ impl Refiner<'_> {
 
     /// Matches and fits in turn until the matches stay the same, at first so many times within the full radius;
     /// `stars` are where `start` sees them.
-    fn settle<const N: usize>(
+    pub(super) fn settle<const N: usize>(
         &self,
         stars: &[ProjectedStar],
         start: &Pointing,

@@ -15,6 +15,8 @@ pub struct ExtractOptions {
     pub max_pixels: usize,
     /// Keep so many of the brightest stars.
     pub max_centroids: Option<usize>,
+    /// Measure so many of the highest peaks, and those that share a small blob with one of them. The others are counted.
+    pub max_measured: Option<usize>,
     /// Side in pixels of the blocks in which the background is measured.
     pub local_bg_block_size: usize,
     /// Greatest ratio of the axes of a star's image; of that of the frame's stars, where all of them are trailed.
@@ -56,6 +58,7 @@ impl Default for ExtractOptions {
             min_pixels: 3,
             max_pixels: 10_000,
             max_centroids: None,
+            max_measured: None,
             local_bg_block_size: 64,
             max_elongation: Some(3.0),
             matched_filter_sigma: Some(1.5),

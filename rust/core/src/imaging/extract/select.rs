@@ -1,6 +1,6 @@
 //! Which peaks may be stars: by the blobs they are in, their place, and how many there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -46,6 +46,8 @@ const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// a small frame: only lattices and noise have more.
 const PIXELS_PER_PEAK: usize = 60;
 const FEW_PEAKS: usize = 5_000;
+/// Peaks of a blob that are measured together: in a crowd the stars beside one do not all belong to it.
+const TOUCHING: usize = 8;
 
 /// Peaks in blobs of the right size, away from the border, that stand out from their surroundings; the highest if there
 /// are too many.
@@ -107,6 +109,22 @@ fn photon_noise(peaks: &[Peak], looks: &[Option<Surroundings>]) -> HashMap<usize
 /// How many stars may be measured if each has so many pixels of the frame, on average.
 pub(super) fn most_stars<T: Pixel>(image: &Image<'_, T>, pixels: usize) -> usize {
     (image.width() * image.height() / pixels).max(FEW_PEAKS)
+}
+
+/// Keeps so many of the highest peaks and, as a fit takes stars that touch together, those in their blobs if these are
+/// small; returns how many there are besides.
+pub(super) fn keep_brightest(peaks: &mut Vec<Peak>, blobs: &[Blob], most: usize) -> usize {
+    let found = peaks.len();
+    if found <= most {
+        return 0;
+    }
+    let mut highest = peaks.clone();
+    keep_highest(&mut highest, most, |peak| peak.height);
+    let chosen: HashSet<(usize, usize)> = highest.iter().map(|peak| (peak.x, peak.y)).collect();
+    let beside = |peak: &Peak| blobs[peak.blob].peaks <= TOUCHING;
+    let touched: HashSet<usize> = highest.iter().filter(|peak| beside(peak)).map(|peak| peak.blob).collect();
+    peaks.retain(|peak| chosen.contains(&(peak.x, peak.y)) || touched.contains(&peak.blob));
+    found - peaks.len()
 }
 
 /// Keeps so many of the highest, in their order, and returns the others.

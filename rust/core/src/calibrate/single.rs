@@ -1,0 +1,434 @@
+//! The lens of one frame, from matches that are nearly right, in a few milliseconds.
+//!
+//! A calibration leads every model from a pinhole on and repeats that for each order. Here the matches are those of a
+//! solution, and a start is known that is right to a fraction of a pixel. About it the equations of the largest
+//! polynomial are set up once, for five parts of the stars. A polynomial is linear in its coefficients: all lower orders
+//! are parts of these equations, with the coefficients that they lack at zero, and so is what each predicts of a part of
+//! the stars that it is fitted without. [`choose`](super::choice) takes the model from that, as for a calibration.
+
+use nalgebra::{DMatrix, DVector, Vector3};
+
+use super::Model;
+use super::choice::{Fitted, LOWEST_ORDER, MIN_REDUNDANCY, choose};
+use super::fit::{Counting, part_equations, sensitivity};
+use super::frame::{Frame, derivatives};
+use super::parameters::Parameters;
+use super::start;
+use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::{Distortion, Jacobian, Point};
+use crate::geometry::residual::{ATTITUDE, Residual};
+use crate::geometry::rig::Placement;
+use crate::geometry::sphere::Direction;
+use crate::lsq::robust::planar_scale;
+use crate::lsq::small::{inverse, multiply};
+use crate::lsq::{Loss, NormalEquations};
+
+/// Parts of the stars that are left out in turn.
+const FOLDS: usize = 5;
+/// Steps of a fit, weights included; a start at a pinhole takes most of them.
+const STEPS: usize = 6;
+/// Order of the polynomial that stands for a lens of another form.
+const NEARLY: usize = 5;
+/// Steps of a fit of the radial model, which is not linear.
+const RADIAL_STEPS: usize = 12;
+/// A step is the last when it lowers the sum of squares by less than this fraction: what is left to go is a hundredth of
+/// a standard error.
+const CONVERGED: f64 = 1e-7;
+/// What residuals beyond a few standard deviations count.
+const LOSS: Loss = Loss::GemanMcClure;
+/// Smallest standard deviation by which they are judged, px.
+const MIN_SIGMA_PX: f64 = 1e-7;
+/// A lens is determined where its standard deviation is at most so many times that of the matches, or so many pixels.
+const LOOSEST: f64 = 5.0;
+const LOOSEST_PX: f64 = 0.5;
+/// Points per side of the grid on which that is looked at.
+const GRID: u32 = 5;
+/// Share of the frame in which a lens has to be determined.
+const MIN_DETERMINED: f64 = 0.9;
+
+/// A camera and where it looks.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) camera: CameraModel,
+    pub(crate) attitude: Attitude,
+}
+
+/// The camera that was fitted to one frame.
+#[derive(Debug, Clone)]
+pub(crate) struct SingleFit {
+    pub(crate) model: Model,
+    pub(crate) view: View,
+    /// Robust standard deviation of the residuals, px per axis.
+    pub(crate) sigma: f64,
+    /// Names of the intrinsics.
+    pub(crate) parameter_names: Vec<String>,
+    /// Covariance of the intrinsics followed by a small rotation about the camera's axes.
+    pub(crate) covariance: DMatrix<f64>,
+}
+
+/// The matches of one frame, and the probability of each.
+pub(crate) struct SingleFrame {
+    frame: Frame,
+    counts: Vec<f64>,
+}
+
+impl SingleFrame {
+    /// Matches at pixels, with the apparent directions of their stars.
+    pub(crate) fn new(pixels: Vec<Point>, sky: Vec<Direction>, counts: Vec<f64>) -> Self {
+        Self { frame: Frame::new(pixels, sky, None), counts }
+    }
+
+    /// Number of matches.
+    pub(crate) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether the matches are many enough for a model.
+    pub(crate) fn bears(&self, model: Model) -> bool {
+        2.0 * self.len() as f64 >= MIN_REDUNDANCY * (Parameters::of(model).len() + ATTITUDE) as f64
+    }
+
+    /// The highest order of polynomials that the matches bear, up to a limit.
+    pub(crate) fn highest_order(&self, limit: usize) -> Option<usize> {
+        (LOWEST_ORDER..=limit).rev().find(|&order| self.bears(Model::Polynomial { order }))
+    }
+
+    /// Fits a model, from a camera that is nearly right.
+    pub(crate) fn fit(&self, model: Model, start: &View) -> Option<View> {
+        let mut view = self.start(model, start)?;
+        // A polynomial is linear; a radial lens needs its coarse terms first, unless it has them.
+        let mut stages = vec![Parameters::of(model)];
+        if model == Model::Radial && *view.camera.distortion() != *start.camera.distortion() {
+            stages = Parameters::stages(model);
+        }
+        let last = stages.len() - 1;
+        for (stage, parameters) in stages.iter().enumerate() {
+            let steps = if model == Model::Radial && stage == last { RADIAL_STEPS } else { STEPS };
+            for _ in 0..steps {
+                let (next, gained) = Linear::new(self, parameters, view, 1).stepped()?;
+                view = next;
+                if gained < CONVERGED {
+                    break;
+                }
+            }
+        }
+        Some(view)
+    }
+
+    /// A camera of the model's form to start from.
+    fn start(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
+        if let Ok(raised) = start::raised(camera, model)
+            && (model == Model::Radial || camera.optical_center() == [0.0; 2])
+        {
+            return Some(View { camera: raised, attitude: *attitude });
+        }
+        let camera = start::undistorted(camera, model).ok()?;
+        let seen = self.frame.pixels.iter().map(|&pixel| camera.pixel_to_direction(pixel));
+        let pairs: Vec<_> = seen.zip(&self.frame.sky).filter(|(seen, _)| seen.z.is_finite()).collect();
+        let attitude = Attitude::from_pairs(pairs.iter().map(|(seen, sky)| (seen, *sky, 1.0)))?;
+        Some(View { camera, attitude })
+    }
+
+    /// A polynomial of this order that is nearly right, about which its equations are.
+    fn polynomial(&self, order: usize, start: &View) -> Option<View> {
+        let nearly = Model::Polynomial { order: order.min(NEARLY) };
+        let order = Model::Polynomial { order };
+        let raised = matches!(start.camera.distortion(), Distortion::Polynomial(_));
+        if raised && start::raised(&start.camera, order).is_ok() {
+            return self.start(order, start);
+        }
+        self.start(order, &self.fit(nearly, start)?)
+    }
+
+    /// The model that predicts held-out stars best, and a camera from which its fit takes few steps.
+    pub(crate) fn choose(&self, groups: &[Vec<Model>], start: &View) -> Result<(Model, View)> {
+        let few = || Error::Undetermined("too few stars match for a lens of their own".into());
+        let highest = groups.iter().flatten().filter_map(Model::order).max().unwrap_or(LOWEST_ORDER);
+        let order = self.highest_order(highest).ok_or_else(few)?;
+        let largest = Parameters::of(Model::Polynomial { order });
+        let view = self.polynomial(order, start).ok_or_else(few)?;
+        let linear = Linear::new(self, &largest, view, FOLDS);
+        let derivatives = linear.derivatives();
+        let mut radial = None;
+        let model = choose(groups, |model, _| match model {
+            _ if !self.bears(model) => Err(few()),
+            Model::Radial => {
+                let view = self.fit(model, start).ok_or_else(few)?;
+                let parameters = Parameters::of(model);
+                radial = Some(view.clone());
+                let linear = Linear::new(self, &parameters, view, FOLDS);
+                Ok(linear.candidate(&linear.derivatives(), parameters.len()))
+            }
+            Model::Pinhole | Model::Polynomial { .. } => {
+                Ok(linear.candidate(&derivatives, Parameters::of(model).len()))
+            }
+        })?;
+        let near = radial.filter(|_| model == Model::Radial);
+        Ok((model, near.unwrap_or_else(|| start.clone())))
+    }
+
+    /// Fits a model, and tells how well it is known; `None` if it is not determined nearly everywhere in the frame.
+    pub(crate) fn finish(&self, model: Model, start: &View) -> Option<SingleFit> {
+        let view = self.fit(model, start)?;
+        let parameters = Parameters::of(model);
+        let linear = Linear::new(self, &parameters, view, 1);
+        let equations = &linear.folds[0];
+        let counts: f64 = self.counts.iter().sum();
+        let freedom = (2.0 * counts - equations.parameters() as f64).max(1.0);
+        let variance = 2.0 * equations.cost() / freedom;
+        let covariance = equations.inverse().0 * variance;
+        let sigma = linear.sigma;
+        let Linear { view, .. } = linear;
+        let fit = SingleFit { model, view, sigma, parameter_names: parameters.names(), covariance };
+        fit.is_determined(&parameters).then_some(fit)
+    }
+}
+
+impl SingleFit {
+    /// Whether the lens is determined, and not folded over, in nearly all of the frame.
+    fn is_determined(&self, parameters: &Parameters) -> bool {
+        let camera = &self.view.camera;
+        let size = camera.image_size().map(f64::from);
+        let at = |i: u32, k: usize| (f64::from(i) / f64::from(GRID - 1) - 0.5) * size[k];
+        let loosest = (LOOSEST * self.sigma).max(LOOSEST_PX).powi(2);
+        let determined = |i: u32| {
+            let pixel = [at(i % GRID, 0), at(i / GRID, 1)];
+            sensitivity(parameters, camera, pixel)
+                .map(|rows| (&rows * &self.covariance * rows.transpose()).trace() / 2.0)
+                .is_some_and(|variance| variance <= loosest)
+        };
+        let known = (0..GRID * GRID).filter(|&i| determined(i)).count();
+        known as f64 >= MIN_DETERMINED * f64::from(GRID * GRID)
+    }
+}
+
+/// The equations of a model about a view.
+struct Linear<'a> {
+    single: &'a SingleFrame,
+    parameters: &'a Parameters,
+    view: View,
+    /// Of every star: what the model leaves, and the matrix that brings it to the detector.
+    residuals: Vec<(Option<Residual>, Jacobian)>,
+    /// Of the stars of each fold, for the intrinsics and the attitude.
+    folds: Vec<NormalEquations>,
+    sigma: f64,
+}
+
+impl<'a> Linear<'a> {
+    fn new(single: &'a SingleFrame, parameters: &'a Parameters, view: View, folds: usize) -> Self {
+        let View { camera, attitude } = &view;
+        let placement = Placement::default();
+        let residual = |(&pixel, sky): (&Point, &Direction)| {
+            let residual = Residual::new(camera, &placement, attitude, pixel, sky);
+            let to_detector = residual.map_or([[0.0; 2]; 2], |residual| inverse(&residual.jacobian));
+            (residual, to_detector)
+        };
+        let residuals: Vec<_> = single.frame.pixels.iter().zip(&single.frame.sky).map(residual).collect();
+        let length = |(residual, metric): &(Option<Residual>, Jacobian)| {
+            residual.map_or(f64::INFINITY, |residual| norm(multiply(metric, residual.miss)))
+        };
+        let lengths: Vec<f64> = residuals.iter().map(length).collect();
+        let counted = lengths.iter().zip(&single.counts).filter(|(_, count)| **count >= 0.5);
+        let sigma = planar_scale(&mut counted.map(|(length, _)| *length).collect::<Vec<_>>());
+        let scale = sigma.max(MIN_SIGMA_PX);
+        let weight = |star: usize| {
+            let loss = LOSS.weight(lengths[star] / scale);
+            if lengths[star].is_finite() { single.counts[star] * loss } else { 0.0 }
+        };
+        let of_fold = |fold: usize| {
+            let stars = (fold..lengths.len()).step_by(folds);
+            let counting = stars.map(|star| -> Counting<'_> {
+                let (residual, metric) = &residuals[star];
+                (weight(star), metric, *residual)
+            });
+            part_equations(parameters, 0, camera, counting.filter(|(weight, ..)| *weight > 0.0))
+        };
+        let folds = (0..folds).map(of_fold).collect();
+        Self { single, parameters, view, residuals, folds, sigma }
+    }
+
+    /// The view after one step, and the fraction by which that lowers the cost.
+    fn stepped(&self) -> Option<(View, f64)> {
+        let all = self.parameters.len();
+        let equations = &self.folds[0];
+        let delta = equations.solve(0.0);
+        let camera = self.parameters.stepped(&self.view.camera, &delta.rows(0, all).into_owned())?;
+        let turn = Vector3::new(delta[all], delta[all + 1], delta[all + 2]);
+        let attitude = self.view.attitude.rotated(&turn);
+        Some((View { camera, attitude }, equations.decrease(&delta) / equations.cost()))
+    }
+
+    /// Derivatives of every star's residual by all parameters and the attitude, star after star.
+    fn derivatives(&self) -> Vec<Point> {
+        let columns = self.parameters.len() + ATTITUDE;
+        let mut all = vec![[0.0; 2]; columns * self.residuals.len()];
+        for ((residual, _), out) in self.residuals.iter().zip(all.chunks_exact_mut(columns)) {
+            if let Some(residual) = residual {
+                derivatives(residual, self.parameters, &self.view.camera, out);
+            }
+        }
+        all
+    }
+
+    /// The model of the first so many parameters, the others zero, and what it predicts of the stars of each fold.
+    fn candidate(&self, derivatives: &[Point], kept: usize) -> Candidate {
+        let all = self.parameters.len();
+        // By how much those that are left out move.
+        let mut delta = DVector::zeros(all + ATTITUDE);
+        let values = self.parameters.values(&self.view.camera);
+        for k in kept..all {
+            delta[k] = -values[k];
+        }
+        let places: Vec<usize> = (0..kept).chain(all..all + ATTITUDE).collect();
+        let parts: Vec<NormalEquations> =
+            self.folds.iter().map(|fold| restricted(fold, &places, &delta)).collect();
+        let mut held_out = vec![f64::NAN; self.residuals.len()];
+        for fold in 0..FOLDS {
+            let mut others = NormalEquations::new(places.len());
+            for (_, part) in parts.iter().enumerate().filter(|(other, _)| *other != fold) {
+                others.merge(part);
+            }
+            for (&place, step) in places.iter().zip(&others.solve(0.0)) {
+                delta[place] = *step;
+            }
+            for star in (fold..self.residuals.len()).step_by(FOLDS) {
+                let (Some(residual), metric) = &self.residuals[star] else { continue };
+                let columns = &derivatives[star * delta.len()..(star + 1) * delta.len()];
+                let [x, y] = sum(columns, &delta);
+                held_out[star] = norm(multiply(metric, [residual.miss[0] + x, residual.miss[1] + y]));
+            }
+        }
+        Candidate { held_out, parameters: kept, stars: self.single.len() }
+    }
+}
+
+/// The equations of some of the parameters, when the others move by what `delta` has for them.
+fn restricted(equations: &NormalEquations, places: &[usize], delta: &DVector<f64>) -> NormalEquations {
+    let others: Vec<usize> =
+        (0..delta.len()).filter(|k| places.binary_search(k).is_err() && delta[*k] != 0.0).collect();
+    let gradient = places.iter().map(|&i| {
+        let moved: f64 = others.iter().map(|&j| equations.element(i, j) * delta[j]).sum();
+        equations.gradient()[i] + moved
+    });
+    let element = |i: usize, j: usize| equations.element(places[i], places[j]);
+    NormalEquations::from_elements(element, gradient.collect(), equations.cost(), equations.count())
+}
+
+/// A model of one frame, and what it predicts.
+struct Candidate {
+    held_out: Vec<f64>,
+    parameters: usize,
+    stars: usize,
+}
+
+impl Fitted for Candidate {
+    fn held_out(&self) -> Vec<f64> {
+        self.held_out.clone()
+    }
+
+    fn num_stars(&self) -> usize {
+        self.stars
+    }
+
+    fn num_frames(&self) -> usize {
+        1
+    }
+
+    fn num_parameters(&self) -> usize {
+        self.parameters
+    }
+}
+
+/// Sum of derivatives times steps.
+fn sum(derivatives: &[Point], delta: &DVector<f64>) -> Point {
+    let terms = derivatives.iter().zip(delta).map(|([x, y], step)| [x * step, y * step]);
+    terms.fold([0.0; 2], |[x, y], [dx, dy]| [x + dx, y + dy])
+}
+
+fn norm([x, y]: Point) -> f64 {
+    (x * x + y * y).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Random;
+    use super::*;
+    use crate::geometry::distortion::PolynomialDistortion;
+
+    /// A lens of third order, and stars that it sees, positions off by up to `noise` px.
+    fn seen(noise: f64) -> (View, SingleFrame) {
+        let mut random = Random(7);
+        let mut terms =
+            |first: usize| (0..10).map(|k| if k < first { 0.0 } else { 8.0 * random.next() }).collect();
+        let distortion = PolynomialDistortion::new(3, 500.0, terms(3), terms(1)).unwrap();
+        let camera = CameraModel::new(3000.0, [1000, 800]).unwrap();
+        let camera = camera.with_distortion(Distortion::Polynomial(distortion));
+        let attitude = Attitude::from_pointing(1.0, 0.3, 2.0);
+        let pixels: Vec<Point> = (0..300).map(|_| [500.0 * random.next(), 400.0 * random.next()]).collect();
+        let sky = pixels.iter().map(|&p| attitude.to_sky(&camera.pixel_to_direction(p))).collect();
+        let moved = pixels.iter().map(|[x, y]| [x + noise * random.next(), y + noise * random.next()]);
+        let stars = SingleFrame::new(moved.collect(), sky, vec![1.0; 300]);
+        (View { camera, attitude }, stars)
+    }
+
+    fn pinhole(view: &View) -> View {
+        let camera = CameraModel::new(view.camera.focal_length_px(), view.camera.image_size()).unwrap();
+        View { camera, attitude: view.attitude }
+    }
+
+    #[test]
+    fn a_lens_is_found_from_a_pinhole() {
+        let (truth, stars) = seen(0.0);
+        let fit = stars.finish(Model::Polynomial { order: 3 }, &pinhole(&truth)).unwrap();
+        assert!(fit.sigma < 1e-6);
+        for pixel in [[-500.0, -400.0], [0.0, 0.0], [499.0, 399.0]] {
+            let [found, expected] =
+                [&fit.view, &truth].map(|view| view.attitude.to_sky(&view.camera.pixel_to_direction(pixel)));
+            assert!((found - expected).norm() * 3000.0 < 1e-6);
+        }
+    }
+
+    #[test]
+    fn all_orders_are_judged_from_the_equations_of_one() {
+        let (truth, stars) = seen(0.1);
+        let polynomials: Vec<Model> = (2..=7).map(|order| Model::Polynomial { order }).collect();
+        let groups = [vec![Model::Pinhole], vec![Model::Radial], polynomials];
+        let (model, near) = stars.choose(&groups, &pinhole(&truth)).unwrap();
+        assert_eq!(model, Model::Polynomial { order: 3 });
+        // What is predicted of a fifth of the stars is what a fit without them gives.
+        let view = stars.fit(Model::Polynomial { order: 5 }, &near).unwrap();
+        let (order, kept) = (Parameters::of(Model::Polynomial { order: 5 }), Parameters::of(model).len());
+        let linear = Linear::new(&stars, &order, view, FOLDS);
+        let held_out = linear.candidate(&linear.derivatives(), kept).held_out;
+        let others: Vec<usize> = (0..300).filter(|star| star % FOLDS != 1).collect();
+        let without = SingleFrame::new(
+            others.iter().map(|&star| stars.frame.pixels[star]).collect(),
+            others.iter().map(|&star| stars.frame.sky[star]).collect(),
+            vec![1.0; others.len()],
+        );
+        let view = without.fit(model, &near).unwrap();
+        let whole = Parameters::of(model);
+        let of_others = Linear::new(&stars, &whole, view, 1);
+        for star in (1..300).step_by(FOLDS) {
+            let (residual, metric) = &of_others.residuals[star];
+            let length = norm(multiply(metric, residual.unwrap().miss));
+            assert!((length - held_out[star]).abs() < 0.01, "{star}: {length} {}", held_out[star]);
+        }
+    }
+
+    #[test]
+    fn a_lens_that_half_a_frame_leaves_free_is_none() {
+        let (truth, stars) = seen(0.1);
+        let left: Vec<usize> = (0..300).filter(|&star| stars.frame.pixels[star][0] < -100.0).collect();
+        let half = SingleFrame::new(
+            left.iter().map(|&star| stars.frame.pixels[star]).collect(),
+            left.iter().map(|&star| stars.frame.sky[star]).collect(),
+            vec![1.0; left.len()],
+        );
+        assert!(half.finish(Model::Polynomial { order: 6 }, &pinhole(&truth)).is_none());
+        assert!(half.finish(Model::Pinhole, &pinhole(&truth)).is_some());
+        assert!(stars.finish(Model::Polynomial { order: 6 }, &pinhole(&truth)).is_some());
+    }
+}
