@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.nddata import CCDData
 from astropy.table import QTable
 from click.testing import CliRunner
 
@@ -129,6 +130,18 @@ def test_frames_that_did_not_solve_are_named(result, views, tmp_path):
     nothing = boresight.report([None], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "boresight diagnose" in nothing
     Reader(boresight.report(result.solutions[0], tmp_path / "page.html").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("kind", ["colours", "CCDData", "nothing but NaN"])
+def test_frames_of_every_kind_are_drawn(result, views, tmp_path, kind):
+    image = views[0].image
+    frame = {
+        "colours": np.stack([image] * 3, axis=-1),
+        "CCDData": CCDData(image, unit="adu"),
+        "nothing but NaN": np.full_like(image, np.nan),
+    }[kind]
+    page = boresight.report(result.solutions[0], tmp_path / "page.html", frames=[frame])
+    assert page.read_text(encoding="utf-8").count("data:image/jpeg;base64,") == 1
 
 
 def test_other_results_are_refused(result, tmp_path):

@@ -12,6 +12,7 @@ from typing import Any
 from boresight._utils.files import write_atomically
 from boresight.calibration.result import CalibrationResult
 from boresight.errors import InputError
+from boresight.extraction.images import pixels_of
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 from boresight.report.downloads import downloads
@@ -51,8 +52,8 @@ def report(
     path : path-like
         File to create or replace.
     frames : sequence, optional
-        The frames, in the order of the solutions, as anything that `read_frame` takes, or arrays;
-        None for one that is not to be drawn. Default: only the stars are drawn.
+        The frames, in the order of the solutions, as anything that `solve` takes as an image; None
+        for one that is not to be drawn. Default: only the stars are drawn.
     title : str, optional
         Title of the page. Default: the kind of the result.
     options : mapping of str to object, optional
@@ -156,7 +157,9 @@ def _frames(frames: Sequence[Any] | None, number: int) -> list[Frame | None]:
 def _frame(given: Any) -> Frame | None:
     if given is None or isinstance(given, Frame):
         return given
-    return Frame(given) if hasattr(given, "__array__") else read_frame(given)
+    if isinstance(given, str | os.PathLike):
+        return read_frame(given)
+    return Frame(pixels_of(given, luminance=True)[0])
 
 
 def _name(frame: Frame | None, index: int) -> str:
