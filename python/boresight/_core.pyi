@@ -39,6 +39,7 @@ __all__ = [
     "calibrate_camera",
     "calibrate_rig",
     "calibration_block",
+    "correlate_phase",
     "fit_transform",
     "match_lists",
     "mesh_pixels",
@@ -46,6 +47,7 @@ __all__ = [
     "moved",
     "quaternion_of_matrix",
     "read_png",
+    "register_images",
     "remove_temporaries",
     "scene_register",
     "solve",
@@ -468,6 +470,15 @@ def fit_transform(
 ) -> dict[str, Any]: ...
 def write_atomically(path: Path, chunks: Iterable[bytes], mode: int | None) -> None: ...
 def remove_temporaries(folder: Path, age: float) -> None: ...
+def correlate_phase(
+    reference: NDArray[np.float32], moved: NDArray[np.float32], turned: bool
+) -> list[tuple[list[list[float]], float]]: ...
+def register_images(
+    reference: NDArray[np.float32],
+    moved: NDArray[np.float32],
+    start: Sequence[Sequence[float]],
+    kind: str,
+) -> dict[str, Any]: ...
 def read_png(source: str | bytes, out: NDArray[np.uint8]) -> None: ...
 def unpack_lzw(data: bytes, size: int) -> bytes: ...
 def unpack_bits(data: bytes, size: int) -> bytes: ...

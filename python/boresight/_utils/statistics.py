@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,3 +15,27 @@ Floats = NDArray[np.float64]
 def planar_scale(lengths: Floats) -> float:
     """Give the standard deviation per axis of vectors, by the median of their lengths."""
     return float(np.median(lengths)) / core.RAYLEIGH_MEDIAN
+
+
+def chi2_tail(value: float, freedom: int) -> float:
+    """Probability that chi square of so many degrees of freedom, from 1, exceeds a value."""
+    half = max(0.0, value) / 2.0
+    # The recurrence from one or two degrees of freedom on.
+    k = 2 - freedom % 2
+    tail = math.exp(-half) if k == 2 else math.erfc(math.sqrt(half))
+    while k < freedom:
+        log_term = (k / 2.0) * math.log(half) - half if half > 0.0 else -math.inf
+        tail += math.exp(log_term - math.lgamma(k / 2.0 + 1.0))
+        k += 2
+    return tail
+
+
+def chi2_quantile(tail: float, freedom: int) -> float:
+    """Value that chi square of so many degrees of freedom exceeds with this probability."""
+    low, high = 0.0, float(freedom)
+    while chi2_tail(high, freedom) > tail:
+        high *= 2.0
+    for _ in range(100):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if chi2_tail(middle, freedom) > tail else (low, middle)
+    return (low + high) / 2.0

@@ -1,4 +1,14 @@
-"""Movement of a camera: notice it, tell it, and mend the calibration."""
+"""Movement of a camera: notice it, say it in units of the sky, and mend the calibration."""
 
+from boresight.movement.compare import compare as compare
 from boresight.movement.correction import MovementCorrection as MovementCorrection
+from boresight.movement.detect import detect_movement as detect_movement
+from boresight.movement.detect import phase_correlation_movement as phase_correlation_movement
+from boresight.movement.drift import ChangePoint as ChangePoint
+from boresight.movement.drift import DriftLog as DriftLog
 from boresight.movement.errors import DetectionFailedError as DetectionFailedError
+from boresight.movement.mounted import PARAMETERS as PARAMETERS
+from boresight.movement.mounted import MountedCamera as MountedCamera
+from boresight.movement.mounted import place_at as place_at
+from boresight.movement.update import update_calibration as update_calibration
+from boresight.movement.verdict import Verdict as Verdict

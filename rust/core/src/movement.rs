@@ -1,13 +1,20 @@
 //! Movement of a camera between two images of the same scene.
 //!
-//! [`fit`] finds the [`Transform`] between pairs of points, some of which may be wrong.
+//! [`fit`] finds the [`Transform`] between pairs of points, some of which may be wrong. [`phase_candidates`] guesses it
+//! from the pixels, and [`register`] makes a guess exact, or refuses it.
 //!
 //! Here pixels are those of arrays, (column, row) counted from the centre of the first pixel, since nothing depends on
 //! where an image's centre is.
 
 mod consensus;
 mod fit;
+mod patches;
+mod phase;
+mod plane;
 mod transform;
 
 pub use fit::{Fit, FitOptions, fit};
+pub use patches::{Registration, register};
+pub use phase::{Candidate, phase_candidates};
+pub use plane::Plane;
 pub use transform::{Kind, Transform};

@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
-    use crate::movement::{fit_transform, warp_image};
+    use crate::movement::{correlate_phase, fit_transform, register_images, warp_image};
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]

@@ -1,7 +1,7 @@
 //! Movement of a camera between two images.
 
 use boresight::imaging::warp::{Interpolation, Sample, Warp};
-use boresight::movement::{Fit, FitOptions, Kind, fit};
+use boresight::movement::{Fit, FitOptions, Kind, Plane, Transform, fit, phase_candidates, register};
 use numpy::{Element, PyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -69,6 +69,44 @@ pub(crate) fn fit_transform<'py>(
     let (moved, reference) = (rows("moved_points", &moved)?, rows("ref_points", &reference)?);
     let found = parallel::detach(py, || fit(moved, reference, &options)).map_err(to_python)?;
     fit_parts(py, &found)
+}
+
+/// Transforms that may be the movement, with the heights of their peaks in standard deviations.
+#[pyfunction]
+pub(crate) fn correlate_phase(
+    py: Python<'_>,
+    reference: PyReadonlyArray2<'_, f32>,
+    moved: PyReadonlyArray2<'_, f32>,
+    turned: bool,
+) -> PyResult<Vec<([[f64; 3]; 3], f64)>> {
+    let (reference, moved) = (plane(&reference)?, plane(&moved)?);
+    let found = py.detach(|| phase_candidates(&reference, &moved, turned));
+    Ok(found.into_iter().map(|c| (c.transform.0, c.significance)).collect())
+}
+
+/// Make a coarse transform exact by patches of both images; its parts by name.
+#[pyfunction]
+pub(crate) fn register_images<'py>(
+    py: Python<'py>,
+    reference: PyReadonlyArray2<'py, f32>,
+    moved: PyReadonlyArray2<'py, f32>,
+    start: [[f64; 3]; 3],
+    kind: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let kind = Kind::from_name(kind).map_err(to_python)?;
+    let (reference, moved) = (plane(&reference)?, plane(&moved)?);
+    let found = py.detach(|| register(&reference, &moved, &Transform(start), kind)).map_err(to_python)?;
+    let parts = fit_parts(py, &found.fit)?;
+    parts.set_item("ref_points", from_rows(py, &found.reference)?)?;
+    parts.set_item("moved_points", from_rows(py, &found.moved)?)?;
+    parts.set_item("expected", found.expected)?;
+    Ok(parts)
+}
+
+fn plane(image: &PyReadonlyArray2<'_, f32>) -> PyResult<Plane> {
+    let (height, width) = image.as_array().dim();
+    let pixels = image.as_slice().map_err(|_| not_contiguous("image"))?;
+    Plane::new(pixels, [width, height]).map_err(to_python)
 }
 
 fn fit_parts<'py>(py: Python<'py>, fit: &Fit) -> PyResult<Bound<'py, PyDict>> {

@@ -1,0 +1,450 @@
+"""Calibration by pairs of pixels and 3-D points, for laboratory and terrestrial cameras."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from boresight._utils.arguments import image_size
+from boresight._utils.arrays import Floats
+from boresight._utils.files import write_atomically
+from boresight.camera.distortion import RadialDistortion
+from boresight.camera.model import CameraModel
+from boresight.errors import FileFormatError, InputError, UndeterminedError
+
+__all__ = ["FREEDOMS", "PointPairCalibration"]
+
+FORMAT, VERSION = "boresight-point-pairs", 1
+
+FREEDOMS = ("focal_length", "center", "k1", "k2")
+"""What may be fitted beside the position and the attitude."""
+
+ROUNDS = 200
+"""Steps of the fit at most."""
+
+SETTLED = 1e-12
+"""The fit has come to rest when chi square falls by less than this part."""
+
+
+@dataclass(frozen=True, eq=False)
+class PointPairCalibration:
+    """A camera calibrated by points whose places are known.
+
+    Pixels of the points are those of arrays, (column, row) from the centre of the first pixel.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The optics.
+    rotation : ndarray of shape (3, 3)
+        From the axes of the points to the camera's.
+    position : ndarray of shape (3,) or None
+        Where the camera is, in units of the points; None if these are directions.
+    image_points : ndarray of shape (n, 2)
+        Pixels.
+    object_points : ndarray of shape (n, 3)
+        Points, or directions.
+    free : tuple of str
+        What was fitted beside position and attitude: of "focal_length", "center", "k1", "k2".
+    history : tuple of str
+        How it came to be, the oldest first.
+    image : ndarray or None
+        The image; it is not saved.
+    mask : ndarray of int or None
+        Number of the part of the image that each pixel belongs to, where it shows several views.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import CameraModel
+    >>> from boresight.calibration.point_pairs import PointPairCalibration
+    >>> camera = CameraModel(900.0, (480, 640))
+    >>> points = np.random.default_rng(1).uniform(-1, 1, (30, 3)) + [0, 0, 5]
+    >>> x, y = camera.direction_to_pixel(points)
+    >>> found = PointPairCalibration.fit(np.column_stack([x + 320, y + 240]), points, (480, 640))
+    >>> round(found.camera_model.focal_length_px, 3), found.rms_px < 1e-6
+    (900.0, True)
+    """
+
+    camera_model: CameraModel
+    rotation: Floats
+    position: Floats | None
+    image_points: Floats
+    object_points: Floats
+    free: tuple[str, ...] = ("focal_length",)
+    history: tuple[str, ...] = ()
+    image: Any = field(default=None, repr=False)
+    mask: Any = field(default=None, repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        image_points: ArrayLike,
+        object_points: ArrayLike,
+        image_shape: tuple[int, int],
+        *,
+        free: Sequence[str] = ("focal_length",),
+        directions: bool = False,
+        camera_model: CameraModel | None = None,
+        start: PointPairCalibration | None = None,
+        history: Sequence[str] = ("Fitted by Boresight",),
+        image: Any = None,
+        mask: Any = None,
+    ) -> PointPairCalibration:
+        """Fit a calibration to pairs of points.
+
+        Parameters
+        ----------
+        image_points : array_like, shape (n, 2)
+            Pixels (column, row), 0-based.
+        object_points : array_like, shape (n, 3)
+            Where they are: 3-D points in any unit, or directions.
+        image_shape : (int, int)
+            Rows and columns.
+        free : sequence of str
+            What to fit beside position and attitude. Default: the focal length.
+        directions : bool
+            Whether `object_points` are directions (or infinitely far). Default False.
+        camera_model : CameraModel, optional
+            Optics to start from, and what of them is not free. Default: a pinhole.
+        start : PointPairCalibration, optional
+            Calibration to start from. Default: by the direct linear transform.
+        history : sequence of str
+            How it comes to be.
+        image, mask
+            Carried along.
+
+        Returns
+        -------
+        PointPairCalibration
+
+        Raises
+        ------
+        InputError
+            If the shapes do not belong together or a name is unknown.
+        UndeterminedError
+            If the points do not determine it.
+        """
+        pixels, points = _pairs(image_points, object_points)
+        size = image_size(image_shape)
+        unknown = [name for name in free if name not in FREEDOMS]
+        if unknown:
+            raise InputError(f"free: {unknown[0]!r} is unknown; give some of {', '.join(FREEDOMS)}")
+        shape = (size[1], size[0])
+        centred = pixels - np.array(size) / 2.0
+        wanted = tuple(name for name in FREEDOMS if name in free)
+        parameters = (3 if directions else 6) + len(wanted) + ("center" in wanted)
+        if 2 * len(pixels) < parameters:
+            raise UndeterminedError(
+                f"image_points: {len(pixels)} do not determine {parameters} numbers; give more"
+            )
+        state = _start(centred, points, shape, directions, camera_model, start)
+        state = _fitted(centred, points, state, wanted, shape)
+        return cls(
+            state.camera(shape), state.rotation, state.position, pixels, points, wanted,
+            tuple(history), image, mask,
+        )  # fmt: skip
+
+    def project(self, object_points: ArrayLike) -> Floats:
+        """Pixels at which points are seen.
+
+        Parameters
+        ----------
+        object_points : array_like, shape (n, 3)
+            Points, or directions if the calibration is of directions.
+
+        Returns
+        -------
+        ndarray of shape (n, 2)
+            Columns and rows, 0-based; NaN of points behind the camera.
+        """
+        points = np.asarray(object_points, np.float64).reshape(-1, 3)
+        offset = points if self.position is None else points - self.position
+        x, y = self.camera_model.direction_to_pixel(offset @ self.rotation.T)
+        height, width = self.camera_model.image_shape
+        return np.column_stack([x, y]) + [width / 2.0, height / 2.0]
+
+    @property
+    def residuals_px(self) -> Floats:
+        """Pixels of the points minus where they are predicted, (n, 2)."""
+        return self.image_points - self.project(self.object_points)
+
+    @property
+    def rms_px(self) -> float:
+        """Root mean square length of the residuals."""
+        return float(np.sqrt(np.mean((self.residuals_px**2).sum(axis=1))))
+
+    def with_points(
+        self, image_points: ArrayLike, object_points: ArrayLike, note: str, **changes: Any
+    ) -> PointPairCalibration:
+        """Fit again to other points with the same freedom.
+
+        Parameters
+        ----------
+        image_points, object_points : array_like
+            The points.
+        note : str
+            Appended to the history.
+        **changes
+            `image` and `mask` of the new one.
+        """
+        fitted = type(self).fit(
+            image_points, object_points, self.camera_model.image_shape, free=self.free,
+            directions=self.position is None, camera_model=self.camera_model, start=self,
+            history=(*self.history, note),
+        )  # fmt: skip
+        return replace(fitted, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as in the file."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "camera_model": self.camera_model.to_dict(),
+            "rotation": self.rotation.tolist(),
+            "position": None if self.position is None else self.position.tolist(),
+            "image_points": self.image_points.tolist(),
+            "object_points": self.object_points.tolist(),
+            "free": list(self.free),
+            "history": list(self.history),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PointPairCalibration:
+        """Make it of `to_dict`.
+
+        Parameters
+        ----------
+        data : mapping
+            As `to_dict` returns it.
+
+        Raises
+        ------
+        FileFormatError
+            If it is none.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise FileFormatError("this is no point-pair calibration of Boresight")
+        try:
+            position = data["position"]
+            pixels, points = _pairs(data["image_points"], data["object_points"])
+            return cls(
+                CameraModel.from_dict(data["camera_model"]),
+                np.array(data["rotation"], np.float64).reshape(3, 3),
+                None if position is None else np.array(position, np.float64).reshape(3),
+                pixels, points, tuple(data["free"]), tuple(data["history"]),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileFormatError(f"this calibration is damaged: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as JSON, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            File to create or replace.
+        """
+        write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PointPairCalibration:
+        """Load a file made by `save`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Raises
+        ------
+        FileFormatError
+            If it is none, or damaged.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_bytes()))
+        except ValueError as error:
+            raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+@dataclass
+class _State:
+    """What is fitted."""
+
+    rotation: Floats
+    position: Floats | None
+    focal: float
+    center: Floats
+    terms: Floats
+    model: CameraModel | None
+
+    def camera(self, shape: tuple[int, int]) -> CameraModel:
+        half = float(np.hypot(*shape)) / 2.0
+        distortion: Any = None
+        if self.terms.any():
+            distortion = RadialDistortion(float(self.terms[0]), float(self.terms[1]), scale=half)
+        elif self.model is not None and not isinstance(self.model.distortion, RadialDistortion):
+            distortion = self.model.distortion
+        return CameraModel(
+            self.focal, shape, optical_center=(float(self.center[0]), float(self.center[1])),
+            distortion=distortion,
+            projection="gnomonic" if self.model is None else self.model.projection,
+            parity_flip=False if self.model is None else self.model.parity_flip,
+        )  # fmt: skip
+
+    def moved(self, delta: Floats, free: tuple[str, ...]) -> _State:
+        rest = list(delta[3:])
+        position = self.position
+        if position is not None:
+            position, rest = position + np.array(rest[:3]), rest[3:]
+        focal, center, terms = self.focal, self.center.copy(), self.terms.copy()
+        for name in free:
+            if name == "focal_length":
+                focal *= float(np.exp(rest.pop(0)))
+            elif name == "center":
+                center = center + np.array([rest.pop(0), rest.pop(0)])
+            else:
+                terms[0 if name == "k1" else 1] += rest.pop(0)
+        return _State(_turn(delta[:3]) @ self.rotation, position, focal, center, terms, self.model)
+
+
+def _turn(vector: Floats) -> Floats:
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-300:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+
+
+def _pairs(image_points: ArrayLike, object_points: ArrayLike) -> tuple[Floats, Floats]:
+    try:
+        pixels = np.array(image_points, np.float64)
+        points = np.array(object_points, np.float64)
+    except (TypeError, ValueError):
+        raise InputError("image_points, object_points: give arrays of numbers") from None
+    if pixels.ndim != 2 or pixels.shape[1:] != (2,) or points.shape != (len(pixels), 3):
+        raise InputError(
+            f"image_points, object_points: their shapes are {pixels.shape} and {points.shape}; "
+            "give (n, 2) and (n, 3)"
+        )
+    if not (np.isfinite(pixels).all() and np.isfinite(points).all()):
+        raise InputError("image_points, object_points: not finite; leave such pairs out")
+    return pixels, points
+
+
+def _start(
+    pixels: Floats,
+    points: Floats,
+    shape: tuple[int, int],
+    directions: bool,
+    model: CameraModel | None,
+    start: PointPairCalibration | None,
+) -> _State:
+    if start is not None:
+        model = start.camera_model
+    center = np.zeros(2) if model is None else np.array(model.optical_center)
+    terms = np.zeros(2)
+    if model is not None and isinstance(model.distortion, RadialDistortion):
+        half = float(np.hypot(*shape)) / 2.0
+        values = model.distortion.to_dict()
+        terms = np.array([values[f"k{n}"] * (half / values["scale"]) ** (2 * n) for n in (1, 2)])
+    if start is not None:
+        return _State(start.rotation, start.position, start.camera_model.focal_length_px, center, terms, model)  # fmt: skip
+    rotation, position, focal = _direct(pixels - center, points, directions)
+    if model is not None:
+        focal = model.focal_length_px
+    return _State(rotation, position, focal, center, terms, model)
+
+
+def _direct(
+    pixels: Floats, points: Floats, directions: bool
+) -> tuple[Floats, Floats | None, float]:
+    """Direct linear transform: attitude, position and focal length of a pinhole."""
+    middle = np.zeros(3) if directions else points.mean(axis=0)
+    size = 1.0 if directions else float(np.sqrt(((points - middle) ** 2).sum(1).mean())) or 1.0
+    scale = float(np.abs(pixels).max()) or 1.0
+    homogeneous = (points - middle) / size
+    if not directions:
+        homogeneous = np.column_stack([homogeneous, np.ones(len(points))])
+    u, v = (pixels / scale).T
+    zeros = np.zeros_like(homogeneous)
+    rows = np.concatenate([
+        np.column_stack([homogeneous, zeros, -u[:, None] * homogeneous]),
+        np.column_stack([zeros, homogeneous, -v[:, None] * homogeneous]),
+    ])  # fmt: skip
+    _, singular, vectors = np.linalg.svd(rows)
+    columns = rows.shape[1]
+    if (
+        len(rows) < columns - 1
+        or singular[min(columns - 2, len(singular) - 1)] < 1e-9 * singular[0]
+    ):
+        raise UndeterminedError(
+            "image_points: too few, or all on one plane or line; give more that are not, or start="
+        )
+    matrix = vectors[-1].reshape(3, -1)
+    if (homogeneous @ matrix[2]).mean() < 0:
+        matrix = -matrix
+    m = matrix[:, :3]
+    third = np.linalg.norm(m[2])
+    # Rows of the pinhole: f r1, f r2 and r3, with f from both and the nearest rotation.
+    focal = float((np.linalg.norm(m[0]) + np.linalg.norm(m[1])) / (2.0 * third))
+    left, _, right = np.linalg.svd(np.diag([1.0 / focal, 1.0 / focal, 1.0]) @ m / third)
+    rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+    position = None if directions else middle - size * np.linalg.solve(m, matrix[:, 3])
+    return np.asarray(rotation), position, focal * scale
+
+
+def _fitted(
+    pixels: Floats, points: Floats, state: _State, free: tuple[str, ...], shape: tuple[int, int]
+) -> _State:
+    """Levenberg-Marquardt with numeric derivatives."""
+    half = float(np.abs(pixels).max()) or 1.0
+    extent = float(np.abs(points - points.mean(axis=0)).max()) or 1.0
+    steps = [1e-6] * 3 + ([] if state.position is None else [1e-6 * extent] * 3)
+    for name in free:
+        steps += {"focal_length": [1e-6], "center": [1e-6 * half] * 2}.get(name, [1e-6])
+
+    def misses(state: _State) -> Floats:
+        camera = state.camera(shape)
+        offset = points if state.position is None else points - state.position
+        x, y = camera.direction_to_pixel(offset @ state.rotation.T)
+        return np.concatenate([x, y]) - pixels.T.ravel()
+
+    damping, miss = 1e-6, misses(state)
+    cost = float(miss @ miss)
+    for _ in range(ROUNDS):
+        slopes = np.empty((len(miss), len(steps)))
+        for k, step in enumerate(steps):
+            delta = np.zeros(len(steps))
+            delta[k] = step
+            slopes[:, k] = (
+                misses(state.moved(delta, free)) - misses(state.moved(-delta, free))
+            ) / (2 * step)
+        if not np.isfinite(slopes).all() or not np.isfinite(cost):
+            raise UndeterminedError("image_points: they lead to no camera; give start= or others")
+        units = 1.0 / np.maximum(np.linalg.norm(slopes, axis=0), 1e-300)
+        scaled = slopes * units
+        normal, gradient = scaled.T @ scaled, scaled.T @ miss
+        better = False
+        while damping < 1e10 and not better:
+            delta = -units * np.linalg.solve(normal + damping * np.eye(len(steps)), gradient)
+            trial = state.moved(delta, free)
+            there = misses(trial)
+            new = float(there @ there)
+            better = bool(new < cost)
+            damping = damping / 10.0 if better else damping * 10.0
+        if not better:
+            break
+        settled = cost - new < SETTLED * cost
+        state, miss, cost = trial, there, new
+        if settled or cost < 1e-20 * len(miss):
+            break
+    return state

@@ -1,0 +1,199 @@
+"""How a camera has changed, by the positions of its stars: the fit of all that may have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from boresight._utils.arrays import Floats
+from boresight._utils.statistics import planar_scale
+from boresight.camera.model import CameraModel
+
+__all__ = ["Change", "Seen", "fit_change", "rotation"]
+
+PARAMETERS = 8
+
+STEPS = np.array([1e-6, 1e-6, 1e-6, 1e-6, 1e-3, 1e-3, 1e-2, 1e-2])
+"""Steps of the numeric derivatives, in the units of the parameters."""
+
+ROUNDS = 12
+"""Steps of the fit at most."""
+
+CLIP = 3.0
+"""Standard deviations beyond which a star loses weight, with the square of its distance."""
+
+LOST = 8.0
+"""Standard deviations beyond which it has none."""
+
+FLOOR_PX = 0.01
+"""Error of each position beside its own uncertainty."""
+
+SYSTEMATIC_PX = 0.002
+"""Error that all positions may have in common, as by what the camera model does not follow: however
+many the stars, nothing is measured better than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Stars of a frame.
+
+    Attributes
+    ----------
+    directions : ndarray of shape (n, 3)
+        Where the unmoved camera would see them, in its own axes.
+    positions_px : ndarray of shape (n, 2)
+        Where they are seen, pixels from the image centre.
+    sigma_px : ndarray of shape (n,) or None
+        Uncertainty of that per axis.
+    """
+
+    directions: Floats
+    positions_px: Floats
+    sigma_px: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """The fit of all parameters.
+
+    Attributes
+    ----------
+    values : ndarray of shape (8,)
+        The change of each parameter.
+    information : ndarray of shape (8, 8)
+        Inverse of their covariance; may be singular.
+    num_stars : int
+        Stars that the fit used.
+    positions_px : ndarray of shape (n, 2)
+        Where these are.
+    rms_px : float
+        Scatter of their residuals per axis.
+    """
+
+    values: Floats
+    information: Floats
+    num_stars: int
+    positions_px: Floats
+    rms_px: float
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of the residuals."""
+        return max(1, 2 * self.num_stars - PARAMETERS)
+
+
+def rotation(vector: Floats) -> Floats:
+    """Rotation matrix about a vector by its length (Rodrigues)."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-300:
+        return np.eye(3)
+    x, y, z = vector / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+
+
+def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
+    """Give a camera with its focal length and optical centre changed."""
+    x, y = camera.optical_center
+    return CameraModel(
+        camera.focal_length_px * float(np.exp(values[3])),
+        camera.image_shape,
+        optical_center=(x + float(values[4]), y + float(values[5])),
+        parity_flip=camera.parity_flip,
+        distortion=camera.distortion,
+        projection=camera.projection,
+    )
+
+
+def predicted(camera: CameraModel, directions: Floats, values: Floats) -> Floats:
+    """Where a changed camera sees directions, (n, 2)."""
+    changed = changed_camera(camera, values)
+    x, y = changed.direction_to_pixel(directions @ rotation(values[:3]).T)
+    points = np.column_stack([x, y])
+    return points + distorted(camera, points, values[6:])
+
+
+def distorted(camera: CameraModel, points: Floats, terms: Floats) -> Floats:
+    """Displacement of points by the terms of the distortion, px: k r (r/R)^2 and k r (r/R)^4 over R.
+
+    R is half the diagonal, so that each term is the displacement of the corners.
+    """
+    half = np.hypot(*camera.image_shape) / 2.0
+    offset = (points - np.array(camera.optical_center)) / half
+    square = (offset**2).sum(axis=1, keepdims=True)
+    return np.asarray(offset * (terms[0] * square + terms[1] * square**2))
+
+
+def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
+    """Fit all parameters to the stars of some frames, robustly.
+
+    Parameters
+    ----------
+    camera : CameraModel
+        The unmoved camera.
+    frames : sequence of Seen
+        Frames that have all parameters in common.
+    """
+    directions = np.concatenate([frame.directions for frame in frames])
+    positions = np.concatenate([frame.positions_px for frame in frames])
+    sigma = np.concatenate([
+        np.ones(len(frame.positions_px)) if frame.sigma_px is None
+        else np.hypot(frame.sigma_px, FLOOR_PX)
+        for frame in frames
+    ])  # fmt: skip
+    values = np.zeros(PARAMETERS)
+    normal, weights, scale = np.zeros((PARAMETERS, PARAMETERS)), np.ones(len(sigma)), 1.0
+    for _ in range(ROUNDS):
+        slopes, residuals = _linearised(camera, directions, positions, values)
+        seen = np.isfinite(residuals).all(axis=1) & np.isfinite(slopes).all(axis=(1, 2))
+        lengths = np.where(seen, np.linalg.norm(residuals, axis=1) / sigma, np.inf)
+        if not seen.any():
+            break
+        scale = max(planar_scale(lengths[seen]), 1e-9)
+        with np.errstate(divide="ignore"):
+            weights = np.minimum(1.0, (CLIP * scale / np.maximum(lengths, 1e-30)) ** 2)
+        weights[lengths > LOST * scale] = 0.0
+        share = (weights / (sigma * scale) ** 2)[:, None]
+        # What is not finite has no weight.
+        slopes, residuals = np.nan_to_num(slopes), np.nan_to_num(residuals)
+        normal = np.einsum("nki,nkj->ij", slopes * share[..., None], slopes)
+        gradient = np.einsum("nki,nk->i", slopes * share[..., None], residuals)
+        step = np.linalg.pinv(_scaled(normal), rcond=1e-12, hermitian=True)
+        units = _units(normal)
+        delta = units * (step @ (units * gradient))
+        values = values + delta
+        if (delta**2 @ np.diag(normal)) < 1e-6:
+            break
+    used = weights > 0
+    noise = float(np.median(sigma[used])) * scale if used.any() else np.nan
+    # So many stars never average away what they have in common.
+    common = 1.0 + used.sum() * (SYSTEMATIC_PX / noise) ** 2 if used.any() else 1.0
+    return Change(values, normal / common, int(used.sum()), positions[used], noise)
+
+
+def _units(normal: Floats) -> Floats:
+    """Units in which every parameter has the same information."""
+    diagonal = np.diag(normal)
+    return np.where(diagonal > 0, 1.0 / np.sqrt(np.maximum(diagonal, 1e-300)), 0.0)
+
+
+def _scaled(normal: Floats) -> Floats:
+    units = _units(normal)
+    return units[:, None] * normal * units
+
+
+def _linearised(
+    camera: CameraModel, directions: Floats, positions: Floats, values: Floats
+) -> tuple[Floats, Floats]:
+    """Derivatives (n, 2, 8) of where stars are predicted, and measured minus predicted (n, 2)."""
+    slopes = np.empty((len(positions), 2, PARAMETERS))
+    for k, step in enumerate(STEPS):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved = values.copy()
+            moved[k] += sign * step
+            ends.append(predicted(camera, directions, moved))
+        slopes[..., k] = (ends[0] - ends[1]) / (2.0 * step)
+    return slopes, positions - predicted(camera, directions, values)

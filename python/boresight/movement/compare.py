@@ -1,0 +1,211 @@
+"""Comparison of a calibrated camera with new frames of stars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight._utils.arguments import number
+from boresight._utils.arrays import Floats
+from boresight.calibration.result import CalibrationResult
+from boresight.camera.model import CameraModel
+from boresight.database.database import PatternDatabase
+from boresight.errors import InputError
+from boresight.frames.times import as_time
+from boresight.movement.change import Seen, fit_change
+from boresight.movement.mounted import MountedCamera, place_at
+from boresight.movement.verdict import KINDS, Verdict, judge
+from boresight.solver.inputs import find_stars, held_frame
+from boresight.solver.solution import Solution
+from boresight.solver.solve import solve
+
+if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+
+__all__ = ["compare"]
+
+FALSE_ALARM = 1e-3
+"""Probability of a change where there is none, unless another is asked."""
+
+HINT_DEG = 1.0
+"""How far a camera is expected to have moved at most; farther, the frame is solved blind."""
+
+OPTICS = ("focus", "optical centre", "distortion")
+"""What can be told of a camera whose attitude is not known."""
+
+
+def compare(
+    calibration: MountedCamera | Solution | CalibrationResult | CameraModel,
+    frame: Any,
+    *,
+    site: EarthLocation | None = None,
+    time: Any = None,
+    false_alarm: float = FALSE_ALARM,
+    database: PatternDatabase | None = None,
+    weather: Mapping[str, float] | None = None,
+) -> Verdict:
+    """Tell what happened to a calibrated camera since, by the stars of a new frame.
+
+    Parameters
+    ----------
+    calibration : MountedCamera, Solution, CalibrationResult or CameraModel
+        The camera before. Of the last two no attitude is known, and only changes of the optics are
+        told.
+    frame : image, Frame, path, centroids or Solution; or a list of these
+        The new frame, as `boresight.solve` takes it. Several sparse frames of an unmoved camera
+        count together.
+    site : EarthLocation, optional
+        Where the camera is fixed to the ground: then its attitude is compared in the local frame.
+        Default: that of the calibration.
+    time : Time, datetime or str, or a list of these, optional
+        Middle of each exposure. Default: that of the frame's header.
+    false_alarm : float
+        Probability of a change where there is none. Default 1e-3.
+    database : SolverDatabase, optional
+        Stars and their patterns. Default: that of `boresight.solve`.
+    weather : mapping, optional
+        Arguments of `Refraction.at`, for a site.
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    InputError
+        If an argument is none of these, or a site comes without a time.
+
+    Notes
+    -----
+    A robust fit of all that may have changed gives the change and its covariance, to which that of
+    the calibration is added. Of the kinds of change those are taken that explain the stars at the
+    least cost: a likelihood ratio test of nested models (see `boresight.movement.verdict.judge`).
+
+    Examples
+    --------
+    >>> import boresight
+    >>> from boresight.movement import MountedCamera, compare
+    >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+    >>> frames = [boresight.simulate_frame(camera, 83.8, dec, 30.0, seed=1) for dec in (-1.2, -1.1)]
+    >>> before = MountedCamera.from_solution(boresight.solve(frames[0].image, camera_model=camera))
+    >>> verdict = compare(before, frames[1].image)
+    >>> verdict.kinds, round(sum(v**2 for v in verdict.pointing_arcsec) ** 0.5)
+    (('pointing',), 360)
+    """
+    alarm = number("false_alarm", false_alarm, "give a probability")
+    if not 0.0 < alarm < 1.0:
+        raise InputError(f"false_alarm: {false_alarm} is no probability; give one above 0, below 1")
+    before, known, cov = _reference(calibration, site)
+    frames = list(frame) if isinstance(frame, list | tuple) else [frame]
+    times = list(time) if isinstance(time, list | tuple) else [time] * len(frames)
+    if not frames or len(times) != len(frames):
+        raise InputError(f"time: {len(times)} for {len(frames)} frames; give one for each")
+    solutions, seen, when = [], [], None
+    for given, moment in zip(frames, times, strict=True):
+        at = _time_of(given, moment)
+        told = None if at is None else str(as_time(at).utc.isot)
+        solution = _solved(before, given, at, known, database, weather)
+        if not seen and (solution is not None or when is None):
+            when = told
+        if solution is not None:
+            solutions.append(solution)
+            seen.append(_seen(before, solution, at, known))
+    common = {"camera_model": before.camera_model, "false_alarm": alarm, "time": when}
+    if not seen:
+        reason = "the frame did not solve" if len(frames) == 1 else "no frame solved"
+        return Verdict(kinds=(), unknown=reason, solved=False, **common)
+    change = fit_change(before.camera_model, seen)
+    judged = judge(before.camera_model, change, cov, alarm, known)
+    return Verdict(solved=True, solutions=tuple(solutions), **common, **judged)
+
+
+def _reference(
+    calibration: Any, site: EarthLocation | None
+) -> tuple[MountedCamera, tuple[str, ...], Floats]:
+    """Give the camera before, the kinds of change that can be told, and its covariance."""
+    kinds = tuple(KINDS)
+    if isinstance(calibration, Solution):
+        if site is not None:
+            raise InputError(
+                "calibration: a solution has no local attitude; give "
+                "MountedCamera.from_solution(solution, site=site, time=time)"
+            )
+        calibration = MountedCamera.from_solution(calibration)
+    if isinstance(calibration, CalibrationResult):
+        cov = np.zeros((8, 8))
+        names, places = calibration.parameter_names, ("focal_length_px", "optical_center_x", "optical_center_y")  # fmt: skip
+        scale = np.array([1.0 / calibration.camera_model.focal_length_px, 1.0, 1.0])
+        for i, first in enumerate(places):
+            for j, second in enumerate(places):
+                if first in names and second in names:
+                    value = calibration.covariance[names.index(first), names.index(second)]
+                    cov[3 + i, 3 + j] = value * scale[i] * scale[j]
+        return MountedCamera(calibration.camera_model, np.array([1.0, 0, 0, 0]), cov), OPTICS, cov
+    if isinstance(calibration, CameraModel):
+        bare = MountedCamera(calibration, np.array([1.0, 0, 0, 0]))
+        return bare, OPTICS, np.zeros((8, 8))
+    if not isinstance(calibration, MountedCamera):
+        raise InputError(
+            f"calibration: a {type(calibration).__name__} is none; give a MountedCamera, a "
+            "Solution, a CalibrationResult or a CameraModel"
+        )
+    if site is not None and calibration.site is None:
+        raise InputError(
+            "site: the attitude of this calibration is that in the sky; make it with "
+            "MountedCamera.from_solution(solution, site=site, time=time)"
+        )
+    assert calibration.covariance is not None
+    return calibration, kinds, calibration.covariance
+
+
+def _time_of(given: Any, time: Any) -> Any:
+    """Give the middle of an exposure: as given, or as the frame's header tells."""
+    if time is not None:
+        return time
+    if isinstance(given, str) or hasattr(given, "__fspath__"):
+        from boresight.frames.read import read_frame
+
+        return read_frame(given).time
+    frame = given if hasattr(given, "notes") else held_frame(given)
+    return getattr(frame, "time", None)
+
+
+def _solved(
+    before: MountedCamera,
+    given: Any,
+    time: Any,
+    known: tuple[str, ...],
+    database: PatternDatabase | None,
+    weather: Mapping[str, float] | None,
+) -> Solution | None:
+    if isinstance(given, Solution):
+        return given
+    stars, shape = find_stars(given)
+    camera = before.camera_model
+    if shape is not None and tuple(shape) != camera.image_shape:
+        raise InputError(
+            f"frame: its shape {tuple(shape)} is not that of the camera, {camera.image_shape}; "
+            "give frames of this camera"
+        )
+    options: dict[str, Any] = {}
+    if known != OPTICS:
+        options = {"attitude_hint": before.attitude(time), "hint_uncertainty_deg": HINT_DEG}
+    place = place_at(before.site, time, weather)
+    return solve(
+        stars, database=database, camera_model=camera, image_shape=camera.image_shape,
+        place=place, **options,
+    )  # fmt: skip
+
+
+def _seen(before: MountedCamera, solution: Solution, time: Any, known: tuple[str, ...]) -> Seen:
+    """Where the unmoved camera would see the matched stars of a frame, and where they are."""
+    stars = solution.matched_stars
+    attitude = solution.rotation_matrix_icrs_to_camera if known == OPTICS else before.attitude(time)
+    directions = solution.place.apparent(stars.directions) @ attitude.T
+    sigma = None
+    if stars.has_position_cov:
+        cov = np.asarray(stars.position_cov)
+        sigma = np.sqrt((cov[:, 0, 0] + cov[:, 1, 1]) / 2.0)
+    return Seen(np.ascontiguousarray(directions), np.asarray(stars.positions_px), sigma)

@@ -1,0 +1,174 @@
+"""Detection of the movement between two images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight.errors import InputError, UndeterminedError
+from boresight.movement.correction import MovementCorrection
+from boresight.movement.errors import DetectionFailedError
+from boresight.movement.features import feature_transforms, have_features
+from boresight.movement.fitted import fitted_correction
+from boresight.movement.images import pair_of
+from boresight.movement.stars import star_movement
+
+__all__ = ["detect_movement", "phase_correlation_movement"]
+
+Method = Literal["auto", "stars", "features", "phase"]
+Transform = Literal["shift", "similarity", "affine", "projective"]
+
+CANDIDATES = 5
+"""Transforms proposed by a detector that are made exact at most; the right one is nearly always the
+first."""
+
+LARGEST_LOG_CHANCE = -6.0
+"""Logarithm of the expected number of such agreements between unrelated images, at most."""
+
+LEAST_PATCHES, LEAST_PART = 12, 0.25
+"""Patches of the images that have to follow the movement, and the part of those with texture."""
+
+
+def detect_movement(
+    ref: Any, moved: Any, *, method: Method = "auto", transform: Transform = "similarity"
+) -> MovementCorrection:
+    """Detect the movement between two images.
+
+    Parameters
+    ----------
+    ref : array_like, Frame, path, or a calibration that carries an image
+        Reference image, of any dtype; of colours the luminance.
+    moved : array_like, Frame, path, or a calibration that carries an image
+        Moved image of the same shape.
+    method : {"auto", "stars", "features", "phase"}
+        "stars": the patterns of two lists of stars. "phase": phase correlation, with rotation and
+        scale by log-polar spectra. "features": corners and their descriptors, by OpenCV (the extra
+        ``movement``). "auto", the default, takes the first of stars, phase and (where OpenCV is
+        installed) features that succeeds; `MovementCorrection.method` says which.
+    transform : {"similarity", "shift", "affine", "projective"}
+        Family of transforms. Default "similarity": shift, rotation and one scale.
+
+    Returns
+    -------
+    MovementCorrection
+        With its covariance, the points it stands on, and how likely chance makes such an agreement.
+
+    Raises
+    ------
+    DetectionFailedError
+        If no movement is determined: what cannot be told is never accepted.
+    InputError
+        If the shapes differ, something is no image, or a name is unknown.
+    ModuleNotFoundError
+        If "features" is asked for and OpenCV is not installed.
+
+    Notes
+    -----
+    What phase correlation and features propose is made exact on patches of both images (Lucas &
+    Kanade 1981, with a gain and an offset for each patch), which have to agree: at least 12, and a
+    quarter of those with texture, and by chance fewer than once in a million images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight.movement import detect_movement
+    >>> y, x = np.mgrid[:300, :400]
+    >>> scene = lambda x, y: sum(np.sin((x * np.cos(k) + y * np.sin(k)) / (3 + k)) for k in range(9))
+    >>> found = detect_movement(scene(x, y), scene(x + 7.25, y - 3.5))
+    >>> found.method, np.round(found.shift, 2)
+    ('phase', array([ 7.25, -3.5 ]))
+    """
+    if method not in get_args(Method):
+        raise InputError(f"method: {method!r} is unknown; give {', '.join(get_args(Method))}")
+    if transform not in get_args(Transform):
+        raise InputError(
+            f"transform: {transform!r} is unknown; give {', '.join(get_args(Transform))}"
+        )
+    first, second = pair_of(ref, moved)
+    if method in ("auto", "stars"):
+        found = star_movement(first, second, transform)
+        if found is not None:
+            return found
+        if method == "stars":
+            raise DetectionFailedError("the stars of both images show no common pattern")
+    proposals = []
+    if method in ("auto", "phase"):
+        proposals.append(("phase", _phase(first, second, turned=transform != "shift")))
+    if method == "features" or (method == "auto" and have_features()):
+        proposals.append(("features", feature_transforms(first, second)))
+    for name, transforms in proposals:
+        found = _first_registered(first, second, transforms, transform, name)
+        if found is not None:
+            return found
+    raise DetectionFailedError(
+        "the movement between the images could not be determined: too few of their parts agree on "
+        "one; look whether they show the same scene, and give method= or match points by hand"
+    )
+
+
+def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
+    """Detect a shift between two images by phase correlation.
+
+    Parameters
+    ----------
+    ref, moved : array_like, Frame, path, or a calibration that carries an image
+        Reference and moved image, of one shape.
+
+    Returns
+    -------
+    MovementCorrection
+        A shift, to sub-pixels.
+
+    Raises
+    ------
+    DetectionFailedError
+        If no shift is determined.
+    InputError
+        If the shapes differ or something is no image.
+    """
+    return detect_movement(ref, moved, method="phase", transform="shift")
+
+
+def _phase(ref: NDArray[Any], moved: NDArray[Any], *, turned: bool) -> Iterator[list[list[float]]]:
+    """Transforms that the phases propose."""
+    for matrix, _ in core.correlate_phase(as_plane(ref), as_plane(moved), turned):
+        yield matrix
+
+
+def _first_registered(
+    ref: NDArray[Any],
+    moved: NDArray[Any],
+    transforms: Iterator[list[list[float]]],
+    kind: Transform,
+    method: str,
+) -> MovementCorrection | None:
+    """Take the first of some coarse transforms on which both images agree."""
+    planes = as_plane(ref), as_plane(moved)
+    for _, start in zip(range(CANDIDATES), transforms, strict=False):
+        try:
+            found = core.register_images(*planes, start, kind)
+        except UndeterminedError:
+            continue
+        following = int(np.count_nonzero(found["inliers"]))
+        if (
+            following >= max(LEAST_PATCHES, LEAST_PART * found["expected"])
+            and found["log_chance"] <= LARGEST_LOG_CHANCE
+        ):
+            return fitted_correction(found, ref.shape, method)
+    return None
+
+
+def as_plane(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Give an image as the core takes it: float32, NaN where there is no value."""
+    if image.dtype == np.float64:
+        # Of what a float32 cannot hold the image keeps nothing; its level is not needed.
+        finite = image[np.isfinite(image)]
+        image = image - (np.median(finite) if finite.size else 0.0)
+        largest = np.nanmax(np.abs(image), initial=0.0, where=np.isfinite(image))
+        image = image / largest if largest > 0 else image
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(image, np.float32)

@@ -1,0 +1,315 @@
+"""The log of a camera's drift: append-only, and read as a table and as changes in time."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight._utils.arrays import Floats
+from boresight._utils.statistics import chi2_quantile
+from boresight.errors import FileFormatError, InputError
+from boresight.movement.mounted import PARAMETERS
+from boresight.movement.verdict import ARCSEC, KINDS, Verdict
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["ChangePoint", "DriftLog"]
+
+SCHEMA = "boresight-drift/1"
+"""Written into each line."""
+
+FOLLOWED = (0, 1, 2, 3)
+"""Parameters whose changes are looked for: pointing, roll and focus."""
+
+LEAST_SEGMENT = 3
+"""Frames between two changes at least: one bad frame is none."""
+
+FALSE_ALARM = 1e-3
+"""Probability of a change point in a log without any, unless another is asked."""
+
+
+@dataclass(frozen=True)
+class ChangePoint:
+    """A sudden change in a log.
+
+    Attributes
+    ----------
+    index : int
+        The first frame after it, among those of the table that were told.
+    time : str
+        Time of that frame, UTC.
+    about_x_arcsec, about_y_arcsec, roll_arcsec : float
+        By how much the camera turned about its axes.
+    focus : float
+        Relative change of the focal length.
+    chi2 : float
+        By how much the change lowers chi square.
+    """
+
+    index: int
+    time: str
+    about_x_arcsec: float
+    about_y_arcsec: float
+    roll_arcsec: float
+    focus: float
+    chi2: float
+
+
+class DriftLog:
+    """A log of verdicts, one JSON document a line.
+
+    A line is appended whole and is on the disk when `append` returns; what a crash leaves of a line
+    is passed over by readers and closed by the next append.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; made by the first append.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> from boresight import CameraModel
+    >>> from boresight.movement import DriftLog, Verdict
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> log = DriftLog(pathlib.Path(folder.name) / "drift.jsonl")
+    >>> camera = CameraModel.from_fov(12.0, (512, 512))
+    >>> log.append(Verdict((), "the frame did not solve", False, camera, 1e-3), "one.fits")
+    >>> len(log), log.records()[0]["unknown"]
+    (1, 'the frame did not solve')
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def append(self, verdict: Verdict, frame: Any = None, note: str | None = None) -> None:
+        """Append a verdict.
+
+        Parameters
+        ----------
+        verdict : Verdict
+            Of `compare`.
+        frame : path-like, optional
+            Name of the frame.
+        note : str, optional
+            What was done about it, such as a new calibration.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        record = {"schema": SCHEMA, "frame": None if frame is None else str(frame), "note": note}
+        record |= verdict.to_dict() | {
+            "all_values": _plain(verdict.all_values),
+            "all_sigma": _plain(_sigma(verdict.information)),
+        }
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+            if end and os.pread(descriptor, 1, end - 1) != b"\n":
+                line = b"\n" + line  # a line was cut off by a crash
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Read all whole records, in order; none of a file that does not exist.
+
+        Raises
+        ------
+        FileFormatError
+            If the file is no drift log.
+        """
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # what a crash left of a line
+            if isinstance(record, dict) and record.get("schema") == SCHEMA:
+                found.append(record)
+        if not found and any(line.strip() for line in lines):
+            raise FileFormatError(f"{self.path} is no drift log of Boresight; give another file")
+        return found
+
+    def __len__(self) -> int:
+        return len(self.records())
+
+    def table(self) -> Table:
+        """Give one row for each frame.
+
+        Returns
+        -------
+        astropy.table.Table
+            Columns ``time``, ``frame``, ``kinds`` (comma separated), ``unknown`` (why it cannot be
+            told, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec), ``focus`` (relative), of
+            the fit of all parameters, their standard deviations with ``_sigma``, ``num_stars``,
+            ``coverage``, ``rms_px`` and ``note``. What is not known is NaN.
+        """
+        from astropy.table import Table
+
+        records = self.records()
+        table = Table()
+        table["time"] = [r["time"] or "" for r in records]
+        table["frame"] = [r["frame"] or "" for r in records]
+        table["kinds"] = [", ".join(r["kinds"]) for r in records]
+        table["unknown"] = [r["unknown"] or "" for r in records]
+        units = (ARCSEC, ARCSEC, ARCSEC, 1.0)
+        for k, (name, unit) in enumerate(
+            zip(("about_x", "about_y", "roll", "focus"), units, strict=True)
+        ):
+            for key, suffix in (("all_values", ""), ("all_sigma", "_sigma")):
+                values = [math.nan if r[key][k] is None else r[key][k] for r in records]
+                table[name + suffix] = np.array(values, np.float64) * unit
+        table["num_stars"] = [r["num_stars"] for r in records]
+        table["coverage"] = [r["coverage"] for r in records]
+        table["rms_px"] = [math.nan if r["rms_px"] is None else r["rms_px"] for r in records]
+        table["note"] = [r["note"] or "" for r in records]
+        return table
+
+    def change_points(self, false_alarm: float = FALSE_ALARM) -> list[ChangePoint]:
+        """Find sudden changes, between which the camera may drift steadily.
+
+        Parameters
+        ----------
+        false_alarm : float
+            Probability of one in a log without any. Default 1e-3.
+
+        Returns
+        -------
+        list of ChangePoint
+            In order of time. Frames that could not be told are left out.
+
+        Notes
+        -----
+        Binary segmentation: the split into two straight lines that lowers chi square most is taken
+        while it is significant. The scatter about the lines is measured.
+        """
+        if not 0.0 < false_alarm < 1.0:
+            raise InputError(f"false_alarm: {false_alarm} is no probability; give 0 to 1")
+        told = [r for r in self.records() if r["unknown"] is None and r["time"] and _is_known(r)]
+        if len(told) < 2 * LEAST_SEGMENT:
+            return []
+        from astropy.time import Time
+
+        days = np.asarray(Time([r["time"] for r in told], scale="utc").jd, np.float64)
+        order = np.argsort(days, kind="stable")
+        told = [told[i] for i in order]
+        days = days[order] - days[order[0]]
+        values = np.array([[r["all_values"][k] for k in FOLLOWED] for r in told])
+        sigma = np.array([[r["all_sigma"][k] for k in FOLLOWED] for r in told])
+        scatter = np.maximum(_scatter(values / sigma), 1.0)
+        limit = chi2_quantile(false_alarm / len(days), 2 * len(FOLLOWED))
+        found = sorted(_splits(days, values, sigma * scatter, 0, len(days), limit))
+        points = []
+        for number, (index, drop) in enumerate(found):
+            start = found[number - 1][0] if number else 0
+            end = found[number + 1][0] if number + 1 < len(found) else len(days)
+            at = (days[index - 1] + days[index]) / 2.0
+            rows = slice(start, index), slice(index, end)
+            before, after = (_line_at(days[r], values[r], sigma[r], at) for r in rows)
+            step = after - before
+            points.append(
+                ChangePoint(index, told[index]["time"], *(float(v) * ARCSEC for v in step[:3]), float(step[3]), drop)
+            )  # fmt: skip
+        return points
+
+    def __repr__(self) -> str:
+        return f"DriftLog({str(self.path)!r})"
+
+
+def _plain(values: Floats) -> list[float | None]:
+    return [float(v) if math.isfinite(v) else None for v in values]
+
+
+def _sigma(information: Floats) -> Floats:
+    """Standard deviations of the attitude and the focal length if the optics keep their form."""
+    sigma = np.full(len(PARAMETERS), np.nan)
+    rows = [i for kind in ("pointing", "roll", "focus") for i in KINDS[kind]]
+    part = information[np.ix_(rows, rows)]
+    if np.all(np.diag(part) > 0):
+        sigma[rows] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(part, hermitian=True)), 0.0))
+    return sigma
+
+
+def _is_known(record: dict[str, Any]) -> bool:
+    return all(record["all_values"][k] is not None and record["all_sigma"][k] for k in FOLLOWED)
+
+
+def _scatter(scaled: Floats) -> Floats:
+    """Standard deviation of each column about a smooth run, by second differences."""
+    second = scaled[2:] - 2.0 * scaled[1:-1] + scaled[:-2]
+    return np.asarray(1.4826 * np.median(np.abs(second), axis=0) / math.sqrt(6.0))
+
+
+def _sums(days: Floats, values: Floats, sigma: Floats) -> Floats:
+    """Sums over all frames up to each one of what a straight line needs, (n + 1, 6, columns)."""
+    weight = 1.0 / sigma**2
+    t = days[:, None]
+    parts = [
+        weight,
+        weight * t,
+        weight * t * t,
+        weight * values,
+        weight * values * t,
+        weight * values**2,
+    ]
+    return np.concatenate(
+        [np.zeros((1, 6, values.shape[1])), np.cumsum(np.stack(parts, 1), axis=0)]
+    )
+
+
+def _chi2(sums: Floats) -> Floats:
+    """Chi square about the best straight lines, for sums (..., 6, columns)."""
+    w, wt, wtt, wy, wyt, wyy = np.moveaxis(sums, -2, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = wtt - wt**2 / w
+        cross = wyt - wt * wy / w
+        slope = np.where(spread > 1e-12 * wtt, cross**2 / spread, 0.0)
+        chi2: Floats = wyy - wy**2 / w - np.nan_to_num(slope)
+    return chi2.sum(axis=-1)
+
+
+def _splits(
+    days: Floats, values: Floats, sigma: Floats, start: int, end: int, limit: float
+) -> list[tuple[int, float]]:
+    """Changes between two frames: the first frame after each, and the fall of chi square."""
+    if end - start < 2 * LEAST_SEGMENT:
+        return []
+    rows = slice(start, end)
+    sums = _sums(days[rows] - days[start], values[rows] - values[start], sigma[rows])
+    places = np.arange(LEAST_SEGMENT, end - start - LEAST_SEGMENT + 1)
+    drops = _chi2(sums[-1]) - _chi2(sums[places]) - _chi2(sums[-1] - sums[places])
+    best = int(np.argmax(drops))
+    if drops[best] <= limit:
+        return []
+    middle = start + int(places[best])
+    left = _splits(days, values, sigma, start, middle, limit)
+    right = _splits(days, values, sigma, middle, end, limit)
+    return [*left, (middle, float(drops[best])), *right]
+
+
+def _line_at(days: Floats, values: Floats, sigma: Floats, at: float) -> Floats:
+    """Value of each column at a time, by a straight line; of few frames by their mean."""
+    weights = 1.0 / sigma
+    degree = 1 if len(days) >= 2 * LEAST_SEGMENT else 0
+    lines = [
+        np.polynomial.polynomial.polyfit(days - at, values[:, k], degree, w=weights[:, k])[0]
+        for k in range(values.shape[1])
+    ]
+    return np.array(lines)

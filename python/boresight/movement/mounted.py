@@ -1,0 +1,293 @@
+"""A calibrated camera and how it is mounted: what later frames are compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight import _core as core
+from boresight._utils.arrays import Floats
+from boresight._utils.files import write_atomically
+from boresight.apparent.aberration import earth_barycentric_velocity
+from boresight.apparent.place import ApparentPlace
+from boresight.camera.model import CameraModel
+from boresight.errors import FileFormatError, InputError
+from boresight.frames.times import as_time
+
+if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+
+    from boresight.solver.solution import Solution
+
+__all__ = ["PARAMETERS", "MountedCamera", "local_rotation", "place_at"]
+
+FORMAT, VERSION = "boresight-mounted-camera", 1
+
+PARAMETERS = ("about_x", "about_y", "about_z", "focal", "center_x", "center_y", "k1", "k2")
+"""What a change is described by: small rotations of the camera about its axes (rad), the relative
+change of its focal length, the shift of its optical centre (px), and two terms of a radial
+distortion (px at the corner)."""
+
+EARTH_SPIN = 7.292115e-5
+"""Rotation of the Earth, radians per second."""
+
+
+@dataclass(frozen=True, eq=False)
+class MountedCamera:
+    """A calibrated camera and how it is mounted.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        Its optics.
+    quaternion : ndarray of shape (4,)
+        Attitude, scalar first: the rotation to the camera's axes from those of ICRS, or, with a
+        site, from the local ones (x east, y north, z up).
+    covariance : ndarray of shape (8, 8)
+        Uncertainty of the attitude (rad), of the focal length (relative), the optical centre (px)
+        and the distortion (px at the corner), in the order of `PARAMETERS`.
+    site : astropy.coordinates.EarthLocation or None
+        Where the camera is fixed to the ground; None for one whose attitude is that in the sky.
+    image : ndarray or None
+        A reference image, which `detect_movement` takes; not saved.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> from boresight.movement import MountedCamera
+    >>> camera = boresight.CameraModel.from_fov(12.0, (512, 512))
+    >>> mounted = MountedCamera(camera, (1.0, 0.0, 0.0, 0.0))
+    >>> MountedCamera.from_dict(mounted.to_dict()).camera_model == camera
+    True
+    """
+
+    camera_model: CameraModel
+    quaternion: Floats
+    covariance: Floats | None = None
+    site: EarthLocation | None = None
+    image: Any = None
+
+    def __post_init__(self) -> None:
+        quaternion = np.array(self.quaternion, np.float64)
+        if quaternion.shape != (4,) or not np.linalg.norm(quaternion) > 0:
+            raise InputError("quaternion: give four numbers, scalar first, not all zero")
+        cov = np.zeros((8, 8)) if self.covariance is None else np.array(self.covariance, float)
+        if cov.shape != (8, 8) or not np.isfinite(cov).all():
+            raise InputError(f"covariance: its shape is {cov.shape}; give finite numbers of (8, 8)")
+        object.__setattr__(self, "quaternion", quaternion / np.linalg.norm(quaternion))
+        object.__setattr__(self, "covariance", cov)
+
+    @classmethod
+    def from_solution(
+        cls,
+        solution: Solution,
+        *,
+        site: EarthLocation | None = None,
+        time: Any = None,
+        image: Any = None,
+    ) -> MountedCamera:
+        """Take the camera and the attitude of a solved frame.
+
+        Parameters
+        ----------
+        solution : Solution
+            The frame. For a site it has to be solved with the place of `place_at`, so that
+            aberration and refraction are no part of the attitude.
+        site : EarthLocation, optional
+            Where the camera is fixed to the ground.
+        time : Time, datetime or str, optional
+            Middle of the exposure; needed with a site.
+        image : array_like, optional
+            The frame's image.
+
+        Returns
+        -------
+        MountedCamera
+
+        Raises
+        ------
+        InputError
+            If a site comes without a time.
+        """
+        attitude = solution.rotation_matrix_icrs_to_camera
+        if site is not None:
+            attitude = attitude @ local_rotation(site, time).T
+        cov = np.zeros((8, 8))
+        cov[:3, :3] = solution.attitude_cov_rad2
+        quaternion = core.quaternion_of_matrix(attitude.tolist())
+        return cls(solution.camera_model, np.array(quaternion), cov, site, image)
+
+    @property
+    def matrix(self) -> Floats:
+        """The same attitude as a (3, 3) matrix."""
+        return matrix_of(self.quaternion)
+
+    def attitude(self, time: Any = None) -> Floats:
+        """Attitude at a time: the rotation from the axes of ICRS to the camera's, (3, 3).
+
+        Parameters
+        ----------
+        time : Time, datetime or str, optional
+            When; needed with a site.
+        """
+        if self.site is None:
+            return self.matrix
+        return self.matrix @ local_rotation(self.site, time)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as in the file."""
+        site = self.site
+        place = None if site is None else [
+            float(site.lat.deg), float(site.lon.deg), float(site.height.to_value("m"))
+        ]  # fmt: skip
+        assert self.covariance is not None
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "camera_model": self.camera_model.to_dict(),
+            "quaternion": self.quaternion.tolist(),
+            "covariance": self.covariance.tolist(),
+            "site_lat_lon_height": place,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> MountedCamera:
+        """Make it of `to_dict`.
+
+        Parameters
+        ----------
+        data : mapping
+            As `to_dict` returns it.
+
+        Raises
+        ------
+        FileFormatError
+            If it is no mounted camera.
+        """
+        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+            raise FileFormatError("this is not a mounted camera of Boresight")
+        if data.get("version") != VERSION:
+            raise FileFormatError(f"version {data.get('version')!r} is unknown; update Boresight")
+        try:
+            from astropy.coordinates import EarthLocation
+
+            place = data["site_lat_lon_height"]
+            site = None
+            if place is not None:
+                site = EarthLocation.from_geodetic(place[1], place[0], place[2])
+            camera = CameraModel.from_dict(data["camera_model"])
+            return cls(camera, data["quaternion"], data["covariance"], site)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise FileFormatError(f"this mounted camera is damaged: {error}") from error
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as JSON, whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            File to create or replace.
+        """
+        write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MountedCamera:
+        """Load a file made by `save`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Raises
+        ------
+        FileFormatError
+            If it is no mounted camera, or damaged.
+        """
+        try:
+            return cls.from_dict(json.loads(Path(path).read_bytes()))
+        except ValueError as error:  # FileFormatError is one
+            raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+
+
+def matrix_of(quaternion: Floats) -> Floats:
+    """Rotation matrix of a unit quaternion, scalar first."""
+    w, x, y, z = quaternion
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
+
+
+def local_rotation(site: EarthLocation, time: Any) -> Floats:
+    """Rotation from the axes of ICRS to the local ones (x east, y north, z up), (3, 3).
+
+    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes from
+    astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the same
+    for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
+
+    Parameters
+    ----------
+    site : EarthLocation
+        Where.
+    time : Time, datetime or str
+        When.
+
+    Raises
+    ------
+    InputError
+        If the time is missing or none.
+    """
+    import erfa
+    from astropy.utils import iers
+
+    if time is None:
+        raise InputError("time: unknown; give the middle of the exposure")
+    when = as_time(time)
+    with warnings.catch_warnings(), iers.conf.set_temp("auto_download", False):
+        warnings.simplefilter("ignore")
+        tt = when.tt
+        try:
+            ut1 = when.ut1
+        except (iers.IERSRangeError, IndexError):
+            ut1 = when.utc
+        rotation = np.asarray(erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0))
+    lat, lon = float(site.lat.rad), float(site.lon.rad)
+    local = np.array([
+        [-np.sin(lon), np.cos(lon), 0.0],
+        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
+        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
+    ])  # fmt: skip
+    return np.asarray(local @ rotation, np.float64)
+
+
+def place_at(
+    site: EarthLocation | None, time: Any, weather: Mapping[str, float] | None = None
+) -> ApparentPlace:
+    """Apparent place of a frame: aberration, with a site that of its rotation too, and refraction.
+
+    Parameters
+    ----------
+    site : EarthLocation or None
+        Where the camera is on the ground, if it is.
+    time : Time, datetime, str or None
+        Middle of the exposure; without it nothing is known.
+    weather : mapping, optional
+        Arguments of `Refraction.at`.
+    """
+    if time is None:
+        return ApparentPlace()
+    velocity = earth_barycentric_velocity(as_time(time))
+    if site is not None:
+        # Eastwards, by the distance from the axis.
+        axis_distance = np.hypot(site.x.to_value("km"), site.y.to_value("km"))
+        velocity = velocity + EARTH_SPIN * axis_distance * local_rotation(site, time)[0]
+    return ApparentPlace.at(time, velocity_km_s=velocity, site=site, weather=weather)

@@ -1,0 +1,83 @@
+"""The movement between two frames of stars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.arrays import Floats
+from boresight.alignment import match_lists
+from boresight.errors import UndeterminedError
+from boresight.extraction.centroids import Centroids
+from boresight.extraction.extract import extract_centroids
+from boresight.movement.correction import MovementCorrection
+from boresight.movement.fitted import fitted_correction
+
+__all__ = ["star_movement", "star_pairs_movement"]
+
+LEAST_STARS = 6
+"""Stars of each frame, and pairs of both: fewer make no pattern beyond chance."""
+
+MOST_STARS = 400
+"""Brightest stars of each frame that are matched."""
+
+RADIUS_PX = 1.5
+"""Largest distance of the two stars of a pair."""
+
+SCALES = (0.7, 1.45)
+"""Smallest and largest scale of the moved frame that is looked for."""
+
+FLOOR_PX = 0.02
+"""Uncertainty that every position has beside the noise's: pixels are not all alike."""
+
+EXTRACTION = {"method": "window", "max_centroids": MOST_STARS}
+
+
+def star_movement(
+    ref: NDArray[Any], moved: NDArray[Any], transform: str
+) -> MovementCorrection | None:
+    """Match the stars of two frames; None if they have no pattern in common."""
+    found = [_stars(image) for image in (ref, moved)]
+    if min(len(stars) for stars in found) < LEAST_STARS:
+        return None
+    return star_pairs_movement(found[0], found[1], ref.shape, transform)
+
+
+def star_pairs_movement(
+    ref: Centroids, moved: Centroids, im_shape: tuple[int, ...], transform: str
+) -> MovementCorrection | None:
+    """Fit the transform between two lists of stars; None if they have no pattern in common."""
+    match = match_lists(moved, ref, radius=RADIUS_PX, scales=SCALES)
+    if match is None or len(match.pairs) < LEAST_STARS:
+        return None
+    there, here = match.pairs.T
+    middle = np.array(im_shape[1::-1]) / 2.0  # array pixels of (0, 0)
+    moved_xy, ref_xy = moved.xy[there] + middle, ref.xy[here] + middle
+    covariance = _covariance(moved, there) + _covariance(ref, here)
+    try:
+        found = core.fit_transform(
+            moved_xy, ref_xy, transform, 2.0 * RADIUS_PX, covariance, float(np.prod(im_shape[:2]))
+        )
+    except UndeterminedError:
+        return None
+    if np.count_nonzero(found["inliers"]) < LEAST_STARS:
+        return None
+    parts = found | {"ref_points": ref_xy, "moved_points": moved_xy}
+    return fitted_correction(parts, im_shape, "stars")
+
+
+def _stars(image: NDArray[Any]) -> Centroids:
+    mask = None if image.dtype.kind != "f" else ~np.isfinite(image)
+    return extract_centroids(image, mask=mask, **EXTRACTION).centroids
+
+
+def _covariance(stars: Centroids, rows: NDArray[np.int64]) -> Floats:
+    """Columns xx, xy and yy of the positions' covariances."""
+    cov = stars.position_cov
+    if cov is None:
+        return np.tile([1.0, 0.0, 1.0], (len(rows), 1))
+    flat = np.asarray(cov, np.float64)[rows].reshape(-1, 4)[:, [0, 1, 3]]
+    return np.ascontiguousarray(flat + [FLOOR_PX**2, 0.0, FLOOR_PX**2])

@@ -1,0 +1,280 @@
+"""The verdict: which change of a camera explains its stars at the least cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from boresight._utils.arrays import Floats
+from boresight._utils.statistics import chi2_quantile
+from boresight.camera.model import CameraModel
+from boresight.movement.change import PARAMETERS, Change
+
+__all__ = ["KINDS", "Verdict", "judge"]
+
+KINDS: dict[str, tuple[int, ...]] = {
+    "pointing": (0, 1),
+    "roll": (2,),
+    "focus": (3,),
+    "optical centre": (4, 5),
+    "distortion": (6, 7),
+}
+"""Kinds of change, and the parameters of each."""
+
+LEAST_STARS = 10
+"""Fewer stars tell nothing."""
+
+CELLS = 4
+"""The frame is divided into so many cells along each side,"""
+
+LEAST_COVERAGE = 0.4
+"""of which this part has to have a star: else one cause cannot be told from another."""
+
+ARCSEC = math.degrees(1.0) * 3600.0
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What happened to a camera.
+
+    Attributes
+    ----------
+    kinds : tuple of str
+        What changed: of "pointing", "roll", "focus", "optical centre" and "distortion"; none if
+        nothing significant did, or it cannot be told.
+    unknown : str or None
+        Why it cannot be told, or None.
+    solved : bool
+        Whether the frames were solved.
+    values : ndarray of shape (8,)
+        The change, in the order of `boresight.movement.PARAMETERS`: zero for what did not.
+    covariance : ndarray of shape (8, 8)
+        Its covariance: that of the parameters that changed.
+    all_values, information : ndarray of shape (8,) and (8, 8)
+        The fit of all parameters, and the inverse of its covariance.
+    evidence : dict of str to float
+        By how much chi square rises without each kind that changed.
+    num_stars : int
+        Stars that were used.
+    coverage : float
+        Part of the frame's cells that have one.
+    rms_px : float
+        Scatter of the stars about the fit per axis.
+    camera_model : CameraModel
+        The camera before.
+    false_alarm : float
+        Probability of a change where there is none, as asked.
+    time : str or None
+        Middle of the (first) exposure, UTC.
+    solutions : tuple
+        Solutions of the frames that were solved.
+    """
+
+    kinds: tuple[str, ...]
+    unknown: str | None
+    solved: bool
+    camera_model: CameraModel
+    false_alarm: float
+    values: Floats = field(default_factory=lambda: np.zeros(PARAMETERS))
+    covariance: Floats = field(default_factory=lambda: np.zeros((PARAMETERS, PARAMETERS)))
+    all_values: Floats = field(default_factory=lambda: np.full(PARAMETERS, np.nan))
+    information: Floats = field(default_factory=lambda: np.zeros((PARAMETERS, PARAMETERS)))
+    evidence: dict[str, float] = field(default_factory=dict)
+    num_stars: int = 0
+    coverage: float = 0.0
+    rms_px: float = math.nan
+    time: str | None = None
+    solutions: tuple[Any, ...] = ()
+
+    @property
+    def moved(self) -> bool | None:
+        """Whether anything changed; None if it cannot be told."""
+        return None if self.unknown is not None else bool(self.kinds)
+
+    @property
+    def pointing_arcsec(self) -> tuple[float, float]:
+        """Rotation about the camera's x and y axes."""
+        return float(self.values[0] * ARCSEC), float(self.values[1] * ARCSEC)
+
+    @property
+    def roll_arcsec(self) -> float:
+        """Rotation about the camera's optical axis."""
+        return float(self.values[2] * ARCSEC)
+
+    @property
+    def focus(self) -> float:
+        """Relative change of the focal length."""
+        return float(np.expm1(self.values[3]))
+
+    @property
+    def center_px(self) -> tuple[float, float]:
+        """Shift of the optical centre."""
+        return float(self.values[4]), float(self.values[5])
+
+    @property
+    def distortion_px(self) -> float:
+        """Change of the distortion at the corners."""
+        return float(self.values[6] + self.values[7])
+
+    @property
+    def sigma(self) -> Floats:
+        """Standard deviations of `values`; zero for what did not change."""
+        return np.sqrt(np.diag(self.covariance))
+
+    def sentences(self) -> list[str]:
+        """Say in words what changed, by how much, one sentence a kind."""
+        s, scale = self.sigma, self.camera_model.pixel_scale_arcsec
+        x, y = self.pointing_arcsec
+        texts = {
+            "pointing": f"pointing changed by {math.hypot(x, y):.2f} arcsec: about the x axis "
+            f"{x:+.2f} +- {s[0] * ARCSEC:.2f}, about the y axis {y:+.2f} +- {s[1] * ARCSEC:.2f}",
+            "roll": f"roll changed by {self.roll_arcsec:+.2f} +- {s[2] * ARCSEC:.2f} arcsec",
+            "focus": f"focal length changed by {1e6 * self.focus:+.1f} +- {1e6 * s[3]:.1f} ppm",
+            "optical centre": f"optical centre shifted by ({self.center_px[0]:+.3f} +- {s[4]:.3f}, "
+            f"{self.center_px[1]:+.3f} +- {s[5]:.3f}) px, {scale:.2f} arcsec each",
+            "distortion": f"distortion changed by {self.distortion_px:+.3f} px "
+            f"({self.distortion_px * scale:+.2f} arcsec) at the corners",
+        }
+        return [texts[kind] for kind in self.kinds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {
+            "moved": self.moved,
+            "kinds": list(self.kinds),
+            "unknown": self.unknown,
+            "solved": self.solved,
+            "time": self.time,
+            "pointing_arcsec": list(self.pointing_arcsec),
+            "roll_arcsec": self.roll_arcsec,
+            "focus": self.focus,
+            "center_px": list(self.center_px),
+            "distortion_px": self.distortion_px,
+            "values": self.values.tolist(),
+            "sigma": self.sigma.tolist(),
+            "num_stars": self.num_stars,
+            "coverage": self.coverage,
+            "rms_px": None if math.isnan(self.rms_px) else self.rms_px,
+            "false_alarm": self.false_alarm,
+        }
+
+    def __str__(self) -> str:
+        if self.unknown is not None:
+            return f"cannot tell: {self.unknown}"
+        found = "; ".join(self.sentences()) or "nothing significant changed"
+        return f"{found} ({self.num_stars} stars)"
+
+    def __repr__(self) -> str:
+        return f"<Verdict: {self}>"
+
+
+def covered(positions: Floats, image_shape: tuple[int, int]) -> float:
+    """Part of the cells of a frame that have a star."""
+    if not len(positions):
+        return 0.0
+    size = np.array(image_shape[::-1], np.float64)
+    cells = np.clip(((positions / size + 0.5) * CELLS).astype(int), 0, CELLS - 1)
+    return len(np.unique(cells[:, 0] * CELLS + cells[:, 1])) / CELLS**2
+
+
+def judge(
+    camera: CameraModel,
+    change: Change,
+    reference_cov: Floats,
+    false_alarm: float,
+    known: tuple[str, ...] = tuple(KINDS),
+) -> dict[str, Any]:
+    """Choose the kinds of change that explain a fit at the least cost.
+
+    The cost of some kinds is chi square without the others, and for each kind the quantile of chi
+    square that chance exceeds with the probability asked, shared among the kinds.
+
+    Parameters
+    ----------
+    camera : CameraModel
+        The camera before.
+    change : Change
+        The fit of all parameters.
+    reference_cov : ndarray of shape (8, 8)
+        Uncertainty of the camera before.
+    false_alarm : float
+        Probability of a change where there is none.
+    known : tuple of str
+        Kinds that can be told; parameters of the others may have any value.
+
+    Returns
+    -------
+    dict
+        Attributes of the `Verdict`.
+    """
+    coverage = covered(change.positions_px, camera.image_shape)
+    common = {
+        "num_stars": change.num_stars,
+        "coverage": coverage,
+        "rms_px": change.rms_px,
+        "all_values": change.values,
+        "information": change.information,
+    }
+    if change.num_stars < LEAST_STARS:
+        unknown = f"too few stars: {change.num_stars}, it takes {LEAST_STARS}"
+        return common | {"kinds": (), "unknown": unknown}
+    if coverage < LEAST_COVERAGE:
+        unknown = f"too little of the frame is covered by stars: {coverage:.0%}"
+        return common | {"kinds": (), "unknown": unknown}
+    units = 1.0 / np.sqrt(np.maximum(np.diag(change.information), 1e-300))
+    weight = _joint_information(change.information, reference_cov, units)
+    free = [i for kind, rows in KINDS.items() if kind not in known for i in rows]
+    weight = _without(weight, free)
+    scaled = change.values / units
+    gradient = weight @ scaled
+    penalty = {k: chi2_quantile(false_alarm / len(known), len(KINDS[k])) for k in known}
+
+    def explained(kinds: tuple[str, ...]) -> float:
+        rows = [i for kind in kinds for i in KINDS[kind]]
+        part = weight[np.ix_(rows, rows)]
+        drop = float(gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows])
+        # With a scatter that is measured on few stars, chance reaches further.
+        return change.freedom * math.log1p(max(0.0, drop) / change.freedom)
+
+    sets = [s for n in range(len(known) + 1) for s in itertools.combinations(known, n)]
+    costs = {s: sum(penalty[k] for k in s) - (explained(s) if s else 0.0) for s in sets}
+    best = min(sets, key=lambda s: costs[s])
+    rows = [i for kind in best for i in KINDS[kind]]
+    values, cov = np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
+    if rows:
+        inverse = np.linalg.pinv(weight[np.ix_(rows, rows)], hermitian=True)
+        values[rows] = units[rows] * (inverse @ gradient[rows])
+        cov[np.ix_(rows, rows)] = units[rows][:, None] * inverse * units[rows]
+    whole = explained(best) if best else 0.0
+    others = {k: tuple(o for o in best if o != k) for k in best}
+    evidence = {k: whole - (explained(o) if o else 0.0) for k, o in others.items()}
+    return common | {
+        "kinds": best, "unknown": None, "values": values, "covariance": cov, "evidence": evidence,
+    }  # fmt: skip
+
+
+def _joint_information(information: Floats, reference_cov: Floats, units: Floats) -> Floats:
+    """Information on the difference from an uncertain reference, in units of each parameter's own.
+
+    It is the inverse of the sum of both covariances, without inverting what may be singular.
+    """
+    scaled = units[:, None] * information * units
+    cov = reference_cov / units[:, None] / units
+    joint = scaled @ np.linalg.inv(np.eye(PARAMETERS) + cov @ scaled)
+    return np.asarray((joint + joint.T) / 2.0)
+
+
+def _without(weight: Floats, rows: list[int]) -> Floats:
+    """Information when some parameters may have any value (Schur's complement)."""
+    if not rows:
+        return weight
+    kept = [i for i in range(len(weight)) if i not in rows]
+    across = weight[np.ix_(kept, rows)]
+    part = np.zeros_like(weight)
+    inverse = np.linalg.pinv(weight[np.ix_(rows, rows)], hermitian=True)
+    part[np.ix_(kept, kept)] = weight[np.ix_(kept, kept)] - across @ inverse @ across.T
+    return part

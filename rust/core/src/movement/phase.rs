@@ -1,0 +1,285 @@
+//! Phase correlation: the shift between two images, and by log-polar spectra also rotation and scale.
+//!
+//! Of the cross-power spectrum of two shifted images only the phase counts; its transform is a peak at the shift
+//! (Kuglin & Hines 1975). The sizes of the spectra do not depend on the shift, and rotation and scale shift them in
+//! log-polar coordinates (Reddy & Chatterji 1996, IEEE Trans. Image Process. 5, 1266).
+
+use std::f64::consts::PI;
+
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
+
+use super::plane::Plane;
+use super::transform::{Point, Transform};
+
+/// Images are binned until neither side is above this: places are made exact later.
+const LARGEST_SIDE: usize = 288;
+/// Part of each side over which an image fades out.
+const FADE: f64 = 0.25;
+/// Directions of the spectrum over half a turn, and distances from its middle.
+const POLAR: [usize; 2] = [360, 256];
+/// Distances from the middle of the spectrum, in parts of the highest frequency, between which it is compared.
+const RADII: [f64; 2] = [0.04, 0.9];
+/// Largest change of scale that is believed, and its inverse.
+const LARGEST_SCALE: f64 = 1.6;
+/// Peaks of the comparison of spectra that are followed up.
+const PEAKS: usize = 3;
+/// Half the side, in binned pixels, of the squares over which contrast is evened.
+const EVENED: usize = 8;
+/// Shifts that are followed up, without a turn.
+const SHIFTS: usize = 3;
+/// Pixels around a peak that belong to it.
+const PEAK_RADIUS: usize = 2;
+
+/// A transform that may be the movement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Candidate {
+    /// From moved to reference pixels.
+    pub transform: Transform,
+    /// Height of its peak over the others, in their standard deviations.
+    pub significance: f64,
+}
+
+/// Transforms that may be the movement, the most significant first.
+///
+/// The shift alone, and if `turned` those with rotation and scale too.
+pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<Candidate> {
+    if reference.width != moved.width || reference.height != moved.height {
+        return Vec::new();
+    }
+    let factor = reference.width.max(reference.height).div_ceil(LARGEST_SIDE);
+    // Evened, so that a bright thing that has moved by itself does not outweigh the scene.
+    let [small, small_moved] = [reference, moved].map(|plane| {
+        let small = plane.binned(factor);
+        let floor = 2.0 * small.noise();
+        small.evened(EVENED, floor)
+    });
+    if small.width < 4 || small.height < 4 {
+        return Vec::new();
+    }
+    let mut correlator = Correlator::new([small.width, small.height].map(good_size));
+    let mut found = correlator.candidates(&small, &small_moved, &Transform(IDENTITY), SHIFTS);
+    if turned {
+        let polar = [&small, &small_moved].map(|plane| polar_spectrum(&mut correlator, plane));
+        let mut comparer = Correlator::new([POLAR[1], POLAR[0]]);
+        let step = (RADII[1] / RADII[0]).ln() / POLAR[1] as f64;
+        for (shift, _) in comparer.peaks(&polar[0].pixels, &polar[1].pixels, PEAKS) {
+            let (scale, angle) = ((-shift[0] * step).exp(), shift[1] * PI / POLAR[0] as f64);
+            if scale > LARGEST_SCALE || scale < 1.0 / LARGEST_SCALE {
+                continue;
+            }
+            // A spectrum is the same turned by half a turn.
+            for angle in [angle, angle + PI] {
+                let about = about_middle(&small, scale, angle);
+                found.extend(correlator.candidates(&small, &small_moved, &about, 1));
+            }
+        }
+    }
+    found.sort_by(|a, b| b.significance.total_cmp(&a.significance));
+    let enlarge = enlarging(factor as f64);
+    for candidate in &mut found {
+        let reduce = enlarging(1.0 / factor as f64);
+        candidate.transform = reduce.then(&candidate.transform).then(&enlarge);
+    }
+    found
+}
+
+const IDENTITY: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]];
+
+/// From pixels of a binned image to those of the original.
+fn enlarging(factor: f64) -> Transform {
+    let shift = (factor - 1.0) / 2.0;
+    Transform([[factor, 0.0, shift], [0.0, factor, shift], [0.0, 0.0, 1.0]])
+}
+
+/// Rotation and scale about the middle of an image.
+fn about_middle(plane: &Plane, scale: f64, angle: f64) -> Transform {
+    let (a, b) = (scale * angle.cos(), scale * angle.sin());
+    let (x, y) = ((plane.width as f64 - 1.0) / 2.0, (plane.height as f64 - 1.0) / 2.0);
+    Transform([[a, -b, x - a * x + b * y], [b, a, y - b * x - a * y], [0.0, 0.0, 1.0]])
+}
+
+/// The next size from `side` up whose transform is quick.
+fn good_size(side: usize) -> usize {
+    let smooth = |mut n: usize| {
+        for p in [2, 3, 5] {
+            while n.is_multiple_of(p) {
+                n /= p;
+            }
+        }
+        n == 1
+    };
+    (side..).find(|&n| smooth(n)).unwrap_or(side)
+}
+
+/// Transforms images of one size.
+struct Correlator {
+    size: [usize; 2],
+    forward: [std::sync::Arc<dyn Fft<f32>>; 2],
+    inverse: [std::sync::Arc<dyn Fft<f32>>; 2],
+}
+
+impl Correlator {
+    fn new(size: [usize; 2]) -> Self {
+        let mut planner = FftPlanner::new();
+        Self {
+            size,
+            forward: size.map(|n| planner.plan_fft_forward(n)),
+            inverse: size.map(|n| planner.plan_fft_inverse(n)),
+        }
+    }
+
+    /// Transforms in place: rows, then columns.
+    fn transform(&self, data: &mut Vec<Complex32>, plans: &[std::sync::Arc<dyn Fft<f32>>; 2]) {
+        let [width, height] = self.size;
+        plans[0].process(data);
+        let mut turned = transposed(data, width, height);
+        plans[1].process(&mut turned);
+        *data = transposed(&turned, height, width);
+    }
+
+    /// Spectra of two real images at once: one is the real part, the other the imaginary part.
+    fn spectra(&self, a: &[f32], b: &[f32]) -> Vec<[Complex32; 2]> {
+        let [width, height] = self.size;
+        let mut data: Vec<Complex32> = a.iter().zip(b).map(|(&a, &b)| Complex32::new(a, b)).collect();
+        self.transform(&mut data, &self.forward);
+        let both = |i: usize| {
+            let (x, y) = (i % width, i / width);
+            let mirrored = data[(height - y) % height * width + (width - x) % width].conj();
+            [(data[i] + mirrored) * 0.5, (data[i] - mirrored) * Complex32::new(0.0, -0.5)]
+        };
+        (0..data.len()).map(both).collect()
+    }
+
+    /// The shifts from b to a with the highest peaks, and the peaks' heights in standard deviations of the rest.
+    fn peaks(&mut self, a: &[f32], b: &[f32], count: usize) -> Vec<(Point, f64)> {
+        let [width, height] = self.size;
+        let spectra = self.spectra(a, b);
+        let mut cross: Vec<Complex32> = spectra
+            .iter()
+            .map(|[a, b]| {
+                let product = a * b.conj();
+                product / product.norm().max(f32::MIN_POSITIVE)
+            })
+            .collect();
+        self.transform(&mut cross, &self.inverse);
+        let mut surface: Vec<f32> = cross.iter().map(|c| c.re).collect();
+        let scale =
+            (surface.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / surface.len() as f64).sqrt();
+        let mut peaks = Vec::new();
+        for _ in 0..count {
+            let highest = (0..surface.len()).max_by(|&i, &j| surface[i].total_cmp(&surface[j]));
+            let Some(top) = highest.filter(|&i| surface[i] > 0.0 && scale > 0.0) else { break };
+            let (x, y) = (top % width, top / width);
+            let at = |i: usize, j: usize| surface[j % height * width + i % width];
+            let fraction = |before: f32, middle: f32, after: f32| {
+                let curve = before + after - 2.0 * middle;
+                if curve < 0.0 { f64::from((before - after) / (2.0 * curve)) } else { 0.0 }
+            };
+            let fx = fraction(at(x + width - 1, y), at(x, y), at(x + 1, y));
+            let fy = fraction(at(x, y + height - 1), at(x, y), at(x, y + 1));
+            let signed = |v: usize, n: usize| if v * 2 > n { v as f64 - n as f64 } else { v as f64 };
+            peaks.push(([signed(x, width) + fx, signed(y, height) + fy], f64::from(surface[top]) / scale));
+            for j in 0..=2 * PEAK_RADIUS {
+                for i in 0..=2 * PEAK_RADIUS {
+                    let (u, v) = (x + width + i - PEAK_RADIUS, y + height + j - PEAK_RADIUS);
+                    surface[v % height * width + u % width] = 0.0;
+                }
+            }
+        }
+        peaks
+    }
+
+    /// The shifts that remain after a transform of the moved image.
+    fn candidates(
+        &mut self,
+        reference: &Plane,
+        moved: &Plane,
+        about: &Transform,
+        count: usize,
+    ) -> Vec<Candidate> {
+        let Some(back) = about.inverse() else { return Vec::new() };
+        let turned = Plane {
+            pixels: (0..reference.pixels.len())
+                .map(|i| {
+                    let pixel = [(i % reference.width) as f64, (i / reference.width) as f64];
+                    back.apply(pixel).and_then(|place| moved.sample(place)).unwrap_or(0.0)
+                })
+                .collect(),
+            ..*reference
+        };
+        let (a, b) = (self.faded(reference), self.faded(&turned));
+        let shifted = |(shift, significance): (Point, f64)| {
+            let shift = Transform([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]], [0.0, 0.0, 1.0]]);
+            Candidate { transform: about.then(&shift), significance }
+        };
+        self.peaks(&a, &b, count).into_iter().map(shifted).collect()
+    }
+
+    /// An image that fades out to its edges, so that they make no cross in its spectrum; padded with zeros.
+    fn faded(&self, plane: &Plane) -> Vec<f32> {
+        let fade = |i: usize, n: usize| {
+            let edge = (i.min(n - 1 - i) as f64 + 0.5) / (FADE * n as f64);
+            (0.5 - 0.5 * (PI * edge.min(1.0)).cos()) as f32
+        };
+        let across: Vec<f32> = (0..plane.width).map(|x| fade(x, plane.width)).collect();
+        let mut faded = vec![0.0; self.size[0] * self.size[1]];
+        for (y, row) in plane.pixels.chunks_exact(plane.width).enumerate() {
+            let down = fade(y, plane.height);
+            for ((out, v), across) in faded[y * self.size[0]..].iter_mut().zip(row).zip(&across) {
+                *out = v * across * down;
+            }
+        }
+        faded
+    }
+}
+
+fn transposed(data: &[Complex32], width: usize, height: usize) -> Vec<Complex32> {
+    let mut turned = vec![Complex32::default(); data.len()];
+    for (y, row) in data.chunks_exact(width).enumerate() {
+        for (x, &v) in row.iter().enumerate() {
+            turned[x * height + y] = v;
+        }
+    }
+    turned
+}
+
+/// The logarithm of the spectrum of an image by direction (rows) and logarithm of the frequency (columns).
+fn polar_spectrum(correlator: &mut Correlator, plane: &Plane) -> Plane {
+    let [width, height] = correlator.size;
+    let faded = correlator.faded(plane);
+    let mut data: Vec<Complex32> = faded.iter().map(|&v| Complex32::new(v, 0.0)).collect();
+    correlator.transform(&mut data, &correlator.forward.clone());
+    // The zero frequency in the middle.
+    let centred: Vec<f32> = (0..data.len())
+        .map(|i| {
+            let (x, y) = (i % width, i / width);
+            data[(y + height / 2) % height * width + (x + width / 2) % width].norm().ln_1p()
+        })
+        .collect();
+    let shown = Plane { pixels: centred, width, height };
+    let middle = [(width - width / 2) as f64, (height - height / 2) as f64];
+    let step = (RADII[1] / RADII[0]).ln() / POLAR[1] as f64;
+    let mut pixels = vec![0.0; POLAR[0] * POLAR[1]];
+    for (row, out) in pixels.chunks_exact_mut(POLAR[1]).enumerate() {
+        let (sin, cos) = (row as f64 * PI / POLAR[0] as f64).sin_cos();
+        for (column, out) in out.iter_mut().enumerate() {
+            // Frequencies are alike in both directions whatever the sides.
+            let frequency = 0.5 * RADII[0] * (column as f64 * step).exp();
+            let place =
+                [middle[0] + frequency * cos * width as f64, middle[1] + frequency * sin * height as f64];
+            *out = shown.sample(place).unwrap_or(0.0);
+        }
+    }
+    // Power falls with frequency in every image; only the differences between directions tell them apart.
+    for column in 0..POLAR[1] {
+        let mean = (0..POLAR[0]).map(|row| pixels[row * POLAR[1] + column]).sum::<f32>() / POLAR[0] as f32;
+        let edge = (column.min(POLAR[1] - 1 - column) as f64 + 0.5) / (FADE * POLAR[1] as f64);
+        let fade = (0.5 - 0.5 * (PI * edge.min(1.0)).cos()) as f32;
+        for row in 0..POLAR[0] {
+            let v = &mut pixels[row * POLAR[1] + column];
+            *v = (*v - mean) * fade;
+        }
+    }
+    Plane { pixels, width: POLAR[1], height: POLAR[0] }
+}
