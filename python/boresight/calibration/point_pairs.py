@@ -169,7 +169,7 @@ class PointPairCalibration:
         offset = points if self.position is None else points - self.position
         x, y = self.camera_model.direction_to_pixel(offset @ self.rotation.T)
         height, width = self.camera_model.image_shape
-        return np.column_stack([x, y]) + [width / 2.0, height / 2.0]
+        return np.column_stack([x + width / 2.0, y + height / 2.0])
 
     @property
     def residuals_px(self) -> Floats:
@@ -321,7 +321,8 @@ def _turn(vector: Floats) -> Floats:
         return np.eye(3)
     x, y, z = vector / angle
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    turned: Floats = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    return turned
 
 
 def _pairs(image_points: ArrayLike, object_points: ArrayLike) -> tuple[Floats, Floats]:
@@ -357,7 +358,8 @@ def _start(
         values = model.distortion.to_dict()
         terms = np.array([values[f"k{n}"] * (half / values["scale"]) ** (2 * n) for n in (1, 2)])
     if start is not None:
-        return _State(start.rotation, start.position, start.camera_model.focal_length_px, center, terms, model)  # fmt: skip
+        focal = start.camera_model.focal_length_px
+        return _State(start.rotation, start.position, focal, center, terms, model)
     rotation, position, focal = _direct(pixels - center, points, directions)
     if model is not None:
         focal = model.focal_length_px

@@ -91,7 +91,8 @@ def rotation(vector: Floats) -> Floats:
         return np.eye(3)
     x, y, z = vector / angle
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    turned: Floats = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return turned
 
 
 def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
@@ -116,7 +117,7 @@ def predicted(camera: CameraModel, directions: Floats, values: Floats) -> Floats
 
 
 def distorted(camera: CameraModel, points: Floats, terms: Floats) -> Floats:
-    """Displacement of points by the terms of the distortion, px: k r (r/R)^2 and k r (r/R)^4 over R.
+    """Displace points by the terms of the distortion: k r (r/R)^2 and k r (r/R)^4 over R, px.
 
     R is half the diagonal, so that each term is the displacement of the corners.
     """
@@ -187,7 +188,7 @@ def _scaled(normal: Floats) -> Floats:
 def _linearised(
     camera: CameraModel, directions: Floats, positions: Floats, values: Floats
 ) -> tuple[Floats, Floats]:
-    """Derivatives (n, 2, 8) of where stars are predicted, and measured minus predicted (n, 2)."""
+    """Give derivatives (n, 2, 8) of where stars are predicted, and the residuals (n, 2)."""
     slopes = np.empty((len(positions), 2, PARAMETERS))
     for k, step in enumerate(STEPS):
         ends = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -102,17 +103,23 @@ def compare(
     times = list(time) if isinstance(time, list | tuple) else [time] * len(frames)
     if not frames or len(times) != len(frames):
         raise InputError(f"time: {len(times)} for {len(frames)} frames; give one for each")
-    solutions, seen, when = [], [], None
+    solutions: list[Solution] = []
+    seen: list[Seen] = []
+    when: str | None = None
     for given, moment in zip(frames, times, strict=True):
         at = _time_of(given, moment)
-        told = None if at is None else str(as_time(at).utc.isot)
+        told = None if at is None else _utc(at)
         solution = _solved(before, given, at, known, database, weather)
         if not seen and (solution is not None or when is None):
             when = told
         if solution is not None:
             solutions.append(solution)
             seen.append(_seen(before, solution, at, known))
-    common = {"camera_model": before.camera_model, "false_alarm": alarm, "time": when}
+    common: dict[str, Any] = {
+        "camera_model": before.camera_model,
+        "false_alarm": alarm,
+        "time": when,
+    }
     if not seen:
         reason = "the frame did not solve" if len(frames) == 1 else "no frame solved"
         return Verdict(kinds=(), unknown=reason, solved=False, **common)
@@ -135,7 +142,8 @@ def _reference(
         calibration = MountedCamera.from_solution(calibration)
     if isinstance(calibration, CalibrationResult):
         cov = np.zeros((8, 8))
-        names, places = calibration.parameter_names, ("focal_length_px", "optical_center_x", "optical_center_y")  # fmt: skip
+        names = calibration.parameter_names
+        places = ("focal_length_px", "optical_center_x", "optical_center_y")
         scale = np.array([1.0 / calibration.camera_model.focal_length_px, 1.0, 1.0])
         for i, first in enumerate(places):
             for j, second in enumerate(places):
@@ -160,6 +168,15 @@ def _reference(
     return calibration, kinds, calibration.covariance
 
 
+def _utc(time: Any) -> str:
+    """Give a time as text, UTC."""
+    from erfa import ErfaWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ErfaWarning)  # of leap seconds that are not known yet
+        return str(as_time(time).utc.isot)
+
+
 def _time_of(given: Any, time: Any) -> Any:
     """Give the middle of an exposure: as given, or as the frame's header tells."""
     if time is not None:
@@ -182,7 +199,8 @@ def _solved(
 ) -> Solution | None:
     if isinstance(given, Solution):
         return given
-    stars, shape = find_stars(given)
+    found = find_stars(given)
+    stars, shape = found.stars, found.image_shape
     camera = before.camera_model
     if shape is not None and tuple(shape) != camera.image_shape:
         raise InputError(

@@ -29,6 +29,9 @@ first."""
 LARGEST_LOG_CHANCE = -6.0
 """Logarithm of the expected number of such agreements between unrelated images, at most."""
 
+MANY_STARS = 20
+"""Common stars that surely are stars: spots of a scene are fewer, and its pixels tell more."""
+
 LEAST_PATCHES, LEAST_PART = 12, 0.25
 """Patches of the images that have to follow the movement, and the part of those with texture."""
 
@@ -77,7 +80,8 @@ def detect_movement(
     >>> import numpy as np
     >>> from boresight.movement import detect_movement
     >>> y, x = np.mgrid[:300, :400]
-    >>> scene = lambda x, y: sum(np.sin((x * np.cos(k) + y * np.sin(k)) / (3 + k)) for k in range(9))
+    >>> def scene(x, y):
+    ...     return sum(np.sin((x * np.cos(k) + y * np.sin(k)) / (3 + k)) for k in range(9))
     >>> found = detect_movement(scene(x, y), scene(x + 7.25, y - 3.5))
     >>> found.method, np.round(found.shift, 2)
     ('phase', array([ 7.25, -3.5 ]))
@@ -89,10 +93,11 @@ def detect_movement(
             f"transform: {transform!r} is unknown; give {', '.join(get_args(Transform))}"
         )
     first, second = pair_of(ref, moved)
+    by_stars = None
     if method in ("auto", "stars"):
-        found = star_movement(first, second, transform)
-        if found is not None:
-            return found
+        by_stars = star_movement(first, second, transform)
+        if by_stars is not None and (method == "stars" or by_stars.inliers.sum() >= MANY_STARS):
+            return by_stars
         if method == "stars":
             raise DetectionFailedError("the stars of both images show no common pattern")
     proposals = []
@@ -104,6 +109,8 @@ def detect_movement(
         found = _first_registered(first, second, transforms, transform, name)
         if found is not None:
             return found
+    if by_stars is not None:
+        return by_stars
     raise DetectionFailedError(
         "the movement between the images could not be determined: too few of their parts agree on "
         "one; look whether they show the same scene, and give method= or match points by hand"
@@ -134,7 +141,7 @@ def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
 
 
 def _phase(ref: NDArray[Any], moved: NDArray[Any], *, turned: bool) -> Iterator[list[list[float]]]:
-    """Transforms that the phases propose."""
+    """Propose transforms by phase correlation."""
     for matrix, _ in core.correlate_phase(as_plane(ref), as_plane(moved), turned):
         yield matrix
 

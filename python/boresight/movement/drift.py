@@ -224,9 +224,9 @@ class DriftLog:
             rows = slice(start, index), slice(index, end)
             before, after = (_line_at(days[r], values[r], sigma[r], at) for r in rows)
             step = after - before
-            points.append(
-                ChangePoint(index, told[index]["time"], *(float(v) * ARCSEC for v in step[:3]), float(step[3]), drop)
-            )  # fmt: skip
+            about_x, about_y, roll = (float(v) * ARCSEC for v in step[:3])
+            time = told[index]["time"]
+            points.append(ChangePoint(index, time, about_x, about_y, roll, float(step[3]), drop))
         return points
 
     def __repr__(self) -> str:
@@ -238,7 +238,7 @@ def _plain(values: Floats) -> list[float | None]:
 
 
 def _sigma(information: Floats) -> Floats:
-    """Standard deviations of the attitude and the focal length if the optics keep their form."""
+    """Give standard deviations of attitude and focal length if the optics keep their form."""
     sigma = np.full(len(PARAMETERS), np.nan)
     rows = [i for kind in ("pointing", "roll", "focus") for i in KINDS[kind]]
     part = information[np.ix_(rows, rows)]
@@ -252,13 +252,13 @@ def _is_known(record: dict[str, Any]) -> bool:
 
 
 def _scatter(scaled: Floats) -> Floats:
-    """Standard deviation of each column about a smooth run, by second differences."""
+    """Measure the scatter of each column about a smooth run, by second differences."""
     second = scaled[2:] - 2.0 * scaled[1:-1] + scaled[:-2]
     return np.asarray(1.4826 * np.median(np.abs(second), axis=0) / math.sqrt(6.0))
 
 
 def _sums(days: Floats, values: Floats, sigma: Floats) -> Floats:
-    """Sums over all frames up to each one of what a straight line needs, (n + 1, 6, columns)."""
+    """Sum what a straight line needs over all frames up to each one, (n + 1, 6, columns)."""
     weight = 1.0 / sigma**2
     t = days[:, None]
     parts = [
@@ -282,13 +282,13 @@ def _chi2(sums: Floats) -> Floats:
         cross = wyt - wt * wy / w
         slope = np.where(spread > 1e-12 * wtt, cross**2 / spread, 0.0)
         chi2: Floats = wyy - wy**2 / w - np.nan_to_num(slope)
-    return chi2.sum(axis=-1)
+    return np.asarray(chi2.sum(axis=-1))
 
 
 def _splits(
     days: Floats, values: Floats, sigma: Floats, start: int, end: int, limit: float
 ) -> list[tuple[int, float]]:
-    """Changes between two frames: the first frame after each, and the fall of chi square."""
+    """Find changes between two frames: the first frame after each, the fall of chi square."""
     if end - start < 2 * LEAST_SEGMENT:
         return []
     rows = slice(start, end)

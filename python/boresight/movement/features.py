@@ -17,6 +17,9 @@ __all__ = ["feature_transforms", "have_features"]
 FEATURES = 3000
 """Corners of each image at most."""
 
+SMALLEST_SIDE = 64
+"""Images with a shorter side have no corners that a descriptor fits into."""
+
 LEAST_MATCHES = 8
 """Corners of both images that have to be each other's best match."""
 
@@ -56,7 +59,9 @@ def feature_transforms(ref: NDArray[Any], moved: NDArray[Any]) -> Iterator[list[
         raise ModuleNotFoundError(
             "method='features' needs OpenCV: pip install boresight[movement]"
         ) from error
-    detector = cv2.ORB_create(FEATURES)
+    if min(ref.shape) < SMALLEST_SIDE:
+        return
+    detector: Any = getattr(cv2, "ORB_create")(FEATURES)  # noqa: B009 - not in its stubs
     found = [detector.detectAndCompute(_stretched(image), None) for image in (ref, moved)]
     (corners, descriptors), (moved_corners, moved_descriptors) = found
     if descriptors is None or moved_descriptors is None:
@@ -83,6 +88,8 @@ def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
     if finite.size == 0:
         return np.zeros(image.shape, np.uint8)
     low, high = np.percentile(finite, STRETCH)
-    width = max(float(high) - float(low), np.finfo(np.float64).tiny)
+    width = float(high) - float(low)
+    if not width > 0:
+        return np.zeros(image.shape, np.uint8)
     scaled = np.nan_to_num((image.astype(np.float64) - low) * (255.0 / width), nan=0.0)
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, 255), np.uint8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -230,9 +231,9 @@ def matrix_of(quaternion: Floats) -> Floats:
 def local_rotation(site: EarthLocation, time: Any) -> Floats:
     """Rotation from the axes of ICRS to the local ones (x east, y north, z up), (3, 3).
 
-    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes from
-    astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the same
-    for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
+    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes
+    from astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the
+    same for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
 
     Parameters
     ----------
@@ -252,7 +253,10 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
     if time is None:
         raise InputError("time: unknown; give the middle of the exposure")
     when = as_time(time)
-    with warnings.catch_warnings(), iers.conf.set_temp("auto_download", False):
+    offline = {"auto_download": False, "auto_max_age": None}
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        for name, value in offline.items():
+            stack.enter_context(iers.conf.set_temp(name, value))
         warnings.simplefilter("ignore")
         tt = when.tt
         try:

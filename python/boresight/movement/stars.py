@@ -33,13 +33,15 @@ SCALES = (0.7, 1.45)
 FLOOR_PX = 0.02
 """Uncertainty that every position has beside the noise's: pixels are not all alike."""
 
-EXTRACTION = {"method": "window", "max_centroids": MOST_STARS}
+EXTRACTION: dict[str, Any] = {"method": "window", "max_centroids": MOST_STARS}
 
 
 def star_movement(
     ref: NDArray[Any], moved: NDArray[Any], transform: str
 ) -> MovementCorrection | None:
     """Match the stars of two frames; None if they have no pattern in common."""
+    if any(image.size == 0 or not np.isfinite(image).any() for image in (ref, moved)):
+        return None
     found = [_stars(image) for image in (ref, moved)]
     if min(len(stars) for stars in found) < LEAST_STARS:
         return None
@@ -77,7 +79,5 @@ def _stars(image: NDArray[Any]) -> Centroids:
 def _covariance(stars: Centroids, rows: NDArray[np.int64]) -> Floats:
     """Columns xx, xy and yy of the positions' covariances."""
     cov = stars.position_cov
-    if cov is None:
-        return np.tile([1.0, 0.0, 1.0], (len(rows), 1))
     flat = np.asarray(cov, np.float64)[rows].reshape(-1, 4)[:, [0, 1, 3]]
-    return np.ascontiguousarray(flat + [FLOOR_PX**2, 0.0, FLOOR_PX**2])
+    return np.ascontiguousarray(flat + np.array([FLOOR_PX**2, 0.0, FLOOR_PX**2]))

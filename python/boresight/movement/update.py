@@ -83,7 +83,8 @@ def update_calibration(
     >>> before = PointPairCalibration.fit(pixels, points, (480, 640))
     >>> turned = MovementCorrection([[0, -1, 560], [1, 0, -80]], (480, 640), [], [], "turned")
     >>> after = update_calibration(before, np.zeros((480, 640)), turned)
-    >>> bool(np.allclose(after.project(points), np.column_stack(turned.ref_to_moved_coords(*pixels.T))))
+    >>> x, y = turned.ref_to_moved_coords(*pixels.T)
+    >>> bool(np.allclose(after.project(points), np.column_stack([x, y])))
     True
     """
     if str(coords).lower() not in ("display", "original"):
@@ -168,7 +169,9 @@ def _refitted(calibration: MountedCamera, verdict: Verdict, image: Any) -> Mount
             f"{LEAST_STARS_FULL}; give freedom='attitude'"
         )
     before = calibration.camera_model
-    result = calibrate_camera(verdict.solutions, model="auto", order="auto", camera_model=before, held_out=True)  # fmt: skip
+    result = calibrate_camera(
+        verdict.solutions, model="auto", order="auto", camera_model=before, held_out=True
+    )
     held_out = result.held_out_rmse_px
     if held_out is None or held_out > 2.0 * verdict.rms_px * np.sqrt(2.0):
         raise UndeterminedError(

@@ -34,6 +34,10 @@ CELLS = 4
 LEAST_COVERAGE = 0.4
 """of which this part has to have a star: else one cause cannot be told from another."""
 
+FAMILIES = 3
+"""Tests among which the probability of a false alarm is shared: of one star or another that looks
+moved, pointing and optical centre say nearly the same, and so do focus and distortion."""
+
 ARCSEC = math.degrees(1.0) * 3600.0
 
 
@@ -231,17 +235,18 @@ def judge(
     weight = _without(weight, free)
     scaled = change.values / units
     gradient = weight @ scaled
-    penalty = {k: chi2_quantile(false_alarm / len(known), len(KINDS[k])) for k in known}
+    penalty = {k: chi2_quantile(false_alarm / FAMILIES, len(KINDS[k])) for k in known}
 
-    def explained(kinds: tuple[str, ...]) -> float:
+    def unexplained(kinds: tuple[str, ...]) -> float:
         rows = [i for kind in kinds for i in KINDS[kind]]
         part = weight[np.ix_(rows, rows)]
-        drop = float(gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows])
+        drop = gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows] if rows else 0
         # With a scatter that is measured on few stars, chance reaches further.
-        return change.freedom * math.log1p(max(0.0, drop) / change.freedom)
+        return change.freedom * math.log1p(max(0.0, float(whole - drop)) / change.freedom)
 
+    whole = scaled @ gradient
     sets = [s for n in range(len(known) + 1) for s in itertools.combinations(known, n)]
-    costs = {s: sum(penalty[k] for k in s) - (explained(s) if s else 0.0) for s in sets}
+    costs = {s: sum(penalty[k] for k in s) + unexplained(s) for s in sets}
     best = min(sets, key=lambda s: costs[s])
     rows = [i for kind in best for i in KINDS[kind]]
     values, cov = np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
@@ -249,9 +254,8 @@ def judge(
         inverse = np.linalg.pinv(weight[np.ix_(rows, rows)], hermitian=True)
         values[rows] = units[rows] * (inverse @ gradient[rows])
         cov[np.ix_(rows, rows)] = units[rows][:, None] * inverse * units[rows]
-    whole = explained(best) if best else 0.0
-    others = {k: tuple(o for o in best if o != k) for k in best}
-    evidence = {k: whole - (explained(o) if o else 0.0) for k, o in others.items()}
+    left = unexplained(best)
+    evidence = {k: unexplained(tuple(o for o in best if o != k)) - left for k in best}
     return common | {
         "kinds": best, "unknown": None, "values": values, "covariance": cov, "evidence": evidence,
     }  # fmt: skip

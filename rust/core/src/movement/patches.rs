@@ -177,7 +177,9 @@ impl Patch {
         }
         let count = basis.len() as f64;
         let mean = (basis.iter().map(|b| f64::from(b[0])).sum::<f64>() / count) as f32;
-        basis.iter_mut().for_each(|b| b[0] -= mean);
+        for pixel in &mut basis {
+            pixel[0] -= mean;
+        }
         let mut normal = Matrix4::zeros();
         for &[v, dx, dy] in &basis {
             let row = Vector4::new(v, 1.0, dx, dy).cast::<f64>();
@@ -216,7 +218,8 @@ impl Patch {
             let (solved, squares) = self.equations(moved, place(shift), &jacobian)?;
             let gain = solved[0];
             let along = [solved[2] / gain, solved[3] / gain];
-            if gain <= 0.0 || !(along[0].hypot(along[1]) < REACH) {
+            let length = along[0].hypot(along[1]);
+            if gain <= 0.0 || length.is_nan() || length >= REACH {
                 return None;
             }
             shift = [shift[0] - along[0], shift[1] - along[1]];
@@ -293,10 +296,10 @@ impl Patch {
         let variance = 6.0 * left.max(0.0) / (count - 4.0) / (gain * gain);
         let part = |i, j| variance * self.inverse[(i, j)];
         let (xx, xy, yy) = (part(2, 2) + FLOOR * FLOOR, part(2, 3), part(3, 3) + FLOOR * FLOOR);
-        let sigma = ((xx + yy) / 2.0 + ((xx - yy).powi(2) / 4.0 + xy * xy).sqrt()).sqrt();
-        (sigma < LARGEST_SIGMA * 4.0
-            && (xx + yy) / 2.0 - ((xx - yy).powi(2) / 4.0 + xy * xy).sqrt() < LARGEST_SIGMA.powi(2))
-        .then_some([xx, xy, yy])
+        let (middle, half) = (f64::midpoint(xx, yy), ((xx - yy).powi(2) / 4.0 + xy * xy).sqrt());
+        // An edge is exact across itself and nothing along: it counts too, if it is not all of one direction.
+        let (least, most) = (LARGEST_SIGMA.powi(2), (4.0 * LARGEST_SIGMA).powi(2));
+        (middle - half < least && middle + half < most).then_some([xx, xy, yy])
     }
 }
 

@@ -65,7 +65,7 @@ pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<C
         let step = (RADII[1] / RADII[0]).ln() / POLAR[1] as f64;
         for (shift, _) in comparer.peaks(&polar[0].pixels, &polar[1].pixels, PEAKS) {
             let (scale, angle) = ((-shift[0] * step).exp(), shift[1] * PI / POLAR[0] as f64);
-            if scale > LARGEST_SCALE || scale < 1.0 / LARGEST_SCALE {
+            if !(1.0 / LARGEST_SCALE..=LARGEST_SCALE).contains(&scale) {
                 continue;
             }
             // A spectrum is the same turned by half a turn.
@@ -109,7 +109,7 @@ fn good_size(side: usize) -> usize {
         }
         n == 1
     };
-    (side..).find(|&n| smooth(n)).unwrap_or(side)
+    (side..2 * side).find(|&n| smooth(n)).unwrap_or(side)
 }
 
 /// Transforms images of one size.

@@ -47,7 +47,9 @@ impl Plane {
             }
         }
         let area = (factor * factor) as f32;
-        pixels.iter_mut().for_each(|v| *v /= area);
+        for v in &mut pixels {
+            *v /= area;
+        }
         Self { pixels, width, height }
     }
 
