@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -252,6 +251,8 @@ class PointPairCalibration:
         path : path-like
             File to create or replace.
         """
+        import json
+
         write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
 
     @classmethod
@@ -268,6 +269,8 @@ class PointPairCalibration:
         FileFormatError
             If it is none, or damaged.
         """
+        import json
+
         try:
             return cls.from_dict(json.loads(Path(path).read_bytes()))
         except ValueError as error:
