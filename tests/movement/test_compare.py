@@ -65,7 +65,7 @@ def test_each_kind_is_told_apart(kind):
     rng, rows = np.random.default_rng(1), list(KINDS[kind])
     cov = sigma()[np.ix_(rows, rows)]
     root, found, squares = np.linalg.cholesky(cov), Counter(), []
-    for _ in range(25):
+    for _ in range(12):
         along = rng.normal(size=len(rows))
         values = np.zeros(8)
         values[rows] = 5.0 * root @ (along / np.linalg.norm(along))
@@ -76,17 +76,17 @@ def test_each_kind_is_told_apart(kind):
             miss = (judged["values"] - values)[rows]
             part = judged["covariance"][np.ix_(rows, rows)]
             squares.append(miss @ np.linalg.solve(part, miss) / len(rows))
-    assert found[(kind,)] >= 21, found
-    assert 0.3 < np.mean(squares) < 1.8
+    assert found[(kind,)] >= 10, found
+    assert 0.2 < np.mean(squares) < 2.2
 
 
 def test_unchanged_cameras_raise_no_alarm():
     rng = np.random.default_rng(2)
     judged = [
         judge(CAMERA, fit_change(CAMERA, [stars(np.zeros(8), rng)]), np.zeros((8, 8)), 1e-3)
-        for _ in range(150)
+        for _ in range(60)
     ]
-    assert sum(bool(j["kinds"]) for j in judged) <= 2
+    assert sum(bool(j["kinds"]) for j in judged) <= 1
     assert all(j["unknown"] is None for j in judged)
 
 
@@ -231,7 +231,7 @@ def test_bad_arguments():
 def month(log, bump=0.0, cloudy=()):
     """A camera that drifts for a month, with one bump."""
     rng = np.random.default_rng(10)
-    for day in range(30):
+    for day in range(26):
         values = np.zeros(8)
         values[0] = 2e-5 * day + (bump if day >= 18 else 0.0)
         time = Time("2026-01-01T22:00:00") + TimeDelta(day * 86400.0, format="sec")
@@ -244,10 +244,10 @@ def test_a_bump_in_a_drift_is_found(tmp_path):
     log = DriftLog(tmp_path / "drift.jsonl")
     assert log.records() == []
     assert log.change_points() == []
-    month(log, bump=1e-3, cloudy=(3, 9, 25))
+    month(log, bump=1e-3, cloudy=(3, 9, 22))
     table = log.table()
-    assert len(log) == len(table) == 30
-    assert table["kinds"][29] == "pointing"
+    assert len(log) == len(table) == 26
+    assert table["kinds"][25] == "pointing"
     assert "few" in table["unknown"][3]
     (point,) = log.change_points()
     assert point.time.startswith("2026-01-19")
@@ -314,3 +314,16 @@ def test_what_cannot_be_told_updates_nothing():
         update_calibration(BEFORE, None, few, freedom="full")
     with pytest.raises(InputError, match="freedom"):
         update_calibration(BEFORE, None, few, freedom="all")
+
+
+def test_the_figure_of_a_drift(tmp_path):
+    import matplotlib.pyplot as plt
+
+    from boresight.plot import plot_drift
+
+    log = DriftLog(tmp_path / "drift.jsonl")
+    month(log, bump=1e-3)
+    ax = plot_drift(log)
+    assert len(ax.containers) == 3
+    assert sum(line.get_linestyle() == "--" for line in ax.lines) == 1
+    plt.close(ax.figure)

@@ -127,7 +127,7 @@ def test_phase_correlation():
         phase_correlation_movement(scene(STAY, 5), scene(STAY, 6))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_unrelated_images_are_refused(seed):
     for first, second in (
         (as_bytes(scene(STAY, 10 + seed)), as_bytes(scene(STAY, 40 + seed))),

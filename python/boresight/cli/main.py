@@ -11,8 +11,10 @@ import click
 
 from boresight.cli.batch import batch
 from boresight.cli.calibrate import calibrate
+from boresight.cli.check import check
 from boresight.cli.database import make_database
 from boresight.cli.demo import demo
+from boresight.cli.movement import movement
 from boresight.cli.simulate import simulate
 from boresight.cli.solve import solve
 from boresight.cli.undo import undo
@@ -26,5 +28,5 @@ def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
 
 
-for command in (solve, undo, calibrate, batch, make_database, simulate, demo):
+for command in (solve, undo, calibrate, check, movement, batch, make_database, simulate, demo):
     main.add_command(command)

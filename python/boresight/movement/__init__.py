@@ -7,6 +7,7 @@ from boresight.movement.detect import phase_correlation_movement as phase_correl
 from boresight.movement.drift import ChangePoint as ChangePoint
 from boresight.movement.drift import DriftLog as DriftLog
 from boresight.movement.errors import DetectionFailedError as DetectionFailedError
+from boresight.movement.manual import manual_movement as manual_movement
 from boresight.movement.mounted import PARAMETERS as PARAMETERS
 from boresight.movement.mounted import MountedCamera as MountedCamera
 from boresight.movement.mounted import place_at as place_at

@@ -1,0 +1,125 @@
+"""`boresight check`: whether a camera has moved, for cron."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from boresight.cli.options import clear_errors, frames_argument
+from boresight.errors import BoresightError, FileFormatError
+
+if TYPE_CHECKING:
+    from boresight.movement import MountedCamera, Verdict
+
+MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
+"""Exit codes; the first of them that a frame calls for, else 0."""
+
+LEAST_STARS_UPDATE = 20
+"""Stars that an automatic update of the calibration needs."""
+
+
+@click.command()
+@frames_argument
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The camera before: a MountedCamera or a camera model (JSON).",
+)
+@click.option("--log", type=click.Path(path_type=Path), help="Append to this drift log.")
+@click.option(
+    "--site",
+    type=float,
+    nargs=3,
+    help="Latitude and longitude in degrees and height in metres of a camera fixed to the ground.",
+)
+@click.option("--false-alarm", type=float, default=1e-3, show_default=True, help="Probability.")
+@click.option("--database", type=click.Path(path_type=Path), help="Database file.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Mend the calibration of a camera that moved; the one before is kept beside it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a document for each frame.")
+@clear_errors
+def check(
+    frames: tuple[Path, ...],
+    calibration: Path,
+    log: Path | None,
+    site: tuple[float, float, float] | None,
+    false_alarm: float,
+    database: Path | None,
+    update: bool,
+    as_json: bool,
+) -> None:
+    """Tell whether a camera has moved, by the stars of FRAMES.
+
+    The exit code is 0 if it has not, 3 if it has, 4 if a frame did not solve, 5 if it cannot be
+    told (clouds).
+    """
+    from boresight.database.database import PatternDatabase
+    from boresight.movement import DriftLog, MountedCamera, compare
+
+    before = _load(calibration)
+    place = None
+    if site is not None and isinstance(before, MountedCamera):
+        from astropy.coordinates import EarthLocation
+
+        place = EarthLocation.from_geodetic(site[1], site[0], site[2])
+    patterns = None if database is None else PatternDatabase.load_from_file(database)
+    drift, codes = None if log is None else DriftLog(log), set()
+    for path in frames:
+        try:
+            verdict = compare(before, path, site=place, false_alarm=false_alarm, database=patterns)
+        except (BoresightError, OSError) as error:
+            click.echo(f"boresight: {path}: {error}", err=True)
+            codes.add(UNSOLVED)
+            continue
+        note = None
+        if update and verdict.moved and isinstance(before, MountedCamera):
+            before, note = _updated(before, verdict, calibration)
+        if drift is not None:
+            drift.append(verdict, path, note)
+        codes.add(_code(verdict))
+        record = {"file": str(path), **verdict.to_dict(), "note": note}
+        line = f"{path.name}: {verdict}" + ("" if note is None else f"; {note}")
+        click.echo(json.dumps(record) if as_json else line)
+    raise SystemExit(next((code for code in (MOVED, UNSOLVED, UNKNOWN) if code in codes), 0))
+
+
+def _code(verdict: Verdict) -> int:
+    if not verdict.solved:
+        return UNSOLVED
+    return UNKNOWN if verdict.moved is None else MOVED if verdict.moved else 0
+
+
+def _load(path: Path) -> Any:
+    """Load a mounted camera or a camera model."""
+    from boresight.camera.model import CameraModel
+    from boresight.movement import MountedCamera
+
+    try:
+        return MountedCamera.load(path)
+    except FileFormatError:
+        return CameraModel.load(path)
+
+
+def _updated(
+    before: MountedCamera, verdict: Verdict, path: Path
+) -> tuple[MountedCamera, str | None]:
+    """Mend the calibration and keep the one before; a few stars do not suffice."""
+    from boresight.movement import update_calibration
+
+    if verdict.num_stars < LEAST_STARS_UPDATE:
+        return before, f"not updated: {verdict.num_stars} stars are too few"
+    try:
+        after: MountedCamera = update_calibration(before, None, verdict)
+    except BoresightError as error:
+        return before, f"not updated: {error}"
+    kept = path.with_name(path.stem + ".before" + path.suffix)
+    before.save(kept)
+    after.save(path)
+    return after, f"calibration updated, the one before is kept in {kept.name}"

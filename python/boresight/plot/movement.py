@@ -1,0 +1,68 @@
+"""Figures of movements: the drift of a camera."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boresight.errors import InputError
+from boresight.movement.drift import DriftLog
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_drift"]
+
+LINES = ("about_x", "about_y", "roll")
+
+
+def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
+    """Draw the drift of a camera: its rotation against time, and its sudden changes.
+
+    Parameters
+    ----------
+    log : DriftLog
+        The log.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw. Default: a new figure.
+    **kwargs
+        For `Axes.errorbar`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If the log has no frame that was told.
+
+    Examples
+    --------
+    >>> from boresight.movement import DriftLog
+    >>> from boresight.plot import plot_drift
+    >>> plot_drift(DriftLog("no such log.jsonl"))
+    Traceback (most recent call last):
+    boresight.errors.InputError: log: no frame in it could be told; give a log with some
+    """
+    table = log.table()
+    known = (table["unknown"] == "") & (table["time"] != "") if len(table) else np.zeros(0, bool)
+    if not np.any(known):
+        raise InputError("log: no frame in it could be told; give a log with some")
+    import matplotlib.pyplot as plt
+
+    table = table[known]
+    when = np.array(table["time"], "datetime64[ms]")
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    style: dict[str, Any] = {"fmt": "o", "ms": 3, "lw": 1} | kwargs
+    for name in LINES:
+        label = name.replace("_", " ")
+        ax.errorbar(when, table[name], table[f"{name}_sigma"], label=label, **style)
+    for point in log.change_points():
+        ax.axvline(np.datetime64(point.time), color="0.5", ls="--", lw=1)  # type: ignore[arg-type]
+    ax.set_ylabel("rotation (arcsec)")
+    ax.tick_params(axis="x", rotation=30)
+    ax.legend()
+    return ax

@@ -1,0 +1,102 @@
+"""`boresight movement` and `boresight check`."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from click.testing import CliRunner
+from PIL import Image
+
+import boresight
+from boresight.cli import main
+from boresight.movement import DriftLog, MountedCamera, MovementCorrection
+
+CAMERA = boresight.CameraModel.from_fov(12.0, (512, 512))
+
+
+def run(*arguments):
+    done = CliRunner().invoke(main, [str(a) for a in arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def waves(x, y):
+    return sum(np.sin((x * np.cos(k) + y * np.sin(k)) / (3 + k) + k) for k in range(9))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    y, x = np.mgrid[:300, :400].astype(float)
+    for name, dx, dy in (("ref", 0, 0), ("moved", 7.25, -3.5)):
+        image = np.clip(120 + 12 * waves(x + dx, y + dy), 0, 255).astype(np.uint8)
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    Image.fromarray(np.full((300, 400), 9, np.uint8)).save(tmp_path / "blank.png")
+    return tmp_path
+
+
+def test_movement(pictures):
+    arguments = [pictures / "ref.png", pictures / "moved.png"]
+    done = run(
+        "movement", *arguments, "--output", pictures / "m.cmc", "--warp", pictures / "w.fits"
+    )
+    assert done.exit_code == 0
+    assert "phase: shift (7.2" in done.stdout
+    found = MovementCorrection.load(pictures / "m.cmc")
+    assert found.shift == pytest.approx((7.25, -3.5), abs=0.05)
+    with fits.open(pictures / "w.fits") as hdus:
+        assert hdus[0].data.shape == hdus["MASK"].data.shape == (300, 400)
+    record = json.loads(run("movement", *arguments, "--json", "--transform", "shift").stdout)
+    assert record["found"]
+    assert record["shift_px"] == pytest.approx([7.25, -3.5], abs=0.05)
+
+
+def test_movement_that_is_not_determined(pictures):
+    done = run("movement", pictures / "ref.png", pictures / "blank.png")
+    assert done.exit_code == 5
+    assert "could not be determined" in done.stdout
+    assert run("movement", pictures / "ref.png", pictures / "none.png").exit_code == 2
+
+
+@pytest.fixture
+def sky(tmp_path, wide_database):
+    wide_database.save_to_file(tmp_path / "db.bin")
+    for name, dec in (("a", -1.2), ("b", -1.2), ("c", -1.15)):
+        image = boresight.simulate_frame(
+            CAMERA, 83.8, dec, 30.0, seed=1 if name == "a" else 2
+        ).image
+        fits.PrimaryHDU(image).writeto(tmp_path / f"{name}.fits")
+    noise = np.random.default_rng(0).normal(100, 5, (512, 512)).astype(np.float32)
+    fits.PrimaryHDU(noise).writeto(tmp_path / "clouds.fits")
+    solution = boresight.solve(tmp_path / "a.fits", database=wide_database, camera_model=CAMERA)
+    MountedCamera.from_solution(solution).save(tmp_path / "cam.json")
+    return tmp_path
+
+
+def test_check(sky):
+    common = ["--calibration", sky / "cam.json", "--database", sky / "db.bin"]
+    done = run("check", sky / "a.fits", *common)
+    assert done.exit_code == 0, done.output
+    assert "nothing significant" in done.stdout
+    log = sky / "drift.jsonl"
+    done = run("check", sky / "c.fits", *common, "--log", log, "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["kinds"] == ["pointing"]
+    assert len(DriftLog(log)) == 1
+    assert run("check", sky / "clouds.fits", *common).exit_code == 4
+    assert run("check", sky / "c.fits", sky / "clouds.fits", *common).exit_code == 3
+    assert run("check", sky / "a.fits", "--calibration", sky / "a.fits").exit_code == 2
+
+
+def test_check_updates_and_keeps_the_one_before(sky):
+    common = ["--calibration", sky / "cam.json", "--database", sky / "db.bin"]
+    before = (sky / "cam.json").read_text()
+    done = run("check", sky / "c.fits", *common, "--update")
+    assert done.exit_code == 3
+    assert "kept in cam.before.json" in done.stdout
+    assert (sky / "cam.before.json").read_text() == before
+    assert run("check", sky / "c.fits", *common).exit_code == 0
+    # What clouds hide changes nothing.
+    now = (sky / "cam.json").read_text()
+    assert run("check", sky / "clouds.fits", *common, "--update").exit_code == 4
+    assert (sky / "cam.json").read_text() == now
