@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -474,6 +473,8 @@ def _announce(made: _core.Database, path: Path) -> None:
     """Say what is about to be written, if it is large."""
     size = made.num_bytes
     if size > ANNOUNCED_BYTES:
+        import logging
+
         logging.getLogger("boresight").warning(
             "keeping the pattern database for the next time: %.0f MB in %s", size / 1e6, path.parent
         )
