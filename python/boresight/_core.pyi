@@ -32,6 +32,7 @@ __all__ = [
     "Reduction",
     "Rejected",
     "Rig",
+    "SceneFit",
     "SizeEstimate",
     "Solution",
     "are_in_image",
@@ -49,6 +50,8 @@ __all__ = [
     "read_png",
     "register_images",
     "remove_temporaries",
+    "scene_fit",
+    "scene_model",
     "scene_register",
     "solve",
     "solve_many",
@@ -514,3 +517,50 @@ def match_lists(
     brightness: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
     options: dict[str, Any],
 ) -> ListMatch | None: ...
+
+@final
+class SceneFit:
+    @property
+    def state(self) -> NDArray[np.float64]: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def layout(self) -> dict[str, Any]: ...
+    @property
+    def frozen(self) -> list[int]: ...
+    @property
+    def reference(self) -> int | None: ...
+    @property
+    def history(self) -> list[tuple[int, int, float, float]]: ...
+    @property
+    def chi2(self) -> float: ...
+    @property
+    def image_chi2(self) -> list[float]: ...
+    @property
+    def image_pixels(self) -> list[int]: ...
+    @property
+    def parameters(self) -> int: ...
+    def covariance(self) -> NDArray[np.float64] | None: ...
+    def shared_covariance(self) -> NDArray[np.float64]: ...
+    def own_covariance(self, source: int) -> NDArray[np.float64]: ...
+    def windows(self, image: int) -> list[tuple[int, int, int, int] | None]: ...
+
+def scene_fit(
+    images: list[dict[str, Any]],
+    psfs: list[dict[str, Any]],
+    points: NDArray[np.float64],
+    priors: list[tuple[float, float] | None],
+    *,
+    loss: str,
+    max_iterations: int,
+    staged: bool,
+    progress: Callable[[float], object] | None,
+) -> SceneFit: ...
+def scene_model(
+    images: list[dict[str, Any]],
+    psfs: list[dict[str, Any]],
+    points: NDArray[np.float64],
+    priors: list[tuple[float, float] | None],
+    fitted: SceneFit,
+    image: int,
+) -> NDArray[np.float64]: ...

@@ -15,6 +15,7 @@ from boresight.cli.check import check
 from boresight.cli.database import make_database
 from boresight.cli.demo import demo
 from boresight.cli.movement import movement
+from boresight.cli.scene import scene
 from boresight.cli.simulate import simulate
 from boresight.cli.solve import solve
 from boresight.cli.undo import undo
@@ -28,5 +29,16 @@ def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
 
 
-for command in (solve, undo, calibrate, check, movement, batch, make_database, simulate, demo):
+for command in (
+    solve,
+    undo,
+    calibrate,
+    check,
+    movement,
+    batch,
+    make_database,
+    scene,
+    simulate,
+    demo,
+):
     main.add_command(command)

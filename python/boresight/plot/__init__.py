@@ -11,6 +11,8 @@ from boresight.plot.frames import plot_centroids as plot_centroids
 from boresight.plot.frames import plot_solution as plot_solution
 from boresight.plot.frames import plot_solutions as plot_solutions
 from boresight.plot.movement import plot_drift as plot_drift
+from boresight.plot.scene import plot_parameter_correlations as plot_parameter_correlations
+from boresight.plot.scene import plot_scene as plot_scene
 from boresight.plot.sky import plot_sky as plot_sky
 
 _extras.check_extra("matplotlib", "plot")

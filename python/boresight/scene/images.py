@@ -105,7 +105,8 @@ class Image:
         if given is not None and isinstance(variance, str):
             variance = np.where(given > 0, given, np.nan)
             self.mask |= ~(given > 0)
-        self.variance: Floats = variance_of_pixels(variance, self.data, self.mask)
+        noise = variance_of_pixels(variance, self.data, self.mask)
+        self.variance: Floats = np.ascontiguousarray(noise)
         self.wcs = _checked_wcs(wcs)
         self.psf = psf
         self.sky: Sky = _one_of("sky", sky, get_args(Sky))

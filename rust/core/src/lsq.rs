@@ -17,6 +17,7 @@ mod problem;
 mod reweight;
 pub mod robust;
 pub(crate) mod small;
+pub mod sparse;
 
 pub use groups::Grouped;
 pub use minimize::{Iteration, Options, Outcome, minimize, minimize_watched};

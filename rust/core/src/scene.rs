@@ -1,6 +1,110 @@
-//! Images aligned by their pixels.
+//! Images fitted by their pixels, together, with their WCS as part of the model.
+//!
+//! A [`Scene`] has images of sources that all images share: a position on the sky, and a flux in every image. Each image
+//! has a point-spread function ([`profile`]), a WCS with some [`Freedom`], and a sky. [`fit`](fit::fit) finds all of them
+//! by Levenberg-Marquardt on sparse normal equations: sources that overlap are blocks of neighbours, and what is shared
+//! (PSF, WCS, sky) is a border that they are eliminated into.
+//!
+//! 1. Fluxes are linear: they come first, for some widths of the PSF, of which the best is the start.
+//! 2. Images whose WCS is free are moved to where the light of the sources is (`search`).
+//! 3. Sources are fitted on the images that are fixed, then the free images with sources held, then all.
 //!
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
+mod arrow;
+pub mod fit;
 pub mod freedom;
+mod layout;
+mod place;
+mod problem;
+pub mod profile;
+mod region;
 pub mod register;
+mod search;
+mod stage;
+
+use self::freedom::Freedom;
+pub use self::layout::Layout;
+pub use self::place::Place;
+use self::profile::{PARAMETERS, Profile};
+pub use self::region::Window;
+
+/// Light below the sources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sky {
+    /// None.
+    #[default]
+    None,
+    /// The same in all pixels.
+    Constant,
+    /// A plane.
+    Plane,
+}
+
+/// Which pixels are fitted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Windows {
+    /// A square about every source as wide as its light.
+    Chosen,
+    /// A square about every source of so many pixels a side.
+    Side(usize),
+    /// One window.
+    One(Window),
+    /// One for every source; `None` where it has none.
+    Each(Vec<Option<Window>>),
+}
+
+/// A point-spread function with its start.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Psf {
+    /// Where it starts.
+    pub profile: Profile,
+    /// Which of its parameters are fitted.
+    pub free: [bool; PARAMETERS],
+}
+
+/// A source that all images share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Source {
+    /// About where it is, on any plane: neighbours are near.
+    pub point: [f64; 2],
+    /// Standard errors of the position where it starts, arcsec, if that is known; 0 of one that does not move.
+    pub prior: Option<[f64; 2]>,
+}
+
+/// An image of a scene.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SceneImage<'a> {
+    /// Pixels, row after row; what is not finite does not count.
+    pub data: &'a [f64],
+    /// Their variance; where it is not finite the pixel does not count.
+    pub variance: &'a [f64],
+    /// Columns and rows.
+    pub size: [usize; 2],
+    /// Movements that are fitted.
+    pub freedom: Freedom,
+    /// CD matrix, arcsec per pixel.
+    pub cd: [[f64; 2]; 2],
+    /// Where each source is; `None` where the image does not see it.
+    pub places: Vec<Option<Place>>,
+    /// Number of its point-spread function.
+    pub psf: usize,
+    /// Light below the sources.
+    pub sky: Sky,
+    /// Pixels that are fitted.
+    pub windows: Windows,
+}
+
+/// Images of the same sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scene<'a> {
+    /// The images.
+    pub images: Vec<SceneImage<'a>>,
+    /// The point-spread functions.
+    pub psfs: Vec<Psf>,
+    /// The sources.
+    pub sources: Vec<Source>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -54,7 +54,7 @@ mod _core {
     #[pymodule_export]
     use crate::place::{PyApparentPlace, moved};
     #[pymodule_export]
-    use crate::scene::scene_register;
+    use crate::scene::{SceneFit, scene_fit, scene_model, scene_register};
     #[pymodule_export]
     use crate::solve::{
         PyOutcome, PyPointing, PyRejected, PySolution, are_in_image, best_rejected, quaternion_of_matrix,

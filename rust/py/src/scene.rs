@@ -1,14 +1,18 @@
 //! `boresight.scene` across the border.
 
 use boresight::lsq::Loss;
+use boresight::scene::fit::{self, FitOptions, Fitted, Status};
 use boresight::scene::freedom::{Affine, Freedom};
+use boresight::scene::profile::{Kind, PARAMETERS, Profile};
 use boresight::scene::register::{self, Picture, RegisterOptions};
+use boresight::scene::{Place, Psf, Scene, SceneImage, Sky, Source, Window, Windows};
 use boresight::{Error, Result};
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::errors::to_python;
+use crate::arrays::rows;
+use crate::errors::{InputError, to_python};
 use crate::monitor::run;
 
 /// The loss of this name, as scipy names them.
@@ -92,4 +96,251 @@ pub(crate) fn scene_register<'py>(
     result.set_item("converged", found.converged)?;
     result.set_item("agrees", found.agrees)?;
     Ok(result)
+}
+
+/// An image of a scene, as the Python side hands it over: a dict with all of these keys.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ImageInput<'py> {
+    data: PyReadonlyArray2<'py, f64>,
+    variance: PyReadonlyArray2<'py, f64>,
+    freedom: String,
+    cd: [[f64; 2]; 2],
+    /// Sources that it sees, and a row for each: of a plane `plane`, `by_source`, `focal`, `pixel`, `by_focal`; else
+    /// `pixel`, `by_source`, `by_wcs`.
+    seen: Vec<usize>,
+    places: PyReadonlyArray2<'py, f64>,
+    psf: usize,
+    sky: String,
+    side: Option<usize>,
+    window: Option<[usize; 4]>,
+    windows: Option<Vec<Option<[usize; 4]>>>,
+}
+
+/// A PSF with its start and what of it is fitted.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct PsfInput {
+    kind: String,
+    parameters: [f64; PARAMETERS],
+    free: [bool; PARAMETERS],
+}
+
+/// Numbers of a row of places through a plane, and of others.
+const PLANE_ROW: usize = 14;
+const LOCAL_ROW: usize = 14;
+
+fn place_of(row: &[f64], local: bool) -> Place {
+    let pair = |at: usize| [row[at], row[at + 1]];
+    let matrix = |at: usize| [pair(at), pair(at + 2)];
+    if local {
+        let by_wcs = [pair(6), pair(8), pair(10), pair(12)];
+        return Place::Local { pixel: pair(0), by_source: matrix(2), by_wcs };
+    }
+    Place::Plane {
+        plane: pair(0),
+        by_source: matrix(2),
+        focal: pair(6),
+        pixel: pair(8),
+        by_focal: matrix(10),
+    }
+}
+
+fn window_of([x0, x1, y0, y1]: [usize; 4]) -> Window {
+    Window { x0, x1, y0, y1 }
+}
+
+impl ImageInput<'_> {
+    fn slices(&self) -> PyResult<[&[f64]; 2]> {
+        let contiguous = |_| InputError::new_err("data: not C-contiguous; use numpy.ascontiguousarray");
+        Ok([self.data.as_slice().map_err(contiguous)?, self.variance.as_slice().map_err(contiguous)?])
+    }
+
+    fn image<'a>(&self, [data, variance]: [&'a [f64]; 2], sources: usize) -> Result<SceneImage<'a>> {
+        let freedom = Freedom::from_name(&self.freedom)?;
+        let local = freedom == Freedom::Attitude;
+        let (height, width) = self.data.as_array().dim();
+        let rows = self.places.as_array();
+        let mut places = vec![None; sources];
+        let expected = if local { LOCAL_ROW } else { PLANE_ROW };
+        if rows.ncols() != expected || rows.nrows() != self.seen.len() || variance.len() != data.len() {
+            return Err(Error::argument(
+                "images",
+                "shapes contradict each other",
+                "give rows for what is seen",
+            ));
+        }
+        for (row, &source) in rows.rows().into_iter().zip(&self.seen) {
+            let row: Vec<f64> = row.iter().copied().collect();
+            places[source] = Some(place_of(&row, local));
+        }
+        let windows = match (self.side, self.window, &self.windows) {
+            (Some(side), ..) => Windows::Side(side),
+            (_, Some(window), _) => Windows::One(window_of(window)),
+            (.., Some(windows)) => Windows::Each(windows.iter().map(|w| w.map(window_of)).collect()),
+            _ => Windows::Chosen,
+        };
+        let sky = match self.sky.as_str() {
+            "constant" => Sky::Constant,
+            "plane" => Sky::Plane,
+            _ => Sky::None,
+        };
+        let size = [width, height];
+        Ok(SceneImage { data, variance, size, freedom, cd: self.cd, places, psf: self.psf, sky, windows })
+    }
+}
+
+/// A fitted scene.
+#[pyclass(frozen, module = "boresight._core")]
+pub(crate) struct SceneFit(Fitted);
+
+/// A scene of images, PSFs, and sources as points of a plane with the errors of their positions.
+fn scene_of<'a>(
+    images: &[ImageInput<'_>],
+    slices: &[[&'a [f64]; 2]],
+    psfs: &[PsfInput],
+    points: &[[f64; 2]],
+    priors: &[Option<[f64; 2]>],
+) -> Result<Scene<'a>> {
+    let images: Result<Vec<_>> =
+        images.iter().zip(slices).map(|(image, slices)| image.image(*slices, points.len())).collect();
+    let psf = |psf: &PsfInput| Psf {
+        profile: Profile {
+            kind: if psf.kind == "moffat" { Kind::Moffat } else { Kind::Gaussian },
+            parameters: psf.parameters,
+        },
+        free: psf.free,
+    };
+    let sources = points.iter().zip(priors).map(|(&point, &prior)| Source { point, prior }).collect();
+    Ok(Scene { images: images?, psfs: psfs.iter().map(psf).collect(), sources })
+}
+
+/// Fits a scene.
+#[pyfunction]
+#[pyo3(signature = (images, psfs, points, priors, *, loss, max_iterations, staged, progress))]
+pub(crate) fn scene_fit(
+    py: Python<'_>,
+    images: Vec<ImageInput<'_>>,
+    psfs: Vec<PsfInput>,
+    points: PyReadonlyArray2<'_, f64>,
+    priors: Vec<Option<[f64; 2]>>,
+    loss: &str,
+    max_iterations: usize,
+    staged: bool,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<SceneFit> {
+    let slices = images.iter().map(ImageInput::slices).collect::<PyResult<Vec<_>>>()?;
+    let points = rows::<f64, 2>("points", &points)?;
+    let scene = scene_of(&images, &slices, &psfs, points, &priors).map_err(to_python)?;
+    let options = FitOptions { loss: loss_of(loss).map_err(to_python)?, max_iterations, staged };
+    run(py, progress, |monitor| fit::fit(&scene, &options, monitor)).map(SceneFit)
+}
+
+/// The model of one image of a fitted scene: sky and sources.
+#[pyfunction]
+pub(crate) fn scene_model<'py>(
+    py: Python<'py>,
+    images: Vec<ImageInput<'py>>,
+    psfs: Vec<PsfInput>,
+    points: PyReadonlyArray2<'py, f64>,
+    priors: Vec<Option<[f64; 2]>>,
+    fitted: &SceneFit,
+    image: usize,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let slices = images.iter().map(ImageInput::slices).collect::<PyResult<Vec<_>>>()?;
+    let points = rows::<f64, 2>("points", &points)?;
+    let scene = scene_of(&images, &slices, &psfs, points, &priors).map_err(to_python)?;
+    let [width, height] = scene.images[image].size;
+    let pixels = py.detach(|| fit::model(&scene, &fitted.0, image));
+    PyArray1::from_vec(py, pixels).reshape([height, width])
+}
+
+#[pymethods]
+impl SceneFit {
+    #[getter]
+    fn state<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<f64>> {
+        PyArray1::from_slice(py, &self.0.state)
+    }
+
+    #[getter]
+    fn status(&self) -> &'static str {
+        match self.0.status {
+            Status::Converged => "converged",
+            Status::Stalled => "stalled",
+            Status::Failed => "failed",
+        }
+    }
+
+    /// First parameters: of sources, PSFs, WCS and skies.
+    #[getter]
+    fn layout<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let layout = &self.0.layout;
+        let dict = PyDict::new(py);
+        dict.set_item("sources", layout.sources.clone())?;
+        dict.set_item("sizes", layout.sizes.clone())?;
+        dict.set_item("fluxes", layout.fluxes.clone())?;
+        dict.set_item("shared", layout.shared)?;
+        dict.set_item("psfs", layout.psfs.clone())?;
+        dict.set_item("wcs", layout.wcs.clone())?;
+        dict.set_item("skies", layout.skies.clone())?;
+        Ok(dict)
+    }
+
+    #[getter]
+    fn frozen(&self) -> Vec<usize> {
+        self.0.frozen.clone()
+    }
+
+    #[getter]
+    fn reference(&self) -> Option<usize> {
+        self.0.reference
+    }
+
+    /// Stage, iteration, chi² per degree of freedom, damping.
+    #[getter]
+    fn history(&self) -> Vec<(usize, usize, f64, f64)> {
+        self.0.history.iter().map(|s| (s.stage, s.iteration, s.chi2_dof, s.damping)).collect()
+    }
+
+    #[getter]
+    fn chi2(&self) -> f64 {
+        self.0.chi2
+    }
+
+    #[getter]
+    fn image_chi2(&self) -> Vec<f64> {
+        self.0.image_chi2.clone()
+    }
+
+    #[getter]
+    fn image_pixels(&self) -> Vec<usize> {
+        self.0.image_pixels.clone()
+    }
+
+    #[getter]
+    fn parameters(&self) -> usize {
+        self.0.parameters
+    }
+
+    /// Covariance of all parameters, or `None` if these are many.
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray2<f64>>>> {
+        let all = self.0.covariance.as_ref();
+        all.map(|all| matrix(py, all.nrows(), |i, j| all[(i, j)])).transpose()
+    }
+
+    fn shared_covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let shared = &self.0.shared_covariance;
+        matrix(py, shared.nrows(), |i, j| shared[(i, j)])
+    }
+
+    /// Covariance of one source's own parameters.
+    fn own_covariance<'py>(&self, py: Python<'py>, source: usize) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let own = &self.0.own_covariances[source];
+        matrix(py, own.nrows(), |i, j| own[(i, j)])
+    }
+
+    /// Windows on which sources shine in an image: x0, x1, y0, y1.
+    fn windows(&self, image: usize) -> Vec<Option<[usize; 4]>> {
+        self.0.windows[image].iter().map(|w| w.map(|w| [w.x0, w.x1, w.y0, w.y1])).collect()
+    }
 }

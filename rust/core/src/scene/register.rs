@@ -10,7 +10,7 @@
 //! `A⁻¹ (Σ V(p) g(p) g(p)ᵀ) A⁻¹`, where `A = JᵀWJ` and g are the smoothed rows of `WJ`.
 
 mod level;
-mod picture;
+pub(super) mod picture;
 mod search;
 
 use nalgebra::{DMatrix, DVector};

@@ -38,7 +38,7 @@ impl Picture {
     }
 
     /// Convolved with a Gaussian of this variance per axis, and what is not known left out.
-    pub(super) fn smoothed(&self, variance: f64) -> Vec<f64> {
+    pub(in crate::scene) fn smoothed(&self, variance: f64) -> Vec<f64> {
         let kernel = kernel(variance);
         let known: Vec<f64> = self.pixels.iter().map(|v| f64::from(u8::from(v.is_finite()))).collect();
         let filled: Vec<f64> = self.pixels.iter().map(|v| if v.is_finite() { *v } else { 0.0 }).collect();

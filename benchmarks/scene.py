@@ -1,0 +1,226 @@
+"""Joint fits of images by their pixels: accuracy against the Cramer-Rao bound, time and memory.
+
+``python benchmarks/scene.py accuracy --snr mid --scenes 200``: two bands, three stars, one pixel
+off, or turned by pi/32 (``--turn``); ``big --images 10 --size 512 --stars 100``; ``crowded``: one
+image of many stars. All stars are drawn here by quadrature, apart from the package.
+"""
+
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.wcs import WCS
+from scipy.optimize import brentq
+
+from boresight import scene
+
+SCALE, SKY, READ = 0.262, 100.0, 5.0
+CENTRES = np.array([[12.0, 9.0], [3.0, -7.0], [-15.0, -3.0]])
+BOX = (0, 150, 20, 135)
+SNR = {"faint": (20, 30, 50), "mid": (50, 100, 200), "bright": (200, 350, 500)}
+
+
+def rotation(phi):
+    """Give the matrix of a rotation."""
+    return np.array([[np.cos(phi), -np.sin(phi)], [np.sin(phi), np.cos(phi)]])
+
+
+def header(crpix, turn=0.0):
+    """Give the TAN header of the cutouts."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [329.2715, 13.6483]
+    wcs.wcs.crpix = np.asarray(crpix) + 1
+    wcs.wcs.cd = SCALE * np.diag([-1.0, 1.0]) @ rotation(turn) / 3600
+    return wcs
+
+
+def moffat(x0, y0, n, rd, xs, ys, order=5):
+    """Draw a pixel-integrated Moffat of flux 1."""
+    u, w = np.polynomial.legendre.leggauss(order)
+    x, y = ((g[:, None] + u / 2).ravel() - c for g, c in ((xs, x0), (ys, y0)))
+    f = (n - 1) / (np.pi * rd**2) * (1 + (y[:, None] ** 2 + x**2) / rd**2) ** -n
+    shape = (len(ys), order, len(xs), order)
+    return np.einsum("iajb,a,b->ij", f.reshape(shape), w / 2, w / 2, optimize=True)
+
+
+def observe(rng, image):
+    """Add noise; pixels and their true variance."""
+    variance = image + SKY + READ**2
+    return rng.poisson(image + SKY) + rng.normal(0, READ, image.shape) - SKY, variance
+
+
+def pair(snr, seed, turn):
+    """Make r and g of the same stars, and the bound of (crtan, phi) of g."""
+    rng = np.random.default_rng([seed, 7])
+    centres = CENTRES + rng.uniform(-0.15, 0.15, CENTRES.shape)
+    grid = np.arange(150.0)
+    truth = []
+    for n, rd, factor in ((2.0, 1.0 / SCALE, 1.0), (2.2, 1.1 / SCALE, 0.8)):
+        places = centres @ np.linalg.inv(SCALE * np.diag([-1.0, 1.0])).T + 74.5
+        fluxes = []
+        for (x, y), target in zip(places, SNR[snr], strict=True):
+            p = moffat(x, y, n, rd, grid, grid)
+
+            def excess(f, p=p, target=target, factor=factor):
+                return f * np.sqrt((p**2 / (SKY + READ**2 + f * p)).sum()) - factor * target
+
+            fluxes.append(brentq(excess, 1, 1e9))
+        truth.append([*fluxes, n, rd])
+    phi = -turn
+    p = np.concatenate(
+        [centres.ravel(), *truth, SCALE * np.array([-1.0, 1.0]), [phi] if turn else []]
+    )
+    clean = [light(p, k, turn) for k in (0, 1)]
+    data = [observe(rng, image) for image in clean]
+    return centres, data, p, bound(p, turn, [v for _, v in data])
+
+
+def light(p, k, turn):
+    """Image k of the parameters: centres, (fluxes, n, rd) of r and g, crtan and phi of g."""
+    centres, (*fluxes, n, rd) = p[:6].reshape(3, 2), p[6 + 5 * k : 11 + 5 * k]
+    crpix, cd = np.full(2, 74.5 + k), SCALE * np.diag([-1.0, 1.0])
+    if k:
+        cd = cd @ rotation(turn) @ rotation(p[18] if len(p) > 18 else 0.0)
+        centres = centres - p[16:18]
+    grid = np.arange(150.0)
+    places = centres @ np.linalg.inv(cd).T + crpix
+    return sum(
+        f * moffat(x, y, n, rd, grid, grid, 4) for f, (x, y) in zip(fluxes, places, strict=True)
+    )
+
+
+def bound(p, turn, variances):
+    """Give the Cramer-Rao bound of the WCS of g, with all else marginalised."""
+    box = np.s_[BOX[2] : BOX[3], BOX[0] : BOX[1]]
+    columns = []
+    for i in range(len(p)):
+        step = np.zeros(len(p))
+        step[i] = 1e-4 * max(abs(p[i]), 0.1)
+        difference = [
+            ((light(p + step, k, turn) - light(p - step, k, turn)) / np.sqrt(variances[k]))[box]
+            for k in (0, 1)
+        ]
+        columns.append(np.concatenate([d.ravel() for d in difference]) / (2 * step[i]))
+    jacobian = np.array(columns)
+    size = np.linalg.norm(jacobian, axis=1)
+    unit = jacobian / size[:, None]
+    return (np.sqrt(np.diag(np.linalg.inv(unit @ unit.T))) / size)[16:]
+
+
+def accuracy(a):
+    """Compare errors with the bound."""
+    turn = np.pi / 32 if a.turn else 0.0
+    rows, lost, seconds = [], 0, []
+    for seed in range(a.scenes):
+        _, ((r, vr), (g, vg)), p, cr = pair(a.snr, seed, turn)
+        images = [
+            scene.Image(r, header((74.5, 74.5)), variance=vr, window=BOX),
+            scene.Image(
+                g, header((75.5, 75.5), turn), variance=vg, window=BOX,
+                wcs_freedom="rshift" if a.turn else "shift",
+            ),
+        ]  # fmt: skip
+        pixels = CENTRES @ np.linalg.inv(SCALE * np.diag([-1.0, 1.0])).T + 74.5
+        start = SkyCoord(header((74.5, 74.5)).pixel_to_world(*pixels.T))
+        before = time.process_time()
+        found = scene.fit(images, start)
+        seconds.append(time.process_time() - before)
+        image = found.images[1]
+        value, error = image.crtan_arcsec, image.crtan_error_arcsec
+        if a.turn:
+            value, error = np.append(value, image.phi_rad), np.append(error, image.phi_error_rad)
+        off = value - p[16:]
+        if (np.abs(off / cr) > 10).any() or found.status != "converged":
+            lost += 1
+        else:
+            rows.append((off / cr, error / cr, off / error))
+    z, reported, pulls = (np.array(column) for column in zip(*rows, strict=True))
+    return {
+        "rms_over_bound": np.sqrt((z**2).mean(axis=0)).round(3).tolist(),
+        "sigma_over_bound": np.median(reported, axis=0).round(4).tolist(),
+        "pull_rms": np.sqrt((pulls**2).mean(axis=0)).round(3).tolist(),
+        "lost": lost,
+        "cpu_s": float(np.median(seconds)),
+    }
+
+
+def big(a):
+    """Fit many images of many shared stars."""
+    rng = np.random.default_rng([0, 11])
+    half, crpix = 25, np.full(2, (a.size - 1) / 2)
+    places = rng.uniform(half + 3, a.size - half - 3, (a.stars, 2))
+    wcs = header(crpix)
+    stars = SkyCoord(wcs.pixel_to_world(*(places + rng.normal(0, 0.3, places.shape)).T))
+    peaks, images, truth = 10 ** rng.uniform(1.0, 3.0, a.stars), [], []
+    for k in range(a.images):
+        n, rd, image = 2.0 + 0.05 * k, (1.0 + 0.02 * k) / SCALE, np.zeros((a.size, a.size))
+        for (x, y), peak in zip(places, peaks, strict=True):
+            xs, ys = (np.arange(round(v) - half, round(v) + half + 1.0) for v in (x, y))
+            flux = peak * np.pi * rd**2 / (n - 1)
+            image[int(ys[0]) : int(ys[-1]) + 1, int(xs[0]) : int(xs[-1]) + 1] += flux * moffat(
+                x, y, n, rd, xs, ys, 4
+            )
+        data, variance = observe(rng, image)
+        shift = rng.uniform(-1, 1, 2) * (k > 0)
+        truth.append(SCALE * np.diag([-1.0, 1.0]) @ shift)
+        images.append(
+            scene.Image(
+                data, header(crpix + shift), variance=variance, window=51,
+                wcs_freedom="shift" if k else "fixed",
+            )
+        )  # fmt: skip
+    before, wall = time.process_time(), time.perf_counter()
+    found = scene.fit(images, stars)
+    cpu, wall = time.process_time() - before, time.perf_counter() - wall
+    off = np.array([i.crtan_arcsec for i in found.images[1:]]) - truth[1:]
+    error = np.array([i.crtan_error_arcsec for i in found.images[1:]])
+    return {
+        "status": found.status, "cpu_s": cpu, "wall_s": wall, "chi2_dof": found.chi2_dof,
+        "rms_px": float(np.sqrt((off**2).mean()) / SCALE),
+        "pull_rms": float(np.sqrt(((off / error) ** 2).mean())), "steps": len(found.history),
+    }  # fmt: skip
+
+
+def crowded(a):
+    """Fit one image of many stars."""
+    rng = np.random.default_rng([0, 13])
+    n, rd = 3.0, 2.2
+    places = rng.uniform(12, a.size - 12, (a.stars, 2))
+    wcs = header(np.full(2, (a.size - 1) / 2))
+    fluxes, image = 10 ** rng.uniform(3.2, 4.7, a.stars), np.zeros((a.size, a.size))
+    for (x, y), flux in zip(places, fluxes, strict=True):
+        x0, x1, y0, y1 = (
+            int(np.clip(round(v) + d, 0, a.size)) for v, d in ((x, -20), (x, 21), (y, -20), (y, 21))
+        )
+        grids = np.arange(x0, x1, dtype=float), np.arange(y0, y1, dtype=float)
+        image[y0:y1, x0:x1] += flux * moffat(x, y, n, rd, *grids, 3)
+    data, variance = observe(rng, image)
+    stars = SkyCoord(wcs.pixel_to_world(*(places + rng.normal(0, 0.05, places.shape)).T))
+    given = scene.Image(data, wcs, variance=variance, psf=scene.Moffat(n=2.8, rd=2.1))
+    before, wall = time.process_time(), time.perf_counter()
+    found = scene.fit(given, stars)
+    cpu, wall = time.process_time() - before, time.perf_counter() - wall
+    table = found.sources
+    pixels = np.array(wcs.world_to_pixel(SkyCoord(table["ra"], table["dec"]))).T
+    pulls = (pixels - places) / (np.array([table["ra_error"], table["dec_error"]]).T / SCALE)
+    return {
+        "status": found.status, "cpu_s": cpu, "wall_s": wall, "chi2_dof": found.chi2_dof,
+        "pull_rms": float(np.sqrt((pulls**2).mean())),
+        "pull_robust": float(np.median(np.abs(pulls)) / 0.6745), "steps": len(found.history),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("what", choices=("accuracy", "big", "crowded"))
+    cli.add_argument("--snr", default="mid", choices=tuple(SNR))
+    cli.add_argument("--turn", action="store_true")
+    for name, default in {"scenes": 200, "images": 10, "size": 512, "stars": 100}.items():
+        cli.add_argument(f"--{name}", type=int, default=default)
+    arguments = cli.parse_args()
+    result = {"accuracy": accuracy, "big": big, "crowded": crowded}[arguments.what](arguments)
+    result["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps(result))

@@ -1,0 +1,293 @@
+"""The joint fit of images: sources, PSF and WCS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.arguments import count
+from boresight._utils.arrays import unit_vector
+from boresight._utils.progress import Progress, progress_callback
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError
+from boresight.scene.images import Image
+from boresight.scene.places import ARCSEC, Plane, image_places
+from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.result import SceneResult, collect
+from boresight.scene.sources import PointSource, sources_of
+from boresight.solver.solution import Solution
+
+__all__ = ["fit"]
+
+Floats = NDArray[np.float64]
+
+#: Sources nearer to each other than this are one and the same.
+SAME_PLACE_ARCSEC = 1e-3
+
+#: Times a fit with cameras is repeated about the attitudes that it found.
+CAMERA_ROUNDS = 3
+
+#: Cameras have settled when their attitude moves by less than this.
+SETTLED_ARCSEC = 1e-3
+
+
+def fit(
+    images: Image | Sequence[Image],
+    sources: Any,
+    *,
+    schedule: Literal["auto", "joint"] = "auto",
+    loss: Literal["linear", "huber", "cauchy", "geman_mcclure"] = "linear",
+    max_iterations: int = 100,
+    progress: Progress = None,
+) -> SceneResult:
+    """Fit images of the same sources by their pixels, with their WCS as part of the model.
+
+    Sources have one position on the sky and a flux in every image; each image has a PSF, a WCS with
+    the freedom that it was given, and a sky. All are fitted together by Levenberg-Marquardt.
+
+    Parameters
+    ----------
+    images : list of Image
+        The images. Those whose ``wcs_freedom`` is "fixed" are the reference of the others. If none
+        is, and no source has an ``error_arcsec``, the first one is held and the result says so.
+    sources : SkyCoord, Table, list of PointSource, or int
+        The sources; of a table the columns ``ra`` and ``dec`` (degrees) and ``error_arcsec`` if
+        there is one. A number is that of stars to find in the first image.
+    schedule : "auto" or "joint"
+        "auto" (default) fits sources on the images that are fixed first, then free images, which
+        may be 10 px and 7 degrees off, and then all; "joint" all from the beginning, where it is.
+    loss : str
+        Loss of the residuals in units of their noise: "linear" (least squares, default), "huber",
+        "cauchy" or "geman_mcclure".
+    max_iterations : int
+        Steps of a stage at most. Default 100.
+    progress : bool or callable, optional
+        True draws a bar; a callable is given the fraction done.
+
+    Returns
+    -------
+    SceneResult
+
+    Raises
+    ------
+    InputError
+        If an image or a source cannot be worked with, or two sources are at one place.
+    UndeterminedError
+        If no source has a good pixel in any image.
+
+    Notes
+    -----
+    On the tangent plane of an image, in arcsec, ``plane = CD M (pixel - crpix) + crtan`` with M a
+    rotation by phi, that times a scale, or any matrix, as its freedom says (AstroPhot's
+    convention). The distortion of a TAN-SIP WCS is kept, linear about every source.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.coordinates import SkyCoord
+    >>> from astropy.wcs import WCS
+    >>> from boresight import scene
+    >>> wcs = WCS(naxis=2)
+    >>> wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [329.2715, 13.6483]
+    >>> wcs.wcs.cd, wcs.wcs.crpix = np.diag([-0.262, 0.262]) / 3600, [40.5, 40.5]
+    >>> y, x = np.mgrid[:80, :80]
+    >>> def stars(dx):
+    ...     places = [(25.0, 30.0), (50.0, 22.0), (44.0, 60.0)]
+    ...     light = sum(np.exp(-((x - a - dx) ** 2 + (y - b) ** 2) / 8.0) for a, b in places)
+    ...     return 500.0 * light + np.random.default_rng(1).normal(0.0, 2.0, (80, 80))
+    >>> def image(dx, **options):
+    ...     return scene.Image(stars(dx), wcs, variance=4.0, psf=scene.Gaussian(), **options)
+    >>> places = SkyCoord(wcs.pixel_to_world([25, 50, 44], [30, 22, 60]))
+    >>> found = scene.fit([image(0.0), image(0.5, wcs_freedom="shift")], places)
+    >>> found.status, np.round(found.images[1].crtan_arcsec / -0.262, 2).tolist()
+    ('converged', [-0.5, ...])
+    """
+    images = [images] if isinstance(images, Image) else list(images)
+    _check(images, schedule)
+    given = sources_of(sources, images[0])
+    plane, points = _plane_of(given)
+    _check_apart(points)
+    steps = count("max_iterations", max_iterations)
+    with progress_callback(progress, "Fitting the scene") as told:
+        cameras = [image.wcs for image in images]
+        for _ in range(CAMERA_ROUNDS):
+            problem = _problem(images, cameras, plane, points, given)
+            rows, psfs, places, priors = problem
+            fitted = core.scene_fit(
+                rows,
+                psfs,
+                places,
+                priors,
+                loss=loss,
+                max_iterations=steps,
+                staged=schedule == "auto",
+                progress=told,
+            )
+            moved = _moved_cameras(images, cameras, fitted)
+            if moved < SETTLED_ARCSEC:
+                break
+    names = [image.name or f"image{k + 1}" for k, image in enumerate(images)]
+    return collect(images, names, cameras, given, plane, points, fitted, problem)
+
+
+def _check(images: list[Image], schedule: str) -> None:
+    if not images or not all(isinstance(image, Image) for image in images):
+        raise InputError("images: give at least one scene.Image")
+    if schedule not in ("auto", "joint"):
+        raise InputError(f"schedule: {schedule!r} is unknown; give 'auto' or 'joint'")
+    for k, image in enumerate(images):
+        if image.wcs is None:
+            raise InputError(f"images: number {k} has no WCS; give one as its wcs")
+    names = [image.name for image in images if image.name is not None]
+    if len(set(names)) < len(names):
+        raise InputError(f"images: the names {names} are not different; give each its own")
+
+
+def _plane_of(sources: list[PointSource]) -> tuple[Plane, Floats]:
+    """Give a tangent plane about the middle of the sources, and where they are on it."""
+    directions = unit_vector([s.ra_deg for s in sources], [s.dec_deg for s in sources])
+    x, y, z = directions.mean(axis=0)
+    plane = Plane(math.degrees(math.atan2(y, x)), math.degrees(math.atan2(z, math.hypot(x, y))))
+    points = plane.project(directions)
+    if not np.isfinite(points).all():
+        raise InputError("sources: they are all over the sky; give those of one field")
+    return plane, points
+
+
+def _check_apart(points: Floats) -> None:
+    order = np.lexsort(np.round(points / SAME_PLACE_ARCSEC).T)
+    near = np.hypot(*np.diff(points[order], axis=0).T) < SAME_PLACE_ARCSEC
+    if near.any():
+        first, second = sorted(order[np.argmax(near) :][:2].tolist())
+        raise InputError(
+            f"sources: numbers {first} and {second} are at one place; leave one of them out"
+        )
+
+
+def _problem(
+    images: list[Image], cameras: list[Any], plane: Plane, points: Floats, given: list[PointSource]
+) -> tuple[Any, ...]:
+    """Arguments of the core."""
+    psfs: list[Moffat | Gaussian] = []
+    rows = []
+    for image, wcs in zip(images, cameras, strict=True):
+        psf = image.psf
+        same = [k for k, other in enumerate(psfs) if other is psf and psf.shared]
+        if not same:
+            psfs.append(psf)
+        looked = image if wcs is image.wcs else _with_wcs(image, wcs)
+        seen, places, cd = image_places(looked, plane, points)
+        rows.append(
+            {
+                "data": image.data,
+                "variance": image.variance,
+                "freedom": image.wcs_freedom,
+                "cd": cd.tolist(),
+                "seen": seen,
+                "places": places,
+                "psf": same[0] if same else len(psfs) - 1,
+                "sky": image.sky,
+                **_windows(image, len(points)),
+            }
+        )
+    if not any(row["seen"] for row in rows):
+        raise InputError("sources: none is on any image; check the positions and the WCS")
+    priors = [source.prior for source in given]
+    return rows, [_psf(psf) for psf in psfs], np.ascontiguousarray(points), priors
+
+
+def _with_wcs(image: Image, wcs: Any) -> Image:
+    import copy
+
+    other = copy.copy(image)
+    other.wcs = wcs
+    return other
+
+
+def _psf(psf: Moffat | Gaussian) -> dict[str, Any]:
+    shape = "shape" in psf.free
+    if isinstance(psf, Moffat):
+        parameters = [math.log(psf.rd), psf.e1, psf.e2, math.log(psf.n - 1.0)]
+        free = ["rd" in psf.free, shape, shape, "n" in psf.free]
+        return {"kind": "moffat", "parameters": parameters, "free": free}
+    parameters = [math.log(psf.sigma), psf.e1, psf.e2, 0.0]
+    return {
+        "kind": "gaussian",
+        "parameters": parameters,
+        "free": ["sigma" in psf.free, shape, shape, False],
+    }
+
+
+def _windows(image: Image, sources: int) -> dict[str, Any]:
+    """Give the `window` of an image as the core takes it."""
+    none = {"side": None, "window": None, "windows": None}
+    window = image.window
+    if window is None:
+        return none
+    if isinstance(window, int | np.integer):
+        if window < 3:
+            raise InputError(f"window: {window} px is no side; give at least 3")
+        return none | {"side": int(window)}
+    if len(window) == 4 and all(np.ndim(value) == 0 for value in window):
+        return none | {"window": _box(window, image)}
+    if len(window) != sources:
+        raise InputError(
+            f"window: there are {len(window)} for {sources} sources; give one for each, "
+            "one (x0, x1, y0, y1) for all, or a side in pixels"
+        )
+    boxes = [None if box is None else _box(box, image) for box in window]
+    return none | {"windows": boxes}
+
+
+def _box(window: Any, image: Image) -> list[int]:
+    height, width = image.image_shape
+    x0, x1, y0, y1 = (int(value) for value in window)
+    box = [max(x0, 0), min(x1, width), max(y0, 0), min(y1, height)]
+    if not (box[0] < box[1] and box[2] < box[3]):
+        raise InputError(
+            f"window: {tuple(window)} has no pixel of the image; give (x0, x1, y0, y1)"
+        )
+    return box
+
+
+def _moved_cameras(images: list[Image], cameras: list[Any], fitted: Any) -> float:
+    """Turn the cameras whose attitude is free by what was found; by how much at most, arcsec."""
+    layout, state = fitted.layout, fitted.state
+    most = 0.0
+    for k, image in enumerate(images):
+        if image.wcs_freedom == "attitude":
+            at = layout["wcs"][k]
+            turn = state[at : at + 4]
+            cameras[k] = turned(cameras[k], turn)
+            scale = image.wcs.camera_model.focal_length_px * abs(turn[3]) if turn[3] else 0.0
+            most = max(most, float(np.abs(turn[:3]).max()), float(scale))
+    return most
+
+
+def turned(solution: Solution, turn: Floats) -> Solution:
+    """Turn a camera about its axes, arcsec, and change the logarithm of its focal length."""
+    vector = np.asarray(turn[:3]) / ARCSEC
+    x, y, z = vector
+    angle = float(np.linalg.norm(vector))
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    sine = math.sin(angle) / angle if angle > 0 else 1.0
+    half = (1.0 - math.cos(angle)) / angle**2 if angle > 1e-9 else 0.5
+    rotation = np.eye(3) + sine * cross + half * (cross @ cross)
+    matrix = rotation @ solution.rotation_matrix_icrs_to_camera
+    quaternion = core.quaternion_of_matrix(matrix.tolist())
+    camera = solution.camera_model
+    camera = CameraModel(
+        camera.focal_length_px * math.exp(turn[3]),
+        camera.image_shape,
+        optical_center=camera.optical_center,
+        parity_flip=camera.parity_flip,
+        projection=camera.projection,
+        distortion=camera.distortion,
+    )
+    stars = solution.matched_stars.replace(quaternion=quaternion, camera_model=camera)
+    return Solution.from_matches(stars)

@@ -1,0 +1,324 @@
+"""The result of a fit of images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight.scene.images import Image
+from boresight.scene.parameters import (
+    affine,
+    corrected_wcs,
+    parameter_names,
+    profile_of,
+    state_scales,
+)
+from boresight.scene.places import Plane
+from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.sources import PointSource
+
+if TYPE_CHECKING:
+    from astropy.table import QTable, Table
+
+__all__ = ["FittedImage", "SceneResult"]
+
+Floats = NDArray[np.float64]
+STAGES = ("sources", "images", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedImage:
+    """What was fitted of one image.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    wcs : astropy.wcs.WCS or Solution
+        The corrected WCS, for 0-based array pixels.
+    crtan_arcsec : ndarray, shape (2,)
+        Movement on the tangent plane, arcsec; (0, 0) where it is not free.
+    crtan_error_arcsec : ndarray, shape (2,)
+        Its standard errors.
+    phi_rad, phi_error_rad : float
+        Rotation, and its standard error; 0 where it is not free.
+    matrix : ndarray, shape (2, 2)
+        M in ``plane = CD M (pixel - crpix) + crtan``.
+    psf : Moffat or Gaussian
+        The fitted PSF.
+    flux, flux_error : ndarray, shape (n,)
+        Flux of each source; NaN of those that the image does not see.
+    sky : ndarray
+        Parameters of the sky: its value at the centre, and its rises over the width and the height.
+    chi2_dof : float
+        Weighted mean square of the residuals.
+    pixels : int
+        How many were fitted.
+    windows : list
+        Boxes (x0, x1, y0, y1) on which the light of each source is modelled; None if not seen.
+    """
+
+    name: str
+    wcs: Any
+    crtan_arcsec: Floats
+    crtan_error_arcsec: Floats
+    phi_rad: float
+    phi_error_rad: float
+    matrix: Floats
+    psf: Moffat | Gaussian
+    flux: Floats
+    flux_error: Floats
+    sky: Floats
+    chi2_dof: float
+    pixels: int
+    windows: list[tuple[int, int, int, int] | None]
+
+
+class SceneResult:
+    """Images fitted together.
+
+    Attributes
+    ----------
+    status : str
+        "converged" (at a minimum), "stalled" (steps ran out, or none helped although the slope is
+        not zero), or "failed" (no finite result).
+    message : str
+        The same in words, with what was held and what the pixels do not determine.
+    images : list of FittedImage
+        What was fitted of each image.
+    sources : astropy.table.QTable
+        ``name``, ``ra``, ``dec`` [deg], ``ra_error``, ``dec_error`` [arcsec on the sky], and for
+        every image ``flux_NAME`` and ``flux_error_NAME``; ``flags``: "unseen" (in no image),
+        "undetermined" (a parameter is frozen), "negative" (a flux below zero).
+    chi2_dof : float
+        Weighted sum of squares over the degrees of freedom.
+    num_pixels, num_parameters : int
+        Pixels and parameters that were fitted.
+    history : astropy.table.Table
+        ``stage``, ``iteration``, ``chi2_dof``, ``damping``.
+    parameter_names : list of str
+        Names of the rows of `covariance`: ``NAME.ra``, ``NAME.dec`` [arcsec], ``NAME.flux[IMAGE]``
+        of a source, ``IMAGE.psf.rd`` and so on, ``IMAGE.crtan_x``, ``IMAGE.crtan_y`` [arcsec],
+        ``IMAGE.phi`` [rad], ``IMAGE.sky``. Of more than 1500 parameters those of the images alone.
+    covariance : ndarray
+        Covariance of the parameters, from the noise of the pixels (not scaled by chi2).
+    frozen : list of str
+        Parameters that are free, but that the pixels do not determine: they did not move.
+    """
+
+    status: Literal["converged", "stalled", "failed"]
+
+    def __init__(self, images: list[Image], names: list[str], fitted: Any, problem: Any) -> None:
+        self._images, self._names, self._fitted, self._problem = images, names, fitted, problem
+        self._models: dict[int, Floats] = {}
+        self.status = fitted.status
+        self.num_pixels = sum(fitted.image_pixels)
+        self.num_parameters = fitted.parameters
+        self.chi2_dof = fitted.chi2 / max(1, self.num_pixels - self.num_parameters)
+        self.images: list[FittedImage] = []
+        self.frozen: list[str] = []
+        self.parameter_names: list[str] = []
+        self.covariance: Floats = np.zeros((0, 0))
+        self.message = ""
+        self.sources: QTable
+
+    @property
+    def history(self) -> Table:
+        """Iterations of all stages: ``stage``, ``iteration``, ``chi2_dof``, ``damping``."""
+        from astropy.table import Table
+
+        rows = [(STAGES[s], i, c, d) for s, i, c, d in self._fitted.history]
+        return Table(rows=rows or None, names=("stage", "iteration", "chi2_dof", "damping"))
+
+    def number(self, image: int | str) -> int:
+        """Give the number of an image, from 0, of its name or number."""
+        return (
+            self._names.index(image) if isinstance(image, str) else range(len(self._names))[image]
+        )
+
+    def model(self, image: int | str) -> Floats:
+        """Give the model of an image, shape (height, width): its sky and all sources."""
+        k = self.number(image)
+        if k not in self._models:
+            rows, psfs, points, priors = self._problem
+            self._models[k] = core.scene_model(rows, psfs, points, priors, self._fitted, k)
+        return self._models[k]
+
+    def residual(self, image: int | str) -> Floats:
+        """Give the pixels less the model, shape (height, width); NaN where a pixel is bad."""
+        given = self._images[self.number(image)]
+        return np.where(given.mask, np.nan, given.data - self.model(image))
+
+    def pull(self, image: int | str) -> Floats:
+        """Give the residual over the standard error of every pixel; NaN where a pixel is bad."""
+        return self.residual(image) / np.sqrt(self._images[self.number(image)].variance)
+
+    @property
+    def dipoles(self) -> Table:
+        """Shifts that are left in the residuals of each image, common to all its sources.
+
+        ``image``, ``dx_px``, ``dy_px`` (by which the light is off its model), their errors, and
+        ``sigma``, the length of the shift in its standard errors: above 5 the WCS of the image
+        contradicts that of the others, and a freedom of "shift" or more is worth it.
+        """
+        from astropy.table import Table
+
+        rows = [(name, *self._dipole(k)) for k, name in enumerate(self._names)]
+        columns = ("image", "dx_px", "dy_px", "dx_error_px", "dy_error_px", "sigma")
+        return Table(rows=rows, names=columns)
+
+    def _dipole(self, k: int) -> tuple[float, ...]:
+        model, pull = self.model(k), self.pull(k)
+        # Light that moves by +x falls by its slope.
+        by_y, by_x = (np.asarray(slope) for slope in np.gradient(-model))
+        near = np.zeros(model.shape, bool)
+        for box in self.images[k].windows:
+            if box is not None:
+                near[box[2] : box[3], box[0] : box[1]] = True
+        use = near & np.isfinite(pull)
+        noise = np.sqrt(self._images[k].variance[use])
+        rows = np.stack([by_x[use] / noise, by_y[use] / noise])
+        information: Floats = rows @ rows.T
+        if not np.linalg.det(information) > 0:
+            return 0.0, 0.0, np.inf, np.inf, 0.0
+        slope: Floats = rows @ pull[use]
+        shift = np.linalg.solve(information, slope)
+        errors = np.sqrt(np.diag(np.linalg.inv(information)))
+        return (*shift.tolist(), *errors.tolist(), float(np.linalg.norm(slope @ shift) ** 0.5))
+
+    def __repr__(self) -> str:
+        return (
+            f"SceneResult({self.status}, chi2_dof={self.chi2_dof:.5g}, {len(self._names)} images, "
+            f"{len(self.sources)} sources, {self.num_parameters} parameters, "
+            f"{self.num_pixels} pixels)"
+        )
+
+
+def collect(
+    images: list[Image],
+    names: list[str],
+    cameras: list[Any],
+    sources: list[PointSource],
+    plane: Plane,
+    points: Floats,
+    fitted: Any,
+    problem: Any,
+) -> SceneResult:
+    """Put what the core found into a result."""
+    result = SceneResult(images, names, fitted, problem)
+    layout, state = fitted.layout, fitted.state
+    own: list[Floats] = [np.diagonal(fitted.own_covariance(k)) for k in range(len(sources))]
+    shared: Floats = np.diagonal(fitted.shared_covariance())
+    source_names = [source.name or f"source{k + 1}" for k, source in enumerate(sources)]
+    for k, image in enumerate(images):
+        result.images.append(_image(k, image, names[k], cameras[k], problem, fitted, (own, shared)))
+    free, labels = parameter_names(layout, problem, names, source_names, fitted)
+    scales = state_scales(layout, problem, state)
+    result.frozen = [labels[i] for i in fitted.frozen]
+    full = fitted.covariance()
+    first = 0 if full is not None else layout["shared"]
+    chosen = [i for i in free if i >= first]
+    matrix = full if full is not None else fitted.shared_covariance()
+    places = np.array(chosen, dtype=int) - first
+    result.parameter_names = [labels[i] for i in chosen]
+    outer = scales[chosen]
+    result.covariance = matrix[np.ix_(places, places)] * outer[:, None] * outer[None, :]
+    result.sources = _table(result, source_names, plane, points, own)
+    result.message = _message(result, fitted, names)
+    return result
+
+
+def _image(
+    k: int, image: Image, name: str, camera: Any, problem: Any, fitted: Any, variances: Any
+) -> FittedImage:
+    layout, state, (own, shared) = fitted.layout, fitted.state, variances
+    first = layout["shared"]
+    at = layout["wcs"][k]
+    freedom = image.wcs_freedom
+    matrix, crtan, phi = affine(freedom, state[at : at + 6])
+    planar = freedom not in ("fixed", "attitude")
+    errors = np.sqrt(shared[at - first : at - first + 3]) if planar else np.zeros(3)
+    turned = freedom in ("rshift", "rscale")
+    fluxes = layout["fluxes"][k]
+    flux = np.array([np.nan if f is None else state[f] for f in fluxes])
+    flux_error = np.array(
+        [
+            np.nan if f is None else np.sqrt(own[s][f - layout["sources"][s]])
+            for s, f in enumerate(fluxes)
+        ]
+    )
+    sky_at = layout["skies"][k]
+    terms = {"none": 0, "constant": 1, "plane": 3}[image.sky]
+    row = problem[0][k]
+    wcs = camera if not planar else corrected_wcs(camera, np.array(row["cd"]), matrix, crtan)
+    psf_at = layout["psfs"][row["psf"]]
+    return FittedImage(
+        name=name,
+        wcs=wcs,
+        crtan_arcsec=crtan,
+        crtan_error_arcsec=errors[:2],
+        phi_rad=phi,
+        phi_error_rad=float(errors[2]) if turned else 0.0,
+        matrix=matrix,
+        psf=profile_of(image.psf, state[psf_at : psf_at + 4]),
+        flux=flux,
+        flux_error=flux_error,
+        sky=state[sky_at : sky_at + terms],
+        chi2_dof=fitted.image_chi2[k] / max(1, fitted.image_pixels[k]),
+        pixels=fitted.image_pixels[k],
+        windows=fitted.windows(k),
+    )
+
+
+def _table(
+    result: SceneResult, names: list[str], plane: Plane, points: Floats, own: list[Floats]
+) -> QTable:
+    from astropy import units
+    from astropy.table import QTable
+
+    layout, state = result._fitted.layout, result._fitted.state
+    first = np.array(layout["sources"], dtype=int)
+    moved = points + np.column_stack([state[first], state[first + 1]])
+    ra, dec = plane.sky(moved)
+    table = QTable({"name": names})
+    table["ra"], table["dec"] = ra * units.deg, dec * units.deg
+    errors = np.sqrt([variances[:2] for variances in own])
+    table["ra_error"], table["dec_error"] = errors.T * units.arcsec
+    for image in result.images:
+        table[f"flux_{image.name}"] = image.flux
+        table[f"flux_error_{image.name}"] = image.flux_error
+    frozen = np.array(result._fitted.frozen, dtype=int)
+    flags = []
+    for k, size in enumerate(layout["sizes"]):
+        fluxes = [image.flux[k] for image in result.images]
+        told = []
+        if not any(image.windows[k] for image in result.images):
+            told.append("unseen")
+        elif ((frozen >= first[k]) & (frozen < first[k] + size)).any():
+            told.append("undetermined")
+        if any(f < 0 for f in fluxes):
+            told.append("negative")
+        flags.append(",".join(told))
+    table["flags"] = flags
+    return table
+
+
+def _message(result: SceneResult, fitted: Any, names: list[str]) -> str:
+    told = {
+        "converged": "converged",
+        "stalled": "stalled: the steps ran out, or none helped although the slope is not zero",
+        "failed": "failed: there is no finite result",
+    }[result.status]
+    if fitted.reference is not None:
+        told += (
+            f"; the WCS of {names[fitted.reference]!r} is held as the reference, as no image is "
+            "fixed and no source has an error_arcsec"
+        )
+    if result.frozen:
+        shown = ", ".join(result.frozen[:5]) + (" ..." if len(result.frozen) > 5 else "")
+        told += f"; not determined by the pixels, and held: {shown}"
+    return told

@@ -1,0 +1,429 @@
+//! Symmetric positive definite systems of blocks, most of which are zero: sources of which only neighbours touch.
+//!
+//! Blocks are ordered by nested dissection of their places in a plane (George 1973, SIAM Journal on Numerical Analysis 10, 345), and
+//! factorised as `D⁻¹ L Lᵀ D⁻¹` with the scaling D that makes the diagonal 1. As in [`normal`](super::normal), a
+//! parameter of whose information nothing is left once those before it are known is frozen: it does not move.
+
+use std::sync::Arc;
+
+use super::normal::RANK_TOLERANCE;
+
+/// Sets of at most so many blocks are not dissected further.
+const LEAF: usize = 8;
+
+/// Which blocks are not zero, in the order of elimination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern {
+    /// Parameters of each block, by place in the order.
+    sizes: Vec<usize>,
+    /// Place in the order of each block.
+    place: Vec<usize>,
+    /// First parameter of each block in the order of elimination.
+    starts: Vec<usize>,
+    /// For each place the later places whose blocks in its column are not zero, ascending.
+    rows: Vec<Vec<usize>>,
+    /// For each place the first row of those blocks in its panel, and the panel's number of rows.
+    offsets: Vec<Vec<usize>>,
+}
+
+impl Pattern {
+    /// Of blocks of these sizes at these points, and pairs of them that touch.
+    pub fn new(sizes: &[usize], points: &[[f64; 2]], pairs: &[(usize, usize)]) -> Self {
+        let n = sizes.len();
+        let mut touching = vec![Vec::new(); n];
+        for &(a, b) in pairs.iter().filter(|(a, b)| a != b) {
+            touching[a].push(b);
+            touching[b].push(a);
+        }
+        let mut order = Vec::with_capacity(n);
+        dissect((0..n).collect(), points, &touching, &mut order);
+        let mut place = vec![0; n];
+        for (at, &block) in order.iter().enumerate() {
+            place[block] = at;
+        }
+        let sizes: Vec<usize> = order.iter().map(|&block| sizes[block]).collect();
+        let mut rows: Vec<Vec<usize>> = vec![Vec::new(); n];
+        for at in 0..n {
+            rows[at].extend(touching[order[at]].iter().map(|&b| place[b]).filter(|&b| b > at));
+            rows[at].sort_unstable();
+            rows[at].dedup();
+            // What is left of a column goes to the first block that it touches: its parent in the elimination tree.
+            if let [parent, rest @ ..] = &rows[at][..] {
+                let (parent, rest) = (*parent, rest.to_vec());
+                rows[parent].extend(rest);
+            }
+        }
+        let mut starts = Vec::with_capacity(n + 1);
+        let mut total = 0;
+        for size in &sizes {
+            starts.push(total);
+            total += size;
+        }
+        starts.push(total);
+        let offsets = (0..n).map(|at| {
+            let mut offset = sizes[at];
+            let mut offsets = Vec::with_capacity(rows[at].len() + 1);
+            for &row in &rows[at] {
+                offsets.push(offset);
+                offset += sizes[row];
+            }
+            offsets.push(offset);
+            offsets
+        });
+        let offsets = offsets.collect();
+        Self { sizes, place, starts, rows, offsets }
+    }
+
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        self.starts[self.sizes.len()]
+    }
+
+    /// First parameter of a block in the order of elimination.
+    pub fn start(&self, block: usize) -> usize {
+        self.starts[self.place[block]]
+    }
+
+    fn panel_rows(&self, at: usize) -> usize {
+        *self.offsets[at].last().unwrap_or(&0)
+    }
+
+    /// First row in panel `column` of the block of a later place.
+    fn offset(&self, column: usize, row: usize) -> Option<usize> {
+        if row == column {
+            return Some(0);
+        }
+        self.rows[column].binary_search(&row).ok().map(|k| self.offsets[column][k])
+    }
+}
+
+/// Appends blocks in an order in which halves come before what separates them.
+fn dissect(set: Vec<usize>, points: &[[f64; 2]], touching: &[Vec<usize>], order: &mut Vec<usize>) {
+    if set.len() <= LEAF {
+        order.extend(set);
+        return;
+    }
+    let spread = |axis: usize| {
+        let values = set.iter().map(|&k| points[k][axis]);
+        values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
+    };
+    let axis = usize::from(spread(1) > spread(0));
+    let mut sorted = set;
+    sorted.sort_by(|&a, &b| points[a][axis].total_cmp(&points[b][axis]).then(a.cmp(&b)));
+    let upper = sorted.split_off(sorted.len() / 2);
+    let mut below = vec![false; touching.len()];
+    for &k in &sorted {
+        below[k] = true;
+    }
+    let (between, upper): (Vec<usize>, Vec<usize>) =
+        upper.into_iter().partition(|&k| touching[k].iter().any(|&other| below[other]));
+    dissect(sorted, points, touching, order);
+    dissect(upper, points, touching, order);
+    order.extend(between);
+}
+
+/// A symmetric matrix of blocks: of each place the panel of its block and those below it, rows of its parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockMatrix {
+    pattern: Arc<Pattern>,
+    panels: Vec<Vec<f64>>,
+}
+
+/// A factorised [`BlockMatrix`].
+#[derive(Debug, Clone)]
+pub struct Factor {
+    matrix: BlockMatrix,
+    /// The scaling D, 0 of frozen parameters, in the order of elimination.
+    scale: Vec<f64>,
+}
+
+impl BlockMatrix {
+    /// Zeros.
+    pub fn new(pattern: Arc<Pattern>) -> Self {
+        let panels = (0..pattern.sizes.len()).map(|at| vec![0.0; pattern.panel_rows(at) * pattern.sizes[at]]);
+        Self { panels: panels.collect(), pattern }
+    }
+
+    /// The pattern.
+    pub fn pattern(&self) -> &Arc<Pattern> {
+        &self.pattern
+    }
+
+    /// Adds to one element: parameter `i` of one block and `j` of another that touches it, or of the same.
+    ///
+    /// Of one block both `(i, j)` and `(j, i)` have to be added.
+    ///
+    /// # Panics
+    /// If the blocks do not touch.
+    pub fn add(&mut self, (a, i): (usize, usize), (b, j): (usize, usize), value: f64) {
+        let (a, b) = (self.pattern.place[a], self.pattern.place[b]);
+        let ((row, i), (column, j)) = if a >= b { ((a, i), (b, j)) } else { ((b, j), (a, i)) };
+        let offset = self.pattern.offset(column, row).expect("blocks that touch");
+        self.panels[column][(offset + i) * self.pattern.sizes[column] + j] += value;
+    }
+
+    /// The diagonal, in the order of elimination.
+    pub fn diagonal(&self) -> Vec<f64> {
+        let sizes = &self.pattern.sizes;
+        let of = |at: usize| (0..sizes[at]).map(move |i| self.panels[at][i * sizes[at] + i]);
+        (0..sizes.len()).flat_map(of).collect()
+    }
+
+    /// The matrix times a vector, in the order of elimination.
+    pub fn multiply(&self, x: &[f64]) -> Vec<f64> {
+        let (p, mut out) = (&self.pattern, vec![0.0; x.len()]);
+        for at in 0..p.sizes.len() {
+            let (size, start) = (p.sizes[at], p.starts[at]);
+            for (offset, first) in p.blocks(at) {
+                for i in 0..p.height(at, offset) {
+                    let row = &self.panels[at][(offset + i) * size..(offset + i + 1) * size];
+                    for (j, value) in row.iter().enumerate() {
+                        out[first + i] += value * x[start + j];
+                        if offset > 0 {
+                            out[start + j] += value * x[first + i];
+                        }
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Factorises the matrix with this much of its diagonal added to it.
+    pub fn factor(&self, damping: f64) -> Factor {
+        let mut scale: Vec<f64> = self
+            .diagonal()
+            .iter()
+            .map(|d| if *d > 0.0 && d.is_finite() { d.sqrt().recip() } else { 0.0 })
+            .collect();
+        let mut matrix = self.clone();
+        matrix.rescale(&scale, damping);
+        for at in 0..self.pattern.sizes.len() {
+            matrix.eliminate(at, &mut scale);
+        }
+        Factor { matrix, scale }
+    }
+
+    fn rescale(&mut self, scale: &[f64], damping: f64) {
+        let p = Arc::clone(&self.pattern);
+        for at in 0..p.sizes.len() {
+            let (size, start) = (p.sizes[at], p.starts[at]);
+            for (offset, first) in p.blocks(at) {
+                for i in 0..p.height(at, offset) {
+                    for j in 0..size {
+                        let value = &mut self.panels[at][(offset + i) * size + j];
+                        *value *= scale[first + i] * scale[start + j];
+                        if offset == 0 && i == j {
+                            *value += damping;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// One step of the Cholesky factorisation: finishes a panel, and takes it out of those after it.
+    fn eliminate(&mut self, at: usize, scale: &mut [f64]) {
+        let p = Arc::clone(&self.pattern);
+        let (size, start, rows) = (p.sizes[at], p.starts[at], p.panel_rows(at));
+        let mut panel = std::mem::take(&mut self.panels[at]);
+        for j in 0..size {
+            let pivot = panel[j * size + j] - (0..j).map(|k| panel[j * size + k].powi(2)).sum::<f64>();
+            let frozen = scale[start + j] == 0.0 || pivot <= RANK_TOLERANCE || !pivot.is_finite();
+            if frozen {
+                scale[start + j] = 0.0;
+                panel[j * size..j * size + j].fill(0.0);
+            }
+            let root = if frozen { 1.0 } else { pivot.sqrt() };
+            for i in j..rows {
+                let (row, above) = (i * size, j * size);
+                let product: f64 = (0..j).map(|k| panel[row + k] * panel[above + k]).sum();
+                panel[row + j] = match (i == j, frozen) {
+                    (true, _) => root,
+                    (false, true) => 0.0,
+                    (false, false) => (panel[row + j] - product) / root,
+                };
+            }
+        }
+        for (k, &column) in p.rows[at].iter().enumerate() {
+            let (first, target) = (p.offsets[at][k], &mut self.panels[column]);
+            let width = p.sizes[column];
+            for (l, &row) in p.rows[at].iter().enumerate().skip(k) {
+                let to = p.offset(column, row).expect("fill is part of the pattern");
+                let from = p.offsets[at][l];
+                for i in 0..p.sizes[row] {
+                    let a = &panel[(from + i) * size..(from + i + 1) * size];
+                    for j in 0..width {
+                        let b = &panel[(first + j) * size..(first + j + 1) * size];
+                        let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+                        target[(to + i) * width + j] -= product;
+                    }
+                }
+            }
+        }
+        self.panels[at] = panel;
+    }
+}
+
+impl Pattern {
+    /// Of a panel: the first row of each block, and the first parameter that it is of.
+    fn blocks(&self, at: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let below = self.rows[at].iter().zip(&self.offsets[at]);
+        std::iter::once((0, self.starts[at])).chain(below.map(|(&row, &offset)| (offset, self.starts[row])))
+    }
+
+    /// Rows of the block of a panel that begins at a row.
+    fn height(&self, at: usize, offset: usize) -> usize {
+        if offset == 0 {
+            return self.sizes[at];
+        }
+        let k = self.offsets[at].binary_search(&offset).expect("a block's first row");
+        self.offsets[at][k + 1] - offset
+    }
+}
+
+impl Factor {
+    /// Which parameters are frozen, in the order of elimination.
+    pub fn frozen(&self) -> Vec<bool> {
+        self.scale.iter().map(|&s| s == 0.0).collect()
+    }
+
+    /// Solves for so many right-hand sides at once, rows of which are those of one parameter in the order of elimination.
+    pub fn solve(&self, right: &mut [f64], columns: usize) {
+        let p = &self.matrix.pattern;
+        let row = |i: usize| i * columns..(i + 1) * columns;
+        for (i, scale) in self.scale.iter().enumerate() {
+            right[row(i)].iter_mut().for_each(|v| *v *= scale);
+        }
+        for at in 0..p.sizes.len() {
+            let (size, start, panel) = (p.sizes[at], p.starts[at], &self.matrix.panels[at]);
+            for j in 0..size {
+                let root = if self.scale[start + j] == 0.0 { 0.0 } else { panel[j * size + j].recip() };
+                right[row(start + j)].iter_mut().for_each(|v| *v *= root);
+                let known = right[row(start + j)].to_vec();
+                for (offset, first) in p.blocks(at) {
+                    for i in if offset == 0 { j + 1 } else { 0 }..p.height(at, offset) {
+                        let factor = panel[(offset + i) * size + j];
+                        for (v, k) in right[row(first + i)].iter_mut().zip(&known) {
+                            *v -= factor * k;
+                        }
+                    }
+                }
+            }
+        }
+        for at in (0..p.sizes.len()).rev() {
+            let (size, start, panel) = (p.sizes[at], p.starts[at], &self.matrix.panels[at]);
+            for j in (0..size).rev() {
+                let mut sum = right[row(start + j)].to_vec();
+                for (offset, first) in p.blocks(at) {
+                    for i in if offset == 0 { j + 1 } else { 0 }..p.height(at, offset) {
+                        let factor = panel[(offset + i) * size + j];
+                        for (s, v) in sum.iter_mut().zip(&right[row(first + i)]) {
+                            *s -= factor * v;
+                        }
+                    }
+                }
+                let root = if self.scale[start + j] == 0.0 { 0.0 } else { panel[j * size + j].recip() };
+                for (v, s) in right[row(start + j)].iter_mut().zip(sum) {
+                    *v = s * root;
+                }
+            }
+        }
+        for (i, scale) in self.scale.iter().enumerate() {
+            right[row(i)].iter_mut().for_each(|v| *v *= scale);
+        }
+    }
+
+    /// Blocks on the diagonal of the inverse, by block as they were given, rows after rows; zeros of frozen parameters.
+    ///
+    /// Takahashi, Fagan & Chen 1973: of the inverse only what has a place in the factor is calculated.
+    pub fn inverse_blocks(&self) -> Vec<Vec<f64>> {
+        let p = &self.matrix.pattern;
+        let mut inverse = BlockMatrix::new(Arc::clone(p));
+        for at in (0..p.sizes.len()).rev() {
+            let panel = self.inverse_panel(&inverse, at);
+            inverse.panels[at] = panel;
+        }
+        let block = |&at: &usize| {
+            let (size, start) = (p.sizes[at], p.starts[at]);
+            let scaled = |k: usize| {
+                inverse.panels[at][k] * self.scale[start + k / size] * self.scale[start + k % size]
+            };
+            (0..size * size).map(scaled).collect()
+        };
+        p.place.iter().map(block).collect()
+    }
+
+    fn inverse_panel(&self, inverse: &BlockMatrix, at: usize) -> Vec<f64> {
+        let p = &self.matrix.pattern;
+        let (size, rows) = (p.sizes[at], p.panel_rows(at));
+        let below = rows - size;
+        // G = L below the diagonal times the inverse of the diagonal block.
+        let mut g = self.matrix.panels[at].clone();
+        let l = &self.matrix.panels[at][..size * size];
+        for row in g.chunks_exact_mut(size).skip(size) {
+            for j in (0..size).rev() {
+                let sum: f64 = (j + 1..size).map(|k| row[k] * l[k * size + j]).sum();
+                row[j] = (row[j] - sum) / l[j * size + j];
+            }
+        }
+        let g = &g[size * size..];
+        let mut panel = vec![0.0; rows * size];
+        for (k, &a) in p.rows[at].iter().enumerate() {
+            for (m, &b) in p.rows[at].iter().enumerate() {
+                let (row, column) = (a.max(b), a.min(b));
+                let (offset, width) =
+                    (p.offset(column, row).expect("fill is part of the pattern"), p.sizes[column]);
+                let (to, from) = (p.offsets[at][k], p.offsets[at][m] - size);
+                for i in 0..p.sizes[a] {
+                    for j in 0..p.sizes[b] {
+                        let (r, c) = if a >= b { (i, j) } else { (j, i) };
+                        let z = inverse.panels[column][(offset + r) * width + c];
+                        for s in 0..size {
+                            panel[(to + i) * size + s] -= z * g[(from + j) * size + s];
+                        }
+                    }
+                }
+            }
+        }
+        let own = inverse_of_lower(l, size);
+        for i in 0..size {
+            for j in 0..size {
+                let first: f64 = (i.max(j)..size).map(|k| own[k * size + i] * own[k * size + j]).sum();
+                let rest: f64 = (0..below).map(|k| g[k * size + i] * panel[(size + k) * size + j]).sum();
+                panel[i * size + j] = first - rest;
+            }
+        }
+        self.clear_frozen(&mut panel, at);
+        panel
+    }
+
+    /// Rows and columns of frozen parameters of a panel of the inverse are zero.
+    fn clear_frozen(&self, panel: &mut [f64], at: usize) {
+        let p = &self.matrix.pattern;
+        let (size, start) = (p.sizes[at], p.starts[at]);
+        for (offset, first) in p.blocks(at) {
+            for i in 0..p.height(at, offset) {
+                for j in 0..size {
+                    if self.scale[first + i] == 0.0 || self.scale[start + j] == 0.0 {
+                        panel[(offset + i) * size + j] = 0.0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn inverse_of_lower(l: &[f64], n: usize) -> Vec<f64> {
+    let mut inverse = vec![0.0; n * n];
+    for j in 0..n {
+        for i in j..n {
+            let sum: f64 = (j..i).map(|k| l[i * n + k] * inverse[k * n + j]).sum();
+            inverse[i * n + j] = (f64::from(u8::from(i == j)) - sum) / l[i * n + i];
+        }
+    }
+    inverse
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,481 @@
+//! The fit of a scene, stage after stage.
+
+use nalgebra::{DMatrix, DVector};
+
+use super::arrow::Arrow;
+use super::freedom::Freedom;
+use super::layout::Layout;
+use super::problem::{Fit, State};
+use super::profile::PARAMETERS;
+use super::region::Window;
+use super::stage::{Extent, Stage};
+use super::{Scene, search};
+use crate::error::{Error, Result};
+use crate::lsq::{self, Loss, minimize_watched};
+use crate::monitor::{Monitor, checkpoint};
+
+/// Radii of the PSF that are tried at the start, times the given one: the wider ones while they fit better.
+const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+const NARROWER: f64 = 0.5;
+/// Half the side of windows and light at the start, pixels.
+const START_HALF: f64 = 12.0;
+/// Windows end where a source is fainter than this part of the noise of a pixel, and its light at that part: wings of
+/// which one pixel tells nothing tell something together.
+const WINDOW_NOISE: f64 = 0.05;
+const LIGHT_NOISE: f64 = 0.003;
+/// Bounds of half the side of a window: full widths of the PSF, and pixels.
+const LEAST_WIDTHS: f64 = 2.5;
+const LARGEST_HALF: f64 = 64.0;
+/// Light is drawn at most so far from its source, pixels.
+const FARTHEST_LIGHT: f64 = 256.0;
+/// The last stage ends when a step promises to lower half of chi² by the square of this, those before it with the second.
+const RESOLUTION: f64 = 1e-2;
+const ROUGH_RESOLUTION: f64 = 0.3;
+/// Up to so many parameters the covariance of all with all is given.
+const FULL_COVARIANCE: usize = 1500;
+
+/// How [`fit`] works.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitOptions {
+    /// Loss of the residuals in units of their noise.
+    pub loss: Loss,
+    /// Steps of a stage at most.
+    pub max_iterations: usize,
+    /// Whether sources come first, then the images whose WCS is free, then all; else all at once from where they start.
+    pub staged: bool,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self { loss: Loss::Squares, max_iterations: 100, staged: true }
+    }
+}
+
+/// How a fit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// At a minimum.
+    Converged,
+    /// Steps ran out, or none helped although the slope is not zero.
+    Stalled,
+    /// There is no finite result.
+    Failed,
+}
+
+/// One iteration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Stage: 0 sources, 1 images, 2 all.
+    pub stage: usize,
+    /// Steps tried in the stage so far.
+    pub iteration: usize,
+    /// Twice the cost over the degrees of freedom.
+    pub chi2_dof: f64,
+    /// Damping of the step that follows.
+    pub damping: f64,
+}
+
+/// A fitted scene.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// Which parameter is what.
+    pub layout: Layout,
+    /// All parameters.
+    pub state: Vec<f64>,
+    /// How it ended.
+    pub status: Status,
+    /// Parameters that did not move, although they are free: the pixels do not determine them.
+    pub frozen: Vec<usize>,
+    /// The image whose free WCS is held as the reference, where no image was fixed.
+    pub reference: Option<usize>,
+    /// All iterations.
+    pub history: Vec<Step>,
+    /// Twice the cost, over all and by image.
+    pub chi2: f64,
+    /// See `chi2`.
+    pub image_chi2: Vec<f64>,
+    /// Pixels of each image.
+    pub image_pixels: Vec<usize>,
+    /// Parameters that were fitted.
+    pub parameters: usize,
+    /// Covariance of the shared parameters.
+    pub shared_covariance: DMatrix<f64>,
+    /// Covariance of each source's own.
+    pub own_covariances: Vec<DMatrix<f64>>,
+    /// Of all, if these are not too many.
+    pub covariance: Option<DMatrix<f64>>,
+    /// Windows on which sources shine, by image and source.
+    pub windows: Vec<Vec<Option<Window>>>,
+}
+
+/// Fits all images of a scene.
+///
+/// # Errors
+/// [`Error::Undetermined`] if no good pixel is left to fit, [`Error::Interrupted`].
+pub fn fit(scene: &Scene<'_>, options: &FitOptions, monitor: &dyn Monitor) -> Result<Fitted> {
+    let layout = Layout::new(scene);
+    let mut run = Run {
+        scene,
+        layout: &layout,
+        options,
+        monitor,
+        history: Vec::new(),
+        held: held(scene, &layout),
+        noise: noise(scene),
+    };
+    let reference = run.hold_reference();
+    let mut state = DVector::from_vec(layout.start(scene));
+    run.begin(&mut state)?;
+    let free = run.free_images();
+    if options.staged && free.iter().any(|f| *f) {
+        run.sources_first(&free, &mut state)?;
+    }
+    run.finish(state, reference)
+}
+
+/// Parameters that are given: those of a PSF that are not free, and positions that are known.
+fn held(scene: &Scene<'_>, layout: &Layout) -> Vec<usize> {
+    let psf = |(psf, &at): (&super::Psf, &usize)| -> Vec<usize> {
+        (0..PARAMETERS).filter(|&k| !psf.free[k]).map(|k| at + k).collect()
+    };
+    let mut held: Vec<usize> = scene.psfs.iter().zip(&layout.psfs).flat_map(psf).collect();
+    for (source, &at) in scene.sources.iter().zip(&layout.sources) {
+        if source.prior.is_some_and(|sigma| sigma.contains(&0.0)) {
+            held.extend([at, at + 1]);
+        }
+    }
+    held
+}
+
+/// The noise of faint pixels of each image.
+fn noise(scene: &Scene<'_>) -> Vec<f64> {
+    const EVERY: usize = 7;
+    let of = |image: &super::SceneImage<'_>| {
+        let good = image.variance.iter().step_by(EVERY).copied().filter(|v| v.is_finite() && *v > 0.0);
+        let mut sample: Vec<f64> = good.collect();
+        let at = sample.len() / 5;
+        if sample.is_empty() { 1.0 } else { sample.select_nth_unstable_by(at, f64::total_cmp).1.sqrt() }
+    };
+    scene.images.iter().map(of).collect()
+}
+
+struct Run<'a> {
+    scene: &'a Scene<'a>,
+    layout: &'a Layout,
+    options: &'a FitOptions,
+    monitor: &'a dyn Monitor,
+    history: Vec<Step>,
+    held: Vec<usize>,
+    noise: Vec<f64>,
+}
+
+impl Run<'_> {
+    fn free_images(&self) -> Vec<bool> {
+        let free = |(image, &at): (&super::SceneImage<'_>, &usize)| {
+            image.freedom != Freedom::Fixed && !self.held.contains(&at)
+        };
+        self.scene.images.iter().zip(&self.layout.wcs).map(free).collect()
+    }
+
+    fn wcs_of(&self, image: usize) -> std::ops::Range<usize> {
+        let at = self.layout.wcs[image];
+        at..at + self.scene.images[image].freedom.parameters()
+    }
+
+    /// Where all images are free and no position is known, the first one is held: they tell only of each other.
+    fn hold_reference(&mut self) -> Option<usize> {
+        let known = self.scene.sources.iter().any(|source| source.prior.is_some());
+        let all_free = self.scene.images.iter().all(|image| image.freedom != Freedom::Fixed);
+        if known || !all_free {
+            return None;
+        }
+        self.held.extend(self.wcs_of(0));
+        Some(0)
+    }
+
+    fn extent(&self, state: &State, image: usize, source: usize) -> Extent {
+        let of = &self.scene.images[image];
+        let profile = self.layout.profile(self.scene, of.psf, state.as_slice());
+        let flux = self.layout.fluxes[image][source].map_or(0.0, |at| state[at]);
+        let least = (LEAST_WIDTHS * profile.fwhm()).max(4.0);
+        let peak = flux.max(0.0) * profile.peak();
+        let reach =
+            |noise: f64| if peak > 0.0 { profile.reach(noise * self.noise[image] / peak) } else { 0.0 };
+        let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
+        Extent { window, light: reach(LIGHT_NOISE).min(FARTHEST_LIGHT).max(window) }
+    }
+
+    fn stage(&self, state: &State, takes_part: &[bool]) -> Stage<'_> {
+        let extent = |image: usize, source: usize| self.extent(state, image, source);
+        let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, takes_part);
+        stage.hold(self.held.iter().copied());
+        stage
+    }
+
+    /// Fluxes, skies and the width of the PSF, with all positions as they are given; then the place of free images.
+    fn begin(&mut self, state: &mut State) -> Result<()> {
+        let all = vec![true; self.scene.images.len()];
+        let widest = self.scene.psfs.iter().map(|psf| 3.0 * psf.profile.fwhm()).fold(START_HALF, f64::max);
+        let half = widest.min(LARGEST_HALF);
+        let extent = |_: usize, _: usize| Extent { window: half, light: half };
+        let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, &all);
+        if stage.pixels() == 0 {
+            return Err(Error::Undetermined(
+                "sources: none has a good pixel in any image; check positions, WCS, windows and masks".into(),
+            ));
+        }
+        for &at in &self.layout.sources {
+            stage.hold([at, at + 1]);
+        }
+        stage.hold(self.layout.psfs[0]..self.layout.skies[0]);
+        let fit = Fit::new(&stage, self.options.loss);
+        let mut best: Vec<(f64, State)> = Vec::new();
+        let mut better = true;
+        for factor in WIDER.into_iter().chain([NARROWER]) {
+            checkpoint(self.monitor)?;
+            if !better && factor > 1.0 {
+                continue;
+            }
+            let mut tried = state.clone();
+            for (psf, &at) in self.scene.psfs.iter().zip(&self.layout.psfs).filter(|(psf, _)| psf.free[0]) {
+                tried[at] = psf.profile.parameters[0] + factor.ln();
+            }
+            let arrow = fit.arrow(&tried);
+            tried += lsq::System::solve(&arrow, 0.0);
+            let costs = self.psf_costs(&fit.arrow(&tried));
+            if best.is_empty() {
+                best = costs.iter().map(|cost| (*cost, tried.clone())).collect();
+            }
+            better = factor == 1.0;
+            for (best, cost) in best.iter_mut().zip(costs) {
+                if cost < best.0 {
+                    *best = (cost, tried.clone());
+                    better = true;
+                }
+            }
+        }
+        for (psf, (_, found)) in best.iter().enumerate() {
+            self.take(psf, found, state);
+        }
+        self.find_free(state);
+        Ok(())
+    }
+
+    /// Cost of the images that have a PSF.
+    fn psf_costs(&self, arrow: &Arrow) -> Vec<f64> {
+        let mut costs = vec![0.0; self.scene.psfs.len()];
+        for (image, cost) in self.scene.images.iter().zip(&arrow.costs) {
+            costs[image.psf] += cost;
+        }
+        costs
+    }
+
+    /// Takes the PSF, fluxes and skies of the images with one PSF from another state.
+    fn take(&self, psf: usize, from: &State, to: &mut State) {
+        let at = self.layout.psfs[psf];
+        to.rows_mut(at, PARAMETERS).copy_from(&from.rows(at, PARAMETERS));
+        for (image, of) in self.scene.images.iter().enumerate().filter(|(_, of)| of.psf == psf) {
+            for at in self.layout.fluxes[image].iter().flatten() {
+                to[*at] = from[*at];
+            }
+            let at = self.layout.skies[image];
+            to.rows_mut(at, of.sky.terms()).copy_from(&from.rows(at, of.sky.terms()));
+        }
+    }
+
+    /// Moves free images to where the light is.
+    fn find_free(&self, state: &mut State) {
+        let brightness: Vec<f64> = (0..self.scene.sources.len())
+            .map(|source| {
+                let fluxes = self.layout.fluxes.iter().filter_map(|fluxes| fluxes[source]);
+                fluxes.map(|at| state[at]).fold(0.0, f64::max)
+            })
+            .collect();
+        for (image, free) in self.free_images().into_iter().enumerate() {
+            if free {
+                let psf = self.scene.images[image].psf;
+                let width = self.layout.profile(self.scene, psf, state.as_slice()).fwhm();
+                search::place(self.scene, self.layout, image, &brightness, width, state.as_mut_slice());
+            }
+        }
+    }
+
+    /// Sources on the images that are fixed, then the others with sources where these have them.
+    fn sources_first(&mut self, free: &[bool], state: &mut State) -> Result<()> {
+        let fixed: Vec<bool> = free.iter().map(|f| !f).collect();
+        let mut history = Vec::new();
+        if fixed.iter().any(|f| *f) {
+            let stage = self.stage(state, &fixed);
+            if stage.pixels() > 0 {
+                let ended = self.minimize(0, &stage, state, ROUGH_RESOLUTION)?;
+                history.extend(ended.history);
+                *state = ended.state;
+            }
+        }
+        let mut stage = self.stage(state, free);
+        for &at in &self.layout.sources {
+            stage.hold([at, at + 1]);
+        }
+        if stage.pixels() > 0 {
+            let ended = self.minimize(1, &stage, state, ROUGH_RESOLUTION)?;
+            history.extend(ended.history);
+            *state = ended.state;
+        }
+        self.history.extend(history);
+        Ok(())
+    }
+
+    fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
+        let options =
+            lsq::Options { max_iterations: self.options.max_iterations, resolution, ..Default::default() };
+        let fit = Fit::new(stage, self.options.loss);
+        let free = stage.held.iter().filter(|held| !**held).count();
+        let dof = (stage.pixels() as f64 - free as f64).max(1.0);
+        let mut history = Vec::new();
+        let outcome = minimize_watched(&fit, state.clone(), &options, |iteration| {
+            let part = iteration.steps as f64 / options.max_iterations.max(1) as f64;
+            self.monitor.progress((number as f64 + part.min(1.0)) / 3.0);
+            history.push(Step {
+                stage: number,
+                iteration: iteration.steps,
+                chi2_dof: 2.0 * iteration.cost / dof,
+                damping: iteration.damping,
+            });
+            checkpoint(self.monitor)
+        })?;
+        Ok(Ended { state: outcome.state, cost: outcome.cost, converged: outcome.converged, history })
+    }
+
+    fn finish(mut self, state: State, reference: Option<usize>) -> Result<Fitted> {
+        let all = vec![true; self.scene.images.len()];
+        let mut state = state;
+        if self.options.staged {
+            // Once roughly, so that windows and light are those of what is found.
+            let stage = self.stage(&state, &all);
+            let rough = self.minimize(2, &stage, &state, ROUGH_RESOLUTION)?;
+            self.history.extend(rough.history);
+            state = rough.state;
+        }
+        let stage = self.stage(&state, &all);
+        let ended = self.minimize(2, &stage, &state, RESOLUTION)?;
+        let mut history = self.history.clone();
+        history.extend(ended.history);
+        let fit = Fit::new(&stage, self.options.loss);
+        let arrow = fit.arrow(&ended.state);
+        let status = match (ended.cost.is_finite(), ended.converged) {
+            (false, _) => Status::Failed,
+            (true, true) => Status::Converged,
+            (true, false) => Status::Stalled,
+        };
+        Ok(summary(&stage, &arrow, (ended.state, status), history, reference))
+    }
+}
+
+struct Ended {
+    state: State,
+    cost: f64,
+    converged: bool,
+    history: Vec<Step>,
+}
+
+fn summary(
+    stage: &Stage<'_>,
+    arrow: &Arrow,
+    (state, status): (State, Status),
+    history: Vec<Step>,
+    reference: Option<usize>,
+) -> Fitted {
+    let layout = stage.layout;
+    let eliminated = arrow.eliminated(0.0);
+    let shared = eliminated.covariance();
+    let (n, p) = (layout.shared, layout.total - layout.shared);
+    let own_frozen = eliminated.factor.frozen();
+    let mut frozen: Vec<usize> = (0..n).filter(|&i| own_frozen[arrow.order[i]]).collect();
+    frozen.extend(shared.frozen.iter().map(|i| n + i));
+    frozen.retain(|&i| !stage.held[i]);
+    let gain = |at: usize, j: usize| eliminated.gain[at * (p + 1) + j];
+    let blocks = eliminated.factor.inverse_blocks();
+    let own = |(source, block): (usize, &Vec<f64>)| {
+        let size = layout.sizes[source];
+        let rows = DMatrix::from_fn(size, p, |i, j| gain(arrow.order[layout.sources[source] + i], j));
+        DMatrix::from_row_slice(size, size, block) + &rows * &shared.matrix * rows.transpose()
+    };
+    let own_covariances = blocks.iter().enumerate().map(own).collect();
+    let covariance =
+        (layout.total <= FULL_COVARIANCE).then(|| full_covariance(arrow, &eliminated, &shared.matrix));
+    let windows = stage.fields.iter().map(|field| {
+        let mut windows = vec![None; layout.sources.len()];
+        for stamp in &field.stamps {
+            windows[stamp.source] = Some(stamp.window);
+        }
+        windows
+    });
+    let held = stage.held.iter().filter(|held| **held).count();
+    Fitted {
+        parameters: layout.total - held - frozen.len(),
+        chi2: 2.0 * arrow.cost,
+        image_chi2: arrow.costs.iter().map(|cost| 2.0 * cost).collect(),
+        image_pixels: stage.fields.iter().map(|field| field.region.len()).collect(),
+        windows: windows.collect(),
+        shared_covariance: shared.matrix,
+        own_covariances,
+        covariance,
+        layout: layout.clone(),
+        state: state.as_slice().to_vec(),
+        status,
+        frozen,
+        reference,
+        history,
+    }
+}
+
+/// Covariance of all parameters in the order of the state.
+fn full_covariance(
+    arrow: &Arrow,
+    eliminated: &super::arrow::Eliminated,
+    shared: &DMatrix<f64>,
+) -> DMatrix<f64> {
+    let (n, p) = (arrow.own_count(), shared.nrows());
+    let mut unit = vec![0.0; n * n];
+    for i in 0..n {
+        unit[arrow.order[i] * n + i] = 1.0;
+    }
+    eliminated.factor.solve(&mut unit, n);
+    let gain = DMatrix::from_fn(n, p, |i, j| eliminated.gain[arrow.order[i] * (p + 1) + j]);
+    let cross = -(&gain * shared);
+    let mut all = DMatrix::zeros(n + p, n + p);
+    let own = DMatrix::from_fn(n, n, |i, j| unit[arrow.order[i] * n + j]) - &cross * gain.transpose();
+    all.view_mut((0, 0), (n, n)).copy_from(&own);
+    all.view_mut((0, n), (n, p)).copy_from(&cross);
+    all.view_mut((n, 0), (p, n)).copy_from(&cross.transpose());
+    all.view_mut((n, n), (p, p)).copy_from(shared);
+    all
+}
+
+/// The model of every image at a fitted state: sky and the light of its sources, over the whole image.
+pub fn model(scene: &Scene<'_>, fitted: &Fitted, image: usize) -> Vec<f64> {
+    let of = &scene.images[image];
+    let [width, height] = of.size;
+    let state = DVector::from_vec(fitted.state.clone());
+    let everywhere = vec![1.0; width * height];
+    let whole = super::SceneImage {
+        variance: &everywhere,
+        data: &everywhere,
+        windows: super::Windows::One(Window { x0: 0, x1: width, y0: 0, y1: height }),
+        ..of.clone()
+    };
+    let mut images = scene.images.clone();
+    images[image] = whole;
+    let whole = Scene { images, psfs: scene.psfs.clone(), sources: scene.sources.clone() };
+    let noise = noise(scene);
+    let extent = |k: usize, source: usize| {
+        let profile = fitted.layout.profile(scene, scene.images[k].psf, &fitted.state);
+        let flux = fitted.layout.fluxes[k][source].map_or(0.0, |at| fitted.state[at]);
+        let part = LIGHT_NOISE * noise[k] / (flux.abs() * profile.peak()).max(f64::MIN_POSITIVE);
+        let light = profile.reach(part).clamp(LEAST_WIDTHS * profile.fwhm(), FARTHEST_LIGHT);
+        Extent { window: light, light }
+    };
+    let takes_part: Vec<bool> = (0..scene.images.len()).map(|k| k == image).collect();
+    let stage = Stage::new(&whole, &fitted.layout, &fitted.state, &extent, &takes_part);
+    stage.fields[image].model(&Fit::new(&stage, Loss::Squares), image, &state)
+}

@@ -1,0 +1,104 @@
+//! Which number of the state is what.
+
+use super::freedom::Affine;
+use super::profile::{PARAMETERS, Profile};
+use super::{Scene, Sky};
+
+/// Where the parameters of a scene are in its state: source after source, then what is shared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layout {
+    /// First parameter of each source: its position, then its flux in each image that sees it.
+    pub sources: Vec<usize>,
+    /// Number of each source's parameters.
+    pub sizes: Vec<usize>,
+    /// Of each image and source the parameter that is its flux there.
+    pub fluxes: Vec<Vec<Option<usize>>>,
+    /// First shared parameter.
+    pub shared: usize,
+    /// First parameter of each PSF: ρ, e1, e2, ν.
+    pub psfs: Vec<usize>,
+    /// First parameter of each image's WCS.
+    pub wcs: Vec<usize>,
+    /// First parameter of each image's sky.
+    pub skies: Vec<usize>,
+    /// Number of all.
+    pub total: usize,
+}
+
+impl Layout {
+    /// Of a scene.
+    pub(super) fn new(scene: &Scene<'_>) -> Self {
+        let (mut at, mut sources, mut sizes) = (0, Vec::new(), Vec::new());
+        let mut fluxes = vec![vec![None; scene.sources.len()]; scene.images.len()];
+        for source in 0..scene.sources.len() {
+            sources.push(at);
+            at += 2;
+            for (image, fluxes) in scene.images.iter().zip(&mut fluxes) {
+                if image.places[source].is_some() {
+                    fluxes[source] = Some(at);
+                    at += 1;
+                }
+            }
+            sizes.push(at - sources[source]);
+        }
+        let shared = at;
+        let mut next = |count: usize| {
+            let first = at;
+            at += count;
+            first
+        };
+        let psfs = scene.psfs.iter().map(|_| next(PARAMETERS)).collect();
+        let wcs = scene.images.iter().map(|image| next(image.freedom.parameters())).collect();
+        let skies = scene.images.iter().map(|image| next(image.sky.terms())).collect();
+        Self { sources, sizes, fluxes, shared, psfs, wcs, skies, total: at }
+    }
+
+    /// The state at which a scene starts: nothing moves, all fluxes and skies are 0.
+    pub(super) fn start(&self, scene: &Scene<'_>) -> Vec<f64> {
+        let mut state = vec![0.0; self.total];
+        for (psf, &at) in scene.psfs.iter().zip(&self.psfs) {
+            state[at..at + PARAMETERS].copy_from_slice(&psf.profile.parameters);
+        }
+        for (image, &at) in scene.images.iter().zip(&self.wcs) {
+            let start = Affine::start(image.freedom);
+            state[at..at + start.len()].copy_from_slice(&start);
+        }
+        state
+    }
+
+    /// The profile of a PSF.
+    pub(super) fn profile(&self, scene: &Scene<'_>, psf: usize, state: &[f64]) -> Profile {
+        let at = self.psfs[psf];
+        let parameters = std::array::from_fn(|i| state[at + i]);
+        Profile { parameters, ..scene.psfs[psf].profile }
+    }
+
+    /// Position of a source relative to where it starts, arcsec.
+    pub(super) fn position(&self, source: usize, state: &[f64]) -> [f64; 2] {
+        [state[self.sources[source]], state[self.sources[source] + 1]]
+    }
+
+    /// Light of an image's sky at a pixel.
+    pub(super) fn sky(&self, scene: &Scene<'_>, image: usize, state: &[f64], pixel: [f64; 2]) -> f64 {
+        let terms = sky_terms(scene.images[image].size, pixel);
+        let at = self.skies[image];
+        (0..scene.images[image].sky.terms()).map(|k| state[at + k] * terms[k]).sum()
+    }
+}
+
+/// What the parameters of a sky are multiplied with at a pixel: 1, and x and y from -1/2 to 1/2 over the image.
+pub(super) fn sky_terms([width, height]: [usize; 2], [x, y]: [f64; 2]) -> [f64; 3] {
+    let over = |v: f64, side: usize| (v - 0.5 * (side as f64 - 1.0)) / side as f64;
+    [1.0, over(x, width), over(y, height)]
+}
+
+impl Sky {
+    /// Number of parameters.
+    pub fn terms(self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Constant => 1,
+            Self::Plane => 3,
+        }
+    }
+}

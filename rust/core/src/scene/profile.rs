@@ -1,0 +1,481 @@
+//! Profiles of the point-spread function, integrated over pixels, with their derivatives.
+//!
+//! The light of a star at the origin has the density `f(u²)` with `u² = xᵀ S x`: Moffat's `(n-1)/(π rd²) (1 + u²)⁻ⁿ`
+//! or the Gaussian `1/(2π σ²) exp(-u²/2)`. S is that of a circle of radius r stretched by the traceless matrix of e1 and
+//! e2, `S = r⁻² exp(-[[e1, e2], [e2, -e1]])`: positive whatever they are, of one area, and smooth where it is round.
+//! The exponent is `n = 1 + exp(ν)`, the radius `exp(ρ)`, so no bound has to be kept.
+//!
+//! Pixels are integrated by Gauss-Legendre quadrature with as many nodes as the profile needs at that distance for an
+//! error of [`ACCURACY`] of its peak.
+#![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+
+use crate::simd::{Work, vectorized};
+
+/// Error of a pixel that is allowed, as a part of the profile's highest value.
+const ACCURACY: f64 = 1e-7;
+/// Most nodes per axis of a pixel.
+const MOST_NODES: usize = 10;
+
+/// The kind of a profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Moffat's.
+    Moffat,
+    /// Gauss's.
+    Gaussian,
+}
+
+/// Number of a profile's parameters: ρ (log of the radius), e1, e2, ν (log of the exponent less 1).
+pub const PARAMETERS: usize = 4;
+
+/// A profile.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Profile {
+    /// Its kind.
+    pub kind: Kind,
+    /// ρ, e1, e2, ν.
+    pub parameters: [f64; PARAMETERS],
+}
+
+/// Pixels of one row, side by side: the offset of the first from the star, and how many.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Run {
+    /// From the star to the centre of the first pixel, along x.
+    pub x: f64,
+    /// From the star to the row.
+    pub y: f64,
+    /// How many.
+    pub len: usize,
+}
+
+/// Columns of [`Profile::render`]: the light, its derivatives by the star's x and y, and by the parameters.
+pub const COLUMNS: usize = 3 + PARAMETERS;
+
+/// Shape in the form that a pixel needs.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    kind: Kind,
+    /// S by xx, xy, yy, and its derivatives by e1 and e2.
+    s: [f64; 3],
+    by_e1: [f64; 3],
+    by_e2: [f64; 3],
+    norm: f64,
+    n: f64,
+}
+
+impl Profile {
+    /// The radius, in pixels: rd or σ.
+    pub fn radius(&self) -> f64 {
+        self.parameters[0].exp()
+    }
+
+    /// The exponent n; of a Gaussian it has no meaning.
+    pub fn exponent(&self) -> f64 {
+        1.0 + self.parameters[3].exp()
+    }
+
+    /// Full width at half maximum of the profile, pixels: the mean one of an ellipse.
+    pub fn fwhm(&self) -> f64 {
+        match self.kind {
+            Kind::Moffat => 2.0 * self.radius() * (2.0_f64.powf(1.0 / self.exponent()) - 1.0).sqrt(),
+            Kind::Gaussian => self.radius() * (8.0 * 2.0_f64.ln()).sqrt(),
+        }
+    }
+
+    /// Axis ratio: of the minor to the major axis.
+    fn axis_ratio(&self) -> f64 {
+        (-self.parameters[1].hypot(self.parameters[2])).exp()
+    }
+
+    /// Density of the light at its centre, per square pixel.
+    pub fn peak(&self) -> f64 {
+        self.shape().norm
+    }
+
+    /// Distance at which the density falls below a part of its peak, along the major axis.
+    pub fn reach(&self, part: f64) -> f64 {
+        if part >= 1.0 {
+            return 0.0;
+        }
+        let u2 = match self.kind {
+            Kind::Moffat => part.powf(-1.0 / self.exponent()) - 1.0,
+            Kind::Gaussian => -2.0 * part.ln(),
+        };
+        self.radius() * (u2 / self.axis_ratio()).sqrt()
+    }
+
+    fn shape(&self) -> Shape {
+        let [_, e1, e2, _] = self.parameters;
+        let r2 = self.radius().powi(2);
+        let eta = e1.hypot(e2);
+        let (cosh, k) = (eta.cosh(), if eta > 1e-4 { eta.sinh() / eta } else { 1.0 + eta * eta / 6.0 });
+        let m = if eta > 1e-3 { (cosh - k) / (eta * eta) } else { 1.0 / 3.0 + eta * eta / 30.0 };
+        let over = |values: [f64; 3]| values.map(|v| v / r2);
+        let n = self.exponent();
+        let norm = match self.kind {
+            Kind::Moffat => (n - 1.0) / (std::f64::consts::PI * r2),
+            Kind::Gaussian => 1.0 / (std::f64::consts::TAU * r2),
+        };
+        Shape {
+            kind: self.kind,
+            s: over([cosh - k * e1, -k * e2, cosh + k * e1]),
+            by_e1: over([k * e1 - k - m * e1 * e1, -m * e1 * e2, k * e1 + k + m * e1 * e1]),
+            by_e2: over([k * e2 - m * e1 * e2, -k - m * e2 * e2, k * e2 + m * e1 * e2]),
+            norm,
+            n,
+        }
+    }
+
+    /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
+    fn thresholds(&self) -> [f64; MOST_NODES] {
+        let (minor, major) =
+            (self.radius() * self.axis_ratio().sqrt(), self.radius() / self.axis_ratio().sqrt());
+        let (pole, decay): (f64, Box<dyn Fn(f64) -> f64>) = match self.kind {
+            Kind::Moffat => {
+                let n = self.exponent();
+                (minor, Box::new(move |d2| (1.0 + d2 / (major * major)).powf(-n) * (1.0 + 0.5 * n * n)))
+            }
+            // Entire, but as hard to integrate near the star as what has a pole a little way out.
+            Kind::Gaussian => (
+                1.5 * minor,
+                Box::new(move |d2: f64| {
+                    let u = d2.sqrt() / major;
+                    4.0 * (-0.5 * u * u).exp() * (1.0 + u).powi(2)
+                }),
+            ),
+        };
+        let mut thresholds = [0.0; MOST_NODES];
+        for (k, threshold) in thresholds.iter_mut().enumerate() {
+            let nodes = k as i32 + 1;
+            let error = |d: f64| {
+                let z = 2.0 * d.max(0.0).hypot(pole);
+                decay(d * d) * (z + (z * z + 1.0).sqrt()).powi(-2 * nodes)
+            };
+            let (mut low, mut high) = (0.0, 1e3 * major + 10.0);
+            if error(low) < ACCURACY {
+                continue;
+            }
+            for _ in 0..30 {
+                let middle = 0.5 * (low + high);
+                if error(middle) < ACCURACY { high = middle } else { low = middle }
+            }
+            // Half a pixel's diagonal nearer than its centre is its corner.
+            *threshold = (high + 0.5).powi(2);
+        }
+        thresholds
+    }
+
+    /// The light of a star of flux 1 in runs of pixels, with derivatives: columns one after the other, each as long as
+    /// all runs; those that are not wanted stay empty.
+    pub fn render(&self, runs: &[Run], wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
+        let total = runs.iter().map(|run| run.len).sum();
+        for (k, column) in columns.iter_mut().enumerate() {
+            column.clear();
+            if k < 3 || wanted[k - 3] {
+                column.resize(total, 0.0);
+            }
+        }
+        let (shape, thresholds) = (self.shape(), self.thresholds());
+        let mut at = 0;
+        for run in runs {
+            let mut done = 0;
+            while done < run.len {
+                let x = run.x + done as f64;
+                let nodes = nodes_at(&thresholds, x, run.y);
+                let mut len = 1;
+                while done + len < run.len && nodes_at(&thresholds, x + len as f64, run.y) == nodes {
+                    len += 1;
+                }
+                let part = Run { x, y: run.y, len };
+                vectorized(Integral { shape: &shape, run: part, nodes, at: at + done, wanted, columns });
+                done += len;
+            }
+            at += run.len;
+        }
+        self.finish(wanted, columns);
+    }
+
+    /// Derivatives that follow from sums over the nodes.
+    fn finish(&self, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
+        let [light, _, _, by_rho, _, _, by_nu] = columns;
+        if wanted[0] {
+            for (by, light) in by_rho.iter_mut().zip(light.iter()) {
+                *by -= 2.0 * light;
+            }
+        }
+        if wanted[3] {
+            let less = self.exponent() - 1.0;
+            for (by, light) in by_nu.iter_mut().zip(light.iter()) {
+                *by = light - less * *by;
+            }
+        }
+    }
+}
+
+#[inline]
+fn nodes_at(thresholds: &[f64; MOST_NODES], x: f64, y: f64) -> usize {
+    let d2 = x * x + y * y;
+    let more = thresholds[..MOST_NODES - 1].iter().take_while(|&&threshold| d2 < threshold).count();
+    more + 1
+}
+
+/// Pixels side by side, integrated with one number of nodes.
+struct Integral<'a> {
+    shape: &'a Shape,
+    run: Run,
+    nodes: usize,
+    at: usize,
+    wanted: [bool; PARAMETERS],
+    columns: &'a mut [Vec<f64>; COLUMNS],
+}
+
+/// Pixels that are held in registers at once.
+const LANES: usize = 8;
+
+impl Work for Integral<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        match self.shape.kind {
+            Kind::Moffat => self.sum::<true>(),
+            Kind::Gaussian => self.sum::<false>(),
+        }
+    }
+}
+
+impl Integral<'_> {
+    #[inline(always)]
+    fn sum<const MOFFAT: bool>(self) {
+        let Shape { s, by_e1, by_e2, norm, n, .. } = *self.shape;
+        let (places, weights) = GAUSS[self.nodes - 1];
+        let mut done = 0;
+        while done < self.run.len {
+            let lanes = LANES.min(self.run.len - done);
+            let mut sums = [[0.0; LANES]; COLUMNS];
+            for (&v, &wy) in places.iter().zip(weights) {
+                let y = self.run.y + v;
+                for (&u, &wx) in places.iter().zip(weights) {
+                    let x0 = self.run.x + done as f64 + u;
+                    let weight = wx * wy * norm;
+                    // One column of sums after the other: the lanes of each become one register.
+                    #[allow(clippy::needless_range_loop)]
+                    for lane in 0..LANES {
+                        let x = x0 + lane as f64;
+                        let (xx, xy, yy) = (x * x, x * y, y * y);
+                        let q = s[0] * xx + 2.0 * s[1] * xy + s[2] * yy;
+                        let (f, h, log) = if MOFFAT {
+                            let log = ln(1.0 + q);
+                            let f = weight * exp(-n * log);
+                            (f, n * f / (1.0 + q), log)
+                        } else {
+                            let f = weight * exp(-0.5 * q);
+                            (f, 0.5 * f, 0.0)
+                        };
+                        sums[0][lane] += f;
+                        sums[1][lane] += 2.0 * h * (s[0] * x + s[1] * y);
+                        sums[2][lane] += 2.0 * h * (s[1] * x + s[2] * y);
+                        sums[3][lane] += 2.0 * h * q;
+                        sums[4][lane] -= h * (by_e1[0] * xx + 2.0 * by_e1[1] * xy + by_e1[2] * yy);
+                        sums[5][lane] -= h * (by_e2[0] * xx + 2.0 * by_e2[1] * xy + by_e2[2] * yy);
+                        sums[6][lane] += f * log;
+                    }
+                }
+            }
+            for (k, (column, sum)) in self.columns.iter_mut().zip(&sums).enumerate() {
+                if k < 3 || self.wanted[k - 3] {
+                    column[self.at + done..self.at + done + lanes].copy_from_slice(&sum[..lanes]);
+                }
+            }
+            done += lanes;
+        }
+    }
+}
+
+/// Natural logarithm of a normal number, to 1e-15; the scheme of Tang 1990 (ACM Trans. Math. Softw. 16, 378).
+#[inline(always)]
+fn ln(x: f64) -> f64 {
+    const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
+    const ONE: u64 = 0x3ff0_0000_0000_0000;
+    const MANTISSA: u64 = 0x000f_ffff_ffff_ffff;
+    const ODD: [f64; 9] = [3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 17.0, 19.0];
+    /// 2⁵²: its lowest bits are those of a whole number added to it.
+    const WHOLE: u64 = 0x4330_0000_0000_0000;
+    let bits = x.to_bits().wrapping_add(ONE - SQRT_HALF);
+    let exponent = f64::from_bits((bits >> 52) | WHOLE) - (4_503_599_627_370_496.0 + 1023.0);
+    let f = f64::from_bits((bits & MANTISSA).wrapping_add(SQRT_HALF)) - 1.0;
+    // log(1 + f) = 2 artanh(f / (2 + f)).
+    let t = f / (2.0 + f);
+    let z = t * t;
+    let series = ODD.iter().rev().fold(0.0, |sum, odd| z * (1.0 / odd + sum));
+    exponent * std::f64::consts::LN_2 + 2.0 * t * (1.0 + series)
+}
+
+/// Exponential of a number that is not positive, to 1e-15; 0 far below.
+#[inline(always)]
+fn exp(x: f64) -> f64 {
+    /// Added to a number it leaves it rounded in its lowest bits.
+    const ROUND: f64 = 6_755_399_441_055_744.0;
+    /// Of 0 to 11.
+    #[rustfmt::skip]
+    const FACTORIALS: [f64; 12] =
+        [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0, 5040.0, 40320.0, 362_880.0, 3_628_800.0, 39_916_800.0];
+    const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
+    const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    let x = if x > -700.0 { x } else { -700.0 };
+    let rounded = x * std::f64::consts::LOG2_E + ROUND;
+    let k = rounded - ROUND;
+    let r = (x - k * LN2_HIGH) - k * LN2_LOW;
+    let series = FACTORIALS.iter().rev().fold(0.0, |sum, factorial| 1.0 / factorial + r * sum);
+    f64::from_bits(series.to_bits().wrapping_add(rounded.to_bits() << 52))
+}
+
+/// Nodes and weights of Gauss-Legendre quadrature over a pixel, -1/2 to 1/2, by their number.
+#[rustfmt::skip]
+const GAUSS: [(&[f64], &[f64]); MOST_NODES] = [
+    (&[0.0],
+     &[1.0]),
+    (&[-0.288_675_134_594_812_87, 0.288_675_134_594_812_87],
+     &[0.5, 0.5]),
+    (&[-0.387_298_334_620_741_7, 0.0, 0.387_298_334_620_741_7],
+     &[0.277_777_777_777_777_85, 0.444_444_444_444_444_4, 0.277_777_777_777_777_85]),
+    (&[-0.430_568_155_797_026_3, -0.169_990_521_792_428_13, 0.169_990_521_792_428_13, 0.430_568_155_797_026_3],
+     &[0.173_927_422_568_726_79, 0.326_072_577_431_273_2, 0.326_072_577_431_273_2, 0.173_927_422_568_726_79]),
+    (&[-0.453_089_922_969_332, -0.269_234_655_052_841_55, 0.0, 0.269_234_655_052_841_55, 0.453_089_922_969_332],
+     &[0.118_463_442_528_094_64, 0.239_314_335_249_683_15, 0.284_444_444_444_444_33, 0.239_314_335_249_683_15, 0.118_463_442_528_094_64]),
+    (&[-0.466_234_757_101_575_97, -0.330_604_693_233_132_24, -0.119_309_593_041_598_45, 0.119_309_593_041_598_45, 0.330_604_693_233_132_24, 0.466_234_757_101_575_97],
+     &[0.085_662_246_189_585_14, 0.180_380_786_524_069_36, 0.233_956_967_286_345_52, 0.233_956_967_286_345_52, 0.180_380_786_524_069_36, 0.085_662_246_189_585_14]),
+    (&[-0.474_553_956_171_379_3, -0.370_765_592_799_697_23, -0.202_922_575_688_698_6, 0.0, 0.202_922_575_688_698_6, 0.370_765_592_799_697_23, 0.474_553_956_171_379_3],
+     &[0.064_742_483_084_434_87, 0.139_852_695_744_638_43, 0.190_915_025_252_559_35, 0.208_979_591_836_734_65, 0.190_915_025_252_559_35, 0.139_852_695_744_638_43, 0.064_742_483_084_434_87]),
+    (&[-0.480_144_928_248_768_1, -0.398_333_238_706_813_36, -0.262_766_204_958_164_5, -0.091_717_321_247_824_89, 0.091_717_321_247_824_89, 0.262_766_204_958_164_5, 0.398_333_238_706_813_36, 0.480_144_928_248_768_1],
+     &[0.050_614_268_145_188_53, 0.111_190_517_226_687_21, 0.156_853_322_938_943_44, 0.181_341_891_689_180_83, 0.181_341_891_689_180_83, 0.156_853_322_938_943_44, 0.111_190_517_226_687_21, 0.050_614_268_145_188_53]),
+    (&[-0.484_080_119_753_813_04, -0.418_015_553_663_317_9, -0.306_685_716_350_295_2, -0.162_126_711_701_904_46, 0.0, 0.162_126_711_701_904_46, 0.306_685_716_350_295_2, 0.418_015_553_663_317_9, 0.484_080_119_753_813_04],
+     &[0.040_637_194_180_787_08, 0.090_324_080_347_428_68, 0.130_305_348_201_467_8, 0.156_173_538_520_001_46, 0.165_119_677_500_629_92, 0.156_173_538_520_001_46, 0.130_305_348_201_467_8, 0.090_324_080_347_428_68, 0.040_637_194_180_787_08]),
+    (&[-0.486_953_264_258_585_87, -0.432_531_683_344_492_27, -0.339_704_784_149_512_2, -0.216_697_697_064_623_6, -0.074_437_169_490_815_61, 0.074_437_169_490_815_61, 0.216_697_697_064_623_6, 0.339_704_784_149_512_2, 0.432_531_683_344_492_27, 0.486_953_264_258_585_87],
+     &[0.033_335_672_154_344_07, 0.074_725_674_575_290_2, 0.109_543_181_257_991, 0.134_633_359_654_998_26, 0.147_762_112_357_376_4, 0.147_762_112_357_376_4, 0.134_633_359_654_998_26, 0.109_543_181_257_991, 0.074_725_674_575_290_2, 0.033_335_672_154_344_07]),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(kind: Kind, radius: f64, e: [f64; 2], n: f64) -> Profile {
+        Profile { kind, parameters: [radius.ln(), e[0], e[1], (n - 1.0).ln()] }
+    }
+
+    fn rendered(profile: &Profile, [x, y]: [f64; 2], half: i32) -> [Vec<f64>; COLUMNS] {
+        let runs: Vec<Run> = (-half..=half)
+            .map(|row| Run { x: f64::from(-half) - x, y: f64::from(row) - y, len: 2 * half as usize + 1 })
+            .collect();
+        let mut columns = std::array::from_fn(|_| Vec::new());
+        profile.render(&runs, [true; PARAMETERS], &mut columns);
+        columns
+    }
+
+    /// The density as it is written in the head of this file, with the functions of the standard library.
+    fn density(profile: &Profile, x: f64, y: f64) -> f64 {
+        let Shape { s, norm, n, kind, .. } = profile.shape();
+        let q = s[0] * x * x + 2.0 * s[1] * x * y + s[2] * y * y;
+        norm * match kind {
+            Kind::Moffat => (1.0 + q).powf(-n),
+            Kind::Gaussian => (-0.5 * q).exp(),
+        }
+    }
+
+    const KINDS: [(Kind, f64, [f64; 2], f64); 7] = [
+        // 1.2 px wide at half maximum: the sharpest stars.
+        (Kind::Moffat, 0.932, [0.0, 0.0], 2.0),
+        (Kind::Moffat, 1.378, [0.0, 0.0], 4.5),
+        (Kind::Gaussian, 0.51, [0.0, 0.0], 2.0),
+        (Kind::Gaussian, 0.7, [0.3, -0.4], 2.0),
+        (Kind::Moffat, 3.8, [0.0, 0.0], 2.2),
+        (Kind::Moffat, 3.0, [-0.2, 0.5], 3.0),
+        (Kind::Gaussian, 2.5, [0.0, 0.0], 2.0),
+    ];
+
+    #[test]
+    fn pixels_hold_the_integral_of_the_light() {
+        const FINE: i32 = 24;
+        for (kind, radius, e, n) in KINDS {
+            let profile = profile(kind, radius, e, n);
+            for center in [[0.0, 0.0], [0.31, -0.47], [0.5, 0.5]] {
+                let columns = rendered(&profile, center, 6);
+                for (k, light) in columns[0].iter().enumerate() {
+                    let (px, py) = ((k % 13) as f64 - 6.0 - center[0], (k / 13) as f64 - 6.0 - center[1]);
+                    // Simpson's rule on a fine grid.
+                    let weight = |i: i32| match i {
+                        0 | FINE => 1.0,
+                        i if i % 2 == 1 => 4.0,
+                        _ => 2.0,
+                    };
+                    let mut sum = 0.0;
+                    for i in 0..=FINE {
+                        for j in 0..=FINE {
+                            let [u, v] = [i, j].map(|i| f64::from(i) / f64::from(FINE) - 0.5);
+                            sum += weight(i) * weight(j) * density(&profile, px + u, py + v);
+                        }
+                    }
+                    let exact = sum / f64::from(3 * FINE).powi(2);
+                    assert!(
+                        (light - exact).abs() < 1e-6 * profile.peak(),
+                        "{profile:?} {px} {py}: {light} {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_light() {
+        for (kind, radius, e, n) in KINDS {
+            let start = profile(kind, radius, e, n);
+            let (center, step) = ([0.2, -0.35], 1e-5);
+            let columns = rendered(&start, center, 5);
+            for column in 1..COLUMNS - usize::from(kind == Kind::Gaussian) {
+                let moved = |step: f64| {
+                    let (mut profile, mut center) = (start, center);
+                    if column < 3 {
+                        center[column - 1] += step;
+                    } else {
+                        profile.parameters[column - 3] += step;
+                    }
+                    rendered(&profile, center, 5).into_iter().next().unwrap()
+                };
+                let (high, low) = (moved(step), moved(-step));
+                for (k, derivative) in columns[column].iter().enumerate() {
+                    let numeric = (high[k] - low[k]) / (2.0 * step);
+                    assert!(
+                        (derivative - numeric).abs() < 3e-6 * start.peak(),
+                        "{start:?} {column} {derivative} {numeric}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn functions_are_those_of_the_standard_library() {
+        for k in 0..4000 {
+            let x = 1.0 + (f64::from(k) * 0.01).powi(4);
+            assert!((ln(x) - x.ln()).abs() < 2e-15 * x.ln().max(1.0), "{x}");
+            let x = -f64::from(k) * 0.05;
+            assert!((exp(x) / x.exp() - 1.0).abs() < 1e-14, "{x}");
+        }
+        assert!(exp(-1e9) < 1e-300);
+    }
+
+    #[test]
+    fn it_reaches_as_far_as_it_says() {
+        for (kind, radius, e, n) in KINDS {
+            let profile = profile(kind, radius, e, n);
+            let angle = 0.5 * e[1].atan2(e[0]);
+            let r = profile.reach(1e-3);
+            let there = density(&profile, r * angle.cos(), r * angle.sin());
+            assert!((there / profile.peak() - 1e-3).abs() < 1e-9);
+            let half = 0.5 * profile.fwhm();
+            if e == [0.0, 0.0] {
+                assert!((density(&profile, half, 0.0) / profile.peak() - 0.5).abs() < 1e-12);
+            }
+        }
+    }
+}

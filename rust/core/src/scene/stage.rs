@@ -1,0 +1,192 @@
+//! One stage of a fit: which pixels, which light reaches where, what is held.
+
+use std::sync::Arc;
+
+use super::layout::Layout;
+use super::place::Wcs;
+use super::profile::Run;
+use super::region::{Region, Segment, Window};
+use super::{Scene, Windows};
+use crate::lsq::sparse::Pattern;
+
+/// The light of a source in one image.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp {
+    pub source: usize,
+    pub segments: Vec<Segment>,
+    /// The star has to stay in it.
+    pub window: Window,
+    /// Whether it begins there: a star beyond the edge of the image does not.
+    inside: bool,
+}
+
+/// Pixels and light of one image.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Field {
+    pub region: Region,
+    pub stamps: Vec<Stamp>,
+    /// Of each stamp those after it whose light falls on the same pixels.
+    pub neighbours: Vec<Vec<usize>>,
+}
+
+/// A stage.
+pub(super) struct Stage<'a> {
+    pub scene: &'a Scene<'a>,
+    pub layout: &'a Layout,
+    pub fields: Vec<Field>,
+    pub pattern: Arc<Pattern>,
+    /// Parameters that do not move.
+    pub held: Vec<bool>,
+}
+
+/// How far windows and light reach from a source: pixels, for each image and source.
+pub(super) struct Extent {
+    /// Half the side of the window where windows are chosen.
+    pub window: f64,
+    /// Half the side of the box on which the source shines.
+    pub light: f64,
+}
+
+impl<'a> Stage<'a> {
+    /// A stage about a state; images that take no part have no pixels.
+    pub(super) fn new(
+        scene: &'a Scene<'a>,
+        layout: &'a Layout,
+        state: &[f64],
+        extent: &(dyn Fn(usize, usize) -> Extent + Sync),
+        takes_part: &[bool],
+    ) -> Self {
+        let field = |image: usize| {
+            if takes_part[image] { Field::new(scene, layout, state, image, extent) } else { Field::default() }
+        };
+        let fields: Vec<Field> = (0..scene.images.len()).map(field).collect();
+        let mut pairs = Vec::new();
+        for field in &fields {
+            for (a, others) in field.neighbours.iter().enumerate() {
+                pairs.extend(others.iter().map(|&b| (field.stamps[a].source, field.stamps[b].source)));
+            }
+        }
+        let points: Vec<[f64; 2]> = scene.sources.iter().map(|source| source.point).collect();
+        let pattern = Arc::new(Pattern::new(&layout.sizes, &points, &pairs));
+        Self { scene, layout, fields, pattern, held: vec![false; layout.total] }
+    }
+
+    /// Holds parameters.
+    pub(super) fn hold(&mut self, parameters: impl IntoIterator<Item = usize>) {
+        for parameter in parameters {
+            self.held[parameter] = true;
+        }
+    }
+
+    /// Number of pixels.
+    pub(super) fn pixels(&self) -> usize {
+        self.fields.iter().map(|field| field.region.len()).sum()
+    }
+
+    /// The WCS of an image at a state.
+    pub(super) fn wcs<'s>(&self, image: usize, state: &'s [f64]) -> Wcs<'s> {
+        wcs_of(self.scene, self.layout, image, state)
+    }
+
+    /// Whether all stars are where their light is looked for, and all shapes are sound.
+    pub(super) fn admits(&self, state: &[f64]) -> bool {
+        const RADII: [f64; 2] = [0.02, 1e3];
+        const MOST_STRETCH: f64 = 3.0;
+        const EXPONENTS: [f64; 2] = [-4.0, 5.0];
+        let sound = (0..self.scene.psfs.len()).all(|psf| {
+            let profile = self.layout.profile(self.scene, psf, state);
+            let [_, e1, e2, nu] = profile.parameters;
+            (RADII[0]..RADII[1]).contains(&profile.radius())
+                && e1.hypot(e2) < MOST_STRETCH
+                && (EXPONENTS[0]..=EXPONENTS[1]).contains(&nu)
+        });
+        sound
+            && state.iter().all(|v| v.is_finite())
+            && self.fields.iter().enumerate().all(|(image, field)| {
+                let wcs = self.wcs(image, state);
+                field.stamps.iter().filter(|stamp| stamp.inside).all(|stamp| {
+                    let moved = self.layout.position(stamp.source, state);
+                    let place = self.scene.images[image].places[stamp.source].as_ref();
+                    place.is_some_and(|place| stamp.window.contains(place.seen(moved, &wcs).pixel))
+                })
+            })
+    }
+}
+
+/// The WCS of an image at a state.
+pub(super) fn wcs_of<'s>(scene: &Scene<'_>, layout: &Layout, image: usize, state: &'s [f64]) -> Wcs<'s> {
+    let (first, of) = (layout.wcs[image], &scene.images[image]);
+    let parameters = &state[first..first + of.freedom.parameters()];
+    Wcs { freedom: of.freedom, cd: of.cd, parameters }
+}
+
+impl Field {
+    fn new(
+        scene: &Scene<'_>,
+        layout: &Layout,
+        state: &[f64],
+        image: usize,
+        extent: &(dyn Fn(usize, usize) -> Extent + Sync),
+    ) -> Self {
+        let of = &scene.images[image];
+        let wcs = wcs_of(scene, layout, image, state);
+        let (mut windows, mut lit) = (Vec::new(), Vec::new());
+        for (source, place) in of.places.iter().enumerate() {
+            let Some(place) = place else { continue };
+            let pixel = place.seen(layout.position(source, state), &wcs).pixel;
+            let Extent { window, light } = extent(image, source);
+            let own = match &of.windows {
+                Windows::Chosen => Window::about(pixel, window, of.size),
+                Windows::Side(side) => Window::about(pixel, 0.5 * (*side as f64 - 1.0), of.size),
+                Windows::One(_) => None,
+                Windows::Each(windows) => windows[source],
+            };
+            windows.extend(own);
+            if let Some(window) = Window::about(pixel, light, of.size) {
+                lit.push((source, window, window.contains(pixel)));
+            }
+        }
+        if let Windows::One(window) = &of.windows {
+            windows.push(*window);
+        }
+        let region = Region::new(of.data, of.variance, of.size, windows.into_iter());
+        let stamps: Vec<Stamp> = lit
+            .into_iter()
+            .map(|(source, window, inside)| Stamp {
+                source,
+                segments: region.within(&window),
+                window,
+                inside,
+            })
+            .filter(|stamp| !stamp.segments.is_empty())
+            .collect();
+        let neighbours = neighbours(&stamps);
+        Self { region, stamps, neighbours }
+    }
+}
+
+/// Of each stamp those after it that it meets.
+fn neighbours(stamps: &[Stamp]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..stamps.len()).collect();
+    order.sort_by_key(|&k| (stamps[k].window.y0, k));
+    let mut neighbours = vec![Vec::new(); stamps.len()];
+    for (i, &a) in order.iter().enumerate() {
+        let window = &stamps[a].window;
+        let below = order[i + 1..].iter().take_while(|&&b| stamps[b].window.y0 < window.y1);
+        for &b in below.filter(|&&b| window.meets(&stamps[b].window)) {
+            neighbours[a.min(b)].push(a.max(b));
+        }
+    }
+    for list in &mut neighbours {
+        list.sort_unstable();
+    }
+    neighbours
+}
+
+impl Stamp {
+    /// Its pixels, counted from a star's place.
+    pub(super) fn runs(&self, pixel: [f64; 2]) -> Vec<Run> {
+        let run = |s: &Segment| Run { x: s.x as f64 - pixel[0], y: s.y as f64 - pixel[1], len: s.len };
+        self.segments.iter().map(run).collect()
+    }
+}
