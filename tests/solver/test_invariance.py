@@ -85,7 +85,7 @@ def test_number_of_threads(tmp_path, wide_database, rows):
     seen = {
         subprocess.run(
             [sys.executable, "-c", code, str(database), str(stars)],
-            env={**os.environ, "RAYON_NUM_THREADS": str(threads)},
+            env={**os.environ, "BORESIGHT_NUM_THREADS": str(threads)},
             capture_output=True,
             text=True,
             check=True,

@@ -156,3 +156,37 @@ def test_the_convex_hull():
     assert surrounded(points, square).tolist() == [True, True, True, False, False]
     assert not surrounded(points, square[:2]).any()
     assert not surrounded(points, square[[0, 1, 5]]).any()
+
+
+def test_the_brightest_stars_give_the_answer_of_all():
+    camera = CameraModel.from_fov(15.0, (512, 512))
+    image = boresight.simulate_frame(camera, 83.8, -1.2, seed=1).image
+    every = boresight.extract_centroids(image)
+    assert every.rejected["unmeasured"] == 0
+    some = boresight.extract_centroids(image, max_measured=60)
+    # Those beside the brightest are measured with them.
+    assert some.rejected["unmeasured"] > len(every.centroids) / 2
+    assert 55 <= len(some.centroids) < len(every.centroids) / 2
+    x, y = np.array([-200.0, 0.0, 200.0]), np.array([100.0, 0.0, -100.0])
+    seen = [np.array(boresight.solve(stars).pixel_to_world(x, y)) for stars in (every, some)]
+    assert np.abs(seen[0] - seen[1]).max() < 0.1 * camera.fov_deg / 512
+
+
+def test_a_frame_of_few_stars_is_looked_at_once_more():
+    camera = CameraModel.from_fov(8.0, (512, 512))
+    image = np.asarray(boresight.simulate_frame(camera, 20.0, 60.0, seed=4).image, float)
+    rng = np.random.default_rng(2)
+    for noise in np.geomspace(0.5, 30.0, 80) * image.std():
+        frame = image + rng.normal(0.0, noise, image.shape)
+        found, lower = (
+            boresight.extract_centroids(frame, sigma_threshold=sigma) for sigma in (5.0, 4.0)
+        )
+        few = len(found.centroids) < 20
+        if few and boresight.solve(found, 8.0) is None and boresight.solve(lower, 8.0) is not None:
+            break
+    else:
+        pytest.fail("no noise with which only the lower threshold solves")
+    solution = boresight.solve(frame, 8.0)
+    assert abs(solution.ra_deg - 20.0) < 0.05
+    assert abs(solution.dec_deg - 60.0) < 0.05
+    assert boresight.solve(frame, 8.0, extraction={"sigma_threshold": 5.0}) is None

@@ -36,6 +36,11 @@ SAME_ATTITUDE_DEG = 5.0
 #: hundred, and where catalogue stars are the brightest of many they are among these.
 MOST_MEASURED = 3000
 
+#: An image of fewer detections that does not solve is looked at once more with this threshold, in
+#: standard deviations: of ten stars half may be between it and the usual one, and the one or two
+#: false ones that it adds to a megapixel do no harm.
+FEW_DETECTIONS, LOWER_SIGMA = 20, 4.0
+
 
 @named
 def solve(
@@ -77,7 +82,9 @@ def solve(
         are tried. ``"auto"``: an ordinary lens, then all of these, also without a `fov_deg`; which
         one matches most stars is taken. Default: that of `camera_model`, or an ordinary lens.
     extraction : mapping, optional
-        Arguments for `extract_centroids`.
+        Arguments for `extract_centroids`. Where they do not say otherwise, the 3000 brightest stars
+        are measured, and if it does not solve with these, all; and an image of fewer than 20 stars
+        that does not solve is searched once more with a threshold of 4 standard deviations.
     header : {"try", "ignore", "only"}
         Use of the position, scale, rotation and WCS in the header of a `Frame`, file or NDData
         (see `Frame.hints`), as far as no argument tells them: searched first and, if that does not
@@ -85,9 +92,9 @@ def solve(
         nothing else; not used; or relied upon, and nothing else tried.
     **options
         Further arguments of `solve_from_centroids`. Here the `lens` is ``"auto"``, unless a
-        `camera_model` or an `attitude_hint` is given; and of a frame whose time is known the
-        `place` has the aberration by the Earth's motion, and the stars of the default database
-        are moved to that time when a lens is fitted.
+        `camera_model`, a `projection` or an `attitude_hint` is given; and of a frame whose time is
+        known the `place` has the aberration by the Earth's motion, and the stars of the default
+        database are moved to that time when a lens is fitted.
 
     Returns
     -------
@@ -111,18 +118,31 @@ def solve(
     83.8 -1.2 15.0
     """
     arguments.check_options(options, SolveOptions)
-    if camera_model is None and options.get("attitude_hint") is None:
+    # Of a fisheye the projection is what is to be found: with a lens of its own any would do.
+    fisheye = projection not in (None, "gnomonic")
+    if not fisheye and camera_model is None and options.get("attitude_hint") is None:
         options.setdefault("lens", "auto")
     request = Request(fov_deg, database, camera_model, projection, header, options)
     found = find_stars(image_or_centroids, image_shape, extraction, MOST_MEASURED)
     if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
         options["place"] = ApparentPlace.at(found.time, velocity_km_s="earth")
     solution = _first_solution(found, request)
-    if solution is None and found.is_partial and "max_measured" not in (extraction or {}):
-        everything: Any = {**(extraction or {}), "max_measured": None}
-        found = find_stars(image_or_centroids, image_shape, everything)
+    more = {} if solution is not None else _more_stars(found, extraction or {})
+    if more:
+        found = find_stars(image_or_centroids, image_shape, {**(extraction or {}), **more})
         solution = _first_solution(found, request)
     return solution
+
+
+def _more_stars(found: Found, extraction: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell how to extract more stars of an image that does not solve; nothing if there are none."""
+    if found.is_partial and "max_measured" not in extraction:
+        return {"max_measured": None}
+    stars = found.stars
+    few = isinstance(stars, ExtractionResult) and len(stars.centroids) < FEW_DETECTIONS
+    if few and found.image is not None and "sigma_threshold" not in extraction:
+        return {"sigma_threshold": LOWER_SIGMA}
+    return {}
 
 
 def _first_solution(found: Found, request: Request) -> Solution | None:
@@ -210,9 +230,9 @@ def solve_many(
     Returns
     -------
     list of Solution or None
-        In the order of the frames: of each what solving it alone gives, whatever the number of
-        threads (which the environment variable BORESIGHT_NUM_THREADS sets). Only a frame that runs
-        into `solve_timeout_ms` depends on what else the machine does.
+        In the order of the frames: of each what `solve_from_centroids` gives, whatever the number
+        of threads (which the environment variable BORESIGHT_NUM_THREADS sets). Only a frame that
+        runs into `solve_timeout_ms` depends on what else the machine does.
 
     Raises
     ------

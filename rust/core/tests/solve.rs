@@ -4,6 +4,7 @@ mod common;
 
 use std::sync::LazyLock;
 
+use boresight::calibrate::Form;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
 use boresight::geometry::apparent::{ApparentPlace, aberrate};
@@ -11,9 +12,12 @@ use boresight::geometry::attitude::Attitude;
 use boresight::geometry::camera::CameraModel;
 use boresight::geometry::distortion::{Distortion, RadialDistortion};
 use boresight::geometry::sphere::{ARCSEC, Direction, separation};
-use boresight::solve::{Expected, Hint, Outcome, SolveOptions, Status, best_rejected, solve, solve_many};
+use boresight::solve::{
+    Expected, Hint, LensModel, Outcome, Solution, SolveOptions, Status, best_rejected, solve, solve_many,
+};
 use nalgebra::Vector3;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use common::Random;
 
@@ -427,4 +431,32 @@ fn the_best_rejected_candidate_is_told() {
     assert!(rejected.probability > 1e-300 && rejected.probability < 1e-5);
     let outcome = Outcome { solution: rejected.solution, ..outcome };
     assert!(pointing_error_px(&scene, &outcome) < 1.0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+
+    /// Repeated detections come after all others, as they do in a list of falling brightness; threads are those of a pool.
+    #[test]
+    fn repetitions_and_threads_change_nothing(seed in 0_u64..1000, repeated in 1_usize..20, threads in 1_usize..4) {
+        let mut random = Random(seed);
+        let scene = scene(&mut random, 12.0, CLEAN);
+        let lens = LensModel::Fitted(Form::Auto, None);
+        let options = SolveOptions { lens, ..options(12.0) };
+        let alone = solve(&DATABASE, &scene.pixels, &options, &()).unwrap().solution.unwrap();
+        let mut pixels = scene.pixels.clone();
+        pixels.extend(scene.pixels.iter().take(repeated).map(|[x, y]| [x + 1e-9, *y]));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let frames: Vec<&[[f64; 2]]> = vec![&scene.pixels, &pixels];
+        let outcomes = pool.install(|| solve_many(&DATABASE, &frames, &[options.clone(), options.clone()], &()));
+        let solutions: Vec<_> = outcomes.unwrap().into_iter().map(|o| o.solution.unwrap()).collect();
+        // Brightness is unknown, and no NaN is equal to another.
+        let found = |s: &Solution| {
+            let m = &s.matches;
+            (m.detections.clone(), m.ids.clone(), m.probability.clone(), m.camera.clone(), m.attitude)
+        };
+        prop_assert_eq!(found(&solutions[0]), found(&alone));
+        let turned = solutions[1].matches.attitude.angle_to(&alone.matches.attitude);
+        prop_assert!(turned * alone.matches.camera.focal_length_px() < 0.2, "{}", turned);
+    }
 }
