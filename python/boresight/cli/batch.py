@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from boresight.cli.options import clear_errors, load_camera
+from boresight.cli.frames import names_of
+from boresight.cli.options import clear_errors, load_camera, names_argument
 from boresight.database.database import PatternDatabase
 
 if TYPE_CHECKING:
@@ -31,15 +32,6 @@ jobs_option = click.option("--jobs", type=int, help="Processes. [default: one a 
 resume_option = click.option(
     "--resume/--anew", default=True, help="Continue the batch in --output, or begin anew."
 )
-names_argument = click.argument("frames", nargs=-1, required=True)
-
-
-def names_of(frames: tuple[str, ...]) -> list[str]:
-    """Frames as given; ``-`` stands for a list on standard input."""
-    names: list[str] = []
-    for frame in frames:
-        names += [line.strip() for line in sys.stdin] if frame == "-" else [frame]
-    return [name for name in names if name]
 
 
 @batch.command()

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
+import numpy as np
 
 from boresight.camera.model import Projection
-from boresight.cli.frames import Taken, check_time, extracted
+from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of, reason_of
 from boresight.cli.options import (
     aberration_option,
+    check_writable,
     clear_errors,
     frame_options,
-    frames_argument,
+    in_options,
     load_camera,
     load_database,
+    messages,
+    names_argument,
+    reading_of,
 )
 from boresight.cli.output import (
     Record,
     calibration_record,
+    print_error,
+    print_headings,
     print_pass,
-    print_solutions,
+    print_record,
     record_of,
     save_plot,
     save_report,
@@ -33,12 +43,12 @@ ModelName = Literal["polynomial", "radial", "pinhole", "auto"]
 
 
 @click.command()
-@frames_argument
+@names_argument
 @frame_options
 @click.option(
     "--order",
     type=click.Choice(["auto", *map(str, range(2, 10))]),
-    default="6",
+    default="auto",
     show_default=True,
     help="Highest order of the polynomial; auto finds it by leaving frames and stars out.",
 )
@@ -55,16 +65,20 @@ ModelName = Literal["polynomial", "radial", "pinhole", "auto"]
 )
 @clear_errors
 def calibrate(
-    frames: tuple[Path, ...],
+    frames: tuple[str, ...],
     fov: float | None,
     fov_error: float | None,
-    projection: Projection | None,
+    projection: Projection | Literal["auto"] | None,
     camera: Path | None,
     database: Path | None,
     sigma: float | None,
+    hdu: str | None,
+    size: tuple[int, int] | None,
     plot: Path | None,
     report: Path | None,
     as_json: bool,
+    verbose: bool,
+    quiet: bool,
     order: str,
     model: ModelName,
     aberration: bool | None,
@@ -73,59 +87,101 @@ def calibrate(
     """Calibrate the one camera that took all FRAMES, from the stars in them."""
     from boresight.calibration.calibrate import calibrate
 
+    if projection == "auto":
+        raise InputError("--projection: calibrating needs one; give the one that solve finds")
+    paths = paths_of(frames)
+    for option, path in (("--output", output), ("--plot", plot), ("--report", report)):
+        check_writable(option, path)
+    reading = reading_of(sigma, hdu, size)
     given = load_camera(camera)
-    patterns = load_database(database, fov, given, projection, quiet=as_json)
-    unread: list[Record] = []
-    taken = list(extracted(frames, sigma, unread, quiet=as_json))
-    shape = _common_shape(taken)
-    if aberration:
-        for path, frame, _ in taken:
-            check_time(path, frame)
-    result = calibrate(
-        [stars for _, _, stars in taken],
-        # The default is left to it, for it knows of which catalogue that is.
-        None if database is None else patterns,
-        image_shape=shape,
-        fov_estimate_deg=fov,
-        fov_max_error_deg=fov_error,
-        order="auto" if order == "auto" else int(order),
-        model=model,
-        camera_model=given,
-        projection=projection,
-        times=[frame.time for _, frame, _ in taken],
-        aberration=aberration,
-        on_pass=None if as_json else print_pass,
-    )
-    records = unread + [
-        record_of(path, len(stars), solution) | ({"rejected": reason} if reason else {})
-        for (path, _, stars), solution, reason in zip(
-            taken, result.solutions, result.rejected, strict=True
+    with messages(verbose=verbose, quiet=quiet):
+        patterns = load_database(database, fov, given, projection, quiet=as_json or quiet)
+        taken, unread = _usable(paths, reading, needed=plot is not None or report is not None)
+        if aberration:
+            for one in taken:
+                check_time(one.path, one.frame)
+        result = calibrate(
+            [one.stars for one in taken],
+            # The default is left to it, for it knows of which catalogue that is.
+            None if database is None else patterns,
+            image_shape=taken[0].image_shape,
+            fov_estimate_deg=fov,
+            fov_max_error_deg=fov_error,
+            order="auto" if order == "auto" else int(order),
+            model=model,
+            camera_model=given,
+            projection=projection,
+            times=[None if one.frame is None else one.frame.time for one in taken],
+            aberration=aberration,
+            on_pass=None if as_json else print_pass,
         )
-    ]
-    if output is not None:
-        result.camera_model.save(output)
-    if plot is not None:
-        save_plot(plot, [(f, s, c) for (_, f, c), s in zip(taken, result.solutions, strict=True)])
-    if report is not None:
+        records = unread + [
+            record_of(one.path, len(one.stars), solution) | ({"rejected": reason} if reason else {})
+            for one, solution, reason in zip(taken, result.solutions, result.rejected, strict=True)
+        ]
+        if output is not None:
+            result.camera_model.save(output)
+        if as_json:
+            click.echo(json.dumps(calibration_record(result, records), indent=2))
+        else:
+            print_headings()
+            for record in records:
+                print_record(record)
+            click.echo(f"{result.camera_model}")
         options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
-        save_report(report, result, [frame for _, frame, _ in taken], options)
-    if as_json:
-        click.echo(json.dumps(calibration_record(result, records), indent=2))
-    else:
-        print_solutions(records)
-        click.echo(f"{result.camera_model}")
+        _drawn(plot, report, taken, result, options)
     raise SystemExit(0 if all(record["solved"] for record in records) else 1)
 
 
-def _common_shape(taken: list[Taken]) -> tuple[int, int]:
-    """Shape of all frames; an error if they differ."""
+def _usable(
+    paths: Sequence[Path], reading: Reading, *, needed: bool
+) -> tuple[list[Taken], list[Record]]:
+    """Frames of the shape that most have, without their pixels unless these are needed.
+
+    The others are named, and told in records.
+    """
+    taken: list[Taken] = []
+    unread: list[Record] = []
+    for path, one in all_taken(paths, reading):
+        if isinstance(one, str):
+            unread.append(_left_out(path, one))
+            continue
+        if one.frame is not None and not needed:
+            # Thousands of frames fit into the memory by their stars alone.
+            frame = replace(one.frame, image=np.empty((0, 0)), mask=None)
+            found = one.found._replace(image=None, mask=None)
+            one = Taken(one.path, frame, found)
+        taken.append(one)
     if not taken:
         raise InputError("FRAMES: none of them can be read; give frames of one camera")
-    shape = taken[0].frame.image_shape
-    for path, frame, _ in taken:
-        if frame.image_shape != shape:
-            raise InputError(
-                f"FRAMES: {path} has {frame.image_shape} pixels, {taken[0].path} has {shape}; "
-                "give frames of one camera"
-            )
-    return shape
+    shape, _ = Counter(one.image_shape for one in taken).most_common(1)[0]
+    usable = [one for one in taken if one.image_shape == shape]
+    for one in taken:
+        if one.image_shape != shape:
+            reason = f"{one.image_shape} pixels, but most frames have {shape}; it is left out"
+            unread.append(_left_out(one.path, reason))
+    return usable, unread
+
+
+def _left_out(path: Path, reason: str) -> Record:
+    record = {"file": str(path), "solved": False, "error": in_options(reason)}
+    print_error(record)
+    return record
+
+
+def _drawn(
+    plot: Path | None, report: Path | None, taken: list[Taken], result: Any, options: dict[str, Any]
+) -> None:
+    """Draw the frames and write the page; an error is said, and loses nothing."""
+    drawn = [
+        (one.frame, solution, one.stars)
+        for one, solution in zip(taken, result.solutions, strict=True)
+        if one.frame is not None
+    ]
+    try:
+        if plot is not None:
+            save_plot(plot, drawn)
+        if report is not None:
+            save_report(report, result, [frame for frame, _, _ in drawn], options)
+    except (OSError, ValueError, MemoryError, ModuleNotFoundError) as error:
+        click.echo(f"boresight: {reason_of(error)}", err=True)

@@ -1,47 +1,184 @@
-"""Frames of a command: read, their stars extracted, and their times."""
+"""Frames of a command: found by name, read, their stars extracted, and their times."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from boresight._utils.progress import progress_callback
-from boresight.cli.output import Record
+from boresight.batch.frames import expand
 from boresight.errors import BoresightError, InputError
 from boresight.extraction.centroids import Centroids
-from boresight.extraction.extract import extract_centroids
+from boresight.extraction.extract import ExtractionResult
+from boresight.extraction.star_list import StarList
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
+from boresight.solver.inputs import Found, find_stars
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+#: Endings of files that hold lists of stars, and what astropy calls their format.
+LISTS = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".axy": "fits",
+    ".xyls": "fits",
+    ".xyl": "fits",
+    ".cat": "ascii.sextractor",
+}
+
+#: Cards of the image's size in Astrometry.net's lists.
+SIZE_CARDS = ("IMAGEH", "IMAGEW")
+
+#: What reading and solving one frame may raise, which is no reason to give up the others.
+FRAME_ERRORS = (BoresightError, OSError, MemoryError)
+
+
+class Reading(NamedTuple):
+    """How the frames of a command are read.
+
+    Attributes
+    ----------
+    sigma : float or None
+        Detection threshold.
+    hdu : int or str or None
+        Which HDU of a FITS file.
+    image_shape : (int, int) or None
+        (height, width) of the images that lists of stars are of.
+    """
+
+    sigma: float | None = None
+    hdu: int | str | None = None
+    image_shape: tuple[int, int] | None = None
 
 
 class Taken(NamedTuple):
-    """A frame that was read, and its stars."""
+    """A frame that was read, and its stars; a list of stars has no frame."""
 
     path: Path
-    frame: Frame
-    stars: Centroids
+    frame: Frame | None
+    found: Found
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        assert self.found.image_shape is not None
+        return self.found.image_shape
+
+    @property
+    def stars(self) -> Centroids:
+        """The stars."""
+        stars = self.found.stars
+        return stars.centroids if isinstance(stars, ExtractionResult) else stars
 
 
-def extracted(
-    paths: Sequence[Path], sigma: float | None, failed: list[Record], *, quiet: bool
-) -> Iterator[Taken]:
-    """Read each frame and find its stars; what cannot be read goes to `failed`."""
-    options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
-    with progress_callback(not quiet, "Frames") as progress:
-        for done, path in enumerate(paths):
-            try:
-                frame = read_frame(path)
-                stars = extract_centroids(frame.image, mask=frame.mask, **options).centroids
-            except (BoresightError, OSError) as error:
-                failed.append({"file": str(path), "solved": False, "error": str(error)})
-            else:
-                yield Taken(path, frame, stars)
-            if progress is not None:
-                progress((done + 1) / len(paths))
+def names_of(given: Sequence[str]) -> list[str]:
+    """Names as given; ``-`` stands for a list on standard input."""
+    names: list[str] = []
+    for name in given:
+        names += [line.strip() for line in sys.stdin] if name == "-" else [name]
+    return [name for name in names if name]
 
 
-def check_time(path: Path, frame: Frame) -> None:
+def paths_of(given: Sequence[str]) -> list[Path]:
+    """Paths of frames as given: names, quoted globs, and ``-`` for a list on standard input."""
+    try:
+        return [Path(name) for name in expand(names_of(given))]
+    except InputError as error:
+        raise InputError(str(error).replace("frames:", "FRAMES:", 1)) from None
+
+
+def take(path: Path, reading: Reading) -> Taken:
+    """Read a frame and find its stars, or read a list of stars."""
+    if path.suffix.lower() in LISTS:
+        return _listed(path, reading)
+    try:
+        frame = read_frame(path, hdu=reading.hdu)
+    except InputError as error:
+        if reading.hdu is None and (table := _fits_table(path)) is not None:
+            return _of_table(path, table, reading)
+        raise error from None
+    options: dict[str, Any] = {}
+    if reading.sigma is not None:
+        options["sigma_threshold"] = reading.sigma
+    return Taken(path, frame, find_stars(frame, extraction=options))
+
+
+def all_taken(paths: Sequence[Path], reading: Reading) -> Iterator[tuple[Path, Taken | str]]:
+    """Read each frame in turn; of one that cannot be read, the reason."""
+    for path in paths:
+        try:
+            yield path, take(path, reading)
+        except FRAME_ERRORS as error:
+            yield path, reason_of(error)
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that tells an error."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_time(path: Path, frame: Frame | None) -> None:
     """Refuse a frame whose time aberration needs and its header does not tell."""
-    if frame.time is None:
+    if frame is None or frame.time is None:
         raise InputError(f"--aberration: the header of {path} tells no time; leave it out")
+
+
+def _listed(path: Path, reading: Reading) -> Taken:
+    """Read a list of stars by the ending of its name."""
+    form = LISTS[path.suffix.lower()]
+    table = _fits_table(path) if form == "fits" else None
+    if table is None:
+        table = _ascii_table(path, form)
+    return _of_table(path, table, reading)
+
+
+def _ascii_table(path: Path, form: str) -> Table:
+    from astropy.table import Table
+
+    try:
+        return Table.read(path, format=form)
+    except OSError:
+        raise
+    except Exception as error:  # astropy's parsers have no common error
+        told = reason_of(error).split(". ")[0]
+        raise InputError(f"{path}: not a list of stars of the format {form}: {told}") from None
+
+
+def _fits_table(path: Path) -> Table | None:
+    """First table of a FITS file that has any; None if it has none."""
+    from astropy.io import fits
+    from astropy.table import Table
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            for hdu in hdus:
+                if isinstance(hdu, fits.BinTableHDU | fits.TableHDU) and len(hdu.columns) >= 2:
+                    table = Table(hdu.data)
+                    for card in SIZE_CARDS:
+                        holder = hdu.header if card in hdu.header else hdus[0].header
+                        table.meta[card] = holder.get(card)
+                    return table
+    except Exception:  # astropy's have no common base; then it is no table
+        return None
+    return None
+
+
+def _of_table(path: Path, table: Table, reading: Reading) -> Taken:
+    """Stars of a table, with the size of their image."""
+    height, width = (table.meta.get(card) for card in SIZE_CARDS)
+    shape = reading.image_shape
+    if shape is None and height and width:
+        shape = (int(height), int(width))
+    if shape is None:
+        raise InputError(f"{path}: a list of stars; give --size, the width and height of its image")
+    try:
+        stars = Centroids.from_any(table, image_shape=shape)
+        StarList.read(stars, None, shape)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return Taken(path, None, Found(stars, shape))

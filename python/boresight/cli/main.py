@@ -1,4 +1,4 @@
-"""The command line: `boresight solve`, `undo`, `calibrate`, `batch`, `database` and others.
+"""The command line: `boresight solve`, `diagnose`, `calibrate`, `batch`, `database` and others.
 
 Tables go to the screen, progress to standard error; with ``--json`` a document goes to standard
 output and nothing else. The exit code is 0 when every frame solved, 1 when one did not (or could
@@ -14,6 +14,8 @@ from boresight.cli.calibrate import calibrate
 from boresight.cli.check import check
 from boresight.cli.database import make_database
 from boresight.cli.demo import demo
+from boresight.cli.diagnose import diagnose
+from boresight.cli.extract import extract
 from boresight.cli.movement import movement
 from boresight.cli.scene import scene
 from boresight.cli.simulate import simulate
@@ -31,6 +33,8 @@ def main() -> None:
 
 for command in (
     solve,
+    diagnose,
+    extract,
     undo,
     calibrate,
     check,

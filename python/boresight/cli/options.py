@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 
 from boresight.camera.model import CameraModel, Projection
+from boresight.cli.frames import Reading
 from boresight.database.database import PatternDatabase
-from boresight.errors import BoresightError
+from boresight.errors import BoresightError, InputError
+from boresight.extraction.extract import Extractor
 from boresight.solver.inputs import choose_database
 
 PROJECTIONS = get_args(Projection)
@@ -25,9 +31,26 @@ OPTION_NAMES = {
     "lens": "--lens",
     "camera_model": "--camera",
     "sigma_threshold": "--sigma",
+    "attitude_hint": "--ra and --dec",
+    "hint_uncertainty_deg": "--radius",
+    "image_shape": "--size",
+    "header": "--header",
+    "hdu": "--hdu",
+    "ra_deg": "--ra",
+    "dec_deg": "--dec",
+    "database": "--database",
+    "origin": "--origin",
 }
 
+#: A value of an argument in a sentence, such as ``fov_deg=12.0``.
+_GIVEN = re.compile(r"\b(\w+)=('?)([\w.+-]+)\2")
+_NAMED = re.compile(r"\b(fov_deg|fov_estimate_deg|fov_max_error_deg|sigma_threshold|attitude_hint|"
+                    r"hint_uncertainty_deg|image_shape|camera_model)\b")  # fmt: skip
+
 frames_argument = click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
+
+#: Paths, quoted globs, or - for a list on standard input: see `cli.frames.paths_of`.
+names_argument = click.argument("frames", nargs=-1, required=True)
 
 aberration_option = click.option(
     "--aberration/--no-aberration",
@@ -42,8 +65,8 @@ _OPTIONS = [
     ),
     click.option(
         "--projection",
-        type=click.Choice(PROJECTIONS),
-        help="That of a fisheye with this --fov. [default: gnomonic, an ordinary lens]",
+        type=click.Choice([*PROJECTIONS, "auto"]),
+        help="That of a fisheye with this --fov; auto tries all. [default: an ordinary lens]",
     ),
     click.option(
         "--camera",
@@ -65,6 +88,16 @@ _OPTIONS = [
         help="Write a page about the result (HTML, in one file).",
     ),
     click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
+    click.option("--hdu", help="Number or name of the HDU of FITS files. [default: the exposure]"),
+    click.option(
+        "--size",
+        nargs=2,
+        type=click.IntRange(1),
+        metavar="WIDTH HEIGHT",
+        help="Pixels of the images that lists of stars are of, where these do not tell.",
+    ),
+    click.option("-v", "--verbose", is_flag=True, help="Tell what reading and solving note."),
+    click.option("-q", "--quiet", is_flag=True, help="Print results and errors alone."),
 ]
 
 
@@ -90,9 +123,57 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_options(message: str) -> str:
-    """Name the option instead of the argument that a message of the library begins with."""
+    """Name the options instead of the arguments that a message of the library names."""
     name, colon, rest = message.partition(":")
-    return OPTION_NAMES.get(name, name) + colon + rest
+    message = OPTION_NAMES.get(name, name) + colon + rest
+    message = _GIVEN.sub(
+        lambda m: f"{OPTION_NAMES[m[1]]} {m[3]}" if m[1] in OPTION_NAMES else m[0], message
+    )
+    return _NAMED.sub(lambda m: OPTION_NAMES[m[0]], message)
+
+
+def reading_of(sigma: float | None, hdu: str | None, size: tuple[int, int] | None) -> Reading:
+    """How frames are read, by the options, which are checked."""
+    if sigma is not None:
+        Extractor(sigma_threshold=sigma)
+    number: int | str | None = hdu
+    if hdu is not None and hdu.lstrip("+-").isdigit():
+        number = int(hdu)
+    return Reading(sigma, number, None if not size else (size[1], size[0]))
+
+
+def check_writable(option: str, path: Path | None) -> None:
+    """Refuse a file to be written in a folder that is not there, before anything else is done."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"{option}: there is no folder {path.parent}; make it, or name another")
+
+
+@contextlib.contextmanager
+def messages(*, verbose: bool, quiet: bool) -> Iterator[None]:
+    """Write the package's log and warnings to standard error, one line each."""
+    log, handler = logging.getLogger("boresight"), _Lines()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING)
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        if not quiet:
+            click.echo(f"boresight: warning: {in_options(str(message))}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+
+
+class _Lines(logging.Handler):
+    """Log records as lines on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"boresight: {in_options(record.getMessage())}", err=True)
 
 
 def load_camera(path: Path | None) -> CameraModel | None:
@@ -104,10 +185,12 @@ def load_database(
     path: Path | None,
     fov_deg: float | None,
     camera: CameraModel | None,
-    projection: Projection | None,
+    projection: Projection | Literal["auto"] | None,
     *,
     quiet: bool,
 ) -> PatternDatabase:
     """Load the database that is named, or the default one for the field of view."""
+    if projection == "auto":
+        projection = None
     given = None if path is None else PatternDatabase.load_from_file(path)
     return choose_database(given, fov_deg, camera, projection, progress=not quiet)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import json
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from boresight._utils.arrays import plain
+from boresight.cli.options import in_options
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from boresight.calibration.result import CalibrationResult
     from boresight.extraction.centroids import Centroids
     from boresight.frames.frame import Frame
+    from boresight.solver.findings import Diagnosis
     from boresight.solver.solution import Solution
 
 Record = dict[str, Any]
@@ -65,38 +70,73 @@ def print_pass(number: int, result: CalibrationResult) -> None:
     )
 
 
-def print_solutions(records: list[Record]) -> None:
-    """Print a table with a line for each frame."""
-    from rich.console import Console
-    from rich.table import Table
+HEADINGS = ("RA (deg)", "Dec (deg)", "Roll (deg)", "FOV (deg)", "Matches", 'RMSE (")', "ms")
+"""Columns of the table before the frame's name, which is last: it may be long."""
 
-    table = Table("Frame")
-    for heading in (
-        "RA (deg)",
-        "Dec (deg)",
-        "Roll (deg)",
-        "FOV (deg)",
-        "Matches",
-        'RMSE (")',
-        "ms",
-    ):
-        table.add_column(heading, justify="right")
-    for r in records:
-        name = Path(r["file"]).name
-        if r["solved"]:
-            table.add_row(
-                name, f"{r['ra_deg']:.5f}", f"{r['dec_deg']:+.5f}", f"{r['roll_deg']:.4f}",
-                f"{r['fov_deg']:.4f}", str(r["num_matches"]), f"{r['rmse_arcsec']:.2f}",
-                f"{r['solve_time_ms']:.1f}")  # fmt: skip
-        elif "error" in r:
-            table.add_row(name, "[red]not read[/red]")
-            named = r["error"] if r["file"] in r["error"] else f"{r['file']}: {r['error']}"
-            click.echo(f"boresight: {named}", err=True)
-        else:
-            table.add_row(name, "[red]not solved[/red]", "", "", "", f"of {r['num_centroids']}")
-    # Without a terminal the width is unknown: then lines are as long as they have to be.
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+WIDTHS = (10, 10, 9, 9, 8, 8, 8)
+
+
+def print_headings() -> None:
+    """Print the first line of the table."""
+    click.echo("  ".join(f"{h:>{w}}" for h, w in zip(HEADINGS, WIDTHS, strict=True)) + "  Frame")
+
+
+def print_record(record: Record) -> None:
+    """Print a frame's line of the table, as soon as it is known; why it failed, beneath."""
+    if record["solved"]:
+        formats = (".5f", "+.5f", ".4f", ".4f", "d", ".2f", ".1f")
+        names = ("ra_deg", "dec_deg", "roll_deg", "fov_deg", "num_matches", "rmse_arcsec",
+                 "solve_time_ms")  # fmt: skip
+        cells = [format(record[name], form) for name, form in zip(names, formats, strict=True)]
+        line = "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, WIDTHS, strict=True))
+    else:
+        told = (
+            "not read" if "error" in record else f"not solved, of {record['num_centroids']} stars"
+        )
+        line = told.ljust(sum(WIDTHS) + 2 * (len(WIDTHS) - 1))
+    click.echo(f"{line}  {record['file']}")
+    for finding in record.get("diagnosis", {}).get("findings", ()):
+        word = "" if finding["certain"] else "perhaps "
+        click.echo(f"    {word}{finding['cause']}: {finding['text']}")
+    print_error(record)
+
+
+def print_error(record: Record) -> None:
+    """Print why a frame could not be worked with, on standard error."""
+    if "error" in record:
+        named = record["error"]
+        named = named if record["file"] in named else f"{record['file']}: {named}"
+        click.echo(f"boresight: {named}", err=True)
+
+
+class JsonList:
+    """A JSON list that is printed element by element: what is there is not lost."""
+
+    def __init__(self) -> None:
+        self._separator = "[\n"
+
+    def add(self, record: Record) -> None:
+        """Print one element."""
+        click.echo(self._separator + textwrap.indent(json.dumps(record, indent=2), "  "), nl=False)
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        """Print the end of the list."""
+        click.echo("[]" if self._separator == "[\n" else "\n]")
+
+
+def diagnosis_record(diagnosis: Diagnosis) -> Record:
+    """Tell why a frame does not solve, in the names of the options."""
+    findings = [
+        {
+            "cause": finding.cause,
+            "text": in_options(finding.text),
+            "certain": finding.is_certain,
+            "changes": {name: plain(value) for name, value in finding.changes.items()},
+        }
+        for finding in diagnosis.findings
+    ]
+    return {"status": diagnosis.status, "findings": findings}
 
 
 def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroids]]) -> None:

@@ -2,33 +2,99 @@
 
 from __future__ import annotations
 
-import json
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import click
+import numpy as np
 
 from boresight.apparent.place import ApparentPlace
-from boresight.camera.model import Projection
-from boresight.cli.frames import Taken, check_time, extracted
+from boresight.cli.frames import FRAME_ERRORS, Taken, all_taken, check_time, paths_of, reason_of
 from boresight.cli.options import (
     aberration_option,
+    check_writable,
     clear_errors,
     frame_options,
-    frames_argument,
+    in_options,
     load_camera,
     load_database,
+    messages,
+    names_argument,
+    reading_of,
 )
-from boresight.cli.output import Record, print_solutions, record_of, save_plot, save_report
+from boresight.cli.output import (
+    JsonList,
+    Record,
+    diagnosis_record,
+    print_error,
+    print_headings,
+    print_record,
+    record_of,
+    save_plot,
+    save_report,
+)
 from boresight.cli.outputs import Outputs, check_outputs, output_options, write_outputs
-from boresight.extraction.centroids import Centroids
-from boresight.frames.frame import Frame
+from boresight.errors import InputError
 from boresight.solver.solution import Solution
+
+#: Time in which the cause is looked for that a frame does not solve, ms.
+EXPLAIN_MS = 10_000
+
+_WHERE = [
+    click.option("--ra", type=float, help="Right ascension of the centre, degrees, if known."),
+    click.option("--dec", type=float, help="Its declination, degrees."),
+    click.option("--radius", type=float, help="Largest error of --ra and --dec. [default: 1]"),
+    click.option(
+        "--header",
+        type=click.Choice(["try", "ignore", "only"]),
+        default="try",
+        show_default=True,
+        help="What headers say about position and scale: tried first, not used, or relied upon.",
+    ),
+    click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve."),
+]
+
+
+def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where frames look."""
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(_WHERE), command)
+
+
+class Search(NamedTuple):
+    """Arguments of `solve` and `diagnose` that are the same for all frames."""
+
+    fov_deg: float | None
+    arguments: dict[str, Any]
+    aberration: bool | None
+    explain: bool
+
+    def one(self, taken: Taken) -> tuple[Record, Solution | None]:
+        """Solve a frame; its record tells why not, if not."""
+        from boresight.solver.diagnosis import diagnose
+        from boresight.solver.solve import solve
+
+        common: Any = self.arguments | {"place": _place(taken, self.aberration)}
+        solution = solve(taken.found, self.fov_deg, image_shape=taken.image_shape, **common)
+        record = record_of(taken.path, len(taken.stars), solution)
+        if solution is None and self.explain:
+            diagnosis = diagnose(
+                taken.found,
+                self.fov_deg,
+                image_shape=taken.image_shape,
+                solve_timeout_ms=EXPLAIN_MS,
+                **common,
+            )
+            record["diagnosis"] = diagnosis_record(diagnosis)
+        return record, solution
 
 
 @click.command()
-@frames_argument
+@names_argument
 @frame_options
+@where_options
 @aberration_option
 @click.option(
     "--lens",
@@ -38,60 +104,163 @@ from boresight.solver.solution import Solution
 @output_options
 @clear_errors
 def solve(
-    frames: tuple[Path, ...],
+    frames: tuple[str, ...],
     fov: float | None,
-    fov_error: float | None,
-    projection: Projection | None,
-    camera: Path | None,
-    database: Path | None,
-    sigma: float | None,
     plot: Path | None,
     report: Path | None,
     as_json: bool,
+    verbose: bool,
+    quiet: bool,
+    outputs: Outputs,
+    **asked: Any,
+) -> None:
+    """Tell where FRAMES look, each on its own.
+
+    FITS, pictures, camera raw files; or lists of stars: CSV, ECSV, FITS tables. Quoted globs are
+    expanded; - stands for a list of names on standard input.
+    """
+    paths = paths_of(frames)
+    check_outputs(outputs, paths)
+    check_writable("--plot", plot)
+    check_writable("--report", report)
+    reading = reading_of(asked.pop("sigma"), asked.pop("hdu"), asked.pop("size"))
+    with messages(verbose=verbose, quiet=quiet):
+        search = _search(fov, quiet=quiet or as_json, **asked)
+        kept: list[tuple[Taken, Solution | None]] = []
+        failed = False
+        with _printing(as_json=as_json) as show:
+            for path, taken in all_taken(paths, reading):
+                if isinstance(taken, str):
+                    record, solution = _unread(path, taken), None
+                else:
+                    record, solution = _solved(search, taken, verbose=verbose)
+                show(record)
+                failed |= not record["solved"]
+                if not isinstance(taken, str):
+                    failed |= not _written(outputs, taken, solution)
+                    if plot is not None or report is not None:
+                        kept.append((taken, solution))
+        failed |= not _drawn(plot, report, kept, {"fov": fov, **asked})
+    raise SystemExit(1 if failed else 0)
+
+
+def _search(
+    fov: float | None,
+    *,
+    quiet: bool,
+    fov_error: float | None,
+    projection: Any,
+    camera: Path | None,
+    database: Path | None,
+    ra: float | None,
+    dec: float | None,
+    radius: float | None,
+    header: Literal["try", "ignore", "only"],
+    explain: bool,
     aberration: bool | None,
     lens: str | None,
-    outputs: Outputs,
-) -> None:
-    """Tell where FRAMES look: FITS, PNG, JPEG, BMP or TIFF, each on its own."""
-    from boresight.solver.solve import solve
+) -> Search:
+    """Arguments for all frames, found right before any is read."""
+    from boresight.solver.solve import solve_from_centroids
 
-    check_outputs(outputs, frames)
+    if (ra is None) != (dec is None):
+        raise InputError("--ra: it needs --dec, and --dec needs --ra; give both or none")
+    if radius is not None and ra is None:
+        raise InputError("--radius: it is that of --ra and --dec; give them too")
     model = load_camera(camera)
-    patterns = load_database(database, fov, model, projection, quiet=as_json)
-    fitted: Any = {} if lens is None else {"lens": int(lens) if lens.isdecimal() else lens}
-    records: list[Record] = []
-    drawn: list[tuple[Frame, Solution | None, Centroids]] = []
-    for taken in extracted(frames, sigma, records, quiet=as_json):
-        solution = solve(
-            taken.stars,
-            fov,
-            database=patterns,
-            image_shape=taken.frame.image_shape,
-            camera_model=model,
-            projection=projection,
-            fov_max_error_deg=fov_error,
-            place=_place(taken, aberration),
-            **fitted,
-        )
-        records.append(record_of(taken.path, len(taken.stars), solution))
+    patterns = load_database(database, fov, model, projection, quiet=quiet)
+    options: dict[str, Any] = {"fov_max_error_deg": fov_error}
+    if ra is not None:
+        options["attitude_hint"] = (ra, dec)
+    if radius is not None:
+        options["hint_uncertainty_deg"] = radius
+    if lens is not None:
+        options["lens"] = int(lens) if lens.isdecimal() else lens
+    # No stars: the arguments are checked, and nothing is searched.
+    shape = (64, 64) if model is None else model.image_shape
+    none = np.empty((0, 3))
+    checked = None if projection else fov
+    solve_from_centroids(patterns, none, checked, image_shape=shape, camera_model=model, **options)
+    # A field that only the header tells may need another database than the default one.
+    free = (fov is None and model is None) or projection == "auto"
+    given = None if database is None and free else patterns
+    arguments = {
+        "database": given, "camera_model": model, "projection": projection, "header": header,
+        **options,
+    }  # fmt: skip
+    return Search(fov, arguments, aberration, explain)
+
+
+@contextmanager
+def _printing(*, as_json: bool) -> Iterator[Callable[[Record], None]]:
+    """Give what prints a frame's record, in a table or in a list of JSON."""
+    if not as_json:
+        print_headings()
+        yield print_record
+        return
+    records = JsonList()
+
+    def show(record: Record) -> None:
+        records.add(record)
+        print_error(record)
+
+    try:
+        yield show
+    finally:
+        records.close()
+
+
+def _solved(search: Search, taken: Taken, *, verbose: bool) -> tuple[Record, Solution | None]:
+    """Solve a frame; an error is that of the frame."""
+    if verbose and taken.frame is not None:
+        for note in taken.frame.notes:
+            click.echo(f"boresight: {taken.path}: {note}", err=True)
+    try:
+        return search.one(taken)
+    except FRAME_ERRORS as error:
+        return _unread(taken.path, reason_of(error)), None
+
+
+def _unread(path: Path, reason: str) -> Record:
+    return {"file": str(path), "solved": False, "error": in_options(reason)}
+
+
+def _written(outputs: Outputs, taken: Taken, solution: Solution | None) -> bool:
+    """Write the files asked for; an error is said, and loses nothing."""
+    if taken.frame is None:
+        return True
+    try:
         write_outputs(outputs, taken.path, taken.frame, solution, taken.stars)
-        drawn.append((taken.frame, solution, taken.stars))
-    if plot is not None:
-        save_plot(plot, drawn)
-    if report is not None:
-        options = {"fov": fov, "fov-error": fov_error, "projection": projection, "camera": camera}
-        save_report(report, [s for _, s, _ in drawn], [frame for frame, _, _ in drawn], options)
-    if as_json:
-        click.echo(json.dumps(records, indent=2))
-    else:
-        print_solutions(records)
-    raise SystemExit(0 if all(record["solved"] for record in records) else 1)
+    except FRAME_ERRORS as error:
+        click.echo(f"boresight: {taken.path}: {reason_of(error)}", err=True)
+        return False
+    return True
+
+
+def _drawn(
+    plot: Path | None,
+    report: Path | None,
+    kept: list[tuple[Taken, Solution | None]],
+    options: dict[str, Any],
+) -> bool:
+    """Draw the frames and write the page; an error is said, and loses nothing."""
+    drawn = [(t.frame, s, t.stars) for t, s in kept if t.frame is not None]
+    try:
+        if plot is not None:
+            save_plot(plot, drawn)
+        if report is not None:
+            save_report(report, [s for _, s, _ in drawn], [f for f, _, _ in drawn], options)
+    except (*FRAME_ERRORS, ValueError, ModuleNotFoundError) as error:
+        click.echo(f"boresight: {reason_of(error)}", err=True)
+        return False
+    return True
 
 
 def _place(taken: Taken, aberration: bool | None) -> ApparentPlace:
     """Apparent place with the Earth's motion, if that is wanted (`None`: if it can be)."""
     if aberration:
         check_time(taken.path, taken.frame)
-    if aberration is False or taken.frame.time is None:
+    time = None if taken.frame is None else taken.frame.time
+    if aberration is False or time is None:
         return ApparentPlace()
-    return ApparentPlace.at(taken.frame.time, velocity_km_s="earth")
+    return ApparentPlace.at(time, velocity_km_s="earth")

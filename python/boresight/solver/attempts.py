@@ -118,8 +118,10 @@ def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[
             cameras = start_cameras(None, fov_deg, projection, image_shape)
         except InputError:  # wider than this projection can be
             continue
+        # A lens that is fitted would make one projection look like another.
+        options: SolveOptions = {**request.options, "lens": None}
         for camera in cameras:
-            yield Attempt(database, fov_deg, camera, request.options)
+            yield Attempt(database, fov_deg, camera, options)
 
 
 def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:

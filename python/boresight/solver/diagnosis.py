@@ -204,6 +204,9 @@ def _suspicions(
 ) -> Iterator[Finding]:
     """Tell what else is seen, that the remedy does not say."""
     known = None if remedy is None else remedy.cause
+    solved = solution or (None if remedy is None else remedy.solution)
+    if solved is not None and known != "header":
+        yield from suspicions.of_header(case.found.hints, solved)
     for finding in suspicions.of_image(case.pixels, case.extraction, case.stars):
         if finding.cause != known:
             yield finding
@@ -211,12 +214,9 @@ def _suspicions(
         yield from suspicions.of_candidate(best)
     if remedy is None:
         yield from suspicions.few_stars(len(case.stars), expected)
-    solved = solution or (None if remedy is None else remedy.solution)
     if solution is not None and (stretched := image_remedies.stretched(case, solution)):
         yield stretched
-    if solved is not None and known != "header":
-        yield from suspicions.of_header(case.found.hints, solved)
-    elif solved is None and len(case.stars) >= NARROW_STARS and case.request.fov_deg is None:
+    if solved is None and len(case.stars) >= NARROW_STARS and case.request.fov_deg is None:
         least = case.database.min_fov_deg
         yield Finding(
             "narrow field",

@@ -157,39 +157,45 @@ def _first_solution(found: Found, request: Request) -> Solution | None:
             **attempt.options,
         )
         if solution is not None:
-            if request.projection == "auto":
-                return likeliest(found.stars, attempt, solution)
-            return solution
+            if attempt.camera_model is None or request.projection != "auto":
+                return solution
+            return likeliest(found.stars, attempt, solution, request.options.get("lens"))
     return None
 
 
-def likeliest(stars: Any, attempt: Attempt, solution: Solution) -> Solution:
-    """Solve with the projection that matches most stars: those near the true one solve too."""
+def likeliest(
+    stars: Any, attempt: Attempt, solution: Solution, lens: LensModel | None = None
+) -> Solution:
+    """Solve with the projection that matches most stars: those near the true one solve too.
+
+    `lens` is fitted at last: before, it would make one projection look like another.
+    """
+    options: SolveOptions = {
+        **attempt.options,
+        "hint_uncertainty_deg": SAME_ATTITUDE_DEG,
+        "strict_hint": True,
+    }
+
+    def again(camera: CameraModel, lens: LensModel | None) -> Solution | None:
+        near: SolveOptions = {**options, "attitude_hint": solution, "lens": lens}
+        return solve_from_centroids(attempt.database, stars, camera_model=camera, **near)
+
     before = 0
-    while solution.camera_model.projection != "gnomonic" and solution.num_matches > before:
+    while solution.num_matches > before:
         before, camera = solution.num_matches, solution.camera_model
-        options: SolveOptions = {
-            **attempt.options,
-            "attitude_hint": solution,
-            "hint_uncertainty_deg": SAME_ATTITUDE_DEG,
-            "strict_hint": True,
-        }
         for projection in FISHEYES:
             # At the centre all have the same scale.
-            again = solve_from_centroids(
-                attempt.database,
-                stars,
-                camera_model=CameraModel(
-                    camera.focal_length_px,
-                    camera.image_shape,
-                    parity_flip=camera.parity_flip,
-                    projection=projection,
-                ),
-                **options,
+            other = CameraModel(
+                camera.focal_length_px,
+                camera.image_shape,
+                parity_flip=camera.parity_flip,
+                projection=projection,
             )
-            if again is not None and again.num_matches > solution.num_matches:
-                solution = again
-    return solution
+            tried = again(other, None)
+            if tried is not None and tried.num_matches > solution.num_matches:
+                solution = tried
+    fitted = None if lens is None else again(solution.camera_model, lens)
+    return solution if fitted is None else fitted
 
 
 @named

@@ -1,0 +1,50 @@
+"""`boresight diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from boresight.cli.frames import take
+from boresight.cli.options import clear_errors, in_options, load_camera, reading_of
+from boresight.database.database import PatternDatabase
+
+
+@click.command()
+@click.argument("frame", type=click.Path(path_type=Path))
+@click.option("--fov", type=float, help="Horizontal field of view in degrees, if known.")
+@click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
+@click.option("--database", type=click.Path(path_type=Path), help="Database file.")
+@click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
+@click.option("--hdu", help="Number or name of the HDU of a FITS file.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
+    help="Time in which the cause is looked for."
+)  # fmt: skip
+@clear_errors
+def diagnose(
+    frame: Path,
+    fov: float | None,
+    camera: Path | None,
+    database: Path | None,
+    sigma: float | None,
+    hdu: str | None,
+    seconds: float,
+) -> None:
+    """Tell why FRAME does not solve, and what to change."""
+    from boresight.solver.diagnosis import diagnose
+
+    model = load_camera(camera)
+    patterns = None if database is None else PatternDatabase.load_from_file(database)
+    taken = take(frame, reading_of(sigma, hdu, None))
+    found = diagnose(
+        taken.found,
+        fov,
+        database=patterns,
+        image_shape=taken.image_shape,
+        camera_model=model,
+        solve_timeout_ms=round(1e3 * seconds),
+    )
+    click.echo("\n".join(in_options(line) for line in str(found).split("\n")))
+    raise SystemExit(0 if found.solution is not None else 1)

@@ -1,0 +1,197 @@
+"""`boresight solve`, `diagnose` and `extract`: many frames, some of them bad; lists of stars."""
+
+import json
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from click.testing import CliRunner
+
+import boresight
+from boresight import CameraModel, simulate_frame
+from boresight.cli import main
+
+SHAPE, FOV, RA, DEC = (400, 512), 12.0, 83.8, -1.2
+
+
+@pytest.fixture(scope="module")
+def sky():
+    return simulate_frame(CameraModel.from_fov(FOV, SHAPE), RA, DEC, 30.0, seed=1)
+
+
+@pytest.fixture
+def folder(tmp_path, sky, wide_database, monkeypatch):
+    """A frame, its stars and a database, in the current folder."""
+    sky.write_fits(tmp_path / "sky.fits")
+    wide_database.save_to_file(tmp_path / "wide.db")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments, stdin=None):
+    return CliRunner().invoke(main, [str(a) for a in arguments], input=stdin)
+
+
+COMMON = ("--fov", "12", "--database", "wide.db")
+
+
+def test_ten_bad_files_of_many_lose_no_result(folder, sky):
+    """Of each kind of badness one; every other frame gives its result."""
+    good = fits.PrimaryHDU(np.clip(sky.image, 0, 65535).astype(np.uint16))
+    names = []
+    for number in range(20):
+        names.append(f"good{number}.fits")
+        good.writeto(names[-1])
+    whole = (folder / "good0.fits").read_bytes()
+    bad = {
+        "missing.fits": None,
+        "empty.fits": b"",
+        "text.fits": b"no image",
+        "cut.fits": whole[:2000],
+        "half.fits": whole[: len(whole) // 3],
+        "list.csv": b"a,b\n1,2\n",
+        "broken.png": b"\x89PNG\r\n\x1a\n nothing",
+    }
+    for name, content in bad.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    fits.PrimaryHDU(np.full(SHAPE, np.nan, "f4")).writeto("nan.fits")
+    fits.HDUList([fits.PrimaryHDU()]).writeto("none.fits")
+    fits.PrimaryHDU(np.ones((3, 5, 20, 20), "f4")).writeto("cube.fits")
+    bad |= dict.fromkeys(("nan.fits", "none.fits", "cube.fits"))
+    order = [*names[:10], *bad, *names[10:]]
+    result = run("solve", *order, *COMMON, "--json", "--no-explain", "--plot", "no.such.form")
+    assert result.exit_code == 1
+    records = json.loads(result.stdout)
+    assert [record["file"] for record in records] == order
+    for record in records:
+        assert record["solved"] == record["file"].startswith("good")
+        assert ("error" in record) != record["solved"]
+    assert all(f"{name}" in result.stderr for name in bad)
+    assert "form" in result.stderr  # the plot, which was tried at last
+
+
+def test_a_line_is_printed_as_each_frame_ends(folder, monkeypatch):
+    from boresight.cli import solve as command
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "write_outputs", interrupted)
+    result = run("solve", "sky.fits", "sky.fits", *COMMON)
+    assert "sky.fits" in result.stdout
+    assert f"{RA:.3f}" in result.stdout
+
+
+def test_long_names_are_whole(folder):
+    deep = folder / ("a" * 90)
+    deep.mkdir()
+    path = deep / ("b" * 90 + ".fits")
+    path.write_bytes((folder / "sky.fits").read_bytes())
+    assert str(path) in run("solve", path, *COMMON).stdout
+
+
+def test_why_a_frame_does_not_solve_is_told(folder, sky):
+    fits.PrimaryHDU(60000 - np.clip(sky.image, 0, 60000)).writeto("negative.fits")
+    table = run("solve", "negative.fits", *COMMON)
+    assert table.exit_code == 1
+    assert "negative: the stars are dark" in table.stdout
+    (record,) = json.loads(run("solve", "negative.fits", *COMMON, "--json").stdout)
+    finding = record["diagnosis"]["findings"][0]
+    assert (finding["cause"], finding["certain"]) == ("negative", True)
+    # In the names of the options.
+    told = run("solve", "sky.fits", "--fov", "30", "--fov-error", "1", "--database", "wide.db")
+    assert "give --fov 12.0" in told.stdout
+
+
+def test_globs_and_standard_input(folder):
+    (folder / "sky2.fits").write_bytes((folder / "sky.fits").read_bytes())
+    for result in (
+        run("solve", "sky*.fits", *COMMON, "--json"),
+        run("solve", "-", *COMMON, "--json", stdin="sky.fits\nsky2.fits\n"),
+    ):
+        assert [r["file"] for r in json.loads(result.stdout)] == ["sky.fits", "sky2.fits"]
+    nothing = run("solve", "none*.fits", *COMMON)
+    assert nothing.exit_code == 2
+    assert "FRAMES" in nothing.stderr
+
+
+def test_the_hdu_is_named(folder, sky):
+    dark = fits.ImageHDU(np.zeros((600, 600), "f4"), name="DARK")
+    light = fits.ImageHDU(np.asarray(sky.image, "f4"), name="LIGHT")
+    fits.HDUList([fits.PrimaryHDU(), dark, light]).writeto("two.fits")
+    for hdu in ("LIGHT", "2"):
+        assert run("solve", "two.fits", "--hdu", hdu, *COMMON).exit_code == 0
+    assert run("solve", "two.fits", "--hdu", "9", *COMMON, "--no-explain").exit_code == 1
+
+
+def test_where_it_looks(folder):
+    near = run("solve", "sky.fits", *COMMON, "--ra", RA, "--dec", DEC, "--radius", "2")
+    assert near.exit_code == 0
+    for wrong, message in (
+        (("--ra", "10"), "--ra: it needs --dec"),
+        (("--radius", "3"), "--radius: it is that of --ra and --dec"),
+        (("--ra", "10", "--dec", "20", "--radius", "60"), "--radius: 60 is out of range"),
+        (("--ra", "10", "--dec", "100"), "--ra and --dec"),
+        (("--sigma", "-1"), "--sigma"),
+        (("--plot", "no/such/folder.png"), "--plot: there is no folder"),
+    ):
+        result = run("solve", "sky.fits", *COMMON, *wrong)
+        assert result.exit_code == 2, result.output
+        assert message in result.stderr
+        assert not result.stdout
+
+
+@pytest.mark.parametrize("form", ["csv", "ecsv", "fits", "axy"])
+def test_lists_of_stars(folder, sky, form):
+    stars = boresight.extract_centroids(sky.image).centroids[:80]
+    corner = stars.to_corner(SHAPE)
+    columns = {"x_centroid": corner[:, 0], "y_centroid": corner[:, 1], "flux": stars.brightness}
+    if form in ("fits", "axy"):  # Astrometry.net's, from 1
+        columns = {"X": corner[:, 0] + 1, "Y": corner[:, 1] + 1, "FLUX": stars.brightness}
+    table, name = Table(columns), f"list.{form}"
+    if form == "axy":
+        hdu = fits.BinTableHDU(table)
+        hdu.header["IMAGEW"], hdu.header["IMAGEH"] = SHAPE[1], SHAPE[0]
+        hdu.writeto(name)
+    else:
+        table.write(name)
+    size = () if form == "axy" else ("--size", SHAPE[1], SHAPE[0])
+    (record,) = json.loads(run("solve", name, *COMMON, *size, "--json").stdout)
+    assert record["ra_deg"] == pytest.approx(RA, abs=0.01)
+    assert record["dec_deg"] == pytest.approx(DEC, abs=0.01)
+    if form != "axy":
+        untold = run("solve", name, *COMMON)
+        assert untold.exit_code == 1
+        assert "give --size" in untold.stderr
+
+
+def test_any_projection(folder):
+    camera = CameraModel.from_fov(180.0, (500, 500), projection="equidistant", parity_flip=True)
+    simulate_frame(camera, 289.1, 40.5, 12.0, zero_point=13.0, seed=1).write_fits("allsky.fits")
+    (record,) = json.loads(
+        run("solve", "allsky.fits", "--projection", "auto", "--header", "ignore", "--json").stdout
+    )
+    assert record["fov_deg"] == pytest.approx(180.0, abs=1.0)
+    refused = run("calibrate", "allsky.fits", "--projection", "auto")
+    assert refused.exit_code == 2
+    assert "--projection: calibrating needs one" in refused.stderr
+
+
+def test_extract_writes_a_table(folder):
+    result = run("extract", "sky.fits", "--output", "stars.csv")
+    assert result.exit_code == 0, result.output
+    table = Table.read("stars.csv")
+    assert len(table) > 100
+    assert run("extract", "sky.fits", "--output", "stars.csv").exit_code == 2
+    again = run("solve", "stars.csv", "--size", SHAPE[1], SHAPE[0], *COMMON)
+    assert again.exit_code == 0, again.output
+
+
+def test_diagnose_prints_a_report(folder):
+    result = run("diagnose", "sky.fits", "--fov", "30", "--database", "wide.db")
+    assert result.exit_code == 1
+    assert "Remedy      field of view" in result.stdout
+    assert "--fov 12.0" in result.stdout
+    assert run("diagnose", "sky.fits", "--fov", "12", "--database", "wide.db").exit_code == 0
