@@ -203,7 +203,10 @@ def verdicts(count):
 
     alarms = sum(bool(verdict(np.zeros(8))["kinds"]) for _ in range(10 * count))
     print(f"unchanged frames: {alarms} alarms of {10 * count}", flush=True)
-    cov = np.linalg.inv(fit_change(camera, [seen(np.zeros(8))]).information)
+    usual = np.mean(
+        [fit_change(camera, [seen(np.zeros(8))]).information for _ in range(30)], axis=0
+    )
+    cov = np.linalg.inv(usual)
     for kind, places in KINDS.items():
         rows, right, close = list(places), 0, 0
         root = np.linalg.cholesky(cov[np.ix_(rows, rows)])

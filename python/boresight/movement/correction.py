@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boresight import _core as core
 from boresight._utils.arguments import image_size
 from boresight._utils.arrays import Floats, map_points, points_of
 from boresight.errors import FileFormatError, InputError
 from boresight.movement.cmc import read_cmc, write_cmc
 from boresight.movement.images import grey, image_of, noise_of
+from boresight.movement.warp import warp_plane
 
 __all__ = ["MovementCorrection"]
 
@@ -23,11 +23,6 @@ ASPECT_TOLERANCE = 0.005
 TOLERANCE_OF_NOISE = 10.0
 """Of images that are not 8-bit, the DDScore's tolerance over this is in standard deviations of the
 noise of a difference: the default of 50 is five of them."""
-
-NARROWED = {"i": np.int32, "u": np.uint32, "b": np.uint8, "f": np.float32}
-"""Types in which the core warps images of types that it does not know, if they fit."""
-
-_CORE_TYPES = {np.dtype(t) for t in ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")}
 
 Interpolation = Literal["linear", "nearest"]
 
@@ -445,43 +440,6 @@ class MovementCorrection:
             f"rotation {self.rotation:.4f} deg, scale {self.scale:.5f}, "
             f"{int(self.inliers.sum())} of {len(self.inliers)} points>"
         )
-
-
-def warp_plane(
-    plane: NDArray[Any], to_source: Floats, linear: bool, fill_edges: bool
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Warp an image without colours, of any real dtype, by a transform of its pixels.
-
-    Parameters
-    ----------
-    plane : ndarray, shape (rows, columns)
-        The image.
-    to_source : ndarray, shape (3, 3)
-        From pixels of the result to those of the image.
-    linear : bool
-        Whether to interpolate; else the nearest pixel counts.
-    fill_edges : bool
-        Whether to repeat edge pixels.
-
-    Returns
-    -------
-    image : ndarray
-        Of the same shape and dtype.
-    mask : ndarray of bool
-        Where it is valid.
-    """
-    dtype = plane.dtype
-    source = plane
-    if dtype not in _CORE_TYPES:
-        # Whole numbers of 64 bits are exact as float64 up to 2^53.
-        source = plane.astype(np.float64 if dtype.itemsize == 8 else NARROWED[dtype.kind])
-    source = np.ascontiguousarray(source)
-    out = np.empty_like(source)
-    valid = np.empty(source.shape, np.bool_)
-    core.warp_image(source, to_source.tolist(), linear, fill_edges, out, valid)
-    if out.dtype == dtype:
-        return out, valid
-    return (np.rint(out) if dtype.kind in "iu" else out).astype(dtype), valid
 
 
 def _matrix(matrix: ArrayLike, im_shape: tuple[int, int]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -85,6 +86,7 @@ class SkyMapping:
         *,
         position_cov: ArrayLike | None = None,
         return_cov: Literal[False] = False,
+        source: Literal["star", "near"] = "star",
     ) -> tuple[Floats, Floats]: ...
     @overload
     def pixel_to_world(
@@ -94,6 +96,7 @@ class SkyMapping:
         *,
         position_cov: ArrayLike | None = None,
         return_cov: Literal[True],
+        source: Literal["star", "near"] = "star",
     ) -> tuple[Floats, Floats, Floats]: ...
     def pixel_to_world(
         self,
@@ -102,6 +105,7 @@ class SkyMapping:
         *,
         position_cov: ArrayLike | None = None,
         return_cov: bool = False,
+        source: Literal["star", "near"] = "star",
     ) -> tuple[Any, ...]:
         """Sky positions that pixels see.
 
@@ -114,6 +118,10 @@ class SkyMapping:
             `position_cov`. Default: they are exact.
         return_cov : bool
             Also return the covariance of the sky positions. Default False.
+        source : {"star", "near"}
+            "star": the position of a star, free of the aberration that was taken out. "near":
+            the direction of a meteor, a satellite or an aircraft, which moves with the observer
+            and has no stellar aberration; refraction is taken out of both. Default "star".
 
         Returns
         -------
@@ -126,7 +134,7 @@ class SkyMapping:
         Raises
         ------
         InputError
-            If the shapes do not go together.
+            If the shapes do not go together, or `source` is unknown.
 
         Notes
         -----
@@ -136,12 +144,18 @@ class SkyMapping:
         the solver alone takes what it did not fit to be exact: distortion that the camera has, and
         its model does not, is not in it.
         """
-        if not return_cov and isinstance(x, float | int) and isinstance(y, float | int):
+        if source not in ("star", "near"):
+            raise InputError(f"source: {source!r} is unknown; give 'star' or 'near'")
+        plain = not return_cov and source == "star"
+        if plain and isinstance(x, float | int) and isinstance(y, float | int):
             return self._core.pixel_to_world(x, y)  # without the cost of arrays
         x, y = arguments.pixels("x", x), arguments.pixels("y", y)
         x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
         pixels = np.column_stack([x.ravel(), y.ravel()])
         sky = self._sky(pixels)
+        if source == "near" and self._place.velocity_km_s is not None:
+            still = dataclasses.replace(self._place, velocity_km_s=None)
+            sky = still.icrs(self._place.apparent(sky))
         ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *x.shape)
         position = (ra % 360.0)[()], dec[()]
         if not return_cov:
