@@ -38,11 +38,15 @@ from boresight.solver.solve import solve_many as solve_many
 from boresight.solver_database import SolverDatabase as SolverDatabase
 
 if TYPE_CHECKING:
+    from boresight import alignment as alignment
     from boresight import movement as movement
     from boresight import plot as plot
     from boresight import scene as scene
     from boresight import simulate as simulate
     from boresight import wcs as wcs
+    from boresight.alignment.align import align as align
+    from boresight.alignment.images import ImageCatalog as ImageCatalog
+    from boresight.alignment.images import ImageGroup as ImageGroup
     from boresight.calibration.blocks import CalibrationBlock as CalibrationBlock
     from boresight.calibration.blocks import CalibrationStep as CalibrationStep
     from boresight.calibration.blocks import calibration_block as calibration_block
@@ -63,10 +67,13 @@ CalibrateResult = CalibrationResult
 """Name of `CalibrationResult` in version 0.1."""
 
 # Packages that are imported when they are first used.
-_PACKAGES = ("batch", "movement", "plot", "report", "scene", "simulate", "wcs")
+_PACKAGES = ("alignment", "batch", "movement", "plot", "report", "scene", "simulate", "wcs")
 
 # What not every program needs is imported when it is first asked for.
 _LATER = {
+    "align": "boresight.alignment.align",
+    "ImageCatalog": "boresight.alignment.images",
+    "ImageGroup": "boresight.alignment.images",
     "CalibrationBlock": "boresight.calibration.blocks",
     "CalibrationStep": "boresight.calibration.blocks",
     "calibration_block": "boresight.calibration.blocks",

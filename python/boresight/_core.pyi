@@ -24,12 +24,15 @@ __all__ = [
     "Distortion",
     "Extraction",
     "Extractor",
+    "Footprint",
     "FrameFit",
+    "LinearFit",
     "ListMatch",
     "MatchedStars",
     "Outcome",
     "Pointing",
     "Reduction",
+    "Registration",
     "Rejected",
     "Rig",
     "SceneFit",
@@ -41,19 +44,23 @@ __all__ = [
     "calibrate_rig",
     "calibration_block",
     "correlate_phase",
+    "fit_linear",
     "fit_transform",
     "match_lists",
     "mesh_pixels",
     "model_covariance",
     "moved",
+    "overlap_matrix",
     "quaternion_of_matrix",
     "read_png",
+    "register",
     "register_images",
     "remove_temporaries",
     "scene_fit",
     "scene_model",
     "scene_register",
     "solve",
+    "solve_joint",
     "solve_many",
     "unpack_bits",
     "unpack_lzw",
@@ -564,3 +571,70 @@ def scene_model(
     fitted: SceneFit,
     image: int,
 ) -> NDArray[np.float64]: ...
+
+class LinearFit:
+    @property
+    def matrix(self) -> list[list[float]]: ...
+    @property
+    def shift(self) -> list[float]: ...
+    @property
+    def center(self) -> list[float]: ...
+    @property
+    def covariance(self) -> NDArray[np.float64]: ...
+    @property
+    def kept(self) -> NDArray[np.bool_]: ...
+    @property
+    def residuals(self) -> NDArray[np.float64]: ...
+    @property
+    def clipped_rounds(self) -> int: ...
+    @property
+    def rmse(self) -> float: ...
+    @property
+    def mae(self) -> float: ...
+    @property
+    def std(self) -> float: ...
+    @property
+    def chi2_dof(self) -> float: ...
+
+@final
+class Registration:
+    @property
+    def ending(self) -> str: ...
+    @property
+    def pairs(self) -> NDArray[np.int64]: ...
+    @property
+    def fit(self) -> LinearFit | None: ...
+    @property
+    def log_odds(self) -> float: ...
+    @property
+    def offset(self) -> list[float]: ...
+    @property
+    def log_false_alarm(self) -> float: ...
+    @property
+    def by_patterns(self) -> bool: ...
+    @property
+    def possible(self) -> int: ...
+
+def register(
+    image: dict[str, Any], reference: dict[str, Any], options: dict[str, Any]
+) -> Registration: ...
+def fit_linear(
+    from_: NDArray[np.float64],
+    to: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    geometry: str,
+    clipping: dict[str, Any],
+) -> LinearFit: ...
+
+@final
+class Footprint:
+    @staticmethod
+    def polygon(corners: NDArray[np.float64]) -> Footprint: ...
+    @staticmethod
+    def union(footprints: Sequence[Footprint]) -> Footprint: ...
+    @property
+    def area(self) -> float: ...
+    def shared_area(self, other: Footprint) -> float: ...
+
+def overlap_matrix(footprints: Sequence[Footprint]) -> NDArray[np.float64]: ...
+def solve_joint(values: dict[str, Any], progress: Callable[[float], object] | None) -> Any: ...

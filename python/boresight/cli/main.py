@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import click
 
+from boresight.cli.align import align
 from boresight.cli.batch import batch
 from boresight.cli.calibrate import calibrate
 from boresight.cli.check import check
@@ -35,6 +36,7 @@ for command in (
     solve,
     diagnose,
     extract,
+    align,
     undo,
     calibrate,
     check,

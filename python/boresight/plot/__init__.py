@@ -1,6 +1,10 @@
 """Figures of frames and calibrations, drawn by matplotlib on an Axes that is given."""
 
 from boresight._utils import extras as _extras
+from boresight.plot.alignment import plot_alignment_residuals as plot_alignment_residuals
+from boresight.plot.alignment import plot_closure as plot_closure
+from boresight.plot.alignment import plot_overlap as plot_overlap
+from boresight.plot.alignment import plot_pulls as plot_pulls
 from boresight.plot.calibration import plot_convergence as plot_convergence
 from boresight.plot.calibration import plot_coverage as plot_coverage
 from boresight.plot.calibration import plot_distortion as plot_distortion

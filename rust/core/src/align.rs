@@ -2,11 +2,34 @@
 //!
 //! [`match_lists`] needs no start: patterns of neighbouring stars propose transformations ([`patterns`]), and each
 //! proposal is grown from its pattern over the whole of both lists until chance is ruled out ([`growth`]).
+//! [`register()`] starts from the histogram of differences ([`offset`]) or from patterns, and fits a transformation to
+//! the pairs ([`linear`]). All exposures at once, with the positions of the objects, are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
 
+pub mod footprint;
 pub mod growth;
+pub mod joint;
+pub mod linear;
 pub mod matching;
+pub mod offset;
 pub mod patterns;
+pub mod register;
 pub mod similarity;
 
+pub use footprint::Footprint;
+pub use joint::{Detection, JointProblem, JointSolution};
+pub use linear::{ClipStatistic, Clipping, Geometry, LinearFit, fit_linear};
 pub use matching::{ListMatch, MatchOptions, match_lists};
+pub use register::{Ending, RegisterOptions, Registration, Sources, Start, register};
 pub use similarity::Similarity;
+
+/// Numbers for tests that have no pattern.
+#[cfg(test)]
+pub(crate) mod testing {
+    /// A number from 0 to 1 of each index (Steele, Lea & Flood 2014).
+    pub(crate) fn random(index: u64) -> f64 {
+        let mut x = (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    }
+}

@@ -49,7 +49,7 @@ impl PyListMatch {
 }
 
 /// The column of a brightness for each star.
-fn column<'a>(name: &str, values: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
+pub(crate) fn column<'a>(name: &str, values: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
     let problem = |_| InputError::new_err(format!("{name}: not contiguous; use numpy.ascontiguousarray"));
     values.as_slice().map_err(problem)
 }

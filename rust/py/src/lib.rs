@@ -13,6 +13,7 @@ mod database;
 mod errors;
 mod extract;
 mod files;
+mod joint;
 mod mapped;
 mod matches;
 mod monitor;
@@ -20,6 +21,7 @@ mod movement;
 mod parallel;
 mod pictures;
 mod place;
+mod register;
 mod scene;
 mod solve;
 
@@ -46,6 +48,8 @@ mod _core {
     #[pymodule_export]
     use crate::files::{remove_temporaries, write_atomically};
     #[pymodule_export]
+    use crate::joint::solve_joint;
+    #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
     use crate::movement::{correlate_phase, fit_transform, register_images, warp_image};
@@ -53,6 +57,8 @@ mod _core {
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]
     use crate::place::{PyApparentPlace, moved};
+    #[pymodule_export]
+    use crate::register::{PyFootprint, PyLinearFit, PyRegistration, fit_linear, overlap_matrix, register};
     #[pymodule_export]
     use crate::scene::{SceneFit, scene_fit, scene_model, scene_register};
     #[pymodule_export]

@@ -34,6 +34,10 @@ const FINAL_ROUNDS: usize = 6;
 const PAIRS_PER_TERM: usize = 3;
 /// Smallest scale of a pair's distance in pairing radii (see the module's text).
 const CORE: f64 = 0.1;
+/// Pairs are few when the list has more than this many stars for each.
+const FEW: usize = 16;
+/// Mean number of stars of the squares in which the density is counted.
+const CROWD: f64 = 6.0;
 /// Width of the area of points on a line, in units of their extent.
 const THINNEST: f64 = 1e-6;
 /// Width of the area of coincident points: small, and its square is a number yet.
@@ -48,7 +52,7 @@ pub struct PointList {
     pub points: Vec<Point>,
     /// The points in cells.
     pub grid: PointGrid,
-    /// Density of the list at each point, from its neighbours, that of the whole at least.
+    /// Density of the list at each point, that of the whole at least.
     density: Vec<f64>,
     low: Point,
     high: Point,
@@ -71,16 +75,8 @@ impl PointList {
         let width = |k: usize| (high[k] - low[k]).max(THINNEST * grid.extent()).max(POINT);
         let mean = points.len() as f64 / (width(0) * width(1));
         let spacing = (1.5 * NEIGHBORS as f64 / (PI * mean)).sqrt();
-        let mut list = Self { grid, density: Vec::new(), low, high, spacing, points };
-        let mut neighbors = Vec::new();
-        list.density = (0..list.points.len())
-            .map(|i| {
-                list.neighbors(i, &mut neighbors);
-                let farthest = neighbors.last().map_or(f64::INFINITY, |n| n.0);
-                mean.max(neighbors.len() as f64 / (PI * farthest).max(f64::MIN_POSITIVE))
-            })
-            .collect();
-        list
+        let density = densities(&points, low, mean);
+        Self { points, grid, density, low, high, spacing }
     }
 
     /// The stars nearest to one, nearest first.
@@ -91,6 +87,21 @@ impl PointList {
     fn holds(&self, p: Point) -> bool {
         (0..2).all(|k| p[k] >= self.low[k] && p[k] <= self.high[k])
     }
+}
+
+/// Density at each point: that of its square of a few stars, or the mean if that is more.
+fn densities(points: &[Point], low: Point, mean: f64) -> Vec<f64> {
+    let side = (CROWD / mean).sqrt();
+    let cells = (points.len() as f64).sqrt() as usize + 1;
+    let cell = |p: &Point| -> usize {
+        let [column, row] = [0, 1].map(|k| (((p[k] - low[k]) / side) as usize).min(cells - 1));
+        row * cells + column
+    };
+    let mut counts = vec![0.0; cells * cells];
+    for p in points {
+        counts[cell(p)] += 1.0;
+    }
+    points.iter().map(|p| mean.max(counts[cell(p)] / (side * side))).collect()
 }
 
 /// A star of the list that moves and the star of the other that it is.
@@ -117,11 +128,21 @@ pub fn pair_up(
             pairs.push(Pair { moving, fixed, distance2 });
         }
     }
-    let order = |a: &Pair, b: &Pair| {
-        a.fixed.cmp(&b.fixed).then(a.distance2.total_cmp(&b.distance2)).then(a.moving.cmp(&b.moving))
-    };
-    pairs.sort_unstable_by(order);
-    pairs.dedup_by_key(|pair| pair.fixed);
+    if pairs.len() * FEW < grid.len() {
+        let nearness = |a: &Pair, b: &Pair| a.distance2.total_cmp(&b.distance2).then(a.moving.cmp(&b.moving));
+        pairs.sort_unstable_by(|a, b| a.fixed.cmp(&b.fixed).then(nearness(a, b)));
+        pairs.dedup_by_key(|pair| pair.fixed);
+        return;
+    }
+    // For many pairs a place for each star is quicker than sorting.
+    let mut best: Vec<Option<Pair>> = vec![None; grid.len()];
+    for pair in pairs.drain(..) {
+        let place = &mut best[pair.fixed];
+        if place.is_none_or(|old| (pair.distance2, pair.moving) < (old.distance2, old.moving)) {
+            *place = Some(pair);
+        }
+    }
+    pairs.extend(best.into_iter().flatten());
 }
 
 /// The transformation while it grows: a similarity, or polynomials where there are pairs enough.
@@ -242,7 +263,9 @@ impl Lists {
             before = pairs.len();
         }
         self.pair(&warp, &all, &mut pairs);
-        let evidence = self.log_ratio(&warp, &pairs, moving);
+        let mut row = Vec::new();
+        let place = |p: Point| warp.apply(p, &mut row);
+        let evidence = log_ratio_of(&self.moving.points, &self.fixed, &pairs, place, self.radius, &moving);
         Some((pairs, evidence))
     }
 
@@ -275,32 +298,37 @@ impl Lists {
     fn refit(&self, pairs: &[Pair], mirrored: bool) -> Option<Warp> {
         Warp::fit(&self.points_of(pairs), self.max_order, mirrored)
     }
+}
 
-    /// Natural logarithm of the likelihood ratio of pairs (see the module's text).
-    fn log_ratio(&self, warp: &Warp, pairs: &[Pair], pattern: [u32; 4]) -> f64 {
-        let core2 = (CORE * self.radius).powi(2);
-        let norm = PI * (1.0 + 1.0 / (CORE * CORE)).ln();
-        let mut paired = vec![f64::NAN; self.moving.points.len()];
-        for pair in pairs {
-            paired[pair.moving] = 1.0 / (norm * (core2 + pair.distance2) * self.fixed.density[pair.fixed]);
-        }
-        let mut row = Vec::new();
-        let mut log_ratios = [0.0; STRAY_SHARES.len()];
-        for (i, &p) in self.moving.points.iter().enumerate() {
-            let star = paired[i];
-            if pattern.contains(&(i as u32)) || (star.is_nan() && !self.fixed.holds(warp.apply(p, &mut row)))
-            {
-                continue;
-            }
-            let star = if star.is_nan() { 0.0 } else { star };
-            for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
-                *log_ratio += (stray + (1.0 - stray) * star).ln();
-            }
-        }
-        let most = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = log_ratios.iter().map(|l| (l - most).exp()).sum();
-        most + (sum / STRAY_SHARES.len() as f64).ln()
+/// Natural logarithm of the likelihood ratio of pairs (see the module's text), `place` being where a point goes.
+///
+/// The points whose indices are `used` are no evidence.
+pub fn log_ratio_of(
+    moving: &[Point],
+    fixed: &PointList,
+    pairs: &[Pair],
+    mut place: impl FnMut(Point) -> Point,
+    radius: f64,
+    used: &[u32],
+) -> f64 {
+    let core2 = (CORE * radius).powi(2);
+    let norm = PI * (1.0 + 1.0 / (CORE * CORE)).ln();
+    let mut partner = vec![0.0; moving.len()];
+    for pair in pairs {
+        partner[pair.moving] = 1.0 / (norm * (core2 + pair.distance2) * fixed.density[pair.fixed]);
     }
+    let mut log_ratios = [0.0; STRAY_SHARES.len()];
+    for (i, (&p, &star)) in moving.iter().zip(&partner).enumerate() {
+        if used.contains(&(i as u32)) || (star == 0.0 && !fixed.holds(place(p))) {
+            continue;
+        }
+        for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
+            *log_ratio += (stray + (1.0 - stray) * star).ln();
+        }
+    }
+    let most = log_ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = log_ratios.iter().map(|l| (l - most).exp()).sum();
+    most + (sum / STRAY_SHARES.len() as f64).ln()
 }
 
 #[cfg(test)]

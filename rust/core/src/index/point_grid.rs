@@ -97,6 +97,16 @@ impl PointGrid {
         })
     }
 
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
     /// The longer side of the rectangle that holds the points.
     pub fn extent(&self) -> f64 {
         self.extent

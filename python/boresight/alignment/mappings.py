@@ -1,0 +1,439 @@
+"""The WCS of an image, of whatever kind, as alignment needs it: to the sky, to a plane, corrected.
+
+Every kind has a plane in pixels of the image in which a linear correction ``M u + t`` is meant:
+
+- of a FITS WCS the plane after distortion and before the CD matrix, about CRPIX, as in tweakwcs;
+- of a gwcs and of a solution the tangent plane at the middle of the image.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight.camera.model import CameraModel
+from boresight.errors import InputError, UndeterminedError
+from boresight.solver.solution import Solution
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["Mapping", "mapping_of"]
+
+Floats = NDArray[np.float64]
+
+EXACT_PX = 1e-5
+"""A corrected FITS WCS that misses the correction by more than this, in pixels, is refused."""
+
+STEP_PX = 1.0
+"""Step of the numerical derivative by which a gwcs gets its plane; the plane may be any."""
+
+ROUNDS = 20
+"""Rounds of the iterations of this module, at most."""
+
+
+class Mapping(Protocol):
+    """What alignment asks of a WCS; pixels are 0-based array pixels, (n, 2)."""
+
+    wcs: Any
+    shape: tuple[int, int] | None
+
+    def to_sky(self, pixels: Floats) -> Floats:
+        """Give unit vectors (n, 3) that pixels see."""
+
+    def to_plane(self, pixels: Floats) -> Floats:
+        """Plane coordinates (n, 2) of pixels."""
+
+    def sky_to_plane(self, sky: Floats) -> Floats:
+        """Plane coordinates (n, 2) of unit vectors; NaN where there are none."""
+
+    def plane_to_sky(self, plane: Floats) -> Floats:
+        """Give unit vectors (n, 3) of plane coordinates."""
+
+    def corrected(self, matrix: Floats, shift: Floats) -> Mapping:
+        """Give the mapping whose plane is that of this one after ``matrix @ u + shift``."""
+
+
+def mapping_of(wcs: Any, image_shape: tuple[int, int] | None) -> Mapping:
+    """Give the mapping of a WCS, which itself is never changed."""
+    if isinstance(wcs, Solution):
+        return SolvedMapping(wcs)
+    from astropy.wcs import WCS
+
+    if isinstance(wcs, WCS):
+        return FitsMapping(wcs, image_shape)
+    if hasattr(wcs, "forward_transform") and hasattr(wcs, "available_frames"):
+        return GwcsMapping(wcs, image_shape)
+    raise InputError(
+        f"wcs: {type(wcs).__name__} is none; give an astropy.wcs.WCS, a gwcs.WCS or a Solution"
+    )
+
+
+class FitsMapping:
+    """An `astropy.wcs.WCS`."""
+
+    def __init__(self, wcs: WCS, image_shape: tuple[int, int] | None) -> None:
+        if wcs.naxis != 2 or not wcs.has_celestial:
+            raise InputError(
+                "wcs: it has not two axes on the sky; give the celestial part, wcs.celestial"
+            )
+        self.wcs = wcs
+        shape = wcs.pixel_shape
+        self.shape = image_shape or (None if shape is None else (int(shape[1]), int(shape[0])))
+        self._crpix = np.array(wcs.wcs.crpix) - 1.0
+        frame = wcs.wcs.radesys.strip().upper()
+        self._icrs = frame in ("", "ICRS", "FK5") and wcs.wcs.lngtyp == "RA"
+        if not np.isfinite(wcs.pixel_scale_matrix).all() or not np.linalg.det(
+            wcs.pixel_scale_matrix
+        ):
+            raise InputError("wcs: its CD matrix has no inverse; give one that maps to the sky")
+
+    def _vectors(self, world: Floats) -> Floats:
+        longitude, latitude = (0, 1) if self.wcs.wcs.lng == 0 else (1, 0)
+        if self._icrs:
+            return unit_vector(world[:, longitude], world[:, latitude])
+        from astropy.coordinates import SkyCoord
+        from astropy.wcs.utils import wcs_to_celestial_frame
+
+        frame = wcs_to_celestial_frame(self.wcs)
+        sky = SkyCoord(world[:, longitude], world[:, latitude], unit="deg", frame=frame).icrs
+        return unit_vector(sky.ra.deg, sky.dec.deg)
+
+    def _world(self, sky: Floats) -> Floats:
+        longitude, latitude = longitude_latitude(sky)
+        pair = np.degrees([longitude % (2 * np.pi), latitude])
+        if not self._icrs:
+            from astropy.coordinates import SkyCoord
+            from astropy.wcs.utils import wcs_to_celestial_frame
+
+            frame = wcs_to_celestial_frame(self.wcs)
+            there = SkyCoord(*pair, unit="deg").transform_to(frame).spherical
+            pair = np.array([there.lon.deg, there.lat.deg])
+        return np.asarray(pair.T if self.wcs.wcs.lng == 0 else pair[::-1].T)
+
+    def to_sky(self, pixels: Floats) -> Floats:
+        """Give unit vectors that pixels see."""
+        return self._vectors(self.wcs.all_pix2world(pixels, 0))
+
+    def to_plane(self, pixels: Floats) -> Floats:
+        """Pixels after distortion, from CRPIX."""
+        return np.asarray(self.wcs.pix2foc(pixels, 0) - self._crpix)
+
+    def sky_to_plane(self, sky: Floats) -> Floats:
+        """Undistorted pixels of directions, NaN on the far side of the sky."""
+        if len(sky) == 0:
+            return np.zeros((0, 2))
+        return np.asarray(self.wcs.wcs_world2pix(self._world(sky), 0) - self._crpix)
+
+    def plane_to_sky(self, plane: Floats) -> Floats:
+        """Directions of undistorted pixels."""
+        return self._vectors(self.wcs.wcs_pix2world(plane + self._crpix, 0))
+
+    def corrected(self, matrix: Floats, shift: Floats) -> FitsMapping:
+        """Give the same with a new CD matrix, CRPIX and, where there is distortion, polynomials.
+
+        CRVAL stays, and CRPIX becomes the pixel that sees it. The polynomials are expanded about
+        it, which is exact.
+        """
+        wcs = self.wcs.deepcopy()
+        inverse = np.linalg.inv(matrix)
+        target = -inverse @ shift
+        linear = matrix
+        if wcs.sip is None:
+            wcs.wcs.crpix = wcs.wcs.crpix + target
+        else:
+            linear = matrix @ _move_sip(wcs, target)
+        _turn_matrix(wcs, self.wcs.pixel_scale_matrix @ linear)
+        wcs.wcs.set()
+        new = FitsMapping(wcs, self.shape)
+        self._check(new, matrix, shift)
+        return new
+
+    def _check(self, new: FitsMapping, matrix: Floats, shift: Floats) -> None:
+        height, width = self.shape or (2 * abs(self._crpix[::-1]) + 1)
+        corners = np.array([[0.0, 0.0], [width, 0.0], [0.0, height], [width, height]])
+        wanted = self.plane_to_sky(self.to_plane(corners) @ matrix.T + shift)
+        scale = np.sqrt(abs(np.linalg.det(np.radians(self.wcs.pixel_scale_matrix))))
+        miss = np.linalg.norm(new.to_sky(corners) - wanted, axis=1).max() / scale
+        if not miss <= EXACT_PX:
+            raise UndeterminedError(
+                f"wcs: a correction of it misses by {miss:.3g} px; give one of TAN, TAN-SIP or TPV"
+            )
+
+
+def _turn_matrix(wcs: WCS, matrix: Floats) -> None:
+    """Give a WCS another matrix, in degrees a pixel, in the cards that it has."""
+    inner = wcs.wcs
+    if inner.has_cd():
+        inner.cd = matrix
+        return
+    scales = np.array(inner.cdelt)
+    if inner.has_crota():
+        inner.crota = [0.0, 0.0]
+    inner.pc = matrix / scales[:, None]
+
+
+def _move_sip(wcs: WCS, target: Floats) -> Floats:
+    """Move CRPIX to the pixel of a place of the plane, with the SIP polynomials expanded about it.
+
+    Returns the linear part of the distortion there, which goes into the CD matrix.
+    """
+    from astropy.wcs import Sip
+
+    a, b = (np.zeros((1, 1)) if p is None else np.array(p) for p in (wcs.sip.a, wcs.sip.b))
+    at = target.copy()
+    for _ in range(ROUNDS):
+        (xa, ya), (xb, yb) = _slopes(a, at), _slopes(b, at)
+        miss = at + np.array([_value(a, at), _value(b, at)]) - target
+        at = at - np.linalg.solve(np.eye(2) + np.array([[xa, ya], [xb, yb]]), miss)
+    expanded = [_expanded(p, at) for p in (a, b)]
+    linear = np.eye(2) + np.array([[_term(p, 1, 0), _term(p, 0, 1)] for p in expanded])
+    for p in expanded:
+        p[0, 0] = 0.0
+        if p.shape[0] > 1:
+            p[1, 0] = p[0, 1] = 0.0
+    size = max(p.shape[0] for p in expanded)
+    both = np.zeros((2, size, size))
+    for k, p in enumerate(expanded):
+        both[k, : p.shape[0], : p.shape[1]] = p
+    new_a, new_b = np.einsum("ij,jkl->ikl", np.linalg.inv(linear), both)
+    wcs.wcs.crpix = wcs.wcs.crpix + at
+    ap, bp = _inverse_sip(wcs, new_a, new_b)
+    wcs.sip = Sip(new_a, new_b, ap, bp, wcs.wcs.crpix)
+    return np.asarray(linear)
+
+
+def _value(p: Floats, at: Floats) -> float:
+    return float(np.polynomial.polynomial.polyval2d(at[0], at[1], p))
+
+
+def _term(p: Floats, i: int, j: int) -> float:
+    return float(p[i, j]) if i < p.shape[0] and j < p.shape[1] else 0.0
+
+
+def _slopes(p: Floats, at: Floats) -> tuple[float, float]:
+    """Give derivatives of a polynomial at a place."""
+    polyval2d, polyder = np.polynomial.polynomial.polyval2d, np.polynomial.polynomial.polyder
+    return (
+        float(polyval2d(at[0], at[1], polyder(p, axis=0))) if p.shape[0] > 1 else 0.0,
+        float(polyval2d(at[0], at[1], polyder(p, axis=1))) if p.shape[1] > 1 else 0.0,
+    )
+
+
+def _expanded(p: Floats, at: Floats) -> Floats:
+    """Coefficients of a polynomial about another place."""
+    n = p.shape[0]
+    shifts = []
+    for k in range(2):
+        matrix = np.zeros((n, n))
+        for i in range(n):
+            power = np.polynomial.polynomial.polypow([at[k], 1.0], i)
+            matrix[: i + 1, i] = power
+        shifts.append(matrix)
+    return np.asarray(shifts[0] @ p @ shifts[1].T)
+
+
+def _inverse_sip(wcs: WCS, a: Floats, b: Floats) -> tuple[Floats | None, Floats | None]:
+    """Fit the inverse polynomials anew where the WCS had any."""
+    old = wcs.sip
+    if old.ap is None or old.bp is None:
+        return None, None
+    order = max(old.ap.shape[0], old.bp.shape[0]) - 1
+    width, height = wcs.pixel_shape or tuple(2 * np.abs(np.array(old.crpix)))
+    x, y = np.meshgrid(np.linspace(0, width, 2 * order + 9), np.linspace(0, height, 2 * order + 9))
+    u = np.column_stack([x.ravel(), y.ravel()]) + 1.0 - wcs.wcs.crpix
+    polyval2d = np.polynomial.polynomial.polyval2d
+    bend = np.column_stack([polyval2d(u[:, 0], u[:, 1], p) for p in (a, b)])
+    scale = np.abs(u).max()
+    powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
+    flat = (u + bend) / scale
+    design = np.column_stack([flat[:, 0] ** i * flat[:, 1] ** j for i, j in powers])
+    terms = np.linalg.lstsq(design, -bend, rcond=None)[0]
+    inverse = np.zeros((2, order + 1, order + 1))
+    for (i, j), term in zip(powers, terms, strict=True):
+        inverse[:, i, j] = term / scale ** (i + j)
+    return inverse[0], inverse[1]
+
+
+class TangentPlane:
+    """The plane that touches the sphere at a direction, in pixels."""
+
+    def __init__(self, axes: Floats, matrix: Floats) -> None:
+        self._axes, self._matrix = axes, matrix
+        self._inverse = np.linalg.inv(matrix)
+
+    @classmethod
+    def about(cls, center: Floats, along: Floats) -> TangentPlane:
+        """At a direction, with the steps of a pixel along x and y as its unit vectors."""
+        third = center / np.linalg.norm(center)
+        first = np.cross([0.0, 0.0, 1.0] if abs(third[2]) < 0.9 else [1.0, 0.0, 0.0], third)
+        first /= np.linalg.norm(first)
+        axes = np.array([first, np.cross(third, first), third])
+        steps = along @ axes.T
+        return cls(axes, np.ascontiguousarray(steps[:, :2].T))
+
+    def of_sky(self, sky: Floats) -> Floats:
+        """Plane coordinates; NaN on the far side."""
+        v = sky @ self._axes.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flat = np.where(v[:, 2:] > 0, v[:, :2] / v[:, 2:], np.nan)
+        return np.asarray(flat @ self._inverse.T)
+
+    def to_sky(self, plane: Floats) -> Floats:
+        """Give unit vectors."""
+        flat = plane @ self._matrix.T
+        v = np.column_stack([flat, np.ones(len(flat))]) @ self._axes
+        return np.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
+
+
+class GwcsMapping:
+    """A `gwcs.WCS`; corrections are models that are put behind its transformation."""
+
+    def __init__(self, wcs: Any, image_shape: tuple[int, int] | None) -> None:
+        self.wcs = wcs
+        shape = image_shape or wcs.array_shape
+        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        if self.shape is None:
+            raise InputError("image_shape: the gwcs does not know it; give (height, width)")
+        height, width = self.shape
+        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        near = self.to_sky(middle + STEP_PX * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]))
+        if not np.isfinite(near).all():
+            raise InputError("wcs: the middle of the image sees nothing; give a WCS that maps it")
+        along = np.array([near[1] - near[2], near[3] - near[4]]) / (2.0 * STEP_PX)
+        self._plane = TangentPlane.about(near[0], along)
+
+    def to_sky(self, pixels: Floats) -> Floats:
+        """Give unit vectors that pixels see."""
+        world = self.wcs(pixels[:, 0], pixels[:, 1], with_bounding_box=False)
+        return unit_vector(np.asarray(world[0], float), np.asarray(world[1], float))
+
+    def to_plane(self, pixels: Floats) -> Floats:
+        """Tangent plane of pixels."""
+        return self._plane.of_sky(self.to_sky(pixels))
+
+    def sky_to_plane(self, sky: Floats) -> Floats:
+        """Tangent plane of directions."""
+        return self._plane.of_sky(sky)
+
+    def plane_to_sky(self, plane: Floats) -> Floats:
+        """Directions of the tangent plane."""
+        return self._plane.to_sky(plane)
+
+    def corrected(self, matrix: Floats, shift: Floats) -> GwcsMapping:
+        """Give the same with a step more before the sky: to the plane, the correction, and back."""
+        import copy
+
+        import gwcs
+
+        step = self._correction(matrix, shift)
+        pipeline = [(s.frame, copy.deepcopy(s.transform)) for s in self.wcs.pipeline]
+        frame, last = pipeline[-2]
+        pipeline[-2] = (frame, last | step)
+        new = gwcs.WCS(pipeline, name=self.wcs.name)
+        new.bounding_box = self.wcs.bounding_box
+        new.array_shape = self.shape
+        return GwcsMapping(new, self.shape)
+
+    def _correction(self, matrix: Floats, shift: Floats) -> Any:
+        """From the sky to the sky, by astropy's models, which ASDF stores."""
+        from astropy.modeling import models
+
+        plane = self._plane
+        longitude, latitude = (np.degrees(float(a)) for a in longitude_latitude(plane._axes[2]))
+        # The native frame of FITS at this tangent point, and its axes in those of the plane.
+        down = models.RotateCelestial2Native(longitude, latitude, 180.0) | models.Sky2Pix_TAN()
+        unit = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        sky = plane.to_sky(unit)
+        x, y = down(*(np.degrees(a) for a in longitude_latitude(sky)))
+        at = np.column_stack([x, y])
+        axes = (at[1:] - at[0]).T
+        inner = axes @ matrix @ np.linalg.inv(axes)
+        affine = models.AffineTransformation2D(inner, translation=axes @ shift)
+        return (
+            down
+            | affine
+            | models.Pix2Sky_TAN()
+            | models.RotateNative2Celestial(longitude, latitude, 180.0)
+        )
+
+
+class SolvedMapping:
+    """A solution: a camera at an attitude."""
+
+    def __init__(self, solution: Solution) -> None:
+        self.wcs = solution
+        camera = solution.camera_model
+        self.shape: tuple[int, int] | None = solution.image_shape
+        self._half = np.array([camera.image_shape[1], camera.image_shape[0]]) / 2
+        middle = STEP_PX * np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        near = self.to_sky(middle + self._half)
+        along = np.array([near[1] - near[2], near[3] - near[4]]) / (2.0 * STEP_PX)
+        self._plane = TangentPlane.about(near[0], along)
+
+    def to_sky(self, pixels: Floats) -> Floats:
+        """Give unit vectors that pixels see."""
+        at = pixels - self._half
+        return np.asarray(self.wcs.matched_stars._core.pixel_to_sky(np.ascontiguousarray(at)))
+
+    def to_plane(self, pixels: Floats) -> Floats:
+        """Tangent plane of pixels."""
+        return self._plane.of_sky(self.to_sky(pixels))
+
+    def sky_to_plane(self, sky: Floats) -> Floats:
+        """Tangent plane of directions."""
+        return self._plane.of_sky(sky)
+
+    def plane_to_sky(self, plane: Floats) -> Floats:
+        """Directions of the tangent plane."""
+        return self._plane.to_sky(plane)
+
+    def corrected(self, matrix: Floats, shift: Floats) -> SolvedMapping:
+        """Give the camera turned, and of the focal length, so that the middle of the image follows.
+
+        A camera has no shear and no scale of its own along either axis: of the matrix its rotation
+        and its mean scale are taken.
+        """
+        if np.linalg.det(matrix) < 0:
+            raise UndeterminedError("wcs: a camera cannot be mirrored by its attitude")
+        near = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        before, after = self.plane_to_sky(near), self.plane_to_sky(near @ matrix.T + shift)
+        scale = float(np.sqrt(abs(np.linalg.det(matrix))))
+        turn = _turn_between(before, after)
+        solution = self.wcs
+        rotation = solution.rotation_matrix_icrs_to_camera @ turn.T
+        camera = with_scale(solution.camera_model, 1.0 / scale)
+        return SolvedMapping(moved(solution, rotation, camera))
+
+
+def _turn_between(before: Floats, after: Floats) -> Floats:
+    """Give the rotation that takes three directions to three others, exact for the first."""
+
+    def frame(v: Floats) -> Floats:
+        along = v[1] - v[0] + np.cross(v[2] - v[0], v[0])
+        along -= v[0] * (along @ v[0])
+        along /= np.linalg.norm(along)
+        return np.array([v[0], along, np.cross(v[0], along)]).T
+
+    return np.asarray(frame(after) @ frame(before).T)
+
+
+def with_scale(camera: CameraModel, factor: float) -> CameraModel:
+    """Give a camera with another focal length, its distortion the same in pixels."""
+    data = camera.to_dict()
+    data["focal_length_px"] = camera.focal_length_px * factor
+    return CameraModel.from_dict(data)
+
+
+def moved(solution: Solution, rotation: Floats, camera: CameraModel) -> Solution:
+    """Give a solution at another attitude."""
+    from boresight import _core as core
+
+    quaternion = core.quaternion_of_matrix(rotation.tolist())
+    matches = solution.matched_stars.replace(quaternion=quaternion, camera_model=camera)
+    return Solution.from_matches(
+        matches, covariance=solution.covariance[:3, :3], probability=solution.probability
+    )

@@ -1,0 +1,286 @@
+"""The stars to which images are aligned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight.alignment.images import ImageCatalog, ImageGroup, hull
+from boresight.catalog.catalog import Catalog
+from boresight.errors import InputError
+from boresight.extraction.columns import numbers
+
+if TYPE_CHECKING:
+    from astropy.time import Time
+
+__all__ = ["ReferenceCatalog", "WithoutMotion"]
+
+Floats = NDArray[np.float64]
+
+WithoutMotion = Literal["keep", "widen", "drop"]
+"""Policy for stars of which a table with proper motions knows none."""
+
+TYPICAL_MOTION_MAS = 10.0
+"""Motion per year by which the position of a star without known motion is widened."""
+
+MAS = np.pi / 180 / 3.6e6
+"""Radians in a milliarcsecond."""
+
+
+class ReferenceCatalog:
+    """Directions of stars, to which images are aligned.
+
+    Parameters
+    ----------
+    sky : ndarray, shape (n, 3)
+        Unit vectors in ICRS.
+    weights : ndarray, shape (n,), optional
+        Inverse variances per axis in 1/px^2 of the images.
+    sigma : ndarray, shape (n,), optional
+        Standard deviations per axis in radians, instead of weights.
+    ids : ndarray of int, shape (n,), optional
+        Default: 0, 1, 2 ...
+    brightness : ndarray, shape (n,), optional
+        In any unit, for the order alone.
+
+    Examples
+    --------
+    >>> from boresight.alignment import ReferenceCatalog
+    >>> ReferenceCatalog.from_any({"RA": [10.0, 20.0], "DEC": [-5.0, 5.0]})
+    ReferenceCatalog(2 stars)
+    """
+
+    def __init__(
+        self,
+        sky: Floats,
+        *,
+        weights: Floats | None = None,
+        sigma: Floats | None = None,
+        ids: NDArray[np.int64] | None = None,
+        brightness: Floats | None = None,
+    ) -> None:
+        self.sky = sky
+        self.weights, self.sigma, self.brightness = weights, sigma, brightness
+        self.ids = np.arange(len(sky)) if ids is None else ids
+
+    @classmethod
+    def from_any(
+        cls,
+        refcat: Any,
+        *,
+        epoch: float | Time | None = None,
+        without_motion: WithoutMotion = "keep",
+    ) -> ReferenceCatalog:
+        """Stars of whatever holds them: see `align`, argument `refcat`."""
+        if without_motion not in get_args(WithoutMotion):
+            raise InputError(
+                f"without_motion: {without_motion!r} is none; give 'keep', 'widen' or 'drop'"
+            )
+        if isinstance(refcat, cls):
+            return refcat
+        if isinstance(refcat, ImageCatalog | ImageGroup):
+            return cls.from_images(refcat)
+        if isinstance(refcat, str):
+            if refcat not in ("hipparcos", "gaia"):
+                raise InputError(
+                    f"refcat: {refcat!r} is none; give 'hipparcos', 'gaia', or a table"
+                )
+            refcat = Catalog.hipparcos() if refcat == "hipparcos" else Catalog.gaia()
+        if isinstance(refcat, Catalog):
+            stars = refcat if epoch is None else refcat.at_epoch(epoch)
+            sky = unit_vector(stars.ra_deg, stars.dec_deg)
+            return cls(sky, ids=stars.ids, brightness=-np.asarray(stars.magnitude, float))
+        return cls._from_table(refcat, epoch, without_motion)
+
+    @classmethod
+    def from_images(cls, image: ImageCatalog | ImageGroup) -> ReferenceCatalog:
+        """Stars of an image where its WCS has them."""
+        members = image.members
+        sky = np.concatenate([member.sky() for member in members])
+        seen = np.isfinite(sky).all(axis=1)
+
+        def column(name: str) -> Floats | None:
+            values = [getattr(member, name) for member in members]
+            if any(value is None for value in values):
+                return None
+            return np.asarray(np.concatenate(values)[seen])
+
+        return cls(sky[seen], weights=column("_weights"), brightness=column("_brightness"))
+
+    @classmethod
+    def _from_table(
+        cls, table: Any, epoch: float | Time | None, without_motion: WithoutMotion
+    ) -> ReferenceCatalog:
+        names = getattr(table, "colnames", None)
+        if names is None:
+            try:
+                names = list(table.keys())
+            except AttributeError:
+                raise InputError(
+                    f"refcat: {type(table).__name__} holds no stars; give a table "
+                    "with RA and DEC in degrees, a Catalog, an image, 'hipparcos' or 'gaia'"
+                ) from None
+        columns = _Columns(table, [str(name) for name in names])
+        ra, dec = (
+            columns.needed("ra", "raj2000", "ra_icrs"),
+            columns.needed("dec", "dej2000", "dec_icrs", "de_icrs"),
+        )
+        sky = unit_vector(ra, dec)
+        sigma = columns.sigma()
+        weights = columns.optional("weight", "weights")
+        kept = np.isfinite(sky).all(axis=1)
+        if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
+            raise InputError("refcat: a weight is negative or not finite; give them from 0 up")
+        if epoch is not None:
+            sky, sigma, still = _moved(columns, sky, sigma, float(getattr(epoch, "jyear", epoch)))
+            if without_motion == "drop":
+                kept &= ~still[0]
+            elif without_motion == "widen":
+                sigma = np.hypot(0.0 if sigma is None else sigma, still[0] * still[1])
+        ids = columns.ids()
+        light = columns.light()
+
+        def of(values: Any) -> Any:
+            return None if values is None else np.ascontiguousarray(values[kept])
+
+        return cls(of(sky), weights=of(weights), sigma=of(sigma), ids=of(ids), brightness=of(light))
+
+    def __len__(self) -> int:
+        return len(self.sky)
+
+    def __repr__(self) -> str:
+        """Show the number of stars."""
+        return f"ReferenceCatalog({len(self)} stars)"
+
+    def footprint(self) -> core.Footprint:
+        """Give the convex hull of the stars; nothing for fewer than three."""
+        if len(self.sky) < 3:
+            return core.Footprint.union([])
+        return core.Footprint.polygon(np.ascontiguousarray(hull(self.sky)))
+
+    def near(self, center: Floats, radius: float) -> NDArray[np.intp]:
+        """Give indices of the stars within an angle of a direction, radians."""
+        return np.flatnonzero(self.sky @ center >= np.cos(min(radius, np.pi)))
+
+    def weights_for(self, rows: NDArray[np.intp], pixel_scale: float) -> Floats | None:
+        """Inverse variances in 1/px^2 for an image with this many radians a pixel."""
+        if self.weights is not None:
+            return np.ascontiguousarray(self.weights[rows])
+        if self.sigma is None:
+            return None
+        with np.errstate(divide="ignore"):
+            return np.ascontiguousarray((pixel_scale / self.sigma[rows]) ** 2)
+
+    def expanded(
+        self, sky: Floats, weights: Floats | None, brightness: Floats | None
+    ) -> ReferenceCatalog:
+        """Give the catalogue with more stars, whose ids continue."""
+        first = int(self.ids.max()) + 1 if len(self) else 0
+
+        def joined(ours: Floats | None, theirs: Floats | None) -> Floats | None:
+            return None if ours is None or theirs is None else np.concatenate([ours, theirs])
+
+        return ReferenceCatalog(
+            np.concatenate([self.sky, sky]),
+            weights=joined(self.weights, weights),
+            ids=np.concatenate([self.ids, first + np.arange(len(sky))]),
+            brightness=joined(self.brightness, brightness),
+        )
+
+
+class _Columns:
+    """Columns of a table by their usual names, whatever the case."""
+
+    def __init__(self, table: Any, names: list[str]) -> None:
+        self._table, self._names = table, names
+        self._lower = {name.lower(): name for name in names}
+
+    def optional(self, *names: str, unit: str | None = None) -> Floats | None:
+        """Numbers of the first of these columns that is there."""
+        for name in names:
+            if name in self._lower:
+                column = self._table[self._lower[name]]
+                own = getattr(column, "unit", None)
+                values = numbers(name, column)
+                if unit is not None and own is not None and str(own) != unit:
+                    from astropy.units import Unit
+
+                    values = values * Unit(own).to(unit)
+                return values
+        return None
+
+    def needed(self, *names: str) -> Floats:
+        """Degrees of the first of these columns."""
+        found = self.optional(*names, unit="deg")
+        if found is None:
+            raise InputError(
+                f"refcat: the table has columns {', '.join(self._names)}; it needs RA and DEC"
+            )
+        return found
+
+    def sigma(self) -> Floats | None:
+        """Errors of the positions per axis, radians."""
+        pair = self.optional("ra_error", unit="mas"), self.optional("dec_error", unit="mas")
+        if pair[0] is None or pair[1] is None:
+            return None
+        return np.asarray(np.hypot(pair[0], pair[1]) / np.sqrt(2.0) * MAS)
+
+    def ids(self) -> NDArray[np.int64] | None:
+        """Give identifiers, which are different numbers."""
+        for name in ("id", "source_id"):
+            if name in self._lower:
+                values = np.asarray(self._table[self._lower[name]])
+                if len(np.unique(values)) != len(values):
+                    raise InputError(
+                        f"refcat: values of {name} occur twice; give each star its own"
+                    )
+                if values.dtype.kind in "iu":
+                    return values.astype(np.int64)
+        return None
+
+    def light(self) -> Floats | None:
+        """Brightness, or magnitudes with the opposite sign."""
+        bright = self.optional("brightness", "flux")
+        if bright is not None:
+            return bright
+        faint = self.optional("mag", "magnitude", "phot_g_mean_mag", "gmag", "vmag")
+        return None if faint is None else -faint
+
+
+def _moved(
+    columns: _Columns, sky: Floats, sigma: Floats | None, year: float
+) -> tuple[Floats, Floats | None, tuple[NDArray[np.bool_], float]]:
+    """Positions in another year, their errors, and which stars have no motion."""
+    n = len(sky)
+    pmra = columns.optional("pmra", unit="mas / yr")
+    pmdec = columns.optional("pmdec", unit="mas / yr")
+    if pmra is None or pmdec is None:
+        return sky, sigma, (np.ones(n, bool), 0.0)
+    start = columns.optional("ref_epoch", "epoch")
+    if start is None:
+        raise InputError("refcat: it has proper motions and no column ref_epoch; give the epoch")
+    years = year - start
+    still = ~(np.isfinite(pmra) & np.isfinite(pmdec))
+    pm = np.where(still, 0.0, np.stack([pmra, pmdec])) * MAS
+    longitude, latitude = longitude_latitude(sky)
+    east = np.stack([-np.sin(longitude), np.cos(longitude), np.zeros(n)], axis=-1)
+    north = np.stack(
+        [
+            -np.sin(latitude) * np.cos(longitude),
+            -np.sin(latitude) * np.sin(longitude),
+            np.cos(latitude),
+        ],
+        axis=-1,
+    )
+    there = sky + (years * pm[0])[:, None] * east + (years * pm[1])[:, None] * north
+    there /= np.linalg.norm(there, axis=1, keepdims=True)
+    error = [columns.optional(f"{name}_error", unit="mas / yr") for name in ("pmra", "pmdec")]
+    if error[0] is not None and error[1] is not None:
+        grown = np.hypot(error[0], error[1]) / np.sqrt(2.0) * MAS * np.abs(years)
+        sigma = np.hypot(0.0 if sigma is None else sigma, np.where(still, 0.0, grown))
+    widened = TYPICAL_MOTION_MAS * MAS * float(np.abs(years).max(initial=0.0))
+    return there, sigma, (still, widened)

@@ -1,0 +1,438 @@
+"""One image, or one group, aligned to a reference."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.mappings import Mapping, SolvedMapping
+from boresight.alignment.options import LEAST_MATCHES, Options
+from boresight.alignment.reference import ReferenceCatalog
+from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
+from boresight.errors import InputError, UndeterminedError
+
+__all__ = [
+    "Near",
+    "Sources",
+    "align_to",
+    "corner_error",
+    "corrected",
+    "follow",
+    "match_sources",
+    "pixel_scale",
+    "sources_of",
+    "stars_near",
+    "total_correction",
+]
+
+Floats = NDArray[np.float64]
+
+LEAST_FRACTION = 0.45
+"""An image with a smaller share of its possible matches is poor: the rest lies elsewhere."""
+
+LARGEST_RESIDUAL = 0.4
+"""An image whose rmse is a larger share of the tolerance is poor: chance pairs give 0.71."""
+
+LARGEST_CORNER_ERROR = 0.25
+"""An image of which a corner is less sure than this share of the tolerance is poor."""
+
+LARGEST_CHI2 = 9.0
+"""An image with more weighted squares per degree of freedom is poor: its weights are wrong."""
+
+LARGEST_SCALE = 1.25
+"""An image whose scale changes by a larger factor, either way or along either axis, has failed."""
+
+SETTLED_PX = 1e-4
+"""A camera is turned again until the shift is below this."""
+
+SETTLED_AT_PX = 1e4
+"""And so is what the matrix does at this distance from the middle."""
+
+TURNS = 6
+"""Turns of a camera at most."""
+
+ENDINGS = {
+    "too few": Reason.TOO_FEW_MATCHES,
+    "outside radius": Reason.OUTSIDE_SEARCH_RADIUS,
+    "chance": Reason.CHANCE,
+    "singular": Reason.SINGULAR,
+}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources of all members of an item, in the plane of its first."""
+
+    plane: Floats
+    member: NDArray[np.int64]
+    row: NDArray[np.int64]
+    pixels: Floats
+    weights: Floats | None
+    brightness: Floats | None
+
+
+@dataclass(frozen=True)
+class Near:
+    """Stars of the reference near an item, in its plane."""
+
+    rows: NDArray[np.intp]
+    plane: Floats
+    weights: Floats | None
+    brightness: Floats | None
+    inside: int
+
+
+def align_to(
+    item: ImageCatalog | ImageGroup, name: str, refcat: ReferenceCatalog, options: Options
+) -> ImageAlignment:
+    """Align an item to a reference, and correct the WCS of its members if it succeeds."""
+    members = item.members
+    starts = [member.mapping for member in members]
+    plane = starts[0]
+    sources = sources_of(members, plane)
+    if len(sources.plane) == 0:
+        return ImageAlignment(name, "failed", Reason.NO_SOURCES)
+    near = stars_near(members, sources, refcat, plane, options)
+    found = match_sources(sources, near, options)
+    reason = _failure(found, near)
+    total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
+    total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
+    if reason is not Reason.ALIGNED:
+        return total
+    try:
+        mappings = corrected(starts, plane, *_about_origin(found.fit))
+        if isinstance(plane, SolvedMapping):
+            mappings = _settled(mappings, found, sources, near, refcat, options)
+            # Distant stars are where the first plane has them only once the camera looks there.
+            sources = sources_of(members, mappings[0], mappings)
+            near = stars_near(members, sources, refcat, mappings[0], options)
+            again = match_sources(sources, near, replace(options, offset=(0.0, 0.0)), start="given")
+            found = again if again.fit is not None else found
+            mappings = _settled(mappings, found, sources, near, refcat, options)
+    except (UndeterminedError, np.linalg.LinAlgError):
+        return replace(total, reason=Reason.WCS_CANNOT_FOLLOW)
+    total = _told(total, found, sources, near, refcat, members, options)
+    total = replace(total, num_matches=len(found.pairs))
+    if isinstance(plane, SolvedMapping):
+        total = total_correction(total, plane, mappings[0], sources)
+    if total.status == "success":
+        for member, mapping in zip(members, mappings, strict=True):
+            member._set(mapping, total)
+    return total
+
+
+def sources_of(
+    members: list[ImageCatalog], plane: Mapping, mappings: list[Mapping] | None = None
+) -> Sources:
+    """Give sources of all members that have a place in the plane of the first."""
+    planes, of_member, rows, pixels = [], [], [], []
+    for number, member in enumerate(members):
+        xy = member.pixels
+        mapping = member.mapping if mappings is None else mappings[number]
+        flat = xy
+        if len(xy):
+            own = mapping is plane
+            flat = plane.to_plane(xy) if own else plane.sky_to_plane(mapping.to_sky(xy))
+        good = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))
+        planes.append(flat[good])
+        of_member.append(np.full(len(good), number))
+        rows.append(good)
+        pixels.append(xy[good])
+
+    def column(name: str) -> Floats | None:
+        values = [getattr(member, name) for member in members]
+        if any(value is None for value in values):
+            return None
+        return np.concatenate([v[r] for v, r in zip(values, rows, strict=True)])
+
+    return Sources(
+        np.ascontiguousarray(np.concatenate(planes)),
+        np.concatenate(of_member),
+        np.concatenate(rows),
+        np.concatenate(pixels),
+        column("_weights"),
+        column("_brightness"),
+    )
+
+
+def stars_near(
+    members: list[ImageCatalog],
+    sources: Sources,
+    refcat: ReferenceCatalog,
+    plane: Mapping,
+    options: Options,
+) -> Near:
+    """Stars within reach: for patterns, anywhere within two sizes of the image."""
+    low = np.array([sources.plane[:, k].min() for k in range(2)])
+    high = np.array([sources.plane[:, k].max() for k in range(2)])
+    around = np.array([low, high, [low[0], high[1]], [high[0], low[1]], (low + high) / 2])
+    *corners, middle = plane.plane_to_sky(around)
+    scale = pixel_scale(plane)
+    radius = max(float(np.arccos(np.clip(corner @ middle, -1.0, 1.0))) for corner in corners)
+    shapes = [member.image_shape for member in members if member.image_shape]
+    if shapes:
+        radius = max(radius, scale * max(math.hypot(*shape) for shape in shapes) / 2)
+    reach = (options.searchrad + options.tolerance + math.hypot(*options.offset)) * scale
+    wide = options.match in ("auto", "pattern")
+    rows = refcat.near(middle, min(radius + max(reach, 2.0 * radius if wide else 0.0), 1.4))
+    flat = plane.sky_to_plane(refcat.sky[rows])
+    good = np.isfinite(flat[:, 0] + flat[:, 1])
+    rows, flat = rows[good], np.ascontiguousarray(flat[good])
+    low, high = low - reach / scale, high + reach / scale
+    within = (flat[:, 0] >= low[0]) & (flat[:, 0] <= high[0])
+    within &= (flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])
+    inside = int(np.count_nonzero(within))
+    light = None if refcat.brightness is None else refcat.brightness[rows]
+    return Near(rows, flat, refcat.weights_for(rows, scale), light, inside)
+
+
+def pixel_scale(plane: Mapping) -> float:
+    """Radians in a pixel of the plane, in its middle."""
+    near = plane.plane_to_sky(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    across = np.cross(near[1] - near[0], near[2] - near[0])
+    return float(np.sqrt(np.linalg.norm(across)))
+
+
+def match_sources(sources: Sources, near: Near, options: Options, start: str | None = None) -> Any:
+    """Match and fit sources to the stars near them."""
+    image = {
+        "points": sources.plane,
+        "weights": sources.weights,
+        "brightness": sources.brightness,
+    }
+    reference = {"points": near.plane, "weights": near.weights, "brightness": near.brightness}
+    if callable(options.match):
+        return _custom(image, reference, options)
+    return core.register(image, reference, options.core(start=start))
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A registration of pairs that a caller's matcher gave."""
+
+    pairs: NDArray[np.int64]
+    fit: Any
+    ending: str
+    log_odds: float = math.nan
+    by_patterns: bool = False
+    possible: int = 0
+
+
+def _custom(image: dict[str, Any], reference: dict[str, Any], options: Options) -> _Given:
+    pairs = np.asarray(options.match(reference["points"], image["points"]))
+    if pairs.size == 0:
+        return _Given(np.zeros((0, 2), np.int64), None, "too few")
+    if pairs.ndim != 2 or 2 not in pairs.shape or pairs.dtype.kind not in "iu":
+        raise InputError(
+            f"match: it returned an array of shape {pairs.shape}; return two index arrays, of the "
+            "reference and of the image"
+        )
+    of_reference, of_image = pairs if pairs.shape[0] == 2 else pairs.T
+    both = np.column_stack([of_image, of_reference]).astype(np.int64)
+    if len(both) < options.minobj:
+        return _Given(both, None, "too few")
+    weights = combined(
+        None if image["weights"] is None else image["weights"][of_image],
+        None if reference["weights"] is None else reference["weights"][of_reference],
+    )
+    try:
+        fit = core.fit_linear(
+            np.ascontiguousarray(image["points"][of_image]),
+            np.ascontiguousarray(reference["points"][of_reference]),
+            weights,
+            options.fitgeom,
+            options.clipping,
+        )
+    except UndeterminedError:
+        return _Given(both, None, "singular")
+    return _Given(both, fit, "fitted")
+
+
+def combined(a: Floats | None, b: Floats | None) -> Floats | None:
+    """Weights of differences: variances add."""
+    if a is None or b is None:
+        return b if a is None else a
+    with np.errstate(divide="ignore"):
+        return np.ascontiguousarray(1.0 / (1.0 / a + 1.0 / b))
+
+
+def _failure(found: Any, near: Near) -> Reason:
+    if found.ending != "fitted":
+        return Reason.NO_OVERLAP if near.inside == 0 else ENDINGS[found.ending]
+    scales = np.linalg.svd(np.array(found.fit.matrix), compute_uv=False)
+    if scales.max() > LARGEST_SCALE or scales.min() < 1.0 / LARGEST_SCALE:
+        return Reason.UNEXPECTED_SCALE
+    return Reason.ALIGNED
+
+
+def corrected(
+    starts: list[Mapping], plane: Mapping, matrix: Floats, shift: Floats
+) -> list[Mapping]:
+    """Give mappings of all members after a correction in the plane of the first."""
+    return [
+        mapping.corrected(matrix, shift)
+        if mapping is plane
+        else follow(mapping, plane, matrix, shift)
+        for mapping in starts
+    ]
+
+
+def _about_origin(fit: Any) -> tuple[Floats, Floats]:
+    """Matrix and shift of a fit, the shift at the origin of the plane."""
+    matrix, center = np.array(fit.matrix), np.array(fit.center)
+    return matrix, np.array(fit.shift) + center - matrix @ center
+
+
+def follow(mapping: Mapping, plane: Mapping, matrix: Floats, shift: Floats) -> Mapping:
+    """Give the linear correction of a member's own plane that is nearest to that of another."""
+    height, width = mapping.shape or (1000, 1000)
+    x, y = np.meshgrid(np.linspace(0, width - 1, 5), np.linspace(0, height - 1, 5))
+    pixels = np.column_stack([x.ravel(), y.ravel()])
+    wanted = plane.plane_to_sky(plane.sky_to_plane(mapping.to_sky(pixels)) @ matrix.T + shift)
+    own = mapping.to_plane(pixels)
+    design = np.column_stack([own, np.ones(len(own))])
+    terms = np.linalg.lstsq(design, mapping.sky_to_plane(wanted), rcond=None)[0]
+    return mapping.corrected(np.asarray(terms[:2].T, np.float64), np.asarray(terms[2], np.float64))
+
+
+def _settled(
+    mappings: list[Mapping],
+    found: Any,
+    sources: Sources,
+    near: Near,
+    refcat: ReferenceCatalog,
+    options: Options,
+) -> list[Mapping]:
+    """Turn a camera until its stars need no further shift: its tangent plane turns with it."""
+    i, j = found.pairs.T
+    kept = np.asarray(found.fit.kept)
+    weights = combined(
+        None if sources.weights is None else sources.weights[i],
+        None if near.weights is None else near.weights[j],
+    )
+    star = refcat.sky[near.rows[j]]
+    geometry = "rscale" if options.fitgeom == "general" else options.fitgeom
+    for _ in range(TURNS):
+        plane = mappings[0]
+        at = np.empty((len(i), 2))
+        for number, mapping in enumerate(mappings):
+            mine = sources.member[i] == number
+            at[mine] = plane.sky_to_plane(mapping.to_sky(sources.pixels[i][mine]))
+        fit = core.fit_linear(
+            np.ascontiguousarray(at[kept]),
+            np.ascontiguousarray(plane.sky_to_plane(star)[kept]),
+            None if weights is None else np.ascontiguousarray(weights[kept]),
+            geometry,
+            {**options.clipping, "rounds": 0},
+        )
+        turn = float(np.abs(np.array(fit.matrix) - np.eye(2)).max())
+        if max(math.hypot(*fit.shift), turn * SETTLED_AT_PX) < SETTLED_PX:
+            break
+        mappings = corrected(mappings, plane, *_about_origin(fit))
+    return mappings
+
+
+def _told(
+    total: ImageAlignment,
+    found: Any,
+    sources: Sources,
+    near: Near,
+    refcat: ReferenceCatalog,
+    members: list[ImageCatalog],
+    options: Options,
+) -> ImageAlignment:
+    """Give the numbers of a success, and the verdict."""
+    fit = found.fit
+    i, j = found.pairs.T
+    matrix, shift, center = np.array(fit.matrix), np.array(fit.shift), np.array(fit.center)
+    rows = sources.row[i].copy()
+    for number, member in enumerate(members):
+        mine = sources.member[i] == number
+        rows[mine] = member._rows[rows[mine]]
+    matches = Matches(
+        source=rows,
+        member=sources.member[i],
+        reference=refcat.ids[near.rows[j]],
+        pixels=sources.pixels[i],
+        sky=refcat.sky[near.rows[j]],
+        residuals=np.asarray(fit.residuals),
+        kept=np.asarray(fit.kept),
+    )
+    corners = _corners(members[0].mapping, sources)
+    known = sources.weights is not None or near.weights is not None
+    total = replace(
+        total,
+        status="success",
+        num_fitted=int(matches.kept.sum()),
+        rmse_px=fit.rmse,
+        shift=shift,
+        matrix=matrix,
+        center=center,
+        covariance=np.asarray(fit.covariance),
+        chi2_dof=fit.chi2_dof if known else math.nan,
+        corner_error_px=corner_error(np.asarray(fit.covariance), center, corners),
+        matched_fraction=_fraction(len(i), found.possible),
+        by_patterns=found.by_patterns,
+        matches=matches,
+    )
+    verdict, reason = _verdict(total, options)
+    return replace(total, verdict=verdict, reason=reason)
+
+
+def total_correction(
+    told: ImageAlignment, before: Mapping, after: Mapping, sources: Sources
+) -> ImageAlignment:
+    """Tell the matrix and shift from the WCS that was given to the one that was fitted."""
+    pixels = sources.pixels[sources.member == 0]
+    if len(pixels) < LEAST_MATCHES["general"]:
+        return told
+    start, end = before.to_plane(pixels), before.sky_to_plane(after.to_sky(pixels))
+    clipping = {"rounds": 0, "sigma": 3.0, "statistic": "rmse", "least_pairs": 3}
+    fit = core.fit_linear(
+        np.ascontiguousarray(start), np.ascontiguousarray(end), None, "general", clipping
+    )
+    return replace(
+        told, matrix=np.array(fit.matrix), shift=np.array(fit.shift), center=np.array(fit.center)
+    )
+
+
+def _fraction(matched: int, possible: int) -> float:
+    return matched / possible if possible else math.nan
+
+
+def corner_error(covariance: Floats, center: Floats, corners: Floats) -> float:
+    """Largest standard deviation, of both axes, that a fit has at some corners."""
+    worst = 0.0
+    for x, y in corners - center:
+        design = np.array([[1, 0, x, y, 0, 0], [0, 1, 0, 0, x, y]], dtype=float)
+        worst = max(worst, float(np.trace(design @ covariance @ design.T)))
+    return math.sqrt(worst) if math.isfinite(worst) else math.nan
+
+
+def _corners(plane: Mapping, sources: Sources) -> Floats:
+    """Corners of the first image in its plane, or those of the sources' rectangle."""
+    if plane.shape is not None:
+        height, width = plane.shape
+        corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
+        return plane.to_plane(corners.astype(np.float64))
+    x, y = sources.plane.T
+    low, high = (x.min(), y.min()), (x.max(), y.max())
+    return np.array([low, (high[0], low[1]), high, (low[0], high[1])])
+
+
+def _verdict(total: ImageAlignment, options: Options) -> tuple[Verdict, Reason]:
+    if total.matched_fraction < LEAST_FRACTION:
+        return "poor", Reason.FEW_MATCHED
+    if total.rmse_px > LARGEST_RESIDUAL * options.tolerance:
+        return "poor", Reason.LARGE_RESIDUALS
+    if total.chi2_dof > LARGEST_CHI2:
+        return "poor", Reason.WEIGHTS_CONTRADICTED
+    if not total.corner_error_px <= LARGEST_CORNER_ERROR * options.tolerance:
+        return "poor", Reason.UNCERTAIN_CORNERS
+    return "good", Reason.ALIGNED

@@ -1,0 +1,344 @@
+"""How an alignment ended: a verdict for every image, and tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arrays import longitude_latitude
+
+if TYPE_CHECKING:
+    from astropy.table import QTable, Table
+
+    from boresight.alignment.images import ImageCatalog, ImageGroup
+    from boresight.alignment.reference import ReferenceCatalog
+
+__all__ = [
+    "AlignmentResult",
+    "Degeneracy",
+    "DegeneracyKind",
+    "GlobalFit",
+    "ImageAlignment",
+    "Matches",
+    "Reason",
+]
+
+Floats = NDArray[np.float64]
+
+
+class Reason(StrEnum):
+    """The cause of an image's verdict.
+
+    Examples
+    --------
+    >>> from boresight.alignment import Reason
+    >>> Reason.NO_OVERLAP.value
+    'no overlap with the reference'
+    """
+
+    ALIGNED = "aligned"
+    REFERENCE = "reference of the others"
+    NO_SOURCES = "no sources"
+    NO_OVERLAP = "no overlap with the reference"
+    TOO_FEW_MATCHES = "not enough matches"
+    OUTSIDE_SEARCH_RADIUS = "no shift stands out within the search radius"
+    CHANCE = "the matches may be chance"
+    SINGULAR = "the matched sources coincide or are on one line"
+    WCS_CANNOT_FOLLOW = "the WCS cannot hold the correction"
+    UNEXPECTED_SCALE = "the correction changes the scale more than scales differ"
+    FEW_MATCHED = "few of the sources in common are matched"
+    LARGE_RESIDUALS = "residuals near the matching tolerance"
+    WEIGHTS_CONTRADICTED = "residuals larger than the weights tell"
+    UNCERTAIN_CORNERS = "the corners of the image are uncertain"
+    RESERVED_CONTRADICT = "stars that were left out of the fit contradict it"
+
+
+Verdict = Literal["good", "poor", "failed"]
+Status = Literal["success", "reference", "failed"]
+
+
+@dataclass(frozen=True, repr=False)
+class Matches:
+    """Matched sources of an image: columns of `ImageAlignment.matched`."""
+
+    source: NDArray[np.int64]
+    member: NDArray[np.int64]
+    reference: NDArray[np.int64]
+    pixels: Floats
+    sky: Floats
+    residuals: Floats
+    kept: NDArray[np.bool_]
+    weights: Floats | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class ImageAlignment:
+    """How the alignment of one image, or of one group, ended.
+
+    Attributes
+    ----------
+    name : str
+        Of the image.
+    status : {"success", "reference", "failed"}
+        A failed image keeps its WCS, and a reference image too.
+    verdict : {"good", "poor", "failed"}
+        Whether to trust it.
+    reason : Reason
+        Why.
+    num_sources : int
+        Sources of the image.
+    num_matches : int
+        Sources matched with the reference.
+    num_fitted : int
+        Those that the fit has kept.
+    rmse_px : float
+        Root mean square length of their residuals.
+    shift : ndarray, shape (2,)
+        In the middle of the matched sources, in pixels of the plane of the image.
+    matrix : ndarray, shape (2, 2)
+        Linear part of the correction: ``u' = matrix @ (u - center) + shift + center``.
+    center : ndarray, shape (2,)
+        The middle.
+    covariance : ndarray, shape (6, 6)
+        Of the shift and the matrix by rows.
+    chi2_dof : float
+        Weighted sum of squares over degrees of freedom; NaN without weights or freedom.
+    log_odds : float
+        Natural logarithm of the odds that the match is no chance, at least.
+    corner_error_px : float
+        Largest standard deviation of a corner of the image, by the covariance.
+    matched_fraction : float
+        Share of the sources that could be matched, of the image or the reference, which were.
+    by_patterns : bool
+        True when patterns made the match.
+    matches : Matches or None
+        The columns of `matched`.
+
+    Examples
+    --------
+    >>> from boresight.alignment import ImageAlignment, Reason
+    >>> ImageAlignment("a.fits", "failed", Reason.NO_SOURCES)
+    ImageAlignment('a.fits', failed: no sources)
+    """
+
+    name: str
+    status: Status
+    reason: Reason
+    verdict: Verdict = "failed"
+    num_sources: int = 0
+    num_matches: int = 0
+    num_fitted: int = 0
+    rmse_px: float = math.nan
+    shift: Floats = field(default_factory=lambda: np.zeros(2))
+    matrix: Floats = field(default_factory=lambda: np.eye(2))
+    center: Floats = field(default_factory=lambda: np.zeros(2))
+    covariance: Floats = field(default_factory=lambda: np.zeros((6, 6)))
+    chi2_dof: float = math.nan
+    log_odds: float = math.nan
+    corner_error_px: float = math.nan
+    matched_fraction: float = math.nan
+    by_patterns: bool = False
+    matches: Matches | None = None
+
+    @property
+    def scale(self) -> float:
+        """Mean scale of the matrix, the root of its determinant."""
+        return math.sqrt(abs(float(np.linalg.det(self.matrix))))
+
+    @property
+    def rotation_deg(self) -> float:
+        """Rotation of the matrix in degrees, from x towards y."""
+        m = self.matrix
+        return math.degrees(math.atan2(m[1, 0] - m[0, 1], m[0, 0] + m[1, 1]))
+
+    @property
+    def matched(self) -> Table:
+        """The matched sources, one row each.
+
+        Columns: ``member`` of a group and ``source``, the number in the list that was given;
+        ``reference``, the id of the star; ``x``, ``y``, 0-based pixels; ``ra``, ``dec`` of the
+        star; ``dx``, ``dy``, star less source in pixels of the plane once corrected; ``fitted``,
+        whether the fit has kept it.
+        """
+        from astropy.table import Table
+
+        m = self.matches
+        if m is None:
+            none, nowhere = np.zeros(0, np.int64), np.zeros((0, 2))
+            m = Matches(none, none, none, nowhere, nowhere, nowhere, np.zeros(0, bool))
+        ra, dec = (
+            (np.degrees(a) for a in longitude_latitude(m.sky))
+            if m.sky.shape[1] == 3
+            else (np.zeros(0), np.zeros(0))
+        )
+        columns: dict[str, Any] = {
+            "member": m.member,
+            "source": m.source,
+            "reference": m.reference,
+            "x": m.pixels[:, 0],
+            "y": m.pixels[:, 1],
+            "ra": ra % 360.0,
+            "dec": dec,
+            "dx": m.residuals[:, 0],
+            "dy": m.residuals[:, 1],
+            "fitted": m.kept,
+        }
+        units = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "dx": "pix", "dy": "pix"}
+        return Table(columns, units=units)
+
+    def __repr__(self) -> str:
+        """Show the verdict and its numbers."""
+        text = f"{self.name!r}, {self.verdict}: {self.reason.value}"
+        if self.status == "success":
+            text += f", {self.num_fitted} matches, rmse {self.rmse_px:.3g} px"
+        return f"ImageAlignment({text})"
+
+
+class DegeneracyKind(StrEnum):
+    """What a fit of all images cannot know."""
+
+    NO_REFERENCE = "no reference"
+    ONE_IMAGE = "one image"
+    DISCONNECTED = "disconnected"
+    UNDETERMINED = "undetermined"
+
+
+@dataclass(frozen=True)
+class Degeneracy:
+    """Something that the images leave open, and what was done about it.
+
+    Attributes
+    ----------
+    kind : DegeneracyKind
+        What is open.
+    images : tuple of str
+        Names of the images.
+    message : str
+        In words, with what was frozen.
+    """
+
+    kind: DegeneracyKind
+    images: tuple[str, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+@dataclass(frozen=True, repr=False)
+class GlobalFit:
+    """A fit of all images and all objects at once.
+
+    Attributes
+    ----------
+    num_objects, num_detections : int
+        Objects that tie images together, and their detections, that the fit has kept.
+    rmse_px : float
+        Root mean square length of the residuals.
+    chi2_dof : float
+        Weighted squares per degree of freedom; without weights those of the scatter itself, 1.
+    reserved_chi2_dof : float
+        The same of the objects that were left out of the fit; NaN without any.
+    floor_px : float
+        Error per axis that was added to every detection for `chi2_dof` to be 1, in quadrature; 0
+        without weights.
+    degeneracies : list of Degeneracy
+        What the images leave open.
+    closure : Table
+        For each two images with objects in common: their numbers ``a`` and ``b``, how many, and
+        the mean of the differences ``dx``, ``dy`` that are left between their positions, px, with
+        its standard error ``error``.
+    pulls : ndarray, shape (n, 2)
+        Residuals of the detections kept over their expected standard deviation.
+    """
+
+    num_objects: int
+    num_detections: int
+    rmse_px: float
+    chi2_dof: float
+    reserved_chi2_dof: float
+    floor_px: float
+    degeneracies: list[Degeneracy]
+    closure: Table
+    pulls: Floats
+
+    def __repr__(self) -> str:
+        """Show the sizes and the residuals."""
+        return (
+            f"GlobalFit({self.num_detections} detections of {self.num_objects} objects, "
+            f"rmse {self.rmse_px:.3g} px, reserved chi2/dof {self.reserved_chi2_dof:.3f})"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class AlignmentResult:
+    """The outcome of `align`.
+
+    Attributes
+    ----------
+    images : list of ImageAlignment
+        One for each item of `imcat`, in its order.
+    refcat : ReferenceCatalog
+        The reference at last, expanded or not.
+    order : list of int
+        Items of `imcat` in the order in which they were aligned, the reference image left out.
+    catalogs : list of ImageCatalog or ImageGroup
+        The items of `imcat`.
+    fit : GlobalFit or None
+        The fit of all images at once, for ``method="global"``.
+    """
+
+    images: list[ImageAlignment]
+    refcat: ReferenceCatalog
+    order: list[int]
+    catalogs: list[ImageCatalog | ImageGroup]
+    fit: GlobalFit | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when the verdict on every image is good."""
+        return all(image.verdict == "good" for image in self.images)
+
+    @property
+    def table(self) -> QTable:
+        """One row an image: name, status, verdict, reason and the numbers."""
+        from astropy import units as u
+        from astropy.table import QTable
+
+        rows = self.images
+        table = QTable()
+        for name in ("name", "status", "verdict"):
+            table[name] = [str(getattr(row, name)) for row in rows]
+        table["reason"] = [row.reason.value for row in rows]
+        for name in ("num_sources", "num_matches", "num_fitted"):
+            table[name] = [int(getattr(row, name)) for row in rows]
+        table["rmse"] = [row.rmse_px for row in rows] * u.pix
+        table["shift"] = np.array([row.shift for row in rows]).reshape(-1, 2) * u.pix
+        table["rotation"] = [row.rotation_deg for row in rows] * u.deg
+        for name in ("scale", "chi2_dof", "log_odds", "matched_fraction"):
+            table[name] = [float(getattr(row, name)) for row in rows]
+        table["corner_error"] = [row.corner_error_px for row in rows] * u.pix
+        return table
+
+    @property
+    def residuals(self) -> Table:
+        """One row a match of any image: the columns of `ImageAlignment.matched`, and ``image``."""
+        from astropy.table import vstack
+
+        tables = []
+        for number, image in enumerate(self.images):
+            matched = image.matched
+            matched.add_column(np.full(len(matched), number), index=0, name="image")
+            tables.append(matched)
+        return vstack(tables)
+
+    def __repr__(self) -> str:
+        """Show how many images have which verdict."""
+        counts = {v: sum(i.verdict == v for i in self.images) for v in ("good", "poor", "failed")}
+        told = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+        return f"AlignmentResult({len(self.images)} images: {told})"

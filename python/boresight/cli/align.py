@@ -1,0 +1,195 @@
+"""`boresight align`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from boresight.alignment.align import align as align_images
+from boresight.alignment.files import read_head, write, write_head
+from boresight.alignment.images import ImageCatalog
+from boresight.alignment.result import AlignmentResult
+from boresight.cli.frames import extracted
+from boresight.cli.options import clear_errors, frames_argument
+from boresight.cli.output import Record
+from boresight.errors import InputError
+from boresight.frames.frame import Frame
+
+
+@click.command()
+@frames_argument
+@click.option(
+    "--reference",
+    metavar="CATALOG",
+    help="hipparcos, gaia, or a table with columns RA and DEC. [default: the first image]",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["sequential", "global"]),
+    default="sequential",
+    show_default=True,
+    help="One image after the other, or all at once.",
+)
+@click.option(
+    "--fitgeom",
+    type=click.Choice(["shift", "rshift", "rscale", "general"]),
+    default="rscale",
+    show_default=True,
+    help="Shift; and rotation; and scale; any linear map.",
+)
+@click.option("--searchrad", type=float, default=30.0, show_default=True, help="Search radius, px.")
+@click.option("--tolerance", type=float, default=1.0, show_default=True, help="Of a match, px.")
+@click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
+@click.option("--write", "in_place", is_flag=True, help="Write the WCS into the files themselves.")
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for corrected copies.")
+@click.option("--overwrite", is_flag=True, help="Replace copies that exist.")
+@click.option("--head", is_flag=True, help="Write a .head file for SWarp beside each image.")
+@click.option(
+    "--residuals", type=click.Path(path_type=Path), help="Table of all matches (ECSV, Parquet)."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the residuals (PNG, PDF).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
+@clear_errors
+def align(
+    frames: tuple[Path, ...],
+    reference: str | None,
+    method: Any,
+    fitgeom: Any,
+    searchrad: float,
+    tolerance: float,
+    sigma: float | None,
+    in_place: bool,
+    output_dir: Path | None,
+    overwrite: bool,
+    head: bool,
+    residuals: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Align FRAMES, FITS files with a WCS, by the sources found in them.
+
+    The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
+    the verdict on all images is good, and 1 otherwise.
+    """
+    failed: list[Record] = []
+    images = [
+        ImageCatalog(_wcs(taken.path, taken.frame), taken.stars,
+                     image_shape=taken.frame.image_shape, name=str(taken.path))
+        for taken in extracted(frames, sigma, failed, quiet=as_json)
+    ]  # fmt: skip
+    if failed:
+        raise InputError(f"{failed[0]['file']}: {failed[0]['error']}")
+    result = align_images(
+        images,
+        _reference(reference),
+        method=method,
+        expand_refcat=reference is None,
+        fitgeom=fitgeom,
+        searchrad=searchrad,
+        tolerance=tolerance,
+    )
+    if in_place or output_dir is not None:
+        write(result, frames, output_dir=None if in_place else output_dir, overwrite=overwrite)
+    if head:
+        write_head(result, frames)
+    if residuals is not None:
+        _save_residuals(result, residuals)
+    if plot is not None:
+        _save_plot(result, plot)
+    if as_json:
+        click.echo(json.dumps(_records(result), indent=2))
+    else:
+        _print(result)
+    raise SystemExit(0 if result.ok else 1)
+
+
+def _wcs(path: Path, frame: Frame) -> Any:
+    """Give the WCS of a frame's header, with the cards of its .ahead file."""
+    from astropy.wcs import WCS
+
+    override = path.with_suffix(".ahead")
+    if override.exists() and frame.header is not None:
+        header = frame.header.copy()
+        header.update(read_head(override)[0])
+        wcs = WCS(header).celestial
+        wcs.pixel_shape = frame.image_shape[::-1]
+        return wcs
+    if frame.wcs is None:
+        raise InputError(
+            f"{path}: it has no WCS on the sky; write one with `boresight solve --write`"
+        )
+    return frame.wcs
+
+
+def _reference(name: str | None) -> Any:
+    """Give the catalogue of a name, or the table in a file."""
+    if name is None or name in ("hipparcos", "gaia"):
+        return name
+    from astropy.table import Table
+
+    return Table.read(name)
+
+
+def _records(result: AlignmentResult) -> list[dict[str, Any]]:
+    """Give the images as plain numbers."""
+    return [
+        {
+            "file": image.name,
+            "status": image.status,
+            "verdict": image.verdict,
+            "reason": image.reason.value,
+            "num_matches": image.num_matches,
+            "num_fitted": image.num_fitted,
+            "rmse_px": image.rmse_px if image.num_fitted else None,
+            "shift_px": image.shift.tolist(),
+            "rotation_deg": image.rotation_deg,
+            "scale": image.scale,
+        }
+        for image in result.images
+    ]
+
+
+def _print(result: AlignmentResult) -> None:
+    """Print a table with a line for each image."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("Image", "Verdict", "Reason")
+    for heading in ("Matches", "RMSE px", "Shift x px", "y px", "Rotation deg", "Scale"):
+        table.add_column(heading, justify="right")
+    for image in result.images:
+        numbers = ["", "", "", "", "", ""]
+        if image.status == "success":
+            x, y = image.shift
+            numbers = [
+                str(image.num_fitted), f"{image.rmse_px:.3f}", f"{x:.3f}", f"{y:.3f}",
+                f"{image.rotation_deg:.4f}", f"{image.scale:.6f}",
+            ]  # fmt: skip
+        table.add_row(image.name, image.verdict, image.reason.value, *numbers)
+    Console().print(table)
+    if result.fit is not None:
+        click.echo(repr(result.fit))
+        for degeneracy in result.fit.degeneracies:
+            click.echo(str(degeneracy))
+
+
+def _save_residuals(result: AlignmentResult, path: Path) -> None:
+    table = result.residuals
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {name: pyarrow.array(table[name].tolist()) for name in table.colnames}
+        pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    else:
+        table.write(path, overwrite=True)
+
+
+def _save_plot(result: AlignmentResult, path: Path) -> None:
+    from boresight.plot.alignment import plot_alignment_residuals
+    from boresight.plot.style import figure_of
+
+    figure_of(plot_alignment_residuals(result)).savefig(path)

@@ -1,0 +1,310 @@
+//! Footprints on the sky: unions of spherical polygons, and the area that two of them share.
+//!
+//! A polygon is cut into convex pieces, whose sides are great circles. A convex piece is clipped by another, side by
+//! side: what lies behind a side is cut off (Sutherland & Hodgman 1974, on half-spaces). Nothing there needs the
+//! crossing of sides that nearly coincide to be exact, so identical and nearly identical footprints are no special case.
+//! A union is kept as pieces that do not overlap, since what every polygon shares with the ones before it is cut out of it.
+
+use crate::error::{Error, Result};
+use crate::geometry::sphere::Direction;
+
+/// A convex polygon: its corners, counterclockwise as seen from outside the sphere.
+type Piece = Vec<Direction>;
+
+/// Corners that are farther behind a side than this are outside, radians: rounding is 1e-16.
+const BEHIND: f64 = 1e-15;
+/// Pieces of a smaller area are dropped, steradians: a thousandth of a microarcsecond wide and a degree long.
+const NO_AREA: f64 = 1e-17;
+
+/// A part of the sky.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Footprint {
+    /// Convex, and without a point in common but on their sides.
+    pieces: Vec<Piece>,
+}
+
+impl Footprint {
+    /// The footprint within some corners, in order around it, either way.
+    ///
+    /// # Errors
+    /// If there are fewer than three corners, one is not a unit vector, or they reach a quarter of the sphere from
+    /// their mean.
+    pub fn polygon(corners: &[Direction]) -> Result<Self> {
+        let wrong = |problem: &str, repair: &str| Err(Error::argument("footprint", problem, repair));
+        if corners.len() < 3 {
+            return wrong("fewer than three corners", "give at least three");
+        }
+        if !corners.iter().all(|c| (c.norm() - 1.0).abs() < 1e-9) {
+            return wrong("a corner is no unit vector", "give unit vectors");
+        }
+        let mean: Direction = corners.iter().sum();
+        if corners.iter().any(|c| c.dot(&mean) <= 0.0) {
+            return wrong("it reaches over a hemisphere", "give footprints smaller than that");
+        }
+        let mut ring = corners.to_vec();
+        if signed_area(&ring) < 0.0 {
+            ring.reverse();
+        }
+        let pieces = if is_convex(&ring) { vec![ring] } else { triangles(ring) };
+        Ok(Self { pieces: pieces.into_iter().filter(|piece| area_of(piece) > NO_AREA).collect() })
+    }
+
+    /// The union of footprints.
+    pub fn union<'a>(footprints: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut union = Self::default();
+        for footprint in footprints {
+            let mut rest = footprint.pieces.clone();
+            for old in &union.pieces {
+                rest = rest.into_iter().flat_map(|piece| without(piece, old)).collect();
+            }
+            union.pieces.append(&mut rest);
+        }
+        union
+    }
+
+    /// Area in steradians.
+    pub fn area(&self) -> f64 {
+        self.pieces.iter().map(|piece| area_of(piece)).sum()
+    }
+
+    /// Area in steradians that it shares with another.
+    pub fn shared_area(&self, other: &Self) -> f64 {
+        let both = |a: &Piece| other.pieces.iter().map(|b| area_of(&common(a, b))).sum::<f64>();
+        self.pieces.iter().map(both).sum()
+    }
+}
+
+/// For every pair of footprints the area that they share, steradians; 0 on the diagonal.
+pub fn overlap_matrix(footprints: &[Footprint]) -> Vec<Vec<f64>> {
+    let mut matrix = vec![vec![0.0; footprints.len()]; footprints.len()];
+    for i in 0..footprints.len() {
+        for j in 0..i {
+            let shared = footprints[i].shared_area(&footprints[j]);
+            matrix[i][j] = shared;
+            matrix[j][i] = shared;
+        }
+    }
+    matrix
+}
+
+/// Area of a triangle, positive counterclockwise (Van Oosterom & Strackee 1983).
+fn triangle_area(a: &Direction, b: &Direction, c: &Direction) -> f64 {
+    // From differences, for small triangles lose all digits otherwise.
+    let volume = a.dot(&(b - a).cross(&(c - a)));
+    2.0 * volume.atan2(1.0 + a.dot(b) + b.dot(c) + c.dot(a))
+}
+
+fn signed_area(ring: &[Direction]) -> f64 {
+    ring.windows(2).skip(1).map(|side| triangle_area(&ring[0], &side[0], &side[1])).sum()
+}
+
+fn area_of(piece: &[Direction]) -> f64 {
+    if piece.len() < 3 { 0.0 } else { signed_area(piece).max(0.0) }
+}
+
+/// Sides of a ring: from corner to corner.
+fn sides(ring: &[Direction]) -> impl Iterator<Item = (&Direction, &Direction)> {
+    (0..ring.len()).map(|i| (&ring[i], &ring[(i + 1) % ring.len()]))
+}
+
+/// Inward normal of a side, of length 1; zero of a side without length.
+fn normal(from: &Direction, to: &Direction) -> Direction {
+    from.cross(&(to - from)).try_normalize(0.0).unwrap_or_else(Direction::zeros)
+}
+
+fn is_convex(ring: &[Direction]) -> bool {
+    sides(ring).all(|(a, b)| {
+        let inward = normal(a, b);
+        ring.iter().all(|corner| inward.dot(&(corner - a)) >= -BEHIND)
+    })
+}
+
+/// Triangles of a simple polygon: ears are cut off, those that hold no other corner.
+fn triangles(mut ring: Piece) -> Vec<Piece> {
+    let mut all = Vec::new();
+    while ring.len() > 3 {
+        let n = ring.len();
+        let ear = (0..n).find(|&i| {
+            let (a, b, c) = (&ring[(i + n - 1) % n], &ring[i], &ring[(i + 1) % n]);
+            let triangle = vec![*a, *b, *c];
+            triangle_area(a, b, c) > 0.0
+                && ring.iter().filter(|p| *p != a && *p != b && *p != c).all(|p| !holds(&triangle, p))
+        });
+        // A ring that crosses itself has no ear; then corners are cut off as they come.
+        let i = ear.unwrap_or(0);
+        all.push(vec![ring[(i + n - 1) % n], ring[i], ring[(i + 1) % n]]);
+        ring.remove(i);
+    }
+    all.push(ring);
+    all
+}
+
+fn holds(piece: &[Direction], point: &Direction) -> bool {
+    sides(piece).all(|(a, b)| normal(a, b).dot(&(point - a)) >= 0.0)
+}
+
+/// What of a convex piece lies before (inside) and behind (outside) a side.
+fn split(piece: &[Direction], inward: &Direction, at: &Direction) -> (Piece, Piece) {
+    let (mut inside, mut outside) = (Vec::with_capacity(piece.len() + 1), Vec::new());
+    // The plane of the side holds the centre of the sphere, so `at` only improves the rounding.
+    let height = |p: &Direction| inward.dot(&(p - at));
+    for (a, b) in sides(piece) {
+        let (from, to) = (height(a), height(b));
+        if from >= -BEHIND {
+            inside.push(*a);
+        }
+        if from <= BEHIND {
+            outside.push(*a);
+        }
+        if (from > BEHIND && to < -BEHIND) || (from < -BEHIND && to > BEHIND) {
+            let crossing = (a * to - b * from).normalize() * (to - from).signum();
+            inside.push(crossing);
+            outside.push(crossing);
+        }
+    }
+    (inside, outside)
+}
+
+/// What two convex pieces share.
+fn common(a: &[Direction], b: &[Direction]) -> Piece {
+    let mut rest = a.to_vec();
+    for (from, to) in sides(b) {
+        let inward = normal(from, to);
+        if inward == Direction::zeros() {
+            continue;
+        }
+        rest = split(&rest, &inward, from).0;
+        if rest.len() < 3 {
+            return Vec::new();
+        }
+    }
+    rest
+}
+
+/// What a convex piece does not share with another, in convex pieces.
+fn without(piece: Piece, other: &[Direction]) -> Vec<Piece> {
+    if area_of(&common(&piece, other)) <= NO_AREA {
+        return vec![piece];
+    }
+    let (mut rest, mut outer) = (piece, Vec::new());
+    for (from, to) in sides(other) {
+        let inward = normal(from, to);
+        if inward == Direction::zeros() {
+            continue;
+        }
+        let (inside, outside) = split(&rest, &inward, from);
+        if area_of(&outside) > NO_AREA {
+            outer.push(outside);
+        }
+        rest = inside;
+    }
+    outer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Attitude;
+    use crate::align::testing;
+    use crate::geometry::sphere::direction;
+    use proptest::prelude::*;
+    use std::f64::consts::PI;
+
+    /// A square of the tangent plane at a direction, turned.
+    fn square(center: [f64; 2], half: f64, roll: f64, offset: [f64; 2]) -> Vec<Direction> {
+        let attitude = Attitude::from_pointing(center[0], center[1], roll);
+        [[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]]
+            .map(|[x, y]| {
+                let v = Direction::new(half * x + offset[0], half * y + offset[1], 1.0).normalize();
+                attitude.to_sky(&v)
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn an_octant_is_an_eighth_of_the_sphere() {
+        let octant = [direction(0.0, 0.0), direction(PI / 2.0, 0.0), direction(0.0, PI / 2.0)];
+        let footprint = Footprint::polygon(&octant).unwrap();
+        assert!((footprint.area() - PI / 2.0).abs() < 1e-14);
+        assert!((footprint.shared_area(&footprint) - PI / 2.0).abs() < 1e-14);
+    }
+
+    proptest! {
+        #[test]
+        fn dithers_of_any_size_share_what_they_should(
+            ra in 0.0..6.3_f64, dec in -1.57..1.57_f64, roll in -3.0..3.0_f64, exponent in -17.0..0.5_f64, angle in 0.0..6.2_f64,
+        ) {
+            // In a field so small that its plane is flat.
+            let half = 1e-6;
+            let step = [angle.cos(), angle.sin()].map(|c| half * 10_f64.powf(exponent) * c);
+            let one = Footprint::polygon(&square([ra, dec], half, roll, [0.0; 2])).unwrap();
+            let other = Footprint::polygon(&square([ra, dec], half, roll, step)).unwrap();
+            let side = |s: f64| (2.0 * half - s.abs()).max(0.0);
+            let expected = side(step[0]) * side(step[1]);
+            prop_assert!((one.shared_area(&other) - expected).abs() < 1e-8 * half * half, "{} {}", one.shared_area(&other), expected);
+            let union = Footprint::union([&one, &other]).area();
+            // Slivers of no area are dropped.
+            prop_assert!((union - (8.0 * half * half - expected)).abs() < 1e-8 * half * half + 8.0 * NO_AREA);
+        }
+
+        #[test]
+        fn nested_and_far_footprints(ra in 0.0..6.3_f64, dec in -1.5..1.5_f64, roll in -3.0..3.0_f64) {
+            let outer = Footprint::polygon(&square([ra, dec], 0.1, 0.3, [0.0; 2])).unwrap();
+            let inner = Footprint::polygon(&square([ra, dec], 0.02, roll, [0.0; 2])).unwrap();
+            prop_assert!((outer.shared_area(&inner) / inner.area() - 1.0).abs() < 1e-12);
+            prop_assert!((Footprint::union([&inner, &outer]).area() / outer.area() - 1.0).abs() < 1e-12);
+            let far = Footprint::polygon(&square([ra + PI, -dec], 0.1, roll, [0.0; 2])).unwrap();
+            prop_assert_eq!(outer.shared_area(&far), 0.0);
+        }
+
+        #[test]
+        fn areas_are_those_of_random_points(seed in 0..50_u64) {
+            let random = |k: u64| testing::random(1_000_000 * seed + k);
+            // Stars with five points, which are not convex.
+            let star = |shift: f64| -> Vec<Direction> {
+                (0..10).map(|i| {
+                    let angle = f64::from(i) * PI / 5.0;
+                    let radius = if i % 2 == 0 { 0.1 } else { 0.04 };
+                    Direction::new(radius * angle.cos() + shift, radius * angle.sin(), 1.0).normalize()
+                }).collect()
+            };
+            let (a, b) = (star(0.0), star(0.05 * random(1)));
+            let inside = |ring: &[Direction], p: &Direction| {
+                sides(ring).filter(|(u, v)| {
+                    let (u, v) = ([u.x / u.z, u.y / u.z], [v.x / v.z, v.y / v.z]);
+                    let (x, y) = (p.x / p.z, p.y / p.z);
+                    (u[1] > y) != (v[1] > y) && x < (v[0] - u[0]) * (y - u[1]) / (v[1] - u[1]) + u[0]
+                }).count() % 2 == 1
+            };
+            let n = 40_000;
+            let (low, width) = (-0.12, 0.3);
+            let mut sum = 0.0;
+            for i in 0..n {
+                let p = Direction::new(low + width * random(7 + 2 * i), low + width * random(8 + 2 * i), 1.0);
+                if inside(&a, &p.normalize()) && inside(&b, &p.normalize()) {
+                    sum += p.norm().powi(-3);
+                }
+            }
+            let expected = sum * width * width / n as f64;
+            let found = Footprint::polygon(&a).unwrap().shared_area(&Footprint::polygon(&b).unwrap());
+            prop_assert!((found / expected - 1.0).abs() < 0.1, "{} {}", found, expected);
+        }
+    }
+
+    #[test]
+    fn sides_in_common_share_nothing() {
+        let one = Footprint::polygon(&square([1.0, 1.4], 0.01, 0.0, [0.0; 2])).unwrap();
+        let beside = Footprint::polygon(&square([1.0, 1.4], 0.01, 0.0, [0.02, 0.0])).unwrap();
+        assert!(one.shared_area(&beside) < 1e-15);
+        assert_eq!(overlap_matrix(&[one.clone(), one.clone()])[0][1], one.area());
+    }
+
+    #[test]
+    fn bad_footprints_are_refused() {
+        let v = direction(0.0, 0.0);
+        assert!(Footprint::polygon(&[v, v]).is_err());
+        assert!(Footprint::polygon(&[v, -v, direction(0.0, 1.0)]).is_err());
+        assert!(Footprint::polygon(&[v, v, Direction::zeros()]).is_err());
+        assert_eq!(Footprint::polygon(&[v, v, v]).unwrap().area(), 0.0);
+    }
+}

@@ -1,0 +1,380 @@
+//! Linear transformations fitted to pairs of positions, with weights, clipping and covariance.
+//!
+//! The model is `to = M (from - c) + s + c` about the mean c of the positions that are mapped, so s is the shift in
+//! the middle of them. M is the unit matrix, a rotation, a rotation times a scale, or any matrix. A rotation may be
+//! mirrored where the pairs ask for it. With weights w (inverse variances of the differences per axis), the sum of
+//! w ‖r‖² is least.
+
+use nalgebra::{Matrix2, Matrix6, SMatrix, Vector2};
+
+use crate::error::{Error, Result};
+use crate::geometry::distortion::Point;
+
+/// Matrices that are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Geometry {
+    /// The unit matrix: 2 parameters.
+    Shift,
+    /// A rotation: 3 parameters.
+    Rshift,
+    /// A rotation times a scale: 4 parameters.
+    Rscale,
+    /// Any matrix: 6 parameters.
+    General,
+}
+
+impl Geometry {
+    /// Number of parameters.
+    pub fn parameters(self) -> usize {
+        match self {
+            Self::Shift => 2,
+            Self::Rshift => 3,
+            Self::Rscale => 4,
+            Self::General => 6,
+        }
+    }
+
+    /// Fewest pairs that determine it.
+    pub fn least_pairs(self) -> usize {
+        self.parameters().div_ceil(2)
+    }
+}
+
+/// Length to which residuals are compared when they are clipped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClipStatistic {
+    /// Root of the weighted mean square length.
+    Rmse,
+    /// Weighted mean length.
+    Mae,
+    /// Standard deviation of the residuals, both axes together.
+    Std,
+}
+
+/// How outliers are left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Clipping {
+    /// Rounds at most.
+    pub rounds: usize,
+    /// Pairs with residuals of this many statistics are left out.
+    pub sigma: f64,
+    /// The statistic.
+    pub statistic: ClipStatistic,
+    /// Fewest pairs to keep.
+    pub least_pairs: usize,
+}
+
+/// A fitted transformation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinearFit {
+    /// The matrix, by rows.
+    pub matrix: [[f64; 2]; 2],
+    /// Shift at the centre.
+    pub shift: Point,
+    /// The centre.
+    pub center: Point,
+    /// Covariance of the shift and the matrix by rows, 6 × 6.
+    pub covariance: Matrix6<f64>,
+    /// Which pairs the fit has kept.
+    pub kept: Vec<bool>,
+    /// Rounds of clipping that left something out or took it back.
+    pub clipped_rounds: usize,
+    /// `to` less the mapped `from`, of all pairs.
+    pub residuals: Vec<Point>,
+    /// Root of the weighted mean square length of the residuals kept.
+    pub rmse: f64,
+    /// Their weighted mean length.
+    pub mae: f64,
+    /// Their standard deviation, both axes together.
+    pub std: f64,
+    /// Sum of w ‖r‖² over degrees of freedom; NaN without any of these.
+    pub chi2_dof: f64,
+}
+
+impl LinearFit {
+    /// Where a position goes.
+    #[inline]
+    pub fn apply(&self, p: Point) -> Point {
+        let (x, y) = (p[0] - self.center[0], p[1] - self.center[1]);
+        let m = &self.matrix;
+        [0, 1].map(|k| m[k][0] * x + m[k][1] * y + self.shift[k] + self.center[k])
+    }
+}
+
+/// Fits a transformation to pairs (from, to); weights are one for each pair, or all the same.
+///
+/// # Errors
+/// [`Error::Undetermined`] if fewer pairs than the geometry needs have a weight, or they all coincide or are on one line.
+pub fn fit_linear(
+    pairs: &[(Point, Point)],
+    weights: Option<&[f64]>,
+    geometry: Geometry,
+    clipping: &Clipping,
+) -> Result<LinearFit> {
+    let weight = |i: usize| weights.map_or(1.0, |w| w[i]);
+    let mut kept: Vec<bool> = (0..pairs.len()).map(|i| weight(i) > 0.0).collect();
+    let usable = kept.clone();
+    let center = mean(pairs, &kept, |_| 1.0, |pair| pair.0);
+    let mut fit = solve(pairs, &kept, &weight, geometry, center)?;
+    let mut rounds = 0;
+    for _ in 0..clipping.rounds {
+        let cut = clipping.sigma
+            * match clipping.statistic {
+                ClipStatistic::Rmse => fit.rmse,
+                ClipStatistic::Mae => fit.mae,
+                ClipStatistic::Std => fit.std,
+            };
+        // All are tested each round, so that what was clipped by a poor fit comes back.
+        let next: Vec<bool> =
+            fit.residuals.iter().zip(&usable).map(|(r, &ok)| ok && r[0].hypot(r[1]) < cut).collect();
+        let count = next.iter().filter(|&&k| k).count();
+        if next == kept || count < clipping.least_pairs.max(geometry.least_pairs()) {
+            break;
+        }
+        let Ok(better) = solve(pairs, &next, &weight, geometry, center) else { break };
+        kept = next;
+        fit = better;
+        rounds += 1;
+    }
+    let n = kept.iter().filter(|&&k| k).count();
+    let freedom = (2 * n).saturating_sub(geometry.parameters());
+    let chi2: f64 = (0..pairs.len())
+        .filter(|&i| kept[i])
+        .map(|i| weight(i) * (fit.residuals[i][0].powi(2) + fit.residuals[i][1].powi(2)))
+        .sum();
+    fit.chi2_dof = if freedom > 0 { chi2 / freedom as f64 } else { f64::NAN };
+    if weights.is_none() {
+        // Nothing is known of the errors but the residuals.
+        fit.covariance *= fit.chi2_dof;
+    }
+    Ok(LinearFit { kept, clipped_rounds: rounds, ..fit })
+}
+
+fn mean(
+    pairs: &[(Point, Point)],
+    kept: &[bool],
+    weight: impl Fn(usize) -> f64,
+    of: fn(&(Point, Point)) -> Point,
+) -> Point {
+    let (mut sum, mut total) = ([0.0; 2], 0.0);
+    for (i, pair) in pairs.iter().enumerate().filter(|(i, _)| kept[*i]) {
+        let (p, w) = (of(pair), weight(i));
+        sum = [sum[0] + w * p[0], sum[1] + w * p[1]];
+        total += w;
+    }
+    sum.map(|s| s / total)
+}
+
+/// Weighted second moments about the means.
+struct Moments {
+    /// Of the mapped positions with themselves.
+    from: Matrix2<f64>,
+    /// Of the others (rows) with the mapped ones (columns).
+    cross: Matrix2<f64>,
+    total: f64,
+}
+
+fn solve(
+    pairs: &[(Point, Point)],
+    kept: &[bool],
+    weight: &impl Fn(usize) -> f64,
+    geometry: Geometry,
+    center: Point,
+) -> Result<LinearFit> {
+    if kept.iter().filter(|&&k| k).count() < geometry.least_pairs() {
+        let problem = format!("fewer than {} pairs have a weight", geometry.least_pairs());
+        return Err(Error::Undetermined(problem));
+    }
+    let (from, to) = (mean(pairs, kept, weight, |p| p.0), mean(pairs, kept, weight, |p| p.1));
+    let mut moments = Moments { from: Matrix2::zeros(), cross: Matrix2::zeros(), total: 0.0 };
+    for (i, (p, q)) in pairs.iter().enumerate().filter(|(i, _)| kept[*i]) {
+        let u = Vector2::new(p[0] - from[0], p[1] - from[1]);
+        let x = Vector2::new(q[0] - to[0], q[1] - to[1]);
+        let w = weight(i);
+        moments.from += w * u * u.transpose();
+        moments.cross += w * x * u.transpose();
+        moments.total += w;
+    }
+    let (matrix, of_matrix) = matrix_of(&moments, geometry)
+        .ok_or_else(|| Error::Undetermined("the pairs coincide or are on one line".into()))?;
+    let arm = Vector2::new(center[0] - from[0], center[1] - from[1]);
+    let at_center = matrix * arm;
+    let shift = [0, 1].map(|k| to[k] - center[k] + at_center[k]);
+    let mut fit = LinearFit {
+        matrix: [[matrix[(0, 0)], matrix[(0, 1)]], [matrix[(1, 0)], matrix[(1, 1)]]],
+        shift,
+        center,
+        covariance: covariance(&of_matrix, arm, moments.total),
+        kept: Vec::new(),
+        clipped_rounds: 0,
+        residuals: Vec::new(),
+        rmse: 0.0,
+        mae: 0.0,
+        std: 0.0,
+        chi2_dof: f64::NAN,
+    };
+    let residual = |(p, q): &(Point, Point)| {
+        let at = fit.apply(*p);
+        [q[0] - at[0], q[1] - at[1]]
+    };
+    fit.residuals = pairs.iter().map(residual).collect();
+    statistics(&mut fit, kept, weight, moments.total);
+    Ok(fit)
+}
+
+/// The matrix, and its derivatives by its parameters times the root of their variance (columns; rows are m00 … m11).
+fn matrix_of(m: &Moments, geometry: Geometry) -> Option<(Matrix2<f64>, SMatrix<f64, 4, 4>)> {
+    let mut of_matrix = SMatrix::<f64, 4, 4>::zeros();
+    if geometry == Geometry::Shift {
+        return Some((Matrix2::identity(), of_matrix));
+    }
+    if geometry == Geometry::General {
+        // Pairs on one line leave nothing of the smaller axis.
+        const FLAT: f64 = 1e-14;
+        if m.from.determinant() <= FLAT * m.from.trace().powi(2) {
+            return None;
+        }
+        let inverse = m.from.try_inverse()?;
+        let root = inverse.cholesky()?.l();
+        of_matrix.fixed_view_mut::<2, 2>(0, 0).copy_from(&root);
+        of_matrix.fixed_view_mut::<2, 2>(2, 2).copy_from(&root);
+        return Some((m.cross * inverse, of_matrix));
+    }
+    // Rotations are (a, -b; b, a), mirrored ones (a, b; b, -a).
+    let flip = if m.cross.determinant() < 0.0 { -1.0 } else { 1.0 };
+    let cosine = m.cross[(0, 0)] + flip * m.cross[(1, 1)];
+    let sine = m.cross[(1, 0)] - flip * m.cross[(0, 1)];
+    let (length, square) = (cosine.hypot(sine), m.from.trace());
+    if !(square > 0.0 && length > 0.0) {
+        return None;
+    }
+    let scale = if geometry == Geometry::Rshift { 1.0 } else { length / square };
+    let (a, b) = (scale * cosine / length, scale * sine / length);
+    let root = 1.0 / square.sqrt();
+    if geometry == Geometry::Rshift {
+        of_matrix.set_column(0, &(root * nalgebra::Vector4::new(-b, -flip * a, a, -flip * b)));
+    } else {
+        of_matrix.set_column(0, &(root * nalgebra::Vector4::new(1.0, 0.0, 0.0, flip)));
+        of_matrix.set_column(1, &(root * nalgebra::Vector4::new(0.0, -flip, 1.0, 0.0)));
+    }
+    Some((Matrix2::new(a, -flip * b, b, flip * a), of_matrix))
+}
+
+/// Covariance of the shift at the centre, `arm` from the mean, and of the matrix, for weights that are inverse variances.
+fn covariance(of_matrix: &SMatrix<f64, 4, 4>, arm: Vector2<f64>, total: f64) -> Matrix6<f64> {
+    let matrix = of_matrix * of_matrix.transpose();
+    // The shift is that of the means and the matrix times the arm.
+    let mut lever = SMatrix::<f64, 6, 4>::zeros();
+    for k in 0..2 {
+        lever[(k, 2 * k)] = arm.x;
+        lever[(k, 2 * k + 1)] = arm.y;
+    }
+    lever.fixed_view_mut::<4, 4>(2, 0).fill_with_identity();
+    let mut all = lever * matrix * lever.transpose();
+    for k in 0..2 {
+        all[(k, k)] += 1.0 / total;
+    }
+    all
+}
+
+fn statistics(fit: &mut LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64, total: f64) {
+    let (mut squares, mut lengths, mut sum, mut weights2, mut count) = (0.0, 0.0, [0.0; 2], 0.0, 0);
+    for (i, r) in fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]) {
+        let w = weight(i) / total;
+        squares += w * (r[0] * r[0] + r[1] * r[1]);
+        lengths += w * r[0].hypot(r[1]);
+        sum = [sum[0] + w * r[0], sum[1] + w * r[1]];
+        weights2 += w * w;
+        count += 1;
+    }
+    fit.rmse = squares.sqrt();
+    fit.mae = lengths;
+    let spread = (squares - sum[0] * sum[0] - sum[1] * sum[1]).max(0.0);
+    fit.std = if count > 1 { (spread / (1.0 - weights2)).sqrt() } else { 0.0 };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::testing::random;
+    use proptest::prelude::*;
+
+    const NO_CLIPPING: Clipping =
+        Clipping { rounds: 0, sigma: 3.0, statistic: ClipStatistic::Rmse, least_pairs: 1 };
+
+    fn noise(i: usize) -> f64 {
+        random(i as u64) - 0.5
+    }
+
+    proptest! {
+        #[test]
+        fn every_geometry_is_recovered(angle in -3.0..3.0_f64, scale in 0.5..2.0_f64, mirrored: bool, x in -1e4..1e4_f64) {
+            let (s, c) = angle.sin_cos();
+            let flip = if mirrored { -1.0 } else { 1.0 };
+            for (geometry, scale) in [(Geometry::Rshift, 1.0), (Geometry::Rscale, scale), (Geometry::General, scale)] {
+                let m = [[scale * c, -flip * scale * s], [scale * s, flip * scale * c]];
+                let pairs: Vec<_> = (0..9).map(|i| {
+                    let p = [1e3 * noise(i), 1e3 * noise(i + 100)];
+                    (p, [m[0][0] * p[0] + m[0][1] * p[1] + x, m[1][0] * p[0] + m[1][1] * p[1] - x])
+                }).collect();
+                let fit = fit_linear(&pairs, None, geometry, &NO_CLIPPING).unwrap();
+                for (found, true_value) in fit.matrix.iter().flatten().zip(m.iter().flatten()) {
+                    prop_assert!((found - true_value).abs() < 1e-10);
+                }
+                prop_assert!(fit.rmse < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn outliers_are_clipped_and_come_back() {
+        let mut pairs: Vec<(Point, Point)> = (0..40)
+            .map(|i| {
+                let p = [100.0 * noise(i), 100.0 * noise(i + 50)];
+                (p, [p[0] + 2.0 + 0.01 * noise(i + 200), p[1] - 1.0])
+            })
+            .collect();
+        pairs[3].1[0] += 5.0;
+        let clipping = Clipping { rounds: 5, ..NO_CLIPPING };
+        let fit = fit_linear(&pairs, None, Geometry::Shift, &clipping).unwrap();
+        assert!(!fit.kept[3] && fit.kept.iter().filter(|&&k| k).count() >= 38);
+        assert!((fit.shift[0] - 2.0).abs() < 2e-3);
+    }
+
+    #[test]
+    fn covariance_is_that_of_many_draws() {
+        let from: Vec<Point> = (0..12).map(|i| [50.0 * noise(i) + 20.0, 80.0 * noise(i + 60)]).collect();
+        let weights: Vec<f64> = (0..12).map(|i| 1.0 + f64::from(i % 3)).collect();
+        for geometry in [Geometry::Shift, Geometry::Rshift, Geometry::Rscale, Geometry::General] {
+            let draws = 4000;
+            let mut values = Vec::new();
+            let mut told = Matrix6::zeros();
+            for draw in 0..draws {
+                let normal = |k: usize| (0..12).map(|j| noise(10_000 * draw + 100 * k + j)).sum::<f64>();
+                let pairs: Vec<_> = (0..12)
+                    .map(|i| {
+                        let sigma = weights[i].powf(-0.5);
+                        let p = from[i];
+                        (p, [0, 1].map(|k| p[k] + sigma * normal(2 * i + k)))
+                    })
+                    .collect();
+                let fit = fit_linear(&pairs, Some(&weights), geometry, &NO_CLIPPING).unwrap();
+                told = fit.covariance;
+                values.push(fit.shift[0]);
+            }
+            let mean = values.iter().sum::<f64>() / f64::from(draws as u32);
+            let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / f64::from(draws as u32);
+            assert!((variance / told[(0, 0)] - 1.0).abs() < 0.15, "{geometry:?} {variance} {}", told[(0, 0)]);
+        }
+    }
+
+    #[test]
+    fn too_little_is_said() {
+        let pair = ([1.0, 1.0], [2.0, 2.0]);
+        assert!(fit_linear(&[], None, Geometry::Shift, &NO_CLIPPING).is_err());
+        assert!(fit_linear(&[pair, pair], None, Geometry::Rscale, &NO_CLIPPING).is_err());
+        let line = [0.0, 1.0, 2.0, 3.0].map(|x| ([x, x], [x, x]));
+        assert!(fit_linear(&line, None, Geometry::General, &NO_CLIPPING).is_err());
+        assert!(fit_linear(&line, Some(&[0.0; 4]), Geometry::Shift, &NO_CLIPPING).is_err());
+    }
+}

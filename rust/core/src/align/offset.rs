@@ -1,0 +1,192 @@
+//! The shift between two lists of points from the histogram of their differences.
+//!
+//! Differences of stars that are the same pile up at the shift; all others are spread evenly. Of N boxes with a mean of
+//! μ differences each, chance makes one with n of them with a probability of at most N P(n; μ), P being the upper tail
+//! of Poisson's distribution: that is the false-alarm probability told.
+
+use crate::geometry::distortion::Point;
+use crate::index::point_grid::PointGrid;
+
+/// Width of a bin; counts are of boxes of three by three bins.
+const BIN: f64 = 1.0;
+/// Bins per axis at most: wider searches have wider bins.
+const MAX_BINS: usize = 2048;
+/// Differences looked at, about: of longer lists every so many-th point is taken.
+const MAX_DIFFERENCES: f64 = 1e7;
+/// Rounds in which the shift settles on the mean of the differences near it.
+const SETTLING_ROUNDS: usize = 4;
+/// Points whose differences are enough for that.
+const ENOUGH_POINTS: usize = 2000;
+
+/// The shift found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Offset {
+    /// Second list less first.
+    pub shift: Point,
+    /// Natural logarithm of the probability that chance makes such a peak; 0 without any difference.
+    pub log_false_alarm: f64,
+    /// Differences in the peak.
+    pub count: usize,
+}
+
+/// Shift by which most points of one list fall on points of another, up to `radius` from `guess` along each axis.
+pub fn find_offset(from: &[Point], to: &[Point], to_grid: &PointGrid, guess: Point, radius: f64) -> Offset {
+    let nothing = Offset { shift: guess, log_false_alarm: 0.0, count: 0 };
+    let width = BIN.max(2.0 * radius / MAX_BINS as f64);
+    // Bins are centred on the guess, and a whole one reaches beyond the radius.
+    let half = (radius / width).ceil() as usize + 1;
+    let side = 2 * half + 1;
+    let reach = (half as f64 + 0.5) * width;
+    let area = (to_grid.extent() + 2.0 * reach).powi(2);
+    let expected = from.len() as f64 * to.len() as f64 * (4.0 * reach * reach / area).min(1.0);
+    let step = (expected / MAX_DIFFERENCES).ceil().max(1.0) as usize;
+    let mut bins = vec![0_u32; side * side];
+    let mut total = 0_usize;
+    let mut each = |d: Point| {
+        let column = ((d[0] - guess[0] + reach) / width) as usize;
+        let row = ((d[1] - guess[1] + reach) / width) as usize;
+        if column < side && row < side {
+            bins[row * side + column] += 1;
+            total += 1;
+        }
+    };
+    differences(from.iter().step_by(step), to, to_grid, guess, reach, &mut each);
+    let Some((row, column, count)) = highest_box(&bins, side) else { return nothing };
+    let boxes = (side * side) as f64;
+    // The peak itself is no background.
+    let background = (total - count) as f64 * 9.0 / (boxes - 9.0).max(1.0);
+    let place = |k: usize| (k as f64 - half as f64) * width;
+    let start = [guess[0] + place(column), guess[1] + place(row)];
+    let log_false_alarm = (log_poisson_tail(count, background) + boxes.ln()).min(0.0);
+    let step = step.max(from.len() / ENOUGH_POINTS).max(1);
+    let shift = settle(&from.iter().step_by(step), to, to_grid, start, 1.5 * width);
+    Offset { shift, log_false_alarm, count }
+}
+
+fn differences<'a>(
+    from: impl Iterator<Item = &'a Point>,
+    to: &[Point],
+    grid: &PointGrid,
+    guess: Point,
+    reach: f64,
+    each: &mut impl FnMut(Point),
+) {
+    for p in from {
+        let at = [p[0] + guess[0], p[1] + guess[1]];
+        for i in grid.around(at, reach) {
+            let q = to[i as usize];
+            let d = [q[0] - p[0], q[1] - p[1]];
+            if (d[0] - guess[0]).abs() < reach && (d[1] - guess[1]).abs() < reach {
+                each(d);
+            }
+        }
+    }
+}
+
+/// Row, column and count of the box of three by three bins that holds most; `None` if all are empty.
+fn highest_box(bins: &[u32], side: usize) -> Option<(usize, usize, usize)> {
+    let mut best = (0, 0, 0);
+    for row in 1..side - 1 {
+        for column in 1..side - 1 {
+            let line = |r: usize| bins[r * side + column - 1..r * side + column + 2].iter().sum::<u32>();
+            let count = (line(row - 1) + line(row) + line(row + 1)) as usize;
+            if count > best.2 {
+                best = (row, column, count);
+            }
+        }
+    }
+    (best.2 > 0).then_some(best)
+}
+
+/// The mean of the differences within a radius, about itself.
+fn settle<'a>(
+    from: &(impl Iterator<Item = &'a Point> + Clone),
+    to: &[Point],
+    grid: &PointGrid,
+    mut at: Point,
+    radius: f64,
+) -> Point {
+    for _ in 0..SETTLING_ROUNDS {
+        let (mut sum, mut count) = ([0.0; 2], 0.0);
+        differences(from.clone(), to, grid, at, radius, &mut |d| {
+            sum = [sum[0] + d[0], sum[1] + d[1]];
+            count += 1.0;
+        });
+        if count == 0.0 {
+            break;
+        }
+        at = sum.map(|s| s / count);
+    }
+    at
+}
+
+/// Natural logarithm of the probability of `n` or more where `mean` are expected.
+pub(crate) fn log_poisson_tail(n: usize, mean: f64) -> f64 {
+    if n == 0 || mean <= 0.0 {
+        return if n == 0 { 0.0 } else { f64::NEG_INFINITY };
+    }
+    let k = n as f64;
+    if k <= mean {
+        return 0.0;
+    }
+    // The first term times the sum of the ratios of those after it, a geometric series at most.
+    let log_factorial: f64 = (2..=n).map(|i| (i as f64).ln()).sum();
+    k * mean.ln() - mean - log_factorial - (1.0 - mean / (k + 1.0)).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::testing::random;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn shifts_are_found_up_to_the_radius(x in -0.99..0.99_f64, y in -0.99..0.99_f64, radius in 0.5..40.0_f64, seed in 0..1000_u64) {
+            let shift = [radius * x, radius * y];
+            let from: Vec<Point> = (0..300).map(|i| [random(seed + 2 * i) * 500.0, random(seed + 2 * i + 1) * 500.0]).collect();
+            let to: Vec<Point> = from.iter().map(|p| [p[0] + shift[0], p[1] + shift[1]]).collect();
+            let found = find_offset(&from, &to, &PointGrid::new(&to, 0.0), [0.0; 2], radius);
+            prop_assert!((found.shift[0] - shift[0]).hypot(found.shift[1] - shift[1]) < 0.3, "{:?} {:?}", found, shift);
+            prop_assert!(found.log_false_alarm < -20.0);
+        }
+    }
+
+    #[test]
+    fn chance_peaks_are_as_rare_as_told() {
+        let mut rare = 0;
+        for trial in 0..300_u64 {
+            let list = |s: u64| -> Vec<Point> {
+                (0..150)
+                    .map(|i| {
+                        [
+                            random(trial * 7001 + s + 2 * i) * 300.0,
+                            random(trial * 7001 + s + 2 * i + 1) * 300.0,
+                        ]
+                    })
+                    .collect()
+            };
+            let (from, to) = (list(0), list(100_000));
+            let found = find_offset(&from, &to, &PointGrid::new(&to, 0.0), [0.0; 2], 20.0);
+            rare += usize::from(found.log_false_alarm < 0.05_f64.ln());
+        }
+        assert!(rare <= 25, "{rare} of 300 below 0.05");
+    }
+
+    #[test]
+    fn tails_are_those_of_the_sum() {
+        for (n, mean) in [(3, 0.5_f64), (10, 2.0), (30, 5.0)] {
+            let mut term = (-mean).exp();
+            let mut below = 0.0;
+            for i in 0..n {
+                below += term;
+                term *= mean / (i + 1) as f64;
+            }
+            let exact: f64 = 1.0 - below;
+            if exact > 1e-10 {
+                assert!((log_poisson_tail(n, mean) - exact.ln()).abs() < 0.1);
+            }
+        }
+        assert_eq!(log_poisson_tail(0, 1.0), 0.0);
+    }
+}

@@ -1,0 +1,385 @@
+//! One list of sources registered to another in a common plane: which are the same, and the transformation.
+//!
+//! It starts from the histogram of differences, a given shift, or patterns; pairs what is near, fits, and pairs again
+//! until the pairs stay, so that a rotation which spoils all but the middle of the first pairs does no harm. Whether
+//! chance explains the pairs is decided by their likelihood (see [`growth`](super::growth)).
+
+use super::growth::{Pair, PointList, log_ratio_of, pair_up};
+use super::linear::{Clipping, Geometry, LinearFit, fit_linear};
+use super::matching::{MatchOptions, match_lists};
+use super::offset::find_offset;
+use crate::error::Result;
+use crate::geometry::distortion::Point;
+use crate::index::point_grid::PointGrid;
+use crate::monitor::{Monitor, checkpoint};
+
+/// Rounds of pairing and fitting at most.
+const MAX_ROUNDS: usize = 30;
+/// Pairs below which only a shift is fitted while the pairs settle.
+const FEW_PAIRS: usize = 6;
+/// Share of the sources among the reference's that pair where no other start is worth trying.
+const CLEAR_SHARE: f64 = 0.3;
+/// Probability of a chance match where the start is known to a search radius.
+const MAX_FALSE_ALARM_NEAR: f64 = 1e-5;
+/// The same for a match by patterns, which has no start.
+const MAX_FALSE_ALARM_FAR: f64 = 1e-9;
+
+/// How matching starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The shift that is given.
+    Given,
+    /// The histogram of differences within the search radius.
+    Histogram,
+    /// Patterns alone.
+    Pattern,
+    /// The given shift, then patterns.
+    GivenOrPattern,
+    /// The histogram, then patterns.
+    HistogramOrPattern,
+}
+
+impl Start {
+    fn near(self) -> bool {
+        self != Self::Pattern
+    }
+
+    fn patterns(self) -> bool {
+        !matches!(self, Self::Given | Self::Histogram)
+    }
+
+    fn histogram(self) -> bool {
+        matches!(self, Self::Histogram | Self::HistogramOrPattern)
+    }
+}
+
+/// Positions in a plane, and what else is known of each.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The positions, finite.
+    pub points: &'a [Point],
+    /// Inverse variance per axis of each.
+    pub weights: Option<&'a [f64]>,
+    /// Brightness of each; NaN where unknown.
+    pub brightness: Option<&'a [f64]>,
+}
+
+/// How a list is registered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegisterOptions {
+    /// How matching starts.
+    pub start: Start,
+    /// Half width of the histogram.
+    pub search_radius: f64,
+    /// Shift that is expected.
+    pub offset: Point,
+    /// Sources nearer to each other than this are one: the brightest of them stays.
+    pub separation: f64,
+    /// Largest distance of a pair.
+    pub tolerance: f64,
+    /// The transformation.
+    pub geometry: Geometry,
+    /// Clipping of the fit.
+    pub clipping: Clipping,
+}
+
+/// How a registration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Pairs beyond chance, and a fit to them.
+    Fitted,
+    /// Fewer pairs than asked for.
+    TooFew,
+    /// No shift within the search radius stands out.
+    OutsideRadius,
+    /// Chance explains the pairs.
+    Chance,
+    /// The pairs coincide or are on one line.
+    Singular,
+}
+
+/// A registration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registration {
+    /// How it ended.
+    pub ending: Ending,
+    /// Indices of the pairs in the two lists.
+    pub pairs: Vec<[usize; 2]>,
+    /// The fit to the pairs.
+    pub fit: Option<LinearFit>,
+    /// Natural logarithm of the odds against chance, at least.
+    pub log_odds: f64,
+    /// Shift from which matching started.
+    pub offset: Point,
+    /// Natural logarithm of the probability that chance makes the histogram's peak; NaN without a histogram.
+    pub log_false_alarm: f64,
+    /// Whether patterns made the match.
+    pub by_patterns: bool,
+    /// Most pairs there could be: sources among the reference's, or the reference's among them.
+    pub possible: usize,
+}
+
+impl Registration {
+    fn new() -> Self {
+        Self {
+            ending: Ending::TooFew,
+            pairs: Vec::new(),
+            fit: None,
+            log_odds: f64::NEG_INFINITY,
+            offset: [0.0; 2],
+            log_false_alarm: f64::NAN,
+            by_patterns: false,
+            possible: 0,
+        }
+    }
+}
+
+/// Indices of the points that stay when of those nearer to each other than `separation` only the brightest does.
+///
+/// Without brightness it is the one of the lowest y, then x, so that the order of the list does not matter.
+pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
+    let points = sources.points;
+    if separation <= 0.0 {
+        return (0..points.len()).collect();
+    }
+    let light =
+        |i: usize| sources.brightness.map_or(0.0, |b| if b[i].is_nan() { f64::NEG_INFINITY } else { b[i] });
+    let before = |i: usize, j: usize| {
+        let order = light(j).total_cmp(&light(i)).then(points[i][1].total_cmp(&points[j][1]));
+        order.then(points[i][0].total_cmp(&points[j][0])).then(i.cmp(&j))
+    };
+    let grid = PointGrid::new(points, separation);
+    let near = |i: usize| {
+        grid.around(points[i], separation).map(|j| j as usize).filter(move |&j| {
+            let d = [points[i][0] - points[j][0], points[i][1] - points[j][1]];
+            j != i && d[0] * d[0] + d[1] * d[1] < separation * separation
+        })
+    };
+    let mut crowded: Vec<usize> = (0..points.len()).filter(|&i| near(i).next().is_some()).collect();
+    crowded.sort_by(|&i, &j| before(i, j));
+    let mut kept = vec![true; points.len()];
+    for &i in &crowded {
+        if kept[i] {
+            near(i).for_each(|j| kept[j] = false);
+        }
+    }
+    (0..points.len()).filter(|&i| kept[i]).collect()
+}
+
+/// The lists once close sources are one.
+struct Plane<'a> {
+    of_image: Vec<usize>,
+    of_reference: Vec<usize>,
+    image: Vec<Point>,
+    reference: PointList,
+    options: &'a RegisterOptions,
+}
+
+/// Registers sources to a reference.
+pub fn register(
+    image: &Sources<'_>,
+    reference: &Sources<'_>,
+    options: &RegisterOptions,
+    monitor: &dyn Monitor,
+) -> Result<Registration> {
+    let (of_image, of_reference) =
+        (distinct(image, options.separation), distinct(reference, options.separation));
+    let pick = |list: &[Point], of: &[usize]| of.iter().map(|&i| list[i]).collect::<Vec<Point>>();
+    let plane = Plane {
+        image: pick(image.points, &of_image),
+        reference: PointList::new(pick(reference.points, &of_reference)),
+        of_image,
+        of_reference,
+        options,
+    };
+    let mut best = Registration::new();
+    if plane.image.is_empty() || plane.reference.points.is_empty() {
+        return Ok(best);
+    }
+    if options.start.near() {
+        best = plane.nearby(monitor)?;
+        checkpoint(monitor)?;
+    }
+    let inside = plane.image.len().min(plane.reference.points.len()) as f64;
+    let clear = best.ending == Ending::Fitted && best.pairs.len() as f64 >= CLEAR_SHARE * inside;
+    if options.start.patterns() && !clear {
+        let light = |sources: &Sources<'_>, of: &[usize]| {
+            sources.brightness.map(|b| of.iter().map(|&i| b[i]).collect::<Vec<f64>>())
+        };
+        let brightness = light(image, &plane.of_image).zip(light(reference, &plane.of_reference));
+        if let Some(found) = plane.by_patterns(brightness.as_ref(), monitor)?
+            && found.log_odds > best.log_odds
+        {
+            best = Registration { log_false_alarm: best.log_false_alarm, ..found };
+        }
+    }
+    Ok(finish(best, image, reference, options))
+}
+
+/// Fits the pairs of a registration that is beyond chance.
+fn finish(
+    mut found: Registration,
+    image: &Sources<'_>,
+    reference: &Sources<'_>,
+    options: &RegisterOptions,
+) -> Registration {
+    if found.ending != Ending::Fitted {
+        return found;
+    }
+    if found.pairs.len() < options.clipping.least_pairs {
+        found.ending = Ending::TooFew;
+        return found;
+    }
+    let weight = |sources: &Sources<'_>, i: usize| sources.weights.map_or(f64::INFINITY, |w| w[i]);
+    let weights: Vec<f64> =
+        found.pairs.iter().map(|&[i, j]| combined(weight(image, i), weight(reference, j))).collect();
+    let known = image.weights.is_some() || reference.weights.is_some();
+    let pairs: Vec<(Point, Point)> =
+        found.pairs.iter().map(|&[i, j]| (image.points[i], reference.points[j])).collect();
+    match fit_linear(&pairs, known.then_some(&weights[..]), options.geometry, &options.clipping) {
+        Ok(fit) => {
+            let moved: Vec<Point> = image.points.iter().map(|&p| fit.apply(p)).collect();
+            found.possible =
+                count_within(&moved, reference.points).min(count_within(reference.points, &moved));
+            found.fit = Some(fit);
+        }
+        Err(_) => found.ending = Ending::Singular,
+    }
+    found
+}
+
+/// Number of points within the rectangle of others.
+fn count_within(points: &[Point], others: &[Point]) -> usize {
+    let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
+    for p in others {
+        for k in 0..2 {
+            low[k] = low[k].min(p[k]);
+            high[k] = high[k].max(p[k]);
+        }
+    }
+    points.iter().filter(|p| (0..2).all(|k| p[k] >= low[k] && p[k] <= high[k])).count()
+}
+
+/// Weight of a difference: variances add.
+pub fn combined(a: f64, b: f64) -> f64 {
+    if a <= 0.0 || b <= 0.0 { 0.0 } else { 1.0 / (1.0 / a + 1.0 / b) }
+}
+
+impl Plane<'_> {
+    /// From the given shift or the histogram.
+    fn nearby(&self, monitor: &dyn Monitor) -> Result<Registration> {
+        let mut found = Registration { offset: self.options.offset, ..Registration::new() };
+        let mut trials = 1.0_f64;
+        if self.options.start.histogram() {
+            let radius = self.options.search_radius;
+            let (list, grid) = (&self.reference.points, &self.reference.grid);
+            let offset = find_offset(&self.image, list, grid, self.options.offset, radius);
+            (found.offset, found.log_false_alarm) = (offset.shift, offset.log_false_alarm);
+            trials = (2.0 * radius / self.options.tolerance + 1.0).powi(2);
+        }
+        let (pairs, log_ratio) =
+            self.settle(&|p| [p[0] + found.offset[0], p[1] + found.offset[1]], monitor)?;
+        found.log_odds = log_ratio - trials.ln();
+        found.pairs = self.indices(&pairs);
+        found.ending = if found.log_odds > -MAX_FALSE_ALARM_NEAR.ln() {
+            Ending::Fitted
+        } else if found.pairs.len() < self.options.clipping.least_pairs && !self.options.start.histogram() {
+            Ending::TooFew
+        } else if self.options.start.histogram() && found.log_false_alarm > MAX_FALSE_ALARM_NEAR.ln() {
+            Ending::OutsideRadius
+        } else {
+            Ending::Chance
+        };
+        Ok(found)
+    }
+
+    /// From patterns; `None` if they find nothing.
+    fn by_patterns(
+        &self,
+        brightness: Option<&(Vec<f64>, Vec<f64>)>,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Registration>> {
+        let options = MatchOptions {
+            radius: self.options.tolerance,
+            max_false_alarm: MAX_FALSE_ALARM_FAR,
+            ..MatchOptions::default()
+        };
+        let light = brightness.map(|(a, b)| (&a[..], &b[..]));
+        let Some(found) = match_lists(&self.image, &self.reference.points, light, &options, monitor)? else {
+            return Ok(None);
+        };
+        let (pairs, _) = self.settle(&|p| found.transform.apply(p), monitor)?;
+        Ok(Some(Registration {
+            ending: Ending::Fitted,
+            pairs: self.indices(&pairs),
+            log_odds: found.log_odds,
+            offset: found.transform.shift,
+            by_patterns: true,
+            ..Registration::new()
+        }))
+    }
+
+    /// Pairs and fits until the pairs stay; the pairs, and the evidence of them.
+    fn settle(&self, start: &dyn Fn(Point) -> Point, monitor: &dyn Monitor) -> Result<(Vec<Pair>, f64)> {
+        let (mut pairs, mut before) = (Vec::new(), Vec::new());
+        let mut fit: Option<LinearFit> = None;
+        for round in 0..MAX_ROUNDS {
+            checkpoint(monitor)?;
+            let place = |p: Point| fit.as_ref().map_or_else(|| start(p), |fit| fit.apply(p));
+            // The start is good to a bin of the histogram; what follows is better.
+            let radius = if round == 0 { 1.5 } else { 1.0 } * self.options.tolerance;
+            let moved = self.image.iter().enumerate().map(|(i, &p)| (i, place(p)));
+            pair_up(moved, &self.reference.grid, radius, &mut pairs);
+            let now: Vec<[usize; 2]> = pairs.iter().map(|pair| [pair.moving, pair.fixed]).collect();
+            if now == before {
+                break;
+            }
+            before = now;
+            fit = self.refit(&pairs).or(fit);
+        }
+        let place = |p: Point| fit.as_ref().map_or_else(|| start(p), |fit| fit.apply(p));
+        let log_ratio =
+            log_ratio_of(&self.image, &self.reference, &pairs, &place, self.options.tolerance, &[]);
+        Ok((pairs, log_ratio))
+    }
+
+    fn refit(&self, pairs: &[Pair]) -> Option<LinearFit> {
+        let geometry = if pairs.len() < FEW_PAIRS { Geometry::Shift } else { self.options.geometry };
+        let points: Vec<(Point, Point)> =
+            pairs.iter().map(|p| (self.image[p.moving], self.reference.points[p.fixed])).collect();
+        let clipping = Clipping { rounds: 0, ..self.options.clipping };
+        fit_linear(&points, None, geometry, &clipping).ok()
+    }
+
+    /// Indices in the lists as they were given, in the order of the first.
+    fn indices(&self, pairs: &[Pair]) -> Vec<[usize; 2]> {
+        let mut all: Vec<[usize; 2]> =
+            pairs.iter().map(|p| [self.of_image[p.moving], self.of_reference[p.fixed]]).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_close_sources_the_brightest_stays() {
+        let points = [[0.0, 0.0], [0.2, 0.0], [5.0, 5.0], [0.4, 0.0], [0.85, 0.0]];
+        let light = [1.0, 3.0, f64::NAN, 2.0, 0.5];
+        let sources = Sources { points: &points, weights: None, brightness: Some(&light) };
+        // The fifth is near to the fourth alone, which is not kept.
+        assert_eq!(distinct(&sources, 0.5), [1, 2, 4]);
+        let plain = Sources { brightness: None, ..sources };
+        assert_eq!(distinct(&plain, 0.5), [0, 2, 4]);
+        assert_eq!(distinct(&plain, 0.0), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn weights_are_inverse_variances() {
+        assert!((combined(4.0, 1.0) - 0.8).abs() < 1e-15);
+        assert_eq!(combined(f64::INFINITY, 3.0), 3.0);
+        assert_eq!(combined(0.0, 3.0), 0.0);
+    }
+}

@@ -1,0 +1,288 @@
+//! Registration of source lists, linear fits and footprints across the border.
+
+use boresight::align::{
+    ClipStatistic, Clipping, Ending, Footprint, Geometry, LinearFit, RegisterOptions, Registration, Sources,
+    Start, fit_linear as fit_in_core, footprint, register as register_in_core,
+};
+use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use pyo3::prelude::*;
+
+use crate::align::column;
+use crate::arrays::{from_rows, rows};
+use crate::errors::{InputError, to_python};
+use crate::monitor::run;
+
+/// Positions and what else is known of each, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct SourceValues<'py> {
+    points: PyReadonlyArray2<'py, f64>,
+    weights: Option<PyReadonlyArray1<'py, f64>>,
+    brightness: Option<PyReadonlyArray1<'py, f64>>,
+}
+
+impl SourceValues<'_> {
+    fn sources(&self) -> PyResult<Sources<'_>> {
+        Ok(Sources {
+            points: rows("sources", &self.points)?,
+            weights: self.weights.as_ref().map(|w| column("weight", w)).transpose()?,
+            brightness: self.brightness.as_ref().map(|b| column("brightness", b)).transpose()?,
+        })
+    }
+}
+
+/// How outliers are left out, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct ClipValues {
+    rounds: usize,
+    sigma: f64,
+    statistic: String,
+    least_pairs: usize,
+}
+
+impl ClipValues {
+    fn clipping(&self) -> PyResult<Clipping> {
+        let statistic = match self.statistic.as_str() {
+            "rmse" => ClipStatistic::Rmse,
+            "mae" => ClipStatistic::Mae,
+            "std" => ClipStatistic::Std,
+            other => return Err(unknown("clip_statistic", other)),
+        };
+        Ok(Clipping { rounds: self.rounds, sigma: self.sigma, statistic, least_pairs: self.least_pairs })
+    }
+}
+
+/// How a list is registered, as a mapping.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct RegisterValues {
+    start: String,
+    search_radius: f64,
+    offset: [f64; 2],
+    separation: f64,
+    tolerance: f64,
+    geometry: String,
+    clipping: ClipValues,
+}
+
+fn unknown(name: &str, value: &str) -> PyErr {
+    InputError::new_err(format!("{name}: there is no {value:?}"))
+}
+
+pub(crate) fn geometry_of(name: &str) -> PyResult<Geometry> {
+    match name {
+        "shift" => Ok(Geometry::Shift),
+        "rshift" => Ok(Geometry::Rshift),
+        "rscale" => Ok(Geometry::Rscale),
+        "general" => Ok(Geometry::General),
+        other => Err(unknown("fitgeom", other)),
+    }
+}
+
+fn start_of(name: &str) -> PyResult<Start> {
+    match name {
+        "given" => Ok(Start::Given),
+        "histogram" => Ok(Start::Histogram),
+        "pattern" => Ok(Start::Pattern),
+        "given or pattern" => Ok(Start::GivenOrPattern),
+        "histogram or pattern" => Ok(Start::HistogramOrPattern),
+        other => Err(unknown("match", other)),
+    }
+}
+
+/// A linear transformation (core `LinearFit`).
+#[pyclass(frozen, name = "LinearFit", module = "boresight._core")]
+pub(crate) struct PyLinearFit(LinearFit);
+
+#[pymethods]
+impl PyLinearFit {
+    #[getter]
+    fn matrix(&self) -> [[f64; 2]; 2] {
+        self.0.matrix
+    }
+
+    #[getter]
+    fn shift(&self) -> [f64; 2] {
+        self.0.shift
+    }
+
+    #[getter]
+    fn center(&self) -> [f64; 2] {
+        self.0.center
+    }
+
+    /// Covariance of the shift and the matrix by rows.
+    #[getter]
+    fn covariance<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        let rows: Vec<[f64; 6]> =
+            self.0.covariance.row_iter().map(|row| std::array::from_fn(|k| row[k])).collect();
+        from_rows(py, &rows)
+    }
+
+    #[getter]
+    fn kept<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<bool>> {
+        PyArray1::from_slice(py, &self.0.kept)
+    }
+
+    #[getter]
+    fn residuals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f64>>> {
+        from_rows(py, &self.0.residuals)
+    }
+
+    #[getter]
+    fn clipped_rounds(&self) -> usize {
+        self.0.clipped_rounds
+    }
+
+    #[getter]
+    fn rmse(&self) -> f64 {
+        self.0.rmse
+    }
+
+    #[getter]
+    fn mae(&self) -> f64 {
+        self.0.mae
+    }
+
+    #[getter]
+    fn std(&self) -> f64 {
+        self.0.std
+    }
+
+    #[getter]
+    fn chi2_dof(&self) -> f64 {
+        self.0.chi2_dof
+    }
+}
+
+/// A registration (core `Registration`).
+#[pyclass(frozen, name = "Registration", module = "boresight._core")]
+pub(crate) struct PyRegistration(Registration);
+
+#[pymethods]
+impl PyRegistration {
+    #[getter]
+    fn ending(&self) -> &'static str {
+        match self.0.ending {
+            Ending::Fitted => "fitted",
+            Ending::TooFew => "too few",
+            Ending::OutsideRadius => "outside radius",
+            Ending::Chance => "chance",
+            Ending::Singular => "singular",
+        }
+    }
+
+    #[getter]
+    fn pairs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<i64>>> {
+        let pairs: Vec<[i64; 2]> = self.0.pairs.iter().map(|pair| pair.map(|i| i as i64)).collect();
+        from_rows(py, &pairs)
+    }
+
+    #[getter]
+    fn fit(&self) -> Option<PyLinearFit> {
+        self.0.fit.clone().map(PyLinearFit)
+    }
+
+    #[getter]
+    fn log_odds(&self) -> f64 {
+        self.0.log_odds
+    }
+
+    #[getter]
+    fn offset(&self) -> [f64; 2] {
+        self.0.offset
+    }
+
+    #[getter]
+    fn log_false_alarm(&self) -> f64 {
+        self.0.log_false_alarm
+    }
+
+    #[getter]
+    fn by_patterns(&self) -> bool {
+        self.0.by_patterns
+    }
+
+    #[getter]
+    fn possible(&self) -> usize {
+        self.0.possible
+    }
+}
+
+/// Registers sources to a reference in a common plane.
+#[pyfunction]
+pub(crate) fn register(
+    py: Python<'_>,
+    image: SourceValues<'_>,
+    reference: SourceValues<'_>,
+    options: RegisterValues,
+) -> PyResult<PyRegistration> {
+    let options = RegisterOptions {
+        start: start_of(&options.start)?,
+        search_radius: options.search_radius,
+        offset: options.offset,
+        separation: options.separation,
+        tolerance: options.tolerance,
+        geometry: geometry_of(&options.geometry)?,
+        clipping: options.clipping.clipping()?,
+    };
+    let (image, reference) = (image.sources()?, reference.sources()?);
+    run(py, None, |monitor| register_in_core(&image, &reference, &options, monitor)).map(PyRegistration)
+}
+
+/// Fits a linear transformation to pairs of positions.
+#[pyfunction]
+pub(crate) fn fit_linear(
+    py: Python<'_>,
+    from_: PyReadonlyArray2<'_, f64>,
+    to: PyReadonlyArray2<'_, f64>,
+    weights: Option<PyReadonlyArray1<'_, f64>>,
+    geometry: &str,
+    clipping: ClipValues,
+) -> PyResult<PyLinearFit> {
+    let pairs: Vec<([f64; 2], [f64; 2])> =
+        rows("pixels", &from_)?.iter().copied().zip(rows("sky", &to)?.iter().copied()).collect();
+    let weights = weights.as_ref().map(|w| column("weights", w)).transpose()?;
+    let (geometry, clipping) = (geometry_of(geometry)?, clipping.clipping()?);
+    py.detach(|| fit_in_core(&pairs, weights, geometry, &clipping)).map(PyLinearFit).map_err(to_python)
+}
+
+/// A part of the sky (core `Footprint`).
+#[pyclass(frozen, name = "Footprint", module = "boresight._core")]
+pub(crate) struct PyFootprint(Footprint);
+
+#[pymethods]
+impl PyFootprint {
+    /// Within corners, unit vectors.
+    #[staticmethod]
+    fn polygon(corners: PyReadonlyArray2<'_, f64>) -> PyResult<Self> {
+        let corners: Vec<_> = rows::<f64, 3>("footprint", &corners)?.iter().map(|&c| c.into()).collect();
+        Footprint::polygon(&corners).map(Self).map_err(to_python)
+    }
+
+    #[staticmethod]
+    fn union(footprints: Vec<PyRef<'_, Self>>) -> Self {
+        Self(Footprint::union(footprints.iter().map(|f| &f.0)))
+    }
+
+    #[getter]
+    fn area(&self) -> f64 {
+        self.0.area()
+    }
+
+    fn shared_area(&self, other: &Self) -> f64 {
+        self.0.shared_area(&other.0)
+    }
+}
+
+/// Areas that footprints share, a square matrix.
+#[pyfunction]
+pub(crate) fn overlap_matrix<'py>(
+    py: Python<'py>,
+    footprints: Vec<PyRef<'_, PyFootprint>>,
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    let all: Vec<Footprint> = footprints.iter().map(|f| f.0.clone()).collect();
+    let matrix = py.detach(|| footprint::overlap_matrix(&all));
+    Ok(PyArray2::from_vec2(py, &matrix)?)
+}

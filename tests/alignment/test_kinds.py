@@ -1,0 +1,94 @@
+"""WCS of other kinds: gwcs and solutions, against the directions that are true."""
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from boresight import CameraModel, ImageCatalog, RadialDistortion, Solution, align
+from boresight._core import quaternion_of_matrix
+from boresight.alignment import Reason
+from boresight.solver.matches import MatchedStars
+
+LENS = RadialDistortion(k1=-0.02, scale=512.0)
+CAMERA = CameraModel(2500.0, (768, 1024), distortion=LENS)
+
+
+def rotation(ra, dec, roll):
+    """Attitude, ICRS to camera, with the boresight at a place in degrees."""
+    ra, dec, roll = np.radians([ra, dec, roll])
+    z = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    x = np.array([-np.sin(ra), np.cos(ra), 0.0])
+    y = np.cross(z, x)
+    c, s = np.cos(roll), np.sin(roll)
+    return np.array([c * x + s * y, -s * x + c * y, z])
+
+
+def solution(attitude, camera=CAMERA):
+    """A solution with this attitude and no stars to speak of."""
+    matches = MatchedStars(
+        [[0.0, 0.0]], [attitude[2]], camera, quaternion_of_matrix(attitude.tolist())
+    )
+    return Solution.from_matches(matches)
+
+
+def stars_of(attitude, count=300, noise=0.02, seed=1):
+    """Pixels from the centre, and the sky that they see."""
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform([-510, -380], [510, 380], (count, 2))
+    sky = CAMERA.pixel_to_direction(*xy.T) @ attitude
+    ra, dec = np.degrees(np.arctan2(sky[:, 1], sky[:, 0])), np.degrees(np.arcsin(sky[:, 2]))
+    return xy + rng.normal(0, noise, xy.shape), sky, Table({"RA": ra % 360, "DEC": dec})
+
+
+@pytest.mark.parametrize(
+    ("off", "roll"), [((0.1, -0.05), 0.0), ((0.5, 0.3), 2.0), ((2.0, 1.0), 40.0)]
+)
+def test_a_solution_is_turned_exactly(off, roll):
+    true = rotation(80.0, 20.0, 10.0)
+    xy, sky, table = stars_of(true)
+    start = solution(rotation(80.0 + off[0], 20.0 + off[1], 10.0 + roll))
+    image = ImageCatalog(start, xy)
+    told = align([image], table, searchrad=30, fitgeom="rshift").images[0]
+    assert told.verdict == "good"
+    assert isinstance(image.wcs, Solution)
+    assert image.wcs is not start
+    seen = image.mapping.to_sky(np.add(xy, [512, 384]))
+    miss = np.linalg.norm(seen - sky, axis=1) * 2500.0
+    assert np.sqrt((miss**2).mean()) < 0.03
+    turned = image.wcs.rotation_matrix_icrs_to_camera @ true.T
+    assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) < 2e-4
+
+
+def test_a_solution_gets_its_scale():
+    true = rotation(80.0, 20.0, 10.0)
+    xy, _, table = stars_of(true)
+    wrong = CameraModel(2500.0 * 1.001, (768, 1024), distortion=LENS)
+    image = ImageCatalog(solution(true, wrong), xy)
+    align([image], table, searchrad=5)
+    assert abs(image.wcs.camera_model.focal_length_px / 2500.0 - 1) < 2e-5
+
+
+def test_a_camera_cannot_be_mirrored():
+    true = rotation(80.0, 20.0, 10.0)
+    xy, _, table = stars_of(true)
+    start = solution(true)
+    image = ImageCatalog(start, xy * [-1, 1])
+    told = align([image], table, match=lambda reference, sources: (np.arange(300), np.arange(300)))
+    assert told.images[0].reason == Reason.WCS_CANNOT_FOLLOW
+    assert image.wcs is start
+
+
+def test_a_gwcs_is_corrected():
+    pytest.importorskip("gwcs")
+    true = rotation(80.0, 20.0, 10.0)
+    xy, sky, table = stars_of(true)
+    start = solution(rotation(80.02, 20.01, 10.1)).gwcs()
+    before = start.forward_transform.n_submodels
+    image = ImageCatalog(start, np.add(xy, [512, 384]), image_shape=(768, 1024))
+    told = align([image], table, searchrad=30, fitgeom="rscale").images[0]
+    assert told.verdict == "good"
+    assert start.forward_transform.n_submodels == before
+    seen = image.mapping.to_sky(np.add(xy, [512, 384]))
+    assert np.median(np.linalg.norm(seen - sky, axis=1)) * 2500.0 < 0.05
+    pixels = image.wcs.numerical_inverse(80.0, 20.0, with_bounding_box=False)
+    assert np.isfinite(pixels).all()
