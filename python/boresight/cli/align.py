@@ -12,11 +12,11 @@ from boresight.alignment.align import align as align_images
 from boresight.alignment.files import read_head, write, write_head
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.result import AlignmentResult
-from boresight.cli.frames import extracted
 from boresight.cli.options import clear_errors, frames_argument
-from boresight.cli.output import Record
 from boresight.errors import InputError
+from boresight.extraction.extract import extract_centroids
 from boresight.frames.frame import Frame
+from boresight.frames.read import read_frame
 
 
 @click.command()
@@ -74,14 +74,7 @@ def align(
     The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
     the verdict on all images is good, and 1 otherwise.
     """
-    failed: list[Record] = []
-    images = [
-        ImageCatalog(_wcs(taken.path, taken.frame), taken.stars,
-                     image_shape=taken.frame.image_shape, name=str(taken.path))
-        for taken in extracted(frames, sigma, failed, quiet=as_json)
-    ]  # fmt: skip
-    if failed:
-        raise InputError(f"{failed[0]['file']}: {failed[0]['error']}")
+    images = [_image(path, sigma) for path in frames]
     result = align_images(
         images,
         _reference(reference),
@@ -104,6 +97,15 @@ def align(
     else:
         _print(result)
     raise SystemExit(0 if result.ok else 1)
+
+
+def _image(path: Path, sigma: float | None) -> ImageCatalog:
+    """Read a frame and find its stars."""
+    frame = read_frame(path)
+    options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
+    stars = extract_centroids(frame.image, mask=frame.mask, **options).centroids
+    wcs = _wcs(path, frame)
+    return ImageCatalog(wcs, stars, image_shape=frame.image_shape, name=str(path))
 
 
 def _wcs(path: Path, frame: Frame) -> Any:
