@@ -136,6 +136,15 @@ def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
         If no shift is determined.
     InputError
         If the shapes differ or something is no image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight.movement import phase_correlation_movement
+    >>> image = np.kron(np.random.default_rng(1).normal(size=(16, 20)), np.ones((8, 8)))
+    >>> found = phase_correlation_movement(image, np.roll(image, (3, -5), (0, 1)))
+    >>> print(f"{np.hypot(*found.shift):.1f}")
+    5.8
     """
     return detect_movement(ref, moved, method="phase", transform="shift")
 

@@ -51,6 +51,10 @@ class ChangePoint:
         Relative change of the focal length.
     chi2 : float
         By how much the change lowers chi square.
+
+    Examples
+    --------
+    See `DriftLog`.
     """
 
     index: int

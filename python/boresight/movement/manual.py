@@ -75,6 +75,11 @@ def manual_movement(
         If the shapes differ, or something is no image.
     OSError
         If the port is in use.
+
+    Examples
+    --------
+    >>> from boresight.movement import manual_movement
+    >>> manual_movement("reference.png", "moved.png")  # doctest: +SKIP
     """
     first, second = pair_of(ref, moved)
     if correction is not None and correction.im_shape != first.shape:

@@ -286,6 +286,13 @@ def place_at(
         Middle of the exposure; without it nothing is known.
     weather : mapping, optional
         Arguments of `Refraction.at`.
+
+    Examples
+    --------
+    >>> from boresight.movement import place_at
+    >>> place = place_at(None, "2018-08-07T12:00:00")
+    >>> place.velocity_km_s is not None, place.refraction is None
+    (True, True)
     """
     if time is None:
         return ApparentPlace()
