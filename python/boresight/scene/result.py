@@ -32,7 +32,7 @@ STAGES = ("sources", "images", "all")
 
 @dataclasses.dataclass(frozen=True)
 class FittedImage:
-    """What was fitted of one image.
+    """One image of a fit: its WCS, PSF, fluxes and sky.
 
     Attributes
     ----------
@@ -60,6 +60,10 @@ class FittedImage:
         How many were fitted.
     windows : list
         Boxes (x0, x1, y0, y1) on which the light of each source is modelled; None if not seen.
+
+    Examples
+    --------
+    See `boresight.scene.fit`.
     """
 
     name: str
