@@ -114,6 +114,10 @@ def plot_parameter_correlations(result: SceneResult, ax: Axes | None = None) -> 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    See `boresight.scene.fit`.
     """
     axes = new_axes(ax, (6.0, 5.2))
     errors = np.sqrt(np.diag(result.covariance))
