@@ -572,6 +572,7 @@ def scene_model(
     image: int,
 ) -> NDArray[np.float64]: ...
 
+@final
 class LinearFit:
     @property
     def matrix(self) -> list[list[float]]: ...
