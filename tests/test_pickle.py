@@ -28,6 +28,7 @@ def things(wide_database, tmp_path_factory):
     path = tmp_path_factory.mktemp("pickle") / "frame.fits"
     frames[0].write_fits(path)
     catalog = boresight.Catalog.hipparcos()[:50]
+    image = boresight.ImageCatalog(solutions[0], found[0].centroids)
     site = EarthLocation.from_geodetic(0.0, 51.5, 50.0)
     return {
         "ApparentPlace": boresight.ApparentPlace.at("2018-08-07T12:00:00", velocity_km_s="earth"),
@@ -46,6 +47,8 @@ def things(wide_database, tmp_path_factory):
         "Extractor": extractor,
         "Frame": boresight.read_frame(path),
         "FrameCalibration": fit.frames[0],
+        "ImageCatalog": image,
+        "ImageGroup": boresight.ImageGroup([image]),
         "MatchedStars": solutions[0].matched_stars,
         "MosaicResult": boresight.calibrate_mosaic([[s] for s in solutions], [[f] for f in found]),
         "PolynomialDistortion": boresight.PolynomialDistortion(2, 256.0, [0.0] * 6, [0.0] * 6),

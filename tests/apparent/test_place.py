@@ -108,7 +108,7 @@ def test_the_solver_takes_it(wide_database):
     velocity = (3000.0, -2000.0, 1000.0)
     frame = boresight.simulate_frame(camera, 83.8, -1.2, seed=1, velocity_km_s=velocity)
     stars = boresight.extract_centroids(frame.image)
-    common = {"image_shape": (512, 512), "database": wide_database}
+    common = {"image_shape": (512, 512), "database": wide_database, "lens": "none"}
     by_velocity = boresight.solve(stars, 12.0, observer_velocity_km_s=velocity, **common)
     by_place = boresight.solve(stars, 12.0, place=ApparentPlace(velocity_km_s=velocity), **common)
     assert by_place.place == ApparentPlace(velocity_km_s=velocity)

@@ -178,7 +178,9 @@ impl Visit for Scan {
             if open.is_none() && word.iter().fold(true, |all, s| all & quiet(s)) {
                 continue;
             }
-            let above = reaching(word, isophote);
+            // Where the threshold is zero, what fills up the last word reaches it too.
+            let inside = if c < words.len() { u32::MAX } else { (1 << rest.len()) - 1 };
+            let above = reaching(word, isophote) & inside;
             // A bit wherever a pixel is not on the same side of the isophote as the one before.
             let mut crossings = above ^ (above << 1 | u32::from(open.is_some()));
             while crossings != 0 {
@@ -189,12 +191,12 @@ impl Visit for Scan {
                     None => open = Some(x),
                 }
             }
-            let mut high = reaching(word, cut);
+            let mut high = reaching(word, cut) & inside;
             while high != 0 {
                 self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
                 high &= high - 1;
             }
-            let mut deep = reaching_down(word, -cut);
+            let mut deep = reaching_down(word, -cut) & inside;
             while deep != 0 {
                 self.look_below(y, rows, c * WORD + deep.trailing_zeros() as usize);
                 deep &= deep - 1;
