@@ -1,4 +1,4 @@
-"""Solve frames of the sky blind, and calibrate the camera from many of them."""
+"""Solve frames of the sky blind, calibrate their camera, align them, notice when it moves."""
 
 from typing import TYPE_CHECKING
 
