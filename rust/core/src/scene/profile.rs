@@ -6,7 +6,7 @@
 //! The exponent is `n = 1 + exp(ν)`, the radius `exp(ρ)`, so no bound has to be kept.
 //!
 //! Pixels are integrated by Gauss-Legendre quadrature with as many nodes as the profile needs at that distance for an
-//! error of [`ACCURACY`] of its peak.
+//! error of `ACCURACY` of its peak.
 #![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
 
 use crate::simd::{Work, vectorized};
