@@ -10,6 +10,7 @@ from astropy.time import Time, TimeDelta
 
 import boresight
 from boresight import CameraModel, FileFormatError, InputError, MatchedStars, UndeterminedError
+from boresight._utils.arrays import rotation_about
 from boresight.movement import (
     DriftLog,
     MountedCamera,
@@ -17,7 +18,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, predicted, rotation
+from boresight.movement.change import Seen, fit_change, predicted
 from boresight.movement.mounted import local_rotation
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
@@ -50,7 +51,7 @@ def solution(values, rng, count=120, sky=None, place=None):
     directions = seen.directions @ sky
     if place is not None:
         directions = place.icrs(directions)
-    attitude = rotation(np.array(values[:3])) @ sky
+    attitude = rotation_about(values[:3]) @ sky
     matches = MatchedStars(
         seen.positions_px, directions, camera_model=CAMERA,
         quaternion=boresight._core.quaternion_of_matrix(attitude.tolist()),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight import _core as core
 from boresight._utils.arguments import pixels
 from boresight.errors import InputError
 
@@ -25,6 +26,31 @@ def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
     """Give the angles in radians of vectors (..., 3) of any length, in -π to π and -π/2 to π/2."""
     x, y, z = np.moveaxis(vectors, -1, 0)
     return np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
+
+
+def rotation_about(vector: ArrayLike) -> Floats:
+    """Give the (3, 3) rotation about a vector by its length in radians (Rodrigues)."""
+    x, y, z = np.asarray(vector, np.float64)
+    angle = math.hypot(x, y, z)
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    # sin(angle) / angle and (1 - cos(angle)) / angle**2, also where the angle is nothing.
+    sine, half = np.sinc(angle / np.pi), np.sinc(angle / (2.0 * np.pi))
+    return np.asarray(np.eye(3) + sine * cross + 0.5 * half**2 * (cross @ cross))
+
+
+def quaternion_of(rotation: Floats) -> Floats:
+    """Give the unit quaternion (4,), scalar first, of a (3, 3) rotation."""
+    return np.array(core.quaternion_of_matrix(rotation.tolist()))
+
+
+def rotation_of(quaternion: ArrayLike) -> Floats:
+    """Give the (3, 3) rotation of a unit quaternion, scalar first."""
+    w, x, y, z = np.asarray(quaternion, np.float64)
+    return np.array([
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ])  # fmt: skip
 
 
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:

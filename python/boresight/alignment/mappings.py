@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.arrays import longitude_latitude, quaternion_of, unit_vector
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
@@ -405,7 +405,8 @@ class SolvedMapping:
         turn = _turn_between(before, after)
         solution = self.wcs
         rotation = solution.rotation_matrix_icrs_to_camera @ turn.T
-        camera = with_scale(solution.camera_model, 1.0 / scale)
+        camera = solution.camera_model
+        camera = camera.replace(focal_length_px=camera.focal_length_px / scale)
         return SolvedMapping(moved(solution, rotation, camera))
 
 
@@ -421,19 +422,11 @@ def _turn_between(before: Floats, after: Floats) -> Floats:
     return np.asarray(frame(after) @ frame(before).T)
 
 
-def with_scale(camera: CameraModel, factor: float) -> CameraModel:
-    """Give a camera with another focal length, its distortion the same in pixels."""
-    data = camera.to_dict()
-    data["focal_length_px"] = camera.focal_length_px * factor
-    return CameraModel.from_dict(data)
-
-
 def moved(solution: Solution, rotation: Floats, camera: CameraModel) -> Solution:
     """Give a solution at another attitude."""
-    from boresight import _core as core
-
-    quaternion = core.quaternion_of_matrix(rotation.tolist())
-    matches = solution.matched_stars.replace(quaternion=quaternion, camera_model=camera)
+    matches = solution.matched_stars.replace(
+        quaternion=quaternion_of(rotation), camera_model=camera
+    )
     return Solution.from_matches(
         matches, covariance=solution.covariance[:3, :3], probability=solution.probability
     )

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from boresight._utils.arguments import image_size
-from boresight._utils.arrays import Floats
-from boresight._utils.files import write_atomically
+from boresight._utils.arrays import Floats, rotation_about
+from boresight._utils.documents import JsonDocument
 from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError, UndeterminedError
@@ -33,7 +31,7 @@ SETTLED = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class PointPairCalibration:
+class PointPairCalibration(JsonDocument):
     """A camera calibrated by points whose places are known.
 
     Pixels of the points are those of arrays, (column, row) from the centre of the first pixel.
@@ -243,39 +241,6 @@ class PointPairCalibration:
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"this calibration is damaged: {error}") from error
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as JSON, whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            File to create or replace.
-        """
-        import json
-
-        write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> PointPairCalibration:
-        """Load a file made by `save`.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-
-        Raises
-        ------
-        FileFormatError
-            If it is none, or damaged.
-        """
-        import json
-
-        try:
-            return cls.from_dict(json.loads(Path(path).read_bytes()))
-        except ValueError as error:
-            raise FileFormatError(f"{os.fspath(path)}: {error}") from error
-
 
 @dataclass
 class _State:
@@ -315,17 +280,8 @@ class _State:
                 center = center + np.array([rest.pop(0), rest.pop(0)])
             else:
                 terms[0 if name == "k1" else 1] += rest.pop(0)
-        return _State(_turn(delta[:3]) @ self.rotation, position, focal, center, terms, self.model)
-
-
-def _turn(vector: Floats) -> Floats:
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-300:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    turned: Floats = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
-    return turned
+        rotation = rotation_about(delta[:3]) @ self.rotation
+        return _State(rotation, position, focal, center, terms, self.model)
 
 
 def _pairs(image_points: ArrayLike, object_points: ArrayLike) -> tuple[Floats, Floats]:

@@ -22,9 +22,7 @@ method, to 1e-10 px.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -33,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arguments import degrees, image_size, vector
 from boresight._utils.arrays import map_points, points_of, split
-from boresight._utils.files import write_atomically
+from boresight._utils.documents import JsonDocument
 from boresight._utils.naming import named
 from boresight.camera.distortion import (
     PolynomialDistortion,
@@ -57,8 +55,14 @@ FILE_VERSION = 2
 """Version 1 knew no projection but the gnomonic; pinholes are still written so."""
 
 
+#: Arguments of `CameraModel`, each an attribute too.
+_ARGUMENTS = (
+    "focal_length_px", "image_shape", "optical_center", "parity_flip", "distortion", "projection",
+)  # fmt: skip
+
+
 @named
-class CameraModel:
+class CameraModel(JsonDocument):
     """Focal length, optical centre, parity, projection and distortion of one camera.
 
     The object cannot be changed; it can be compared, hashed, pickled, and saved as JSON.
@@ -422,44 +426,26 @@ class CameraModel:
         arguments, error = from_opencv(camera_matrix, dist_coeffs, image_shape, tolerance_px, model)
         return cls(**arguments), error
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as a JSON file, readable by people and exact to the last bit.
+    def replace(self, **changes: Any) -> CameraModel:
+        """Make the same camera with some of its numbers changed.
 
         Parameters
         ----------
-        path : path-like
-            File to create or replace. It is written whole or not at all.
-        """
-        import json
-
-        write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> CameraModel:
-        """Load a file made by `save`.
-
-        Parameters
-        ----------
-        path : path-like
-            The JSON file.
+        **changes
+            Any arguments of the constructor, by name.
 
         Returns
         -------
         CameraModel
 
-        Raises
-        ------
-        FileFormatError
-            If the file is damaged, of another version, or no camera model.
-        OSError
-            If it cannot be read.
+        Examples
+        --------
+        >>> from boresight import CameraModel
+        >>> camera = CameraModel(2500.0, (768, 1024), optical_center=(3.0, -1.0))
+        >>> camera.replace(focal_length_px=2600.0).optical_center
+        (3.0, -1.0)
         """
-        import json
-
-        try:
-            return cls.from_dict(json.loads(Path(path).read_bytes()))
-        except (FileFormatError, ValueError) as error:
-            raise FileFormatError(f"{os.fspath(path)}: {error}") from error
+        return CameraModel(**({name: getattr(self, name) for name in _ARGUMENTS} | changes))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CameraModel) and self.to_dict() == other.to_dict()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from boresight._utils.arrays import Floats
+from boresight._utils.arrays import Floats, rotation_about
 from boresight._utils.statistics import planar_scale
 from boresight.camera.model import CameraModel
 
-__all__ = ["Change", "Seen", "fit_change", "rotation"]
+__all__ = ["Change", "Seen", "fit_change"]
 
 PARAMETERS = 8
 
@@ -84,34 +84,19 @@ class Change:
         return max(1, 2 * self.num_stars - PARAMETERS)
 
 
-def rotation(vector: Floats) -> Floats:
-    """Rotation matrix about a vector by its length (Rodrigues)."""
-    angle = float(np.linalg.norm(vector))
-    if angle < 1e-300:
-        return np.eye(3)
-    x, y, z = vector / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turned: Floats = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return turned
-
-
 def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
     """Give a camera with its focal length and optical centre changed."""
     x, y = camera.optical_center
-    return CameraModel(
-        camera.focal_length_px * float(np.exp(values[3])),
-        camera.image_shape,
+    return camera.replace(
+        focal_length_px=camera.focal_length_px * float(np.exp(values[3])),
         optical_center=(x + float(values[4]), y + float(values[5])),
-        parity_flip=camera.parity_flip,
-        distortion=camera.distortion,
-        projection=camera.projection,
     )
 
 
 def predicted(camera: CameraModel, directions: Floats, values: Floats) -> Floats:
     """Where a changed camera sees directions, (n, 2)."""
     changed = changed_camera(camera, values)
-    x, y = changed.direction_to_pixel(directions @ rotation(values[:3]).T)
+    x, y = changed.direction_to_pixel(directions @ rotation_about(values[:3]).T)
     points = np.column_stack([x, y])
     return points + distorted(camera, points, values[6:])
 

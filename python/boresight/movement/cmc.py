@@ -14,12 +14,11 @@ key                           value
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from boresight._utils.files import write_atomically
+from boresight._utils.documents import read_json, write_json
 from boresight.errors import FileFormatError
 
 __all__ = ["SUFFIX", "read_cmc", "write_cmc"]
@@ -35,13 +34,13 @@ def write_cmc(path: str | os.PathLike[str], values: dict[str, Any]) -> None:
     target = Path(path)
     if target.suffix.lower() != SUFFIX:
         target = target.with_name(target.name + SUFFIX)
-    write_atomically(target, (json.dumps(values, indent=4) + "\n").encode())
+    write_json(target, values, indent=4)
 
 
 def read_cmc(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read the values of a file; refuses what is none."""
     try:
-        values = json.loads(Path(path).read_bytes())
+        values = read_json(path)
     except ValueError as error:  # of JSON and of the encoding
         raise FileFormatError(
             f"{os.fspath(path)} is no movement correction: {error}; give a whole .cmc file"

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boresight import _core as core
-from boresight._utils.arrays import Floats
-from boresight._utils.files import write_atomically
+from boresight._utils.arrays import Floats, quaternion_of, rotation_of
+from boresight._utils.documents import JsonDocument
 from boresight.apparent.aberration import earth_barycentric_velocity
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
@@ -41,7 +37,7 @@ EARTH_SPIN = 7.292115e-5
 
 
 @dataclass(frozen=True, eq=False)
-class MountedCamera:
+class MountedCamera(JsonDocument):
     """A calibrated camera and how it is mounted.
 
     Attributes
@@ -122,13 +118,12 @@ class MountedCamera:
             attitude = attitude @ local_rotation(site, time).T
         cov = np.zeros((8, 8))
         cov[:3, :3] = solution.attitude_cov_rad2
-        quaternion = core.quaternion_of_matrix(attitude.tolist())
-        return cls(solution.camera_model, np.array(quaternion), cov, site, image)
+        return cls(solution.camera_model, quaternion_of(attitude), cov, site, image)
 
     @property
     def matrix(self) -> Floats:
         """The same attitude as a (3, 3) matrix."""
-        return matrix_of(self.quaternion)
+        return rotation_of(self.quaternion)
 
     def attitude(self, time: Any = None) -> Floats:
         """Attitude at a time: the rotation from the axes of ICRS to the camera's, (3, 3).
@@ -187,45 +182,6 @@ class MountedCamera:
             return cls(camera, data["quaternion"], data["covariance"], site)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise FileFormatError(f"this mounted camera is damaged: {error}") from error
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as JSON, whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            File to create or replace.
-        """
-        write_atomically(path, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MountedCamera:
-        """Load a file made by `save`.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-
-        Raises
-        ------
-        FileFormatError
-            If it is no mounted camera, or damaged.
-        """
-        try:
-            return cls.from_dict(json.loads(Path(path).read_bytes()))
-        except ValueError as error:  # FileFormatError is one
-            raise FileFormatError(f"{os.fspath(path)}: {error}") from error
-
-
-def matrix_of(quaternion: Floats) -> Floats:
-    """Rotation matrix of a unit quaternion, scalar first."""
-    w, x, y, z = quaternion
-    return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ])  # fmt: skip
 
 
 def local_rotation(site: EarthLocation, time: Any) -> Floats:

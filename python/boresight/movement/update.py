@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from boresight import _core as core
+from boresight._utils.arrays import quaternion_of, rotation_about, rotation_of
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.point_pairs import PointPairCalibration
 from boresight.errors import InputError, UndeterminedError
-from boresight.movement.change import changed_camera, rotation
+from boresight.movement.change import changed_camera
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.images import image_of
-from boresight.movement.mounted import MountedCamera, local_rotation, matrix_of
+from boresight.movement.mounted import MountedCamera, local_rotation
 from boresight.movement.verdict import Verdict
 
 __all__ = ["update_calibration"]
@@ -154,8 +154,7 @@ def _update_mounted(
     joint += cov
     if freedom == "full" or (freedom == "verdict" and "distortion" in verdict.kinds):
         return _refitted(calibration, verdict, image)
-    matrix = rotation(values[:3]) @ calibration.matrix
-    quaternion = np.array(core.quaternion_of_matrix(matrix.tolist()))
+    quaternion = quaternion_of(rotation_about(values[:3]) @ calibration.matrix)
     return dataclasses.replace(
         calibration, camera_model=camera, quaternion=quaternion, covariance=joint, image=image
     )
@@ -179,13 +178,12 @@ def _refitted(calibration: MountedCamera, verdict: Verdict, image: Any) -> Mount
             "measured; the calibration before is kept: give more frames"
         )
     first = next(part for part in result.frames if part is not None and part.rejected is None)
-    attitude = matrix_of(first.quaternion)
+    attitude = rotation_of(first.quaternion)
     if calibration.site is not None:
         attitude = attitude @ local_rotation(calibration.site, verdict.time).T
-    quaternion = np.array(core.quaternion_of_matrix(attitude.tolist()))
     cov = np.zeros((8, 8))
     cov[:3, :3] = first.attitude_cov_rad2
     return dataclasses.replace(
-        calibration, camera_model=result.camera_model, quaternion=quaternion, covariance=cov,
-        image=image,
+        calibration, camera_model=result.camera_model,
+        quaternion=quaternion_of(attitude), covariance=cov, image=image,
     )  # fmt: skip

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import count
-from boresight._utils.arrays import unit_vector
+from boresight._utils.arrays import quaternion_of, rotation_about, unit_vector
 from boresight._utils.progress import Progress, progress_callback
-from boresight.camera.model import CameraModel
 from boresight.errors import InputError
 from boresight.scene.images import Image
 from boresight.scene.places import ARCSEC, Plane, image_places
@@ -271,23 +270,9 @@ def _moved_cameras(images: list[Image], cameras: list[Any], fitted: Any) -> floa
 
 def turned(solution: Solution, turn: Floats) -> Solution:
     """Turn a camera about its axes, arcsec, and change the logarithm of its focal length."""
-    vector = np.asarray(turn[:3]) / ARCSEC
-    x, y, z = vector
-    angle = float(np.linalg.norm(vector))
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    sine = math.sin(angle) / angle if angle > 0 else 1.0
-    half = (1.0 - math.cos(angle)) / angle**2 if angle > 1e-9 else 0.5
-    rotation = np.eye(3) + sine * cross + half * (cross @ cross)
-    matrix = rotation @ solution.rotation_matrix_icrs_to_camera
-    quaternion = core.quaternion_of_matrix(matrix.tolist())
+    rotation = rotation_about(np.asarray(turn[:3]) / ARCSEC)
+    quaternion = quaternion_of(rotation @ solution.rotation_matrix_icrs_to_camera)
     camera = solution.camera_model
-    camera = CameraModel(
-        camera.focal_length_px * math.exp(turn[3]),
-        camera.image_shape,
-        optical_center=camera.optical_center,
-        parity_flip=camera.parity_flip,
-        projection=camera.projection,
-        distortion=camera.distortion,
-    )
+    camera = camera.replace(focal_length_px=camera.focal_length_px * math.exp(turn[3]))
     stars = solution.matched_stars.replace(quaternion=quaternion, camera_model=camera)
     return Solution.from_matches(stars)

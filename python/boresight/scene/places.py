@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import unit_vector
+from boresight._utils.arrays import longitude_latitude, rotation_about, unit_vector
 from boresight.errors import InputError
 from boresight.scene.images import Image
 from boresight.solver.solution import Solution
@@ -178,8 +178,7 @@ def _camera_rows(solution: Solution, directions: list[Floats], free: bool) -> tu
 
 def _camera_pixels(solution: Solution, directions: Floats) -> Floats:
     height, width = solution.image_shape
-    x, y, z = directions.T
-    ra, dec = np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
+    ra, dec = np.degrees(longitude_latitude(directions))
     px, py = solution.world_to_pixel(ra, dec)
     return np.column_stack([np.asarray(px) + width / 2, np.asarray(py) + height / 2])
 
@@ -188,22 +187,14 @@ def attitude_derivatives(solution: Solution, directions: Floats) -> Floats:
     """Give derivatives (n, 8) of pixels by turns about the camera's axes (arcsec) and ln(focal)."""
     matrix = solution.rotation_matrix_icrs_to_camera
     columns = []
-    for axis in range(3):
+    for axis in np.eye(3) * STEP_ARCSEC / ARCSEC:
         # A rotation of the camera by a small angle about one of its axes.
-        turn = matrix.T @ _rotation(axis, STEP_ARCSEC / ARCSEC) @ matrix
-        back = matrix.T @ _rotation(axis, -STEP_ARCSEC / ARCSEC) @ matrix
+        turn = matrix.T @ rotation_about(axis) @ matrix
+        back = turn.T
         high, low = (_camera_pixels(solution, directions @ m.T) for m in (turn, back))
         columns.append((high - low) / (2.0 * STEP_ARCSEC))
     height, width = solution.image_shape
     camera = solution.camera_model
-    axis = np.array(camera.optical_center) + np.array([width / 2, height / 2])
-    columns.append(_camera_pixels(solution, directions) - axis)
+    center = np.array(camera.optical_center) + np.array([width / 2, height / 2])
+    columns.append(_camera_pixels(solution, directions) - center)
     return np.concatenate(columns, axis=1)
-
-
-def _rotation(axis: int, angle: float) -> Floats:
-    matrix = np.eye(3)
-    i, j = [(1, 2), (2, 0), (0, 1)][axis]
-    matrix[i, i] = matrix[j, j] = math.cos(angle)
-    matrix[i, j], matrix[j, i] = -math.sin(angle), math.sin(angle)
-    return matrix
