@@ -322,7 +322,7 @@ class _Run:
 
 
 class _Union:
-    """What the reference covers as it grows."""
+    """Footprints of the reference as it grows."""
 
     def __init__(self, *parts: Any) -> None:
         self._footprint: core.Footprint | None = None

@@ -96,7 +96,7 @@ def fit_globally(
 
 @dataclass
 class _Solved:
-    """What the core found, and the weights with which it did."""
+    """Result of the core, and the weights of the detections in it."""
 
     matrices: Floats
     shifts: Floats

@@ -8,6 +8,7 @@ Every kind has a plane in pixels of the image in which a linear correction ``M u
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -36,7 +37,7 @@ ROUNDS = 20
 
 
 class Mapping(Protocol):
-    """What alignment asks of a WCS; pixels are 0-based array pixels, (n, 2)."""
+    """The parts of a WCS that alignment uses; pixels are 0-based array pixels, (n, 2)."""
 
     wcs: Any
     shape: tuple[int, int] | None
@@ -289,27 +290,22 @@ class TangentPlane:
         return np.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
 
 
-class GwcsMapping:
-    """A `gwcs.WCS`; corrections are models that are put behind its transformation."""
+class TangentMapping(ABC):
+    """A mapping that has no plane of its own: it takes the tangent plane of its middle."""
 
-    def __init__(self, wcs: Any, image_shape: tuple[int, int] | None) -> None:
-        self.wcs = wcs
-        shape = image_shape or wcs.array_shape
-        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
-        if self.shape is None:
-            raise InputError("image_shape: the gwcs does not know it; give (height, width)")
-        height, width = self.shape
-        middle = np.array([(width - 1) / 2, (height - 1) / 2])
+    _plane: TangentPlane
+
+    def _take_plane(self, middle: Floats) -> None:
+        """Take the plane about a pixel, its axes along those of the image."""
         near = self.to_sky(middle + STEP_PX * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]))
         if not np.isfinite(near).all():
             raise InputError("wcs: the middle of the image sees nothing; give a WCS that maps it")
         along = np.array([near[1] - near[2], near[3] - near[4]]) / (2.0 * STEP_PX)
         self._plane = TangentPlane.about(near[0], along)
 
+    @abstractmethod
     def to_sky(self, pixels: Floats) -> Floats:
         """Give unit vectors that pixels see."""
-        world = self.wcs(pixels[:, 0], pixels[:, 1], with_bounding_box=False)
-        return unit_vector(np.asarray(world[0], float), np.asarray(world[1], float))
 
     def to_plane(self, pixels: Floats) -> Floats:
         """Tangent plane of pixels."""
@@ -322,6 +318,24 @@ class GwcsMapping:
     def plane_to_sky(self, plane: Floats) -> Floats:
         """Directions of the tangent plane."""
         return self._plane.to_sky(plane)
+
+
+class GwcsMapping(TangentMapping):
+    """A `gwcs.WCS`; corrections are models that are put behind its transformation."""
+
+    def __init__(self, wcs: Any, image_shape: tuple[int, int] | None) -> None:
+        self.wcs = wcs
+        shape = image_shape or wcs.array_shape
+        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
+        if self.shape is None:
+            raise InputError("image_shape: the gwcs does not know it; give (height, width)")
+        height, width = self.shape
+        self._take_plane(np.array([(width - 1) / 2, (height - 1) / 2]))
+
+    def to_sky(self, pixels: Floats) -> Floats:
+        """Give unit vectors that pixels see."""
+        world = self.wcs(pixels[:, 0], pixels[:, 1], with_bounding_box=False)
+        return unit_vector(np.asarray(world[0], float), np.asarray(world[1], float))
 
     def corrected(self, matrix: Floats, shift: Floats) -> GwcsMapping:
         """Give the same with a step more before the sky: to the plane, the correction, and back."""
@@ -361,7 +375,7 @@ class GwcsMapping:
         )
 
 
-class SolvedMapping:
+class SolvedMapping(TangentMapping):
     """A solution: a camera at an attitude."""
 
     def __init__(self, solution: Solution) -> None:
@@ -369,27 +383,12 @@ class SolvedMapping:
         camera = solution.camera_model
         self.shape: tuple[int, int] | None = solution.image_shape
         self._half = np.array([camera.image_shape[1], camera.image_shape[0]]) / 2
-        middle = STEP_PX * np.array([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
-        near = self.to_sky(middle + self._half)
-        along = np.array([near[1] - near[2], near[3] - near[4]]) / (2.0 * STEP_PX)
-        self._plane = TangentPlane.about(near[0], along)
+        self._take_plane(self._half)
 
     def to_sky(self, pixels: Floats) -> Floats:
         """Give unit vectors that pixels see."""
         at = pixels - self._half
         return np.asarray(self.wcs.matched_stars._core.pixel_to_sky(np.ascontiguousarray(at)))
-
-    def to_plane(self, pixels: Floats) -> Floats:
-        """Tangent plane of pixels."""
-        return self._plane.of_sky(self.to_sky(pixels))
-
-    def sky_to_plane(self, sky: Floats) -> Floats:
-        """Tangent plane of directions."""
-        return self._plane.of_sky(sky)
-
-    def plane_to_sky(self, plane: Floats) -> Floats:
-        """Directions of the tangent plane."""
-        return self._plane.to_sky(plane)
 
     def corrected(self, matrix: Floats, shift: Floats) -> SolvedMapping:
         """Give the camera turned, and of the focal length, so that the middle of the image follows.

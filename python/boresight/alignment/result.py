@@ -200,7 +200,7 @@ class ImageAlignment:
 
 
 class DegeneracyKind(StrEnum):
-    """What a fit of all images cannot know."""
+    """Freedoms that a fit of all images does not determine."""
 
     NO_REFERENCE = "no reference"
     ONE_IMAGE = "one image"

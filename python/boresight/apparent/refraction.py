@@ -164,7 +164,15 @@ def _zenith(site: EarthLocation, time: Any) -> tuple[float, float, float]:
     # less than 15 arcsec.
     tt, utc = time.tt, time.utc
     rotation = erfa.c2t06a(tt.jd1, tt.jd2, utc.jd1, utc.jd2, 0.0, 0.0)
-    lon, lat = site.lon.rad, site.lat.rad
-    up = np.array([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    x, y, z = np.asarray(rotation).T @ up
+    x, y, z = np.asarray(rotation).T @ local_axes(site)[2]
     return float(x), float(y), float(z)
+
+
+def local_axes(site: EarthLocation) -> Floats:
+    """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
+    lon, lat = float(site.lon.rad), float(site.lat.rad)
+    return np.array([
+        [-np.sin(lon), np.cos(lon), 0.0],
+        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
+        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
+    ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""What all functions of a batch do alike: continue the journal, work, give the table."""
+"""The steps that all functions of a batch share: continue the journal, work, give the table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def perform(
                 ended += len(rows)
                 if callback is not None:
                     callback(ended / len(names))
-        table = table_of(journal.path, {name: k for k, name in enumerate(names)}, schema)
+        table = table_of(journal.path, schema, {name: k for k, name in enumerate(names)})
     # Without pyarrow there is the journal, and the table that is returned.
     with contextlib.suppress(InputError):
         write_parquet(table, folder / PARQUET_NAME)

@@ -47,9 +47,7 @@ class Journal:
             self._write([{"format": FORMAT, **settings}])
             return
         self._file.seek(0)
-        header = _parse(self._file.readline(), self.path)
-        if header.get("format") != FORMAT:
-            raise FileFormatError(f"{self.path}: no journal of a batch; give another output")
+        header = _header(self._file, self.path)
         changed = [name for name, value in settings.items() if header.get(name) != value]
         if changed:
             raise InputError(
@@ -83,14 +81,26 @@ class Journal:
         self._file.close()
 
 
+def read_settings(path: Path) -> Row:
+    """Read what a journal's first line tells."""
+    with path.open("rb") as file:
+        return _header(file, path)
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """Rows of a journal, without what its first line tells and a line that was cut short."""
     with path.open("rb") as file:
-        if _parse(file.readline(), path).get("format") != FORMAT:
-            raise FileFormatError(f"{path}: no journal of a batch")
+        _header(file, path)
         for line in file:
             if line.endswith(b"\n"):
                 yield _parse(line, path)
+
+
+def _header(file: IO[bytes], path: Path) -> Row:
+    header = _parse(file.readline(), path)
+    if header.get("format") != FORMAT:
+        raise FileFormatError(f"{path}: no journal of a batch; give another output")
+    return header
 
 
 def _parse(line: bytes, path: Path) -> Row:

@@ -17,9 +17,12 @@ from boresight.batch.journal import Row
 from boresight.errors import BoresightError, InputError
 from boresight.frames.frame import Frame
 
-__all__ = ["OnError", "Work", "run"]
+__all__ = ["FRAME_ERRORS", "OnError", "Work", "reason_of", "run"]
 
 OnError = Literal["row", "raise"]
+
+#: What reading and solving one frame may raise, which is no reason to give up the others.
+FRAME_ERRORS = (BoresightError, OSError, MemoryError)
 
 #: Chunks that wait for each worker, besides the one it works at.
 AHEAD = 2
@@ -32,7 +35,7 @@ CHUNKS_PER_WORKER = 8
 
 
 class Work(NamedTuple):
-    """What is done with each frame: `function(frame, name, settings)` gives its row."""
+    """The work on each frame: `function(frame, name, settings)` gives its row."""
 
     function: Callable[[Frame, str, Any], Row]
     settings: Any
@@ -147,10 +150,10 @@ def _row(name: str, work: Work) -> Row:
     try:
         frame = read(name)
         row = work.function(frame, name, work.settings)
-    except (BoresightError, OSError, MemoryError) as error:
+    except FRAME_ERRORS as error:
         if work.on_error == "raise":
             raise
-        return _failed(name, str(error) or type(error).__name__, time.perf_counter() - start)
+        return _failed(name, reason_of(error), time.perf_counter() - start)
     height, width = frame.image_shape
     common = {
         "path": name,
@@ -160,6 +163,11 @@ def _row(name: str, work: Work) -> Row:
         "seconds": round(time.perf_counter() - start, 6),
     }
     return common | row
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that tells an error."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _failed(name: str, reason: str, seconds: float) -> Row:

@@ -168,7 +168,7 @@ def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     reason = None
     if request["explain"]:
         diagnosis = diagnose(frame, request["fov_deg"], **common)
-        finding = diagnosis.remedy or next(iter(diagnosis.suspicions), None)
+        finding = next(iter(diagnosis.findings), None)
         reason = diagnosis.status if finding is None else f"{finding.cause}: {finding.text}"
     return {"status": "unsolved", "solved": False, "reason": reason}
 

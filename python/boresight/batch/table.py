@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from boresight._utils.files import write_atomically
-from boresight.batch.journal import FILE_NAME, Row, read_rows
+from boresight.batch.journal import FILE_NAME, Row, read_rows, read_settings
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def columns_of(rows: Iterable[Row], schema: Sequence[Column]) -> list[np.ndarray
     return columns
 
 
-def table_of(path: Path, order: dict[str, int], schema: Sequence[Column]) -> QTable:
-    """Table of the frames of a journal that are in `order`, in this order."""
+def table_of(path: Path, schema: Sequence[Column], order: dict[str, int] | None = None) -> QTable:
+    """Table of the frames of a journal, or of those in `order`, in this order."""
     from astropy.table import Column as TableColumn
     from astropy.table import QTable
 
@@ -99,7 +99,7 @@ def table_of(path: Path, order: dict[str, int], schema: Sequence[Column]) -> QTa
         batch.clear()
 
     for row in read_rows(path):
-        place = order.get(row["path"])
+        place = len(places) if order is None else order.get(row["path"])
         if place is not None:
             places.append(place)
             batch.append(row)
@@ -113,7 +113,6 @@ def table_of(path: Path, order: dict[str, int], schema: Sequence[Column]) -> QTa
         if column.kind is str:
             values = values.astype(str)
         described = TableColumn(values, unit=column.unit, description=column.description)
-        described.meta["ucd"] = column.ucd
         table[column.name] = described
         table[column.name].info.meta = {"ucd": column.ucd}
         table[column.name].info.format = column.format
@@ -144,15 +143,8 @@ def read_results(output: str | os.PathLike[str]) -> QTable:
     --------
     See `boresight.batch.solve`.
     """
-    import json
-
     path = Path(output) / FILE_NAME
-    order: dict[str, int] = {}
-    for row in read_rows(path):
-        order.setdefault(row["path"], len(order))
-    with path.open("rb") as file:
-        command = json.loads(file.readline())["command"]
-    return table_of(path, order, SCHEMAS[command])
+    return table_of(path, SCHEMAS[read_settings(path)["command"]])
 
 
 def write_parquet(table: QTable, path: str | os.PathLike[str]) -> None:

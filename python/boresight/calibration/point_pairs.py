@@ -21,7 +21,7 @@ __all__ = ["FREEDOMS", "PointPairCalibration"]
 FORMAT, VERSION = "boresight-point-pairs", 1
 
 FREEDOMS = ("focal_length", "center", "k1", "k2")
-"""What may be fitted beside the position and the attitude."""
+"""Names of what may be fitted beside the position and the attitude."""
 
 ROUNDS = 200
 """Steps of the fit at most."""
@@ -244,7 +244,7 @@ class PointPairCalibration(JsonDocument):
 
 @dataclass
 class _State:
-    """What is fitted."""
+    """The numbers that are fitted."""
 
     rotation: Floats
     position: Floats | None

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import click
 import numpy as np
 
+from boresight.batch.run import reason_of
 from boresight.camera.model import Projection
-from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of, reason_of
+from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of
 from boresight.cli.options import (
     aberration_option,
     check_writable,

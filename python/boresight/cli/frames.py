@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boresight.batch.frames import expand
-from boresight.errors import BoresightError, InputError
+from boresight.batch.run import FRAME_ERRORS, reason_of
+from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult
 from boresight.extraction.star_list import StarList
@@ -31,9 +32,6 @@ LISTS = {
 
 #: Cards of the image's size in Astrometry.net's lists.
 SIZE_CARDS = ("IMAGEH", "IMAGEW")
-
-#: What reading and solving one frame may raise, which is no reason to give up the others.
-FRAME_ERRORS = (BoresightError, OSError, MemoryError)
 
 
 class Reading(NamedTuple):
@@ -113,11 +111,6 @@ def all_taken(paths: Sequence[Path], reading: Reading) -> Iterator[tuple[Path, T
             yield path, take(path, reading)
         except FRAME_ERRORS as error:
             yield path, reason_of(error)
-
-
-def reason_of(error: BaseException) -> str:
-    """One line that tells an error."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def check_time(path: Path, frame: Frame | None) -> None:

@@ -12,7 +12,8 @@ import click
 import numpy as np
 
 from boresight.apparent.place import ApparentPlace
-from boresight.cli.frames import FRAME_ERRORS, Taken, all_taken, check_time, paths_of, reason_of
+from boresight.batch.run import FRAME_ERRORS, reason_of
+from boresight.cli.frames import Taken, all_taken, check_time, paths_of
 from boresight.cli.options import (
     aberration_option,
     check_writable,

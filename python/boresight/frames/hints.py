@@ -1,4 +1,4 @@
-"""What headers and EXIF say about where a frame looks, at which scale and rotation."""
+"""Position, scale and rotation of a frame, as headers and EXIF tell them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _SEXAGESIMAL = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class HeaderHints:
-    """What a header says about where a frame looks, at which scale and rotation.
+    """Position, scale and rotation of a frame, as its header tells them.
 
     Every value may be missing (None), and wrong: headers tell where a mount believed to point.
 

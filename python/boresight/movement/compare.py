@@ -34,7 +34,7 @@ HINT_DEG = 1.0
 """How far a camera is expected to have moved at most; farther, the frame is solved blind."""
 
 OPTICS = ("focus", "optical centre", "distortion")
-"""What can be told of a camera whose attitude is not known."""
+"""Kinds of change that can be told of a camera whose attitude is not known."""
 
 
 def compare(

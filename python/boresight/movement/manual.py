@@ -104,7 +104,7 @@ def manual_movement(
 
 
 class _Session:
-    """What the page asks for."""
+    """Answers to the requests of the page."""
 
     def __init__(
         self, ref: NDArray[Any], moved: NDArray[Any], correction: MovementCorrection | None

@@ -14,6 +14,7 @@ from boresight._utils.arrays import Floats, quaternion_of, rotation_of
 from boresight._utils.documents import JsonDocument
 from boresight.apparent.aberration import earth_barycentric_velocity
 from boresight.apparent.place import ApparentPlace
+from boresight.apparent.refraction import local_axes
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.times import as_time
@@ -28,7 +29,7 @@ __all__ = ["PARAMETERS", "MountedCamera", "local_rotation", "place_at"]
 FORMAT, VERSION = "boresight-mounted-camera", 1
 
 PARAMETERS = ("about_x", "about_y", "about_z", "focal", "center_x", "center_y", "k1", "k2")
-"""What a change is described by: small rotations of the camera about its axes (rad), the relative
+"""Numbers that describe a change: small rotations of the camera about its axes (rad), the relative
 change of its focal length, the shift of its optical centre (px), and two terms of a radial
 distortion (px at the corner)."""
 
@@ -220,13 +221,7 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
         except (iers.IERSRangeError, IndexError):
             ut1 = when.utc
         rotation = np.asarray(erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0))
-    lat, lon = float(site.lat.rad), float(site.lon.rad)
-    local = np.array([
-        [-np.sin(lon), np.cos(lon), 0.0],
-        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
-        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
-    ])  # fmt: skip
-    return np.asarray(local @ rotation, np.float64)
+    return np.asarray(local_axes(site) @ rotation, np.float64)
 
 
 def place_at(

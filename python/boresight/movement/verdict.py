@@ -43,7 +43,7 @@ ARCSEC = math.degrees(1.0) * 3600.0
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What happened to a camera.
+    """The change of a camera, or that there is none.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 Trend = Literal["radius", "magnitude", "colour", "epoch"]
-"""What residuals are drawn against."""
+"""Quantities against which residuals are drawn."""
 
 TREND_LABELS = {
     "radius": "distance from the optical centre (px)",

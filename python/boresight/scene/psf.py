@@ -14,7 +14,7 @@ __all__ = ["Gaussian", "Moffat"]
 
 @dataclasses.dataclass(frozen=True)
 class _Profile:
-    """What elliptical profiles share: the shape, and which parameters are free."""
+    """Shape of an elliptical profile, and which of its parameters are free."""
 
     parameters: ClassVar[tuple[str, ...]] = ()
     """Names that `free` may hold; "shape" is the axis ratio and the angle together."""

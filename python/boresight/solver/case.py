@@ -66,7 +66,7 @@ class Case:
 
     @property
     def extraction(self) -> ExtractionResult | None:
-        """What extraction found, if it was asked."""
+        """Result of the extraction, if it was asked."""
         return self.found.stars if isinstance(self.found.stars, ExtractionResult) else None
 
     @functools.cached_property

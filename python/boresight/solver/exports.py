@@ -33,7 +33,7 @@ CHECKED_POINTS = 25
 
 @named
 class SkyExports(SkyMapping):
-    """What pixels see, for other programs: the part of a `Solution` that makes WCS."""
+    """The part of a `Solution` that makes WCS for other programs."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What may be wrong with the image of a frame that does not solve: tried by mending it."""
+"""Faults of the image of a frame that does not solve, each tried by mending it."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ __all__ = ["LensModel", "Prepared", "SearchOptions", "SolveOptions", "detections
 
 
 LensModel = Literal["auto", "none", "pinhole", "radial", "polynomial"] | int
-"""What is fitted of the lens of one frame: a form of model, or the order of a polynomial."""
+"""Model of the lens that is fitted to one frame: a form, or the order of a polynomial."""
 
 
 class SearchOptions(TypedDict, total=False):

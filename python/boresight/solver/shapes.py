@@ -20,9 +20,6 @@ TRAILED_ALIGNMENT = 0.7
 #: square, radians from the axis.
 STRETCHED, AXIS_ANGLE = 1.04, 0.15
 
-#: Gaussian's full width at half maximum over its standard deviation.
-FWHM_PER_SIGMA = 2.0 * math.sqrt(2.0 * math.log(2.0))
-
 #: The frame is divided into so many parts in each axis to see where the stars are.
 TILES = 6
 #: A tile is crowded if it has so many times the median tile's stars, and more than this.

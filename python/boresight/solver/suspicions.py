@@ -1,4 +1,4 @@
-"""What the images and counts of the stars, and the header, say about a frame."""
+"""Suspicions about a frame, by the images and counts of its stars, and by its header."""
 
 from __future__ import annotations
 
