@@ -7,6 +7,7 @@ use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::MAX_ORDER;
 use crate::geometry::sphere::Direction;
+use crate::lsq::small::whitener;
 use crate::matches::MatchedStars;
 
 /// Checks everything but the stars and the image sizes.
@@ -96,19 +97,15 @@ pub(super) fn apparent(star: &[f64; 3], place: &ApparentPlace) -> Direction {
     place.apparent(&Direction::from(*star).normalize())
 }
 
-/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy).
-fn whiten(&[xx, xy, yy]: &[f64; 3]) -> Result<[f64; 3]> {
-    let l00 = xx.sqrt();
-    let l10 = xy / l00;
-    let l11 = (yy - l10 * l10).sqrt();
-    if !(l00 > 0.0 && l11 > 0.0 && l00.is_finite() && l11.is_finite()) {
-        return Err(Error::argument(
+fn whiten(covariance: &[f64; 3]) -> Result<[f64; 3]> {
+    whitener(covariance).ok_or_else(|| {
+        let [xx, xy, yy] = covariance;
+        Error::argument(
             "centroids",
             format!("the covariance ({xx}, {xy}, {yy}) of a position is not positive definite"),
             "give variances above zero, or no covariance at all",
-        ));
-    }
-    Ok([1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
+        )
+    })
 }
 
 #[cfg(test)]

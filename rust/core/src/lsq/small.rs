@@ -37,6 +37,16 @@ pub(crate) fn multiply(m: &Matrix2, [x, y]: [f64; 2]) -> [f64; 2] {
     [m[0][0] * x + m[0][1] * y, m[1][0] * x + m[1][1] * y]
 }
 
+/// Inverse of the lower Cholesky factor of a covariance (xx, xy, yy), its elements by rows: what gives differences of
+/// this covariance unit variance. `None` if it is not positive definite.
+pub(crate) fn whitener(&[xx, xy, yy]: &[f64; 3]) -> Option<[f64; 3]> {
+    let l00 = xx.sqrt();
+    let l10 = xy / l00;
+    let l11 = (yy - l10 * l10).sqrt();
+    let is_definite = l00 > 0.0 && l11 > 0.0 && l00.is_finite() && l11.is_finite();
+    is_definite.then(|| [1.0 / l00, -l10 / (l00 * l11), 1.0 / l11])
+}
+
 /// The inverse of a positive definite matrix; `None` if it is too near to a singular one.
 #[inline]
 pub(crate) fn inverse_of_symmetric(&[xx, xy, xz, yy, yz, zz]: &Symmetric3) -> Option<Symmetric3> {

@@ -7,8 +7,8 @@ use nalgebra::{DMatrix, DVector};
 use super::consensus::{log_chance, search, solve, squared_distance};
 use super::transform::{Kind, MOST, Point, Transform};
 use crate::error::{Error, Result};
-
 use crate::lsq::robust::{Loss, planar_scale};
+use crate::lsq::small::whitener;
 use crate::lsq::{NormalEquations, Problem, Robust, RobustFit, RobustOptions, Weighed, Weighting};
 
 /// Pairs farther off than this many standard deviations are left out: of good ones, one in 500.
@@ -197,17 +197,8 @@ impl Scaled {
 /// For each pair the matrix that makes its difference one of unit variance.
 fn whiteners(covariance: Option<&[[f64; 3]]>, count: usize, size: f64) -> Vec<[[f64; 2]; 2]> {
     let Some(covariance) = covariance else { return vec![[[1.0, 0.0], [0.0, 1.0]]; count] };
-    let whitener = |&[xx, xy, yy]: &[f64; 3]| {
-        // The inverse of the Cholesky factor.
-        let (a, c) = (xx.sqrt(), (yy - xy * xy / xx).sqrt());
-        let b = xy / a;
-        if a.is_finite() && c.is_finite() && a > 0.0 && c > 0.0 {
-            [[size / a, 0.0], [-size * b / (a * c), size / c]]
-        } else {
-            [[0.0; 2]; 2]
-        }
-    };
-    covariance.iter().map(whitener).collect()
+    let scaled = |[a, b, c]: [f64; 3]| [[size * a, 0.0], [size * b, size * c]];
+    covariance.iter().map(|c| whitener(c).map_or([[0.0; 2]; 2], scaled)).collect()
 }
 
 /// Pairs, and their weights.

@@ -13,6 +13,7 @@ use crate::imaging::centroid::{self, Moments, PIXEL_VARIANCE, eigenvalues};
 use crate::imaging::detect::{Detection, Peak};
 use crate::imaging::image::{Image, Pixel};
 use crate::index::point_grid::PointGrid;
+use crate::lsq::robust::median;
 use window::{Sums, Window};
 
 mod window;
@@ -102,7 +103,8 @@ impl Large {
         };
         let alike =
             looks.iter().map(of_one).rev().max_by_key(Vec::len).filter(|alike| alike.len() >= MIN_BLOBS)?;
-        let common = [0, 1, 2].map(|k| median(alike.iter().map(|blob| blob.moments()[k]).collect()));
+        let common =
+            [0, 1, 2].map(|k| median(&mut alike.iter().map(|blob| blob.moments()[k]).collect::<Vec<_>>()));
         let [large, _] = eigenvalues(common);
         let elongation = centroid::elongation(common);
         let found = Self { shape: common, trailed: elongation >= TRAIL_ELONGATION };
@@ -128,7 +130,7 @@ impl Large {
 
     /// Whether they are rings or discs.
     fn are_rings<T: Pixel>(&self, image: &Image<'_, T>, background: &Background, blobs: &[&Blob]) -> bool {
-        if median(blobs.iter().map(|blob| blob.peaks as f64).collect()) < RING_PEAKS as f64 {
+        if median(&mut blobs.iter().map(|blob| blob.peaks as f64).collect::<Vec<_>>()) < RING_PEAKS as f64 {
             return false;
         }
         let radius = 2.0 * eigenvalues(self.shape)[0].sqrt() - FILTERED;
@@ -140,7 +142,7 @@ impl Large {
         let mut rims: Vec<f64> = means.iter().map(|mean| mean[1]).collect();
         rims.sort_unstable_by(f64::total_cmp);
         let quartile = |k: usize| rims[k * (rims.len() - 1) / 4];
-        median(means.iter().map(|[middle, rim]| middle / rim).collect()) < RING_MIDDLE
+        median(&mut means.iter().map(|[middle, rim]| middle / rim).collect::<Vec<_>>()) < RING_MIDDLE
             && quartile(3) > RING_CONTRAST * quartile(1)
     }
 
@@ -274,7 +276,7 @@ fn refuse_others(stars: &mut Vec<Star>, options: &ExtractOptions, rejected: &mut
     if stars.is_empty() {
         return;
     }
-    let common = [0, 1, 2].map(|k| median(stars.iter().map(|star| star.cov[k]).collect()));
+    let common = [0, 1, 2].map(|k| median(&mut stars.iter().map(|star| star.cov[k]).collect::<Vec<_>>()));
     let longest = options.max_elongation.map(|limit| limit * centroid::elongation(common));
     stars.retain(|star| {
         let short = eigenvalues(star.cov)[0] < MIN_LENGTH * MIN_LENGTH * eigenvalues(common)[0];
@@ -331,11 +333,6 @@ impl Look {
 fn ellipticity([xx, xy, yy]: &Moments) -> [f64; 2] {
     let sum = (xx + yy).max(PIXEL_VARIANCE);
     [(xx - yy) / sum, 2.0 * xy / sum]
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    let middle = values.len() / 2;
-    *values.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
 #[cfg(test)]

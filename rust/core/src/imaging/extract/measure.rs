@@ -16,6 +16,7 @@ use crate::imaging::detect::{Detection, Peak};
 use crate::imaging::image::{Image, Pixel};
 use crate::imaging::psf::build::PsfKind;
 use crate::imaging::stamp::{self, Crop, Layout, is_good};
+use crate::lsq::robust;
 use crate::monitor::Monitor;
 
 /// So many of the highest peaks tell the width of the stars.
@@ -361,10 +362,10 @@ fn gaussian_sharpness(sigma: f64) -> f64 {
     1.0 - 0.5 * (beside + diagonally)
 }
 
+/// Median, if there are values.
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
-    let middle = values.len() / 2;
-    (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    (!values.is_empty()).then(|| robust::median(&mut values))
 }
 
 /// Position from the middle of a stamp's pixel `centre`.

@@ -2,6 +2,7 @@
 
 use super::{Patch, SIDE};
 use crate::imaging::image::Pattern;
+use crate::lsq::robust::median;
 
 /// A pattern is one if its amplitude is so many times its error ...
 const PATTERN_SIGMAS: f64 = 6.0;
@@ -111,10 +112,9 @@ fn weighted(patch: &Patch, [columns, rows]: [[f64; SIDE]; 2]) -> f64 {
 /// Median and median absolute deviation.
 fn median_and_scatter(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let mut values: Vec<f64> = values.collect();
-    let middle = values.len() / 2;
-    let median = *values.select_nth_unstable_by(middle, f64::total_cmp).1;
+    let middle = median(&mut values);
     for v in &mut values {
-        *v = (*v - median).abs();
+        *v = (*v - middle).abs();
     }
-    (median, *values.select_nth_unstable_by(middle, f64::total_cmp).1)
+    (middle, median(&mut values))
 }
