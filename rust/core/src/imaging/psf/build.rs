@@ -41,7 +41,7 @@ const RIM_FRACTION: f32 = 0.2;
 const ROUNDS: usize = 7;
 const VARYING_ROUNDS: usize = 12;
 /// A function that varies is given up where it is not less wrong by this factor after so many rounds.
-const TRIAL_ROUNDS: usize = 3;
+const TRIAL_ROUNDS: usize = 5;
 const TRIAL_GAIN: f32 = 0.97;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
