@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "python" / "boresight"
 CORE = ROOT / "rust" / "core" / "src"
+BORDER = ROOT / "rust" / "py" / "src"
 
 #: Packages from the highest to the lowest, as in docs/design.md: each imports only those below it.
 ORDER = (
@@ -134,6 +135,15 @@ def test_the_core_has_no_circles():
                 graph.setdefault(name, set()).add(other)
     assert "solve" in graph["calibrate"] or "matches" in graph["calibrate"]
     check_no_circle(graph)
+
+
+def test_work_of_many_threads_runs_on_those_of_its_process():
+    # Elsewhere `parallel::detach` or a monitor does it: after a fork, other threads do not exist.
+    alone = {"arrays", "database", "extract", "monitor", "parallel", "pictures", "solve"}
+    found = {
+        path.stem for path in BORDER.glob("*.rs") if re.search(r"\.detach\(", path.read_text())
+    }
+    assert found <= alone
 
 
 def test_pixels_know_no_geometry():

@@ -53,6 +53,28 @@ def rotation_of(quaternion: ArrayLike) -> Floats:
     ])  # fmt: skip
 
 
+def convex_hull(points: Floats) -> NDArray[np.intp]:
+    """Rows of the corners of the convex hull of (n, 2) points, counterclockwise from the leftmost.
+
+    Andrew's monotone chain. Of points on one line the two ends; of one point alone, nothing.
+    """
+
+    def half(rows: NDArray[np.intp]) -> list[int]:
+        chain: list[int] = []
+        for i in rows:
+            while len(chain) > 1:
+                before, last = points[chain[-2:]]
+                (ax, ay), (bx, by) = last - before, points[i] - before
+                if ax * by - ay * bx > 0.0:
+                    break
+                chain.pop()
+            chain.append(int(i))
+        return chain[:-1]
+
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    return np.array(half(order) + half(order[::-1]), dtype=np.intp)
+
+
 def points_of(x: ArrayLike, y: ArrayLike) -> tuple[Floats, tuple[int, ...]]:
     """Broadcast x and y, pixels, to (n, 2) rows, and their shape."""
     x, y = pixels("x", x), pixels("y", y)

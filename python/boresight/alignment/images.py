@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import image_size
+from boresight._utils.arrays import convex_hull
 from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
@@ -301,17 +302,4 @@ def hull(sky: Floats) -> Floats:
     axes = np.array([first, np.cross(center, first)])
     depth = sky @ center
     flat = (sky @ axes.T) / depth[:, None]
-    order = np.lexsort((flat[:, 1], flat[:, 0]))
-    chains = []
-    for rows in (order, order[::-1]):
-        chain: list[int] = []
-        for i in rows:
-            while len(chain) > 1 and _left_turn(flat[chain[-2]], flat[chain[-1]], flat[i]) <= 0:
-                chain.pop()
-            chain.append(int(i))
-        chains += chain[:-1]
-    return np.asarray(sky[chains])
-
-
-def _left_turn(a: Floats, b: Floats, c: Floats) -> float:
-    return float((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+    return np.asarray(sky[convex_hull(flat)])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
-from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.arrays import longitude_latitude, points_of, unit_vector
 from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
 from boresight.errors import InputError
@@ -149,30 +149,28 @@ class SkyMapping:
         plain = not return_cov and source == "star"
         if plain and isinstance(x, float | int) and isinstance(y, float | int):
             return self._core.pixel_to_world(x, y)  # without the cost of arrays
-        x, y = arguments.pixels("x", x), arguments.pixels("y", y)
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        pixels = np.column_stack([x.ravel(), y.ravel()])
+        pixels, shape = points_of(x, y)
         sky = self._sky(pixels)
         if source == "near" and self._place.velocity_km_s is not None:
             still = dataclasses.replace(self._place, velocity_km_s=None)
             sky = still.icrs(self._place.apparent(sky))
-        ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *x.shape)
+        ra, dec = np.degrees(longitude_latitude(sky)).reshape(2, *shape)
         position = (ra % 360.0)[()], dec[()]
         if not return_cov:
             return position
         cov = self._pixel_cov(pixels)
         if position_cov is not None:
             try:
-                given = np.broadcast_to(np.asarray(position_cov, float), (*x.shape, 2, 2))
+                given = np.broadcast_to(np.asarray(position_cov, float), (*shape, 2, 2))
             except ValueError:
                 raise InputError(
                     f"position_cov: its shape is {np.shape(position_cov)}, that of x and y "
-                    f"{x.shape}; give (..., 2, 2)"
+                    f"{shape}; give (..., 2, 2)"
                 ) from None
             cov = cov + given.reshape(-1, 2, 2)
         per_px = self._tangent_per_px(pixels, sky)
         on_sky = per_px @ cov @ per_px.swapaxes(1, 2)
-        return *position, on_sky.reshape(*x.shape, 2, 2)
+        return *position, on_sky.reshape(*shape, 2, 2)
 
     def _pixel_cov(self, pixels: Floats) -> Floats:
         """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
@@ -258,10 +256,8 @@ class SkyMapping:
         >>> solution.lens_holds([0.0, 900.0], 0.0)
         array([ True, False])
         """
-        x, y = arguments.pixels("x", x), arguments.pixels("y", y)
-        x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
-        pixels = np.column_stack([x.ravel(), y.ravel()])
-        return surrounded(pixels, self._core.matches.pixels).reshape(x.shape)[()]
+        points, shape = points_of(x, y)
+        return surrounded(points, self._core.matches.pixels).reshape(shape)[()]
 
     def _sky(self, pixels: Floats) -> Floats:
         return self._core.matches.pixel_to_sky(np.ascontiguousarray(pixels))

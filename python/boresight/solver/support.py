@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.arrays import convex_hull
+
 __all__ = ["surrounded"]
 
 Floats = NDArray[np.float64]
@@ -24,7 +26,7 @@ def surrounded(points: Floats, stars: Floats) -> NDArray[np.bool_]:
         Hardly is less than the mean distance between neighbours: the root of the hull's area for
         each star. Of fewer than three stars, or stars in one line, none.
     """
-    hull = _convex_hull(stars)
+    hull = stars[convex_hull(stars)]
     if len(hull) < 3:
         return np.zeros(len(points), dtype=bool)
     ends = np.roll(hull, -1, axis=0)
@@ -35,21 +37,3 @@ def surrounded(points: Floats, stars: Floats) -> NDArray[np.bool_]:
     outside = along[:, 1] * offset[..., 0] - along[:, 0] * offset[..., 1]
     with np.errstate(invalid="ignore"):
         return np.asarray(outside.max(axis=1) <= np.sqrt(area / len(stars)))
-
-
-def _convex_hull(points: Floats) -> Floats:
-    """Corners of the convex hull, counterclockwise (Andrew's monotone chain)."""
-    ordered = np.unique(points, axis=0)
-
-    def half(points: Floats) -> list[Floats]:
-        chain: list[Floats] = []
-        for point in points:
-            while len(chain) > 1:
-                (ax, ay), (bx, by) = chain[-1] - chain[-2], point - chain[-2]
-                if ax * by - ay * bx > 0.0:
-                    break
-                chain.pop()
-            chain.append(point)
-        return chain[:-1]
-
-    return np.array(half(ordered) + half(ordered[::-1])).reshape(-1, 2)

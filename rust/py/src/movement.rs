@@ -80,7 +80,7 @@ pub(crate) fn correlate_phase(
     turned: bool,
 ) -> PyResult<Vec<([[f64; 3]; 3], f64)>> {
     let (reference, moved) = (plane(&reference)?, plane(&moved)?);
-    let found = py.detach(|| phase_candidates(&reference, &moved, turned));
+    let found = parallel::detach(py, || phase_candidates(&reference, &moved, turned));
     Ok(found.into_iter().map(|c| (c.transform.0, c.significance)).collect())
 }
 
@@ -95,7 +95,8 @@ pub(crate) fn register_images<'py>(
 ) -> PyResult<Bound<'py, PyDict>> {
     let kind = Kind::from_name(kind).map_err(to_python)?;
     let (reference, moved) = (plane(&reference)?, plane(&moved)?);
-    let found = py.detach(|| register(&reference, &moved, &Transform(start), kind)).map_err(to_python)?;
+    let found =
+        parallel::detach(py, || register(&reference, &moved, &Transform(start), kind)).map_err(to_python)?;
     let parts = fit_parts(py, &found.fit)?;
     parts.set_item("ref_points", from_rows(py, &found.reference)?)?;
     parts.set_item("moved_points", from_rows(py, &found.moved)?)?;

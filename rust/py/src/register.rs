@@ -11,6 +11,7 @@ use crate::align::column;
 use crate::arrays::{from_rows, rows};
 use crate::errors::{InputError, to_python};
 use crate::monitor::run;
+use crate::parallel;
 
 /// Positions and what else is known of each, as a mapping.
 #[derive(FromPyObject)]
@@ -245,7 +246,9 @@ pub(crate) fn fit_linear(
         rows("pixels", &from_)?.iter().copied().zip(rows("sky", &to)?.iter().copied()).collect();
     let weights = weights.as_ref().map(|w| column("weights", w)).transpose()?;
     let (geometry, clipping) = (geometry_of(geometry)?, clipping.clipping()?);
-    py.detach(|| fit_in_core(&pairs, weights, geometry, &clipping)).map(PyLinearFit).map_err(to_python)
+    parallel::detach(py, || fit_in_core(&pairs, weights, geometry, &clipping))
+        .map(PyLinearFit)
+        .map_err(to_python)
 }
 
 /// A part of the sky (core `Footprint`).
@@ -283,6 +286,6 @@ pub(crate) fn overlap_matrix<'py>(
     footprints: Vec<PyRef<'_, PyFootprint>>,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let all: Vec<Footprint> = footprints.iter().map(|f| f.0.clone()).collect();
-    let matrix = py.detach(|| footprint::overlap_matrix(&all));
+    let matrix = parallel::detach(py, || footprint::overlap_matrix(&all));
     Ok(PyArray2::from_vec2(py, &matrix)?)
 }

@@ -14,6 +14,7 @@ use pyo3::types::PyDict;
 use crate::arrays::rows;
 use crate::errors::{InputError, to_python};
 use crate::monitor::run;
+use crate::parallel;
 
 /// The loss of this name, as scipy names them.
 pub(crate) fn loss_of(name: &str) -> Result<Loss> {
@@ -251,7 +252,7 @@ pub(crate) fn scene_model<'py>(
     let points = rows::<f64, 2>("points", &points)?;
     let scene = scene_of(&images, &slices, &psfs, points, &priors).map_err(to_python)?;
     let [width, height] = scene.images[image].size;
-    let pixels = py.detach(|| fit::model(&scene, &fitted.0, image));
+    let pixels = parallel::detach(py, || fit::model(&scene, &fitted.0, image));
     PyArray1::from_vec(py, pixels).reshape([height, width])
 }
 
