@@ -2,6 +2,8 @@
 
     python benchmarks/movement.py [--pairs N] [--only stars,scenes,unrelated,warp,verdict]
 
+"clouds" and "night" are asked for with --only too.
+
 Errors are root mean square displacements over the frame, pixels; right is below 1, wrong is one
 that was returned and is above 3. Scenes need scikit-image, which brings them, and OpenCV, which
 warps them.
@@ -15,8 +17,18 @@ from collections import Counter
 
 import numpy as np
 
-from boresight import CameraModel, RadialDistortion
-from boresight.movement import DetectionFailedError, MovementCorrection, detect_movement
+from boresight import CameraModel, Centroids, RadialDistortion, simulate_frame
+from boresight._utils.arrays import quaternion_of, rotation_about
+from boresight.cli.check import LEAST_STARS_UPDATE
+from boresight.movement import (
+    DetectionFailedError,
+    MountedCamera,
+    MovementCorrection,
+    compare,
+    detect_movement,
+    place_at,
+    update_calibration,
+)
 from boresight.movement.change import Seen, fit_change, predicted
 from boresight.movement.verdict import KINDS, judge
 
@@ -221,6 +233,86 @@ def verdicts(count):
         print(f"{kind} at 5 sigma: {right} right, {close} within 2 sigma, of {count}", flush=True)
 
 
+def clouds(sequences, length=20):
+    """Check a camera under clouds, and update its calibration when it seems to have moved."""
+    camera = CameraModel.from_fov(12.0, (512, 512))
+    frame = simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
+    stars = np.column_stack([frame.stars.x, frame.stars.y])
+    truth = MountedCamera(camera, quaternion_of(frame.rotation_icrs_to_camera))
+    walks = moved = told = 0
+    for number in range(sequences):
+        rng, camera_before = np.random.default_rng(number), truth
+        for _ in range(length):
+            verdict = compare(camera_before, cloudy(rng, stars))
+            told += verdict.moved is not None
+            moved += bool(verdict.moved)
+            if verdict.moved and verdict.num_stars >= LEAST_STARS_UPDATE:
+                camera_before = update_calibration(camera_before, None, verdict)
+        turn = camera_before.matrix @ truth.matrix.T
+        walks += np.degrees(np.arccos(min(1.0, (np.trace(turn) - 1) / 2))) * 3600 > 60.0
+    print(
+        f"clouds: {walks} walks beyond 60 arcsec, {moved} verdicts of movement, "
+        f"{told} frames told, of {sequences} sequences of {length}",
+        flush=True,
+    )
+
+
+def cloudy(rng, stars, noise=0.1):
+    """Draw the positions of a frame under clouds: some stars of a part, and edges of clouds."""
+    middle, radius = rng.uniform(-256, 256, 2), rng.uniform(40, 300)
+    faintest = rng.integers(3, 80)
+    seen = stars[:faintest][np.hypot(*(stars[:faintest] - middle).T) < radius]
+    seen = seen + rng.normal(0, noise, seen.shape)
+    edges = rng.uniform(-256, 256, (rng.integers(5, 40), 2))
+    mixed = np.concatenate([seen, edges])
+    order = np.argsort(rng.normal(0, 10, len(mixed)) + np.arange(len(mixed)))
+    return Centroids(*mixed[order].T, brightness=np.arange(len(mixed), 0, -1.0))
+
+
+def nights():
+    """Follow a camera fixed to the ground through nights of the years 2000 to 2040."""
+    from astropy import units as u
+    from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+    from astropy.time import Time
+    from astropy.utils import iers
+
+    iers.conf.auto_download, iers.conf.auto_max_age = False, None
+    iers.conf.iers_degraded_accuracy = "ignore"
+    site = EarthLocation.from_geodetic(16.0, 48.0, 300.0)
+    camera = CameraModel(180 / np.pi * 60, (7000, 7000), projection="equidistant")
+    attitude = quaternion_of(rotation_about([0.2, 0.1, 0.3]))  # not far from the zenith
+    mounted = MountedCamera(camera, attitude, None, site)
+    rng = np.random.default_rng(1)
+    sky = rng.normal(size=(2000, 3))
+    sky /= np.linalg.norm(sky, axis=1)[:, None]
+    stars = SkyCoord(*sky.T, representation_type="cartesian", frame="icrs")
+    stars = SkyCoord(stars.spherical.lon, stars.spherical.lat)
+    pressure = 1013.25 * np.exp(-300.0 / 8434.0) * u.hPa
+    for year in (2000, 2010, 2020, 2030, 2040):
+        found = []
+        for when in Time(f"{year}-12-20T17:00:00") + np.arange(0, 13, 2) * u.hour:
+            seen = AltAz(
+                obstime=when, location=site, pressure=pressure, temperature=10 * u.deg_C,
+                relative_humidity=0.5, obswl=0.6 * u.um,
+            )  # fmt: skip
+            place = stars.transform_to(seen)
+            az, alt = place.az.rad, place.alt.rad
+            high = alt > np.radians(15.0)
+            east = np.column_stack(
+                [np.sin(az) * np.cos(alt), np.cos(az) * np.cos(alt), np.sin(alt)]
+            )
+            pixels = np.column_stack(camera.direction_to_pixel(east[high] @ mounted.matrix.T))
+            there = place_at(site, when).apparent(np.ascontiguousarray(sky[high]))
+            change = fit_change(camera, [Seen(there @ mounted.attitude(when).T, pixels, None)])
+            found.append(change.values[:3] * 206265)
+        wander = np.linalg.norm(found, axis=1)
+        spread = np.linalg.norm(found - np.mean(found, axis=0), axis=1)
+        print(
+            f"night of {year}: off by {wander.max():.3f} arcsec, wanders {spread.max():.3f}",
+            flush=True,
+        )
+
+
 def main():
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -233,6 +325,10 @@ def main():
         warps()
     if "verdict" in only:
         verdicts(given.pairs)
+    if "clouds" in only:
+        clouds(given.pairs)
+    if "night" in only:
+        nights()
 
 
 if __name__ == "__main__":

@@ -27,6 +27,10 @@ CLIP = 3.0
 LOST = 8.0
 """Standard deviations beyond which it has none."""
 
+EFFICIENCY = 0.48
+"""Variance of the mean square length of normal residuals, over that of its estimate by the median
+length: a verdict on few stars counts with a scatter that is known so much worse."""
+
 FLOOR_PX = 0.01
 """Error of each position beside its own uncertainty."""
 
@@ -79,9 +83,9 @@ class Change:
     rms_px: float
 
     @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the residuals."""
-        return max(1, 2 * self.num_stars - PARAMETERS)
+    def freedom(self) -> float:
+        """Degrees of freedom of the scatter: a median tells half of what the residuals do."""
+        return max(1.0, EFFICIENCY * _freedom(self.num_stars))
 
 
 def changed_camera(camera: CameraModel, values: Floats) -> CameraModel:
@@ -153,10 +157,18 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
         if (delta**2 @ np.diag(normal)) < 1e-6:
             break
     used = weights > 0
-    noise = float(np.median(sigma[used])) * scale if used.any() else np.nan
+    number = int(used.sum())
+    # Residuals are smaller than the noise, by what the parameters have taken up.
+    taken = 2.0 * number / _freedom(number)
+    noise = float(np.median(sigma[used])) * scale * taken**0.5 if number else np.nan
     # So many stars never average away what they have in common.
-    common = 1.0 + used.sum() * (SYSTEMATIC_PX / noise) ** 2 if used.any() else 1.0
-    return Change(values, normal / common, int(used.sum()), positions[used], noise)
+    common = 1.0 + number * (SYSTEMATIC_PX / noise) ** 2 if number else 1.0
+    return Change(values, normal / (common * taken or 1.0), number, positions[used], noise)
+
+
+def _freedom(number: int) -> int:
+    """Degrees of freedom of the residuals of some stars."""
+    return max(1, 2 * number - PARAMETERS)
 
 
 def _units(normal: Floats) -> Floats:
