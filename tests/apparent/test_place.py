@@ -143,3 +143,15 @@ def test_bad_directions_and_a_missing_epoch_are_named():
     motion = ProperMotion(np.zeros(1), np.zeros(1), 2000.0)
     with pytest.raises(InputError, match="motion: the time of the frame is unknown"):
         ApparentPlace().apparent([[1.0, 0.0, 0.0]], motion)
+
+
+def test_a_site_is_carried_along_by_the_earth():
+    from astropy import units as u
+    from astropy.coordinates import EarthLocation
+    from astropy.time import Time
+
+    site, when = EarthLocation.from_geodetic(-70.4, -24.6, 2635.0), Time("2019-05-01T03:00:00")
+    centre = ApparentPlace.at(when, velocity_km_s="earth").velocity_km_s
+    there = ApparentPlace.at(when, velocity_km_s="earth", site=site).velocity_km_s
+    truth = site.get_gcrs_posvel(when)[1].xyz.to_value(u.km / u.s)
+    np.testing.assert_allclose(np.subtract(there, centre), truth, atol=2e-6)

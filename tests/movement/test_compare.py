@@ -11,6 +11,7 @@ from astropy.time import Time, TimeDelta
 import boresight
 from boresight import CameraModel, FileFormatError, InputError, MatchedStars, UndeterminedError
 from boresight._utils.arrays import rotation_about
+from boresight.apparent.earth import local_rotation
 from boresight.movement import (
     DriftLog,
     MountedCamera,
@@ -19,7 +20,6 @@ from boresight.movement import (
     update_calibration,
 )
 from boresight.movement.change import Seen, fit_change, predicted
-from boresight.movement.mounted import local_rotation
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
 

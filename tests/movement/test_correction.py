@@ -259,3 +259,11 @@ def test_one_pixel():
     warped, mask = correction(np.eye(3), (1, 1)).warp_moved_to_ref(np.array([[7]]))
     assert warped == [[7]]
     assert mask.all()
+
+
+@pytest.mark.parametrize("tol", [-1, float("nan"), "many"])
+def test_a_tolerance_that_is_none_is_refused(tol):
+    image = np.zeros((10, 12), np.uint8)
+    shift = MovementCorrection([[1, 0, 5], [0, 1, -2]], image.shape, [], [], "")
+    with pytest.raises(InputError, match="tol"):
+        shift.get_ddscore(image, image, tol)

@@ -204,3 +204,10 @@ def test_the_page_in_a_browser(monkeypatch, capsys, size, tmp_path, request):
     assert found.method == "manual"
     assert found.shift == pytest.approx(TRUTH, abs=1.5)
     assert not problems
+
+
+@pytest.mark.parametrize(("name", "value"), [("port", 99_999), ("correction", "file.cmc")])
+def test_what_is_no_port_or_correction_is_refused(name, value):
+    image = np.zeros((10, 12))
+    with pytest.raises(InputError, match=name):
+        manual_movement(image, image, open_browser=False, timeout=0.1, **{name: value})

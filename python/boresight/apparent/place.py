@@ -13,6 +13,7 @@ from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.naming import named
 from boresight.apparent.aberration import earth_barycentric_velocity
+from boresight.apparent.earth import site_velocity_km_s
 from boresight.apparent.refraction import Refraction
 from boresight.errors import InputError
 from boresight.frames.times import as_time
@@ -83,8 +84,8 @@ class ApparentPlace:
         time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
             Middle of the exposure; UTC where it does not say. Needed for ``"earth"`` and a site.
         velocity_km_s : array_like of shape (3,), or "earth", optional
-            The observer's barycentric velocity along the axes of ICRS, km/s, or that of the Earth's
-            centre at `time`. Default: no aberration.
+            The observer's barycentric velocity along the axes of ICRS, km/s, or that of the site at
+            `time` (without one, of the Earth's centre). Default: no aberration.
         site : astropy.coordinates.EarthLocation, optional
             Where on the ground the frame was taken. Default: no refraction.
         weather : mapping, optional
@@ -111,6 +112,8 @@ class ApparentPlace:
             if needed and when is None:
                 raise InputError(f"{name}: the time is unknown; give time")
         velocity = earth_barycentric_velocity(when) if earth else velocity_km_s
+        if earth and site is not None:
+            velocity = velocity + site_velocity_km_s(site, when)
         return cls(
             None if when is None else float(when.tdb.jyear),
             arguments.velocity_km_s("velocity_km_s", velocity),

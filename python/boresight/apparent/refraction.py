@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.naming import named
+from boresight.apparent.earth import local_rotation
 from boresight.errors import InputError
-from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
     from astropy.coordinates import EarthLocation
@@ -105,10 +105,8 @@ class Refraction:
             If an argument is not of its kind, or out of its range.
         """
         import erfa
-        from astropy.coordinates import EarthLocation
 
-        if not isinstance(site, EarthLocation) or not site.isscalar:
-            raise InputError(f"site: {site!r} is no place; give an astropy EarthLocation")
+        x, y, z = local_rotation(site, time)[2]
         pressure = pressure_hpa
         if pressure is None:
             height = site.height.to_value("m")
@@ -120,7 +118,7 @@ class Refraction:
             if not low <= value <= high:
                 raise InputError(f"{name}: {value} is out of range; give {low} to {high}")
         a, b = erfa.refco(*(float(value) for value in values))
-        return cls(_zenith(site, as_time(time)), float(a), float(b))
+        return cls((float(x), float(y), float(z)), float(a), float(b))
 
     def refracted(self, sky: Floats) -> Floats:
         """Directions as they are seen through the atmosphere.
@@ -154,25 +152,3 @@ class Refraction:
     def _core(self) -> core.ApparentPlace:
         values = {"zenith": self.zenith, "a": self.a_rad, "b": self.b_rad}
         return core.ApparentPlace(None, values)
-
-
-def _zenith(site: EarthLocation, time: Any) -> tuple[float, float, float]:
-    """Find the unit vector to the zenith in the axes of ICRS."""
-    import erfa
-
-    # Celestial to terrestrial. Universal time is within a second of UTC, which turns the zenith by
-    # less than 15 arcsec.
-    tt, utc = time.tt, time.utc
-    rotation = erfa.c2t06a(tt.jd1, tt.jd2, utc.jd1, utc.jd2, 0.0, 0.0)
-    x, y, z = np.asarray(rotation).T @ local_axes(site)[2]
-    return float(x), float(y), float(z)
-
-
-def local_axes(site: EarthLocation) -> Floats:
-    """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
-    lon, lat = float(site.lon.rad), float(site.lat.rad)
-    return np.array([
-        [-np.sin(lon), np.cos(lon), 0.0],
-        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
-        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
-    ])  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boresight._utils.arguments import image_size
+from boresight._utils.arguments import image_size, number
 from boresight._utils.arrays import Floats, map_points, points_of
 from boresight.errors import FileFormatError, InputError
 from boresight.movement.cmc import read_cmc, write_cmc
@@ -320,13 +320,20 @@ class MovementCorrection:
         ``2 n(d > 0) / n - 1`` over the n valid pixels with ``|d| > tol``, where d is the absolute
         difference of both images before minus that after the correction: the DDScore of
         van Stroud et al.
+
+        Raises
+        ------
+        InputError
+            If the shapes differ, something is no image, or `tol` is not a number of at least 0.
         """
         ref, moved = grey(image_of(ref_im, "ref_im")), grey(image_of(moved_im, "moved_im"))
         if ref.shape != moved.shape:
             raise InputError(
                 f"moved_im: its shape is {moved.shape}, not the reference's {ref.shape}"
             )
-        limit = float(tol)
+        limit = number("tol", tol, "give a number, at least 0")
+        if not limit >= 0.0:
+            raise InputError(f"tol: {tol} is negative; give a number, at least 0")
         if not ref.dtype == moved.dtype == np.uint8:
             limit *= float(np.hypot(noise_of(ref), noise_of(moved))) / TOLERANCE_OF_NOISE
         warped, valid = self.warp_moved_to_ref(moved)

@@ -72,7 +72,7 @@ def manual_movement(
     Raises
     ------
     InputError
-        If the shapes differ, or something is no image.
+        If the shapes differ, something is no image, or an argument is not of its kind.
     OSError
         If the port is in use.
 
@@ -82,6 +82,10 @@ def manual_movement(
     >>> manual_movement("reference.png", "moved.png")  # doctest: +SKIP
     """
     first, second = pair_of(ref, moved)
+    if not isinstance(correction, MovementCorrection | None):
+        raise InputError(f"correction: a {type(correction).__name__}; give a MovementCorrection")
+    if not 0 <= port <= 65535:
+        raise InputError(f"port: {port} is none; give 1 to 65535, or 0 for a free one")
     if correction is not None and correction.im_shape != first.shape:
         raise InputError(
             f"correction: it is of images of {correction.im_shape}, these are of {first.shape}"

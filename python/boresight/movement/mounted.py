@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,19 +10,17 @@ import numpy as np
 
 from boresight._utils.arrays import Floats, quaternion_of, rotation_of
 from boresight._utils.documents import JsonDocument
-from boresight.apparent.aberration import earth_barycentric_velocity
+from boresight.apparent.earth import local_rotation
 from boresight.apparent.place import ApparentPlace
-from boresight.apparent.refraction import local_axes
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError
-from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
     from astropy.coordinates import EarthLocation
 
     from boresight.solver.solution import Solution
 
-__all__ = ["PARAMETERS", "MountedCamera", "local_rotation", "place_at"]
+__all__ = ["PARAMETERS", "MountedCamera", "place_at"]
 
 FORMAT, VERSION = "boresight-mounted-camera", 1
 
@@ -32,9 +28,6 @@ PARAMETERS = ("about_x", "about_y", "about_z", "focal", "center_x", "center_y", 
 """Numbers that describe a change: small rotations of the camera about its axes (rad), the relative
 change of its focal length, the shift of its optical centre (px), and two terms of a radial
 distortion (px at the corner)."""
-
-EARTH_SPIN = 7.292115e-5
-"""Rotation of the Earth, radians per second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,45 +178,6 @@ class MountedCamera(JsonDocument):
             raise FileFormatError(f"this mounted camera is damaged: {error}") from error
 
 
-def local_rotation(site: EarthLocation, time: Any) -> Floats:
-    """Rotation from the axes of ICRS to the local ones (x east, y north, z up), (3, 3).
-
-    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes
-    from astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the
-    same for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
-
-    Parameters
-    ----------
-    site : EarthLocation
-        Where.
-    time : Time, datetime or str
-        When.
-
-    Raises
-    ------
-    InputError
-        If the time is missing or none.
-    """
-    import erfa
-    from astropy.utils import iers
-
-    if time is None:
-        raise InputError("time: unknown; give the middle of the exposure")
-    when = as_time(time)
-    offline = {"auto_download": False, "auto_max_age": None}
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-        for name, value in offline.items():
-            stack.enter_context(iers.conf.set_temp(name, value))
-        warnings.simplefilter("ignore")
-        tt = when.tt
-        try:
-            ut1 = when.ut1
-        except (iers.IERSRangeError, IndexError):
-            ut1 = when.utc
-        rotation = np.asarray(erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0))
-    return np.asarray(local_axes(site) @ rotation, np.float64)
-
-
 def place_at(
     site: EarthLocation | None, time: Any, weather: Mapping[str, float] | None = None
 ) -> ApparentPlace:
@@ -247,9 +201,4 @@ def place_at(
     """
     if time is None:
         return ApparentPlace()
-    velocity = earth_barycentric_velocity(as_time(time))
-    if site is not None:
-        # Eastwards, by the distance from the axis.
-        axis_distance = np.hypot(site.x.to_value("km"), site.y.to_value("km"))
-        velocity = velocity + EARTH_SPIN * axis_distance * local_rotation(site, time)[0]
-    return ApparentPlace.at(time, velocity_km_s=velocity, site=site, weather=weather)
+    return ApparentPlace.at(time, velocity_km_s="earth", site=site, weather=weather)

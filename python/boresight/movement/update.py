@@ -8,13 +8,14 @@ from typing import Any, Literal
 import numpy as np
 
 from boresight._utils.arrays import quaternion_of, rotation_about, rotation_of
+from boresight.apparent.earth import local_rotation
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.point_pairs import PointPairCalibration
 from boresight.errors import InputError, UndeterminedError
 from boresight.movement.change import changed_camera
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.images import image_of
-from boresight.movement.mounted import MountedCamera, local_rotation
+from boresight.movement.mounted import MountedCamera
 from boresight.movement.verdict import Verdict
 
 __all__ = ["update_calibration"]

@@ -1,0 +1,90 @@
+"""The Earth under a camera that is fixed to it: its axes at a time, and how it is carried along."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.errors import InputError
+from boresight.frames.times import as_time
+
+if TYPE_CHECKING:
+    from astropy.coordinates import EarthLocation
+
+__all__ = ["local_rotation", "site_velocity_km_s"]
+
+Floats = NDArray[np.float64]
+
+EARTH_SPIN = 7.292115e-5
+"""Rotation of the Earth, radians per second."""
+
+
+def local_rotation(site: EarthLocation, time: Any) -> Floats:
+    """Rotation from the axes of ICRS to the local ones (x east, y north, z up), (3, 3).
+
+    Precession, nutation (IAU 2006/2000A) and the Earth's rotation by ERFA. Universal time comes
+    from astropy's tables; beyond them it is taken for UTC, which is within 0.9 s (14 arcsec), the
+    same for all frames of a night. The motion of the pole (0.3 arcsec) is left out.
+
+    Parameters
+    ----------
+    site : EarthLocation
+        Where.
+    time : Time, datetime or str
+        When.
+
+    Raises
+    ------
+    InputError
+        If the site is none, or the time is missing or none.
+    """
+    import erfa
+    from astropy.coordinates import EarthLocation
+    from astropy.utils import iers
+
+    if time is None:
+        raise InputError("time: unknown; give the middle of the exposure")
+    if not isinstance(site, EarthLocation) or not site.isscalar:
+        raise InputError(f"site: {site!r} is no place; give an astropy EarthLocation")
+    when = as_time(time)
+    offline = {"auto_download": False, "auto_max_age": None}
+    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        for name, value in offline.items():
+            stack.enter_context(iers.conf.set_temp(name, value))
+        warnings.simplefilter("ignore")
+        tt = when.tt
+        try:
+            ut1 = when.ut1
+        except (iers.IERSRangeError, IndexError):
+            ut1 = when.utc
+        rotation = np.asarray(erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0))
+    return np.asarray(_local_axes(site) @ rotation, np.float64)
+
+
+def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
+    """Velocity of a site about the Earth's axis, along the axes of ICRS, (3,) in km/s.
+
+    Parameters
+    ----------
+    site : EarthLocation
+        Where.
+    time : Time, datetime or str
+        When.
+    """
+    east = local_rotation(site, time)[0]
+    axis_distance = np.hypot(site.x.to_value("km"), site.y.to_value("km"))
+    return np.asarray(EARTH_SPIN * axis_distance * east)
+
+
+def _local_axes(site: EarthLocation) -> Floats:
+    """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
+    lon, lat = float(site.lon.rad), float(site.lat.rad)
+    return np.array([
+        [-np.sin(lon), np.cos(lon), 0.0],
+        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
+        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
+    ])  # fmt: skip
