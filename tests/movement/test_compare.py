@@ -328,3 +328,16 @@ def test_the_figure_of_a_drift(tmp_path):
     assert len(ax.containers) == 3
     assert sum(line.get_linestyle() == "--" for line in ax.lines) == 1
     plt.close(ax.figure)
+
+
+def test_a_part_of_a_narrow_field_alarms_no_more_often_than_asked():
+    camera, rng = CameraModel.from_fov(12.0, (512, 512)), np.random.default_rng(5)
+    alarms = 0
+    for _ in range(300):
+        positions = rng.uniform([-230, -80], [60, 210], (24, 2))
+        directions = camera.pixel_to_direction(*positions.T)
+        positions += rng.normal(0, 0.1, positions.shape)
+        positions[:2] += rng.uniform(-5, 5, (2, 2))  # stars matched by chance
+        change = fit_change(camera, [Seen(directions, positions, None)])
+        alarms += bool(judge(camera, change, np.zeros((8, 8)), 1e-3)["kinds"])
+    assert alarms <= 2

@@ -111,7 +111,7 @@ class ApparentPlace:
         for name, needed in (("velocity_km_s", earth), ("site", site is not None)):
             if needed and when is None:
                 raise InputError(f"{name}: the time is unknown; give time")
-        velocity = earth_barycentric_velocity(when) if earth else velocity_km_s
+        velocity: Any = earth_barycentric_velocity(when) if earth else velocity_km_s
         if earth and site is not None:
             velocity = velocity + site_velocity_km_s(site, when)
         return cls(

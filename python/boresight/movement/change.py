@@ -18,14 +18,24 @@ PARAMETERS = 8
 STEPS = np.array([1e-6, 1e-6, 1e-6, 1e-6, 1e-3, 1e-3, 1e-2, 1e-2])
 """Steps of the numeric derivatives, in the units of the parameters."""
 
+EXPECTED_PX = 10.0
+"""Standard deviation of how far the optical centre and the corners are expected to move. Where the
+stars tell these, it has no effect; a few stars of a narrow field do not tell them from pointing and
+focus, and a fit without it goes so far that its linear form holds no longer."""
+
+EXPECTATION = np.diag([0.0] * 4 + [EXPECTED_PX**-2] * 4)
+"""Information of that."""
+
 ROUNDS = 12
 """Steps of the fit at most."""
 
 CLIP = 3.0
 """Standard deviations beyond which a star loses weight, with the square of its distance."""
 
-LOST = 8.0
-"""Standard deviations beyond which it has none."""
+LOST = (16.0, 8.0, 4.0)
+"""Standard deviations beyond which it has none, in the first rounds and from then on: a real change
+is followed first, and then stars matched by chance, of which a sparse frame under clouds has a few,
+have no say in it."""
 
 EFFICIENCY = 0.48
 """Variance of the mean square length of normal residuals, over that of its estimate by the median
@@ -135,7 +145,7 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
     ])  # fmt: skip
     values = np.zeros(PARAMETERS)
     normal, weights, scale = np.zeros((PARAMETERS, PARAMETERS)), np.ones(len(sigma)), 1.0
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
         slopes, residuals = _linearised(camera, directions, positions, values)
         seen = np.isfinite(residuals).all(axis=1) & np.isfinite(slopes).all(axis=(1, 2))
         lengths = np.where(seen, np.linalg.norm(residuals, axis=1) / sigma, np.inf)
@@ -144,17 +154,18 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
         scale = max(planar_scale(lengths[seen]), 1e-9)
         with np.errstate(divide="ignore"):
             weights = np.minimum(1.0, (CLIP * scale / np.maximum(lengths, 1e-30)) ** 2)
-        weights[lengths > LOST * scale] = 0.0
+        weights[lengths > LOST[min(number, len(LOST) - 1)] * scale] = 0.0
         share = (weights / (sigma * scale) ** 2)[:, None]
         # What is not finite has no weight.
         slopes, residuals = np.nan_to_num(slopes), np.nan_to_num(residuals)
-        normal = np.einsum("nki,nkj->ij", slopes * share[..., None], slopes)
+        normal = np.einsum("nki,nkj->ij", slopes * share[..., None], slopes) + EXPECTATION
         gradient = np.einsum("nki,nk->i", slopes * share[..., None], residuals)
+        gradient -= EXPECTATION @ values
         step = np.linalg.pinv(_scaled(normal), rcond=1e-12, hermitian=True)
         units = _units(normal)
         delta = units * (step @ (units * gradient))
         values = values + delta
-        if (delta**2 @ np.diag(normal)) < 1e-6:
+        if number >= len(LOST) and (delta**2 @ np.diag(normal)) < 1e-6:
             break
     used = weights > 0
     number = int(used.sum())
