@@ -11,5 +11,8 @@ from boresight.movement.manual import manual_movement as manual_movement
 from boresight.movement.mounted import PARAMETERS as PARAMETERS
 from boresight.movement.mounted import MountedCamera as MountedCamera
 from boresight.movement.mounted import place_at as place_at
+from boresight.movement.platepar import Platepar as Platepar
+from boresight.movement.platepar import read_platepar as read_platepar
+from boresight.movement.platepar import write_platepar as write_platepar
 from boresight.movement.update import update_calibration as update_calibration
 from boresight.movement.verdict import Verdict as Verdict
