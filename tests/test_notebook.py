@@ -21,6 +21,13 @@ TOLD = {
         "19 parameters",
         "it was turned by 0.098175",
     ],
+    "notice_a_moved_camera": [
+        "pointing changed by 36",
+        "mended: nothing significant changed",
+        "2026-03-19: about x +30",
+        "DDScore +",
+        "30 points before, 29 after",
+    ],
 }
 SECTORS = (1, 2, 3, 4, 5, 6, 13, 14, 15, 17)
 

@@ -112,10 +112,8 @@ class DriftLog:
             If the file cannot be written.
         """
         record = {"schema": SCHEMA, "frame": None if frame is None else str(frame), "note": note}
-        record |= verdict.to_dict() | {
-            "all_values": _plain(verdict.all_values),
-            "all_sigma": _plain(_sigma(verdict.information)),
-        }
+        values, sigma = _followed(verdict)
+        record |= verdict.to_dict() | {"all_values": _plain(values), "all_sigma": _plain(sigma)}
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -162,8 +160,8 @@ class DriftLog:
         astropy.table.Table
             Columns ``time``, ``frame``, ``kinds`` (comma separated), ``unknown`` (why it cannot be
             told, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec), ``focus`` (relative), of
-            the fit of all parameters, their standard deviations with ``_sigma``, ``num_stars``,
-            ``coverage``, ``rms_px`` and ``note``. What is not known is NaN.
+            the fit that leaves the optics' form, their standard deviations with ``_sigma``,
+            ``num_stars``, ``coverage``, ``rms_px`` and ``note``. What is not known is NaN.
         """
         from astropy.table import Table
 
@@ -241,14 +239,19 @@ def _plain(values: Floats) -> list[float | None]:
     return [float(v) if math.isfinite(v) else None for v in values]
 
 
-def _sigma(information: Floats) -> Floats:
-    """Give standard deviations of attitude and focal length if the optics keep their form."""
-    sigma = np.full(len(PARAMETERS), np.nan)
+def _followed(verdict: Verdict) -> tuple[Floats, Floats]:
+    """Give attitude and focal length with standard deviations, if the optics keep their form.
+
+    The fit of all parameters tells pointing and optical centre worse than their sum.
+    """
+    values, sigma = np.full((2, len(PARAMETERS)), np.nan)
     rows = [i for kind in ("pointing", "roll", "focus") for i in KINDS[kind]]
-    part = information[np.ix_(rows, rows)]
-    if np.all(np.diag(part) > 0):
-        sigma[rows] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(part, hermitian=True)), 0.0))
-    return sigma
+    part = verdict.information[np.ix_(rows, rows)]
+    if np.all(np.diag(part) > 0) and np.isfinite(verdict.all_values).all():
+        inverse = np.linalg.pinv(part, hermitian=True)
+        values[rows] = inverse @ (verdict.information @ verdict.all_values)[rows]
+        sigma[rows] = np.sqrt(np.maximum(np.diag(inverse), 0.0))
+    return values, sigma
 
 
 def _is_known(record: dict[str, Any]) -> bool:

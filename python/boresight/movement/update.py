@@ -123,7 +123,7 @@ def _update_points(
     if image_src is not None:
         note += f"; image: {image_src}"
     dropped = int(np.count_nonzero(~kept))
-    note += f"; {dropped} points have left the image" if dropped else ""
+    note += f"; points that have left the image: {dropped}" if dropped else ""
     mask = calibration.mask
     if mask is not None:
         mask, _ = correction.warp_ref_to_moved(mask, "nearest", fill_edges=True)
