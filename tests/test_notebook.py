@@ -22,7 +22,7 @@ TOLD = {
         "it was turned by 0.098175",
     ],
     "notice_a_moved_camera": [
-        "pointing changed by 36",
+        "pointing changed by 359.",
         "mended: nothing significant changed",
         "2026-03-19: about x +30",
         "DDScore +",

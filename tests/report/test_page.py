@@ -1,6 +1,7 @@
 """The report says what the result is, needs nothing from elsewhere, and runs in a browser."""
 
 import base64
+import dataclasses
 import functools
 import http.server
 import json
@@ -18,7 +19,7 @@ from astropy.table import QTable
 from click.testing import CliRunner
 
 import boresight
-from boresight import CameraModel, InputError, simulate_frame
+from boresight import CameraModel, InputError, movement, simulate_frame
 from boresight.cli import main
 
 CAMERA = CameraModel.from_fov(12.0, (400, 512))
@@ -195,3 +196,50 @@ def test_the_page_runs_in_a_browser(page, tmp_path):
     assert asked == ["/page.html"]
     assert "CONSOLE" not in done.stderr
     assert "<title>true,true,true</title>" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def knocked(views, wide_database):
+    camera = boresight.solve(views[0].image, database=wide_database, camera_model=CAMERA)
+    later = simulate_frame(CAMERA, 83.8, -1.1, 30.0, seed=2)
+    before = movement.MountedCamera.from_solution(camera)
+    return movement.compare(before, later.image, database=wide_database), later
+
+
+def test_the_page_says_what_moved(knocked, tmp_path):
+    verdict, frame = knocked
+    page = boresight.report(verdict, tmp_path / "page.html", frames=[frame.image])
+    text = page.read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "The camera has moved: pointing" in text
+    assert verdict.sentences()[0] in text
+    assert text.count('class="panel"') == 1
+    assert json.loads(read.links["verdict.json"])["kinds"] == ["pointing"]
+    assert all(address.startswith(("data:", "#")) for address in read.addresses)
+
+
+def test_the_page_of_a_log_has_its_frames_and_its_changes(knocked, tmp_path):
+    log = movement.DriftLog(tmp_path / "drift.jsonl")
+    still, moved = dataclasses.replace(knocked[0], kinds=()), knocked[0]
+    for number in range(12):
+        told = dataclasses.replace(
+            moved if number >= 6 else still,
+            time=f"2026-03-{number + 1:02d}T20:00:00",
+            all_values=moved.all_values * (number >= 6) + 1e-7 * (number % 3),
+        )
+        log.append(told, f"night {number}")
+    log.append(movement.Verdict((), "<clouds>", False, CAMERA, 1e-3), "night 12")
+    text = boresight.report(log, tmp_path / "page.html").read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "13 frames: 6 of a camera that has moved, 1 of which it cannot be told" in text
+    assert "2026-03-07T20:00:00: about x" in text
+    assert "&lt;clouds&gt;" in text
+    assert len(read.links["drift.jsonl"].splitlines()) == 13
+
+
+def test_the_page_of_what_cannot_be_told(tmp_path):
+    verdict = movement.Verdict((), "the frame did not solve", False, CAMERA, 1e-3)
+    for result in (verdict, movement.DriftLog(tmp_path / "none.jsonl")):
+        text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
+        assert 'class="verdict bad"' in text
+        Reader(text)

@@ -12,7 +12,7 @@ from boresight.cli.options import clear_errors, frames_argument
 from boresight.errors import BoresightError, FileFormatError
 
 if TYPE_CHECKING:
-    from boresight.movement import MountedCamera, Verdict
+    from boresight.movement import DriftLog, MountedCamera, Verdict
 
 MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
 """Exit codes; the first of them that a frame calls for, else 0."""
@@ -43,6 +43,11 @@ LEAST_STARS_UPDATE = 20
     is_flag=True,
     help="Mend the calibration of a camera that moved; the one before is kept beside it.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page about the last verdict, or with --log about the log (HTML, in one file).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a document for each frame.")
 @clear_errors
 def check(
@@ -53,6 +58,7 @@ def check(
     false_alarm: float,
     database: Path | None,
     update: bool,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Tell whether a camera has moved, by the stars of FRAMES.
@@ -71,6 +77,7 @@ def check(
         place = EarthLocation.from_geodetic(site[1], site[0], site[2])
     patterns = None if database is None else PatternDatabase.load_from_file(database)
     drift, codes = None if log is None else DriftLog(log), set()
+    last: tuple[Verdict, Path] | None = None
     for path in frames:
         try:
             verdict = compare(before, path, site=place, false_alarm=false_alarm, database=patterns)
@@ -84,10 +91,24 @@ def check(
         if drift is not None:
             drift.append(verdict, path, note)
         codes.add(_code(verdict))
+        last = verdict, path
         record = {"file": str(path), **verdict.to_dict(), "note": note}
         line = f"{path.name}: {verdict}" + ("" if note is None else f"; {note}")
         click.echo(json.dumps(record) if as_json else line)
+    if report is not None and (drift is not None or last is not None):
+        _report(report, drift, last)
     raise SystemExit(next((code for code in (MOVED, UNSOLVED, UNKNOWN) if code in codes), 0))
+
+
+def _report(page: Path, drift: DriftLog | None, last: tuple[Verdict, Path] | None) -> None:
+    """Write the page about the log, or about the last verdict."""
+    from boresight.report.page import report
+
+    if drift is not None:
+        report(drift, page)
+    elif last is not None:
+        verdict, path = last
+        report(verdict, page, frames=[path][: len(verdict.solutions)])
 
 
 def _code(verdict: Verdict) -> int:

@@ -1,4 +1,4 @@
-"""The report: one self-contained page about a solution or a calibration.
+"""The report: one self-contained page about a solution, a calibration or a moved camera.
 
 The package is itself the function `report`, so that ``boresight.report(result, path)`` works
 whoever imported what before.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import PurePath
 from typing import Any
@@ -15,15 +15,20 @@ from boresight.errors import BoresightError
 from boresight.solver.solution import Solution
 from boresight.wcs import header_cards
 
-__all__ = ["downloads"]
+__all__ = ["downloads", "links"]
 
 
 def downloads(result: Any, solutions: Sequence[Solution | None], names: Sequence[str]) -> str:
-    """Make the list of links to the files."""
+    """Make the list of links to the files of a solution or a calibration."""
+    return links(_files(result, solutions, names))
+
+
+def links(files: Iterable[tuple[str, str, str, str]]) -> str:
+    """Make the list of links to files: their names, types, contents and meanings."""
     items = "".join(
         f'<li><a download="{escape(name)}" href="data:{kind};base64,{_coded(text)}">'
         f"{escape(name)}</a>: {words}</li>"
-        for name, kind, text, words in _files(result, solutions, names)
+        for name, kind, text, words in files
     )
     return f'<ul class="downloads">{items}</ul>'
 

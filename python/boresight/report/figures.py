@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from boresight.calibration.result import CalibrationResult
+from boresight.movement import DriftLog
 from boresight.plot import (
     plot_coverage,
     plot_distortion,
+    plot_drift,
     plot_model_error,
     plot_residual_trends,
     plot_residuals,
@@ -19,7 +21,7 @@ from boresight.plot import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["calibration_figures"]
+__all__ = ["calibration_figures", "drift_figure"]
 
 #: Points per inch of what is drawn as pixels: clouds of points, maps.
 RASTER_DPI = 130
@@ -40,6 +42,12 @@ def calibration_figures(result: CalibrationResult) -> str:
          lambda figure: plot_residual_trends(result, axes=figure.subplots(1, 2, sharey=True))),
     ]  # fmt: skip
     return "".join(_figure(words, draw) for words, draw in drawn)
+
+
+def drift_figure(log: DriftLog) -> str:
+    """Make the figure of a drift log."""
+    words = "Rotation of the camera against time; dashed: sudden changes."
+    return _figure(words, lambda figure: plot_drift(log, ax=figure.subplots()))
 
 
 def _figure(words: str, draw: Callable[[Any], object]) -> str:

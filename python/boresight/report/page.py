@@ -15,8 +15,10 @@ from boresight.errors import InputError
 from boresight.extraction.images import pixels_of
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
+from boresight.movement import DriftLog, Verdict
 from boresight.report.downloads import downloads
 from boresight.report.figures import calibration_figures
+from boresight.report.movement import movement_sections
 from boresight.report.panels import panel
 from boresight.report.tables import parameter_table, provenance, results_table
 from boresight.report.verdict import verdict
@@ -24,7 +26,7 @@ from boresight.solver.solution import Solution
 
 __all__ = ["report"]
 
-Result = Solution | CalibrationResult | Sequence[Solution | None]
+Result = Solution | CalibrationResult | Verdict | DriftLog | Sequence[Solution | None]
 
 #: No script, style or picture may come from anywhere but the page itself.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -38,7 +40,7 @@ def report(
     title: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a page about a solution, several solutions or a calibration.
+    """Write a page about a solution, several solutions, a calibration, or a moved camera.
 
     One HTML file that needs nothing else, no network either: a verdict, a table with a row for each
     frame, the frames with their matched stars to zoom into and to blink, figures of the
@@ -47,8 +49,10 @@ def report(
 
     Parameters
     ----------
-    result : Solution, CalibrationResult, or sequence of (Solution or None)
+    result : Solution, CalibrationResult, Verdict, DriftLog, or sequence of (Solution or None)
         The result; of a calibration one by `boresight.calibrate`, which has the frames' solutions.
+        Of a `boresight.movement.Verdict` the solved frames are shown, and of a drift log its
+        frames are rows of the table and points of a figure.
     path : path-like
         File to create or replace.
     frames : sequence, optional
@@ -87,9 +91,13 @@ def report(
     """
     solutions = _solutions(result)
     shown = _frames(frames, len(solutions))
-    heading = title or ("Calibration" if isinstance(result, CalibrationResult) else "Solution")
+    heading = title or _heading(result)
     names = [_name(frame, i) for i, frame in enumerate(shown)]
-    body = "\n".join(_sections(result, solutions, shown, names, heading, options or {}))
+    if isinstance(result, Verdict | DriftLog):
+        parts = movement_sections(result, shown, names, heading, options or {})
+    else:
+        parts = _sections(result, solutions, shown, names, heading, options or {})
+    body = "\n".join(parts)
     assets = files("boresight.report") / "assets"
     style = (assets / "page.css").read_text(encoding="utf-8")
     script = (assets / "page.js").read_text(encoding="utf-8")
@@ -105,8 +113,14 @@ def report(
     return Path(path)
 
 
+def _heading(result: Result) -> str:
+    if isinstance(result, Verdict | DriftLog):
+        return "Movement" if isinstance(result, Verdict) else "Drift"
+    return "Calibration" if isinstance(result, CalibrationResult) else "Solution"
+
+
 def _sections(
-    result: Result,
+    result: Solution | CalibrationResult | Sequence[Solution | None],
     solutions: Sequence[Solution | None],
     frames: Sequence[Frame | None],
     names: Sequence[str],
@@ -137,11 +151,15 @@ def _solutions(result: Any) -> list[Solution | None]:
         return [result]
     if isinstance(result, CalibrationResult):
         return list(result.solutions)
+    if isinstance(result, Verdict):
+        return list(result.solutions)
+    if isinstance(result, DriftLog):
+        return []
     known = isinstance(result, Sequence) and not isinstance(result, str)
     if not known or not all(s is None or isinstance(s, Solution) for s in result):
         raise InputError(
-            f"result: a {type(result).__name__} has no report; give a Solution, a list of them, or "
-            "a CalibrationResult"
+            f"result: a {type(result).__name__} has no report; give a Solution, a list of them, a "
+            "CalibrationResult, a Verdict or a DriftLog"
         )
     return list(result)
 

@@ -14,7 +14,7 @@ from boresight.calibration.result import SHOWN_PARAMETERS, CalibrationResult
 from boresight.frames.frame import Frame
 from boresight.solver.solution import Solution
 
-__all__ = ["parameter_table", "provenance", "results_table"]
+__all__ = ["parameter_table", "provenance", "results_table", "row", "table"]
 
 #: Column that is left out where no header has a WCS.
 _HEADER = 'vs header WCS (")'
@@ -53,18 +53,18 @@ def results_table(
             f"{solution.rmse_arcsec / scale:.3f}", *([_number(away[i])] if known else []),
             f"{solution.solve_time_ms:.1f}",
         ]  # fmt: skip
-        rows.append(_row(name, cells))
-    return _table(columns, rows)
+        rows.append(row(name, cells))
+    return table(columns, rows)
 
 
 def parameter_table(result: CalibrationResult) -> str:
     """Make the table of the camera's parameters with their uncertainties."""
     shown = list(result.parameters.items())[:SHOWN_PARAMETERS]
-    rows = [_row(name, (f"{value:.7g}", f"{sigma:.2g}")) for name, (value, sigma) in shown]
+    rows = [row(name, (f"{value:.7g}", f"{sigma:.2g}")) for name, (value, sigma) in shown]
     left = len(result.parameters) - len(shown)
     note = f"<p>{left} more are in the camera model below.</p>" if left else ""
     camera = f"<p><code>{escape(repr(result.camera_model))}</code></p>"
-    return camera + _table(("Parameter", "Value", "Uncertainty"), rows) + note
+    return camera + table(("Parameter", "Value", "Uncertainty"), rows) + note
 
 
 def provenance(result: Any, frames: Sequence[Frame | None], options: Mapping[str, Any]) -> str:
@@ -80,8 +80,8 @@ def provenance(result: Any, frames: Sequence[Frame | None], options: Mapping[str
             with frame.path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             rows.append((frame.path.name, f"SHA-256 {digest}"))
-    body = [_row(name, (value,), "text") for name, value in rows]
-    return _table(("", ""), body, head=False)
+    body = [row(name, (value,), "text") for name, value in rows]
+    return table(("", ""), body, head=False)
 
 
 def _version(name: str) -> str | None:
@@ -105,12 +105,14 @@ def _header_separation(frame: Frame | None, solution: Solution | None) -> float 
     return float(there.icrs.separation(solution.center).arcsec)
 
 
-def _row(name: str, cells: Iterable[str], kind: str = "number") -> str:
+def row(name: str, cells: Iterable[str], kind: str = "number") -> str:
+    """Make a row, with its name at the left."""
     text = "".join(f'<td class="{kind}">{escape(cell)}</td>' for cell in cells)
     return f'<tr><th scope="row">{escape(name)}</th>{text}</tr>'
 
 
-def _table(columns: Sequence[str], rows: Iterable[str], *, head: bool = True) -> str:
+def table(columns: Sequence[str], rows: Iterable[str], *, head: bool = True) -> str:
+    """Make a table that scrolls sideways where it is too wide."""
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     top = f"<thead><tr>{names}</tr></thead>" if head else ""
     return f'<div class="scroll"><table>{top}<tbody>{"".join(rows)}</tbody></table></div>'

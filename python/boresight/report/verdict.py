@@ -9,7 +9,7 @@ from typing import Any
 from boresight.calibration.result import CalibrationResult
 from boresight.solver.solution import Solution
 
-__all__ = ["verdict"]
+__all__ = ["box", "verdict"]
 
 #: Sign and class of each outcome: told apart without colours.
 _SIGNS = {"good": "✓", "look": "!", "bad": "✕"}
@@ -39,7 +39,11 @@ def verdict(result: Any, solutions: Sequence[Solution | None], names: Sequence[s
         text, notes = "Not solved. boresight diagnose tells why a frame does not solve.", []
     if missing and solved:
         notes.append(f"Not solved: {', '.join(missing)}")
-    kind = "bad" if not solved else "look" if notes else "good"
+    return box("bad" if not solved else "look" if notes else "good", text, notes)
+
+
+def box(kind: str, text: str, notes: Sequence[str]) -> str:
+    """Make a box of a kind: "good", "look" or "bad"."""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return (
         f'<div class="verdict {kind}"><span class="sign" aria-hidden="true">{_SIGNS[kind]}</span>'

@@ -1,0 +1,105 @@
+"""Parts of the page about movements: a verdict on a camera, or the log of its drift."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from boresight.frames.frame import Frame
+from boresight.movement import DriftLog, Verdict
+from boresight.report.downloads import links
+from boresight.report.figures import drift_figure
+from boresight.report.panels import panel
+from boresight.report.tables import provenance, row, table
+from boresight.report.verdict import box
+
+__all__ = ["movement_sections"]
+
+_COLUMNS = (
+    "Frame", "Time (UTC)", "Verdict", "About x (\")", "About y (\")", "Roll (\")", "Focus (ppm)",
+    "Stars", "Covered",
+)  # fmt: skip
+
+UNTOLD = 0.5
+"""Part of a log's frames of which nothing can be told, above which the page says to look at it."""
+
+
+def movement_sections(
+    result: Verdict | DriftLog,
+    frames: Sequence[Frame | None],
+    names: Sequence[str],
+    heading: str,
+    options: Mapping[str, Any],
+) -> Iterator[str]:
+    """Parts of the page from the top."""
+    records = result.records() if isinstance(result, DriftLog) else [_record(result, names)]
+    words = _log_box(result, records) if isinstance(result, DriftLog) else _verdict_box(result)
+    yield f"<header><h1>{escape(heading)}</h1>{words}</header>"
+    rows = [row(str(r["frame"] or ""), _cells(r)) for r in records]
+    yield f"<main><section><h2>Results</h2>{table(_COLUMNS, rows)}</section>"
+    if isinstance(result, Verdict):
+        shown = zip(names, result.solutions, frames, strict=False)
+        panels = "".join(panel(name, solution, frame) for name, solution, frame in shown)
+        yield f'<section><h2>Frames</h2><div class="panels">{panels}</div></section>'
+    elif any(r["unknown"] is None and r["time"] for r in records):
+        drawn = drift_figure(result)
+        yield f'<section><h2>Figures</h2><div class="figures">{drawn}</div></section>'
+    yield f"<section><h2>Files</h2>{links(_files(result, records))}</section>"
+    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
+
+
+def _record(verdict: Verdict, names: Sequence[str]) -> dict[str, Any]:
+    return {"frame": ", ".join(names), **verdict.to_dict()}
+
+
+def _verdict_box(verdict: Verdict) -> str:
+    if verdict.unknown is not None:
+        return box("bad", f"It cannot be told whether the camera has moved: {verdict.unknown}.", [])
+    stars = f"{verdict.num_stars} stars, false alarms {verdict.false_alarm:g}"
+    if not verdict.kinds:
+        return box("good", f"The camera has not moved: nothing significant changed ({stars}).", [])
+    kinds = ", ".join(verdict.kinds)
+    return box("look", f"The camera has moved: {kinds} ({stars}).", verdict.sentences())
+
+
+def _log_box(log: DriftLog, records: Sequence[Mapping[str, Any]]) -> str:
+    if not records:
+        return box("bad", "The log has no frame.", [])
+    moved = sum(bool(r["kinds"]) for r in records)
+    untold = sum(r["unknown"] is not None for r in records)
+    notes = [
+        f"{point.time[:19]}: about x {point.about_x_arcsec:+.1f}, about y "
+        f"{point.about_y_arcsec:+.1f}, roll {point.roll_arcsec:+.1f} arcsec at once"
+        for point in log.change_points()
+    ]
+    text = (
+        f"{len(records)} frames: {moved} of a camera that has moved, {untold} of which it cannot "
+        f"be told, {len(notes)} sudden changes."
+    )
+    kind = "look" if moved or notes or untold > UNTOLD * len(records) else "good"
+    return box("bad" if untold == len(records) else kind, text, notes)
+
+
+def _cells(record: Mapping[str, Any]) -> list[str]:
+    """Numbers of one frame; empty where nothing can be told."""
+    words = record["unknown"] or ", ".join(record["kinds"]) or "unmoved"
+    head = [str(record["time"] or "")[:19], words]
+    tail = [str(record["num_stars"]), f"{record['coverage']:.0%}"]
+    if record["unknown"] is not None:
+        return [*head, "", "", "", "", *tail]
+    x, y = record["pointing_arcsec"]
+    numbers = (x, y, record["roll_arcsec"], 1e6 * record["focus"])
+    return [*head, *(f"{value:+.2f}" if value else "0" for value in numbers), *tail]
+
+
+def _files(
+    result: Verdict | DriftLog, records: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, content and meaning of each file."""
+    if isinstance(result, DriftLog):
+        lines = "".join(json.dumps(r) + "\n" for r in records)
+        yield "drift.jsonl", "application/json", lines, "the log"
+    else:
+        yield "verdict.json", "application/json", json.dumps(records[0], indent=2), "the verdict"
