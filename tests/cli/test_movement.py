@@ -83,6 +83,11 @@ def test_check(sky):
     assert done.exit_code == 3
     assert json.loads(done.stdout)["kinds"] == ["pointing"]
     assert len(DriftLog(log)) == 1
+    page = sky / "page.html"
+    run("check", sky / "c.fits", *common, "--report", page)
+    assert "The camera has moved: pointing" in page.read_text(encoding="utf-8")
+    run("check", sky / "clouds.fits", *common, "--log", log, "--report", page)
+    assert "2 frames: 1 of a camera that has moved" in page.read_text(encoding="utf-8")
     assert run("check", sky / "clouds.fits", *common).exit_code == 4
     assert run("check", sky / "c.fits", sky / "clouds.fits", *common).exit_code == 3
     assert run("check", sky / "a.fits", "--calibration", sky / "a.fits").exit_code == 2

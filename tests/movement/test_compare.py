@@ -19,7 +19,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, predicted
+from boresight.movement.change import Seen, fit_change, held_out_px, predicted
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
 
@@ -341,3 +341,14 @@ def test_a_part_of_a_narrow_field_alarms_no_more_often_than_asked():
         change = fit_change(camera, [Seen(directions, positions, None)])
         alarms += bool(judge(camera, change, np.zeros((8, 8)), 1e-3)["kinds"])
     assert alarms <= 2
+
+
+def test_stars_held_out_of_the_fit_are_predicted_unless_they_moved_by_themselves():
+    camera, rng = CameraModel.from_fov(12.0, (512, 512)), np.random.default_rng(5)
+    positions = rng.uniform(-250, 250, (60, 2))
+    directions = camera.pixel_to_direction(*positions.T)
+    moved = predicted(camera, directions, np.array([1e-3, 2e-3, 1e-3, 1e-4, 0, 0, 0, 0]))
+    noisy = moved + rng.normal(0, 0.1, moved.shape)
+    assert 0.07 < held_out_px(camera, [Seen(directions, noisy, None)]) < 0.15
+    noisy[::2] += [3.0, -2.0]
+    assert held_out_px(camera, [Seen(directions, noisy, None)]) > 1.0

@@ -20,6 +20,9 @@ MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
 LEAST_STARS_UPDATE = 20
 """Stars that an automatic update of the calibration needs."""
 
+WORST_HELD_OUT = 2.0
+"""Scatter of held-out stars over that of the stars of the fit, for an automatic update at most."""
+
 
 @click.command()
 @frames_argument
@@ -136,6 +139,8 @@ def _updated(
 
     if verdict.num_stars < LEAST_STARS_UPDATE:
         return before, f"not updated: {verdict.num_stars} stars are too few"
+    if not verdict.held_out_px <= WORST_HELD_OUT * verdict.rms_px:
+        return before, "not updated: the change does not predict stars that are held out of its fit"
     try:
         after: MountedCamera = update_calibration(before, None, verdict)
     except BoresightError as error:

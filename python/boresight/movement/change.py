@@ -11,7 +11,7 @@ from boresight._utils.arrays import Floats, rotation_about
 from boresight._utils.statistics import planar_scale
 from boresight.camera.model import CameraModel
 
-__all__ = ["Change", "Seen", "fit_change"]
+__all__ = ["Change", "Seen", "fit_change", "held_out_px"]
 
 PARAMETERS = 8
 
@@ -180,6 +180,29 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
 def _freedom(number: int) -> int:
     """Degrees of freedom of the residuals of some stars."""
     return max(1, 2 * number - PARAMETERS)
+
+
+def held_out_px(camera: CameraModel, frames: Sequence[Seen]) -> float:
+    """Scatter per axis of stars about the fit to the others: each half is predicted by the other.
+
+    NaN for fewer than two stars in a half.
+    """
+    lengths = []
+    for half in (0, 1):
+        fitted = [_rows(frame, slice(half, None, 2)) for frame in frames]
+        change = fit_change(camera, fitted)
+        for frame in (_rows(frame, slice(1 - half, None, 2)) for frame in frames):
+            misses = frame.positions_px - predicted(camera, frame.directions, change.values)
+            lengths.append(np.linalg.norm(misses, axis=1))
+    every = np.concatenate(lengths)
+    every = every[np.isfinite(every)]
+    return planar_scale(every) if len(every) >= 4 else np.nan
+
+
+def _rows(frame: Seen, rows: slice) -> Seen:
+    sigma = None if frame.sigma_px is None else frame.sigma_px[rows]
+    directions = np.ascontiguousarray(frame.directions[rows])
+    return Seen(directions, np.ascontiguousarray(frame.positions_px[rows]), sigma)
 
 
 def _units(normal: Floats) -> Floats:

@@ -15,7 +15,7 @@ from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.frames.times import as_time
-from boresight.movement.change import Seen, fit_change
+from boresight.movement.change import Seen, fit_change, held_out_px
 from boresight.movement.mounted import MountedCamera, place_at
 from boresight.movement.verdict import KINDS, Verdict, judge
 from boresight.solver.inputs import find_stars, held_frame
@@ -125,6 +125,8 @@ def compare(
         return Verdict(kinds=(), unknown=reason, solved=False, **common)
     change = fit_change(before.camera_model, seen)
     judged = judge(before.camera_model, change, cov, alarm, known)
+    if judged["kinds"]:
+        common["held_out_px"] = held_out_px(before.camera_model, seen)
     return Verdict(solved=True, solutions=tuple(solutions), **common, **judged)
 
 

@@ -68,6 +68,8 @@ class Verdict:
         Part of the frame's cells that have one.
     rms_px : float
         Scatter of the stars about the fit per axis.
+    held_out_px : float
+        Scatter per axis of stars that are held out of the fit; NaN if nothing changed.
     camera_model : CameraModel
         The camera before.
     false_alarm : float
@@ -91,6 +93,7 @@ class Verdict:
     num_stars: int = 0
     coverage: float = 0.0
     rms_px: float = math.nan
+    held_out_px: float = math.nan
     time: str | None = None
     solutions: tuple[Any, ...] = ()
 
@@ -163,6 +166,7 @@ class Verdict:
             "num_stars": self.num_stars,
             "coverage": self.coverage,
             "rms_px": None if math.isnan(self.rms_px) else self.rms_px,
+            "held_out_px": None if math.isnan(self.held_out_px) else self.held_out_px,
             "false_alarm": self.false_alarm,
         }
 
