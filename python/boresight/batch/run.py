@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from boresight._utils import arguments
@@ -17,7 +18,19 @@ from boresight.batch.journal import Row
 from boresight.errors import BoresightError, InputError
 from boresight.frames.frame import Frame
 
-__all__ = ["FRAME_ERRORS", "OnError", "Work", "reason_of", "run"]
+__all__ = [
+    "FRAME_ERRORS",
+    "LOST",
+    "OnError",
+    "Work",
+    "as_executor",
+    "in_chunks",
+    "num_processes",
+    "processes",
+    "reason_of",
+    "run",
+    "spread",
+]
 
 OnError = Literal["row", "raise"]
 
@@ -42,6 +55,10 @@ class Work(NamedTuple):
     on_error: OnError
 
 
+#: In place of the result of a chunk whose process ended while it was worked at.
+LOST = object()
+
+
 def run(
     names: Sequence[str],
     work: Work,
@@ -50,6 +67,8 @@ def run(
     executor: Any,
 ) -> Iterator[list[Row]]:
     """Rows of the frames, in chunks as they end.
+
+    Frames at which a process ended are tried once more, each alone.
 
     Parameters
     ----------
@@ -62,41 +81,82 @@ def run(
     executor : Executor or Client or None
         Works instead of processes of its own.
     """
-    if not names:
-        return
+    function = partial(_rows, work=work)
+    jobs = num_processes(jobs, len(names))
+    workers, sizes = jobs, LOCAL_CHUNK if jobs > 1 else (1, 1)
     if executor is not None:
-        executor = _as_executor(executor)
-        yield from _submit(names, work, executor, _workers_of(executor), REMOTE_CHUNK)
-        return
-    jobs = _processors() if jobs is None else max(arguments.count("jobs", jobs), 1)
-    jobs = min(jobs, len(names))
-    if jobs == 1:
-        for name in names:
-            yield [_row(name, work)]
-        return
-    yield from _in_processes(names, work, jobs)
+        executor = as_executor(executor)
+        workers, sizes = _workers_of(executor), REMOTE_CHUNK
+    size = min(max(len(names) // (workers * CHUNKS_PER_WORKER), sizes[0]), sizes[1])
+    chunks = in_chunks(names, size)
+    lost: list[str] = []
+    for index, rows in spread(chunks, function, jobs=jobs, executor=executor):
+        if rows is LOST:
+            lost += chunks[index]
+        else:
+            yield rows
+    for name in lost:
+        for _, rows in _in_processes([[name]], function, 1):
+            ended = "the process that worked at it ended"
+            yield [_failed(name, ended, 0.0)] if rows is LOST else rows
 
 
-def _in_processes(names: Sequence[str], work: Work, jobs: int) -> Iterator[list[Row]]:
-    """Run in processes of this machine. Frames at which one ended are tried once more, alone."""
-    missing = dict.fromkeys(names)
-    try:
-        with _processes(jobs) as pool:
-            for rows in _submit(names, work, pool, jobs, LOCAL_CHUNK):
-                for row in rows:
-                    del missing[row["path"]]
-                yield rows
-    except BrokenExecutor:
-        for name in missing:
-            try:
-                with _processes(1) as pool:
-                    yield pool.submit(_rows, [name], work).result()
-            except BrokenExecutor:
-                yield [_failed(name, "the process that worked at it ended", 0.0)]
+def in_chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Part names into chunks of this size, the last one shorter."""
+    return [names[k : k + size] for k in range(0, len(names), size)]
+
+
+def num_processes(jobs: int | None, most: int) -> int:
+    """Take as many processes as asked for, or one a processor, and no more than `most`."""
+    jobs = _processors() if jobs is None else arguments.count("jobs", jobs)
+    return max(1, min(jobs, most))
+
+
+def spread(
+    chunks: Sequence[Sequence[str]],
+    function: Callable[[Sequence[str]], Any],
+    *,
+    jobs: int,
+    executor: Any,
+) -> Iterator[tuple[int, Any]]:
+    """Give number and result of every chunk as they end; `LOST` where a process here ended.
+
+    Parameters
+    ----------
+    chunks : sequence of sequences of str
+        Names of files.
+    function : callable
+        Gives the result of a chunk; it travels to the workers.
+    jobs : int
+        Processes of this machine; 1 works in this one.
+    executor : Executor or None
+        Works instead of them.
+    """
+    if executor is not None:
+        left = deque(enumerate(chunks))
+        for index, result in _window(left, function, executor, _workers_of(executor)):
+            if result is LOST:
+                raise BrokenExecutor("executor: one of its processes ended")
+            yield index, result
+    elif jobs == 1:
+        yield from ((index, function(chunk)) for index, chunk in enumerate(chunks))
+    else:
+        yield from _in_processes(chunks, function, jobs)
+
+
+def _in_processes(
+    chunks: Sequence[Sequence[str]], function: Callable[[Sequence[str]], Any], jobs: int
+) -> Iterator[tuple[int, Any]]:
+    """Work in processes of this machine; after one ended, the rest goes on in new ones."""
+    left = deque(enumerate(chunks))
+    while left:
+        with processes(jobs) as pool:
+            yield from _window(left, function, pool, jobs)
 
 
 @contextmanager
-def _processes(jobs: int) -> Iterator[Executor]:
+def processes(jobs: int) -> Iterator[Executor]:
+    """Start processes of this machine, each with its share of the processors."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -118,23 +178,31 @@ def _begin(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _submit(
-    names: Sequence[str],
-    work: Work,
+def _window(
+    left: deque[tuple[int, Sequence[str]]],
+    function: Callable[[Sequence[str]], Any],
     executor: Executor,
     workers: int,
-    sizes: tuple[int, int],
-) -> Iterator[list[Row]]:
-    size = min(max(len(names) // (workers * CHUNKS_PER_WORKER), sizes[0]), sizes[1])
-    chunks = deque(names[k : k + size] for k in range(0, len(names), size))
-    pending: set[Future[list[Row]]] = set()
+) -> Iterator[tuple[int, Any]]:
+    """Work at what is left, in a window of bounded size, until it ends or a process does."""
+    pending: dict[Future[Any], int] = {}
+    broken = False
     try:
-        while chunks or pending:
-            while chunks and len(pending) < workers * (1 + AHEAD):
-                pending.add(executor.submit(_rows, chunks.popleft(), work))
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
+        while pending or (left and not broken):
+            while left and not broken and len(pending) < workers * (1 + AHEAD):
+                try:
+                    future = executor.submit(function, left[0][1])
+                except BrokenExecutor:
+                    broken = True
+                else:
+                    pending[future] = left.popleft()[0]
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                index = pending.pop(future)
+                try:
+                    result = future.result()
+                except BrokenExecutor:
+                    result, broken = LOST, True
+                yield index, result
     finally:
         for future in pending:
             future.cancel()
@@ -174,7 +242,7 @@ def _failed(name: str, reason: str, seconds: float) -> Row:
     return {"path": name, "status": "error", "reason": reason, "seconds": round(seconds, 6)}
 
 
-def _as_executor(executor: Any) -> Any:
+def as_executor(executor: Any) -> Any:
     """Take an executor as it is, and of a client of Dask the executor that it is for."""
     if hasattr(executor, "get_executor"):
         return executor.get_executor(pure=False, retries=3)
