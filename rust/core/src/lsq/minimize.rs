@@ -1,5 +1,7 @@
 //! The loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
 
+use nalgebra::DVector;
+
 use super::{Problem, System};
 
 /// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
@@ -8,6 +10,9 @@ const FIRST_DAMPING: f64 = 1e-6;
 const DAMPING_FACTOR: f64 = 10.0;
 /// When even steps damped this much do not help, none will.
 const LARGEST_DAMPING: f64 = 1e10;
+
+/// A step of which the cost falls by less than this part of what was promised is too long.
+const EXPECTED_GAIN: f64 = 0.5;
 
 /// When [`minimize`] stops.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,7 +88,11 @@ pub fn minimize_watched<P: Problem, E>(
             best.converged = damping < 1.0 && promised <= negligible;
             let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
             if let Some((cost, state)) = next.filter(|(cost, _)| *cost <= best.cost) {
-                (best.cost, best.state) = (cost, state);
+                let gain = (best.cost - cost) / promised;
+                let better = (!best.converged && gain < EXPECTED_GAIN)
+                    .then(|| scaled(problem, &best, &system, &delta, promised, cost))
+                    .flatten();
+                (best.cost, best.state) = better.unwrap_or((cost, state));
                 damping = if damping > FIRST_DAMPING { damping / DAMPING_FACTOR } else { 0.0 };
                 break;
             }
@@ -99,10 +108,26 @@ pub fn minimize_watched<P: Problem, E>(
     Ok(best)
 }
 
+/// The step to the lowest point of the parabola along a step, if it is lower than the end of that.
+///
+/// Where residuals curve, as of blended stars, steps are too long by the same factor again and again, and
+/// the loop would creep.
+fn scaled<P: Problem>(
+    problem: &P,
+    best: &Outcome<P::State>,
+    system: &P::System,
+    delta: &DVector<f64>,
+    promised: f64,
+    cost: f64,
+) -> Option<(f64, P::State)> {
+    let length = promised / (cost - best.cost + 2.0 * promised);
+    let state = problem.step(&best.state, system, &(delta * length))?;
+    let found = problem.cost(&state);
+    (found < cost).then_some((found, state))
+}
+
 #[cfg(test)]
 mod tests {
-    use nalgebra::DVector;
-
     use super::*;
     use crate::lsq::NormalEquations;
 

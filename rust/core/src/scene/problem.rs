@@ -1,8 +1,8 @@
 //! The least-squares problem of a stage: from a state to normal equations.
 //!
-//! Every source is drawn once per image, with its derivatives by its pixel and by the parameters of the PSF. Sums of
-//! products of these over the pixels, of one source with itself and with each that overlaps it, are all that the pixels
-//! tell; the chain rule turns them into derivatives by positions, fluxes and the WCS.
+//! Every source is drawn once per image, with its derivatives by its pixel and by the parameters of the PSF. What an image
+//! shares (PSF, WCS, sky) has one derivative per pixel, the sum of those of all sources, so no pair of sources is needed
+//! for it; of two sources only the products of their own light remain, and those only where they are near each other.
 
 use std::sync::Mutex;
 
@@ -21,8 +21,12 @@ use crate::simd::{Work, vectorized};
 
 /// Sources that are drawn by one thread at least: fewer are not worth another.
 const LEAST_SOURCES: usize = 16;
+/// So many sources are drawn before their derivatives by the PSF are added up and forgotten: a bound of memory.
+const DRAWN_AT_ONCE: usize = 256;
 /// Sums that are kept at once.
 const LANES: usize = 8;
+/// Columns of a source's own: its light and the derivatives by its pixel.
+const OWN: usize = 3;
 
 /// The state: all parameters in the order of the layout.
 pub(super) type State = DVector<f64>;
@@ -38,26 +42,25 @@ pub(super) struct Fit<'a> {
 struct Drawn {
     source: usize,
     columns: [Vec<f64>; COLUMNS],
-    /// Parameters that its light depends on, and derivatives by them in terms of the columns.
-    chain: Vec<(Parameter, [f64; COLUMNS])>,
+    /// Its own parameters, and derivatives by them in terms of its own columns.
+    chain: Vec<(usize, [f64; OWN])>,
+    seen: Seen,
     flux: f64,
 }
 
-/// A parameter of a source's own, or a shared one.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Parameter {
-    Own(usize),
-    Shared(usize),
+/// The derivative of an image by a shared parameter, on all pixels of its region.
+struct Slope {
+    /// Number among the shared parameters.
+    at: usize,
+    pixels: Vec<f64>,
 }
 
-/// Sums over the pixels of one source.
+/// Weighted sums over the pixels of one source, of its own columns with others.
 struct Sums {
-    /// With weights and residuals.
-    gradient: [f64; COLUMNS],
-    /// With the terms of the sky.
-    sky: [[f64; 3]; COLUMNS],
-    /// With itself and with those after it that it meets.
-    products: Vec<(usize, [[f64; COLUMNS]; COLUMNS])>,
+    /// With the slopes of the image, and at last with the residual.
+    image: Vec<[f64; OWN]>,
+    /// With itself and with those after it that are near.
+    sources: Vec<(usize, Vec<[f64; OWN]>)>,
 }
 
 impl<'a> Fit<'a> {
@@ -111,17 +114,9 @@ impl<'a> Fit<'a> {
 
     fn add_image(&self, image: usize, state: &[f64], arrow: &mut Arrow) -> f64 {
         let field = &self.stage.fields[image];
-        let active = self.active(image);
-        let drawn: Vec<Drawn> = field
-            .stamps
-            .par_iter()
-            .with_min_len(LEAST_SOURCES)
-            .map(|stamp| self.draw(image, stamp, state))
-            .collect();
         let mut residual = self.sky(image, state);
-        for (stamp, drawn) in field.stamps.iter().zip(&drawn) {
-            add_light(&mut residual, &stamp.segments, &drawn.columns[0], drawn.flux);
-        }
+        let mut slopes = self.slopes(image);
+        let drawn = self.draw_all(image, state, &mut residual, &mut slopes);
         let mut weights = field.region.weights.clone();
         let mut cost = 0.0;
         for ((r, w), data) in residual.iter_mut().zip(&mut weights).zip(&field.region.data) {
@@ -129,24 +124,71 @@ impl<'a> Fit<'a> {
             let z2 = *r * *r * *w;
             cost += self.loss.of_square(z2);
             *w *= self.loss.weight_of_square(z2);
-            *r *= *w;
         }
+        let mut columns: Vec<&[f64]> = slopes.iter().map(|slope| &slope.pixels[..]).collect();
+        columns.push(&residual);
         let sums: Vec<Sums> = (0..drawn.len())
             .into_par_iter()
             .with_min_len(LEAST_SOURCES)
-            .map(|k| self.sums(image, k, &drawn, (&residual, &weights), &active))
+            .map(|k| sums(field, k, &drawn, &columns, &weights))
             .collect();
-        self.add_sky(image, (&residual, &weights), arrow);
+        self.add_shared(&slopes, &residual, &weights, arrow);
         for (k, sums) in sums.iter().enumerate() {
-            self.add_source(image, k, &drawn, sums, arrow);
+            self.add_source(&drawn, k, sums, &slopes, arrow);
         }
         cost
     }
 
-    /// Columns that any parameter needs.
-    fn active(&self, image: usize) -> Vec<usize> {
-        let free = self.stage.scene.psfs[self.stage.scene.images[image].psf].free;
-        (0..COLUMNS).filter(|&k| k < 3 || free[k - 3]).collect()
+    /// The slopes of an image's free shared parameters: those of the sky, and zeros of the others.
+    fn slopes(&self, image: usize) -> Vec<Slope> {
+        let (scene, layout, region) = (self.stage.scene, self.stage.layout, &self.stage.fields[image].region);
+        let of = &scene.images[image];
+        let (psf, wcs, sky) = (layout.psfs[of.psf], layout.wcs[image], layout.skies[image]);
+        let free = (0..PARAMETERS).filter(|&k| scene.psfs[of.psf].free[k]).map(|k| psf + k);
+        let all = free.chain(wcs..wcs + of.freedom.parameters()).chain(sky..sky + of.sky.terms());
+        let slope = |at: usize| {
+            let mut pixels = vec![0.0; region.len()];
+            if at >= sky {
+                for s in region.segments() {
+                    for (k, value) in pixels[s.at..s.at + s.len].iter_mut().enumerate() {
+                        *value = sky_terms(of.size, [(s.x + k) as f64, s.y as f64])[at - sky];
+                    }
+                }
+            }
+            Slope { at: at - layout.shared, pixels }
+        };
+        all.filter(|&at| !self.stage.held[at]).map(slope).collect()
+    }
+
+    /// Draws all sources of an image, and adds their light and what it adds to the slopes.
+    fn draw_all(&self, image: usize, state: &[f64], light: &mut [f64], slopes: &mut [Slope]) -> Vec<Drawn> {
+        let (layout, of) = (self.stage.layout, &self.stage.scene.images[image]);
+        let (psf, wcs) = (layout.psfs[of.psf] - layout.shared, layout.wcs[image] - layout.shared);
+        let stamps = &self.stage.fields[image].stamps;
+        let mut all: Vec<Drawn> = Vec::with_capacity(stamps.len());
+        for chunk in stamps.chunks(DRAWN_AT_ONCE) {
+            let drawn =
+                chunk.par_iter().with_min_len(LEAST_SOURCES).map(|stamp| self.draw(image, stamp, state));
+            let mut drawn: Vec<Drawn> = drawn.collect();
+            for (stamp, drawn) in chunk.iter().zip(&mut drawn) {
+                let Drawn { columns, seen, flux, .. } = drawn;
+                add_light(light, &stamp.segments, &columns[0], *flux);
+                for slope in &mut *slopes {
+                    if let Some(k) = slope.at.checked_sub(psf).filter(|k| *k < PARAMETERS) {
+                        add_light(&mut slope.pixels, &stamp.segments, &columns[OWN + k], *flux);
+                    } else if let Some(k) = slope.at.checked_sub(wcs).filter(|k| *k < of.freedom.parameters())
+                    {
+                        for axis in 0..2 {
+                            let factor = *flux * seen.by_wcs[k][axis];
+                            add_light(&mut slope.pixels, &stamp.segments, &columns[1 + axis], factor);
+                        }
+                    }
+                }
+                columns[OWN..].iter_mut().for_each(|column| *column = Vec::new());
+            }
+            all.append(&mut drawn);
+        }
+        all
     }
 
     fn draw(&self, image: usize, stamp: &Stamp, state: &[f64]) -> Drawn {
@@ -156,54 +198,15 @@ impl<'a> Fit<'a> {
         let place = of.places[source].as_ref().expect("a stamp is of a source that is seen");
         let seen = place.seen(layout.position(source, state), &self.stage.wcs(image, state));
         let mut columns = std::array::from_fn(|_| Vec::new());
-        let free = scene.psfs[of.psf].free;
-        layout.profile(scene, of.psf, state).render(&stamp.runs(seen.pixel), free, &mut columns);
+        let psf = layout.psfs[of.psf];
+        let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
+        layout.profile(scene, of.psf, state).render(&stamp.runs(seen.pixel), wanted, &mut columns);
         let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
-        let flux = state[flux_at];
-        Drawn { source, columns, chain: self.chain(image, source, &seen, (flux_at, flux)), flux }
-    }
-
-    fn chain(
-        &self,
-        image: usize,
-        source: usize,
-        seen: &Seen,
-        (flux_at, flux): (usize, f64),
-    ) -> Vec<(Parameter, [f64; COLUMNS])> {
-        let (scene, layout, of) = (self.stage.scene, self.stage.layout, &self.stage.scene.images[image]);
-        let mut chain = Vec::new();
-        let mut add = |at: usize, by: [f64; COLUMNS]| {
-            if !self.stage.held[at] {
-                let own = at < layout.shared;
-                let parameter = if own {
-                    Parameter::Own(at - layout.sources[source])
-                } else {
-                    Parameter::Shared(at - layout.shared)
-                };
-                chain.push((parameter, by));
-            }
-        };
-        let by_pixel = |[x, y]: [f64; 2]| {
-            let mut by = [0.0; COLUMNS];
-            (by[1], by[2]) = (flux * x, flux * y);
-            by
-        };
-        for axis in 0..2 {
-            let by = [seen.by_source[0][axis], seen.by_source[1][axis]];
-            add(layout.sources[source] + axis, by_pixel(by));
-        }
-        let mut by_flux = [0.0; COLUMNS];
-        by_flux[0] = 1.0;
-        add(flux_at, by_flux);
-        for k in (0..PARAMETERS).filter(|&k| scene.psfs[of.psf].free[k]) {
-            let mut by = [0.0; COLUMNS];
-            by[3 + k] = flux;
-            add(layout.psfs[of.psf] + k, by);
-        }
-        for (k, by) in seen.by_wcs[..of.freedom.parameters()].iter().enumerate() {
-            add(layout.wcs[image] + k, by_pixel(*by));
-        }
-        chain
+        let (flux, first) = (state[flux_at], layout.sources[source]);
+        let moved = |axis: usize| [0.0, flux * seen.by_source[0][axis], flux * seen.by_source[1][axis]];
+        let chain = [(first, moved(0)), (first + 1, moved(1)), (flux_at, [1.0, 0.0, 0.0])];
+        let free = chain.into_iter().filter(|(at, _)| !self.stage.held[*at]);
+        Drawn { source, columns, chain: free.map(|(at, by)| (at - first, by)).collect(), seen, flux }
     }
 
     /// The sky on all pixels of a region.
@@ -220,207 +223,141 @@ impl<'a> Fit<'a> {
         sky
     }
 
-    fn sums(
-        &self,
-        image: usize,
-        k: usize,
-        drawn: &[Drawn],
-        (residual, weights): (&[f64], &[f64]),
-        active: &[usize],
-    ) -> Sums {
-        let field = &self.stage.fields[image];
-        let (stamp, own) = (&field.stamps[k], &drawn[k]);
-        let whole = stretches(&stamp.segments);
-        let mut gradient = [0.0; COLUMNS];
-        for &i in active {
-            for &[at, a, _, len] in &whole {
-                gradient[i] += dot(&own.columns[i][a..a + len], &residual[at..at + len]);
-            }
-        }
-        let mut products = Vec::with_capacity(1 + field.neighbours[k].len());
-        products.push((k, products_of(&whole, own, own, weights, active)));
-        for &other in &field.neighbours[k] {
-            let common = shared(&stamp.segments, &field.stamps[other].segments);
-            if !common.is_empty() {
-                products.push((other, products_of(&common, own, &drawn[other], weights, active)));
-            }
-        }
-        let mut sky = [[0.0; 3]; COLUMNS];
-        if self.stage.scene.images[image].sky.terms() > 0 {
-            let size = self.stage.scene.images[image].size;
-            let mut before = 0;
-            for s in &stamp.segments {
-                for j in 0..s.len {
-                    let terms = sky_terms(size, [(s.x + j) as f64, s.y as f64]);
-                    for &i in active {
-                        let g = weights[s.at + j] * own.columns[i][before + j];
-                        sky[i].iter_mut().zip(&terms).for_each(|(sum, t)| *sum += g * t);
-                    }
-                }
-                before += s.len;
-            }
-        }
-        Sums { gradient, sky, products }
-    }
-
-    fn add_sky(&self, image: usize, (residual, weights): (&[f64], &[f64]), arrow: &mut Arrow) {
-        let (scene, layout, region) = (self.stage.scene, self.stage.layout, &self.stage.fields[image].region);
-        let (terms, first) = (scene.images[image].sky.terms(), layout.skies[image]);
-        if terms == 0 {
-            return;
-        }
-        for s in region.segments() {
-            for k in 0..s.len {
-                let t = sky_terms(scene.images[image].size, [(s.x + k) as f64, s.y as f64]);
-                for i in (0..terms).filter(|i| !self.stage.held[first + i]) {
-                    arrow.gradient[first + i] += residual[s.at + k] * t[i];
-                    for j in (0..terms).filter(|j| !self.stage.held[first + j]) {
-                        let (row, column) = (first - layout.shared + i, first - layout.shared + j);
-                        arrow.shared[(row, column)] += weights[s.at + k] * t[i] * t[j];
-                    }
+    /// Products of the slopes with each other and with the residual.
+    fn add_shared(&self, slopes: &[Slope], residual: &[f64], weights: &[f64], arrow: &mut Arrow) {
+        for (i, slope) in slopes.iter().enumerate() {
+            let weighted: Vec<f64> = slope.pixels.iter().zip(weights).map(|(s, w)| s * w).collect();
+            arrow.gradient[self.stage.layout.shared + slope.at] += vectorized(Dot(&weighted, residual));
+            for (j, other) in slopes.iter().enumerate().skip(i) {
+                let value = vectorized(Dot(&weighted, &other.pixels));
+                arrow.shared[(slope.at, other.at)] += value;
+                if j > i {
+                    arrow.shared[(other.at, slope.at)] += value;
                 }
             }
         }
     }
 
-    fn add_source(&self, image: usize, k: usize, drawn: &[Drawn], sums: &Sums, arrow: &mut Arrow) {
+    /// The chain rule for the products of a source.
+    fn add_source(&self, drawn: &[Drawn], k: usize, sums: &Sums, slopes: &[Slope], arrow: &mut Arrow) {
         let layout = self.stage.layout;
         let (own, shared) = (&drawn[k], layout.total - layout.shared);
-        let (terms, sky) = (self.stage.scene.images[image].sky.terms(), layout.skies[image]);
-        for (parameter, by) in &own.chain {
-            let along = |column: &[f64; COLUMNS]| -> f64 { by.iter().zip(column).map(|(b, c)| b * c).sum() };
-            let at = match parameter {
-                Parameter::Own(i) => layout.sources[own.source] + i,
-                Parameter::Shared(i) => layout.shared + i,
-            };
-            arrow.gradient[at] += along(&sums.gradient);
-            for t in (0..terms).filter(|t| !self.stage.held[sky + t]) {
-                let value = along(&std::array::from_fn(|c| sums.sky[c][t]));
-                let column = sky + t - layout.shared;
-                match parameter {
-                    Parameter::Own(_) => arrow.cross[arrow.order[at] * shared + column] += value,
-                    Parameter::Shared(i) => {
-                        arrow.shared[(*i, column)] += value;
-                        arrow.shared[(column, *i)] += value;
-                    }
-                }
+        let (with_residual, with_slopes) = sums.image.split_last().expect("the residual is the last");
+        for (i, by) in &own.chain {
+            let at = layout.sources[own.source] + i;
+            arrow.gradient[at] += along(by, with_residual);
+            for (slope, sums) in slopes.iter().zip(with_slopes) {
+                arrow.cross[arrow.order[at] * shared + slope.at] += along(by, sums);
             }
         }
-        for (other, products) in &sums.products {
-            add_pair(arrow, (own, &drawn[*other]), products, &layout.sources, shared);
-        }
-    }
-}
-
-/// Products of two sources that are drawn, or of one with itself.
-fn products_of(
-    stretches: &[[usize; 4]],
-    a: &Drawn,
-    b: &Drawn,
-    weights: &[f64],
-    active: &[usize],
-) -> [[f64; COLUMNS]; COLUMNS] {
-    let mut sums = [[0.0; COLUMNS]; COLUMNS];
-    let same = std::ptr::eq(a, b);
-    vectorized(Products { stretches, a: &a.columns, b: &b.columns, weights, active, same, sums: &mut sums });
-    sums
-}
-
-/// The chain rule for the products of two sources, or of one with itself.
-fn add_pair(
-    arrow: &mut Arrow,
-    (a, b): (&Drawn, &Drawn),
-    products: &[[f64; COLUMNS]; COLUMNS],
-    sources: &[usize],
-    shared: usize,
-) {
-    let same = std::ptr::eq(a, b);
-    for (p, by_a) in &a.chain {
-        let mut row = [0.0; COLUMNS];
-        for (factor, products) in by_a.iter().zip(products).filter(|(factor, _)| **factor != 0.0) {
-            row.iter_mut().zip(products).for_each(|(r, p)| *r += factor * p);
-        }
-        for (q, by_b) in &b.chain {
-            let value: f64 = row.iter().zip(by_b).map(|(r, b)| r * b).sum();
-            match (p, q) {
-                (Parameter::Own(i), Parameter::Own(j)) => {
-                    arrow.own.add((a.source, *i), (b.source, *j), value);
-                }
-                (Parameter::Own(i), Parameter::Shared(j)) => {
-                    arrow.cross[arrow.order[sources[a.source] + i] * shared + j] += value;
-                }
-                (Parameter::Shared(i), Parameter::Own(j)) if !same => {
-                    arrow.cross[arrow.order[sources[b.source] + j] * shared + i] += value;
-                }
-                (Parameter::Shared(_), Parameter::Own(_)) => {}
-                (Parameter::Shared(i), Parameter::Shared(j)) => {
-                    arrow.shared[(*i, *j)] += value;
-                    if !same {
-                        arrow.shared[(*j, *i)] += value;
-                    }
+        for (other, products) in &sums.sources {
+            let other = &drawn[*other];
+            for (j, by_other) in &other.chain {
+                let column: [f64; OWN] =
+                    std::array::from_fn(|c| (0..OWN).map(|o| products[o][c] * by_other[o]).sum());
+                for (i, by) in &own.chain {
+                    arrow.own.add((own.source, *i), (other.source, *j), along(by, &column));
                 }
             }
         }
     }
 }
 
-/// All of a stamp as one stretch per segment.
-fn stretches(segments: &[Segment]) -> Vec<[usize; 4]> {
+fn along(by: &[f64; OWN], sums: &[f64; OWN]) -> f64 {
+    by.iter().zip(sums).map(|(b, s)| b * s).sum()
+}
+
+/// All sums of one source.
+fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f64]) -> Sums {
+    let segments = &field.stamps[k].segments;
+    let whole = stretches(segments);
+    let own = &drawn[k].columns[..OWN];
+    let mut weighted: [Vec<f64>; OWN] = std::array::from_fn(|i| own[i].clone());
+    for [at, from, len] in &whole {
+        for column in &mut weighted {
+            let pixels = column[*from..from + len].iter_mut().zip(&weights[*at..at + len]);
+            pixels.for_each(|(value, weight)| *value *= weight);
+        }
+    }
+    let with = |columns: &[&[f64]], stretches: &[[usize; 3]]| {
+        vectorized(Products { weighted: &weighted, columns, stretches })
+    };
+    let itself: Vec<[usize; 3]> = vec![[0, 0, own[0].len()]];
+    let columns = |other: usize| drawn[other].columns[..OWN].iter().map(|c| &c[..]).collect::<Vec<_>>();
+    let mut sources = Vec::with_capacity(1 + field.neighbours[k].len());
+    sources.push((k, with(&columns(k), &itself)));
+    for &other in &field.neighbours[k] {
+        let common = shared(segments, &field.stamps[other].segments);
+        if !common.is_empty() {
+            let common: Vec<[usize; 3]> = common.iter().map(|&[_, a, b, len]| [b, a, len]).collect();
+            sources.push((other, with(&columns(other), &common)));
+        }
+    }
+    Sums { image: with(image, &whole), sources }
+}
+
+/// All of a stamp as one stretch per segment: place in the region, in the stamp, and length.
+fn stretches(segments: &[Segment]) -> Vec<[usize; 3]> {
     let mut before = 0;
     let one = |s: &Segment| {
         before += s.len;
-        [s.at, before - s.len, before - s.len, s.len]
+        [s.at, before - s.len, s.len]
     };
     segments.iter().map(one).collect()
 }
 
 /// Adds the light of a source to the pixels of a region.
 pub(super) fn add_light(pixels: &mut [f64], segments: &[Segment], light: &[f64], flux: f64) {
-    for [at, from, _, len] in stretches(segments) {
+    for [at, from, len] in stretches(segments) {
         for (pixel, light) in pixels[at..at + len].iter_mut().zip(&light[from..from + len]) {
             *pixel += flux * light;
         }
     }
 }
 
-/// Weighted products of the columns of two sources over the pixels of both.
+/// Products of a source's weighted columns with others, over stretches: place in the others, in the source, and length.
 struct Products<'a> {
-    stretches: &'a [[usize; 4]],
-    a: &'a [Vec<f64>; COLUMNS],
-    b: &'a [Vec<f64>; COLUMNS],
-    weights: &'a [f64],
-    active: &'a [usize],
-    same: bool,
-    sums: &'a mut [[f64; COLUMNS]; COLUMNS],
+    weighted: &'a [Vec<f64>; OWN],
+    columns: &'a [&'a [f64]],
+    stretches: &'a [[usize; 3]],
 }
 
 impl Work for Products<'_> {
-    type Output = ();
+    type Output = Vec<[f64; OWN]>;
 
     #[allow(clippy::inline_always)] // As its trait asks: it is compiled for the instructions of this machine.
     #[inline(always)]
-    fn call(self) {
-        let mut weighted = Vec::new();
-        for (k, &i) in self.active.iter().enumerate() {
-            weighted.clear();
-            for &[at, a, _, len] in self.stretches {
-                let pairs = self.a[i][a..a + len].iter().zip(&self.weights[at..at + len]);
-                weighted.extend(pairs.map(|(g, w)| g * w));
-            }
-            for &j in if self.same { &self.active[k..] } else { self.active } {
-                let mut sums = [0.0; LANES];
-                let mut before = 0;
-                for &[_, _, b, len] in self.stretches {
-                    dot_into(&weighted[before..before + len], &self.b[j][b..b + len], &mut sums);
-                    before += len;
+    fn call(self) -> Vec<[f64; OWN]> {
+        let mut all = Vec::with_capacity(self.columns.len());
+        for column in self.columns {
+            let mut sums = [0.0; OWN];
+            let mut i = 0;
+            while i < OWN {
+                let mut lanes = [0.0; LANES];
+                for &[at, from, len] in self.stretches {
+                    dot_into(&self.weighted[i][from..from + len], &column[at..at + len], &mut lanes);
                 }
-                let sum = sums.iter().sum();
-                self.sums[i][j] = sum;
-                if self.same {
-                    self.sums[j][i] = sum;
-                }
+                sums[i] = total(&lanes);
+                i += 1;
             }
+            all.push(sums);
         }
+        all
+    }
+}
+
+/// The product of two columns.
+struct Dot<'a>(&'a [f64], &'a [f64]);
+
+impl Work for Dot<'_> {
+    type Output = f64;
+
+    #[allow(clippy::inline_always)] // As its trait asks.
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let mut lanes = [0.0; LANES];
+        dot_into(self.0, self.1, &mut lanes);
+        total(&lanes)
     }
 }
 
@@ -428,22 +365,33 @@ impl Work for Products<'_> {
 #[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
 #[inline(always)]
 fn dot_into(a: &[f64], b: &[f64], sums: &mut [f64; LANES]) {
-    let (whole, rest) = (a.chunks_exact(LANES), a.chunks_exact(LANES).remainder());
-    for (a, b) in whole.zip(b.chunks_exact(LANES)) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+    let (n, mut k) = (a.len().min(b.len()), 0);
+    let (a, b) = (&a[..n], &b[..n]);
+    // Without iterators: a call of one that is not inlined would be compiled for any machine.
+    while k + LANES <= n {
+        let mut lane = 0;
+        while lane < LANES {
+            sums[lane] += a[k + lane] * b[k + lane];
+            lane += 1;
         }
+        k += LANES;
     }
-    let done = a.len() - rest.len();
-    for (lane, (a, b)) in rest.iter().zip(&b[done..]).enumerate() {
-        sums[lane] += a * b;
+    let mut lane = 0;
+    while k < n {
+        sums[lane] += a[k] * b[k];
+        (k, lane) = (k + 1, lane + 1);
     }
 }
 
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut sums = [0.0; LANES];
-    dot_into(a, b, &mut sums);
-    sums.iter().sum()
+#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
+#[inline(always)]
+fn total(lanes: &[f64; LANES]) -> f64 {
+    let (mut sum, mut lane) = (0.0, 0);
+    while lane < LANES {
+        sum += lanes[lane];
+        lane += 1;
+    }
+    sum
 }
 
 impl Problem for Fit<'_> {

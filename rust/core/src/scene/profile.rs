@@ -298,7 +298,9 @@ fn ln(x: f64) -> f64 {
     const SQRT_HALF: u64 = 0x3fe6_a09e_667f_3bcd;
     const ONE: u64 = 0x3ff0_0000_0000_0000;
     const MANTISSA: u64 = 0x000f_ffff_ffff_ffff;
-    const ODD: [f64; 9] = [3.0, 5.0, 7.0, 9.0, 11.0, 13.0, 15.0, 17.0, 19.0];
+    /// One over the odd numbers from 3.
+    #[rustfmt::skip]
+    const ODD: [f64; 9] = [1.0 / 3.0, 1.0 / 5.0, 1.0 / 7.0, 1.0 / 9.0, 1.0 / 11.0, 1.0 / 13.0, 1.0 / 15.0, 1.0 / 17.0, 1.0 / 19.0];
     /// 2⁵²: its lowest bits are those of a whole number added to it.
     const WHOLE: u64 = 0x4330_0000_0000_0000;
     let bits = x.to_bits().wrapping_add(ONE - SQRT_HALF);
@@ -307,7 +309,12 @@ fn ln(x: f64) -> f64 {
     // log(1 + f) = 2 artanh(f / (2 + f)).
     let t = f / (2.0 + f);
     let z = t * t;
-    let series = ODD.iter().rev().fold(0.0, |sum, odd| z * (1.0 / odd + sum));
+    let (mut series, mut k) = (0.0, ODD.len());
+    // Without iterators: a call of one that is not inlined would be compiled for any machine.
+    while k > 0 {
+        k -= 1;
+        series = z * (ODD[k] + series);
+    }
     exponent * std::f64::consts::LN_2 + 2.0 * t * (1.0 + series)
 }
 
@@ -316,17 +323,23 @@ fn ln(x: f64) -> f64 {
 fn exp(x: f64) -> f64 {
     /// Added to a number it leaves it rounded in its lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    /// Of 0 to 11.
+    /// One over those of 0 to 11.
     #[rustfmt::skip]
-    const FACTORIALS: [f64; 12] =
-        [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0, 5040.0, 40320.0, 362_880.0, 3_628_800.0, 39_916_800.0];
+    const FACTORIALS: [f64; 12] = [
+        1.0, 1.0, 1.0 / 2.0, 1.0 / 6.0, 1.0 / 24.0, 1.0 / 120.0, 1.0 / 720.0, 1.0 / 5040.0, 1.0 / 40320.0,
+        1.0 / 362_880.0, 1.0 / 3_628_800.0, 1.0 / 39_916_800.0,
+    ];
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     let x = if x > -700.0 { x } else { -700.0 };
     let rounded = x * std::f64::consts::LOG2_E + ROUND;
     let k = rounded - ROUND;
     let r = (x - k * LN2_HIGH) - k * LN2_LOW;
-    let series = FACTORIALS.iter().rev().fold(0.0, |sum, factorial| 1.0 / factorial + r * sum);
+    let (mut series, mut i) = (0.0, FACTORIALS.len());
+    while i > 0 {
+        i -= 1;
+        series = FACTORIALS[i] + r * series;
+    }
     f64::from_bits(series.to_bits().wrapping_add(rounded.to_bits() << 52))
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Stamp {
     pub segments: Vec<Segment>,
     /// The star has to stay in it.
     pub window: Window,
+    /// Another source is a neighbour if both of these meet.
+    near: Window,
     /// Whether it begins there: a star beyond the edge of the image does not.
     inside: bool,
 }
@@ -25,7 +27,7 @@ pub(super) struct Stamp {
 pub(super) struct Field {
     pub region: Region,
     pub stamps: Vec<Stamp>,
-    /// Of each stamp those after it whose light falls on the same pixels.
+    /// Of each stamp those after it that are near.
     pub neighbours: Vec<Vec<usize>>,
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Extent {
     pub window: f64,
     /// Half the side of the box on which the source shines.
     pub light: f64,
+    /// Half the side of the box on which it counts for the parameters of its neighbours.
+    pub near: f64,
 }
 
 impl<'a> Stage<'a> {
@@ -134,7 +138,7 @@ impl Field {
         for (source, place) in of.places.iter().enumerate() {
             let Some(place) = place else { continue };
             let pixel = place.seen(layout.position(source, state), &wcs).pixel;
-            let Extent { window, light } = extent(image, source);
+            let Extent { window, light, near } = extent(image, source);
             let own = match &of.windows {
                 Windows::Chosen => Window::about(pixel, window, of.size),
                 Windows::Side(side) => Window::about(pixel, 0.5 * (*side as f64 - 1.0), of.size),
@@ -143,7 +147,8 @@ impl Field {
             };
             windows.extend(own);
             if let Some(window) = Window::about(pixel, light, of.size) {
-                lit.push((source, window, window.contains(pixel)));
+                let near = Window::about(pixel, near, of.size).unwrap_or(window);
+                lit.push((source, window, near, window.contains(pixel)));
             }
         }
         if let Windows::One(window) = &of.windows {
@@ -152,10 +157,11 @@ impl Field {
         let region = Region::new(of.data, of.variance, of.size, windows.into_iter());
         let stamps: Vec<Stamp> = lit
             .into_iter()
-            .map(|(source, window, inside)| Stamp {
+            .map(|(source, window, near, inside)| Stamp {
                 source,
                 segments: region.within(&window),
                 window,
+                near,
                 inside,
             })
             .filter(|stamp| !stamp.segments.is_empty())
@@ -168,12 +174,12 @@ impl Field {
 /// Of each stamp those after it that it meets.
 fn neighbours(stamps: &[Stamp]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..stamps.len()).collect();
-    order.sort_by_key(|&k| (stamps[k].window.y0, k));
+    order.sort_by_key(|&k| (stamps[k].near.y0, k));
     let mut neighbours = vec![Vec::new(); stamps.len()];
     for (i, &a) in order.iter().enumerate() {
-        let window = &stamps[a].window;
-        let below = order[i + 1..].iter().take_while(|&&b| stamps[b].window.y0 < window.y1);
-        for &b in below.filter(|&&b| window.meets(&stamps[b].window)) {
+        let near = &stamps[a].near;
+        let below = order[i + 1..].iter().take_while(|&&b| stamps[b].near.y0 < near.y1);
+        for &b in below.filter(|&&b| near.meets(&stamps[b].near)) {
             neighbours[a.min(b)].push(a.max(b));
         }
     }
