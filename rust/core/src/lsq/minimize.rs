@@ -24,11 +24,14 @@ pub struct Options {
     /// Converged also when it promises to lower the cost by less than the square of this: the size of a residual
     /// that is nothing but rounding.
     pub resolution: f64,
+    /// Whether steps that gain much less than they promise are shortened: where residuals curve it spares steps that
+    /// overshoot again and again; along a curved valley it costs some.
+    pub shorten: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9 }
+        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9, shorten: false }
     }
 }
 
@@ -89,7 +92,7 @@ pub fn minimize_watched<P: Problem, E>(
             let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
             if let Some((cost, state)) = next.filter(|(cost, _)| *cost <= best.cost) {
                 let gain = (best.cost - cost) / promised;
-                let better = (!best.converged && gain < EXPECTED_GAIN)
+                let better = (options.shorten && !best.converged && gain < EXPECTED_GAIN)
                     .then(|| scaled(problem, &best, &system, &delta, promised, cost))
                     .flatten();
                 (best.cost, best.state) = better.unwrap_or((cost, state));

@@ -328,8 +328,12 @@ impl Run<'_> {
     }
 
     fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
-        let options =
-            lsq::Options { max_iterations: self.options.max_iterations, resolution, ..Default::default() };
+        let options = lsq::Options {
+            max_iterations: self.options.max_iterations,
+            resolution,
+            shorten: true,
+            ..Default::default()
+        };
         let fit = Fit::new(stage, self.options.loss);
         let free = stage.held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
