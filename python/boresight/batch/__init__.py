@@ -5,9 +5,11 @@ on any executor (Dask's too), writes a row for each frame as it ends, and return
 of output that is there already is continued.
 """
 
+from boresight.batch.calibrate import BatchCalibration as BatchCalibration
+from boresight.batch.calibrate import calibrate as calibrate
 from boresight.batch.extract import extract as extract
 from boresight.batch.solve import solve as solve
 from boresight.batch.table import read_results as read_results
 from boresight.batch.table import write_parquet as write_parquet
 
-__all__ = ["extract", "read_results", "solve", "write_parquet"]
+__all__ = ["BatchCalibration", "calibrate", "extract", "read_results", "solve", "write_parquet"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from boresight.database.database import PatternDatabase
     from boresight.solver.solution import Solution
 
-__all__ = ["solve"]
+__all__ = ["in_file", "solve", "solved_row"]
 
 
 def solve(
@@ -134,7 +134,7 @@ def solve(
     }
     request = {
         "fov_deg": fov_deg,
-        "database": None if database is None else _in_file(patterns, Path(output)),
+        "database": None if database is None else in_file(patterns, Path(output)),
         "camera_model": camera_model,
         "explain": explain,
         "options": dict(options),
@@ -145,7 +145,7 @@ def solve(
     )  # fmt: skip
 
 
-def _in_file(database: PatternDatabase, output: Path) -> PatternDatabase:
+def in_file(database: PatternDatabase, output: Path) -> PatternDatabase:
     """Give a database that travels by the name of its file."""
     if database._path is not None:
         return database
@@ -164,7 +164,7 @@ def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     }
     solution = solve_frame(frame, request["fov_deg"], **common)
     if solution is not None:
-        return {"status": "solved", "solved": True} | _values(solution)
+        return solved_row(solution)
     reason = None
     if request["explain"]:
         diagnosis = diagnose(frame, request["fov_deg"], **common)
@@ -173,9 +173,12 @@ def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     return {"status": "unsolved", "solved": False, "reason": reason}
 
 
-def _values(solution: Solution) -> Row:
+def solved_row(solution: Solution) -> Row:
+    """Columns of a solution."""
     quaternion = {f"q{k}": float(q) for k, q in enumerate(solution.quaternion)}
     return {
+        "status": "solved",
+        "solved": True,
         "ra": solution.ra_deg,
         "dec": solution.dec_deg,
         "roll": solution.roll_deg,

@@ -17,7 +17,15 @@ from boresight.errors import InputError
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["EXTRACTED", "SOLVED", "Column", "read_results", "table_of", "write_parquet"]
+__all__ = [
+    "CALIBRATED",
+    "EXTRACTED",
+    "SOLVED",
+    "Column",
+    "read_results",
+    "table_of",
+    "write_parquet",
+]
 
 #: Rows that are taken together from a journal: memory stays that of the columns.
 ROWS_AT_ONCE = 20_000
@@ -68,7 +76,12 @@ EXTRACTED = (
     Column("noise", float, None, "instr.det.noise", "median noise of a pixel"),
 )
 
-SCHEMAS = {"solve": SOLVED, "extract": EXTRACTED}
+CALIBRATED = (
+    *SOLVED,
+    Column("matches", str, None, "meta.ref.url", "file of the matched stars, below the output"),
+)
+
+SCHEMAS = {"calibrate": CALIBRATED, "solve": SOLVED, "extract": EXTRACTED}
 
 EMPTY: dict[type, Any] = {str: "", int: -1, bool: False, float: np.nan}
 

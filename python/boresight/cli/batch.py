@@ -92,6 +92,50 @@ def extract(
     _conclude(table, output, "done", as_json)
 
 
+@batch.command()
+@names_argument
+@output_option
+@jobs_option
+@resume_option
+@click.option("--fov", type=float, help="Horizontal field of view in degrees, if known.")
+@click.option(
+    "--camera", type=click.Path(path_type=Path), help="Camera model (JSON) to start from."
+)
+@click.option(
+    "--num-first",
+    type=int,
+    default=16,
+    show_default=True,
+    help="Frames that give the first camera.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@clear_errors
+def calibrate(
+    frames: tuple[str, ...],
+    output: Path,
+    jobs: int | None,
+    resume: bool,
+    fov: float | None,
+    camera: Path | None,
+    num_first: int,
+    as_json: bool,
+) -> None:
+    """Calibrate the camera of FRAMES; it is in camera.json below --output."""
+    from boresight.batch import calibrate as calibrate_batch
+
+    result = calibrate_batch(
+        names_of(frames), fov, output=output, num_first=num_first, jobs=jobs, resume=resume,
+        camera_model=load_camera(camera), progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    if not as_json:
+        ended = "" if result.converged else ", not converged"
+        click.echo(
+            f"{result.num_frames} frames, {result.num_inliers} stars, {len(result.changes)} rounds"
+            f"{ended}; the camera is in {output}/camera.json"
+        )
+    _conclude(result.table, output, "solved", as_json)
+
+
 def _conclude(table: QTable, output: Path, good: str, as_json: bool) -> None:
     """Print the counts and the reasons; exit with 0 if every frame came out well."""
     counts = {

@@ -1,0 +1,348 @@
+"""Calibrating one camera from thousands of frames."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils import arguments
+from boresight._utils.documents import read_json, write_json
+from boresight._utils.naming import named
+from boresight._utils.progress import Progress
+from boresight.batch.command import Frames, perform
+from boresight.batch.frames import expand, read
+from boresight.batch.journal import Row
+from boresight.batch.matched import read_matches, write_matches
+from boresight.batch.run import (
+    FRAME_ERRORS,
+    OnError,
+    Work,
+    as_executor,
+    in_chunks,
+    num_processes,
+    processes,
+    spread,
+)
+from boresight.batch.solve import in_file, solved_row
+from boresight.batch.table import CALIBRATED
+from boresight.calibration.blocks import CalibrationBlock, CalibrationStep, calibration_block
+from boresight.calibration.calibrate import calibrate as calibrate_frames
+from boresight.calibration.passes import FINAL_RADIUS
+from boresight.calibration.places import FramePlaces
+from boresight.camera.model import CameraModel
+from boresight.catalog.catalog import Catalog
+from boresight.errors import FileFormatError, UndeterminedError
+from boresight.frames.frame import Frame
+from boresight.solver.inputs import choose_database, find_stars
+from boresight.solver.solve import solve_many
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+    from boresight.database.database import PatternDatabase
+
+__all__ = ["BatchCalibration", "calibrate"]
+
+MATCHES_FOLDER, FIRST_NAME, CAMERA_NAME = "matches", "first.json", "camera.json"
+
+#: Frames of one block: fixed, so that the sum is the same however many work at it.
+BLOCK_FRAMES = 100
+
+#: Rounds at most; about five are needed from a camera that a few frames gave.
+MAX_ROUNDS = 20
+
+#: A step that moves the modelled stars by less than this part of their noise is the last.
+NEGLIGIBLE_CHANGE = 1e-3
+
+
+@named
+@dataclass(frozen=True, eq=False)
+class BatchCalibration:
+    """A camera from thousands of frames.
+
+    Attributes
+    ----------
+    camera_model : CameraModel
+        The camera, also in ``camera.json`` below the output.
+    parameter_names : tuple of str
+        The fitted parameters, and
+    covariance : ndarray of shape (n, n)
+        their covariance.
+    frozen : tuple of str
+        Parameters that the data do not determine.
+    noise : float
+        Standard deviation of the residuals per axis, as in `CalibrationStep`.
+    num_frames, num_rejected : int
+        Frames that took part, and frames that did not fit.
+    num_inliers, num_outliers : int
+        Matches that count, and those left out.
+    changes : tuple of float
+        How far each round moved the modelled stars, in the units of `noise`.
+    converged : bool
+        Whether the last change is negligible.
+    table : astropy.table.QTable
+        One row a frame, as of `boresight.batch.solve`, with the file of its matched stars.
+
+    Examples
+    --------
+    See `boresight.batch.calibrate`.
+    """
+
+    camera_model: CameraModel
+    parameter_names: tuple[str, ...]
+    covariance: NDArray[np.float64]
+    frozen: tuple[str, ...]
+    noise: float
+    num_frames: int
+    num_rejected: int
+    num_inliers: int
+    num_outliers: int
+    changes: tuple[float, ...]
+    converged: bool
+    table: QTable
+
+    def __repr__(self) -> str:
+        return (
+            f"<BatchCalibration: {self.num_frames} of {len(self.table)} frames, "
+            f"{self.num_inliers} stars, noise {self.noise:.3g}, {self.camera_model!r}>"
+        )
+
+
+class _First(NamedTuple):
+    """What a few frames tell: where the rounds start, and what they fit."""
+
+    camera: CameraModel
+    noise: float
+    parameter_names: tuple[str, ...]
+    aberration: bool
+
+
+def calibrate(
+    frames: Frames,
+    fov_deg: float | None = None,
+    *,
+    output: str | os.PathLike[str],
+    num_first: int = 16,
+    order: int | Literal["auto"] = "auto",
+    model: Literal["polynomial", "radial", "pinhole", "auto"] = "polynomial",
+    jobs: int | None = None,
+    resume: bool = True,
+    on_error: OnError = "row",
+    executor: Any = None,
+    database: PatternDatabase | None = None,
+    camera_model: CameraModel | None = None,
+    progress: Progress = None,
+) -> BatchCalibration:
+    """Calibrate one camera from thousands of frames.
+
+    Some frames spread over all give a first camera. With it every frame is solved, and its matched
+    stars are written to a file. Then, in rounds, the frames are reduced to blocks about the camera,
+    their sum gives the next one, until it stays.
+
+    Parameters
+    ----------
+    frames, output, jobs, resume, on_error, executor, progress
+        As in `boresight.batch.solve`. The matched stars of each frame go to a file of their own
+        below ``output/matches``; workers elsewhere have to see this folder.
+    fov_deg : float, optional
+        Horizontal field of view, degrees.
+    num_first : int
+        Frames that give the first camera. Default 16.
+    order, model
+        As in `boresight.calibrate`; chosen from the first frames.
+    database : SolverDatabase, optional
+        As in `boresight.batch.solve`.
+    camera_model : CameraModel, optional
+        Camera to start from, as in `boresight.calibrate`.
+
+    Returns
+    -------
+    BatchCalibration
+
+    Raises
+    ------
+    InputError
+        As in `boresight.batch.solve`.
+    UndeterminedError
+        If none of the first frames, or too few of all, can be used.
+
+    Notes
+    -----
+    Blocks hold a fixed number of frames and are summed in the order of the frames, so that the
+    result is the same to the last bit for any number of workers. Aberration and proper motion are
+    taken out if the times of all first frames are known; a frame of unknown time is then an error.
+
+    Examples
+    --------
+    >>> import boresight, tempfile
+    >>> from astropy.io import fits
+    >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for ra in (20, 90, 140, 260):
+    ...         image = boresight.simulate_frame(camera, ra, 10.0, seed=ra).image
+    ...         fits.writeto(f"{folder}/{ra:03d}.fits", image)
+    ...     result = boresight.batch.calibrate(
+    ...         f"{folder}/*.fits", 15.0, output=f"{folder}/out", order=2, jobs=1
+    ...     )
+    >>> result.converged, result.num_frames, round(result.camera_model.fov_deg, 2)
+    (True, 4, 15.0)
+    """
+    names, folder = expand(frames), Path(output)
+    patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
+    start = None if camera_model is None else camera_model.to_dict()
+    num_first = max(1, arguments.count("num_first", num_first))
+    settings = {
+        "command": "calibrate",
+        "fov_deg": None if fov_deg is None else float(fov_deg),
+        "num_first": num_first,
+        "order": order,
+        "model": model,
+        "camera_model": start,
+        "database": None if database is None else patterns._core.checksum,
+    }
+    kept = folder / FIRST_NAME
+    if resume and kept.exists():
+        first = _read_first(kept)
+    else:
+        options = {"order": order, "model": model, "camera_model": camera_model}
+        chosen = _spread_out(names, num_first)
+        first = _calibrate_first(chosen, database, fov_deg, **options)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(kept, first._asdict() | {"camera": first.camera.to_dict()})
+    matches = folder.absolute() / MATCHES_FOLDER
+    matches.mkdir(exist_ok=True)
+    request = {
+        "folder": matches,
+        "database": None if database is None else in_file(patterns, folder),
+        "camera_model": first.camera,
+        "aberration": first.aberration,
+    }
+    table = perform(
+        names, Work(match_one, request, on_error), settings, CALIBRATED,
+        output=folder, jobs=jobs, resume=resume, executor=executor, progress=progress,
+    )  # fmt: skip
+    files = [str(folder.absolute() / file) for file in table["matches"][table["solved"]]]
+    result = _rounds(files, first, table, num_processes(jobs, len(files)), executor)
+    result.camera_model.save(folder / CAMERA_NAME)
+    return result
+
+
+def _spread_out(names: Sequence[str], count: int) -> list[str]:
+    """Choose some frames spread evenly over all."""
+    rows = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
+    return [names[row] for row in rows]
+
+
+def _calibrate_first(
+    names: Sequence[str], database: PatternDatabase | None, fov_deg: float | None, **options: Any
+) -> _First:
+    taken: list[Frame] = []
+    reasons = []
+    for name in names:
+        try:
+            taken.append(read(name))
+        except FRAME_ERRORS as error:
+            reasons.append(str(error))
+    if not taken:
+        raise UndeterminedError(f"frames: none of the first ones can be read; {reasons[0]}")
+    if any(frame.time is None for frame in taken):  # the same for all: see the notes
+        options["times"] = [None] * len(taken)
+    result = calibrate_frames(taken, database, fov_estimate_deg=fov_deg, **options)
+    return _First(result.camera_model, result.noise, result.parameter_names, "times" not in options)
+
+
+def _read_first(path: Path) -> _First:
+    try:
+        data = read_json(path)
+        return _First(
+            CameraModel.from_dict(data["camera"]),
+            float(data["noise"]),
+            tuple(map(str, data["parameter_names"])),
+            bool(data["aberration"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(
+            f"{path}: no first camera of a batch ({error}); begin anew with resume=False"
+        ) from error
+
+
+def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
+    """Row of one frame, and its file of matched stars."""
+    camera, database, aberration = (
+        request[key] for key in ("camera_model", "database", "aberration")
+    )
+    catalog = Catalog.hipparcos() if database is None and aberration else None
+    time = frame.time if aberration else None
+    places = FramePlaces([time], aberration, None, catalog, None, None)
+    solution = solve_many(
+        [find_stars(frame).stars],
+        camera.fov_deg,
+        database=choose_database(database, camera.fov_deg, camera, None),
+        camera_model=camera,
+        places=places.places,
+        match_radius=FINAL_RADIUS,
+    )[0]
+    solution = places.moved(solution)
+    if solution is None:
+        return {"status": "unsolved", "solved": False, "reason": "does not solve with the camera"}
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    file = request["folder"] / f"{Path(name).stem}-{digest}.npz"
+    write_matches(file, solution.matched_stars)
+    return solved_row(solution) | {"matches": f"{MATCHES_FOLDER}/{file.name}"}
+
+
+def _block_of(files: Sequence[str], camera: CameraModel, first: _First) -> CalibrationBlock:
+    return calibration_block(
+        [read_matches(file) for file in files],
+        None,
+        camera,
+        noise=first.noise,
+        parameter_names=first.parameter_names,
+    )
+
+
+def _rounds(
+    files: Sequence[str], first: _First, table: QTable, jobs: int, executor: Any
+) -> BatchCalibration:
+    """Step from camera to camera until it stays."""
+    if not files:
+        raise UndeterminedError("frames: none solves with the camera of the first ones")
+    chunks = in_chunks(files, BLOCK_FRAMES)
+    jobs = min(jobs, len(chunks))
+    own = processes(jobs) if executor is None and jobs > 1 else nullcontext(executor)
+    camera, changes = first.camera, []
+    step: CalibrationStep
+    with own as pool:
+        pool = pool if pool is None else as_executor(pool)
+        for _ in range(MAX_ROUNDS):
+            function = partial(_block_of, camera=camera, first=first)
+            parts = dict(spread(chunks, function, jobs=1, executor=pool))
+            block: CalibrationBlock = sum(parts[k] for k in range(len(chunks)))
+            step = block.solve()
+            camera = step.camera_model
+            changes.append(step.change)
+            if step.change < NEGLIGIBLE_CHANGE * step.noise:
+                break
+    return BatchCalibration(
+        camera_model=camera,
+        parameter_names=step.parameter_names,
+        covariance=step.covariance,
+        frozen=step.frozen,
+        noise=step.noise,
+        num_frames=block.num_frames,
+        num_rejected=block.num_rejected,
+        num_inliers=block.num_inliers,
+        num_outliers=block.num_outliers,
+        changes=tuple(changes),
+        converged=step.change < NEGLIGIBLE_CHANGE * step.noise,
+        table=table,
+    )
