@@ -198,6 +198,21 @@ def test_custom_matcher_gets_both_planes(sky):
     assert seen["shapes"][1] == image.catalog.pixels.shape
 
 
+@pytest.mark.parametrize(("fitgeom", "pairs"), [("shift", 1), ("rscale", 2), ("general", 3)])
+def test_a_fit_without_a_spare_match_is_not_good(sky, fitgeom, pairs):
+    """As many matches as parameters leave no residual: nothing tells that they are right."""
+    image = sky.image(shift=(4.0, 3.0))
+
+    def wrong(reference, source):
+        return np.arange(pairs), np.arange(pairs)
+
+    told = align([image.catalog], sky.table(), fitgeom=fitgeom, match=wrong).images[0]
+    assert told.verdict != "good"
+    if told.status == "success":
+        assert told.reason is Reason.UNCERTAIN_CORNERS
+        assert np.isnan(told.corner_error_px)
+
+
 def test_crowded_references_have_one_match_each():
     # Four references about each source make xyxymatch of tweakwcs 0.9.3 raise.
     rng = np.random.default_rng(2)

@@ -407,12 +407,17 @@ def _fraction(matched: int, possible: int) -> float:
 
 
 def corner_error(covariance: Floats, center: Floats, corners: Floats) -> float:
-    """Largest standard deviation, of both axes, that a fit has at some corners."""
+    """Largest standard deviation, of both axes, that a fit has at some corners.
+
+    NaN when the covariance is not known: as many matches as parameters leave nothing to tell it.
+    """
+    if not np.isfinite(covariance).all():
+        return math.nan
     worst = 0.0
     for x, y in corners - center:
         design = np.array([[1, 0, x, y, 0, 0], [0, 1, 0, 0, x, y]], dtype=float)
         worst = max(worst, float(np.trace(design @ covariance @ design.T)))
-    return math.sqrt(worst) if math.isfinite(worst) else math.nan
+    return math.sqrt(worst)
 
 
 def _corners(plane: Mapping, sources: Sources) -> Floats:
