@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,7 +18,7 @@ from boresight._utils.documents import read_json, write_json
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
-from boresight.batch.frames import expand, read
+from boresight.batch.frames import expand, file_of, read
 from boresight.batch.journal import Row
 from boresight.batch.matched import read_matches, write_matches
 from boresight.batch.run import (
@@ -32,7 +31,7 @@ from boresight.batch.run import (
     processes,
     spread,
 )
-from boresight.batch.solve import in_file, solved_row
+from boresight.batch.solve import in_file, solved_row, solving_settings
 from boresight.batch.table import CALIBRATED
 from boresight.calibration.blocks import CalibrationBlock, CalibrationStep, calibration_block
 from boresight.calibration.calibrate import calibrate as calibrate_frames
@@ -118,7 +117,7 @@ class BatchCalibration:
 
 
 class _First(NamedTuple):
-    """What a few frames tell: where the rounds start, and what they fit."""
+    """The camera of a few frames, where the rounds start, and the parameters that they fit."""
 
     camera: CameraModel
     noise: float
@@ -198,16 +197,13 @@ def calibrate(
     """
     names, folder = expand(frames), Path(output)
     patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
-    start = None if camera_model is None else camera_model.to_dict()
     num_first = max(1, arguments.count("num_first", num_first))
     settings = {
         "command": "calibrate",
-        "fov_deg": None if fov_deg is None else float(fov_deg),
+        **solving_settings(fov_deg, camera_model, database),
         "num_first": num_first,
         "order": order,
         "model": model,
-        "camera_model": start,
-        "database": None if database is None else patterns._core.checksum,
     }
     kept = folder / FIRST_NAME
     if resume and kept.exists():
@@ -286,7 +282,7 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     solution = solve_many(
         [find_stars(frame).stars],
         camera.fov_deg,
-        database=choose_database(database, camera.fov_deg, camera, None),
+        database=database,
         camera_model=camera,
         places=places.places,
         match_radius=FINAL_RADIUS,
@@ -294,8 +290,7 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     solution = places.moved(solution)
     if solution is None:
         return {"status": "unsolved", "solved": False, "reason": "does not solve with the camera"}
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    file = request["folder"] / f"{Path(name).stem}-{digest}.npz"
+    file = request["folder"] / file_of(name, ".npz")
     write_matches(file, solution.matched_stars)
     return solved_row(solution) | {"matches": f"{MATCHES_FOLDER}/{file.name}"}
 
@@ -318,11 +313,10 @@ def _rounds(
         raise UndeterminedError("frames: none solves with the camera of the first ones")
     chunks = in_chunks(files, BLOCK_FRAMES)
     jobs = min(jobs, len(chunks))
-    own = processes(jobs) if executor is None and jobs > 1 else nullcontext(executor)
-    camera, changes = first.camera, []
+    own = processes(jobs) if executor is None and jobs > 1 else nullcontext(as_executor(executor))
+    camera, changes, converged = first.camera, [], False
     step: CalibrationStep
     with own as pool:
-        pool = pool if pool is None else as_executor(pool)
         for _ in range(MAX_ROUNDS):
             function = partial(_block_of, camera=camera, first=first)
             parts = dict(spread(chunks, function, jobs=1, executor=pool))
@@ -330,7 +324,8 @@ def _rounds(
             step = block.solve()
             camera = step.camera_model
             changes.append(step.change)
-            if step.change < NEGLIGIBLE_CHANGE * step.noise:
+            converged = step.change < NEGLIGIBLE_CHANGE * step.noise
+            if converged:
                 break
     return BatchCalibration(
         camera_model=camera,
@@ -343,6 +338,6 @@ def _rounds(
         num_inliers=block.num_inliers,
         num_outliers=block.num_outliers,
         changes=tuple(changes),
-        converged=step.change < NEGLIGIBLE_CHANGE * step.noise,
+        converged=converged,
         table=table,
     )

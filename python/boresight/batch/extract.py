@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from boresight._utils.files import write_atomically
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
+from boresight.batch.frames import file_of
 from boresight.batch.journal import Row
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import EXTRACTED
@@ -89,8 +89,7 @@ def extract_one(frame: Frame, name: str, request: tuple[Path, dict[str, Any]]) -
     """Row of one frame, and its file of stars."""
     folder, options = request
     result = extract_centroids(frame.image, mask=frame.mask, **options)
-    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-    file = folder / f"{Path(name).stem}-{digest}.ecsv"
+    file = folder / file_of(name, ".ecsv")
     content = io.StringIO()
     result.centroids.table().write(content, format="ascii.ecsv")
     write_atomically(file, content.getvalue().encode())

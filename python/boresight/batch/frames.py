@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from boresight.errors import InputError
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 
-__all__ = ["expand", "read"]
+__all__ = ["expand", "file_of", "read"]
 
 #: What makes a name a pattern of names.
 WILDCARDS = frozenset("*?[")
@@ -45,6 +46,12 @@ def _matching(pattern: str) -> list[str]:
         system, path = _fsspec().core.url_to_fs(pattern, **_anonymous(pattern))
         return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
+
+
+def file_of(name: str, suffix: str) -> str:
+    """Name of a file about a frame, another one for each path or URL."""
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{Path(name).stem}-{digest}{suffix}"
 
 
 def read(name: str) -> Frame:

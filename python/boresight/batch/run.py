@@ -84,8 +84,8 @@ def run(
     function = partial(_rows, work=work)
     jobs = num_processes(jobs, len(names))
     workers, sizes = jobs, LOCAL_CHUNK if jobs > 1 else (1, 1)
+    executor = as_executor(executor)
     if executor is not None:
-        executor = as_executor(executor)
         workers, sizes = _workers_of(executor), REMOTE_CHUNK
     size = min(max(len(names) // (workers * CHUNKS_PER_WORKER), sizes[0]), sizes[1])
     chunks = in_chunks(names, size)
@@ -243,7 +243,9 @@ def _failed(name: str, reason: str, seconds: float) -> Row:
 
 
 def as_executor(executor: Any) -> Any:
-    """Take an executor as it is, and of a client of Dask the executor that it is for."""
+    """Take an executor, or none, as it is, and of a client of Dask the executor that it is for."""
+    if executor is None:
+        return None
     if hasattr(executor, "get_executor"):
         return executor.get_executor(pure=False, retries=3)
     if not hasattr(executor, "submit"):

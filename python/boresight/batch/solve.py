@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from boresight.database.database import PatternDatabase
     from boresight.solver.solution import Solution
 
-__all__ = ["in_file", "solve", "solved_row"]
+__all__ = ["in_file", "solve", "solved_row", "solving_settings"]
 
 
 def solve(
@@ -127,9 +127,7 @@ def solve(
     patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
     settings = {
         "command": "solve",
-        "fov_deg": None if fov_deg is None else float(fov_deg),
-        "camera_model": None if camera_model is None else camera_model.to_dict(),
-        "database": None if database is None else patterns._core.checksum,
+        **solving_settings(fov_deg, camera_model, database),
         "options": {name: repr(value) for name, value in sorted(options.items())},
     }
     request = {
@@ -143,6 +141,17 @@ def solve(
         frames, Work(solve_one, request, on_error), settings, SOLVED,
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
     )  # fmt: skip
+
+
+def solving_settings(
+    fov_deg: float | None, camera_model: CameraModel | None, database: PatternDatabase | None
+) -> Row:
+    """Tell what the frames are solved with, as a journal keeps it."""
+    return {
+        "fov_deg": None if fov_deg is None else float(fov_deg),
+        "camera_model": None if camera_model is None else camera_model.to_dict(),
+        "database": None if database is None else database._core.checksum,
+    }
 
 
 def in_file(database: PatternDatabase, output: Path) -> PatternDatabase:

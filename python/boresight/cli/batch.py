@@ -33,18 +33,23 @@ resume_option = click.option(
     "--resume/--anew", default=True, help="Continue the batch in --output, or begin anew."
 )
 
+fov_option = click.option(
+    "--fov", type=float, help="Horizontal field of view in degrees, if known."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+
 
 @batch.command()
 @names_argument
 @output_option
 @jobs_option
 @resume_option
-@click.option("--fov", type=float, help="Horizontal field of view in degrees, if known.")
+@fov_option
 @click.option("--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]")
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@json_option
 @clear_errors
 def solve(
     frames: tuple[str, ...],
@@ -78,7 +83,7 @@ def solve(
 @output_option
 @jobs_option
 @resume_option
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@json_option
 @clear_errors
 def extract(
     frames: tuple[str, ...], output: Path, jobs: int | None, resume: bool, as_json: bool
@@ -97,7 +102,7 @@ def extract(
 @output_option
 @jobs_option
 @resume_option
-@click.option("--fov", type=float, help="Horizontal field of view in degrees, if known.")
+@fov_option
 @click.option(
     "--camera", type=click.Path(path_type=Path), help="Camera model (JSON) to start from."
 )
@@ -108,7 +113,7 @@ def extract(
     show_default=True,
     help="Frames that give the first camera.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@json_option
 @clear_errors
 def calibrate(
     frames: tuple[str, ...],
