@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from boresight._utils.files import write_atomically
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError
 
-__all__ = ["JsonDocument", "read_json", "write_json"]
+__all__ = [
+    "JsonDocument",
+    "check_kind",
+    "pack_arrays",
+    "read_json",
+    "unpack_arrays",
+    "write_json",
+]
 
 
 def write_json(path: str | os.PathLike[str], document: object, indent: int = 2) -> None:
@@ -27,6 +37,54 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     import json
 
     return json.loads(Path(path).read_bytes())
+
+
+def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> None:
+    """Check the kind and version that a document tells.
+
+    Raises
+    ------
+    FileFormatError
+        If it is of another kind, or of a version that is unknown here.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != kind:
+        raise FileFormatError(f"this is not a Boresight {words}")
+    version = data.get("version")
+    if version is None:
+        raise FileFormatError(f"this {words} is damaged: it tells no version")
+    if isinstance(version, bool) or version not in versions:
+        known = " and ".join(map(str, versions))
+        raise FileFormatError(
+            f"this {words} is of version {version!r}; this program reads {known}: update "
+            "Boresight, or save it again"
+        )
+
+
+def pack_arrays(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> bytes:
+    """Pack a header, as JSON, and arrays in numpy's npz format."""
+    import json
+
+    content = io.BytesIO()
+    packed: dict[str, Any] = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
+    np.savez(content, **packed, **arrays)
+    return content.getvalue()
+
+
+def unpack_arrays(data: bytes, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Unpack the header and the arrays of `pack_arrays`.
+
+    Raises
+    ------
+    Exception
+        Of any class, if they are none, or the header's ``format`` is another.
+    """
+    import json
+
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        header: dict[str, Any] = json.loads(file["header"].tobytes())
+        if header["format"] != kind:
+            raise ValueError(header["format"])
+        return header, {name: file[name] for name in file if name != "header"}
 
 
 @named

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import os
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from boresight._utils.documents import pack_arrays, unpack_arrays
 from boresight._utils.files import write_atomically
 from boresight.apparent.place import ApparentPlace
 from boresight.apparent.refraction import Refraction
@@ -35,9 +33,7 @@ def write_matches(path: str | os.PathLike[str], stars: MatchedStars) -> None:
     columns: dict[str, Any] = {"positions_px": stars.positions_px, "directions": stars.directions}
     if stars.has_position_cov:
         columns["position_cov"] = stars.position_cov
-    content = io.BytesIO()
-    np.savez(content, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **columns)
-    write_atomically(path, content.getvalue())
+    write_atomically(path, pack_arrays(header, columns))
 
 
 def read_matches(path: str | os.PathLike[str]) -> MatchedStars:
@@ -47,21 +43,18 @@ def read_matches(path: str | os.PathLike[str]) -> MatchedStars:
     ------
     FileFormatError
         If it is something else.
+    OSError
+        If it cannot be read.
     """
+    data = Path(path).read_bytes()
     try:
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes())
-            if header["format"] != FORMAT:
-                raise ValueError(header["format"])
-            columns: dict[str, Any] = {name: file[name] for name in file if name != "header"}
-            return MatchedStars(
-                camera_model=CameraModel.from_dict(header["camera_model"]),
-                quaternion=header["quaternion"],
-                place=_place(header["velocity_km_s"], header["refraction"]),
-                **columns,
-            )
-    except FileNotFoundError:
-        raise
+        header, columns = unpack_arrays(data, FORMAT)
+        return MatchedStars(
+            camera_model=CameraModel.from_dict(header["camera_model"]),
+            quaternion=header["quaternion"],
+            place=_place(header["velocity_km_s"], header["refraction"]),
+            **columns,
+        )
     except Exception as error:
         raise FileFormatError(
             f"{path}: no matched stars of a batch ({error}); begin anew with resume=False"

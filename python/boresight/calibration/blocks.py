@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.documents import pack_arrays, unpack_arrays
 from boresight._utils.naming import named
 from boresight.calibration.fit import matched_frames
 from boresight.camera.model import CameraModel
@@ -163,14 +163,10 @@ class CalibrationBlock:
         bytes
             Numpy's npz format, for `from_bytes`.
         """
-        import json
-
         values = self._core.values()
         arrays = {name: values.pop(name) for name in ARRAYS}
         header = {"format": FORMAT, "camera_model": self.camera_model.to_dict(), **values}
-        file = io.BytesIO()
-        np.savez(file, header=np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays)
-        return file.getvalue()
+        return pack_arrays(header, arrays)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CalibrationBlock:
@@ -190,16 +186,11 @@ class CalibrationBlock:
         FileFormatError
             If they are not a block.
         """
-        import json
-
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as file:
-                header = json.loads(file["header"].tobytes())
-                if header["format"] != FORMAT:
-                    raise ValueError(header["format"])
-                camera = CameraModel.from_dict(header.pop("camera_model"))
-                arrays = {name: file[name] for name in ARRAYS}
-                return cls(core.CalibrationBlock(camera._core, header | arrays))
+            header, given = unpack_arrays(data, FORMAT)
+            camera = CameraModel.from_dict(header.pop("camera_model"))
+            arrays = {name: given[name] for name in ARRAYS}
+            return cls(core.CalibrationBlock(camera._core, header | arrays))
         except Exception as error:
             raise FileFormatError(
                 f"data: not a calibration block ({error}); give what to_bytes returned"

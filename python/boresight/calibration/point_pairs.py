@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from boresight._utils.arguments import image_size
 from boresight._utils.arrays import Floats, rotation_about
-from boresight._utils.documents import JsonDocument
+from boresight._utils.documents import JsonDocument, check_kind
 from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError, UndeterminedError
@@ -227,8 +227,7 @@ class PointPairCalibration(JsonDocument):
         FileFormatError
             If it is none.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise FileFormatError("this is no point-pair calibration of Boresight")
+        check_kind(data, FORMAT, (VERSION,), "point-pair calibration")
         try:
             position = data["position"]
             pixels, points = _pairs(data["image_points"], data["object_points"])

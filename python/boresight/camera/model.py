@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arguments import degrees, image_size, vector
 from boresight._utils.arrays import map_points, points_of, split
-from boresight._utils.documents import JsonDocument
+from boresight._utils.documents import JsonDocument, check_kind
 from boresight._utils.naming import named
 from boresight.camera.distortion import (
     PolynomialDistortion,
@@ -353,13 +353,7 @@ class CameraModel(JsonDocument):
         FileFormatError
             If it is no camera model, or of a version this program does not know.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FILE_FORMAT:
-            raise FileFormatError("this is not a Boresight camera model")
-        if data.get("version") not in (1, FILE_VERSION):
-            raise FileFormatError(
-                f"this camera model is of version {data.get('version')!r}; this program reads "
-                f"versions 1 to {FILE_VERSION}: update Boresight, or save the model again"
-            )
+        check_kind(data, FILE_FORMAT, (1, FILE_VERSION), "camera model")
         try:
             return cls(
                 data["focal_length_px"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boresight._utils.arrays import Floats, quaternion_of, rotation_of
-from boresight._utils.documents import JsonDocument
+from boresight._utils.documents import JsonDocument, check_kind
 from boresight.apparent.earth import local_rotation
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
@@ -161,10 +161,7 @@ class MountedCamera(JsonDocument):
         FileFormatError
             If it is no mounted camera.
         """
-        if not isinstance(data, Mapping) or data.get("format") != FORMAT:
-            raise FileFormatError("this is not a mounted camera of Boresight")
-        if data.get("version") != VERSION:
-            raise FileFormatError(f"version {data.get('version')!r} is unknown; update Boresight")
+        check_kind(data, FORMAT, (VERSION,), "mounted camera")
         try:
             from astropy.coordinates import EarthLocation
 
