@@ -28,6 +28,16 @@ def longitude_latitude(vectors: Floats) -> tuple[Any, Any]:
     return np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))
 
 
+def east_north(vectors: Floats) -> tuple[Floats, Floats]:
+    """Give unit vectors to the east and the north at unit vectors (..., 3).
+
+    At a pole as on the meridian of longitude 0.
+    """
+    longitude, _ = longitude_latitude(vectors)
+    east = np.stack([-np.sin(longitude), np.cos(longitude), np.zeros_like(longitude)], axis=-1)
+    return east, np.cross(vectors, east)
+
+
 def rotation_about(vector: ArrayLike) -> Floats:
     """Give the (3, 3) rotation about a vector by its length in radians (Rodrigues)."""
     x, y, z = np.asarray(vector, np.float64)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import longitude_latitude
+from boresight._utils.arrays import east_north
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
@@ -126,12 +126,9 @@ def collect(
 
 def _linearized(plane: Mapping, sky: Floats, scale: float) -> tuple[Floats, Floats]:
     """Plane coordinates of directions, and what steps of a pixel east and north are there."""
-    longitude, _ = longitude_latitude(sky)
-    east = np.stack([-np.sin(longitude), np.cos(longitude), 0.0 * longitude], axis=-1)
-    north = np.cross(sky, east)
     at = plane.sky_to_plane(sky)
     steps = []
-    for direction in (east, north):
+    for direction in east_north(sky):
         moved = sky + scale * direction
         moved /= np.linalg.norm(moved, axis=1, keepdims=True)
         steps.append(plane.sky_to_plane(moved) - at)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import image_size
-from boresight._utils.arrays import convex_hull
+from boresight._utils.arrays import convex_hull, east_north
 from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
@@ -297,9 +297,7 @@ def hull(sky: Floats) -> Floats:
         raise InputError("image_shape: not known, and fewer than 3 sources; give (height, width)")
     center = sky.mean(axis=0)
     center /= np.linalg.norm(center)
-    first = np.cross([0.0, 0.0, 1.0] if abs(center[2]) < 0.9 else [1.0, 0.0, 0.0], center)
-    first /= np.linalg.norm(first)
-    axes = np.array([first, np.cross(center, first)])
+    axes = np.array(east_north(center))
     depth = sky @ center
     flat = (sky @ axes.T) / depth[:, None]
     return np.asarray(sky[convex_hull(flat)])

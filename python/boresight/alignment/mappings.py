@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import longitude_latitude, quaternion_of, unit_vector
+from boresight._utils.arrays import east_north, longitude_latitude, quaternion_of, unit_vector
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
@@ -270,9 +270,7 @@ class TangentPlane:
     def about(cls, center: Floats, along: Floats) -> TangentPlane:
         """At a direction, with the steps of a pixel along x and y as its unit vectors."""
         third = center / np.linalg.norm(center)
-        first = np.cross([0.0, 0.0, 1.0] if abs(third[2]) < 0.9 else [1.0, 0.0, 0.0], third)
-        first /= np.linalg.norm(first)
-        axes = np.array([first, np.cross(third, first), third])
+        axes = np.array([*east_north(third), third])
         steps = along @ axes.T
         return cls(axes, np.ascontiguousarray(steps[:, :2].T))
 

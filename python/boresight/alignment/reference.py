@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
-from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.arrays import east_north, unit_vector
 from boresight.alignment.images import ImageCatalog, ImageGroup, hull
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError
@@ -266,16 +266,7 @@ def _moved(
     years = year - start
     still = ~(np.isfinite(pmra) & np.isfinite(pmdec))
     pm = np.where(still, 0.0, np.stack([pmra, pmdec])) * MAS
-    longitude, latitude = longitude_latitude(sky)
-    east = np.stack([-np.sin(longitude), np.cos(longitude), np.zeros(n)], axis=-1)
-    north = np.stack(
-        [
-            -np.sin(latitude) * np.cos(longitude),
-            -np.sin(latitude) * np.sin(longitude),
-            np.cos(latitude),
-        ],
-        axis=-1,
-    )
+    east, north = east_north(sky)
     there = sky + (years * pm[0])[:, None] * east + (years * pm[1])[:, None] * north
     there /= np.linalg.norm(there, axis=1, keepdims=True)
     error = [columns.optional(f"{name}_error", unit="mas / yr") for name in ("pmra", "pmdec")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.arrays import east_north, unit_vector
 from boresight.errors import InputError
 from boresight.frames.times import as_time
 
@@ -82,9 +83,5 @@ def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
 
 def _local_axes(site: EarthLocation) -> Floats:
     """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
-    lon, lat = float(site.lon.rad), float(site.lat.rad)
-    return np.array([
-        [-np.sin(lon), np.cos(lon), 0.0],
-        [-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)],
-        [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)],
-    ])  # fmt: skip
+    zenith = unit_vector(float(site.lon.deg), float(site.lat.deg))
+    return np.array([*east_north(zenith), zenith])

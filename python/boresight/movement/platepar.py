@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from boresight._utils.arrays import (
     Floats,
+    east_north,
     longitude_latitude,
     points_of,
     quaternion_of,
@@ -26,6 +27,7 @@ from boresight._utils.arrays import (
 from boresight._utils.documents import read_json, write_json
 from boresight.apparent.earth import local_rotation
 from boresight.apparent.place import ApparentPlace
+from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.times import as_time
 from boresight.movement.mounted import MountedCamera
@@ -103,11 +105,9 @@ class Platepar:
         """
         when = self.time if time is None else as_time(time)
         points, shape = points_of(x, y)
-        ideal = forward(self.values, points)
-        radius = np.hypot(*ideal.T)
-        angle = radius / self.camera.camera_model.focal_length_px
-        across = np.sinc(angle / np.pi) / self.camera.camera_model.focal_length_px
-        seen = np.column_stack([ideal * across[:, None], np.cos(angle)])
+        model = self.camera.camera_model
+        lens = CameraModel(model.focal_length_px, model.image_shape, projection=model.projection)
+        seen = lens.pixel_to_direction(*forward(self.values, points).T)
         sky = np.ascontiguousarray(seen @ self.camera.attitude(when))
         place = ApparentPlace()
         if self.refraction:
@@ -266,10 +266,10 @@ def _pointing(mounted: MountedCamera, when: Time, refraction: bool) -> dict[str,
     }  # fmt: skip
     axes = mounted.attitude(when) @ mean_axes(when).T
     centre, zenith = axes[2], _zenith(when, keys)
-    east, north = _east_north(centre)
+    east, north = east_north(centre)
     # The x axis is cos(b) north - sin(b) east, with b a right angle less the position angle.
     angle = np.pi / 2.0 - np.arctan2(-(axes[0] @ east), axes[0] @ north)
-    azimuth = np.arctan2(*(_east_north(zenith) @ centre))
+    azimuth = np.arctan2(*(np.array(east_north(zenith)) @ centre))
     keys |= {
         "pos_angle_ref": float(np.degrees(angle) % 360.0),
         "alt_centre": float(np.degrees(np.arcsin(centre @ zenith))),
@@ -314,16 +314,9 @@ def _zenith(when: Time, values: Mapping[str, Any]) -> Floats:
     return unit_vector(gmst_deg(when) + values["lon"], values["lat"])
 
 
-def _east_north(direction: Floats) -> Floats:
-    """Give unit vectors to the east and the north at a direction, (2, 3)."""
-    east = np.cross([0.0, 0.0, 1.0], direction)
-    east /= np.linalg.norm(east)
-    return np.array([east, np.cross(direction, east)])
-
-
 def _axes(centre: Floats, position_angle: float) -> Floats:
     """Rows: the camera's axes, for its position angle at the centre."""
-    east, north = _east_north(centre)
+    east, north = east_north(centre)
     b = np.pi / 2.0 - position_angle
     x = np.cos(b) * north - np.sin(b) * east
     return np.array([x, np.cross(centre, x), centre])

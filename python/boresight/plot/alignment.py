@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arrays import longitude_latitude
+from boresight._utils.arrays import east_north, longitude_latitude
 from boresight.errors import InputError
 from boresight.plot.style import BLUE, ORANGE, VERMILION, figure_of, new_axes
 
@@ -117,8 +117,7 @@ def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None
     middle = np.concatenate(corners).mean(axis=0)
     middle /= np.linalg.norm(middle)
     longitude, latitude = (float(angle) for angle in longitude_latitude(middle))
-    east = np.array([-np.sin(longitude), np.cos(longitude), 0.0])
-    north = np.cross(middle, east)
+    east, north = east_north(middle)
     ax = new_axes(ax, SIZE)
     colors = (BLUE, ORANGE, VERMILION)
     for (k, _), ring in zip(members, corners, strict=True):
