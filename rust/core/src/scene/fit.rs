@@ -204,7 +204,7 @@ impl Run<'_> {
             |noise: f64| if peak > 0.0 { profile.reach(noise * self.noise[image] / peak) } else { 0.0 };
         let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
         let light = reach(LIGHT_NOISE).min(FARTHEST_LIGHT).max(window);
-        Extent { window, light, near: window }
+        Extent { window, light }
     }
 
     fn stage(&self, state: &State, takes_part: &[bool]) -> Stage<'_> {
@@ -219,7 +219,7 @@ impl Run<'_> {
         let all = vec![true; self.scene.images.len()];
         let widest = self.scene.psfs.iter().map(|psf| 3.0 * psf.profile.fwhm()).fold(START_HALF, f64::max);
         let half = widest.min(LARGEST_HALF);
-        let extent = |_: usize, _: usize| Extent { window: half, light: half, near: half };
+        let extent = |_: usize, _: usize| Extent { window: half, light: half };
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, &all);
         if stage.pixels() == 0 {
             return Err(Error::Undetermined(
@@ -479,7 +479,7 @@ pub fn model(scene: &Scene<'_>, fitted: &Fitted, image: usize) -> Vec<f64> {
         let flux = fitted.layout.fluxes[k][source].map_or(0.0, |at| fitted.state[at]);
         let part = LIGHT_NOISE * noise[k] / (flux.abs() * profile.peak()).max(f64::MIN_POSITIVE);
         let light = profile.reach(part).clamp(LEAST_WIDTHS * profile.fwhm(), FARTHEST_LIGHT);
-        Extent { window: light, light, near: light }
+        Extent { window: light, light }
     };
     let takes_part: Vec<bool> = (0..scene.images.len()).map(|k| k == image).collect();
     let stage = Stage::new(&whole, &fitted.layout, &fitted.state, &extent, &takes_part);

@@ -43,12 +43,10 @@ pub(super) struct Stage<'a> {
 
 /// How far windows and light reach from a source: pixels, for each image and source.
 pub(super) struct Extent {
-    /// Half the side of the window where windows are chosen.
+    /// Half the side of the window where windows are chosen, and of the box on which the source counts for its neighbours.
     pub window: f64,
     /// Half the side of the box on which the source shines.
     pub light: f64,
-    /// Half the side of the box on which it counts for the parameters of its neighbours.
-    pub near: f64,
 }
 
 impl<'a> Stage<'a> {
@@ -138,7 +136,7 @@ impl Field {
         for (source, place) in of.places.iter().enumerate() {
             let Some(place) = place else { continue };
             let pixel = place.seen(layout.position(source, state), &wcs).pixel;
-            let Extent { window, light, near } = extent(image, source);
+            let Extent { window, light } = extent(image, source);
             let own = match &of.windows {
                 Windows::Chosen => Window::about(pixel, window, of.size),
                 Windows::Side(side) => Window::about(pixel, 0.5 * (*side as f64 - 1.0), of.size),
@@ -146,9 +144,9 @@ impl Field {
                 Windows::Each(windows) => windows[source],
             };
             windows.extend(own);
-            if let Some(window) = Window::about(pixel, light, of.size) {
-                let near = Window::about(pixel, near, of.size).unwrap_or(window);
-                lit.push((source, window, near, window.contains(pixel)));
+            if let Some(lights) = Window::about(pixel, light, of.size) {
+                let near = Window::about(pixel, window, of.size).unwrap_or(lights);
+                lit.push((source, lights, near, lights.contains(pixel)));
             }
         }
         if let Windows::One(window) = &of.windows {
