@@ -84,17 +84,18 @@ def test_other_files_get_the_correction(tmp_path):
     header = section.to_header(relax=True)
     path = tmp_path / "section.fits"
     fits.writeto(path, np.zeros((500, 700), np.int16), header)
-    assert transfer(result, 1, [path]) == [path]
+    assert transfer(result, [None, [path]]) == [path]
     xy = np.random.default_rng(1).uniform(0, 500, (50, 2))
     found = WCS(fits.getheader(path)).all_pix2world(xy, 0)
     wanted = images[1].catalog.wcs.all_pix2world(np.add(xy, [200, 100]), 0)
     np.testing.assert_allclose(found, wanted, atol=1e-9)
-    with pytest.raises(InputError, match=r"^number:"):
-        transfer(result, 5, [path])
+    for wrong in ([path], [path, path], str(path)):
+        with pytest.raises(InputError, match=r"^other_files:"):
+            transfer(result, wrong)
     plain = tmp_path / "plain.fits"
     fits.writeto(plain, np.zeros((10, 10)))
-    with pytest.raises(InputError, match=r"^files:"):
-        transfer(result, 1, [plain])
+    with pytest.raises(InputError, match=r"^other_files:.*no WCS"):
+        transfer(result, [None, plain])
 
 
 def test_heads_are_read_back(tmp_path):

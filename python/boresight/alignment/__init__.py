@@ -5,6 +5,7 @@ from boresight.alignment.files import read_head as read_head
 from boresight.alignment.files import transfer as transfer
 from boresight.alignment.files import write as write
 from boresight.alignment.files import write_head as write_head
+from boresight.alignment.fit import fit_wcs as fit_wcs
 from boresight.alignment.images import ImageCatalog as ImageCatalog
 from boresight.alignment.images import ImageGroup as ImageGroup
 from boresight.alignment.match import ListMatch as ListMatch

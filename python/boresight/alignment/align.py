@@ -44,7 +44,7 @@ def align(
     yoffset: Any = 0.0,
     fitgeom: FitGeometry = "general",
     nclip: int | None = 3,
-    sigma: float = 3.0,
+    sigma: float | tuple[float, ClipStatistic] = 3.0,
     *,
     method: Method = "sequential",
     match: Match | Callable[..., Any] = "auto",
@@ -97,8 +97,9 @@ def align(
         attitude and a scale: "general" is "rscale" for it. Default "general".
     nclip : int or None
         Rounds of clipping at most; each tests all matches anew. Default 3.
-    sigma : float
-        Matches with residuals of this many `clip_statistic` are left out. Default 3.
+    sigma : float or (float, str)
+        Matches with residuals of this many `clip_statistic` are left out; perhaps with the
+        statistic, such as (3.0, "mae"). Default 3.
     method : {"sequential", "global"}
         One image after the other; or, starting from that with `expand_refcat`, all at once: a
         linear map for each image and a position for every object that two images share or the
@@ -307,7 +308,7 @@ class _Run:
         skies, weights, lights = [], [], []
         for number, member in enumerate(item.members):
             known_rows = matches.source[matches.member == number]
-            free = ~np.isin(member._rows, known_rows)
+            free = ~np.isin(member.rows, known_rows)
             sky = member.sky()
             free &= np.isfinite(sky).all(axis=1)
             skies.append(sky[free])

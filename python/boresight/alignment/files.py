@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boresight.alignment.images import ImageCatalog
-from boresight.alignment.mappings import mapping_of
+from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.register import follow
-from boresight.alignment.result import AlignmentResult
-from boresight.errors import FileFormatError, InputError
+from boresight.alignment.result import AlignmentResult, ImageAlignment
+from boresight.errors import FileFormatError, InputError, UndeterminedError
 from boresight.solver.solution import Solution
 from boresight.wcs.fits import fit_tpv
 from boresight.wcs.write import write_wcs
@@ -75,31 +76,14 @@ def write(
     >>> write(result, ["a.fits", "b.fits"])  # doctest: +SKIP
     [PosixPath('b.fits')]
     """
-    members = _members(result, files)
-    todo = []
-    for image, path in members:
-        told = image.alignment
-        good = told is not None and told.status == "success"
-        if told is None or not good or not (told.verdict == "good" or poor):
-            continue
-        target = Path(path) if output_dir is None else Path(output_dir) / Path(path).name
-        todo.append((image, Path(path), target, _fits_wcs(image)))
-    if output_dir is not None:
-        targets = [target for _, _, target, _ in todo]
-        if len(set(targets)) != len(targets):
-            raise InputError("files: two have one name; write them to different folders")
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-    for path in {path for _, path, _, _ in todo}:
-        if not path.exists():
-            raise FileNotFoundError(f"files: there is no {path}")
-        if output_dir is None and not os.access(path, os.W_OK):
-            raise PermissionError(f"files: {path} is read-only; give output_dir for copies")
-    written = []
-    for image, path, target, wcs in todo:
-        copy = None if output_dir is None else target
-        line = f"Aligned by boresight: {image.alignment.reason.value}" if image.alignment else ""
-        written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite, history=[line]))
-    return written
+    todo = [
+        (Path(path), _fits_wcs(image), told)
+        for image, path in _members(result, files)
+        if (told := image.alignment) is not None
+        and told.status == "success"
+        and (told.verdict == "good" or poor)
+    ]
+    return _write_all("files", todo, output_dir, overwrite)
 
 
 def _members(
@@ -126,27 +110,31 @@ def _fits_wcs(image: ImageCatalog) -> WCS:
 
 def transfer(
     result: AlignmentResult,
-    number: int,
-    files: Paths,
+    other_files: Sequence[str | os.PathLike[str] | Paths | None],
     *,
     output_dir: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    poor: bool = False,
 ) -> list[Path]:
-    """Correct other files with the pointing of an aligned image, such as other products of it.
+    """Apply the corrections of aligned images to other files with the same pointings.
 
     Each file has a WCS of its own, which may be of another section or binning: it gets the
-    correction of the image on the sky.
+    correction of its image on the sky. As by `write`, files of images that are not good, or whose
+    WCS has not changed, stay as they are. All files are read before the first is written.
 
     Parameters
     ----------
     result : AlignmentResult
         Of `align`.
-    number : int
-        Number of the image in `imcat`; of a group, its first image counts.
-    files : sequence of path-like
-        FITS files with a WCS.
-    output_dir, overwrite
-        As for `write`.
+    other_files : sequence
+        FITS files with a WCS, such as other products of the exposures: for each image, the images
+        of groups in their order, a path, a list of paths, or None.
+    output_dir : path-like, optional
+        Folder for copies under the same names. Default: write into the files.
+    overwrite : bool
+        Replace copies that exist. Default False.
+    poor : bool
+        Write files of images with the verdict poor as well. Default False.
 
     Returns
     -------
@@ -156,34 +144,92 @@ def transfer(
     Raises
     ------
     InputError
-        If there is no such image or its alignment has failed, or a file has no WCS.
+        If there is not one entry for each image, a file occurs twice or has no WCS, or its WCS
+        cannot hold the correction.
 
     Examples
     --------
-    >>> from boresight.alignment.files import transfer
-    >>> transfer(result, 0, ["a_drizzled.fits"])  # doctest: +SKIP
-    [PosixPath('a_drizzled.fits')]
+    >>> from boresight.alignment import transfer
+    >>> transfer(result, ["a_mask.fits", ["b_mask.fits", "b_drz.fits"]])  # doctest: +SKIP
+    [PosixPath('b_mask.fits'), PosixPath('b_drz.fits')]
     """
-    from boresight.frames.read import read_frame
+    corrections = [
+        _Correction(item.members[0].original, told)
+        for item, told in zip(result.catalogs, result.images, strict=True)
+        for _ in item.members
+    ]
+    lists = _lists(other_files, len(corrections))
+    todo = [
+        (path, correction.of_file(path), correction.told)
+        for correction, paths in zip(corrections, lists, strict=True)
+        if correction.told.status == "success" and (correction.told.verdict == "good" or poor)
+        for path in paths
+    ]
+    return _write_all("other_files", todo, output_dir, overwrite)
 
-    if not 0 <= number < len(result.catalogs):
-        raise InputError(f"number: {number} is none; there are {len(result.catalogs)} images")
-    told = result.images[number]
-    if told.status == "failed":
-        raise InputError(f"number: image {number} is not aligned: {told.reason.value}")
-    plane = result.catalogs[number].members[0].original
-    shift = told.shift + told.center - told.matrix @ told.center
-    corrected = []
-    for path in files:
+
+@dataclass(frozen=True)
+class _Correction:
+    """What an alignment has done to an image, in the plane that its WCS had."""
+
+    plane: Mapping
+    told: ImageAlignment
+
+    def of_file(self, path: Path) -> WCS:
+        """Correct the WCS of a file."""
+        from boresight.frames.read import read_frame
+
         frame = read_frame(path)
         if frame.wcs is None:
-            raise InputError(f"files: {path} has no WCS on the sky; give files that have one")
+            raise InputError(f"other_files: {path} has no WCS on the sky; give files that have one")
+        told = self.told
+        shift = told.shift + told.center - told.matrix @ told.center
         own = mapping_of(frame.wcs, frame.image_shape)
-        corrected.append((Path(path), follow(own, plane, told.matrix, shift).wcs))
+        try:
+            wcs: WCS = follow(own, self.plane, told.matrix, shift).wcs
+        except UndeterminedError as error:
+            raise InputError(f"other_files: {path}: {error}") from None
+        return wcs
+
+
+def _lists(other_files: Any, images: int) -> list[list[Path]]:
+    """Give the other files of each image."""
+    if isinstance(other_files, str | os.PathLike) or len(other_files) != images:
+        raise InputError(
+            f"other_files: {images} images; give for each a path, a list of paths or None"
+        )
+    lists = []
+    for files in other_files:
+        alone = isinstance(files, str | os.PathLike)
+        lists.append([Path(path) for path in ([files] if alone else files or [])])
+    paths = [path.resolve() for files in lists for path in files]
+    if len(set(paths)) != len(paths):
+        raise InputError("other_files: one occurs twice; give each once")
+    return lists
+
+
+def _write_all(
+    argument: str,
+    todo: list[tuple[Path, WCS, ImageAlignment]],
+    output_dir: str | os.PathLike[str] | None,
+    overwrite: bool,
+) -> list[Path]:
+    """Write a WCS into each file or its copy, once all of them are known to be writable."""
+    names = [path.name for path, _, _ in todo]
+    if output_dir is not None:
+        if len(set(names)) != len(names):
+            raise InputError(f"{argument}: two have one name; write them to different folders")
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+    for path, _, _ in todo:
+        if not path.exists():
+            raise FileNotFoundError(f"{argument}: there is no {path}")
+        if output_dir is None and not os.access(path, os.W_OK):
+            raise PermissionError(f"{argument}: {path} is read-only; give output_dir for copies")
     written = []
-    for path, wcs in corrected:
+    for path, wcs, told in todo:
         copy = None if output_dir is None else Path(output_dir) / path.name
-        written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite))
+        line = f"Aligned by boresight: {told.reason.value}"
+        written.append(write_wcs(path, wcs, copy=copy, overwrite=overwrite, history=[line]))
     return written
 
 

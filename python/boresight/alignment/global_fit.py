@@ -15,7 +15,7 @@ from boresight.alignment.detections import Detections, Exposure, collect, exposu
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.register import corrected, total_correction
+from boresight.alignment.register import corrected, source_rows, total_correction
 from boresight.alignment.result import (
     AlignmentResult,
     Degeneracy,
@@ -335,11 +335,9 @@ def _apply(
     rows = np.flatnonzero(mine)
     source = d.of_exposure[rows]
     sources = exposure.sources
-    member, row = sources.member[source], sources.row[source].copy()
-    for number, image in enumerate(exposure.members):
-        row[member == number] = image._rows[row[member == number]]
+    member = sources.member[source]
     matches = Matches(
-        source=row,
+        source=source_rows(exposure.members, member, sources.row[source]),
         member=member,
         reference=refcat.ids[d.rows[d.object[rows]]],
         pixels=sources.pixels[source],
@@ -356,6 +354,10 @@ def _apply(
         num_matches=len(rows),
         num_fitted=len(kept),
         rmse_px=float(np.sqrt(lengths.mean())) if len(kept) else math.nan,
+        mae_px=float(np.sqrt(lengths).mean()) if len(kept) else math.nan,
+        std_px=float(np.sqrt((solved.residuals[kept].var(axis=0, ddof=1)).sum()))
+        if len(kept) > 1
+        else math.nan,
         chi2_dof=float(square[kept].sum() / (2 * share[kept].sum()))
         if known and len(kept)
         else math.nan,

@@ -127,7 +127,7 @@ class ImageCatalog:
                     f"sources: the weight of row {row} is {weights[row]}; give inverse variances "
                     "from 0 up"
                 )
-        self._rows = rows
+        self._rows, self._num_rows = rows, len(xy)
         self._xy = np.ascontiguousarray(xy[rows])
         known = light is not None and np.isfinite(light).any()
         self._brightness = (
@@ -149,6 +149,16 @@ class ImageCatalog:
     def pixels(self) -> Floats:
         """Positions of the sources with a position, 0-based array pixels, shape (n, 2)."""
         return self._xy
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of these sources in the list that was given."""
+        return self._rows
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of the list that was given."""
+        return self._num_rows
 
     @property
     def mapping(self) -> Mapping:

@@ -49,8 +49,12 @@ def _length(name: str, value: Any, *, least: float = 0.0, open_end: bool = False
 
 
 def clipping_values(nclip: Any, sigma: Any, statistic: Any, least_pairs: int) -> dict[str, Any]:
-    """Clipping as the core takes it."""
+    """Clipping as the core takes it; `sigma` may bring its statistic, as (3.0, "mae")."""
     rounds = 0 if nclip is None else count("nclip", nclip)
+    if isinstance(sigma, tuple):
+        if len(sigma) != 2:
+            raise InputError(f"sigma: {sigma!r} is no pair; give a limit or such as (3.0, 'rmse')")
+        sigma, statistic = sigma
     limit = number("sigma", sigma, "give a positive number")
     if not limit > 0:
         raise InputError(f"sigma: {limit} is not positive; give a limit such as 3")

@@ -46,6 +46,10 @@ class ReferenceCatalog:
         Default: 0, 1, 2 ...
     brightness : ndarray, shape (n,), optional
         In any unit, for the order alone.
+    rows : ndarray of int, shape (n,), optional
+        Rows of the table that the stars are from. Default: 0, 1, 2 ...
+    num_rows : int, optional
+        Number of rows of the table. Default n.
 
     Examples
     --------
@@ -62,10 +66,14 @@ class ReferenceCatalog:
         sigma: Floats | None = None,
         ids: NDArray[np.int64] | None = None,
         brightness: Floats | None = None,
+        rows: NDArray[np.int64] | None = None,
+        num_rows: int | None = None,
     ) -> None:
         self.sky = sky
+        self.num_rows = len(sky) if num_rows is None else num_rows
         self.weights, self.sigma, self.brightness = weights, sigma, brightness
-        self.ids = np.arange(len(sky)) if ids is None else ids
+        self.rows = np.arange(len(sky)) if rows is None else rows
+        self.ids = self.rows if ids is None else ids
 
     @classmethod
     def from_any(
@@ -94,6 +102,9 @@ class ReferenceCatalog:
             stars = refcat if epoch is None else refcat.at_epoch(epoch)
             sky = unit_vector(stars.ra_deg, stars.dec_deg)
             return cls(sky, ids=stars.ids, brightness=-np.asarray(stars.magnitude, float))
+        if hasattr(refcat, "icrs"):
+            sky = refcat.icrs
+            refcat = {"RA": np.atleast_1d(sky.ra.deg), "DEC": np.atleast_1d(sky.dec.deg)}
         return cls._from_table(refcat, epoch, without_motion)
 
     @classmethod
@@ -122,7 +133,7 @@ class ReferenceCatalog:
             except AttributeError:
                 raise InputError(
                     f"refcat: {type(table).__name__} holds no stars; give a table "
-                    "with RA and DEC in degrees, a Catalog, an image, 'hipparcos' or 'gaia'"
+                    "with RA and DEC in degrees, a SkyCoord, Catalog or image, 'hipparcos', 'gaia'"
                 ) from None
         columns = _Columns(table, [str(name) for name in names])
         ra, dec = (
@@ -132,7 +143,7 @@ class ReferenceCatalog:
         sky = unit_vector(ra, dec)
         sigma = columns.sigma()
         weights = columns.optional("weight", "weights")
-        kept = np.isfinite(sky).all(axis=1)
+        kept = np.atleast_1d(np.isfinite(sky).all(axis=1))
         if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
             raise InputError("refcat: a weight is negative or not finite; give them from 0 up")
         if epoch is not None:
@@ -147,7 +158,15 @@ class ReferenceCatalog:
         def of(values: Any) -> Any:
             return None if values is None else np.ascontiguousarray(values[kept])
 
-        return cls(of(sky), weights=of(weights), sigma=of(sigma), ids=of(ids), brightness=of(light))
+        return cls(
+            of(sky),
+            weights=of(weights),
+            sigma=of(sigma),
+            ids=of(ids),
+            brightness=of(light),
+            rows=np.flatnonzero(kept),
+            num_rows=len(kept),
+        )
 
     def __len__(self) -> int:
         return len(self.sky)

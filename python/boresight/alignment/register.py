@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,18 +90,28 @@ class Near:
 
 
 def align_to(
-    item: ImageCatalog | ImageGroup, name: str, refcat: ReferenceCatalog, options: Options
+    item: ImageCatalog | ImageGroup,
+    name: str,
+    refcat: ReferenceCatalog,
+    options: Options,
+    *,
+    paired: bool = False,
 ) -> ImageAlignment:
-    """Align an item to a reference, and correct the WCS of its members if it succeeds."""
+    """Align an item to a reference, and correct the WCS of its members if it succeeds.
+
+    With `paired` each row of the sources is the star in the same row of the reference.
+    """
     members = item.members
     starts = [member.mapping for member in members]
     plane = starts[0]
     sources = sources_of(members, plane)
     if len(sources.plane) == 0:
         return ImageAlignment(name, "failed", Reason.NO_SOURCES)
-    near = stars_near(members, sources, refcat, plane, options)
-    found = match_sources(sources, near, options)
-    reason = _failure(found, near)
+    look = _stars_of_rows if paired else stars_near
+    match = partial(_match_rows, members, refcat) if paired else match_sources
+    near = look(members, sources, refcat, plane, options)
+    found = match(sources, near, options)
+    reason = _failure(found, near, paired)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
     total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
     if reason is not Reason.ALIGNED:
@@ -111,8 +122,8 @@ def align_to(
             mappings = _settled(mappings, found, sources, near, refcat, options)
             # Distant stars are where the first plane has them only once the camera looks there.
             sources = sources_of(members, mappings[0], mappings)
-            near = stars_near(members, sources, refcat, mappings[0], options)
-            again = match_sources(sources, near, replace(options, offset=(0.0, 0.0)), start="given")
+            near = look(members, sources, refcat, mappings[0], options)
+            again = match(sources, near, replace(options, offset=(0.0, 0.0)), start="given")
             found = again if again.fit is not None else found
             mappings = _settled(mappings, found, sources, near, refcat, options)
     except (UndeterminedError, np.linalg.LinAlgError):
@@ -192,6 +203,20 @@ def stars_near(
     return Near(rows, flat, refcat.weights_for(rows, scale), light, inside)
 
 
+def _stars_of_rows(
+    members: list[ImageCatalog],
+    sources: Sources,
+    refcat: ReferenceCatalog,
+    plane: Mapping,
+    options: Options,
+) -> Near:
+    """Give all stars that the plane of an item shows."""
+    flat = plane.sky_to_plane(refcat.sky)
+    rows = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))
+    weights = refcat.weights_for(rows, pixel_scale(plane))
+    return Near(rows, np.ascontiguousarray(flat[rows]), weights, None, len(rows))
+
+
 def pixel_scale(plane: Mapping) -> float:
     """Radians in a pixel of the plane, in its middle."""
     near = plane.plane_to_sky(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
@@ -235,6 +260,42 @@ def _custom(image: dict[str, Any], reference: dict[str, Any], options: Options) 
         )
     of_reference, of_image = pairs if pairs.shape[0] == 2 else pairs.T
     both = np.column_stack([of_image, of_reference]).astype(np.int64)
+    return _fitted(image, reference, both, options)
+
+
+def _match_rows(
+    members: list[ImageCatalog],
+    refcat: ReferenceCatalog,
+    sources: Sources,
+    near: Near,
+    options: Options,
+    start: str | None = None,
+) -> _Given:
+    """Fit sources to the stars in the rows of their number."""
+    first = np.cumsum([0, *(member.num_rows for member in members)])
+    row = first[sources.member] + source_rows(members, sources.member, sources.row)
+    _, i, j = np.intersect1d(row, refcat.rows[near.rows], return_indices=True)
+    image = {"points": sources.plane, "weights": sources.weights}
+    reference = {"points": near.plane, "weights": near.weights}
+    return _fitted(image, reference, np.column_stack([i, j]).astype(np.int64), options)
+
+
+def source_rows(
+    members: list[ImageCatalog], member: NDArray[np.int64], row: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows in the lists that were given, of sources that have a position."""
+    rows = row.copy()
+    for number, image in enumerate(members):
+        mine = member == number
+        rows[mine] = image.rows[rows[mine]]
+    return rows
+
+
+def _fitted(
+    image: dict[str, Any], reference: dict[str, Any], both: NDArray[np.int64], options: Options
+) -> _Given:
+    """Fit given pairs."""
+    of_image, of_reference = both.T
     if len(both) < options.minobj:
         return _Given(both, None, "too few")
     weights = combined(
@@ -262,9 +323,11 @@ def combined(a: Floats | None, b: Floats | None) -> Floats | None:
         return np.ascontiguousarray(1.0 / (1.0 / a + 1.0 / b))
 
 
-def _failure(found: Any, near: Near) -> Reason:
+def _failure(found: Any, near: Near, paired: bool) -> Reason:
     if found.ending != "fitted":
         return Reason.NO_OVERLAP if near.inside == 0 else ENDINGS[found.ending]
+    if paired:
+        return Reason.ALIGNED
     scales = np.linalg.svd(np.array(found.fit.matrix), compute_uv=False)
     if scales.max() > LARGEST_SCALE or scales.min() < 1.0 / LARGEST_SCALE:
         return Reason.UNEXPECTED_SCALE
@@ -351,12 +414,8 @@ def _told(
     fit = found.fit
     i, j = found.pairs.T
     matrix, shift, center = np.array(fit.matrix), np.array(fit.shift), np.array(fit.center)
-    rows = sources.row[i].copy()
-    for number, member in enumerate(members):
-        mine = sources.member[i] == number
-        rows[mine] = member._rows[rows[mine]]
     matches = Matches(
-        source=rows,
+        source=source_rows(members, sources.member[i], sources.row[i]),
         member=sources.member[i],
         reference=refcat.ids[near.rows[j]],
         pixels=sources.pixels[i],
@@ -371,6 +430,8 @@ def _told(
         status="success",
         num_fitted=int(matches.kept.sum()),
         rmse_px=fit.rmse,
+        mae_px=fit.mae,
+        std_px=fit.std,
         shift=shift,
         matrix=matrix,
         center=center,

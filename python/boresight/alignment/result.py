@@ -98,6 +98,8 @@ class ImageAlignment:
         Those that the fit has kept.
     rmse_px : float
         Root mean square length of their residuals.
+    mae_px, std_px : float
+        Mean length of their residuals, and standard deviation, both axes together.
     shift : ndarray, shape (2,)
         In the middle of the matched sources, in pixels of the plane of the image.
     matrix : ndarray, shape (2, 2)
@@ -134,6 +136,8 @@ class ImageAlignment:
     num_matches: int = 0
     num_fitted: int = 0
     rmse_px: float = math.nan
+    mae_px: float = math.nan
+    std_px: float = math.nan
     shift: Floats = field(default_factory=lambda: np.zeros(2))
     matrix: Floats = field(default_factory=lambda: np.eye(2))
     center: Floats = field(default_factory=lambda: np.zeros(2))
@@ -155,6 +159,29 @@ class ImageAlignment:
         """Rotation of the matrix in degrees, from x towards y."""
         m = self.matrix
         return math.degrees(math.atan2(m[1, 0] - m[0, 1], m[0, 0] + m[1, 1]))
+
+    @property
+    def axis_scales(self) -> tuple[float, float]:
+        """Scales along x and along y, the lengths of the columns of the matrix."""
+        sx, sy = np.hypot(*self.matrix)
+        return float(sx), float(sy)
+
+    @property
+    def axis_rotations_deg(self) -> tuple[float, float]:
+        """Rotations of the x and of the y axis in degrees, from x towards y."""
+        (a, b), (c, d) = self.matrix
+        return math.degrees(math.atan2(c, a)), math.degrees(math.atan2(-b, d))
+
+    @property
+    def skew_deg(self) -> float:
+        """Rotation of the y axis less that of the x axis, in degrees from -180 to 180."""
+        x, y = self.axis_rotations_deg
+        return (y - x + 180.0) % 360.0 - 180.0
+
+    @property
+    def mirrored(self) -> bool:
+        """True when the matrix turns the image over."""
+        return bool(np.linalg.det(self.matrix) < 0)
 
     @property
     def matched(self) -> Table:
