@@ -15,12 +15,23 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from click.testing import CliRunner
+from PIL import Image
 
 import boresight
-from boresight import CameraModel, InputError, movement, simulate_frame
+from aligned_skies import SIZE, Sky
+from boresight import (
+    CameraModel,
+    ImageCatalog,
+    ImageGroup,
+    InputError,
+    movement,
+    scene,
+    simulate_frame,
+)
 from boresight.cli import main
+from skies import CENTRES, SCALE, draw, header, observe
 
 CAMERA = CameraModel.from_fov(12.0, (400, 512))
 
@@ -152,6 +163,116 @@ def test_other_results_are_refused(result, tmp_path):
         boresight.report(result, tmp_path / "page.html", frames=[None])
 
 
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory):
+    sky = Sky(1, stars=200)
+    images = [sky.image((x, 0), weight=True, name=f"<{x}>").catalog for x in (0, 200, 300)]
+    images.append(ImageCatalog(images[0].wcs, np.zeros((0, 2)), name="empty"))
+    result = boresight.align(images, method="global", searchrad=3, fitgeom="rscale")
+    frame = np.random.default_rng(1).normal(size=(SIZE, SIZE))
+    page = tmp_path_factory.mktemp("aligned") / "page.html"
+    return result, boresight.report(result, page, frames=[frame, None, None, None])
+
+
+def test_the_page_of_an_alignment(aligned):
+    result, page = aligned
+    text = page.read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "failed, no sources: empty" in text
+    assert "&lt;200&gt;" in text
+    assert text.count('class="panel"') == 4
+    assert text.count("data:image/jpeg") == 1
+    for name in ("Residuals of", "Footprints", "Closure", "Pulls"):
+        assert name in text
+    table = Table.read(read.links["residuals.ecsv"].decode(), format="ascii.ecsv")
+    assert len(table) == len(result.residuals)
+    header = fits.Header.fromstring(read.links["_300__wcs.txt"].decode(), sep="\n")
+    assert header["CRVAL1"] == pytest.approx(result.catalogs[2].wcs.wcs.crval[0], abs=1e-9)
+
+
+def test_matches_are_marked_in_pixels_from_the_middle(aligned):
+    result, page = aligned
+    svg = page.read_text(encoding="utf-8").split('class="panel"')[2].split("</svg>")[0]
+    circles = np.array(re.findall(r'cx="([-\d.]+)" cy="([-\d.]+)"', svg), float)
+    matched = result.images[1].matched
+    expected = np.column_stack([matched["x"], matched["y"]]) - SIZE / 2
+    assert len(circles) == len(expected)
+    np.testing.assert_allclose(np.sort(circles, axis=0), np.sort(expected, axis=0), atol=0.051)
+
+
+def test_groups_are_shown_image_by_image(tmp_path):
+    sky = Sky(2, stars=200)
+    group = ImageGroup([sky.image((x, 0), name=f"chip {x}").catalog for x in (-300, 300)], "both")
+    result = boresight.align([group], sky.table(), searchrad=3)
+    text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count('class="panel"') == 2
+    assert "Of 1 images: 1 good" in text
+    with pytest.raises(InputError, match="frames: 1 for 2"):
+        boresight.report(result, tmp_path / "page.html", frames=[None])
+
+
+@pytest.fixture(scope="module")
+def scene_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scene")
+    for k, name in enumerate("rg"):
+        data, _ = observe(draw(CENTRES, [6e3, 15e3, 30e3], 2.2, 1 / SCALE), k)
+        off = header((75.5 + k, 75.5 + k)).to_header()
+        fits.PrimaryHDU(data + 100.0, off).writeto(folder / f"{name}.fits")
+    return [str(folder / "r.fits"), str(folder / "g.fits")]
+
+
+def test_the_page_of_a_scene(scene_files, tmp_path):
+    page = tmp_path / "page.html"
+    command = ["scene", *scene_files, "--num-sources", "3", "--report", str(page)]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    text = page.read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "3 sources in 2 images has converged" in text
+    assert 'class="verdict good"' in text
+    assert text.count("data:image/jpeg") == 6
+    assert len(re.findall("<rect[^>]*><title>source", text)) == 6
+    sources = Table.read(read.links["sources.ecsv"].decode(), format="ascii.ecsv")
+    assert len(sources) == 3
+    errors = json.loads(read.links["covariance.json"])["errors"]
+    assert errors["2:g.fits.crtan_x"] == pytest.approx(0.0072, rel=0.1)
+    assert "2_g_wcs.txt" in read.links
+    assert "SHA-256" in text
+
+
+def test_a_scene_with_a_wrong_wcs_is_doubtful(scene_files, tmp_path):
+    images = [scene.Image(path, sky="constant", name=path[-6:]) for path in scene_files]
+    result = scene.fit(images, 3)
+    text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'class="verdict look"' in text
+    assert "its WCS needs more freedom" in text
+
+
+def test_the_page_of_a_movement(tmp_path):
+    y, x = np.mgrid[:300, :400].astype(float)
+    for name, dx, dy in (("ref", 0, 0), ("moved", 7.25, -3.5)):
+        waves = sum(
+            np.sin(((x + dx) * np.cos(k) + (y + dy) * np.sin(k)) / (3 + k) + k) for k in range(9)
+        )
+        picture = Image.fromarray(np.clip(120 + 12 * waves, 0, 255).astype(np.uint8))
+        picture.save(tmp_path / f"{name}.png")
+    page = tmp_path / "page.html"
+    paths = [str(tmp_path / "ref.png"), str(tmp_path / "moved.png")]
+    done = CliRunner().invoke(main, ["movement", *paths, "--report", str(page)])
+    assert done.exit_code == 0, done.output
+    text = page.read_text(encoding="utf-8")
+    read = Reader(text)
+    assert "The image has moved by (+7.2" in text
+    assert 'class="verdict good"' in text
+    assert text.count('class="panel"') == 2
+    assert text.count("data-layer=") == 4
+    told = json.loads(read.links["movement.json"])
+    assert told["shift_px"] == pytest.approx([7.25, -3.5], abs=0.05)
+    worse = movement.MovementCorrection([[1, 0, -9], [0, 1, 9]], (300, 400), [], [], "by hand")
+    text = boresight.report(worse, page, frames=paths).read_text(encoding="utf-8")
+    assert "agree less after the correction" in text
+
+
 @pytest.mark.parametrize("command", ["solve", "calibrate"])
 def test_the_command_line_writes_a_report(command, page, tmp_path):
     target = tmp_path / "page.html"
@@ -163,39 +284,63 @@ def test_the_command_line_writes_a_report(command, page, tmp_path):
     assert "view2.fits" in text
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
-def test_the_page_runs_in_a_browser(page, tmp_path):
-    """It draws, its buttons work, nothing is requested but the page itself."""
-    probe = """<script>
-      const panel = document.querySelector(".panel"), svg = panel.querySelector("svg");
-      panel.querySelector('[data-do="in"]').click();
-      panel.querySelector('[data-do="stars"]').click();
-      document.title = [svg.getAttribute("viewBox").split(" ")[2] < 400,
-                        panel.querySelector(".marks").classList.contains("hidden"),
-                        document.documentElement.scrollWidth <= window.innerWidth].join();
-    </script></body>"""
-    text = page.read_text(encoding="utf-8").replace("</body>", probe)
-    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+#: Windows of Chromium are at least 500 pixels wide; a frame in one is as wide as a telephone.
+PHONE = """<!DOCTYPE html><link rel="icon" href="data:,">
+<iframe src="page.html" width="400" height="900" onload='
+  const page = this.contentDocument, panel = page.querySelector(".panel");
+  const press = (name, value) => panel.querySelector(`[data-${name}="${value}"]`).click();
+  const is = (element) => element.classList.contains("hidden");
+  const hidden = (what) => [...panel.querySelectorAll(what)].map(is);
+  document.title = [...PROBE, page.documentElement.scrollWidth <= 400].join();
+'></iframe>"""
+
+
+def seen_on_a_phone(page, probe, folder):
+    """What a script finds on a page 400 pixels wide, which asks for nothing but itself."""
+    shutil.copy(page, folder / "page.html")
+    (folder / "phone.html").write_text(PHONE.replace("PROBE", probe), encoding="utf-8")
     asked = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
             asked.append(self.path)
 
-    handler = functools.partial(Handler, directory=tmp_path)
+    handler = functools.partial(Handler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/page.html"
+        address = f"http://127.0.0.1:{server.server_port}/phone.html"
         command = [
-            "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,900",
-            f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--dump-dom",
+            "chromium", "--headless", "--no-sandbox", "--disable-gpu",
+            f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr", "--dump-dom",
             address,
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=90)
         server.shutdown()
-    assert asked == ["/page.html"]
+    assert asked == ["/phone.html", "/page.html"]
     assert "CONSOLE" not in done.stderr
-    assert "<title>true,true,true</title>" in done.stdout
+    return re.search("<title>(.*)</title>", done.stdout)[1]
+
+
+in_a_browser = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+
+
+@in_a_browser
+def test_the_page_runs_in_a_browser(page, tmp_path):
+    probe = """[press("do", "in"), press("do", "marks"),
+      panel.querySelector("svg").getAttribute("viewBox").split(" ")[2] < 400, hidden(".marks")]"""
+    assert seen_on_a_phone(page, probe, tmp_path) == ",,true,true,true"
+
+
+@in_a_browser
+@pytest.mark.parametrize("kind", ["alignment", "movement"])
+def test_pages_of_every_kind_fit_a_phone(kind, aligned, scene_files, tmp_path):
+    if kind == "alignment":
+        assert seen_on_a_phone(aligned[1], "[]", tmp_path) == "true"
+        return
+    still = movement.MovementCorrection([[1, 0, 1], [0, 1, 1]], (150, 150), [], [], "by hand")
+    page = boresight.report(still, tmp_path / "shown.html", frames=scene_files)
+    probe = '[press("layer", 1), hidden(".layer")]'
+    assert seen_on_a_phone(page, probe, tmp_path) == ",true,false,true"
 
 
 @pytest.fixture(scope="module")

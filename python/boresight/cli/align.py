@@ -12,7 +12,8 @@ from boresight.alignment.align import align as align_images
 from boresight.alignment.files import read_head, write, write_head
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.result import AlignmentResult
-from boresight.cli.options import clear_errors, frames_argument
+from boresight.cli.options import check_writable, clear_errors, frames_argument, report_option
+from boresight.cli.output import save_report
 from boresight.errors import InputError
 from boresight.extraction.extract import extract_centroids
 from boresight.frames.frame import Frame
@@ -51,6 +52,7 @@ from boresight.frames.read import read_frame
     "--residuals", type=click.Path(path_type=Path), help="Table of all matches (ECSV, Parquet)."
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the residuals (PNG, PDF).")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 @clear_errors
 def align(
@@ -67,6 +69,7 @@ def align(
     head: bool,
     residuals: Path | None,
     plot: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Align FRAMES, FITS files with a WCS, by the sources found in them.
@@ -74,6 +77,7 @@ def align(
     The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
     the verdict on all images is good, and 1 otherwise.
     """
+    check_writable("--report", report)
     images = [_image(path, sigma) for path in frames]
     result = align_images(
         images,
@@ -84,6 +88,10 @@ def align(
         searchrad=searchrad,
         tolerance=tolerance,
     )
+    if report is not None:
+        kept = {"reference": reference, "method": method, "fitgeom": fitgeom, "sigma": sigma}
+        kept |= {"searchrad": searchrad, "tolerance": tolerance}
+        save_report(report, result, frames, kept)
     if in_place or output_dir is not None:
         write(result, frames, output_dir=None if in_place else output_dir, overwrite=overwrite)
     if head:

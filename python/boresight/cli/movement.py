@@ -9,7 +9,8 @@ from typing import Any
 import click
 import numpy as np
 
-from boresight.cli.options import clear_errors
+from boresight.cli.options import check_writable, clear_errors, report_option
+from boresight.cli.output import save_report
 
 UNDETERMINED = 5
 """Exit code where no movement can be told."""
@@ -38,6 +39,7 @@ image_path = click.Path(path_type=Path)
 @click.option("--warp", type=image_path, help="Save MOVED aligned with REF (FITS).")
 @click.option("--manual", is_flag=True, help="Match points by hand, on a local page.")
 @click.option("--no-browser", is_flag=True, help="Only print the address of the page.")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 @clear_errors
 def movement(
@@ -49,6 +51,7 @@ def movement(
     warp: Path | None,
     manual: bool,
     no_browser: bool,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Tell the movement from MOVED to REF, two images of one camera.
@@ -58,6 +61,7 @@ def movement(
     from boresight.movement import DetectionFailedError, detect_movement, manual_movement
     from boresight.movement.images import image_of
 
+    check_writable("--report", report)
     first, second = image_of(ref, "ref"), image_of(moved, "moved")
     try:
         if manual:
@@ -74,6 +78,8 @@ def movement(
         found.save(output)
     if warp is not None:
         _save_warped(warp, found, second)
+    if report is not None:
+        save_report(report, found, [ref, moved], {"method": method, "transform": transform})
     score = found.get_ddscore(first, second)
     if as_json:
         sigma = found.shift_sigma

@@ -58,6 +58,13 @@ aberration_option = click.option(
     help="Allow for the Earth's motion, by the header's time.  [default: where that is known]",
 )
 
+report_option = click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page about the result (HTML, in one file).",
+)
+
 _OPTIONS = [
     click.option("--fov", type=float, help="Horizontal field of view in degrees, if known."),
     click.option(
@@ -82,11 +89,7 @@ _OPTIONS = [
     click.option(
         "--plot", type=click.Path(path_type=Path), help="Draw the matched stars (PNG, PDF)."
     ),
-    click.option(
-        "--report",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Write a page about the result (HTML, in one file).",
-    ),
+    report_option,
     click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
     click.option("--hdu", help="Number or name of the HDU of FITS files. [default: the exposure]"),
     click.option(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boresight.calibration.result import CalibrationResult
     from boresight.extraction.centroids import Centroids
     from boresight.frames.frame import Frame
+    from boresight.report.page import Result
     from boresight.solver.findings import Diagnosis
     from boresight.solver.solution import Solution
 
@@ -186,8 +187,8 @@ def _close(figure: Figure) -> None:
 
 def save_report(
     path: Path,
-    result: CalibrationResult | Sequence[Solution | None],
-    frames: Sequence[Frame],
+    result: Result,
+    frames: Sequence[Any],
     options: Mapping[str, Any],
 ) -> None:
     """Write the page about the result; options that were not given are left out."""

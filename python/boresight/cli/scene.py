@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from boresight.cli.options import clear_errors
+from boresight.cli.options import check_writable, clear_errors, report_option
+from boresight.cli.output import save_report
 
 #: Freedoms of a FITS WCS.
 FREEDOMS = ("shift", "rshift", "rscale", "general")
@@ -39,6 +40,7 @@ FREEDOMS = ("shift", "rshift", "rscale", "general")
     help="Light below the sources that is fitted.",
 )
 @click.option("--write", is_flag=True, help="Write the corrected WCS into the files (see undo).")
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
 @click.pass_context
 @clear_errors
@@ -50,6 +52,7 @@ def scene(
     num_sources: int,
     sky: str,
     write: bool,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Align FITS IMAGES by their pixels: sources, PSF and WCS in one fit.
@@ -58,6 +61,7 @@ def scene(
     """
     from boresight import scene as package
 
+    check_writable("--report", report)
     given: Any = num_sources
     if sources is not None:
         from astropy.table import Table
@@ -85,6 +89,9 @@ def scene(
         }
         for path, image in zip(images, result.images, strict=True)
     ]
+    if report is not None:
+        kept = {"free": free, "sources": sources, "num_sources": num_sources, "sky": sky}
+        save_report(report, result, images, kept)
     if as_json:
         document = {"status": result.status, "chi2_dof": result.chi2_dof, "images": records}
         click.echo(json.dumps(document))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import PurePath
@@ -15,7 +16,10 @@ from boresight.errors import BoresightError
 from boresight.solver.solution import Solution
 from boresight.wcs import header_cards
 
-__all__ = ["downloads", "links"]
+__all__ = ["File", "downloads", "ecsv", "links", "stem_of", "wcs_file"]
+
+File = tuple[str, str, str, str]
+"""Name, type, content and meaning of a file."""
 
 
 def downloads(result: Any, solutions: Sequence[Solution | None], names: Sequence[str]) -> str:
@@ -23,8 +27,8 @@ def downloads(result: Any, solutions: Sequence[Solution | None], names: Sequence
     return links(_files(result, solutions, names))
 
 
-def links(files: Iterable[tuple[str, str, str, str]]) -> str:
-    """Make the list of links to files: their names, types, contents and meanings."""
+def links(files: Iterable[File]) -> str:
+    """Make the list of links to files."""
     items = "".join(
         f'<li><a download="{escape(name)}" href="data:{kind};base64,{_coded(text)}">'
         f"{escape(name)}</a>: {words}</li>"
@@ -35,8 +39,7 @@ def links(files: Iterable[tuple[str, str, str, str]]) -> str:
 
 def _files(
     result: Any, solutions: Sequence[Solution | None], names: Sequence[str]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Name, type, content and meaning of each file."""
+) -> Iterator[File]:
     if isinstance(result, CalibrationResult):
         text = json.dumps(result.camera_model.to_dict(), indent=2)
         yield "camera.json", "application/json", text, "the camera model, for <code>--camera</code>"
@@ -48,13 +51,30 @@ def _files(
     told = {name: solution.to_dict() for name, solution in solved.items()}
     yield "solutions.json", "application/json", json.dumps(told), "all solutions"
     for name, solution in solved.items():
-        stem = PurePath(name).name.split(".")[0].replace(" ", "_")
+        stem = stem_of(name)
         yield f"{stem}_matches.ecsv", "text/plain", _matches(solution), "its matched stars"
-        try:
-            header = header_cards(solution.wcs())
-        except BoresightError:
-            continue  # farther than any header can tell
-        yield f"{stem}_wcs.txt", "text/plain", header.tostring(sep="\n"), "its WCS as a header"
+        yield from wcs_file(stem, solution)
+
+
+def stem_of(name: str) -> str:
+    """Give the beginning of the names of files about a frame."""
+    return re.sub(r"[^\w-]+", "_", PurePath(name).name.split(".")[0])
+
+
+def wcs_file(stem: str, wcs: Any) -> Iterator[File]:
+    """Give the file with a WCS of astropy or that of a solution; none where FITS has no cards."""
+    try:
+        header = header_cards(wcs.wcs() if isinstance(wcs, Solution) else wcs)
+    except (BoresightError, AttributeError):
+        return  # farther than any header can tell, or a gwcs
+    yield f"{stem}_wcs.txt", "text/plain", header.tostring(sep="\n"), "its WCS as a header"
+
+
+def ecsv(table: Any) -> str:
+    """Give a table as text."""
+    file = io.StringIO()
+    table.write(file, format="ascii.ecsv")
+    return file.getvalue()
 
 
 def _matches(solution: Solution) -> str:
@@ -63,9 +83,7 @@ def _matches(solution: Solution) -> str:
     table.remove_column("sky")
     for name in ("x", "y", "residual"):
         table[name] = table[name].round(4)
-    file = io.StringIO()
-    table.write(file, format="ascii.ecsv")
-    return file.getvalue()
+    return ecsv(table)
 
 
 def _coded(text: str) -> str:

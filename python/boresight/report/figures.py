@@ -7,24 +7,40 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from boresight.alignment.result import AlignmentResult
 from boresight.calibration.result import CalibrationResult
 from boresight.movement import DriftLog
 from boresight.plot import (
+    plot_alignment_residuals,
+    plot_closure,
     plot_coverage,
     plot_distortion,
     plot_drift,
     plot_model_error,
+    plot_overlap,
+    plot_parameter_correlations,
+    plot_pulls,
     plot_residual_trends,
     plot_residuals,
 )
+from boresight.scene.result import SceneResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["calibration_figures", "drift_figure"]
+__all__ = [
+    "alignment_figures",
+    "calibration_figures",
+    "drift_figure",
+    "figure_section",
+    "scene_figures",
+]
 
 #: Points per inch of what is drawn as pixels: clouds of points, maps.
 RASTER_DPI = 130
+
+#: Parameters of a scene of which correlations are drawn, at most: their names have to be legible.
+MOST_CORRELATIONS = 40
 
 
 def calibration_figures(result: CalibrationResult) -> str:
@@ -42,6 +58,52 @@ def calibration_figures(result: CalibrationResult) -> str:
          lambda figure: plot_residual_trends(result, axes=figure.subplots(1, 2, sharey=True))),
     ]  # fmt: skip
     return "".join(_figure(words, draw) for words, draw in drawn)
+
+
+def alignment_figures(result: AlignmentResult) -> str:
+    """Make all figures of an alignment: residuals, footprints, and those of a global fit."""
+    drawn: list[tuple[str, Callable[[Any], object]]] = [
+        ("Footprints of the images on the sky.",
+         lambda figure: plot_overlap(result.catalogs, ax=figure.subplots())),
+    ]  # fmt: skip
+    if any(image.num_fitted for image in result.images):
+        drawn.insert(
+            0,
+            (
+                "Residuals of the fitted matches, of all images on one detector.",
+                lambda figure: plot_alignment_residuals(result, ax=figure.subplots()),
+            ),
+        )
+    if result.fit is not None:
+        drawn.append(
+            (
+                "Closure: what is left between each two images, in standard errors.",
+                lambda figure: plot_closure(result, ax=figure.subplots()),
+            )
+        )
+        if len(result.fit.pulls):
+            drawn.append(
+                (
+                    "Pulls: residuals over their expected errors, and the normal curve.",
+                    lambda figure: plot_pulls(result, ax=figure.subplots()),
+                )
+            )
+    return "".join(_figure(words, draw) for words, draw in drawn)
+
+
+def scene_figures(result: SceneResult) -> str:
+    """Make the figure of a scene's covariance, where it has parameters and they can be read."""
+    if not 1 < len(result.parameter_names) <= MOST_CORRELATIONS:
+        return ""
+    words = "Correlations of the parameters: what is near 1 cannot be told apart."
+    return _figure(words, lambda figure: plot_parameter_correlations(result, figure.subplots()))
+
+
+def figure_section(figures: str) -> str:
+    """Make the section of figures; none of no figure."""
+    if not figures:
+        return ""
+    return f'<section><h2>Figures</h2><div class="figures">{figures}</div></section>'
 
 
 def drift_figure(log: DriftLog) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 from boresight.frames.frame import Frame
 from boresight.movement import DriftLog, Verdict
-from boresight.report.downloads import links
-from boresight.report.figures import drift_figure
-from boresight.report.panels import panel
+from boresight.report.downloads import File, links
+from boresight.report.figures import drift_figure, figure_section
+from boresight.report.panels import panel_section, solution_panel
 from boresight.report.tables import provenance, row, table
 from boresight.report.verdict import box
 
@@ -41,11 +41,9 @@ def movement_sections(
     yield f"<main><section><h2>Results</h2>{table(_COLUMNS, rows)}</section>"
     if isinstance(result, Verdict):
         shown = zip(names, result.solutions, frames, strict=False)
-        panels = "".join(panel(name, solution, frame) for name, solution, frame in shown)
-        yield f'<section><h2>Frames</h2><div class="panels">{panels}</div></section>'
+        yield panel_section(solution_panel(*parts) for parts in shown)
     elif any(r["unknown"] is None and r["time"] for r in records):
-        drawn = drift_figure(result)
-        yield f'<section><h2>Figures</h2><div class="figures">{drawn}</div></section>'
+        yield figure_section(drift_figure(result))
     yield f"<section><h2>Files</h2>{links(_files(result, records))}</section>"
     yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
 
@@ -94,10 +92,7 @@ def _cells(record: Mapping[str, Any]) -> list[str]:
     return [*head, *(f"{value:+.2f}" if value else "0" for value in numbers), *tail]
 
 
-def _files(
-    result: Verdict | DriftLog, records: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Name, type, content and meaning of each file."""
+def _files(result: Verdict | DriftLog, records: Sequence[Mapping[str, Any]]) -> Iterator[File]:
     if isinstance(result, DriftLog):
         lines = "".join(json.dumps(r) + "\n" for r in records)
         yield "drift.jsonl", "application/json", lines, "the log"

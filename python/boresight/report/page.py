@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boresight._utils.files import write_atomically
+from boresight.alignment.result import AlignmentResult
 from boresight.calibration.result import CalibrationResult
 from boresight.errors import InputError
 from boresight.extraction.images import pixels_of
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
-from boresight.movement import DriftLog, Verdict
-from boresight.report.downloads import downloads
-from boresight.report.figures import calibration_figures
+from boresight.movement import DriftLog, MovementCorrection, Verdict
+from boresight.report.alignment import alignment_sections, members
+from boresight.report.correction import correction_sections
 from boresight.report.movement import movement_sections
-from boresight.report.panels import panel
-from boresight.report.tables import parameter_table, provenance, results_table
-from boresight.report.verdict import verdict
+from boresight.report.scene import scene_sections
+from boresight.report.solved import solved_sections
+from boresight.scene.result import SceneResult
 from boresight.solver.solution import Solution
 
 __all__ = ["report"]
 
-Result = Solution | CalibrationResult | Verdict | DriftLog | Sequence[Solution | None]
+Result = (
+    Solution
+    | Sequence[Solution | None]
+    | CalibrationResult
+    | AlignmentResult
+    | SceneResult
+    | MovementCorrection
+    | Verdict
+    | DriftLog
+)
+
+
+class _Kind(NamedTuple):
+    """A kind of result, and how its page is made."""
+
+    type: type
+    heading: str
+    num_frames: Callable[[Any], int]
+    sections: Callable[..., Iterator[str]]
+
+
+_KINDS = (
+    _Kind(Solution, "Solution", lambda _: 1, solved_sections),
+    _Kind(CalibrationResult, "Calibration", lambda r: len(r.solutions), solved_sections),
+    _Kind(AlignmentResult, "Alignment", lambda r: len(members(r)), alignment_sections),
+    _Kind(SceneResult, "Scene", lambda r: len(r.images), scene_sections),
+    _Kind(MovementCorrection, "Movement", lambda _: 2, correction_sections),
+    _Kind(Verdict, "Movement", lambda r: len(r.solutions), movement_sections),
+    _Kind(DriftLog, "Drift", lambda _: 0, movement_sections),
+)
 
 #: No script, style or picture may come from anywhere but the page itself.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -40,24 +70,27 @@ def report(
     title: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a page about a solution, several solutions, a calibration, or a moved camera.
+    """Write a page about a solution, a calibration, an alignment, a scene, or a movement.
 
     One HTML file that needs nothing else, no network either: a verdict, a table with a row for each
-    frame, the frames with their matched stars to zoom into and to blink, figures of the
-    calibration, files to download, and provenance. It is read on a screen of any width, light or
-    dark, and on paper. Ten frames take about 2 MB.
+    frame, the frames with their matched stars to zoom into and to blink, figures, files to
+    download, and provenance. It is read on a screen of any width, light or dark, and on paper. Ten
+    frames take about 2 MB.
 
     Parameters
     ----------
-    result : Solution, CalibrationResult, Verdict, DriftLog, or sequence of (Solution or None)
+    result : Solution, sequence of (Solution or None), CalibrationResult, AlignmentResult, \
+SceneResult, MovementCorrection, Verdict or DriftLog
         The result; of a calibration one by `boresight.calibrate`, which has the frames' solutions.
         Of a `boresight.movement.Verdict` the solved frames are shown, and of a drift log its
         frames are rows of the table and points of a figure.
     path : path-like
         File to create or replace.
     frames : sequence, optional
-        The frames, in the order of the solutions, as anything that `solve` takes as an image; None
-        for one that is not to be drawn. Default: only the stars are drawn.
+        The frames, in the order of the solutions or images, those of groups one by one, as
+        anything that `solve` takes as an image; None for one that is not to be drawn. Of a
+        movement the reference and the moved image. Default: only the stars are drawn. A scene has
+        its pixels itself: of its frames names and hashes are used.
     title : str, optional
         Title of the page. Default: the kind of the result.
     options : mapping of str to object, optional
@@ -71,9 +104,9 @@ def report(
     Raises
     ------
     InputError
-        If `result` is none of these, or there are not as many frames as solutions.
+        If `result` is none of these, or there are not as many frames as it is of.
     ModuleNotFoundError
-        If matplotlib is not installed, which figures of a calibration need:
+        If matplotlib is not installed, which figures need:
         ``pip install boresight[report]``.
     OSError
         If the file cannot be written.
@@ -89,15 +122,11 @@ def report(
     ...     print(page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>"))
     True
     """
-    solutions = _solutions(result)
-    shown = _frames(frames, len(solutions))
-    heading = title or _heading(result)
+    kind = _kind(result)
+    shown = _frames(frames, kind.num_frames(result))
+    heading = title or kind.heading
     names = [_name(frame, i) for i, frame in enumerate(shown)]
-    if isinstance(result, Verdict | DriftLog):
-        parts = movement_sections(result, shown, names, heading, options or {})
-    else:
-        parts = _sections(result, solutions, shown, names, heading, options or {})
-    body = "\n".join(parts)
+    body = "\n".join(kind.sections(result, shown, names, heading, options or {}))
     assets = files("boresight.report") / "assets"
     style = (assets / "page.css").read_text(encoding="utf-8")
     script = (assets / "page.js").read_text(encoding="utf-8")
@@ -113,62 +142,27 @@ def report(
     return Path(path)
 
 
-def _heading(result: Result) -> str:
-    if isinstance(result, Verdict | DriftLog):
-        return "Movement" if isinstance(result, Verdict) else "Drift"
-    return "Calibration" if isinstance(result, CalibrationResult) else "Solution"
-
-
-def _sections(
-    result: Solution | CalibrationResult | Sequence[Solution | None],
-    solutions: Sequence[Solution | None],
-    frames: Sequence[Frame | None],
-    names: Sequence[str],
-    heading: str,
-    options: Mapping[str, Any],
-) -> Iterator[str]:
-    """Parts of the page from the top."""
-    yield f"<header><h1>{escape(heading)}</h1>{verdict(result, solutions, names)}</header>"
-    yield f"<main><section><h2>Results</h2>{results_table(result, solutions, frames, names)}"
-    yield "</section>"
-    panels = [
-        panel(name, solution, frame)
-        for name, solution, frame in zip(names, solutions, frames, strict=True)
-        if solution is not None or frame is not None
-    ]
-    yield f'<section><h2>Frames</h2><div class="panels">{"".join(panels)}</div></section>'
-    if isinstance(result, CalibrationResult):
-        yield f"<section><h2>Camera</h2>{parameter_table(result)}</section>"
-        yield f'<section><h2>Figures</h2><div class="figures">{calibration_figures(result)}</div>'
-        yield "</section>"
-    yield f"<section><h2>Files</h2>{downloads(result, solutions, names)}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
-
-
-def _solutions(result: Any) -> list[Solution | None]:
-    """Solutions of a result, one for each frame."""
-    if isinstance(result, Solution):
-        return [result]
-    if isinstance(result, CalibrationResult):
-        return list(result.solutions)
-    if isinstance(result, Verdict):
-        return list(result.solutions)
-    if isinstance(result, DriftLog):
-        return []
+def _kind(result: Any) -> _Kind:
+    for kind in _KINDS:
+        if isinstance(result, kind.type):
+            return kind
     known = isinstance(result, Sequence) and not isinstance(result, str)
-    if not known or not all(s is None or isinstance(s, Solution) for s in result):
-        raise InputError(
-            f"result: a {type(result).__name__} has no report; give a Solution, a list of them, a "
-            "CalibrationResult, a Verdict or a DriftLog"
-        )
-    return list(result)
+    if known and all(s is None or isinstance(s, Solution) for s in result):
+        return _Kind(Sequence, "Solution", len, solved_sections)
+    names = ", ".join(kind.type.__name__ for kind in _KINDS)
+    raise InputError(
+        f"result: a {type(result).__name__} has no report; give one of {names}, or a list of "
+        "solutions"
+    )
 
 
 def _frames(frames: Sequence[Any] | None, number: int) -> list[Frame | None]:
     if frames is None:
         return [None] * number
     if len(frames) != number:
-        raise InputError(f"frames: {len(frames)} for {number} solutions; give one (or None) each")
+        raise InputError(
+            f"frames: {len(frames)} for {number} of the result; give one (or None) each"
+        )
     return [_frame(frame) for frame in frames]
 
 

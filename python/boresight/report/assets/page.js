@@ -2,8 +2,9 @@
 // Each frame is a drawing; zooming changes the part of it that is shown.
 for (const panel of document.querySelectorAll(".panel")) {
   const svg = panel.querySelector("svg"), marks = svg.querySelector(".marks");
+  const layers = [...svg.querySelectorAll(".layer")], choices = [...panel.querySelectorAll("[data-layer]")];
   const whole = svg.dataset.box.split(" ").map(Number);
-  let box = whole.slice(), timer = 0, held = null;
+  let box = whole.slice(), timer = 0, held = null, seen = 0;
   const show = () => svg.setAttribute("viewBox", box.join(" "));
   const pixel = (event) => {
     const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
@@ -23,20 +24,29 @@ for (const panel of document.querySelectorAll(".panel")) {
   };
   const middle = () => [box[0] + box[2] / 2, box[1] + box[3] / 2];
   const press = (button, on) => button.setAttribute("aria-pressed", String(on));
+  const choose = (number) => {
+    seen = number;
+    layers.forEach((layer, i) => layer.classList.toggle("hidden", i !== number));
+    choices.forEach((choice, i) => press(choice, i === number));
+  };
+  const turn = () => {
+    if (layers.length > 1) { choose((seen + 1) % layers.length); } else { marks.classList.toggle("hidden"); }
+  };
   const actions = {
     in: () => zoom(0.6, middle()),
     out: () => zoom(1 / 0.6, middle()),
     all: () => { box = whole.slice(); show(); },
-    stars: (button) => press(button, !marks.classList.toggle("hidden")),
+    marks: (button) => press(button, !marks.classList.toggle("hidden")),
     blink: (button) => {
-      if (timer) { clearInterval(timer); timer = 0; marks.classList.remove("hidden"); }
-      else { timer = setInterval(() => marks.classList.toggle("hidden"), 500); }
+      if (timer) { clearInterval(timer); timer = 0; if (layers.length < 2) { marks.classList.remove("hidden"); } }
+      else { timer = setInterval(turn, 500); }
       press(button, timer !== 0);
     },
   };
-  for (const button of panel.querySelectorAll("button")) {
+  for (const button of panel.querySelectorAll("[data-do]")) {
     button.addEventListener("click", () => actions[button.dataset.do](button));
   }
+  choices.forEach((button, number) => button.addEventListener("click", () => choose(number)));
   svg.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && box[2] === whole[2] && event.deltaY > 0) { return; }
     event.preventDefault();

@@ -1,0 +1,113 @@
+"""Pixels as pictures inside of the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["levels_of", "linear_picture", "signed_picture", "star_picture"]
+
+Floats = NDArray[np.float64]
+
+#: Longest side in pixels at which images are drawn.
+DRAWN_PIXELS = 800
+
+#: Percentiles of a frame of stars that are drawn black and white, and how much faint light is
+#: lifted.
+STRETCH, LIFT = (50.0, 99.9), 3.0
+
+#: Percentiles of any other image that are drawn black and white.
+LINEAR_STRETCH = (0.5, 99.7)
+
+#: Side in drawn pixels of the blocks over which the sky is measured.
+SKY_BLOCK = 20
+
+#: Quality of the pictures, 0 to 95.
+QUALITY = 72
+
+
+def star_picture(image: NDArray[Any]) -> str:
+    """Draw a frame of stars: the sky is taken out, and faint light lifted."""
+    step = _step(image.shape)
+    pixels = _flattened(_thinned(image, step))
+    low, high = np.percentile(pixels, STRETCH)
+    part = np.arcsinh(LIFT * _part(pixels, low, high)) / np.arcsinh(LIFT)
+    return _element(255.0 * part, image.shape, step)
+
+
+def levels_of(image: NDArray[Any]) -> tuple[float, float]:
+    """Give the values of an image that `linear_picture` draws black and white."""
+    finite = image[np.isfinite(image)]
+    low, high = np.percentile(finite, LINEAR_STRETCH) if finite.size else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def linear_picture(image: NDArray[Any], levels: tuple[float, float]) -> str:
+    """Draw an image in shades of grey between two values; what has no value is black."""
+    step = _step(image.shape)
+    return _element(255.0 * _part(_thinned(image, step), *levels), image.shape, step)
+
+
+def signed_picture(image: NDArray[Any], largest: float) -> str:
+    """Draw differences: blue below zero, red above it, white at zero and without a value."""
+    import matplotlib as mpl
+
+    step = _step(image.shape)
+    part = np.nan_to_num(_thinned(image, step) / largest, nan=0.0).clip(-1.0, 1.0)
+    colours = mpl.colormaps["RdBu_r"](0.5 + 0.5 * part)[..., :3]
+    return _element(255.0 * colours, image.shape, step)
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """Pixels along each side that are drawn as one."""
+    return max(1, math.ceil(max(shape) / DRAWN_PIXELS))
+
+
+def _part(pixels: Floats, low: float, high: float) -> Floats:
+    part: Floats = np.nan_to_num((pixels - low) / max(high - low, 1e-30), nan=0.0).clip(0.0, 1.0)
+    return part
+
+
+def _element(shades: Floats, shape: tuple[int, ...], step: int) -> str:
+    """Make the element of a drawing whose origin is the middle of the image."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(shades.astype(np.uint8)).save(file, "JPEG", quality=QUALITY, optimize=True)
+    data = base64.b64encode(file.getvalue()).decode("ascii")
+    height, width = shape
+    rows, columns = shades.shape[:2]
+    # The first pixel's corner is half a pixel before its centre.
+    return (
+        f'<image x="{-width / 2 - 0.5:g}" y="{-height / 2 - 0.5:g}" width="{columns * step}" '
+        f'height="{rows * step}" preserveAspectRatio="none" '
+        f'href="data:image/jpeg;base64,{data}"/>'
+    )
+
+
+def _thinned(image: NDArray[Any], step: int) -> Floats:
+    """Means of squares of pixels; what is left over at the right and below is cut off."""
+    rows, columns = (side // step for side in image.shape)
+    whole = np.asarray(image[: rows * step, : columns * step], dtype=np.float64)
+    means: Floats = whole.reshape(rows, step, columns, step).mean(axis=(1, 3))
+    return means
+
+
+def _flattened(pixels: Floats) -> Floats:
+    """Take out the sky, which clouds and the lens make uneven, and set what has no value to it."""
+    from PIL import Image
+
+    finite = np.isfinite(pixels)
+    filled = np.where(finite, pixels, np.median(pixels[finite]) if finite.any() else 0.0)
+    rows, columns = (max(1, side // SKY_BLOCK) for side in filled.shape)
+    blocks = [np.array_split(row, columns, axis=1) for row in np.array_split(filled, rows)]
+    sky = np.array([[np.median(block) for block in row] for row in blocks], dtype=np.float32)
+    size = filled.shape[1], filled.shape[0]
+    smooth = Image.fromarray(sky).resize(size, Image.Resampling.BICUBIC)
+    flat: Floats = np.where(finite, filled - np.asarray(smooth, dtype=np.float64), 0.0)
+    return flat
