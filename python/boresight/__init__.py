@@ -56,6 +56,9 @@ if TYPE_CHECKING:
     from boresight.report.page import report as report
     from boresight.simulate import SimulatedFrame as SimulatedFrame
     from boresight.simulate import simulate_frame as simulate_frame
+    from boresight.solver.certificate import Certificate as Certificate
+    from boresight.solver.certificate import FalseAlarms as FalseAlarms
+    from boresight.solver.certificate import certify as certify
     from boresight.solver.diagnosis import Diagnosis as Diagnosis
     from boresight.solver.diagnosis import diagnose as diagnose
     from boresight.solver.tracker import Tracker as Tracker
@@ -80,6 +83,9 @@ _LATER = {
     "Detector": "boresight.calibration.rig",
     "MosaicResult": "boresight.calibration.rig",
     "calibrate_mosaic": "boresight.calibration.rig",
+    "Certificate": "boresight.solver.certificate",
+    "FalseAlarms": "boresight.solver.certificate",
+    "certify": "boresight.solver.certificate",
     "Diagnosis": "boresight.solver.diagnosis",
     "diagnose": "boresight.solver.diagnosis",
     "SimulatedFrame": "boresight.simulate",

@@ -212,3 +212,18 @@ def test_messages_have_the_numbers_and_files_that_were_given(tmp_path):
     assert result.exit_code == 2
     assert "--dec: 95.0 is no declination" in result.output
     assert not (tmp_path / "s.fits").exists()
+
+
+def test_certify_prints_rates_and_json(run):
+    given = ("certify", "--fov", "12", "--database", "wide.db", "--size", "512", "512")
+    result = run(*given, "--fields", "3", "--kind", "sky", "--kind", "random", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [one["kind"] for one in found["kinds"]] == ["sky", "random"]
+    assert found["total"]["num_fields"] == 6
+    assert found["holds"]
+    result = run(*given, "--fields", "2", "--kind", "random", "--threshold", "0.01")
+    assert "agrees with the threshold asked for, 0.01" in result.stdout
+    result = run(*given, "--fields", "0")
+    assert result.exit_code == 2
+    assert "--fields" in result.stderr

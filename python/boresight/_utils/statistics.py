@@ -39,3 +39,32 @@ def chi2_quantile(tail: float, freedom: int) -> float:
         middle = (low + high) / 2.0
         low, high = (middle, high) if chi2_tail(middle, freedom) > tail else (low, middle)
     return (low + high) / 2.0
+
+
+def binomial_interval(count: int, trials: int, confidence: float) -> tuple[float, float]:
+    """Give the interval of Clopper & Pearson (1934) for the rate of what came so often."""
+    tail = (1.0 - confidence) / 2.0
+    # At the upper end so few, at the lower end so many, are as improbable as that.
+    low = _rate_where(tail, count - 1, trials, below=False) if count else 0.0
+    high = _rate_where(tail, count, trials, below=True) if count < trials else 1.0
+    return low, high
+
+
+def _rate_where(tail: float, most: int, trials: int, *, below: bool) -> float:
+    """Find the rate at which up to, or more than, so many of the trials have this probability."""
+    counts = np.arange(most + 1)
+    log_ways = np.array(
+        [
+            math.lgamma(trials + 1) - math.lgamma(k + 1) - math.lgamma(trials - k + 1)
+            for k in counts.tolist()
+        ]
+    )
+    low, high = 0.0, 1.0
+    for _ in range(100):
+        rate = (low + high) / 2.0
+        terms = log_ways + counts * math.log(rate) + (trials - counts) * math.log1p(-rate)
+        up_to = float(np.exp(terms).sum())
+        # Both tails are monotonous in the rate.
+        is_low = up_to > tail if below else 1.0 - up_to < tail
+        low, high = (rate, high) if is_low else (low, rate)
+    return (low + high) / 2.0

@@ -12,6 +12,7 @@ import click
 from boresight.cli.align import align
 from boresight.cli.batch import batch
 from boresight.cli.calibrate import calibrate
+from boresight.cli.certify import certify
 from boresight.cli.check import check
 from boresight.cli.database import make_database
 from boresight.cli.demo import demo
@@ -35,6 +36,7 @@ def main() -> None:
 for command in (
     solve,
     diagnose,
+    certify,
     extract,
     align,
     undo,

@@ -40,6 +40,8 @@ OPTION_NAMES = {
     "dec_deg": "--dec",
     "database": "--database",
     "origin": "--origin",
+    "num_fields": "--fields",
+    "num_detections": "--detections",
 }
 
 #: A value of an argument in a sentence, such as ``fov_deg=12.0``.

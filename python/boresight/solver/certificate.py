@@ -1,0 +1,312 @@
+"""The rate of false alarms of one's own settings, by experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack, cast
+
+import numpy as np
+
+from boresight._utils import arguments
+from boresight._utils.arrays import unit_vector
+from boresight._utils.naming import named
+from boresight._utils.progress import Progress, progress_callback
+from boresight._utils.statistics import binomial_interval
+from boresight.camera.model import CameraModel
+from boresight.database.database import PatternDatabase
+from boresight.errors import InputError
+from boresight.solver.fields import KINDS, Field, FieldKind, FieldMaker
+from boresight.solver.inputs import choose_database
+from boresight.solver.options import SearchOptions, SolveOptions
+from boresight.solver.solution import Solution
+from boresight.solver.solve import prepared, solve_many
+
+__all__ = ["Certificate", "FalseAlarms", "certify"]
+
+#: Fields that are solved together: progress is told, and Ctrl-C heard, in between too.
+FIELDS_AT_ONCE = 32
+
+#: A solution is right if its centre is this near the true one, as a part of the field of view.
+RIGHT_PLACE = 0.05
+
+#: Detections of a field: four make a pattern, and more than this no camera gives.
+FEWEST_DETECTIONS, MOST_DETECTIONS = 4, 100_000
+
+#: Fields of a kind: months of work, at some ten a second.
+MOST_FIELDS = 100_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class FalseAlarms:
+    """Outcome for one kind of fields, or for all.
+
+    Attributes
+    ----------
+    kind : str
+        ``"sky"``, ``"random"``, ``"scrambled"``, ``"mirrored"``, ``"structured"``, or ``"all"``.
+    num_fields : int
+        Fields tried.
+    num_solved : int
+        Those for which a solution was given, right or false.
+    num_false : int
+        Those for which a false one was given.
+    low, high : float
+        Confidence interval of the rate of false solutions, by Clopper and Pearson (1934,
+        Biometrika 26, 404).
+
+    Examples
+    --------
+    See `certify`.
+    """
+
+    kind: str
+    num_fields: int
+    num_solved: int
+    num_false: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """Observed rate of false solutions."""
+        return self.num_false / self.num_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Certificate:
+    """Observed rates of false solutions for one setting; a table when printed.
+
+    Attributes
+    ----------
+    kinds : tuple of FalseAlarms
+        One for each kind of fields.
+    total : FalseAlarms
+        All fields together.
+    match_threshold : float
+        Largest false-alarm probability that the setting accepts.
+    confidence : float
+        Probability of the intervals.
+    num_detections : int
+        Detections of each field.
+    image_shape : (int, int)
+        Height and width of the images.
+    fov_deg : float or None
+        The field of view that was told.
+    seed : int
+        Seed of the fields.
+
+    Examples
+    --------
+    See `certify`.
+    """
+
+    kinds: tuple[FalseAlarms, ...]
+    total: FalseAlarms
+    match_threshold: float
+    confidence: float
+    num_detections: int
+    image_shape: tuple[int, int]
+    fov_deg: float | None
+    seed: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether no kind has more false solutions than `match_threshold` and chance explain."""
+        return all(kind.low <= self.match_threshold for kind in (*self.kinds, self.total))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as ``boresight certify --json`` prints them.
+
+        Returns
+        -------
+        dict
+        """
+        values = dataclasses.asdict(self)
+        for outcome in (*values["kinds"], values["total"]):
+            outcome["rate"] = outcome["num_false"] / outcome["num_fields"]
+        return values | {"image_shape": list(self.image_shape), "holds": self.holds}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'fields':<12}{'tried':>8}{'solved':>8}{'false':>7}   "
+            f"false rate, {100 * self.confidence:g} % interval"
+        ]
+        lines += [
+            f"{one.kind:<12}{one.num_fields:>8}{one.num_solved:>8}{one.num_false:>7}   "
+            f"{one.rate:.2g} ({one.low:.2g} to {one.high:.2g})"
+            for one in (*self.kinds, self.total)
+        ]
+        verdict = "agrees with" if self.holds else "exceeds"
+        lines.append(f"The rate {verdict} the threshold asked for, {self.match_threshold:g}.")
+        return "\n".join(lines)
+
+
+@named
+def certify(
+    fov_deg: float | None = None,
+    *,
+    num_fields: int = 200,
+    num_detections: int = 50,
+    image_shape: tuple[int, int] = (1024, 1024),
+    database: PatternDatabase | None = None,
+    camera_model: CameraModel | None = None,
+    kinds: Sequence[FieldKind] = KINDS,
+    confidence: float = 0.95,
+    seed: int = 0,
+    progress: Progress = None,
+    **options: Unpack[SearchOptions],
+) -> Certificate:
+    """Measure how often a setting gives a false solution.
+
+    Fields for which no solution, or only one, is right are solved with the setting. A solution
+    that is given for the others, or in another place, is false.
+
+    Parameters
+    ----------
+    fov_deg : float, optional
+        Horizontal field of view, as in `solve_many`. Default: that of `camera_model`, or else all
+        that the database is made for.
+    num_fields : int
+        Fields of each kind. Default 200. Without any false solution among n fields the upper end
+        of the interval is 3.7 / n: a rate below 1e-5 takes 370,000 fields to be shown.
+    num_detections : int
+        Detections of each field. Default 50.
+    image_shape : (int, int)
+        Height and width in pixels; that of `camera_model` is taken if one is given.
+    database : SolverDatabase, optional
+        As in `solve`. Fields of the sky have its stars, with position errors of 0.3 px; one star
+        in ten is missing.
+    camera_model : CameraModel, optional
+        Camera with which fields are made and solved.
+    kinds : sequence of str
+        ``"sky"``: stars of a random place. ``"random"``: uniform positions, brightness as that of
+        stars. ``"scrambled"``: fields of the sky whose rows are exchanged between the stars.
+        ``"mirrored"``: mirror images of the sky; with a camera model none of them is right,
+        without one they solve as mirrored. ``"structured"``: grids, lines, rings and repeated
+        positions. Default: all.
+    confidence : float
+        Probability of the intervals. Default 0.95.
+    seed : int
+        Seed of the fields, from 0 up; the same seed gives the same fields.
+    progress : bool or callable, optional
+        True shows a progress bar; a function is called with the fraction done, 0 to 1.
+    **options
+        Arguments of `solve_from_centroids`, such as `match_threshold`, `match_radius` and
+        `solve_timeout_ms`.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    InputError
+        For an argument that cannot be worked with.
+    KeyboardInterrupt
+        On Ctrl-C, at once.
+
+    Examples
+    --------
+    >>> import boresight
+    >>> database = boresight.SolverDatabase.generate_from_hipparcos(max_fov_deg=30.0)
+    >>> certificate = boresight.certify(30.0, num_fields=4, database=database)
+    >>> certificate.total.num_fields, certificate.total.num_false, certificate.holds
+    (20, 0, True)
+    """
+    arguments.check_options(options, SearchOptions)
+    kinds = _checked_kinds(kinds)
+    num_fields = _whole("num_fields", num_fields, 1, MOST_FIELDS)
+    num_detections = _whole("num_detections", num_detections, FEWEST_DETECTIONS, MOST_DETECTIONS)
+    seed = arguments.count("seed", seed)
+    if not 0.0 < confidence < 1.0:
+        raise InputError(f"confidence: {confidence} is no probability; give one such as 0.95")
+    if options.get("origin") not in (None, "center"):
+        raise InputError("origin: fields are made about the image's centre; leave it out")
+    if camera_model is not None:
+        image_shape = camera_model.image_shape
+    width, height = arguments.image_size(image_shape)
+    # What cannot be worked with is an error before a database is made.
+    checked = prepared(fov_deg, (height, width), camera_model, cast(SolveOptions, options))
+    chosen = choose_database(database, fov_deg, camera_model, progress=progress)
+    maker = FieldMaker(chosen, fov_deg, camera_model, (height, width), num_detections, seed)
+    outcomes = []
+    with progress_callback(progress, "Fields") as callback:
+        for index, kind in enumerate(kinds):
+            solved = false = 0
+            for numbers in _in_parts(num_fields):
+                more = _solve(maker, kind, numbers, options)
+                solved, false = solved + more[0], false + more[1]
+                if callback is not None:
+                    callback((index + numbers.stop / num_fields) / len(kinds))
+            outcomes.append(_outcome(kind, num_fields, solved, false, confidence))
+    return Certificate(
+        kinds=tuple(outcomes),
+        total=_outcome(
+            "all",
+            sum(one.num_fields for one in outcomes),
+            sum(one.num_solved for one in outcomes),
+            sum(one.num_false for one in outcomes),
+            confidence,
+        ),
+        match_threshold=float(checked.values["match_threshold"]),
+        confidence=confidence,
+        num_detections=num_detections,
+        image_shape=(height, width),
+        fov_deg=fov_deg,
+        seed=seed,
+    )
+
+
+def _in_parts(num_fields: int) -> Iterator[range]:
+    for start in range(0, num_fields, FIELDS_AT_ONCE):
+        yield range(start, min(start + FIELDS_AT_ONCE, num_fields))
+
+
+def _solve(
+    maker: FieldMaker, kind: FieldKind, numbers: range, options: SearchOptions
+) -> tuple[int, int]:
+    """Solve fields of a kind; how many solutions there are, and how many false ones."""
+    fields = [maker.make(kind, number) for number in numbers]
+    solutions = solve_many(
+        [field.detections for field in fields],
+        maker.fov_deg,
+        database=maker.database,
+        image_shape=maker.image_shape,
+        camera_model=maker.camera_model,
+        **options,
+    )
+    known = maker.camera_model is not None
+    pairs = [(f, s) for f, s in zip(fields, solutions, strict=True) if s is not None]
+    return len(pairs), sum(not _is_right(field, solution, known) for field, solution in pairs)
+
+
+def _is_right(field: Field, solution: Solution, parity_known: bool) -> bool:
+    if field.truth is None or (parity_known and field.is_mirrored):
+        return False
+    center = unit_vector(solution.ra_deg, solution.dec_deg)
+    apart = np.linalg.norm(center - field.center)
+    return bool(
+        solution.parity_flip == field.truth.parity_flip
+        and apart < RIGHT_PLACE * np.radians(field.truth.fov_deg)
+    )
+
+
+def _outcome(kind: str, num_fields: int, solved: int, false: int, confidence: float) -> FalseAlarms:
+    low, high = binomial_interval(false, num_fields, confidence)
+    return FalseAlarms(kind, num_fields, solved, false, low, high)
+
+
+def _checked_kinds(kinds: Sequence[FieldKind]) -> Sequence[FieldKind]:
+    chosen = list(kinds)
+    unknown = [kind for kind in chosen if kind not in KINDS]
+    if unknown or not chosen:
+        raise InputError(f"kinds: {kinds!r}; give some of {', '.join(map(repr, KINDS))}")
+    return list(dict.fromkeys(chosen))
+
+
+def _whole(name: str, value: int, least: int, most: int) -> int:
+    whole = arguments.count(name, value)
+    if not least <= whole <= most:
+        raise InputError(f"{name}: {whole} is not from {least} to {most}")
+    return whole
