@@ -299,14 +299,18 @@ def joint(_: argparse.Namespace) -> None:
         truth[0] = 0.0
         exposure = seen.ravel().astype(np.uint32)
         noise = rng.normal(0, NOISE, (n, 2))
+        device = {
+            "terms": [], "detector": exposure[:0], "at": at[:0], "gradient": np.zeros((0, 4)),
+        }  # fmt: skip
         values = {
             "exposure": exposure, "at": at, "expected": at + truth[exposure] + noise,
             "jacobian": np.tile([1.0, 0.0, 0.0, 1.0], (n, 1)), "weight": np.full(n, NOISE**-2.0),
             "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(objects),
             "frozen": [k == 0 for k in range(exposures)], "geometry": "general", "lever": 1000.0,
+            "device": device,
         }  # fmt: skip
         start, clock = time.process_time(), time.perf_counter()
-        shifts = core.solve_joint(values, None)[1]
+        shifts = core.solve_joint(values, None)["shifts"]
         error = np.sqrt(((shifts - truth) ** 2).sum(axis=1).mean())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         spent, waited = time.process_time() - start, time.perf_counter() - clock

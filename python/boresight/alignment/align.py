@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from boresight import _core as core
+from boresight._utils.arguments import count
 from boresight._utils.arguments import number as checked_number
 from boresight._utils.progress import Progress, progress_callback
+from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import fit_globally
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
@@ -17,6 +19,7 @@ from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
+from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Method", "align"]
 
 Item = ImageCatalog | ImageGroup
+
+HIGHEST_ORDER = 9
+"""Highest order of a shared distortion, that of SIP in FITS."""
 
 Method = Literal["sequential", "global"]
 """Ways to align."""
@@ -52,6 +58,7 @@ def align(
     epoch: float | Time | None = None,
     without_motion: WithoutMotion = "keep",
     reserve: float = 0.2,
+    distortion_order: int = 0,
     progress: Progress = None,
 ) -> AlignmentResult:
     """Align images by correcting each WCS with the sources it shares with a reference.
@@ -122,6 +129,10 @@ def align(
     reserve : float
         Share of the objects, from 0 up to 0.5, that the global fit leaves out to test it. Default
         0.2.
+    distortion_order : int
+        Order of a polynomial distortion that all images share and the global fit finds, 2 to 9; 3
+        to 9 without `refcat` and with `fitgeom` "general". The images of a group are
+        those of different detectors. Default 0: each image keeps what its WCS has.
     progress : bool or callable, optional
         A bar on standard error, or a function of the fraction done.
 
@@ -184,6 +195,7 @@ def align(
     share = checked_number("reserve", reserve, "give a share such as 0.2")
     if not 0 <= share <= 0.5:
         raise InputError(f"reserve: {share} is out of range; give a share from 0 to 0.5")
+    order = _distortion_order(distortion_order, items, method, fitgeom, refcat is not None)
     stars = None
     if refcat is not None:
         stars = ReferenceCatalog.from_any(refcat, epoch=epoch, without_motion=without_motion)
@@ -195,7 +207,28 @@ def align(
         if not jointly:
             return result
         catalogued = 0 if stars is None else len(stars)
-        return fit_globally(result, before, catalogued, options, share, tell)
+        return fit_globally(result, before, catalogued, options, share, order, tell)
+
+
+def _distortion_order(
+    value: Any, items: list[Item], method: Method, fitgeom: FitGeometry, catalogued: bool
+) -> int:
+    """Check the order of the shared distortion, and that every WCS can hold it."""
+    order = count("distortion_order", value)
+    if order == 0:
+        return 0
+    if method != "global":
+        raise InputError("distortion_order: needs all images at once; give method='global'")
+    lowest = lowest_degree(fitgeom, int(catalogued))
+    if not lowest <= order <= HIGHEST_ORDER:
+        raise InputError(
+            f"distortion_order: {order} is out of range; give {lowest} to {HIGHEST_ORDER} with "
+            f"fitgeom={fitgeom!r} and {'a' if catalogued else 'no'} refcat"
+        )
+    for item in items:
+        for member in item.members:
+            member.mapping.distorted(PolynomialDistortion(2, 1.0))
+    return order
 
 
 def checked_items(imcat: Any) -> list[Item]:

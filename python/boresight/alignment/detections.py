@@ -13,13 +13,8 @@ from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.register import (
-    Sources,
-    match_sources,
-    pixel_scale,
-    sources_of,
-    stars_near,
-)
+from boresight.alignment.register import match_sources
+from boresight.alignment.sources import Sources, pixel_scale, sources_of, stars_near
 
 __all__ = ["Detections", "Exposure", "collect", "exposure_of"]
 

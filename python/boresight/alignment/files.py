@@ -80,7 +80,8 @@ def write(
         (Path(path), _fits_wcs(image), told)
         for image, path in _members(result, files)
         if (told := image.alignment) is not None
-        and told.status == "success"
+        and told.status != "failed"
+        and image.wcs is not image.original.wcs
         and (told.verdict == "good" or poor)
     ]
     return _write_all("files", todo, output_dir, overwrite)
@@ -119,8 +120,9 @@ def transfer(
     """Apply the corrections of aligned images to other files with the same pointings.
 
     Each file has a WCS of its own, which may be of another section or binning: it gets the
-    correction of its image on the sky. As by `write`, files of images that are not good, or whose
-    WCS has not changed, stay as they are. All files are read before the first is written.
+    correction of its image on the sky; a distortion that all images share does not go along. As
+    by `write`, files of images that are not good stay as they are. All files are read before the
+    first is written.
 
     Parameters
     ----------

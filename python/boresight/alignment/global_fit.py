@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
+from boresight.alignment.device import Device
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
-from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.register import corrected, source_rows, total_correction
+from boresight.alignment.register import (
+    corner_error,
+    corrected,
+    plane_corners,
+    total_correction,
+)
 from boresight.alignment.result import (
     AlignmentResult,
     Degeneracy,
@@ -25,6 +30,8 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
+from boresight.alignment.sources import source_rows
+from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -32,6 +39,18 @@ if TYPE_CHECKING:
 __all__ = ["fit_globally"]
 
 Floats = NDArray[np.float64]
+
+DISTORTION_ROUNDS = 3
+"""Rounds in which a shared distortion is found before the last: each matches the sources anew."""
+
+UNDITHERED = (
+    "undithered: each object is on one pixel in all images, so that a distortion cannot be told "
+    "from positions; none is fitted"
+)
+ONE_DETECTOR = (
+    "one detector: its shift, and rotation and scale as far as each image has its own, are those "
+    "of the images"
+)
 
 FLOOR_ROUNDS = 4
 """Rounds in which the floor of the errors is found."""
@@ -46,6 +65,7 @@ def fit_globally(
     catalogued: int,
     options: Options,
     reserve: float,
+    distortion_order: int,
     tell: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
@@ -53,45 +73,143 @@ def fit_globally(
     `before` are the mappings of all items before the alignment, `catalogued` is the number of stars
     of the reference that come from a catalogue.
     """
-    exposures = [
-        exposure_of(number, item, before[number], result.refcat, options)
-        for number, (item, image) in enumerate(zip(result.catalogs, result.images, strict=True))
-        if image.status != "failed"
-    ]
-    known = all(exposure.sources.weights is not None for exposure in exposures)
-    frozen = [
-        catalogued == 0 and result.images[exposure.number].status == "reference"
-        for exposure in exposures
-    ]
-    detections = collect(exposures, result.refcat, catalogued, reserve)
-    degeneracies = _degeneracies(exposures, detections, result, catalogued)
-    if len(detections.exposure) == 0:
-        return replace(
-            result, fit=_summary(detections, None, math.nan, known, degeneracies, exposures)
-        )
-    solved = _solve(detections, frozen, options, known, tell)
-    reserved = _reserved_chi2(detections, solved)
+    shared: list[PolynomialDistortion] = []
+    for _ in range(DISTORTION_ROUNDS if distortion_order else 0):
+        fit = _Fit.of(result, before, catalogued, options, 0.0, distortion_order)
+        if len(fit.detections.exposure) == 0 or not fit.device.terms:
+            break
+        solved = fit.solve(options, tell)
+        shared = _sum(shared, fit.device.distortions(solved.device))
+        fit.move(solved)
+    fit = _Fit.of(result, before, catalogued, options, reserve, distortion_order)
+    d, known = fit.detections, fit.known
+    if len(d.exposure) == 0:
+        return replace(result, fit=fit.summary(None, math.nan, shared))
+    solved = fit.solve(options, tell)
+    reserved = _reserved_chi2(d, solved)
     reserved = reserved if known else reserved / solved.chi2_dof
-    if detections.reserved.any():
+    if d.reserved.any():
         # They have served as the test: the maps are those of all objects.
-        everything = replace(detections, reserved=np.zeros_like(detections.reserved))
-        solved = _solve(everything, frozen, options, known, tell)
-    degeneracies += [
-        Degeneracy(
-            DegeneracyKind.UNDETERMINED,
-            (result.images[exposures[e].number].name,),
-            f"{result.images[exposures[e].number].name}: its objects do not determine its map; "
-            "what they leave open stays as it was",
-        )
-        for e in solved.undetermined
-    ]
-    fit = _summary(detections, solved, reserved, known, degeneracies, exposures)
+        fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
+        solved = fit.solve(options, tell)
+    if fit.device.terms:
+        shared = _sum(shared, fit.device.distortions(solved.device))
+    summary = fit.summary(solved, reserved, shared)
+    moved = fit.move(solved)
     images = list(result.images)
-    for e, exposure in enumerate(exposures):
-        images[exposure.number] = _apply(
-            images[exposure.number], e, exposure, detections, solved, fit, result.refcat, known
+    for e, exposure in enumerate(fit.exposures):
+        images[exposure.number] = _apply(fit, e, moved[e], solved, summary)
+    return replace(result, images=images, fit=summary)
+
+
+def _sum(
+    lenses: list[PolynomialDistortion], more: list[PolynomialDistortion]
+) -> list[PolynomialDistortion]:
+    """Add polynomials of one order and scale."""
+    if not lenses:
+        return more
+    return [
+        PolynomialDistortion(
+            a.order, a.scale, a.a_coeffs + b.a_coeffs, np.asarray(a.b_coeffs + b.b_coeffs)
         )
-    return replace(result, images=images, fit=fit)
+        for a, b in zip(lenses, more, strict=True)
+    ]
+
+
+@dataclass
+class _Fit:
+    """All that one fit is of."""
+
+    result: AlignmentResult
+    exposures: list[Exposure]
+    detections: Detections
+    device: Device
+    degeneracies: list[Degeneracy]
+    frozen: list[bool]
+    known: bool
+
+    @classmethod
+    def of(
+        cls,
+        result: AlignmentResult,
+        before: list[list[Mapping]],
+        catalogued: int,
+        options: Options,
+        reserve: float,
+        distortion_order: int,
+    ) -> _Fit:
+        """Find the detections of all objects where the images now have them."""
+        items = zip(result.catalogs, result.images, strict=True)
+        exposures = [
+            exposure_of(number, item, before[number], result.refcat, options)
+            for number, (item, image) in enumerate(items)
+            if image.status != "failed"
+        ]
+        frozen = [
+            catalogued == 0 and result.images[exposure.number].status == "reference"
+            for exposure in exposures
+        ]
+        detections = collect(exposures, result.refcat, catalogued, reserve)
+        found = _degeneracies(exposures, detections, result, catalogued)
+        device = Device.of(exposures, detections, distortion_order, options.fitgeom, catalogued)
+        if distortion_order and len(detections.exposure):
+            names = tuple(result.images[exposure.number].name for exposure in exposures)
+            if catalogued == 0 and device.is_undithered(detections):
+                found.append(Degeneracy(DegeneracyKind.UNDITHERED, names, UNDITHERED))
+                device = Device.of(exposures, detections, 0, options.fitgeom, catalogued)
+            elif len(device.halves) == 1:
+                found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
+        known = all(exposure.sources.weights is not None for exposure in exposures)
+        return cls(result, exposures, detections, device, found, frozen, known)
+
+    def name(self, e: int) -> str:
+        """Name of an exposure."""
+        return self.result.images[self.exposures[e].number].name
+
+    def solve(self, options: Options, tell: Callable[[float], object] | None) -> _Solved:
+        """Solve for all maps, and name what is open."""
+        return _solve(self.detections, self.device, self.frozen, options, self.known, tell)
+
+    def move(self, solved: _Solved) -> list[list[Mapping]]:
+        """Correct the images, and give the new mappings of each exposure."""
+        lenses = self.device.distortions(solved.device) if self.device.terms else []
+        moved = []
+        for e, exposure in enumerate(self.exposures):
+            starts = list(exposure.mappings)
+            if lenses:
+                starts = [m.distorted(lens) for m, lens in zip(starts, lenses, strict=False)]
+            if lenses or self.result.images[exposure.number].status != "reference":
+                starts = corrected(starts, starts[0], solved.matrices[e], solved.shifts[e])
+            moved.append(starts)
+            for image, mapping in zip(exposure.members, starts, strict=True):
+                image._set(mapping, image.alignment)
+        return moved
+
+    def summary(
+        self, solved: _Solved | None, reserved: float, shared: list[PolynomialDistortion]
+    ) -> GlobalFit:
+        """Tell of the fit."""
+        found = list(self.degeneracies)
+        if solved is not None:
+            found += [
+                Degeneracy(
+                    DegeneracyKind.UNDETERMINED,
+                    (self.name(e),),
+                    f"{self.name(e)}: its objects do not determine its map; "
+                    "what they leave open stays as it was",
+                )
+                for e in solved.undetermined
+            ]
+            if solved.undetermined_terms:
+                found.append(
+                    Degeneracy(
+                        DegeneracyKind.UNDETERMINED,
+                        tuple(self.name(e) for e in range(len(self.exposures))),
+                        f"{len(solved.undetermined_terms)} terms of the shared distortion are not "
+                        "determined; they stay as they were",
+                    )
+                )
+        return _summary(self, solved, reserved, found, shared)
 
 
 @dataclass
@@ -100,10 +218,11 @@ class _Solved:
 
     matrices: Floats
     shifts: Floats
-    displacements: Floats
+    device: list[float]
+    covariances: Floats
     residuals: Floats
     undetermined: list[int]
-    shift_variances: list[float]
+    undetermined_terms: list[int]
     weights: Floats
     kept: NDArray[np.bool_]
     floor: float
@@ -112,6 +231,7 @@ class _Solved:
 
 def _solve(
     d: Detections,
+    device: Device,
     frozen: list[bool],
     options: Options,
     known: bool,
@@ -123,7 +243,7 @@ def _solve(
     taken = ~d.reserved[d.object] & (d.weight > 0)
     kept, floor = taken.copy(), 0.0
     parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
-    free = parameters * (len(frozen) - sum(frozen))
+    free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
     with np.errstate(divide="ignore"):
         variance = 1.0 / d.weight
     for round_ in range(options.clipping["rounds"] + 1 + FLOOR_ROUNDS * known):
@@ -131,17 +251,15 @@ def _solve(
         values = {
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
-            "frozen": frozen, "geometry": geometry, "lever": lever,
+            "frozen": frozen, "geometry": geometry, "lever": lever, "device": device.values(),
         }  # fmt: skip
-        matrices, shifts, moved, residuals, undetermined, variances = core.solve_joint(values, tell)
+        told = core.solve_joint(values, tell)
+        residuals = told["residuals"]
         square = weights * (residuals**2).sum(axis=1)
         share = _freedom(d, np.where(kept, weights, 0.0))
         freedom = 2.0 * share[kept].sum() - free
         chi2_dof = float(square[kept].sum() / freedom) if freedom > 0 else math.nan
-        solved = _Solved(
-            matrices.reshape(-1, 2, 2), shifts, moved, residuals, undetermined, variances,
-            weights, kept, floor, chi2_dof,
-        )  # fmt: skip
+        solved = _Solved(**told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof)
         if not freedom > 0:
             break
         if known and round_ >= options.clipping["rounds"]:
@@ -215,17 +333,19 @@ def _reserved_chi2(d: Detections, solved: _Solved) -> float:
 
 
 def _summary(
-    d: Detections,
+    fit: _Fit,
     solved: _Solved | None,
     reserved: float,
-    known: bool,
     degeneracies: list[Degeneracy],
-    exposures: list[Exposure],
+    shared: list[PolynomialDistortion],
 ) -> GlobalFit:
+    d, known, exposures = fit.detections, fit.known, fit.exposures
     if solved is None:
         none = math.nan
         closure = _closure(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
-        return GlobalFit(0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)))
+        return GlobalFit(
+            0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), shared
+        )
     kept = solved.kept
     share = _freedom(d, np.where(kept, solved.weights, 0.0))[kept]
     unit = 1.0 if known else solved.chi2_dof
@@ -241,6 +361,7 @@ def _summary(
         degeneracies=degeneracies,
         closure=_closure(d, solved.residuals, kept, exposures),
         pulls=pulls[share > 1e-6],
+        distortion=shared,
     )
 
 
@@ -320,17 +441,20 @@ def _degeneracies(
     return found
 
 
+def _about(covariance: Floats, center: Floats) -> Floats:
+    """Covariance of the shift at a centre and of the matrix, from that at the origin."""
+    lever = np.eye(6)
+    for k in range(2):
+        lever[k, 2 + 2 * k : 4 + 2 * k] = center
+    return np.asarray(lever @ covariance @ lever.T)
+
+
 def _apply(
-    told: ImageAlignment,
-    e: int,
-    exposure: Exposure,
-    d: Detections,
-    solved: _Solved,
-    fit: GlobalFit,
-    refcat: ReferenceCatalog,
-    known: bool,
+    fit: _Fit, e: int, moved: list[Mapping], solved: _Solved, summary: GlobalFit
 ) -> ImageAlignment:
-    """Correct the images of an exposure, and tell of it."""
+    """Tell of the images of an exposure, which have new mappings."""
+    d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.result.refcat, fit.known
+    told = fit.result.images[exposure.number]
     mine = d.exposure == e
     rows = np.flatnonzero(mine)
     source = d.of_exposure[rows]
@@ -364,14 +488,15 @@ def _apply(
         matches=matches,
     )
     if told.status != "reference":
-        matrix, shift = solved.matrices[e], solved.shifts[e]
-        mappings = corrected(exposure.mappings, exposure.mappings[0], matrix, shift)
-        for image, mapping in zip(exposure.members, mappings, strict=True):
-            image._set(mapping, after)
-        after = total_correction(after, exposure.before[0], mappings[0], sources)
+        after = total_correction(after, exposure.before[0], moved[0], sources)
+    if len(solved.covariances):
+        unit = 1.0 if known else solved.chi2_dof
+        covariance = _about(solved.covariances[e] * unit, after.center)
+        error = corner_error(covariance, after.center, plane_corners(moved[0], sources))
+        after = replace(after, covariance=covariance, corner_error_px=error)
     low, high = RESERVED_CHI2
-    tested = not math.isnan(fit.reserved_chi2_dof)
-    if told.verdict == "good" and tested and not low <= fit.reserved_chi2_dof <= high:
+    tested = not math.isnan(summary.reserved_chi2_dof)
+    if told.verdict == "good" and tested and not low <= summary.reserved_chi2_dof <= high:
         after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)
     for image in exposure.members:
         image.alignment = after

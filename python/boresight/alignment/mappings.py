@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, longitude_latitude, quaternion_of, unit_vector
+from boresight.alignment.sip import expanded, monomials, move_sip, powers, term
+from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
@@ -31,9 +33,6 @@ EXACT_PX = 1e-5
 
 STEP_PX = 1.0
 """Step of the numerical derivative by which a gwcs gets its plane; the plane may be any."""
-
-ROUNDS = 20
-"""Rounds of the iterations of this module, at most."""
 
 
 class Mapping(Protocol):
@@ -56,6 +55,9 @@ class Mapping(Protocol):
 
     def corrected(self, matrix: Floats, shift: Floats) -> Mapping:
         """Give the mapping whose plane is that of this one after ``matrix @ u + shift``."""
+
+    def distorted(self, lens: PolynomialDistortion) -> Mapping:
+        """Give the mapping with more distortion, a polynomial of the pixel from the middle."""
 
 
 def mapping_of(wcs: Any, image_shape: tuple[int, int] | None) -> Mapping:
@@ -146,12 +148,48 @@ class FitsMapping:
         if wcs.sip is None:
             wcs.wcs.crpix = wcs.wcs.crpix + target
         else:
-            linear = matrix @ _move_sip(wcs, target)
+            linear = matrix @ move_sip(wcs, target)
         _turn_matrix(wcs, self.wcs.pixel_scale_matrix @ linear)
         wcs.wcs.set()
         new = FitsMapping(wcs, self.shape)
         self._check(new, matrix, shift)
         return new
+
+    def distorted(self, lens: PolynomialDistortion) -> FitsMapping:
+        """Give the same with SIP polynomials to which those of a lens are added.
+
+        Its plane stays that about CRPIX, so the polynomials have terms of degree 0 and 1: a
+        correction puts these into CRPIX and the CD matrix.
+        """
+        from astropy.wcs import Sip
+
+        if self.shape is None:
+            raise InputError("image_shape: needed for a shared distortion; give (height, width)")
+        wcs = self.wcs.deepcopy()
+        # WCSLIB takes TPV apart into TAN and a distortion; its header tells.
+        projection = "TPV" if "TPV" in wcs.wcs.to_header() else str(wcs.wcs.ctype[0])[5:]
+        if projection not in ("TAN", "TAN-SIP"):
+            raise InputError(
+                f"imcat: a WCS of {projection} holds no shared distortion; give TAN or TAN-SIP, or "
+                "Solutions"
+            )
+        half = np.array(self.shape[::-1]) / 2
+        added = [expanded(p, self._crpix - half) for p in monomials(lens)]
+        old = [np.zeros((1, 1))] * 2 if wcs.sip is None else [wcs.sip.a, wcs.sip.b]
+        size = max(p.shape[0] for p in (*added, *(p for p in old if p is not None)))
+        both = np.zeros((2, size, size))
+        for k in range(2):
+            for p in (added[k], old[k]):
+                if p is not None:
+                    both[k, : p.shape[0], : p.shape[1]] += p
+        inverse = (np.zeros((size + 1, size + 1)),) * 2
+        if wcs.sip is not None:
+            inverse = wcs.sip.ap, wcs.sip.bp
+        wcs.wcs.ctype = [f"{kind[:5]}TAN-SIP" for kind in wcs.wcs.ctype]
+        wcs.pixel_shape = self.shape[::-1]
+        wcs.sip = Sip(both[0], both[1], *inverse, wcs.wcs.crpix)
+        wcs.wcs.set()
+        return FitsMapping(wcs, self.shape)
 
     def _check(self, new: FitsMapping, matrix: Floats, shift: Floats) -> None:
         height, width = self.shape or (2 * abs(self._crpix[::-1]) + 1)
@@ -175,88 +213,6 @@ def _turn_matrix(wcs: WCS, matrix: Floats) -> None:
     if inner.has_crota():
         inner.crota = [0.0, 0.0]
     inner.pc = matrix / scales[:, None]
-
-
-def _move_sip(wcs: WCS, target: Floats) -> Floats:
-    """Move CRPIX to the pixel of a place of the plane, with the SIP polynomials expanded about it.
-
-    Returns the linear part of the distortion there, which goes into the CD matrix.
-    """
-    from astropy.wcs import Sip
-
-    a, b = (np.zeros((1, 1)) if p is None else np.array(p) for p in (wcs.sip.a, wcs.sip.b))
-    at = target.copy()
-    for _ in range(ROUNDS):
-        (xa, ya), (xb, yb) = _slopes(a, at), _slopes(b, at)
-        miss = at + np.array([_value(a, at), _value(b, at)]) - target
-        at = at - np.linalg.solve(np.eye(2) + np.array([[xa, ya], [xb, yb]]), miss)
-    expanded = [_expanded(p, at) for p in (a, b)]
-    linear = np.eye(2) + np.array([[_term(p, 1, 0), _term(p, 0, 1)] for p in expanded])
-    for p in expanded:
-        p[0, 0] = 0.0
-        if p.shape[0] > 1:
-            p[1, 0] = p[0, 1] = 0.0
-    size = max(p.shape[0] for p in expanded)
-    both = np.zeros((2, size, size))
-    for k, p in enumerate(expanded):
-        both[k, : p.shape[0], : p.shape[1]] = p
-    new_a, new_b = np.einsum("ij,jkl->ikl", np.linalg.inv(linear), both)
-    wcs.wcs.crpix = wcs.wcs.crpix + at
-    ap, bp = _inverse_sip(wcs, new_a, new_b)
-    wcs.sip = Sip(new_a, new_b, ap, bp, wcs.wcs.crpix)
-    return np.asarray(linear)
-
-
-def _value(p: Floats, at: Floats) -> float:
-    return float(np.polynomial.polynomial.polyval2d(at[0], at[1], p))
-
-
-def _term(p: Floats, i: int, j: int) -> float:
-    return float(p[i, j]) if i < p.shape[0] and j < p.shape[1] else 0.0
-
-
-def _slopes(p: Floats, at: Floats) -> tuple[float, float]:
-    """Give derivatives of a polynomial at a place."""
-    polyval2d, polyder = np.polynomial.polynomial.polyval2d, np.polynomial.polynomial.polyder
-    return (
-        float(polyval2d(at[0], at[1], polyder(p, axis=0))) if p.shape[0] > 1 else 0.0,
-        float(polyval2d(at[0], at[1], polyder(p, axis=1))) if p.shape[1] > 1 else 0.0,
-    )
-
-
-def _expanded(p: Floats, at: Floats) -> Floats:
-    """Coefficients of a polynomial about another place."""
-    n = p.shape[0]
-    shifts = []
-    for k in range(2):
-        matrix = np.zeros((n, n))
-        for i in range(n):
-            power = np.polynomial.polynomial.polypow([at[k], 1.0], i)
-            matrix[: i + 1, i] = power
-        shifts.append(matrix)
-    return np.asarray(shifts[0] @ p @ shifts[1].T)
-
-
-def _inverse_sip(wcs: WCS, a: Floats, b: Floats) -> tuple[Floats | None, Floats | None]:
-    """Fit the inverse polynomials anew where the WCS had any."""
-    old = wcs.sip
-    if old.ap is None or old.bp is None:
-        return None, None
-    order = max(old.ap.shape[0], old.bp.shape[0]) - 1
-    width, height = wcs.pixel_shape or tuple(2 * np.abs(np.array(old.crpix)))
-    x, y = np.meshgrid(np.linspace(0, width, 2 * order + 9), np.linspace(0, height, 2 * order + 9))
-    u = np.column_stack([x.ravel(), y.ravel()]) + 1.0 - wcs.wcs.crpix
-    polyval2d = np.polynomial.polynomial.polyval2d
-    bend = np.column_stack([polyval2d(u[:, 0], u[:, 1], p) for p in (a, b)])
-    scale = np.abs(u).max()
-    powers = [(i, j) for i in range(order + 1) for j in range(order + 1 - i)]
-    flat = (u + bend) / scale
-    design = np.column_stack([flat[:, 0] ** i * flat[:, 1] ** j for i, j in powers])
-    terms = np.linalg.lstsq(design, -bend, rcond=None)[0]
-    inverse = np.zeros((2, order + 1, order + 1))
-    for (i, j), term in zip(powers, terms, strict=True):
-        inverse[:, i, j] = term / scale ** (i + j)
-    return inverse[0], inverse[1]
 
 
 class TangentPlane:
@@ -350,6 +306,12 @@ class GwcsMapping(TangentMapping):
         new.array_shape = self.shape
         return GwcsMapping(new, self.shape)
 
+    def distorted(self, lens: PolynomialDistortion) -> GwcsMapping:
+        """Refuse: a gwcs has no polynomials of its own that could take them up."""
+        raise InputError(
+            "imcat: a gwcs holds no shared distortion; give a TAN or TAN-SIP WCS, or Solutions"
+        )
+
     def _correction(self, matrix: Floats, shift: Floats) -> Any:
         """From the sky to the sky, by astropy's models, which ASDF stores."""
         from astropy.modeling import models
@@ -405,6 +367,25 @@ class SolvedMapping(TangentMapping):
         camera = solution.camera_model
         camera = camera.replace(focal_length_px=camera.focal_length_px / scale)
         return SolvedMapping(moved(solution, rotation, camera))
+
+    def distorted(self, lens: PolynomialDistortion) -> SolvedMapping:
+        """Give the camera with a polynomial distortion to which that of a lens is added."""
+        camera = self.wcs.camera_model
+        old = camera.distortion
+        if isinstance(old, RadialDistortion):
+            raise InputError(
+                "imcat: a camera with radial distortion holds no shared polynomials; solve with "
+                "one whose distortion is a PolynomialDistortion or None"
+            )
+        parts = [expanded(p, np.array(camera.optical_center)) for p in monomials(lens)]
+        before = [np.zeros((1, 1))] * 2 if old is None else monomials(old)
+        order = max(lens.order, 0 if old is None else old.order)
+        a, b = (
+            [(term(p, i, j) + term(q, i, j)) * lens.scale ** (i + j) for i, j in powers(order)]
+            for p, q in zip(parts, before, strict=True)
+        )
+        camera = camera.replace(distortion=PolynomialDistortion(order, lens.scale, a, b))
+        return SolvedMapping(moved(self.wcs, self.wcs.rotation_matrix_icrs_to_camera, camera))
 
 
 def _turn_between(before: Floats, after: Floats) -> Floats:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from boresight.alignment.images import ImageCatalog, ImageGroup
     from boresight.alignment.reference import ReferenceCatalog
+    from boresight.camera.distortion import PolynomialDistortion
 
 __all__ = [
     "AlignmentResult",
@@ -85,7 +86,7 @@ class ImageAlignment:
     name : str
         Of the image.
     status : {"success", "reference", "failed"}
-        A failed image keeps its WCS, and a reference image too.
+        A failed image keeps its WCS, and a reference image too, but for a shared distortion.
     verdict : {"good", "poor", "failed"}
         Whether to trust it.
     reason : Reason
@@ -232,6 +233,8 @@ class DegeneracyKind(StrEnum):
     NO_REFERENCE = "no reference"
     ONE_IMAGE = "one image"
     DISCONNECTED = "disconnected"
+    UNDITHERED = "undithered"
+    ONE_DETECTOR = "one detector"
     UNDETERMINED = "undetermined"
 
 
@@ -282,6 +285,9 @@ class GlobalFit:
         its standard error ``error``.
     pulls : ndarray, shape (n, 2)
         Residuals of the detections kept over their expected standard deviation.
+    distortion : list of PolynomialDistortion
+        The distortion that all images share, which was added to theirs, one for each detector:
+        of the pixel from the middle of the image. Empty where none was asked for.
     """
 
     num_objects: int
@@ -293,6 +299,7 @@ class GlobalFit:
     degeneracies: list[Degeneracy]
     closure: Table
     pulls: Floats
+    distortion: list[PolynomialDistortion] = field(default_factory=list)
 
     def __repr__(self) -> str:
         """Show the sizes and the residuals."""

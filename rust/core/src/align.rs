@@ -3,8 +3,10 @@
 //! [`match_lists`] needs no start: patterns of neighbouring stars propose transformations ([`patterns`]), and each
 //! proposal is grown from its pattern over the whole of both lists until chance is ruled out ([`growth`]).
 //! [`register()`] starts from the histogram of differences ([`offset`]) or from patterns, and fits a transformation to
-//! the pairs ([`linear`]). All exposures at once, with the positions of the objects, are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
+//! the pairs ([`linear`]). All exposures at once, with the positions of the objects and the distortion of the [`device`],
+//! are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
 
+pub mod device;
 pub mod footprint;
 pub mod growth;
 pub mod joint;
@@ -15,6 +17,7 @@ pub mod patterns;
 pub mod register;
 pub mod similarity;
 
+pub use device::Device;
 pub use footprint::Footprint;
 pub use joint::{Detection, JointProblem, JointSolution};
 pub use linear::{ClipStatistic, Clipping, Geometry, LinearFit, fit_linear};

@@ -8,8 +8,10 @@
 //! A [`Robust`] problem also weights its residuals. A [`RobustFit`] of it alternates weighting and steps, with a loss of
 //! the table in [`robust`] at first and clipping at last.
 //!
+//! Linear systems of which only products are at hand are solved by conjugate [`gradients`].
 //! Systems of two or three unknowns, and the few of a joint fit on one stamp, are solved without allocation in `small`.
 
+pub mod gradients;
 pub mod groups;
 mod minimize;
 pub mod normal;

@@ -1,8 +1,10 @@
 //! The joint fit of all exposures across the border.
 
+use boresight::align::device::{Device, Place, Product, Term};
 use boresight::align::{Detection, JointProblem};
-use numpy::{PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use crate::align::column;
 use crate::arrays::{from_rows, rows};
@@ -23,16 +25,50 @@ pub(crate) struct JointValues<'py> {
     frozen: Vec<bool>,
     geometry: String,
     lever: f64,
+    device: DeviceValues<'py>,
 }
 
-/// Solves for the maps of all exposures and the positions of all objects: matrices, shifts, displacements, residuals,
-/// exposures that are not determined, and variances of the shifts.
+/// Terms and places of the device, as a mapping; a term is its detector and, for either axis, degrees and factor.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct DeviceValues<'py> {
+    terms: Vec<(u32, [(usize, usize, f64); 2])>,
+    detector: PyReadonlyArray1<'py, u32>,
+    at: PyReadonlyArray2<'py, f64>,
+    gradient: PyReadonlyArray2<'py, f64>,
+}
+
+impl DeviceValues<'_> {
+    fn terms(&self) -> Vec<Term> {
+        let product = |&(i, j, factor): &(usize, usize, f64)| Product { degrees: [i, j], factor };
+        let term = |(detector, axes): &(u32, [(usize, usize, f64); 2])| Term {
+            detector: *detector,
+            x: product(&axes[0]),
+            y: product(&axes[1]),
+        };
+        self.terms.iter().map(term).collect()
+    }
+
+    fn places(&self) -> PyResult<Vec<Place>> {
+        let at: &[[f64; 2]] = rows("at", &self.at)?;
+        let gradients: &[[f64; 4]] = rows("gradient", &self.gradient)?;
+        let place = |((&detector, &at), g): ((&u32, &[f64; 2]), &[f64; 4])| Place {
+            detector,
+            at,
+            gradient: [[g[0], g[1]], [g[2], g[3]]],
+        };
+        Ok(self.detector.as_array().iter().zip(at).zip(gradients).map(place).collect())
+    }
+}
+
+/// Solves for the maps of all exposures, what they share, and the positions of all objects: by name, the matrices and
+/// shifts, the parameters of the device, the covariances of shift and matrix, the residuals, and the exposures and terms that are not determined.
 #[pyfunction]
 pub(crate) fn solve_joint<'py>(
     py: Python<'py>,
     values: JointValues<'py>,
     progress: Option<Py<PyAny>>,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Bound<'py, PyDict>> {
     let (at, expected) = (rows("detections", &values.at)?, rows("detections", &values.expected)?);
     let jacobians: &[[f64; 4]] = rows("detections", &values.jacobian)?;
     let weights = column("weights", &values.weight)?;
@@ -49,21 +85,31 @@ pub(crate) fn solve_joint<'py>(
     let starts: Vec<usize> = values.starts.as_array().iter().map(|&s| s as usize).collect();
     let geometry = geometry_of(&values.geometry)?;
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
+    let (terms, places) = (values.device.terms(), values.device.places()?);
     let found = run(py, progress, |monitor| {
-        let problem =
-            JointProblem { detections: &detections, starts: &starts, priors, frozen, geometry, lever };
+        let device = Device { terms: &terms, places: &places };
+        let problem = JointProblem {
+            detections: &detections,
+            starts: &starts,
+            priors,
+            frozen,
+            geometry,
+            lever,
+            device,
+        };
         problem.solve(monitor)
     })?;
-    let matrices: Vec<[f64; 4]> =
-        found.maps.iter().map(|(m, _)| [m[0][0], m[0][1], m[1][0], m[1][1]]).collect();
+    let matrices: Vec<f64> = found.maps.iter().flat_map(|(m, _)| m.concat()).collect();
     let shifts: Vec<[f64; 2]> = found.maps.iter().map(|map| map.1).collect();
-    let all = (
-        from_rows(py, &matrices)?,
-        from_rows(py, &shifts)?,
-        from_rows(py, &found.displacements)?,
-        from_rows(py, &found.residuals)?,
-        found.undetermined,
-        found.shift_variances,
-    );
-    Ok(all.into_pyobject(py)?.into_any())
+    let told = PyDict::new(py);
+    told.set_item("matrices", PyArray1::from_vec(py, matrices).reshape([shifts.len(), 2, 2])?)?;
+    told.set_item("shifts", from_rows(py, &shifts)?)?;
+    told.set_item("device", found.device)?;
+    let covariances: Vec<f64> = found.covariances.iter().flat_map(|m| m.iter().copied()).collect();
+    let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), 6, 6])?;
+    told.set_item("covariances", covariances)?;
+    told.set_item("residuals", from_rows(py, &found.residuals)?)?;
+    told.set_item("undetermined", found.undetermined)?;
+    told.set_item("undetermined_terms", found.undetermined_terms)?;
+    Ok(told)
 }

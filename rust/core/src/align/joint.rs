@@ -3,30 +3,28 @@
 //! A detection d at u in the plane of exposure e, of an object that is expected at x there, leaves the residual
 //!
 //! ```text
-//! r = u - x + B(u) a - J b,
+//! r = u - x + B(u) a + D(p) c - J b,
 //! ```
 //!
-//! a being the few parameters of the exposure's map, b the displacement of the object from where it is expected, and J
-//! what a displacement is in that plane. Catalogue stars have a prior on b. The objects are eliminated: what remains are
-//! equations for the exposures alone. While these are few they are solved by the factor of
-//! [`lsq`](crate::lsq), which tells what is not determined, and the covariance; many are solved by conjugate gradients
-//! with the exposures' own blocks as preconditioner (Hestenes & Stiefel 1952), one pass over the detections a step, so
-//! time and memory grow with their number alone.
+//! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share,
+//! p the pixel, b the displacement of the object from where it is expected, and J what a displacement is in that plane.
+//! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone. While
+//! these are few they are solved by the factor of [`lsq`](crate::lsq), which tells what is not determined, and the
+//! covariance; many are solved by conjugate gradients with the maps' own blocks as preconditioner, one pass over the detections a step, so time and memory grow with their number alone.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::{DMatrix, DVector, Matrix6};
 
+use super::device::Device;
 use super::linear::Geometry;
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::lsq::NormalEquations;
+use crate::lsq::gradients::conjugate_gradients;
 use crate::lsq::small::{Matrix2, inverse};
 use crate::monitor::{Monitor, checkpoint};
 
 /// Parameters up to which the equations are solved directly.
 pub const DIRECT_PARAMETERS: usize = 1200;
-/// Relative residual of the equations at which conjugate gradients stop, and steps at most.
-const RELATIVE_RESIDUAL: f64 = 1e-10;
-const MAX_STEPS: usize = 3000;
 
 /// One detection of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +56,8 @@ pub struct JointProblem<'a> {
     pub geometry: Geometry,
     /// Length in the plane in which the parameters of a matrix are meant: half the size of an exposure.
     pub lever: f64,
+    /// What the exposures share.
+    pub device: Device<'a>,
 }
 
 /// What all exposures at once give.
@@ -65,20 +65,25 @@ pub struct JointProblem<'a> {
 pub struct JointSolution {
     /// Matrix and shift of each exposure.
     pub maps: Vec<([[f64; 2]; 2], Point)>,
+    /// Parameters of the terms of the device.
+    pub device: Vec<f64>,
     /// Displacement of each object.
     pub displacements: Vec<Point>,
     /// Residual of each detection, also of those without weight.
     pub residuals: Vec<Point>,
     /// Exposures of which some parameter is not determined.
     pub undetermined: Vec<usize>,
-    /// Variance of the shift of each exposure, the mean of both axes; empty where it was solved step by step.
-    pub shift_variances: Vec<f64>,
+    /// Terms of the device that are not determined.
+    pub undetermined_terms: Vec<usize>,
+    /// Covariance of the shift and the matrix by rows of each exposure; empty where it was solved step by step.
+    pub covariances: Vec<Matrix6<f64>>,
 }
 
 /// Most parameters of a map.
 const MOST: usize = 6;
 
-type Rows = [[f64; MOST]; 2];
+/// A parameter, and the derivative of a position by it.
+type Column = (usize, Point);
 
 impl JointProblem<'_> {
     fn parameters(&self) -> usize {
@@ -86,7 +91,7 @@ impl JointProblem<'_> {
     }
 
     /// Derivatives of a mapped position by the parameters of its map.
-    fn rows(&self, at: Point) -> Rows {
+    fn rows(&self, at: Point) -> [[f64; MOST]; 2] {
         let [u, v] = at.map(|c| c / self.lever);
         match self.geometry {
             Geometry::Shift => [[1.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]],
@@ -109,6 +114,27 @@ impl JointProblem<'_> {
             Geometry::General => [[1.0 + k(2), k(3)], [k(4), 1.0 + k(5)]],
         };
         (matrix, [a[0], a[1]])
+    }
+
+    /// Derivatives of the shift and of the matrix by rows, by the parameters of a map.
+    fn map_by_parameters(&self) -> DMatrix<f64> {
+        let k = 1.0 / self.lever;
+        let mut d = DMatrix::zeros(6, self.parameters());
+        d[(0, 0)] = 1.0;
+        d[(1, 1)] = 1.0;
+        match self.geometry {
+            Geometry::Shift => {}
+            Geometry::General => (2..6).for_each(|i| d[(i, i)] = k),
+            Geometry::Rshift | Geometry::Rscale => {
+                d[(3, 2)] = -k;
+                d[(4, 2)] = k;
+                if self.geometry == Geometry::Rscale {
+                    d[(2, 3)] = k;
+                    d[(5, 3)] = k;
+                }
+            }
+        }
+        d
     }
 
     fn of(&self, object: usize) -> &[Detection] {
@@ -147,29 +173,30 @@ impl JointProblem<'_> {
     /// If a number is not finite or an index is out of range, and when the monitor stops it.
     pub fn solve(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         self.check()?;
-        let free: Vec<usize> = (0..self.frozen.len()).filter(|&e| !self.frozen[e]).collect();
-        let n = free.len() * self.parameters();
-        let mut a = vec![0.0; self.frozen.len() * self.parameters()];
-        let (mut undetermined, mut shift_variances) = (Vec::new(), Vec::new());
-        if n <= DIRECT_PARAMETERS {
-            let equations = self.equations(&free, monitor)?;
-            let delta = equations.solve(0.0);
-            let covariance = equations.covariance();
-            let p = self.parameters();
-            for (k, &e) in free.iter().enumerate() {
-                a[e * p..(e + 1) * p].copy_from_slice(&delta.as_slice()[k * p..(k + 1) * p]);
-            }
-            undetermined = covariance.frozen.iter().map(|&i| free[i / p]).collect();
-            undetermined.dedup();
-            shift_variances = vec![0.0; self.frozen.len()];
-            for (k, &e) in free.iter().enumerate() {
-                let of = |i: usize| covariance.matrix[(k * p + i, k * p + i)];
-                shift_variances[e] = f64::midpoint(of(0), of(1));
-            }
-        } else {
-            self.descend(&mut a, monitor)?;
+        let layout = Layout::new(self);
+        if layout.size > DIRECT_PARAMETERS {
+            let found = self.descend(&layout, monitor)?;
+            return Ok(self.solution(&layout, &found));
         }
-        Ok(self.solution(&a, undetermined, shift_variances))
+        let equations = self.equations(&layout, monitor)?;
+        let covariance = equations.covariance();
+        let mut solution = self.solution(&layout, equations.solve(0.0).as_slice());
+        let p = self.parameters();
+        for &i in &covariance.frozen {
+            if i < layout.device {
+                solution.undetermined.push(layout.free[i / p]);
+            } else {
+                solution.undetermined_terms.push(i - layout.device);
+            }
+        }
+        solution.undetermined.dedup();
+        solution.covariances = vec![Matrix6::zeros(); self.frozen.len()];
+        let by_parameters = self.map_by_parameters();
+        for (k, &e) in layout.free.iter().enumerate() {
+            let block = covariance.matrix.view((k * p, k * p), (p, p));
+            solution.covariances[e].copy_from(&(&by_parameters * block * by_parameters.transpose()));
+        }
+        Ok(solution)
     }
 
     fn check(&self) -> Result<()> {
@@ -191,91 +218,107 @@ impl JointProblem<'_> {
         if !self.priors.iter().all(|p| *p >= 0.0) {
             return wrong("a prior is negative");
         }
+        if let Some(problem) = self.device.problem(self.detections.len()) {
+            return wrong(problem);
+        }
         Ok(())
     }
 
-    /// Equations of the exposures that are free, the objects eliminated.
-    fn equations(&self, free: &[usize], monitor: &dyn Monitor) -> Result<NormalEquations> {
-        let p = self.parameters();
-        let mut place = vec![usize::MAX; self.frozen.len()];
-        for (k, &e) in free.iter().enumerate() {
-            place[e] = k;
+    /// Derivatives of the position of a detection by all parameters that are free.
+    fn columns(&self, layout: &Layout, detection: usize, columns: &mut Vec<Column>) {
+        columns.clear();
+        let d = &self.detections[detection];
+        let start = layout.starts[d.exposure as usize];
+        if start != usize::MAX {
+            let rows = self.rows(d.at);
+            columns.extend((0..self.parameters()).map(|i| (start + i, [rows[0][i], rows[1][i]])));
         }
-        let mut total = NormalEquations::new(free.len() * p);
+        self.device.for_each(detection, |k, step| columns.push((layout.device + k, step)));
+    }
+
+    /// Equations of the parameters that are free, the objects eliminated.
+    fn equations(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<NormalEquations> {
+        let mut total = NormalEquations::new(layout.size);
+        let mut of_detections: Vec<Vec<Column>> = Vec::new();
         for object in 0..self.priors.len() {
             checkpoint(monitor)?;
-            let mut seen: Vec<usize> = self.of(object).iter().map(|d| place[d.exposure as usize]).collect();
-            seen.retain(|&k| k != usize::MAX);
+            let range = self.starts[object]..self.starts[object + 1];
+            of_detections.resize_with(range.len().max(of_detections.len()), Vec::new);
+            for (i, columns) in range.clone().zip(&mut of_detections) {
+                self.columns(layout, i, columns);
+            }
+            let of_detections = &of_detections[..range.len()];
+            let mut seen: Vec<usize> = of_detections.iter().flatten().map(|column| column.0).collect();
             seen.sort_unstable();
             seen.dedup();
-            let mut own = NormalEquations::new(seen.len() * p + 2);
-            for d in self.of(object).iter().filter(|d| d.weight > 0.0) {
-                let rows = self.rows(d.at);
-                let k = seen.binary_search(&place[d.exposure as usize]).ok();
-                for (axis, derivatives) in rows.iter().enumerate() {
-                    let mut row = vec![0.0; seen.len() * p + 2];
-                    if let Some(k) = k {
-                        row[k * p..(k + 1) * p].copy_from_slice(&derivatives[..p]);
+            let mut own = NormalEquations::new(seen.len() + 2);
+            let mut rows = [vec![0.0; seen.len() + 2], vec![0.0; seen.len() + 2]];
+            for (d, columns) in self.of(object).iter().zip(of_detections).filter(|(d, _)| d.weight > 0.0) {
+                for (axis, row) in rows.iter_mut().enumerate() {
+                    row.fill(0.0);
+                    for (parameter, step) in columns {
+                        let k = seen.binary_search(parameter).expect("all are in the list");
+                        row[k] = step[axis];
                     }
-                    for (c, slot) in row[seen.len() * p..].iter_mut().enumerate() {
+                    for (c, slot) in row[seen.len()..].iter_mut().enumerate() {
                         *slot = -d.jacobian[axis][c];
                     }
-                    own.add(&row, d.at[axis] - d.expected[axis], d.weight);
+                    own.add(row, d.at[axis] - d.expected[axis], d.weight);
                 }
             }
             for c in 0..2 {
-                let mut row = vec![0.0; seen.len() * p + 2];
-                row[seen.len() * p + c] = 1.0;
-                own.add(&row, 0.0, self.priors[object]);
+                let row = &mut rows[0];
+                row.fill(0.0);
+                row[seen.len() + c] = 1.0;
+                own.add(row, 0.0, self.priors[object]);
             }
             if let Some((reduced, _)) = own.eliminate(2) {
-                let places: Vec<usize> = seen.iter().flat_map(|&k| k * p..(k + 1) * p).collect();
-                total.merge_at(&reduced, &places);
+                total.merge_at(&reduced, &seen);
             }
         }
         Ok(total)
     }
 
     /// Product of the reduced matrix with parameters; with `constant`, the residuals of no correction are added.
-    fn apply(&self, own: &[Option<Matrix2>], a: &[f64], constant: bool, out: &mut [f64]) {
-        let p = self.parameters();
+    fn apply(&self, layout: &Layout, own: &[Option<Matrix2>], a: &[f64], constant: bool, out: &mut [f64]) {
         out.fill(0.0);
-        let mut moved: Vec<(Rows, Point)> = Vec::new();
+        let mut moved: Vec<(Vec<Column>, Point)> = Vec::new();
         for (object, own) in own.iter().enumerate() {
             let Some(own) = own else { continue };
-            moved.clear();
-            for d in self.of(object) {
-                let rows = self.rows(d.at);
-                let of = &a[d.exposure as usize * p..][..p];
-                let y = [0, 1].map(|axis| {
-                    let start = if constant { d.at[axis] - d.expected[axis] } else { 0.0 };
-                    start + rows[axis][..p].iter().zip(of).map(|(b, a)| b * a).sum::<f64>()
-                });
-                moved.push((rows, y));
-            }
             let start = self.starts[object];
+            let detections = self.of(object);
+            moved.resize_with(detections.len().max(moved.len()), Default::default);
+            for (i, (columns, y)) in moved[..detections.len()].iter_mut().enumerate() {
+                self.columns(layout, start + i, columns);
+                let d = &detections[i];
+                *y = [0, 1].map(|axis| {
+                    let start = if constant { d.at[axis] - d.expected[axis] } else { 0.0 };
+                    start + columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>()
+                });
+            }
             let b = self.displacement(object, own, |i| moved[i - start].1);
-            for (d, (rows, y)) in self.of(object).iter().zip(&moved) {
-                let e = d.exposure as usize;
-                if d.weight == 0.0 || self.frozen[e] {
-                    continue;
-                }
+            for (d, (columns, y)) in detections.iter().zip(&moved).filter(|(d, _)| d.weight > 0.0) {
                 let j = &d.jacobian;
                 let r = [0, 1].map(|k| d.weight * (y[k] - j[k][0] * b[0] - j[k][1] * b[1]));
-                for (i, sum) in out[e * p..(e + 1) * p].iter_mut().enumerate() {
-                    *sum += rows[0][i] * r[0] + rows[1][i] * r[1];
+                for (k, step) in columns {
+                    out[*k] += step[0] * r[0] + step[1] * r[1];
                 }
             }
         }
     }
 
-    /// Inverses of the exposures' own blocks.
-    fn blocks(&self) -> Vec<DMatrix<f64>> {
+    /// Inverses of the exposures' own blocks, and of the diagonal of the device.
+    fn blocks(&self, layout: &Layout) -> (Vec<DMatrix<f64>>, Vec<f64>) {
         let p = self.parameters();
-        let mut sums = vec![DMatrix::<f64>::zeros(p, p); self.frozen.len()];
-        for d in self.detections.iter().filter(|d| d.weight > 0.0) {
-            let rows = self.rows(d.at);
-            let sum = &mut sums[d.exposure as usize];
+        let mut sums = vec![DMatrix::<f64>::zeros(p, p); layout.free.len()];
+        let mut diagonal = vec![0.0; self.device.terms.len()];
+        for (i, d) in self.detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
+            self.device.for_each(i, |k, step| diagonal[k] += d.weight * (step[0].powi(2) + step[1].powi(2)));
+            let start = layout.starts[d.exposure as usize];
+            if start == usize::MAX {
+                continue;
+            }
+            let (rows, sum) = (self.rows(d.at), &mut sums[start / p]);
             for i in 0..p {
                 for j in 0..p {
                     sum[(i, j)] += d.weight * (rows[0][i] * rows[0][j] + rows[1][i] * rows[1][j]);
@@ -283,65 +326,40 @@ impl JointProblem<'_> {
             }
         }
         let invert = |m: DMatrix<f64>| m.clone().cholesky().map_or(DMatrix::zeros(p, p), |c| c.inverse());
-        sums.into_iter().map(invert).collect()
+        let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
+        (sums.into_iter().map(invert).collect(), diagonal.into_iter().map(invert_one).collect())
     }
 
     /// Conjugate gradients.
-    fn descend(&self, a: &mut [f64], monitor: &dyn Monitor) -> Result<()> {
+    fn descend(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<Vec<f64>> {
         let p = self.parameters();
         let own: Vec<Option<Matrix2>> = (0..self.priors.len()).map(|o| self.own(o)).collect();
-        let blocks = self.blocks();
+        let (blocks, diagonal) = self.blocks(layout);
         let precondition = |r: &[f64]| -> Vec<f64> {
+            let (of_maps, of_device) = r.split_at(layout.device);
             let block = |(block, r): (&DMatrix<f64>, &[f64])| block * DVector::from_column_slice(r);
-            blocks.iter().zip(r.chunks(p)).flat_map(|pair| block(pair).as_slice().to_vec()).collect()
+            let maps = blocks.iter().zip(of_maps.chunks(p)).flat_map(|pair| block(pair).as_slice().to_vec());
+            maps.chain(diagonal.iter().zip(of_device).map(|(d, r)| d * r)).collect()
         };
-        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-        let mut r = vec![0.0; a.len()];
-        self.apply(&own, a, true, &mut r);
-        for r in &mut r {
+        let mut right = vec![0.0; layout.size];
+        self.apply(layout, &own, &vec![0.0; layout.size], true, &mut right);
+        for r in &mut right {
             *r = -*r;
         }
-        let mut z = precondition(&r);
-        let mut direction = z.clone();
-        let mut rz = dot(&r, &z);
-        let stop = rz * RELATIVE_RESIDUAL * RELATIVE_RESIDUAL;
-        let mut image = vec![0.0; a.len()];
-        for step in 0..MAX_STEPS {
-            if rz <= stop {
-                break;
-            }
-            checkpoint(monitor)?;
-            monitor.progress(step as f64 / MAX_STEPS as f64);
-            self.apply(&own, &direction, false, &mut image);
-            let curvature = dot(&direction, &image);
-            if curvature <= 0.0 {
-                break;
-            }
-            let length = rz / curvature;
-            for i in 0..a.len() {
-                a[i] += length * direction[i];
-                r[i] -= length * image[i];
-            }
-            z = precondition(&r);
-            let next = dot(&r, &z);
-            for i in 0..a.len() {
-                direction[i] = z[i] + next / rz * direction[i];
-            }
-            rz = next;
-        }
-        Ok(())
+        let multiply = |x: &[f64], out: &mut [f64]| self.apply(layout, &own, x, false, out);
+        conjugate_gradients(right, multiply, precondition, monitor)
     }
 
     /// Maps, objects and residuals of parameters.
-    fn solution(&self, a: &[f64], undetermined: Vec<usize>, shift_variances: Vec<f64>) -> JointSolution {
+    fn solution(&self, layout: &Layout, a: &[f64]) -> JointSolution {
         let p = self.parameters();
+        let mut columns = Vec::new();
         let mut residuals: Vec<Point> = Vec::with_capacity(self.detections.len());
-        for d in self.detections {
-            let rows = self.rows(d.at);
-            let of = &a[d.exposure as usize * p..][..p];
+        for (i, d) in self.detections.iter().enumerate() {
+            self.columns(layout, i, &mut columns);
             residuals.push([0, 1].map(|axis| {
-                d.at[axis] - d.expected[axis]
-                    + rows[axis][..p].iter().zip(of).map(|(b, a)| b * a).sum::<f64>()
+                let moved = columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>();
+                d.at[axis] - d.expected[axis] + moved
             }));
         }
         let mut displacements = vec![[0.0; 2]; self.priors.len()];
@@ -353,93 +371,42 @@ impl JointProblem<'_> {
                 *r = [0, 1].map(|k| r[k] - j[k][0] * b[0] - j[k][1] * b[1]);
             }
         }
+        let still = [0.0; MOST];
+        let map = |&start: &usize| self.map(if start == usize::MAX { &still } else { &a[start..start + p] });
         JointSolution {
-            maps: a.chunks(p).map(|of| self.map(of)).collect(),
+            maps: layout.starts.iter().map(map).collect(),
+            device: a[layout.device..].to_vec(),
             displacements,
             residuals,
-            undetermined,
-            shift_variances,
+            undetermined: Vec::new(),
+            undetermined_terms: Vec::new(),
+            covariances: Vec::new(),
         }
+    }
+}
+
+/// Places of the parameters that are free: those of each exposure, then those of the device.
+struct Layout {
+    /// Exposures that are free.
+    free: Vec<usize>,
+    /// First parameter of each exposure; `usize::MAX` of those whose map stays.
+    starts: Vec<usize>,
+    /// First parameter of the device.
+    device: usize,
+    size: usize,
+}
+
+impl Layout {
+    fn new(problem: &JointProblem<'_>) -> Self {
+        let free: Vec<usize> = (0..problem.frozen.len()).filter(|&e| !problem.frozen[e]).collect();
+        let mut starts = vec![usize::MAX; problem.frozen.len()];
+        for (k, &e) in free.iter().enumerate() {
+            starts[e] = k * problem.parameters();
+        }
+        let device = free.len() * problem.parameters();
+        Self { free, starts, device, size: device + problem.device.terms.len() }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::align::testing::random;
-
-    fn noise(i: usize) -> f64 {
-        random(i as u64) - 0.5
-    }
-
-    type Chain = (Vec<Detection>, Vec<usize>, Vec<f64>, Vec<(f64, Point)>);
-
-    /// Exposures in a chain, each shifted and turned a little; objects are seen by neighbours.
-    fn chain(exposures: usize) -> Chain {
-        let truth: Vec<(f64, Point)> = (0..exposures)
-            .map(|e| if e == 0 { (0.0, [0.0; 2]) } else { (1e-3 * noise(e), [noise(e + 31), noise(e + 57)]) })
-            .collect();
-        let (mut detections, mut starts) = (Vec::new(), vec![0]);
-        for object in 0..40 * exposures {
-            let first = object % exposures;
-            let sky = [100.0 * noise(3 * object), 100.0 * noise(3 * object + 1)];
-            let off = [0.3 * noise(object + 5), 0.3 * noise(object + 9)];
-            for e in [first, (first + 1) % exposures] {
-                let (turn, shift) = truth[e];
-                // The map brings `at` to where the object is.
-                let x = [sky[0] + off[0] - shift[0], sky[1] + off[1] - shift[1]];
-                let at = [x[0] + turn * x[1], x[1] - turn * x[0]].map(|c| c / (1.0 + turn * turn));
-                detections.push(Detection {
-                    exposure: e as u32,
-                    at,
-                    expected: sky,
-                    jacobian: [[1.0, 0.0], [0.0, 1.0]],
-                    weight: 1.0,
-                });
-            }
-            starts.push(detections.len());
-        }
-        let priors = vec![0.0; 40 * exposures];
-        (detections, starts, priors, truth)
-    }
-
-    #[test]
-    fn maps_and_objects_are_recovered_both_ways() {
-        for exposures in [5, 500] {
-            let (detections, starts, priors, truth) = chain(exposures);
-            let mut frozen = vec![false; exposures];
-            frozen[0] = true;
-            let problem = JointProblem {
-                detections: &detections,
-                starts: &starts,
-                priors: &priors,
-                frozen: &frozen,
-                geometry: Geometry::Rscale,
-                lever: 50.0,
-            };
-            let found = problem.solve(&()).unwrap();
-            assert!(found.undetermined.is_empty());
-            for (map, (turn, shift)) in found.maps.iter().zip(&truth) {
-                assert!((map.0[1][0] - turn).abs() < 1e-7, "{map:?} {turn}");
-                assert!((map.1[0] - shift[0]).abs() < 1e-5, "{map:?} {shift:?}");
-            }
-            assert!(found.residuals.iter().flatten().all(|r| r.abs() < 1e-5));
-        }
-    }
-
-    #[test]
-    fn without_anything_fixed_the_gauge_is_named() {
-        let (detections, starts, priors, _) = chain(4);
-        let problem = JointProblem {
-            detections: &detections,
-            starts: &starts,
-            priors: &priors,
-            frozen: &[false; 4],
-            geometry: Geometry::Shift,
-            lever: 50.0,
-        };
-        assert_eq!(problem.solve(&()).unwrap().undetermined.len(), 1);
-        let catalogued = vec![1.0; priors.len()];
-        assert!(JointProblem { priors: &catalogued, ..problem }.solve(&()).unwrap().undetermined.is_empty());
-    }
-}
+mod tests;

@@ -1,0 +1,119 @@
+"""SIP polynomials (Shupe et al. 2005, ADASS XIV, 491) about another pixel, added and inverted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.camera.distortion import PolynomialDistortion
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+
+__all__ = ["expanded", "monomials", "move_sip", "powers", "term"]
+
+Floats = NDArray[np.float64]
+
+ROUNDS = 20
+"""Rounds of Newton's method to the pixel of a place, at most."""
+
+
+def powers(order: int) -> list[tuple[int, int]]:
+    """Powers of x and y by rising degree: 1, x, y, x², xy, y², ..."""
+    return [(d - q, q) for d in range(order + 1) for q in range(d + 1)]
+
+
+def move_sip(wcs: WCS, target: Floats) -> Floats:
+    """Move CRPIX to the pixel of a place of the plane, with the SIP polynomials expanded about it.
+
+    Returns the linear part of the distortion there, which goes into the CD matrix.
+    """
+    from astropy.wcs import Sip
+
+    a, b = (np.zeros((1, 1)) if p is None else np.array(p) for p in (wcs.sip.a, wcs.sip.b))
+    at = target.copy()
+    for _ in range(ROUNDS):
+        (xa, ya), (xb, yb) = slopes(a, at), slopes(b, at)
+        miss = at + np.array([value(a, at), value(b, at)]) - target
+        at = at - np.linalg.solve(np.eye(2) + np.array([[xa, ya], [xb, yb]]), miss)
+    about = [expanded(p, at) for p in (a, b)]
+    linear = np.eye(2) + np.array([[term(p, 1, 0), term(p, 0, 1)] for p in about])
+    for p in about:
+        p[0, 0] = 0.0
+        if p.shape[0] > 1:
+            p[1, 0] = p[0, 1] = 0.0
+    size = max(p.shape[0] for p in about)
+    both = np.zeros((2, size, size))
+    for k, p in enumerate(about):
+        both[k, : p.shape[0], : p.shape[1]] = p
+    new_a, new_b = np.einsum("ij,jkl->ikl", np.linalg.inv(linear), both)
+    wcs.wcs.crpix = wcs.wcs.crpix + at
+    ap, bp = inverse_sip(wcs, new_a, new_b)
+    wcs.sip = Sip(new_a, new_b, ap, bp, wcs.wcs.crpix)
+    return np.asarray(linear)
+
+
+def monomials(lens: PolynomialDistortion) -> list[Floats]:
+    """Coefficients of x^i y^j of both polynomials of a lens, in pixels."""
+    polynomials = []
+    for terms in (lens.a_coeffs, lens.b_coeffs):
+        p = np.zeros((lens.order + 1, lens.order + 1))
+        for (i, j), value in zip(powers(lens.order), terms, strict=True):
+            p[i, j] = value / lens.scale ** (i + j)
+        polynomials.append(p)
+    return polynomials
+
+
+def value(p: Floats, at: Floats) -> float:
+    return float(np.polynomial.polynomial.polyval2d(at[0], at[1], p))
+
+
+def term(p: Floats, i: int, j: int) -> float:
+    """Give a coefficient, also one beyond the order."""
+    return float(p[i, j]) if i < p.shape[0] and j < p.shape[1] else 0.0
+
+
+def slopes(p: Floats, at: Floats) -> tuple[float, float]:
+    """Give derivatives of a polynomial at a place."""
+    polyval2d, polyder = np.polynomial.polynomial.polyval2d, np.polynomial.polynomial.polyder
+    return (
+        float(polyval2d(at[0], at[1], polyder(p, axis=0))) if p.shape[0] > 1 else 0.0,
+        float(polyval2d(at[0], at[1], polyder(p, axis=1))) if p.shape[1] > 1 else 0.0,
+    )
+
+
+def expanded(p: Floats, at: Floats) -> Floats:
+    """Coefficients of a polynomial about another place."""
+    n = p.shape[0]
+    shifts = []
+    for k in range(2):
+        matrix = np.zeros((n, n))
+        for i in range(n):
+            power = np.polynomial.polynomial.polypow([at[k], 1.0], i)
+            matrix[: i + 1, i] = power
+        shifts.append(matrix)
+    return np.asarray(shifts[0] @ p @ shifts[1].T)
+
+
+def inverse_sip(wcs: WCS, a: Floats, b: Floats) -> tuple[Floats | None, Floats | None]:
+    """Fit the inverse polynomials anew where the WCS had any."""
+    old = wcs.sip
+    if old.ap is None or old.bp is None:
+        return None, None
+    order = max(old.ap.shape[0], old.bp.shape[0]) - 1
+    width, height = wcs.pixel_shape or tuple(2 * np.abs(np.array(old.crpix)))
+    x, y = np.meshgrid(np.linspace(0, width, 2 * order + 9), np.linspace(0, height, 2 * order + 9))
+    u = np.column_stack([x.ravel(), y.ravel()]) + 1.0 - wcs.wcs.crpix
+    polyval2d = np.polynomial.polynomial.polyval2d
+    bend = np.column_stack([polyval2d(u[:, 0], u[:, 1], p) for p in (a, b)])
+    scale = np.abs(u).max()
+    exponents = powers(order)
+    flat = (u + bend) / scale
+    design = np.column_stack([flat[:, 0] ** i * flat[:, 1] ** j for i, j in exponents])
+    terms = np.linalg.lstsq(design, -bend, rcond=None)[0]
+    inverse = np.zeros((2, order + 1, order + 1))
+    for (i, j), pair in zip(exponents, terms, strict=True):
+        inverse[:, i, j] = pair / scale ** (i + j)
+    return inverse[0], inverse[1]

@@ -1,0 +1,146 @@
+"""Sources of an item, and the stars of the reference near it, in one plane."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.alignment.images import ImageCatalog
+from boresight.alignment.mappings import Mapping
+from boresight.alignment.options import Options
+from boresight.alignment.reference import ReferenceCatalog
+
+__all__ = [
+    "Near",
+    "Sources",
+    "pixel_scale",
+    "source_rows",
+    "sources_of",
+    "stars_near",
+    "stars_of_rows",
+]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Sources of all members of an item, in the plane of its first."""
+
+    plane: Floats
+    member: NDArray[np.int64]
+    row: NDArray[np.int64]
+    pixels: Floats
+    weights: Floats | None
+    brightness: Floats | None
+
+
+@dataclass(frozen=True)
+class Near:
+    """Stars of the reference near an item, in its plane."""
+
+    rows: NDArray[np.intp]
+    plane: Floats
+    weights: Floats | None
+    brightness: Floats | None
+    inside: int
+
+
+def sources_of(
+    members: list[ImageCatalog], plane: Mapping, mappings: list[Mapping] | None = None
+) -> Sources:
+    """Give sources of all members that have a place in the plane of the first."""
+    planes, of_member, rows, pixels = [], [], [], []
+    for number, member in enumerate(members):
+        xy = member.pixels
+        mapping = member.mapping if mappings is None else mappings[number]
+        flat = xy
+        if len(xy):
+            own = mapping is plane
+            flat = plane.to_plane(xy) if own else plane.sky_to_plane(mapping.to_sky(xy))
+        good = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))
+        planes.append(flat[good])
+        of_member.append(np.full(len(good), number))
+        rows.append(good)
+        pixels.append(xy[good])
+
+    def column(name: str) -> Floats | None:
+        values = [getattr(member, name) for member in members]
+        if any(value is None for value in values):
+            return None
+        return np.concatenate([v[r] for v, r in zip(values, rows, strict=True)])
+
+    return Sources(
+        np.ascontiguousarray(np.concatenate(planes)),
+        np.concatenate(of_member),
+        np.concatenate(rows),
+        np.concatenate(pixels),
+        column("_weights"),
+        column("_brightness"),
+    )
+
+
+def stars_near(
+    members: list[ImageCatalog],
+    sources: Sources,
+    refcat: ReferenceCatalog,
+    plane: Mapping,
+    options: Options,
+) -> Near:
+    """Stars within reach: for patterns, anywhere within two sizes of the image."""
+    low = np.array([sources.plane[:, k].min() for k in range(2)])
+    high = np.array([sources.plane[:, k].max() for k in range(2)])
+    around = np.array([low, high, [low[0], high[1]], [high[0], low[1]], (low + high) / 2])
+    *corners, middle = plane.plane_to_sky(around)
+    scale = pixel_scale(plane)
+    radius = max(float(np.arccos(np.clip(corner @ middle, -1.0, 1.0))) for corner in corners)
+    shapes = [member.image_shape for member in members if member.image_shape]
+    if shapes:
+        radius = max(radius, scale * max(math.hypot(*shape) for shape in shapes) / 2)
+    reach = (options.searchrad + options.tolerance + math.hypot(*options.offset)) * scale
+    wide = options.match in ("auto", "pattern")
+    rows = refcat.near(middle, min(radius + max(reach, 2.0 * radius if wide else 0.0), 1.4))
+    flat = plane.sky_to_plane(refcat.sky[rows])
+    good = np.isfinite(flat[:, 0] + flat[:, 1])
+    rows, flat = rows[good], np.ascontiguousarray(flat[good])
+    low, high = low - reach / scale, high + reach / scale
+    within = (flat[:, 0] >= low[0]) & (flat[:, 0] <= high[0])
+    within &= (flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])
+    inside = int(np.count_nonzero(within))
+    light = None if refcat.brightness is None else refcat.brightness[rows]
+    return Near(rows, flat, refcat.weights_for(rows, scale), light, inside)
+
+
+def stars_of_rows(
+    members: list[ImageCatalog],
+    sources: Sources,
+    refcat: ReferenceCatalog,
+    plane: Mapping,
+    options: Options,
+) -> Near:
+    """Give all stars that the plane of an item shows."""
+    flat = plane.sky_to_plane(refcat.sky)
+    rows = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))
+    weights = refcat.weights_for(rows, pixel_scale(plane))
+    return Near(rows, np.ascontiguousarray(flat[rows]), weights, None, len(rows))
+
+
+def pixel_scale(plane: Mapping) -> float:
+    """Radians in a pixel of the plane, in its middle."""
+    near = plane.plane_to_sky(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    across = np.cross(near[1] - near[0], near[2] - near[0])
+    return float(np.sqrt(np.linalg.norm(across)))
+
+
+def source_rows(
+    members: list[ImageCatalog], member: NDArray[np.int64], row: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Rows in the lists that were given, of sources that have a position."""
+    rows = row.copy()
+    for number, image in enumerate(members):
+        mine = member == number
+        rows[mine] = image.rows[rows[mine]]
+    return rows

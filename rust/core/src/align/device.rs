@@ -1,0 +1,119 @@
+//! The distortion of a device, which all exposures share: products of Legendre polynomials of the pixel.
+//!
+//! These are nearly orthogonal over a detector, so that terms of different order do not stand for each other.
+
+use crate::geometry::distortion::Point;
+
+/// Highest degree of a polynomial along one axis.
+pub const HIGHEST_DEGREE: usize = 9;
+
+/// A factor times Legendre polynomials of both coordinates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Product {
+    /// Degrees along x and y, up to [`HIGHEST_DEGREE`].
+    pub degrees: [usize; 2],
+    /// The factor; 0 where the term does nothing along this axis.
+    pub factor: f64,
+}
+
+/// A displacement of pixels of a detector that one parameter scales.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// Number of the detector.
+    pub detector: u32,
+    /// Displacement along x.
+    pub x: Product,
+    /// Displacement along y.
+    pub y: Product,
+}
+
+/// Where a detection is on its detector.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Number of the detector.
+    pub detector: u32,
+    /// Pixel from the middle of the detector, in units of its half size: within -1 to 1 or near.
+    pub at: Point,
+    /// Derivatives of the position in the plane of the exposure by the pixel, by rows.
+    pub gradient: [[f64; 2]; 2],
+}
+
+/// What all exposures share.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Device<'a> {
+    /// Terms whose parameters are wanted; none: the exposures share nothing.
+    pub terms: &'a [Term],
+    /// The place of each detection; may be empty without terms.
+    pub places: &'a [Place],
+}
+
+impl Device<'_> {
+    /// Tells why it does not fit this many detections.
+    pub(super) fn problem(&self, detections: usize) -> Option<&'static str> {
+        let finite = |p: &Place| p.at.iter().chain(p.gradient.iter().flatten()).all(|x| x.is_finite());
+        let degrees = |t: &Term| [t.x.degrees, t.y.degrees];
+        if !self.terms.is_empty() && self.places.len() != detections {
+            Some("they have not a place on a detector each")
+        } else if !self.places.iter().all(finite) {
+            Some("a place on a detector is not finite")
+        } else if self.terms.iter().flat_map(degrees).flatten().any(|degree| degree > HIGHEST_DEGREE) {
+            Some("a polynomial of the device is of too high a degree")
+        } else {
+            None
+        }
+    }
+
+    /// Calls with each term of a detection's detector, and what it displaces the detection by in the plane.
+    pub fn for_each(&self, detection: usize, mut call: impl FnMut(usize, Point)) {
+        if self.terms.is_empty() {
+            return;
+        }
+        let place = &self.places[detection];
+        let [x, y] = place.at.map(legendre);
+        let value = |p: &Product| p.factor * x[p.degrees[0]] * y[p.degrees[1]];
+        for (k, term) in self.terms.iter().enumerate().filter(|(_, t)| t.detector == place.detector) {
+            let step = [value(&term.x), value(&term.y)];
+            call(k, place.gradient.map(|row| row[0] * step[0] + row[1] * step[1]));
+        }
+    }
+}
+
+/// Values of the Legendre polynomials of degree 0, 1, 2 ... by their recurrence.
+fn legendre(x: f64) -> [f64; HIGHEST_DEGREE + 1] {
+    let mut p = [1.0; HIGHEST_DEGREE + 1];
+    p[1] = x;
+    for n in 2..=HIGHEST_DEGREE {
+        let k = n as f64;
+        p[n] = ((2.0 * k - 1.0) * x * p[n - 1] - (k - 1.0) * p[n - 2]) / k;
+    }
+    p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn polynomials_have_their_values() {
+        // Abramowitz & Stegun 1964, table 22.9.
+        let p = legendre(0.5);
+        assert!((p[2] + 0.125).abs() < 1e-15);
+        assert!((p[3] + 0.4375).abs() < 1e-15);
+        assert!((p[5] - 0.089_843_75).abs() < 1e-15);
+        assert!(legendre(1.0).iter().all(|v| (v - 1.0).abs() < 1e-14));
+    }
+
+    #[test]
+    fn terms_of_the_own_detector_displace() {
+        let term = |detector| Term {
+            detector,
+            x: Product { degrees: [2, 0], factor: 1.0 },
+            y: Product { degrees: [0, 1], factor: -2.0 },
+        };
+        let place = Place { detector: 1, at: [0.5, 0.25], gradient: [[0.0, 1.0], [1.0, 0.0]] };
+        let device = Device { terms: &[term(0), term(1)], places: &[place] };
+        let mut found = Vec::new();
+        device.for_each(0, |k, step| found.push((k, step)));
+        assert_eq!(found, [(1, [-0.5, -0.125])]);
+    }
+}

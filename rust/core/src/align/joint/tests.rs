@@ -1,0 +1,133 @@
+//! The fit of all exposures at once.
+
+use super::*;
+use crate::align::device::{Place, Product, Term};
+use crate::align::testing::random;
+
+fn noise(i: usize) -> f64 {
+    random(i as u64) - 0.5
+}
+
+type Chain = (Vec<Detection>, Vec<usize>, Vec<f64>, Vec<(f64, Point)>);
+
+/// Exposures in a chain, each shifted and turned a little; objects are seen by neighbours.
+fn chain(exposures: usize) -> Chain {
+    let truth: Vec<(f64, Point)> = (0..exposures)
+        .map(|e| if e == 0 { (0.0, [0.0; 2]) } else { (1e-3 * noise(e), [noise(e + 31), noise(e + 57)]) })
+        .collect();
+    let (mut detections, mut starts) = (Vec::new(), vec![0]);
+    for object in 0..40 * exposures {
+        let first = object % exposures;
+        let sky = [100.0 * noise(3 * object), 100.0 * noise(3 * object + 1)];
+        let off = [0.3 * noise(object + 5), 0.3 * noise(object + 9)];
+        for e in [first, (first + 1) % exposures] {
+            let (turn, shift) = truth[e];
+            // The map brings `at` to where the object is.
+            let x = [sky[0] + off[0] - shift[0], sky[1] + off[1] - shift[1]];
+            let at = [x[0] + turn * x[1], x[1] - turn * x[0]].map(|c| c / (1.0 + turn * turn));
+            detections.push(Detection {
+                exposure: e as u32,
+                at,
+                expected: sky,
+                jacobian: [[1.0, 0.0], [0.0, 1.0]],
+                weight: 1.0,
+            });
+        }
+        starts.push(detections.len());
+    }
+    let priors = vec![0.0; 40 * exposures];
+    (detections, starts, priors, truth)
+}
+
+#[test]
+fn maps_and_objects_are_recovered_both_ways() {
+    for exposures in [5, 500] {
+        let (detections, starts, priors, truth) = chain(exposures);
+        let mut frozen = vec![false; exposures];
+        frozen[0] = true;
+        let problem = JointProblem {
+            detections: &detections,
+            starts: &starts,
+            priors: &priors,
+            frozen: &frozen,
+            geometry: Geometry::Rscale,
+            lever: 50.0,
+            device: Device::default(),
+        };
+        let found = problem.solve(&()).unwrap();
+        assert!(found.undetermined.is_empty());
+        for (map, (turn, shift)) in found.maps.iter().zip(&truth) {
+            assert!((map.0[1][0] - turn).abs() < 1e-7, "{map:?} {turn}");
+            assert!((map.1[0] - shift[0]).abs() < 1e-5, "{map:?} {shift:?}");
+        }
+        assert!(found.residuals.iter().flatten().all(|r| r.abs() < 1e-5));
+    }
+}
+
+#[test]
+fn without_anything_fixed_the_gauge_is_named() {
+    let (detections, starts, priors, _) = chain(4);
+    let problem = JointProblem {
+        detections: &detections,
+        starts: &starts,
+        priors: &priors,
+        frozen: &[false; 4],
+        geometry: Geometry::Shift,
+        lever: 50.0,
+        device: Device::default(),
+    };
+    assert_eq!(problem.solve(&()).unwrap().undetermined.len(), 1);
+    let catalogued = vec![1.0; priors.len()];
+    assert!(JointProblem { priors: &catalogued, ..problem }.solve(&()).unwrap().undetermined.is_empty());
+}
+
+/// Term of one axis by degrees.
+fn term(axis: usize, degrees: [usize; 2]) -> Term {
+    let product = |k| Product { degrees, factor: f64::from(u8::from(k == axis)) };
+    Term { detector: 0, x: product(0), y: product(1) }
+}
+
+#[test]
+fn a_shared_distortion_is_recovered_both_ways() {
+    let terms: Vec<Term> = [[2, 0], [1, 1], [0, 2], [3, 0], [1, 2]]
+        .into_iter()
+        .flat_map(|degrees| [term(0, degrees), term(1, degrees)])
+        .collect();
+    let truth: Vec<f64> = (0..terms.len()).map(|k| 0.4 * noise(k + 1000)).collect();
+    for exposures in [6, 400] {
+        let (mut detections, starts, priors, _) = chain(exposures);
+        let mut places = Vec::new();
+        for (i, d) in detections.iter_mut().enumerate() {
+            // Each exposure looks elsewhere: an object falls on another pixel of each.
+            let at = [d.at[0] / 50.0 * 0.7, d.at[1] / 50.0 * 0.7];
+            let off = [0.6 * noise(d.exposure as usize + 77), 0.6 * noise(d.exposure as usize + 99)];
+            let place = Place {
+                detector: 0,
+                at: [at[0] + off[0], at[1] + off[1]],
+                gradient: [[1.0, 0.0], [0.0, 1.0]],
+            };
+            places.push(place);
+            let device = Device { terms: &terms, places: &places };
+            let mut bend = [0.0; 2];
+            device.for_each(i, |k, step| bend = [0, 1].map(|c| bend[c] + truth[k] * step[c]));
+            d.at = [d.at[0] - bend[0], d.at[1] - bend[1]];
+        }
+        let mut frozen = vec![false; exposures];
+        frozen[0] = true;
+        let problem = JointProblem {
+            detections: &detections,
+            starts: &starts,
+            priors: &priors,
+            frozen: &frozen,
+            geometry: Geometry::Rshift,
+            lever: 50.0,
+            device: Device { terms: &terms, places: &places },
+        };
+        let found = problem.solve(&()).unwrap();
+        assert!(found.undetermined_terms.is_empty());
+        for (found, true_value) in found.device.iter().zip(&truth) {
+            // The maps are linear about positions that the distortion has moved.
+            assert!((found - true_value).abs() < 2e-3, "{found} {true_value}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+"""The distortion that all images of a detector share."""
+
+import numpy as np
+import pytest
+from astropy.wcs import WCS
+
+from aligned_skies import SIZE, Sky, make_wcs
+from boresight import ImageCatalog, ImageGroup, InputError, align
+from boresight.alignment.result import DegeneracyKind
+
+OPTIONS = {"method": "global", "searchrad": 25, "tolerance": 4}
+
+
+def straight(image):
+    """The same image with a WCS that knows of no distortion."""
+    wcs = image.catalog.wcs.deepcopy()
+    wcs.sip = None
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    image.catalog = ImageCatalog(wcs, image.catalog.pixels, image_shape=(SIZE, SIZE))
+    return image
+
+
+def dithers(sky, columns=3, rows=2, step=500, first=False):
+    """Images of a distorted camera, whose WCS are straight and wrong but perhaps for the first."""
+    images = []
+    for k in range(columns * rows):
+        at = (k % columns * step - 500, k // columns * step - 250)
+        wrong = {"shift": tuple(sky.rng.uniform(-5, 5, 2)), "roll": sky.rng.uniform(-0.02, 0.02)}
+        images.append(straight(sky.image(at, sip=True, **({} if first and k == 0 else wrong))))
+    return images
+
+
+def run(images, refcat=None, **options):
+    return align([image.catalog for image in images], refcat, **(OPTIONS | options))
+
+
+@pytest.mark.parametrize("fitgeom", ["rshift", "rscale", "general"])
+def test_a_catalogue_tells_the_whole_distortion(fitgeom):
+    sky = Sky(3, stars=500, half=1500)
+    without = dithers(sky)
+    run(without, sky.table(), fitgeom=fitgeom)
+    images = dithers(sky)
+    result = run(images, sky.table(), fitgeom=fitgeom, distortion_order=3)
+    assert result.ok
+    # The distortion moves stars by up to 5 px; all images together tell it to a hundredth.
+    assert np.median([image.error_px() for image in without]) > 0.5
+    assert max(image.error_px() for image in images) < 0.03
+    assert 0.8 < result.fit.reserved_chi2_dof < 1.25
+    assert [d.kind for d in result.fit.degeneracies] == [DegeneracyKind.ONE_DETECTOR]
+
+
+def test_the_distortion_told_is_that_of_the_camera():
+    sky = Sky(4, stars=500, half=1500)
+    images = dithers(sky)
+    (lens,) = run(images, sky.table(), fitgeom="general", distortion_order=3).fit.distortion
+    xy = np.random.default_rng(1).uniform(0, SIZE, (200, 2))
+    true = make_wcs(sip=True)
+    wanted = true.pix2foc(xy, 0) - xy
+    x, y = (xy - SIZE / 2).T
+    found = np.column_stack(lens.undistort(x, y)) - np.column_stack([x, y])
+    # Linear maps are those of the images.
+    design = np.column_stack([np.ones(len(xy)), xy])
+
+    def bent(steps):
+        return steps - design @ np.linalg.lstsq(design, steps, rcond=None)[0]
+
+    np.testing.assert_allclose(bent(found), bent(wanted), atol=0.03)
+
+
+@pytest.mark.parametrize(("fitgeom", "order"), [("rscale", 3), ("general", 3)])
+def test_dithers_alone_tell_what_differs_between_them(fitgeom, order):
+    sky = Sky(5, stars=500, half=1500)
+    without = run(dithers(sky, first=True), fitgeom=fitgeom)
+    result = run(dithers(sky, first=True), fitgeom=fitgeom, distortion_order=order)
+    assert without.fit.rmse_px > 0.1
+    assert result.fit.rmse_px < 0.07
+    kinds = [d.kind for d in result.fit.degeneracies]
+    assert kinds == [DegeneracyKind.NO_REFERENCE, DegeneracyKind.ONE_DETECTOR]
+
+
+def test_images_of_one_pointing_tell_no_distortion():
+    sky = Sky(6, stars=300, half=1500)
+    images = [straight(sky.image(sip=True)) for _ in range(3)]
+    fit = run(images, distortion_order=3).fit
+    assert DegeneracyKind.UNDITHERED in [d.kind for d in fit.degeneracies]
+    assert fit.distortion == []
+
+
+def test_each_detector_of_a_group_has_its_own():
+    """Of the second detector, the place in the group is part of what is shared."""
+    sky = Sky(7, stars=500, half=2500)
+    groups, images = [], []
+    for k in range(4):
+        at = (k % 2 * 400 - 800, k // 2 * 400 - 200)
+        error = sky.rng.uniform(-3, 3, 2)
+        # The second detector is thought to be 2 and -1 px from where it is, in all exposures.
+        one = straight(sky.image(at, sip=True, shift=tuple(error)))
+        two = straight(sky.image((at[0] + 1100, at[1]), shift=(error[0] + 2.0, error[1] - 1.0)))
+        images += [one, two]
+        groups.append(ImageGroup([one.catalog, two.catalog]))
+    result = align(groups, sky.table(), fitgeom="rscale", distortion_order=3, **OPTIONS)
+    assert max(image.error_px() for image in images) < 0.03
+    assert len(result.fit.distortion) == 2
+    assert result.fit.degeneracies == []
+
+
+def test_polynomials_are_added_to_those_of_sip():
+    sky = Sky(8, stars=500, half=1500)
+    images = []
+    for at in ((-300, 0), (300, 0), (0, 300)):
+        image = sky.image(at, sip=True)
+        wcs = image.catalog.wcs.deepcopy()
+        wcs.sip = type(wcs.sip)(wcs.sip.a * 0.5, wcs.sip.b * 1.5, None, None, wcs.wcs.crpix)
+        image.catalog = ImageCatalog(wcs, image.catalog.pixels, image_shape=(SIZE, SIZE))
+        images.append(image)
+    run(images, sky.table(), fitgeom="rscale", distortion_order=4)
+    assert max(image.error_px() for image in images) < 0.03
+
+
+def test_a_shared_distortion_round_trips_through_a_header():
+    sky = Sky(9, stars=500, half=1500)
+    images = dithers(sky, 2, 2)
+    run(images, sky.table(), distortion_order=3)
+    wcs = images[0].catalog.wcs
+    header = wcs.to_header(relax=True)
+    assert header["CTYPE1"] == "RA---TAN-SIP"
+    xy = np.random.default_rng(1).uniform(0, SIZE, (50, 2))
+    again = WCS(header)
+    sky_of = again.all_pix2world(xy, 0)
+    np.testing.assert_allclose(sky_of, wcs.all_pix2world(xy, 0), atol=1e-9)
+    np.testing.assert_allclose(wcs.all_world2pix(sky_of, 0), xy, atol=1e-5)
+
+
+def test_what_cannot_hold_it_is_named():
+    sky = Sky(10, stars=200)
+    image = sky.image()
+    table = sky.table()
+    with pytest.raises(InputError, match=r"^distortion_order:.*global"):
+        align([image.catalog], table, distortion_order=3)
+    for order, refcat, fitgeom in (
+        (1, table, "rscale"),
+        (10, table, "rscale"),
+        (2, None, "general"),
+    ):
+        with pytest.raises(InputError, match=r"^distortion_order:.*out of range"):
+            run([image, sky.image()], refcat, fitgeom=fitgeom, distortion_order=order)
+    tpv = sky.image(ctype="TPV")
+    with pytest.raises(InputError, match=r"^imcat:.*TPV"):
+        run([tpv], table, distortion_order=3)
+    wcs = make_wcs()
+    wcs.pixel_shape = None
+    with pytest.raises(InputError, match=r"^image_shape:"):
+        align([ImageCatalog(wcs, image.catalog.pixels)], table, distortion_order=3, **OPTIONS)
