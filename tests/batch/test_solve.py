@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 from click.testing import CliRunner
 
 import boresight
@@ -207,10 +208,91 @@ def test_parquet_keeps_units(frames, tmp_path):
     assert kept.schema.field("ra").metadata[b"ucd"] == b"pos.eq.ra;meta.main"
 
 
+def test_folders_by_columns(frames, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    how = {"output": tmp_path, "jobs": 1, "explain": False, "partition_by": ["date", "solved"]}
+    names = sorted(frames.iterdir())
+    table = batch.solve(names, 15.0, **how)
+    none = "date=unknown"
+    found = {str(f.relative_to(tmp_path / "results")) for f in tmp_path.rglob("*.parquet")}
+    assert found == {f"{none}/solved={flag}/part-0.parquet" for flag in ("true", "false")}
+    read = parquet.read_table(tmp_path / "results")
+    assert sorted(read["path"].to_pylist()) == sorted(table["path"])
+    assert sorted(map(str, read["solved"].to_pylist())) == ["false"] * 2 + ["true"] * 6
+    assert read.schema.field("ra").metadata[b"unit"] == b"deg"
+    fields = parquet.read_schema(tmp_path / "results" / "_common_metadata")
+    assert fields.names == [*table.colnames, "date"]
+    assert fields.field("solved").metadata[b"ucd"] == b"meta.code"
+    # A table without unsolved frames has no folder of them.
+    batch.solve(names[:2], 15.0, **how)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def test_folders_of_other_tables(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = QTable({"night": ["a/b", "c d", "a/b"], "number": [1, 2, 3], "x": [1.0, 2.0, 3.0]})
+    table["time"] = ["2026-11-29T01:00:00", "2026-11-30T01:00:00", ""]
+    batch.write_parquet(table, tmp_path / "t", partition_by=["night", "date"])
+    read = parquet.read_table(tmp_path / "t").sort_by("number").to_pydict()
+    assert read["night"] == ["a/b", "c d", "a/b"]
+    assert read["date"] == ["2026-11-29", "2026-11-30", "unknown"]
+    for given, message in [(["x"], "not whole"), (["y"], "no column 'y'"), ("night", "one name")]:
+        with pytest.raises(InputError, match=f"partition_by: .*{message}"):
+            batch.write_parquet(table, tmp_path / "t", partition_by=given)
+
+
+def test_images_of_tess_are_listed():
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    name = "/ffi/s0012/2019/{day}/{dir}/tess2019{day}115932-s0012-{dir}-0144-s_{kind}.fits"
+    for day in ("142", "141"):
+        for detector in ("1-2", "1-3", "2-1"):
+            for kind in ("ffic", "ffir"):
+                memory.pipe(name.format(day=day, dir=detector, kind=kind), b"")
+    try:
+        found = batch.tess_ffi(12, 1, 2, root="memory://ffi/")
+        assert found == [
+            "memory://" + name.format(day=day, dir="1-2", kind="ffic") for day in ("141", "142")
+        ]
+        every = batch.tess_ffi(12, root="memory://ffi")
+        assert len(every) == 6
+        assert all("2019141" in one for one in every[:3])
+        assert len(batch.tess_ffi(12, camera=1, root="memory://ffi")) == 4
+        with pytest.raises(InputError, match="sector: there are no images of sector 13"):
+            batch.tess_ffi(13, root="memory://ffi")
+    finally:
+        memory.rm("/ffi", recursive=True)
+    for given, named in [((0,), "sector"), ((1, 5), "camera"), ((1, 1, 0), "ccd")]:
+        with pytest.raises(InputError, match=f"{named}: "):
+            batch.tess_ffi(*given)
+
+
+def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
+    """Clients of object stores raise classes of their own."""
+    memory = pytest.importorskip("fsspec").filesystem("memory")
+    memory.pipe("/night/0.fits", b"")
+
+    class ClientError(Exception):
+        pass
+
+    ClientError.__module__ = "botocore.exceptions"
+
+    def fail(*_, **__):
+        raise ClientError("slow down")
+
+    monkeypatch.setattr(type(memory), "_open", fail)
+    try:
+        table = batch.solve(["memory://night/0.fits"], 15.0, output=tmp_path, jobs=1)
+    finally:
+        memory.rm("/night", recursive=True)
+    assert list(table["status"]) == ["error"]
+    assert "memory://night/0.fits: ClientError: slow down" in table["reason"][0]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"frames": []}, "frames: nothing"),
+        ({"partition_by": ["night"]}, "partition_by: "),
         ({"frames": "/nowhere/*.fits"}, "frames: nothing"),
         ({"frames": [3]}, "frames: 3 is no path"),
         ({"jobs": -1}, "jobs: -1"),

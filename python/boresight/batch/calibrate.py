@@ -139,6 +139,7 @@ def calibrate(
     executor: Any = None,
     database: PatternDatabase | None = None,
     camera_model: CameraModel | None = None,
+    partition_by: Sequence[str] = (),
     progress: Progress = None,
 ) -> BatchCalibration:
     """Calibrate one camera from thousands of frames.
@@ -149,7 +150,7 @@ def calibrate(
 
     Parameters
     ----------
-    frames, output, jobs, resume, on_error, executor, progress
+    frames, output, jobs, resume, on_error, executor, partition_by, progress
         As in `boresight.batch.solve`. The matched stars of each frame go to a file of their own
         below ``output/matches``; workers elsewhere have to see this folder.
     fov_deg : float, optional
@@ -225,6 +226,7 @@ def calibrate(
     table = perform(
         names, Work(match_one, request, on_error), settings, CALIBRATED,
         output=folder, jobs=jobs, resume=resume, executor=executor, progress=progress,
+        partition_by=partition_by,
     )  # fmt: skip
     files = [str(folder.absolute() / file) for file in table["matches"][table["solved"]]]
     result = _rounds(files, first, table, num_processes(jobs, len(files)), executor)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from boresight._utils.progress import Progress, progress_callback
 from boresight.batch.frames import expand
 from boresight.batch.journal import Journal, Row
+from boresight.batch.parquet import write_parquet
 from boresight.batch.run import Work, run
-from boresight.batch.table import Column, table_of, write_parquet
+from boresight.batch.table import Column, table_of
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 Frames = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
-#: Table beside the journal, where pyarrow is installed.
-PARQUET_NAME = "results.parquet"
+#: Table beside the journal, where pyarrow is installed: one file, or folders of files.
+PARQUET_NAME, PARQUET_FOLDER = "results.parquet", "results"
 
 
 def perform(
@@ -35,10 +36,14 @@ def perform(
     resume: bool,
     executor: Any,
     progress: Progress,
+    partition_by: Sequence[str] = (),
 ) -> QTable:
     """Do the work with every frame that is not in the journal yet, and give the table of all."""
     if work.on_error not in ("row", "raise"):
         raise InputError(f"on_error: {work.on_error!r} is unknown; give 'row' or 'raise'")
+    known = {"date", *(column.name for column in schema)}
+    if isinstance(partition_by, str) or not known.issuperset(partition_by):
+        raise InputError(f"partition_by: {partition_by!r}; give a list of some of {sorted(known)}")
     names, folder = expand(frames), Path(output)
     with Journal(folder, settings, resume=resume) as journal:
         done = {row["path"] for row in journal.rows()}
@@ -51,7 +56,10 @@ def perform(
                 if callback is not None:
                     callback(ended / len(names))
         table = table_of(journal.path, schema, {name: k for k, name in enumerate(names)})
-    # Without pyarrow there is the journal, and the table that is returned.
-    with contextlib.suppress(InputError):
-        write_parquet(table, folder / PARQUET_NAME)
+    if partition_by:
+        write_parquet(table, folder / PARQUET_FOLDER, partition_by=partition_by)
+    else:
+        # Without pyarrow there is the journal, and the table that is returned.
+        with contextlib.suppress(InputError):
+            write_parquet(table, folder / PARQUET_NAME)
     return table

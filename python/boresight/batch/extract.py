@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def extract(
     resume: bool = True,
     on_error: OnError = "row",
     executor: Any = None,
+    partition_by: Sequence[str] = (),
     progress: Progress = None,
     **options: Any,
 ) -> QTable:
@@ -43,7 +45,7 @@ def extract(
 
     Parameters
     ----------
-    frames, output, jobs, resume, on_error, executor, progress
+    frames, output, jobs, resume, on_error, executor, partition_by, progress
         As in `boresight.batch.solve`. The stars of each frame go to a file of their own below
         ``output/stars``, in ECSV.
     **options
@@ -82,6 +84,7 @@ def extract(
     return perform(
         frames, Work(extract_one, (folder, options), on_error), settings, EXTRACTED,
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
+        partition_by=partition_by,
     )  # fmt: skip
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from boresight.errors import InputError
+from boresight.errors import BoresightError, InputError
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 
-__all__ = ["expand", "file_of", "read"]
+__all__ = ["expand", "file_of", "matching", "read"]
 
 #: What makes a name a pattern of names.
 WILDCARDS = frozenset("*?[")
@@ -33,18 +34,20 @@ def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         if not isinstance(item, str | os.PathLike):
             raise InputError(f"frames: {item!r} is no path; give paths, globs or URLs")
         name = os.fspath(item)
-        names |= dict.fromkeys(_matching(name) if WILDCARDS & set(name) else [name])
+        names |= dict.fromkeys(matching(name) if WILDCARDS & set(name) else [name])
     if not names:
         raise InputError(f"frames: nothing is there of {given!r}; give paths, globs or URLs")
     return list(names)
 
 
-def _matching(pattern: str) -> list[str]:
+def matching(pattern: str) -> list[str]:
+    """Names that a pattern of paths or of URLs stands for, in order."""
     if Path(pattern).exists():  # a file whose name has brackets
         return [pattern]
     if is_url(pattern):
-        system, path = _fsspec().core.url_to_fs(pattern, **_anonymous(pattern))
-        return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
+        with _remote(pattern):
+            system, path = _fsspec().core.url_to_fs(pattern, **_anonymous(pattern))
+            return [system.unstrip_protocol(found) for found in sorted(system.glob(path))]
     return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - takes absolute patterns
 
 
@@ -58,7 +61,7 @@ def read(name: str) -> Frame:
     """Read a frame by path or URL; of a URL only the header and the image's bytes."""
     if not is_url(name):
         return read_frame(name)
-    with _open(name) as file:
+    with _remote(name), _open(name) as file:
         return read_frame(file)
 
 
@@ -66,6 +69,21 @@ def _open(url: str) -> IO[bytes]:
     opened: Any = _fsspec().open(url, "rb", **_anonymous(url), **_caching(url))
     file: IO[bytes] = opened.open()
     return file
+
+
+@contextmanager
+def _remote(url: str) -> Iterator[None]:
+    """Turn what clients of a network raise, which has no common base, into an `OSError`."""
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(f"frames: {url}: {error}; install boresight[distributed]") from None
+    except (BoresightError, OSError):
+        raise
+    except Exception as error:
+        if type(error).__module__ == "builtins" and not isinstance(error, ValueError):
+            raise
+        raise OSError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 def is_url(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -41,6 +42,7 @@ def solve(
     database: PatternDatabase | None = None,
     camera_model: CameraModel | None = None,
     explain: bool = True,
+    partition_by: Sequence[str] = (),
     progress: Progress = None,
     **options: Unpack[SolveOptions],
 ) -> QTable:
@@ -74,6 +76,9 @@ def solve(
         Camera of all frames.
     explain : bool, default True
         Ask `diagnose` why a frame does not solve, which costs up to some seconds for each of these.
+    partition_by : sequence of str, optional
+        Write the table into folders by these columns, such as ``["date", "status"]``, below
+        ``output/results``, instead of one file: see `write_parquet`.
     progress : bool or callable, optional
         True shows a progress bar; a function is called with the fraction done, 0 to 1.
     **options
@@ -140,6 +145,7 @@ def solve(
     return perform(
         frames, Work(solve_one, request, on_error), settings, SOLVED,
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
+        partition_by=partition_by,
     )  # fmt: skip
 
 

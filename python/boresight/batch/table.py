@@ -1,8 +1,7 @@
-"""The table of a batch, its units, and its files."""
+"""The table of a batch and its units."""
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from boresight._utils.files import write_atomically
 from boresight.batch.journal import FILE_NAME, Row, read_rows, read_settings
-from boresight.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -24,7 +21,6 @@ __all__ = [
     "Column",
     "read_results",
     "table_of",
-    "write_parquet",
 ]
 
 #: Rows that are taken together from a journal: memory stays that of the columns.
@@ -158,47 +154,3 @@ def read_results(output: str | os.PathLike[str]) -> QTable:
     """
     path = Path(output) / FILE_NAME
     return table_of(path, SCHEMAS[read_settings(path)["command"]])
-
-
-def write_parquet(table: QTable, path: str | os.PathLike[str]) -> None:
-    """Write a table to a Parquet file, atomically; units, UCDs and descriptions are kept.
-
-    Parameters
-    ----------
-    table : astropy.table.QTable
-        The table, such as `boresight.batch.solve` returns.
-    path : path-like
-        The file; one that is there is replaced. Each column's unit, UCD and description are in the
-        metadata of its Arrow field.
-
-    Raises
-    ------
-    InputError
-        If pyarrow is not installed.
-
-    Examples
-    --------
-    See `boresight.batch.solve`.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise InputError(
-            "path: Parquet files need the package pyarrow; install boresight[batch]"
-        ) from None
-    fields, arrays = [], []
-    for name in table.colnames:
-        column = table[name]
-        values = np.asarray(getattr(column, "value", column))
-        array = pa.array(values.tolist() if values.dtype.kind == "U" else values)
-        meta = {
-            "unit": str(column.unit) if column.unit is not None else "",
-            "ucd": (column.info.meta or {}).get("ucd", ""),
-            "description": column.info.description or "",
-        }
-        fields.append(pa.field(name, array.type, metadata={k: v for k, v in meta.items() if v}))
-        arrays.append(array)
-    content = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), content)
-    write_atomically(path, content.getvalue())

@@ -33,6 +33,13 @@ resume_option = click.option(
     "--resume/--anew", default=True, help="Continue the batch in --output, or begin anew."
 )
 
+partition_option = click.option(
+    "--partition-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Write the table into folders by this column (date, status, ...); may be repeated.",
+)
+
 fov_option = click.option(
     "--fov", type=float, help="Horizontal field of view in degrees, if known."
 )
@@ -44,6 +51,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the co
 @output_option
 @jobs_option
 @resume_option
+@partition_option
 @fov_option
 @click.option("--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]")
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
@@ -56,6 +64,7 @@ def solve(
     output: Path,
     jobs: int | None,
     resume: bool,
+    partition_by: tuple[str, ...],
     fov: float | None,
     fov_error: float | None,
     camera: Path | None,
@@ -72,8 +81,8 @@ def solve(
         patterns = SolverDatabase.load_from_file(database)
     table = solve_batch(
         names_of(frames), fov, output=output, jobs=jobs, resume=resume, database=patterns,
-        camera_model=load_camera(camera), explain=explain, progress=sys.stderr.isatty(),
-        fov_max_error_deg=fov_error,
+        partition_by=partition_by, camera_model=load_camera(camera), explain=explain,
+        progress=sys.stderr.isatty(), fov_max_error_deg=fov_error,
     )  # fmt: skip
     _conclude(table, output, "solved", as_json)
 
@@ -83,16 +92,27 @@ def solve(
 @output_option
 @jobs_option
 @resume_option
+@partition_option
 @json_option
 @clear_errors
 def extract(
-    frames: tuple[str, ...], output: Path, jobs: int | None, resume: bool, as_json: bool
+    frames: tuple[str, ...],
+    output: Path,
+    jobs: int | None,
+    resume: bool,
+    partition_by: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Find the stars of FRAMES: a file of stars for each, below --output."""
     from boresight.batch import extract as extract_batch
 
     table = extract_batch(
-        names_of(frames), output=output, jobs=jobs, resume=resume, progress=sys.stderr.isatty()
+        names_of(frames),
+        output=output,
+        jobs=jobs,
+        resume=resume,
+        partition_by=partition_by,
+        progress=sys.stderr.isatty(),
     )
     _conclude(table, output, "done", as_json)
 
@@ -102,6 +122,7 @@ def extract(
 @output_option
 @jobs_option
 @resume_option
+@partition_option
 @fov_option
 @click.option(
     "--camera", type=click.Path(path_type=Path), help="Camera model (JSON) to start from."
@@ -120,6 +141,7 @@ def calibrate(
     output: Path,
     jobs: int | None,
     resume: bool,
+    partition_by: tuple[str, ...],
     fov: float | None,
     camera: Path | None,
     num_first: int,
@@ -130,7 +152,7 @@ def calibrate(
 
     result = calibrate_batch(
         names_of(frames), fov, output=output, num_first=num_first, jobs=jobs, resume=resume,
-        camera_model=load_camera(camera), progress=sys.stderr.isatty(),
+        partition_by=partition_by, camera_model=load_camera(camera), progress=sys.stderr.isatty(),
     )  # fmt: skip
     if not as_json:
         ended = "" if result.converged else ", not converged"

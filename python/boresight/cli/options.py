@@ -40,6 +40,7 @@ OPTION_NAMES = {
     "dec_deg": "--dec",
     "database": "--database",
     "origin": "--origin",
+    "partition_by": "--partition-by",
     "num_fields": "--fields",
     "num_detections": "--detections",
 }

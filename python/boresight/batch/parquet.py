@@ -1,0 +1,180 @@
+"""Tables in Parquet: one file, or folders by the values of some columns."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+
+from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+
+__all__ = ["write_parquet"]
+
+#: Name of the file in each folder, and of that with the fields of all columns.
+PART_NAME, FIELDS_NAME = "part-0.parquet", "_common_metadata"
+
+#: Folder of rows without a value: pyarrow cannot join Hive's null with other values.
+NO_VALUE = "unknown"
+
+#: Folders at most: so many small files are slower to read than one.
+MOST_FOLDERS = 10_000
+
+
+@named
+def write_parquet(
+    table: QTable, path: str | os.PathLike[str], *, partition_by: Sequence[str] = ()
+) -> None:
+    """Write a table to Parquet, atomically; units, UCDs and descriptions are kept.
+
+    Parameters
+    ----------
+    table : astropy.table.QTable
+        The table, such as `boresight.batch.solve` returns.
+    path : path-like
+        The file; one that is there is replaced. Each column's unit, UCD and description are in the
+        metadata of its Arrow field.
+    partition_by : sequence of str, optional
+        Columns of strings, whole numbers or booleans. `path` is then a folder with a file in a
+        folder for each of their values, ``status=solved/part-0.parquet``, as Hive, Spark, Dask and
+        pyarrow read it; ``"date"`` is the day of the column ``time``. The fields of all columns are
+        in the file ``_common_metadata``. Files of values that are gone are removed.
+
+    Raises
+    ------
+    InputError
+        If pyarrow is not installed, or for columns that cannot part the table.
+    OSError
+        If `path` cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pyarrow.parquet
+    >>> from astropy.table import QTable
+    >>> from boresight import batch
+    >>> table = QTable({"status": ["solved", "error"], "ra": [10.0, float("nan")]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     batch.write_parquet(table, f"{folder}/results", partition_by=["status"])
+    ...     rows = pyarrow.parquet.read_table(
+    ...         f"{folder}/results", filters=[("status", "=", "solved")]
+    ...     )
+    >>> rows["ra"].to_pylist()
+    [10.0]
+    """
+    whole = _to_arrow(table)
+    if not partition_by:
+        write_atomically(path, _bytes_of(whole))
+        return
+    folder, written = Path(path), set()
+    rest, keys, fields = _parted(whole, partition_by)
+    for names, rows in _groups(partition_by, keys):
+        file = folder.joinpath(*names, PART_NAME)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, _bytes_of(rest.take(rows)))
+        written.add(file)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FIELDS_NAME, _bytes_of(fields))
+    _remove_others(folder, written)
+
+
+def _to_arrow(table: QTable) -> Any:
+    """Table of pyarrow, with what is known of the columns in the metadata of its fields."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise InputError(
+            "path: Parquet files need the package pyarrow; install boresight[batch]"
+        ) from None
+    fields, arrays = [], []
+    for name in table.colnames:
+        column = table[name]
+        values = np.asarray(getattr(column, "value", column))
+        array = pa.array(values.tolist() if values.dtype.kind == "U" else values)
+        meta = {
+            "unit": str(column.unit) if column.unit is not None else "",
+            "ucd": (column.info.meta or {}).get("ucd", ""),
+            "description": column.info.description or "",
+        }
+        fields.append(pa.field(name, array.type, metadata={k: v for k, v in meta.items() if v}))
+        arrays.append(array)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _bytes_of(table: Any) -> bytes:
+    import pyarrow.parquet as pq
+
+    content = io.BytesIO()
+    pq.write_table(table, content)
+    return content.getvalue()
+
+
+def _parted(whole: Any, partition_by: Sequence[str]) -> tuple[Any, list[list[Any]], Any]:
+    """Part a table into what the files hold, the values that name their folders, and all fields."""
+    import pyarrow as pa
+
+    if isinstance(partition_by, str):
+        raise InputError(f"partition_by: {partition_by!r} is one name; give a list of names")
+    if "date" in partition_by and "date" not in whole.column_names and "time" in whole.column_names:
+        days = pa.array([(time or "")[:10] for time in whole["time"].to_pylist()], pa.string())
+        field = pa.field("date", pa.string(), metadata={"description": "day of the exposure (UTC)"})
+        whole = whole.append_column(field, days)
+    keys = []
+    for name in partition_by:
+        if name not in whole.column_names:
+            raise InputError(
+                f"partition_by: there is no column {name!r}; give some of "
+                f"{', '.join(whole.column_names)}"
+            )
+        kind = whole.schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+            raise InputError(
+                f"partition_by: {name!r} has numbers that are not whole; give columns of strings, "
+                "whole numbers or booleans"
+            )
+        keys.append(whole[name].to_pylist())
+    rest = whole.drop_columns(list(partition_by))
+    return rest, keys, whole.slice(0, 0)
+
+
+def _groups(
+    partition_by: Sequence[str], keys: list[list[Any]]
+) -> Iterator[tuple[list[str], list[int]]]:
+    """Give the names of each folder and the rows of its file."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row, values in enumerate(zip(*keys, strict=True)):
+        groups.setdefault(values, []).append(row)
+    if len(groups) > MOST_FOLDERS:
+        raise InputError(
+            f"partition_by: {', '.join(partition_by)} would make {len(groups)} folders; give "
+            f"columns with at most {MOST_FOLDERS} values"
+        )
+    for values, rows in groups.items():
+        pairs = zip(partition_by, values, strict=True)
+        yield [f"{quote(name)}={_folder_value(value)}" for name, value in pairs], rows
+
+
+def _folder_value(value: Any) -> str:
+    if value is None or value == "":
+        return NO_VALUE
+    return str(value).lower() if isinstance(value, bool) else quote(str(value), safe="")
+
+
+def _remove_others(folder: Path, written: set[Path]) -> None:
+    """Remove the files of an earlier table whose values are gone, and their empty folders."""
+    for file in sorted(folder.rglob(PART_NAME)):
+        if file not in written and "=" in file.parent.name:
+            file.unlink()
+            for parent in file.parents:
+                if parent == folder or any(parent.iterdir()):
+                    break
+                parent.rmdir()
