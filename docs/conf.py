@@ -2,6 +2,10 @@
 
 import importlib.metadata
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "Boresight"
 author = "The Boresight developers"
@@ -9,11 +13,11 @@ copyright = "The Boresight developers"  # noqa: A001 - the name is Sphinx's
 version = release = importlib.metadata.version("boresight")
 
 extensions = [
+    "mathml",
     "myst_nb",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
 ]
 # Links into other projects' pages need their indices, and so the network.
 if not os.environ.get("BORESIGHT_OFFLINE"):
@@ -37,6 +41,9 @@ intersphinx_mapping = {
 nb_execution_mode = "off"
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
+
+# Formulas need no network when the pages are read.
+html_math_renderer = "mathml"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "Boresight"
