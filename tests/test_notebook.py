@@ -21,6 +21,12 @@ TOLD = {
         "19 parameters",
         "it was turned by 0.098175",
     ],
+    "align_many_images": [
+        "one after the other: rmse to 1.",
+        "all at once: rmse 0.00",
+        "headers wrong by 5.2 px, aligned frames by 0.00",
+        "verdict: good",
+    ],
     "notice_a_moved_camera": [
         "pointing changed by 359.",
         "mended: nothing significant changed",

@@ -20,6 +20,7 @@ from boresight.alignment.register import (
     corrected,
     plane_corners,
     total_correction,
+    verdict_of,
 )
 from boresight.alignment.result import (
     AlignmentResult,
@@ -98,7 +99,7 @@ def fit_globally(
     moved = fit.move(solved)
     images = list(result.images)
     for e, exposure in enumerate(fit.exposures):
-        images[exposure.number] = _apply(fit, e, moved[e], solved, summary)
+        images[exposure.number] = _apply(fit, e, moved[e], solved, summary, options)
     return replace(result, images=images, fit=summary)
 
 
@@ -450,7 +451,12 @@ def _about(covariance: Floats, center: Floats) -> Floats:
 
 
 def _apply(
-    fit: _Fit, e: int, moved: list[Mapping], solved: _Solved, summary: GlobalFit
+    fit: _Fit,
+    e: int,
+    moved: list[Mapping],
+    solved: _Solved,
+    summary: GlobalFit,
+    options: Options,
 ) -> ImageAlignment:
     """Tell of the images of an exposure, which have new mappings."""
     d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.result.refcat, fit.known
@@ -494,9 +500,12 @@ def _apply(
         covariance = _about(solved.covariances[e] * unit, after.center)
         error = corner_error(covariance, after.center, plane_corners(moved[0], sources))
         after = replace(after, covariance=covariance, corner_error_px=error)
+    if told.status != "reference":
+        verdict, reason = verdict_of(after, options)
+        after = replace(after, verdict=verdict, reason=reason)
     low, high = RESERVED_CHI2
     tested = not math.isnan(summary.reserved_chi2_dof)
-    if told.verdict == "good" and tested and not low <= summary.reserved_chi2_dof <= high:
+    if after.verdict == "good" and tested and not low <= summary.reserved_chi2_dof <= high:
         after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)
     for image in exposure.members:
         image.alignment = after

@@ -331,7 +331,7 @@ def _told(
         by_patterns=found.by_patterns,
         matches=matches,
     )
-    verdict, reason = _verdict(total, options)
+    verdict, reason = verdict_of(total, options)
     return replace(total, verdict=verdict, reason=reason)
 
 
@@ -381,7 +381,8 @@ def plane_corners(plane: Mapping, sources: Sources) -> Floats:
     return np.array([low, (high[0], low[1]), high, (low[0], high[1])])
 
 
-def _verdict(total: ImageAlignment, options: Options) -> tuple[Verdict, Reason]:
+def verdict_of(total: ImageAlignment, options: Options) -> tuple[Verdict, Reason]:
+    """Judge an alignment that succeeded by its numbers."""
     if total.matched_fraction < LEAST_FRACTION:
         return "poor", Reason.FEW_MATCHED
     if total.rmse_px > LARGEST_RESIDUAL * options.tolerance:

@@ -41,6 +41,13 @@ from boresight.frames.read import read_frame
     show_default=True,
     help="Shift; and rotation; and scale; any linear map.",
 )
+@click.option(
+    "--distortion-order",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of a polynomial that all images share; --method global finds it.",
+)
 @click.option("--searchrad", type=float, default=30.0, show_default=True, help="Search radius, px.")
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="Of a match, px.")
 @click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
@@ -60,6 +67,7 @@ def align(
     reference: str | None,
     method: Any,
     fitgeom: Any,
+    distortion_order: int,
     searchrad: float,
     tolerance: float,
     sigma: float | None,
@@ -85,6 +93,7 @@ def align(
         method=method,
         expand_refcat=reference is None,
         fitgeom=fitgeom,
+        distortion_order=distortion_order,
         searchrad=searchrad,
         tolerance=tolerance,
     )

@@ -79,8 +79,9 @@ def plot_alignment_residuals(
         *pixels.T, *residuals.T, angles="xy", scale_units="xy", scale=usual / (ARROW_PART * size),
         color=BLUE, width=0.002,
     )  # fmt: skip
-    ax.quiverkey(arrows, 0.9, 1.03, usual, f"{usual:.2g} px", labelpos="E")
-    ax.set(xlabel="x (px)", ylabel="y (px)", title="Residuals", aspect="equal")
+    ax.quiverkey(arrows, 0.94, 1.03, usual, f"{usual:.2g} px", labelpos="W")
+    ax.set(xlabel="x (px)", ylabel="y (px)", aspect="equal")
+    ax.set_title("Residuals", loc="left")
     return ax
 
 
