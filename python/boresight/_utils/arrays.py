@@ -16,6 +16,14 @@ from boresight.errors import InputError
 Floats = NDArray[np.float64]
 
 
+def block_means(image: NDArray[Any], step: int) -> Floats:
+    """Give means of squares of pixels; what is left over at the far edges is cut off."""
+    rows, columns = (side // step for side in image.shape)
+    whole = np.asarray(image[: rows * step, : columns * step], dtype=np.float64)
+    means: Floats = whole.reshape(rows, step, columns, step).mean(axis=(1, 3))
+    return means
+
+
 def unit_vector(ra_deg: ArrayLike, dec_deg: ArrayLike) -> Floats:
     """Give unit vectors (..., 3) of right ascensions and declinations in degrees."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)

@@ -39,7 +39,7 @@ BASE = "%s"
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command gets their values in a mapping `outputs`."""
-    names = ["write", "sip", "overwrite", "folder", *_FILES]
+    names = ["write", "sip", "overwrite", "skip_solved", "keep", "folder", *_FILES]
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -67,27 +67,47 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Folder for these files. [default: as named]"
         ),
         click.option("-O", "--overwrite", is_flag=True, help="Replace files that exist."),
+        click.option(
+            "-J", "--skip-solved", is_flag=True,
+            help="Pass over frames of which all these files exist."
+        ),
+        click.option(
+            "-K", "--continue", "keep", is_flag=True,
+            help="Keep files that exist, and write those that are missing."
+        ),
     ]  # fmt: skip
     return functools.reduce(lambda decorated, option: option(decorated), reversed(options), run)
 
 
-def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> None:
-    """Refuse, before anything is solved, files that exist or that several frames would share."""
+def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
+    """Refuse, before anything is solved, files that exist or that several frames would share.
+
+    Gives the frames that are to be solved: with --skip-solved not those whose files exist.
+    """
+    if outputs["skip_solved"] and all(outputs[name] in (None, "none") for name in _FILES):
+        raise InputError("--skip-solved: no file is asked for by which to tell; name one")
     taken: dict[Path, Path] = {}
+    left = []
     for path in paths:
-        for name in _FILES:
-            target = _target(outputs, name, path)
-            if target is None:
-                continue
+        targets = {name: _target(outputs, name, path) for name in _FILES}
+        wanted = {name: target for name, target in targets.items() if target is not None}
+        if outputs["skip_solved"] and all(target.exists() for target in wanted.values()):
+            continue
+        left.append(path)
+        for name, target in wanted.items():
             option = f"--{name.replace('_', '-')}"
             if target in taken:
                 raise InputError(
                     f"{option}: {target} would be written for {taken[target]} and for {path}; "
                     f"put {BASE} into its name"
                 )
-            if target.exists() and not outputs["overwrite"]:
-                raise InputError(f"{option}: {target} exists; add --overwrite to replace it")
+            if target.exists() and not (outputs["overwrite"] or outputs["keep"]):
+                raise InputError(
+                    f"{option}: {target} exists; add --overwrite to replace it, or --continue to "
+                    "keep it"
+                )
             taken[target] = path
+    return left
 
 
 def write_outputs(
@@ -95,6 +115,8 @@ def write_outputs(
 ) -> list[Path]:
     """Write the files asked for of a frame that was solved; those written."""
     targets = {name: _target(outputs, name, path) for name in _FILES}
+    if outputs["keep"]:
+        targets = {n: None if t is not None and t.exists() else t for n, t in targets.items()}
     done: list[Path] = []
     if (axy := targets["axy"]) is not None:
         done.append(write_axy(_in_folder(axy), stars, frame.image_shape))

@@ -23,7 +23,6 @@ from boresight.cli.options import (
     load_camera,
     load_database,
     messages,
-    names_argument,
     reading_of,
 )
 from boresight.cli.output import (
@@ -38,16 +37,42 @@ from boresight.cli.output import (
     save_report,
 )
 from boresight.cli.outputs import Outputs, check_outputs, output_options, write_outputs
+from boresight.cli.solve_field import SolveField, solve_field_options
+from boresight.cli.solve_field import dec as dec_of
+from boresight.cli.solve_field import ra as ra_of
 from boresight.errors import InputError
 from boresight.solver.solution import Solution
 
 #: Time in which the cause is looked for that a frame does not solve, ms.
 EXPLAIN_MS = 10_000
 
+#: What is told of a frame that --parity leaves out.
+OTHER_PARITY = {
+    "status": "other parity",
+    "findings": [
+        {
+            "cause": "parity",
+            "text": "it solves with the other parity alone; leave out --parity, or give the other",
+            "certain": True,
+            "changes": {},
+        }
+    ],
+}
+
 _WHERE = [
-    click.option("--ra", type=float, help="Right ascension of the centre, degrees, if known."),
-    click.option("--dec", type=float, help="Its declination, degrees."),
-    click.option("--radius", type=float, help="Largest error of --ra and --dec. [default: 1]"),
+    click.option(
+        "-3",
+        "--ra",
+        type=ra_of,
+        metavar="ANGLE",
+        help="Right ascension of the centre, degrees or hh:mm:ss, if known.",
+    ),
+    click.option(
+        "-4", "--dec", type=dec_of, metavar="ANGLE", help="Its declination, degrees or dd:mm:ss."
+    ),
+    click.option(
+        "-5", "--radius", type=float, help="Largest error of --ra and --dec. [default: 1]"
+    ),
     click.option(
         "--header",
         type=click.Choice(["try", "ignore", "only"]),
@@ -68,6 +93,7 @@ class Search(NamedTuple):
     """Arguments of `solve` and `diagnose` that are the same for all frames."""
 
     fov_deg: float | None
+    like: SolveField
     arguments: dict[str, Any]
     aberration: bool | None
     explain: bool
@@ -78,24 +104,30 @@ class Search(NamedTuple):
         from boresight.solver.solve import solve
 
         common: Any = self.arguments | {"place": _place(taken, self.aberration)}
-        solution = solve(taken.found, self.fov_deg, image_shape=taken.image_shape, **common)
+        fov_deg = self.fov_deg
+        if (field := self.like.field(taken.image_shape[1])) is not None:
+            fov_deg, common["fov_max_error_deg"] = field
+        solution = solve(taken.found, fov_deg, image_shape=taken.image_shape, **common)
+        if solution is not None and not self.like.accepts(solution):
+            record = record_of(taken.path, len(taken.stars), None)
+            return record | {"diagnosis": OTHER_PARITY}, None
         record = record_of(taken.path, len(taken.stars), solution)
         if solution is None and self.explain:
             diagnosis = diagnose(
                 taken.found,
-                self.fov_deg,
+                fov_deg,
                 image_shape=taken.image_shape,
-                solve_timeout_ms=EXPLAIN_MS,
-                **common,
+                **common | {"solve_timeout_ms": EXPLAIN_MS},
             )
             record["diagnosis"] = diagnosis_record(diagnosis)
         return record, solution
 
 
 @click.command()
-@names_argument
+@click.argument("frames", nargs=-1)
 @frame_options
 @where_options
+@solve_field_options
 @aberration_option
 @click.option(
     "--lens",
@@ -113,20 +145,26 @@ def solve(
     verbose: bool,
     quiet: bool,
     outputs: Outputs,
+    like: SolveField,
     **asked: Any,
 ) -> None:
     """Tell where FRAMES look, each on its own.
 
     FITS, pictures, camera raw files; or lists of stars: CSV, ECSV, FITS tables. Quoted globs are
-    expanded; - stands for a list of names on standard input.
+    expanded; - stands for a list of names on standard input. Options of solve-field with the same
+    names mean the same.
     """
-    paths = paths_of(frames)
-    check_outputs(outputs, paths)
+    if not frames and not like.files_on_stdin:
+        raise click.UsageError("Missing argument 'FRAMES...'.")
+    like.check(fov)
+    named = (*frames, "-") if like.files_on_stdin else frames
+    paths = check_outputs(outputs, paths_of(named))
     check_writable("--plot", plot)
     check_writable("--report", report)
     reading = reading_of(asked.pop("sigma"), asked.pop("hdu"), asked.pop("size"))
+    reading = reading._replace(downsample=like.downsample)
     with messages(verbose=verbose, quiet=quiet):
-        search = _search(fov, quiet=quiet or as_json, **asked)
+        search = _search(fov, like, quiet=quiet or as_json, **asked)
         kept: list[tuple[Taken, Solution | None]] = []
         failed = False
         with _printing(as_json=as_json) as show:
@@ -141,12 +179,13 @@ def solve(
                     failed |= not _written(outputs, taken, solution)
                     if plot is not None or report is not None:
                         kept.append((taken, solution))
-        failed |= not _drawn(plot, report, kept, {"fov": fov, **asked})
+        failed |= not _drawn(plot, report, kept, {"fov": fov, **like._asdict(), **asked})
     raise SystemExit(1 if failed else 0)
 
 
 def _search(
     fov: float | None,
+    like: SolveField,
     *,
     quiet: bool,
     fov_error: float | None,
@@ -169,8 +208,12 @@ def _search(
     if radius is not None and ra is None:
         raise InputError("--radius: it is that of --ra and --dec; give them too")
     model = load_camera(camera)
-    patterns = load_database(database, fov, model, projection, quiet=quiet)
     options: dict[str, Any] = {"fov_max_error_deg": fov_error}
+    if not like.is_by_pixels and (field := like.field(0)) is not None:
+        fov, options["fov_max_error_deg"] = field
+    patterns = load_database(database, fov, model, projection, quiet=quiet)
+    if like.cpulimit is not None:
+        options["solve_timeout_ms"] = max(1, round(1e3 * like.cpulimit))
     if ra is not None:
         options["attitude_hint"] = (ra, dec)
     if radius is not None:
@@ -189,7 +232,7 @@ def _search(
         "database": given, "camera_model": model, "projection": projection, "header": header,
         **options,
     }  # fmt: skip
-    return Search(fov, arguments, aberration, explain)
+    return Search(fov, like, arguments, aberration, explain)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.arrays import block_means
+
 __all__ = ["levels_of", "linear_picture", "signed_picture", "star_picture"]
 
 Floats = NDArray[np.float64]
@@ -34,7 +36,7 @@ QUALITY = 72
 def star_picture(image: NDArray[Any]) -> str:
     """Draw a frame of stars: the sky is taken out, and faint light lifted."""
     step = _step(image.shape)
-    pixels = _flattened(_thinned(image, step))
+    pixels = _flattened(block_means(image, step))
     low, high = np.percentile(pixels, STRETCH)
     part = np.arcsinh(LIFT * _part(pixels, low, high)) / np.arcsinh(LIFT)
     return _element(255.0 * part, image.shape, step)
@@ -50,7 +52,7 @@ def levels_of(image: NDArray[Any]) -> tuple[float, float]:
 def linear_picture(image: NDArray[Any], levels: tuple[float, float]) -> str:
     """Draw an image in shades of grey between two values; what has no value is black."""
     step = _step(image.shape)
-    return _element(255.0 * _part(_thinned(image, step), *levels), image.shape, step)
+    return _element(255.0 * _part(block_means(image, step), *levels), image.shape, step)
 
 
 def signed_picture(image: NDArray[Any], largest: float) -> str:
@@ -58,7 +60,7 @@ def signed_picture(image: NDArray[Any], largest: float) -> str:
     import matplotlib as mpl
 
     step = _step(image.shape)
-    part = np.nan_to_num(_thinned(image, step) / largest, nan=0.0).clip(-1.0, 1.0)
+    part = np.nan_to_num(block_means(image, step) / largest, nan=0.0).clip(-1.0, 1.0)
     colours = mpl.colormaps["RdBu_r"](0.5 + 0.5 * part)[..., :3]
     return _element(255.0 * colours, image.shape, step)
 
@@ -88,14 +90,6 @@ def _element(shades: Floats, shape: tuple[int, ...], step: int) -> str:
         f'height="{rows * step}" preserveAspectRatio="none" '
         f'href="data:image/jpeg;base64,{data}"/>'
     )
-
-
-def _thinned(image: NDArray[Any], step: int) -> Floats:
-    """Means of squares of pixels; what is left over at the right and below is cut off."""
-    rows, columns = (side // step for side in image.shape)
-    whole = np.asarray(image[: rows * step, : columns * step], dtype=np.float64)
-    means: Floats = whole.reshape(rows, step, columns, step).mean(axis=(1, 3))
-    return means
 
 
 def _flattened(pixels: Floats) -> Floats:
