@@ -408,3 +408,30 @@ def test_rotations_are_the_convention_of_the_seed():
     plane = cd @ rotation(found.phi_rad) @ (pixel - (g.wcs.wcs.crpix - 1)) + found.crtan_arcsec
     there = found.wcs.wcs.cd * 3600 @ (pixel - (found.wcs.wcs.crpix - 1))
     np.testing.assert_allclose(there, plane, atol=1e-9)
+
+
+def test_blends_do_not_keep_a_crowd_from_its_minimum():
+    """Pairs nearer than a fifth of the PSF's width take many steps; all others do not wait."""
+    rng, n, rd, size = np.random.default_rng(17), 3.0, 2.2, 120
+    places = rng.uniform(10, size - 10, (70, 2))
+    near = np.array([[0.5, 0.2], [-0.4, 0.1], [0.1, 0.45], [0.3, -0.3]])
+    places[-4:] = places[:4] + near
+    fluxes = 10 ** rng.uniform(3.5, 4.7, len(places))
+    wcs = header((size / 2 + 0.5,) * 2)
+    plane = (places - (size / 2 - 0.5)) * SCALE * [-1.0, 1.0]
+    picture = draw(plane, fluxes, n, rd, crpix=(size / 2 - 0.5,) * 2, shape=(size, size))
+    data, variance = observe(picture, 3)
+    start = sky_of(plane + rng.normal(0, 0.01, plane.shape), wcs)
+    image = scene.Image(data, wcs, variance=variance, psf=scene.Moffat(n=2.8, rd=2.1))
+    found = scene.fit(image, start)
+    assert found.status == "converged"
+    assert abs(found.chi2_dof - 1) < 0.05
+    assert len(found.history) <= 25
+    again = scene.fit(image, found.sources["ra", "dec"])
+    gained = (found.chi2_dof - again.chi2_dof) * (found.num_pixels - found.num_parameters)
+    assert gained < 0.5
+    isolated = np.array([np.sort(np.hypot(*(places - place).T))[1] > 3 * rd for place in places])
+    there = np.array(wcs.world_to_pixel_values(found.sources["ra"], found.sources["dec"])).T
+    errors = np.array([found.sources["ra_error"], found.sources["dec_error"]]).T / SCALE
+    pulls = ((there - places) / errors)[isolated]
+    assert 0.7 < np.sqrt((pulls**2).mean()) < 1.35

@@ -8,20 +8,24 @@
 //! 1. Fluxes are linear: they come first, for some widths of the PSF, of which the best is the start.
 //! 2. Images whose WCS is free are moved to where the light of the sources is (`search`).
 //! 3. Sources are fitted on the images that are fixed, then the free images with sources held, then all.
+//! 4. The few sources that do not come to rest with all others (`clusters`) are fitted in turn with these.
 //!
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
 mod arrow;
+mod clusters;
 pub mod fit;
 pub mod freedom;
 mod layout;
 mod place;
 mod problem;
 pub mod profile;
+mod quadrature;
 mod region;
 pub mod register;
 mod search;
 mod stage;
+mod summary;
 
 use self::freedom::Freedom;
 pub use self::layout::Layout;

@@ -1,11 +1,7 @@
 //! The loop: Levenberg-Marquardt on the normal equations of a [`Problem`].
 
-use nalgebra::DVector;
-
 use super::{Problem, System};
 
-/// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
-const FIRST_DAMPING: f64 = 1e-6;
 /// Damping is multiplied by this after a bad step and divided by it after a good one.
 const DAMPING_FACTOR: f64 = 10.0;
 /// When even steps damped this much do not help, none will.
@@ -21,17 +17,19 @@ pub struct Options {
     pub max_iterations: usize,
     /// Converged when a step promises to lower the cost by less than this fraction of it.
     pub tolerance: f64,
-    /// Converged also when it promises to lower the cost by less than the square of this: the size of a residual
-    /// that is nothing but rounding.
+    /// Converged also when it promises to lower the cost by less than the square of this, for each group of parameters
+    /// where there are groups: the size of a residual that is nothing but rounding.
     pub resolution: f64,
-    /// Whether steps that gain much less than they promise are shortened: where residuals curve it spares steps that
-    /// overshoot again and again; along a curved valley it costs some.
+    /// Damping after the first step that did not help; steps are undamped (Gauss-Newton) until then.
+    pub first_damping: f64,
+    /// Whether steps that gain much less than they promise are shortened ([`Problem::shortened`]): where residuals curve
+    /// it spares steps that overshoot again and again; along a curved valley it costs some.
     pub shorten: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9, shorten: false }
+        Self { max_iterations: 50, tolerance: 1e-12, resolution: 1e-9, first_damping: 1e-6, shorten: false }
     }
 }
 
@@ -87,19 +85,30 @@ pub fn minimize_watched<P: Problem, E>(
             best.iterations += 1;
             let delta = system.solve(damping);
             let promised = system.decrease(&delta);
-            let negligible = options.tolerance * best.cost + options.resolution * options.resolution;
-            best.converged = damping < 1.0 && promised <= negligible;
-            let next = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
+            let negligible = |promised: f64| {
+                promised <= options.tolerance * best.cost + options.resolution * options.resolution
+            };
+            let at_rest = negligible(promised) || negligible(system.largest_decrease(&delta));
+            best.converged = damping < 1.0 && at_rest;
+            let tried = problem.step(&best.state, &system, &delta).map(|state| (problem.cost(&state), state));
+            let too_long = |(cost, _): &(f64, P::State)| best.cost - cost < EXPECTED_GAIN * promised;
+            let shorter = tried
+                .as_ref()
+                .filter(|next| options.shorten && !best.converged && too_long(next))
+                .and_then(|(_, state)| {
+                    let state = problem.shortened(&best.state, &system, state)?;
+                    Some((problem.cost(&state), state))
+                });
+            let next = match (tried, shorter) {
+                (Some(tried), Some(shorter)) if shorter.0 < tried.0 => Some(shorter),
+                (tried, _) => tried,
+            };
             if let Some((cost, state)) = next.filter(|(cost, _)| *cost <= best.cost) {
-                let gain = (best.cost - cost) / promised;
-                let better = (options.shorten && !best.converged && gain < EXPECTED_GAIN)
-                    .then(|| scaled(problem, &best, &system, &delta, promised, cost))
-                    .flatten();
-                (best.cost, best.state) = better.unwrap_or((cost, state));
-                damping = if damping > FIRST_DAMPING { damping / DAMPING_FACTOR } else { 0.0 };
+                (best.cost, best.state) = (cost, state);
+                damping = if damping > options.first_damping { damping / DAMPING_FACTOR } else { 0.0 };
                 break;
             }
-            damping = FIRST_DAMPING.max(damping * DAMPING_FACTOR);
+            damping = options.first_damping.max(damping * DAMPING_FACTOR);
             if best.converged || damping > LARGEST_DAMPING {
                 return Ok(best);
             }
@@ -111,26 +120,10 @@ pub fn minimize_watched<P: Problem, E>(
     Ok(best)
 }
 
-/// The step to the lowest point of the parabola along a step, if it is lower than the end of that.
-///
-/// Where residuals curve, as of blended stars, steps are too long by the same factor again and again, and
-/// the loop would creep.
-fn scaled<P: Problem>(
-    problem: &P,
-    best: &Outcome<P::State>,
-    system: &P::System,
-    delta: &DVector<f64>,
-    promised: f64,
-    cost: f64,
-) -> Option<(f64, P::State)> {
-    let length = promised / (cost - best.cost + 2.0 * promised);
-    let state = problem.step(&best.state, system, &(delta * length))?;
-    let found = problem.cost(&state);
-    (found < cost).then_some((found, state))
-}
-
 #[cfg(test)]
 mod tests {
+    use nalgebra::DVector;
+
     use super::*;
     use crate::lsq::NormalEquations;
 

@@ -19,6 +19,12 @@ pub trait Problem {
 
     /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
     fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
+
+    /// A state between one and another that was tried, of which each group of parameters goes as far as its slope at both
+    /// ends tells; `None` if the problem does not know.
+    fn shortened(&self, _: &Self::State, _: &Self::System, _: &Self::State) -> Option<Self::State> {
+        None
+    }
 }
 
 /// A problem linearised about a state.
@@ -31,6 +37,12 @@ pub trait System {
 
     /// By how much the linearised cost falls with a step, that of parameters that were eliminated included.
     fn decrease(&self, delta: &DVector<f64>) -> f64;
+
+    /// The largest part of [`decrease`](Self::decrease) that is due to one group of parameters, where there are groups:
+    /// whether a step matters is asked of each of them, or many at rest would hide one that is not.
+    fn largest_decrease(&self, delta: &DVector<f64>) -> f64 {
+        self.decrease(delta)
+    }
 }
 
 impl System for NormalEquations {

@@ -7,6 +7,9 @@ use crate::lsq::{Covariance, NormalEquations, System};
 
 /// Part of a shared parameter's information that has to be left once the sources are known.
 const SHARED_RANK: f64 = 1e-11;
+/// Steps of sources are damped at least so much: no more than one that is well determined feels, but a blend of which the
+/// parts are hardly told apart does not run away. Such blends are settled in clusters.
+const LEAST_DAMPING: f64 = 1e-3;
 
 /// Normal equations, the sources' blocks as rows and columns before the shared parameters.
 #[derive(Debug, Clone)]
@@ -14,6 +17,8 @@ pub(super) struct Arrow {
     pub own: BlockMatrix,
     /// Place of each of the sources' parameters in the order of elimination.
     pub order: Vec<usize>,
+    /// First parameter of each source in the order of the state, and at last of the shared ones.
+    pub firsts: Vec<usize>,
     /// Sources' parameters in the order of elimination, by the shared ones.
     pub cross: Vec<f64>,
     pub shared: DMatrix<f64>,
@@ -37,9 +42,40 @@ impl Arrow {
         self.order.len()
     }
 
-    pub(super) fn eliminated(&self, damping: f64) -> Eliminated {
+    /// The parameters of every source, and at last those that are shared.
+    pub(super) fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let ends = self.firsts[1..].iter().copied().chain([self.gradient.len()]);
+        self.firsts.iter().zip(ends).map(|(&first, end)| first..end)
+    }
+
+    /// Of each of the [`parts`](Self::parts) the slope along a step.
+    pub(super) fn slopes(&self, step: &DVector<f64>) -> Vec<f64> {
+        let slope = |k: usize| self.gradient[k] * step[k];
+        self.parts().map(|part| part.map(slope).sum()).collect()
+    }
+
+    /// The step that no damping shortens.
+    pub(super) fn whole_step(&self) -> DVector<f64> {
+        self.step(self.eliminated(0.0, 0.0))
+    }
+
+    fn step(&self, Eliminated { gain, equations, .. }: Eliminated) -> DVector<f64> {
         let (n, p) = (self.own_count(), self.shared.nrows());
-        let factor = self.own.factor(damping);
+        let shared = equations.solve(0.0);
+        let mut delta = DVector::zeros(n + p);
+        for (i, &at) in self.order.iter().enumerate() {
+            let gain = &gain[at * (p + 1)..(at + 1) * (p + 1)];
+            let moved: f64 = gain.iter().zip(shared.iter()).map(|(g, s)| g * s).sum();
+            delta[i] = -(gain[p] + moved);
+        }
+        delta.rows_mut(n, p).copy_from(&shared);
+        delta
+    }
+
+    /// Eliminates the sources, with some damping of what is shared and of the sources' own.
+    pub(super) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
+        let (n, p) = (self.own_count(), self.shared.nrows());
+        let factor = self.own.factor(own_damping);
         let mut gain = vec![0.0; n * (p + 1)];
         for (i, &at) in self.order.iter().enumerate() {
             gain[at * (p + 1)..at * (p + 1) + p].copy_from_slice(&self.cross[at * p..(at + 1) * p]);
@@ -82,17 +118,7 @@ impl System for Arrow {
     }
 
     fn solve(&self, damping: f64) -> DVector<f64> {
-        let (n, p) = (self.own_count(), self.shared.nrows());
-        let Eliminated { gain, equations, .. } = self.eliminated(damping);
-        let shared = equations.solve(0.0);
-        let mut delta = DVector::zeros(n + p);
-        for (i, &at) in self.order.iter().enumerate() {
-            let gain = &gain[at * (p + 1)..(at + 1) * (p + 1)];
-            let moved: f64 = gain.iter().zip(shared.iter()).map(|(g, s)| g * s).sum();
-            delta[i] = -(gain[p] + moved);
-        }
-        delta.rows_mut(n, p).copy_from(&shared);
-        delta
+        self.step(self.eliminated(damping, damping.max(LEAST_DAMPING)))
     }
 
     fn decrease(&self, delta: &DVector<f64>) -> f64 {
@@ -111,5 +137,9 @@ impl System for Arrow {
         }
         let slope: f64 = self.gradient.iter().zip(delta.iter()).map(|(g, d)| g * d).sum();
         -(slope + 0.5 * quadratic)
+    }
+
+    fn largest_decrease(&self, delta: &DVector<f64>) -> f64 {
+        0.5 * self.slopes(delta).into_iter().map(f64::abs).fold(0.0, f64::max)
     }
 }

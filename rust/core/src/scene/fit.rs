@@ -3,12 +3,14 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::arrow::Arrow;
+use super::clusters;
 use super::freedom::Freedom;
 use super::layout::Layout;
 use super::problem::{Fit, State};
 use super::profile::PARAMETERS;
 use super::region::Window;
 use super::stage::{Extent, Stage};
+use super::summary::summary;
 use super::{Scene, search};
 use crate::error::{Error, Result};
 use crate::lsq::{self, Loss, minimize_watched};
@@ -29,11 +31,17 @@ const LEAST_WIDTHS: f64 = 2.5;
 const LARGEST_HALF: f64 = 64.0;
 /// Light is drawn at most so far from its source, pixels.
 const FARTHEST_LIGHT: f64 = 256.0;
-/// The last stage ends when a step promises to lower half of chi² by the square of this, those before it with the second.
+/// The last stage ends when a step promises to lower half of chi² by less than the square of this for every source and for
+/// what is shared, those before it with the second.
 const RESOLUTION: f64 = 1e-2;
 const ROUGH_RESOLUTION: f64 = 0.3;
+/// Damping after a step that did not help: sources are always damped, by a tenth of this.
+const FIRST_DAMPING: f64 = 1e-2;
+/// After so many steps of all together, sources that are not at rest are fitted for themselves, so many times.
+const JOINT_STEPS: usize = 3;
+const ROUNDS: usize = 3;
 /// Up to so many parameters the covariance of all with all is given.
-const FULL_COVARIANCE: usize = 1500;
+pub(super) const FULL_COVARIANCE: usize = 1500;
 
 /// How [`fit`] works.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -307,9 +315,9 @@ impl Run<'_> {
         let fixed: Vec<bool> = free.iter().map(|f| !f).collect();
         let mut history = Vec::new();
         if fixed.iter().any(|f| *f) {
-            let stage = self.stage(state, &fixed);
+            let mut stage = self.stage(state, &fixed);
             if stage.pixels() > 0 {
-                let ended = self.minimize(0, &stage, state, ROUGH_RESOLUTION)?;
+                let ended = self.minimize(0, &mut stage, state, ROUGH_RESOLUTION)?;
                 history.extend(ended.history);
                 *state = ended.state;
             }
@@ -319,7 +327,7 @@ impl Run<'_> {
             stage.hold([at, at + 1]);
         }
         if stage.pixels() > 0 {
-            let ended = self.minimize(1, &stage, state, ROUGH_RESOLUTION)?;
+            let ended = self.minimize(1, &mut stage, state, ROUGH_RESOLUTION)?;
             history.extend(ended.history);
             *state = ended.state;
         }
@@ -327,29 +335,84 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
-        let options = lsq::Options {
-            max_iterations: self.options.max_iterations,
-            resolution,
-            shorten: true,
-            ..Default::default()
-        };
-        let fit = Fit::new(stage, self.options.loss);
-        let free = stage.held.iter().filter(|held| !**held).count();
+    /// Minimizes a stage: all together, and those few sources that do not come to rest in turn with all others.
+    fn minimize(
+        &self,
+        number: usize,
+        stage: &mut Stage<'_>,
+        state: &State,
+        resolution: f64,
+    ) -> Result<Ended> {
+        let held = stage.held.clone();
+        let free = held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
-        let mut history = Vec::new();
-        let outcome = minimize_watched(&fit, state.clone(), &options, |iteration| {
-            let part = iteration.steps as f64 / options.max_iterations.max(1) as f64;
+        let mut ended = Ended { state: state.clone(), cost: 0.0, converged: false, history: Vec::new() };
+        let (mut tried, mut together) = (0, JOINT_STEPS);
+        for round in 0.. {
+            let options = lsq::Options {
+                max_iterations: together.min(self.options.max_iterations.saturating_sub(tried)),
+                resolution,
+                first_damping: FIRST_DAMPING,
+                shorten: true,
+                ..Default::default()
+            };
+            tried += self.together(number, stage, &options, &mut ended, (dof, tried))?;
+            stage.held.clone_from(&held);
+            let out = tried >= self.options.max_iterations || !ended.cost.is_finite();
+            if out || round == ROUNDS || together > JOINT_STEPS {
+                break;
+            }
+            let fit = Fit::new(stage, self.options.loss);
+            let Some(restless) = clusters::restless(&fit, &ended.state, &options) else {
+                if ended.converged {
+                    break;
+                }
+                together = self.options.max_iterations;
+                continue;
+            };
+            if resolution > RESOLUTION {
+                break;
+            }
+            let extent = |image: usize, source: usize| self.extent(&ended.state, image, source);
+            let settled = clusters::settle(&fit, &ended.state, restless, &extent, &options);
+            let gain = ended.cost - settled.cost;
+            if gain > 0.0 {
+                (ended.state, ended.cost) = (settled.state, settled.cost);
+            }
+            if ended.converged && gain <= resolution * resolution {
+                break;
+            }
+            let sources = settled.sources.iter();
+            stage.hold(sources.flat_map(|&k| (self.layout.sources[k]..).take(self.layout.sizes[k])));
+            checkpoint(self.monitor)?;
+        }
+        Ok(ended)
+    }
+
+    /// Steps of all parameters that are free; gives their number.
+    fn together(
+        &self,
+        number: usize,
+        stage: &Stage<'_>,
+        options: &lsq::Options,
+        ended: &mut Ended,
+        (dof, tried): (f64, usize),
+    ) -> Result<usize> {
+        let fit = Fit::new(stage, self.options.loss);
+        let outcome = minimize_watched(&fit, ended.state.clone(), options, |iteration| {
+            let iteration_number = tried + iteration.steps;
+            let part = iteration_number as f64 / self.options.max_iterations.max(1) as f64;
             self.monitor.progress((number as f64 + part.min(1.0)) / 3.0);
-            history.push(Step {
+            ended.history.push(Step {
                 stage: number,
-                iteration: iteration.steps,
+                iteration: iteration_number,
                 chi2_dof: 2.0 * iteration.cost / dof,
                 damping: iteration.damping,
             });
             checkpoint(self.monitor)
         })?;
-        Ok(Ended { state: outcome.state, cost: outcome.cost, converged: outcome.converged, history })
+        (ended.state, ended.cost, ended.converged) = (outcome.state, outcome.cost, outcome.converged);
+        Ok(outcome.iterations)
     }
 
     fn finish(mut self, state: State, reference: Option<usize>) -> Result<Fitted> {
@@ -357,13 +420,13 @@ impl Run<'_> {
         let mut state = state;
         if self.options.staged {
             // Once roughly, so that windows and light are those of what is found.
-            let stage = self.stage(&state, &all);
-            let rough = self.minimize(2, &stage, &state, ROUGH_RESOLUTION)?;
+            let mut stage = self.stage(&state, &all);
+            let rough = self.minimize(2, &mut stage, &state, ROUGH_RESOLUTION)?;
             self.history.extend(rough.history);
             state = rough.state;
         }
-        let stage = self.stage(&state, &all);
-        let ended = self.minimize(2, &stage, &state, RESOLUTION)?;
+        let mut stage = self.stage(&state, &all);
+        let ended = self.minimize(2, &mut stage, &state, RESOLUTION)?;
         let mut history = self.history.clone();
         history.extend(ended.history);
         let fit = Fit::new(&stage, self.options.loss);
@@ -382,80 +445,6 @@ struct Ended {
     cost: f64,
     converged: bool,
     history: Vec<Step>,
-}
-
-fn summary(
-    stage: &Stage<'_>,
-    arrow: &Arrow,
-    (state, status): (State, Status),
-    history: Vec<Step>,
-    reference: Option<usize>,
-) -> Fitted {
-    let layout = stage.layout;
-    let eliminated = arrow.eliminated(0.0);
-    let shared = eliminated.covariance();
-    let (n, p) = (layout.shared, layout.total - layout.shared);
-    let own_frozen = eliminated.factor.frozen();
-    let mut frozen: Vec<usize> = (0..n).filter(|&i| own_frozen[arrow.order[i]]).collect();
-    frozen.extend(shared.frozen.iter().map(|i| n + i));
-    frozen.retain(|&i| !stage.held[i]);
-    let gain = |at: usize, j: usize| eliminated.gain[at * (p + 1) + j];
-    let blocks = eliminated.factor.inverse_blocks();
-    let own = |(source, block): (usize, &Vec<f64>)| {
-        let size = layout.sizes[source];
-        let rows = DMatrix::from_fn(size, p, |i, j| gain(arrow.order[layout.sources[source] + i], j));
-        DMatrix::from_row_slice(size, size, block) + &rows * &shared.matrix * rows.transpose()
-    };
-    let own_covariances = blocks.iter().enumerate().map(own).collect();
-    let covariance =
-        (layout.total <= FULL_COVARIANCE).then(|| full_covariance(arrow, &eliminated, &shared.matrix));
-    let windows = stage.fields.iter().map(|field| {
-        let mut windows = vec![None; layout.sources.len()];
-        for stamp in &field.stamps {
-            windows[stamp.source] = Some(stamp.window);
-        }
-        windows
-    });
-    let held = stage.held.iter().filter(|held| **held).count();
-    Fitted {
-        parameters: layout.total - held - frozen.len(),
-        chi2: 2.0 * arrow.cost,
-        image_chi2: arrow.costs.iter().map(|cost| 2.0 * cost).collect(),
-        image_pixels: stage.fields.iter().map(|field| field.region.len()).collect(),
-        windows: windows.collect(),
-        shared_covariance: shared.matrix,
-        own_covariances,
-        covariance,
-        layout: layout.clone(),
-        state: state.as_slice().to_vec(),
-        status,
-        frozen,
-        reference,
-        history,
-    }
-}
-
-/// Covariance of all parameters in the order of the state.
-fn full_covariance(
-    arrow: &Arrow,
-    eliminated: &super::arrow::Eliminated,
-    shared: &DMatrix<f64>,
-) -> DMatrix<f64> {
-    let (n, p) = (arrow.own_count(), shared.nrows());
-    let mut unit = vec![0.0; n * n];
-    for i in 0..n {
-        unit[arrow.order[i] * n + i] = 1.0;
-    }
-    eliminated.factor.solve(&mut unit, n);
-    let gain = DMatrix::from_fn(n, p, |i, j| eliminated.gain[arrow.order[i] * (p + 1) + j]);
-    let cross = -(&gain * shared);
-    let mut all = DMatrix::zeros(n + p, n + p);
-    let own = DMatrix::from_fn(n, n, |i, j| unit[arrow.order[i] * n + j]) - &cross * gain.transpose();
-    all.view_mut((0, 0), (n, n)).copy_from(&own);
-    all.view_mut((0, n), (n, p)).copy_from(&cross);
-    all.view_mut((n, 0), (p, n)).copy_from(&cross.transpose());
-    all.view_mut((n, n), (p, p)).copy_from(shared);
-    all
 }
 
 /// The model of every image at a fitted state: sky and the light of its sources, over the whole image.

@@ -51,6 +51,14 @@ pub(super) struct Wcs<'a> {
 }
 
 impl Place {
+    /// The same place in an image that is cut out, of which this pixel is the first.
+    pub(super) fn cut_out(&self, [x0, y0]: [usize; 2]) -> Self {
+        let mut place = *self;
+        let (Self::Plane { pixel, .. } | Self::Local { pixel, .. }) = &mut place;
+        *pixel = [pixel[0] - x0 as f64, pixel[1] - y0 as f64];
+        place
+    }
+
     /// The pixel of a source moved by `moved` (arcsec) from where it starts.
     pub(super) fn seen(&self, moved: [f64; 2], wcs: &Wcs<'_>) -> Seen {
         match self {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::arrow::Arrow;
 use super::layout::sky_terms;
 use super::place::Seen;
-use super::profile::{COLUMNS, PARAMETERS};
+use super::profile::{COLUMNS, PARAMETERS, Renderer};
 use super::region::{Segment, shared};
 use super::stage::{Field, Stage, Stamp};
 use crate::lsq::sparse::BlockMatrix;
@@ -23,6 +23,10 @@ use crate::simd::{Work, vectorized};
 const LEAST_SOURCES: usize = 16;
 /// So many sources are drawn before their derivatives by the PSF are added up and forgotten: a bound of memory.
 const DRAWN_AT_ONCE: usize = 256;
+/// Sources nearer than so many full widths of the PSF are shortened together: their parts of a step make up for each other.
+const BLEND_WIDTHS: f64 = 1.0;
+/// A source's part of a step is shortened if the slope at its end is so large a part of that at its beginning, uphill.
+const LEAST_OVERSHOT: f64 = 0.2;
 /// Sums that are kept at once.
 const LANES: usize = 8;
 /// Columns of a source's own: its light and the derivatives by its pixel.
@@ -80,6 +84,7 @@ impl<'a> Fit<'a> {
         let mut arrow = Arrow {
             own,
             order,
+            firsts: layout.sources.iter().copied().chain([layout.shared]).collect(),
             cross: vec![0.0; layout.shared * shared],
             shared: DMatrix::zeros(shared, shared),
             gradient: vec![0.0; layout.total],
@@ -164,11 +169,14 @@ impl<'a> Fit<'a> {
     fn draw_all(&self, image: usize, state: &[f64], light: &mut [f64], slopes: &mut [Slope]) -> Vec<Drawn> {
         let (layout, of) = (self.stage.layout, &self.stage.scene.images[image]);
         let (psf, wcs) = (layout.psfs[of.psf] - layout.shared, layout.wcs[image] - layout.shared);
+        let renderer = self.renderer(image, state);
         let stamps = &self.stage.fields[image].stamps;
         let mut all: Vec<Drawn> = Vec::with_capacity(stamps.len());
         for chunk in stamps.chunks(DRAWN_AT_ONCE) {
-            let drawn =
-                chunk.par_iter().with_min_len(LEAST_SOURCES).map(|stamp| self.draw(image, stamp, state));
+            let drawn = chunk
+                .par_iter()
+                .with_min_len(LEAST_SOURCES)
+                .map(|stamp| self.draw(image, stamp, &renderer, state));
             let mut drawn: Vec<Drawn> = drawn.collect();
             for (stamp, drawn) in chunk.iter().zip(&mut drawn) {
                 let Drawn { columns, seen, flux, .. } = drawn;
@@ -191,7 +199,31 @@ impl<'a> Fit<'a> {
         all
     }
 
-    fn draw(&self, image: usize, stamp: &Stamp, state: &[f64]) -> Drawn {
+    /// Model less data on the region of an image.
+    pub(super) fn residual(&self, image: usize, state: &[f64]) -> Vec<f64> {
+        let mut residual = self.sky(image, state);
+        self.draw_all(image, state, &mut residual, &mut []);
+        for (r, data) in residual.iter_mut().zip(&self.stage.fields[image].region.data) {
+            *r -= data;
+        }
+        residual
+    }
+
+    /// Light of one star on the segments of its stamp.
+    pub(super) fn light(&self, image: usize, stamp: &Stamp, state: &[f64]) -> Vec<f64> {
+        let Drawn { columns: [mut light, ..], flux, .. } =
+            self.draw(image, stamp, &self.renderer(image, state), state);
+        for value in &mut light {
+            *value *= flux;
+        }
+        light
+    }
+
+    fn renderer(&self, image: usize, state: &[f64]) -> Renderer {
+        self.stage.layout.profile(self.stage.scene, self.stage.scene.images[image].psf, state).renderer()
+    }
+
+    fn draw(&self, image: usize, stamp: &Stamp, renderer: &Renderer, state: &[f64]) -> Drawn {
         let (scene, layout) = (self.stage.scene, self.stage.layout);
         let of = &scene.images[image];
         let source = stamp.source;
@@ -200,7 +232,7 @@ impl<'a> Fit<'a> {
         let mut columns = std::array::from_fn(|_| Vec::new());
         let psf = layout.psfs[of.psf];
         let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
-        layout.profile(scene, of.psf, state).render(&stamp.runs(seen.pixel), wanted, &mut columns);
+        renderer.render(&stamp.runs(seen.pixel), wanted, &mut columns);
         let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
         let (flux, first) = (state[flux_at], layout.sources[source]);
         let moved = |axis: usize| [0.0, flux * seen.by_source[0][axis], flux * seen.by_source[1][axis]];
@@ -415,8 +447,36 @@ impl Problem for Fit<'_> {
     }
 
     fn step(&self, state: &State, _: &Arrow, delta: &DVector<f64>) -> Option<State> {
-        let next = state + delta;
+        let mut next = state + delta;
+        self.stage.keep_near(state.as_slice(), next.as_mut_slice());
         self.stage.admits(next.as_slice()).then_some(next)
+    }
+
+    fn shortened(&self, state: &State, system: &Arrow, tried: &State) -> Option<State> {
+        // The equations at the state that was tried: its cost has just been asked for.
+        let there = self.linearize(tried);
+        let step = tried - state;
+        let sources = self.stage.scene.sources.len();
+        let mut blend = self.stage.groups(state.as_slice(), BLEND_WIDTHS, &|_| true);
+        blend.push(sources);
+        let mut slopes = vec![[0.0; 2]; sources + 1];
+        for (k, (a, b)) in system.slopes(&step).into_iter().zip(there.slopes(&step)).enumerate() {
+            slopes[blend[k]][0] += a;
+            slopes[blend[k]][1] += b;
+        }
+        let mut next = tried.clone();
+        for (k, range) in system.parts().enumerate() {
+            let [a, b] = slopes[blend[k]];
+            if b > LEAST_OVERSHOT * a.abs() {
+                // Where the line through both slopes is zero.
+                let part = (a / (a - b)).clamp(0.0, 1.0);
+                for k in range {
+                    next[k] = state[k] + part * step[k];
+                }
+            }
+        }
+        *self.latest.lock().expect("nobody panics with it") = Some((tried.clone(), there));
+        (next != *tried && self.stage.admits(next.as_slice())).then_some(next)
     }
 }
 
@@ -424,8 +484,9 @@ impl Field {
     /// Model of an image on its region: sky and all light.
     pub(super) fn model(&self, fit: &Fit<'_>, image: usize, state: &State) -> Vec<f64> {
         let mut pixels = fit.sky(image, state.as_slice());
+        let renderer = fit.renderer(image, state.as_slice());
         for stamp in &self.stamps {
-            let drawn = fit.draw(image, stamp, state.as_slice());
+            let drawn = fit.draw(image, stamp, &renderer, state.as_slice());
             add_light(&mut pixels, &stamp.segments, &drawn.columns[0], drawn.flux);
         }
         pixels

@@ -9,12 +9,11 @@
 //! error of `ACCURACY` of its peak.
 #![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
 
+use super::quadrature::{GAUSS, MOST_NODES};
 use crate::simd::{Work, vectorized};
 
 /// Error of a pixel that is allowed, as a part of the profile's highest value.
 const ACCURACY: f64 = 1e-7;
-/// Most nodes per axis of a pixel.
-const MOST_NODES: usize = 10;
 
 /// The kind of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +164,21 @@ impl Profile {
         thresholds
     }
 
+    /// Made ready for many stars.
+    pub fn renderer(&self) -> Renderer {
+        Renderer { shape: self.shape(), thresholds: self.thresholds() }
+    }
+}
+
+/// What all stars of one profile share.
+#[derive(Debug, Clone, Copy)]
+pub struct Renderer {
+    shape: Shape,
+    /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
+    thresholds: [f64; MOST_NODES],
+}
+
+impl Renderer {
     /// The light of a star of flux 1 in runs of pixels, with derivatives: columns one after the other, each as long as
     /// all runs; those that are not wanted stay empty.
     pub fn render(&self, runs: &[Run], wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
@@ -175,39 +189,39 @@ impl Profile {
                 column.resize(total, 0.0);
             }
         }
-        let (shape, thresholds) = (self.shape(), self.thresholds());
+        let Self { shape, thresholds } = self;
         let mut at = 0;
         for run in runs {
             let mut done = 0;
             while done < run.len {
                 let x = run.x + done as f64;
-                let nodes = nodes_at(&thresholds, x, run.y);
+                let nodes = nodes_at(thresholds, x, run.y);
                 let mut len = 1;
-                while done + len < run.len && nodes_at(&thresholds, x + len as f64, run.y) == nodes {
+                while done + len < run.len && nodes_at(thresholds, x + len as f64, run.y) == nodes {
                     len += 1;
                 }
                 let part = Run { x, y: run.y, len };
-                vectorized(Integral { shape: &shape, run: part, nodes, at: at + done, wanted, columns });
+                vectorized(Integral { shape, run: part, nodes, at: at + done, wanted, columns });
                 done += len;
             }
             at += run.len;
         }
-        self.finish(wanted, columns);
+        finish(shape.n, wanted, columns);
     }
+}
 
-    /// Derivatives that follow from sums over the nodes.
-    fn finish(&self, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
-        let [light, _, _, by_rho, _, _, by_nu] = columns;
-        if wanted[0] {
-            for (by, light) in by_rho.iter_mut().zip(light.iter()) {
-                *by -= 2.0 * light;
-            }
+/// Derivatives that follow from sums over the nodes.
+fn finish(exponent: f64, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
+    let [light, _, _, by_rho, _, _, by_nu] = columns;
+    if wanted[0] {
+        for (by, light) in by_rho.iter_mut().zip(light.iter()) {
+            *by -= 2.0 * light;
         }
-        if wanted[3] {
-            let less = self.exponent() - 1.0;
-            for (by, light) in by_nu.iter_mut().zip(light.iter()) {
-                *by = light - less * *by;
-            }
+    }
+    if wanted[3] {
+        let less = exponent - 1.0;
+        for (by, light) in by_nu.iter_mut().zip(light.iter()) {
+            *by = light - less * *by;
         }
     }
 }
@@ -237,16 +251,18 @@ impl Work for Integral<'_> {
 
     #[inline(always)]
     fn call(self) {
-        match self.shape.kind {
-            Kind::Moffat => self.sum::<true>(),
-            Kind::Gaussian => self.sum::<false>(),
+        match (self.shape.kind, self.wanted.contains(&true)) {
+            (Kind::Moffat, true) => self.sum::<true, true>(),
+            (Kind::Moffat, false) => self.sum::<true, false>(),
+            (Kind::Gaussian, true) => self.sum::<false, true>(),
+            (Kind::Gaussian, false) => self.sum::<false, false>(),
         }
     }
 }
 
 impl Integral<'_> {
     #[inline(always)]
-    fn sum<const MOFFAT: bool>(self) {
+    fn sum<const MOFFAT: bool, const SHAPE: bool>(self) {
         let Shape { s, by_e1, by_e2, norm, n, .. } = *self.shape;
         let (places, weights) = GAUSS[self.nodes - 1];
         let mut done = 0;
@@ -275,10 +291,12 @@ impl Integral<'_> {
                         sums[0][lane] += f;
                         sums[1][lane] += 2.0 * h * (s[0] * x + s[1] * y);
                         sums[2][lane] += 2.0 * h * (s[1] * x + s[2] * y);
-                        sums[3][lane] += 2.0 * h * q;
-                        sums[4][lane] -= h * (by_e1[0] * xx + 2.0 * by_e1[1] * xy + by_e1[2] * yy);
-                        sums[5][lane] -= h * (by_e2[0] * xx + 2.0 * by_e2[1] * xy + by_e2[2] * yy);
-                        sums[6][lane] += f * log;
+                        if SHAPE {
+                            sums[3][lane] += 2.0 * h * q;
+                            sums[4][lane] -= h * (by_e1[0] * xx + 2.0 * by_e1[1] * xy + by_e1[2] * yy);
+                            sums[5][lane] -= h * (by_e2[0] * xx + 2.0 * by_e2[1] * xy + by_e2[2] * yy);
+                            sums[6][lane] += f * log;
+                        }
                     }
                 }
             }
@@ -343,31 +361,6 @@ fn exp(x: f64) -> f64 {
     f64::from_bits(series.to_bits().wrapping_add(rounded.to_bits() << 52))
 }
 
-/// Nodes and weights of Gauss-Legendre quadrature over a pixel, -1/2 to 1/2, by their number.
-#[rustfmt::skip]
-const GAUSS: [(&[f64], &[f64]); MOST_NODES] = [
-    (&[0.0],
-     &[1.0]),
-    (&[-0.288_675_134_594_812_87, 0.288_675_134_594_812_87],
-     &[0.5, 0.5]),
-    (&[-0.387_298_334_620_741_7, 0.0, 0.387_298_334_620_741_7],
-     &[0.277_777_777_777_777_85, 0.444_444_444_444_444_4, 0.277_777_777_777_777_85]),
-    (&[-0.430_568_155_797_026_3, -0.169_990_521_792_428_13, 0.169_990_521_792_428_13, 0.430_568_155_797_026_3],
-     &[0.173_927_422_568_726_79, 0.326_072_577_431_273_2, 0.326_072_577_431_273_2, 0.173_927_422_568_726_79]),
-    (&[-0.453_089_922_969_332, -0.269_234_655_052_841_55, 0.0, 0.269_234_655_052_841_55, 0.453_089_922_969_332],
-     &[0.118_463_442_528_094_64, 0.239_314_335_249_683_15, 0.284_444_444_444_444_33, 0.239_314_335_249_683_15, 0.118_463_442_528_094_64]),
-    (&[-0.466_234_757_101_575_97, -0.330_604_693_233_132_24, -0.119_309_593_041_598_45, 0.119_309_593_041_598_45, 0.330_604_693_233_132_24, 0.466_234_757_101_575_97],
-     &[0.085_662_246_189_585_14, 0.180_380_786_524_069_36, 0.233_956_967_286_345_52, 0.233_956_967_286_345_52, 0.180_380_786_524_069_36, 0.085_662_246_189_585_14]),
-    (&[-0.474_553_956_171_379_3, -0.370_765_592_799_697_23, -0.202_922_575_688_698_6, 0.0, 0.202_922_575_688_698_6, 0.370_765_592_799_697_23, 0.474_553_956_171_379_3],
-     &[0.064_742_483_084_434_87, 0.139_852_695_744_638_43, 0.190_915_025_252_559_35, 0.208_979_591_836_734_65, 0.190_915_025_252_559_35, 0.139_852_695_744_638_43, 0.064_742_483_084_434_87]),
-    (&[-0.480_144_928_248_768_1, -0.398_333_238_706_813_36, -0.262_766_204_958_164_5, -0.091_717_321_247_824_89, 0.091_717_321_247_824_89, 0.262_766_204_958_164_5, 0.398_333_238_706_813_36, 0.480_144_928_248_768_1],
-     &[0.050_614_268_145_188_53, 0.111_190_517_226_687_21, 0.156_853_322_938_943_44, 0.181_341_891_689_180_83, 0.181_341_891_689_180_83, 0.156_853_322_938_943_44, 0.111_190_517_226_687_21, 0.050_614_268_145_188_53]),
-    (&[-0.484_080_119_753_813_04, -0.418_015_553_663_317_9, -0.306_685_716_350_295_2, -0.162_126_711_701_904_46, 0.0, 0.162_126_711_701_904_46, 0.306_685_716_350_295_2, 0.418_015_553_663_317_9, 0.484_080_119_753_813_04],
-     &[0.040_637_194_180_787_08, 0.090_324_080_347_428_68, 0.130_305_348_201_467_8, 0.156_173_538_520_001_46, 0.165_119_677_500_629_92, 0.156_173_538_520_001_46, 0.130_305_348_201_467_8, 0.090_324_080_347_428_68, 0.040_637_194_180_787_08]),
-    (&[-0.486_953_264_258_585_87, -0.432_531_683_344_492_27, -0.339_704_784_149_512_2, -0.216_697_697_064_623_6, -0.074_437_169_490_815_61, 0.074_437_169_490_815_61, 0.216_697_697_064_623_6, 0.339_704_784_149_512_2, 0.432_531_683_344_492_27, 0.486_953_264_258_585_87],
-     &[0.033_335_672_154_344_07, 0.074_725_674_575_290_2, 0.109_543_181_257_991, 0.134_633_359_654_998_26, 0.147_762_112_357_376_4, 0.147_762_112_357_376_4, 0.134_633_359_654_998_26, 0.109_543_181_257_991, 0.074_725_674_575_290_2, 0.033_335_672_154_344_07]),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,7 +374,7 @@ mod tests {
             .map(|row| Run { x: f64::from(-half) - x, y: f64::from(row) - y, len: 2 * half as usize + 1 })
             .collect();
         let mut columns = std::array::from_fn(|_| Vec::new());
-        profile.render(&runs, [true; PARAMETERS], &mut columns);
+        profile.renderer().render(&runs, [true; PARAMETERS], &mut columns);
         columns
     }
 

@@ -9,6 +9,9 @@ use super::region::{Region, Segment, Window};
 use super::{Scene, Windows};
 use crate::lsq::sparse::Pattern;
 
+/// A source moves at most so many full widths of the PSF in one step.
+const LARGEST_STEP: f64 = 0.5;
+
 /// The light of a source in one image.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
@@ -85,6 +88,59 @@ impl<'a> Stage<'a> {
         self.fields.iter().map(|field| field.region.len()).sum()
     }
 
+    /// Groups of wanted sources that are within so many full widths of the PSF of each other in an image, each by its first.
+    pub(super) fn groups(&self, state: &[f64], widths: f64, wanted: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let mut of: Vec<usize> = (0..self.layout.sources.len()).collect();
+        for (image, field) in self.fields.iter().enumerate() {
+            let places = &self.scene.images[image].places;
+            let near = widths * self.layout.profile(self.scene, self.scene.images[image].psf, state).fwhm();
+            let wcs = self.wcs(image, state);
+            let pixel = |stamp: &Stamp| {
+                let place = places[stamp.source].as_ref().expect("a stamp is of a source that is seen");
+                place.seen(self.layout.position(stamp.source, state), &wcs).pixel
+            };
+            let pixels: Vec<[f64; 2]> = field.stamps.iter().map(pixel).collect();
+            for (k, others) in field.neighbours.iter().enumerate() {
+                for &other in others {
+                    let [a, b] = [k, other].map(|k| field.stamps[k].source);
+                    let apart = (pixels[k][0] - pixels[other][0]).hypot(pixels[k][1] - pixels[other][1]);
+                    if apart < near && wanted(a) && wanted(b) {
+                        let (a, b) = (first_of(&of, a), first_of(&of, b));
+                        of[a.max(b)] = a.min(b);
+                    }
+                }
+            }
+        }
+        (0..of.len()).map(|k| first_of(&of, k)).collect()
+    }
+
+    /// Shortens the steps of sources that move further than a model that is linear can tell; those that would leave
+    /// their windows stay.
+    pub(super) fn keep_near(&self, from: &[f64], next: &mut [f64]) {
+        let mut parts = vec![1.0_f64; self.layout.sources.len()];
+        for (image, field) in self.fields.iter().enumerate() {
+            let of = &self.scene.images[image];
+            let most = LARGEST_STEP * self.layout.profile(self.scene, of.psf, from).fwhm().max(1.0);
+            let wcs = self.wcs(image, from);
+            for stamp in field.stamps.iter().filter(|stamp| stamp.inside) {
+                let Some(place) = &of.places[stamp.source] else { continue };
+                let [start, end] = [from, &*next]
+                    .map(|state| place.seen(self.layout.position(stamp.source, state), &wcs).pixel);
+                let moved = (end[0] - start[0]).hypot(end[1] - start[1]);
+                let part = (most / moved).min(1.0);
+                let stays = moved > 0.0
+                    && !stamp.window.contains([0, 1].map(|i| start[i] + part * (end[i] - start[i])));
+                parts[stamp.source] = parts[stamp.source].min(if stays { 0.0 } else { part });
+            }
+        }
+        for (source, part) in parts.into_iter().enumerate().filter(|(_, part)| *part < 1.0) {
+            let first = self.layout.sources[source];
+            for k in first..first + self.layout.sizes[source] {
+                next[k] = from[k] + part * (next[k] - from[k]);
+            }
+        }
+    }
+
     /// The WCS of an image at a state.
     pub(super) fn wcs<'s>(&self, image: usize, state: &'s [f64]) -> Wcs<'s> {
         wcs_of(self.scene, self.layout, image, state)
@@ -113,6 +169,13 @@ impl<'a> Stage<'a> {
                 })
             })
     }
+}
+
+fn first_of(of: &[usize], mut k: usize) -> usize {
+    while of[k] != k {
+        k = of[k];
+    }
+    k
 }
 
 /// The WCS of an image at a state.

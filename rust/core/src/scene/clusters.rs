@@ -1,0 +1,202 @@
+//! Sources that do not come to rest together with all others: blends and faint ones, of which the residuals curve.
+//!
+//! A few of them would make all others take as many steps. They are fitted in clusters of near ones, with everything else
+//! held, on what the light of all other sources leaves of the pixels; then all are fitted together again.
+
+use nalgebra::DVector;
+use rayon::prelude::*;
+
+use super::layout::Layout;
+use super::problem::{Fit, State};
+use super::profile::PARAMETERS;
+use super::region::Window;
+use super::stage::{Extent, Stage, Stamp};
+use super::{Scene, SceneImage, Sky, Windows};
+use crate::lsq::{self, Problem, minimize};
+
+/// Sources that are nearer than so many full widths of the PSF are of one cluster.
+const NEAR_WIDTHS: f64 = 2.0;
+/// If more than this part of all sources move, they are better fitted together.
+const MOST_RESTLESS: f64 = 0.3;
+/// Steps of a cluster at most.
+const MOST_STEPS: usize = 100;
+
+/// Sources that were settled.
+pub(super) struct Settled {
+    pub sources: Vec<usize>,
+    /// State and cost afterwards; the cost may be higher if clusters got in each other's way.
+    pub state: State,
+    pub cost: f64,
+}
+
+/// The sources that are not at rest at a state; `None` if there are none, or so many that they are better fitted together.
+pub(super) fn restless(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> Option<Vec<usize>> {
+    let system = fit.linearize(state);
+    let slopes = system.slopes(&system.whole_step());
+    let limit = 2.0 * options.resolution * options.resolution;
+    let sources = slopes.len() - 1;
+    let restless: Vec<usize> = (0..sources).filter(|&k| slopes[k].abs() > limit).collect();
+    let few = !restless.is_empty() && restless.len() as f64 <= MOST_RESTLESS * sources as f64;
+    few.then_some(restless)
+}
+
+/// Fits sources that are not at rest for themselves.
+pub(super) fn settle(
+    fit: &Fit<'_>,
+    state: &State,
+    restless: Vec<usize>,
+    extent: &(dyn Fn(usize, usize) -> Extent + Sync),
+    options: &lsq::Options,
+) -> Settled {
+    let residuals: Vec<Vec<f64>> =
+        (0..fit.stage.fields.len()).map(|image| fit.residual(image, state.as_slice())).collect();
+    let options = lsq::Options { max_iterations: MOST_STEPS, ..*options };
+    let mut clusters: Vec<Vec<usize>> = vec![Vec::new(); fit.stage.scene.sources.len()];
+    let groups = fit.stage.groups(state.as_slice(), NEAR_WIDTHS, &|k| restless.binary_search(&k).is_ok());
+    for &source in &restless {
+        clusters[groups[source]].push(source);
+    }
+    clusters.retain(|members| !members.is_empty());
+    let settled: Vec<Vec<(usize, f64)>> = clusters
+        .par_iter()
+        .map(|members| Cutout::new(fit, state, &residuals, members).settle(fit, state, extent, &options))
+        .collect();
+    let mut next = state.clone();
+    for (at, value) in settled.into_iter().flatten() {
+        next[at] = value;
+    }
+    Settled { cost: fit.cost(&next), sources: restless, state: next }
+}
+
+/// The pixels of one image on which a cluster shines, without the light of all others.
+struct Cut {
+    image: usize,
+    corner: [usize; 2],
+    size: [usize; 2],
+    data: Vec<f64>,
+    variance: Vec<f64>,
+    /// Members that shine here.
+    seen: Vec<usize>,
+}
+
+struct Cutout<'a> {
+    members: &'a [usize],
+    cuts: Vec<Cut>,
+}
+
+impl<'a> Cutout<'a> {
+    fn new(fit: &Fit<'_>, state: &State, residuals: &[Vec<f64>], members: &'a [usize]) -> Self {
+        let cut = |image: usize| {
+            let stamps = fit.stage.fields[image].stamps.iter();
+            let stamps: Vec<&Stamp> = stamps.filter(|stamp| members.contains(&stamp.source)).collect();
+            (!stamps.is_empty()).then(|| Cut::new(fit, state, &residuals[image], image, &stamps))
+        };
+        Self { members, cuts: (0..fit.stage.fields.len()).filter_map(cut).collect() }
+    }
+
+    /// The members' parameters at the minimum, by their numbers in the whole scene.
+    fn settle(
+        &self,
+        fit: &Fit<'_>,
+        state: &State,
+        extent: &(dyn Fn(usize, usize) -> Extent + Sync),
+        options: &lsq::Options,
+    ) -> Vec<(usize, f64)> {
+        let scene = self.scene(fit.stage.scene);
+        let layout = Layout::new(&scene);
+        let (start, numbers) = self.state(fit.stage.layout, &layout, &scene, state);
+        let extent = |cut: usize, member: usize| extent(self.cuts[cut].image, self.members[member]);
+        let all = vec![true; self.cuts.len()];
+        let mut stage = Stage::new(&scene, &layout, start.as_slice(), &extent, &all);
+        stage.hold(numbers.iter().enumerate().filter(|(_, n)| fit.stage.held[**n]).map(|(k, _)| k));
+        stage.hold(layout.shared..layout.total);
+        let found = minimize(&Fit::new(&stage, fit.loss), start, options).state;
+        numbers.into_iter().zip(found.iter().copied()).collect()
+    }
+
+    fn scene<'s>(&'s self, whole: &Scene<'_>) -> Scene<'s> {
+        let image = |cut: &'s Cut| {
+            let of = &whole.images[cut.image];
+            let place = |source: &usize| {
+                let place = of.places[*source].filter(|_| cut.seen.contains(source));
+                place.map(|place| place.cut_out(cut.corner))
+            };
+            let [width, height] = cut.size;
+            SceneImage {
+                data: &cut.data,
+                variance: &cut.variance,
+                size: cut.size,
+                freedom: of.freedom,
+                cd: of.cd,
+                places: self.members.iter().map(place).collect(),
+                psf: of.psf,
+                sky: Sky::None,
+                windows: Windows::One(Window { x0: 0, x1: width, y0: 0, y1: height }),
+            }
+        };
+        let images = self.cuts.iter().map(image);
+        Scene {
+            images: images.collect(),
+            psfs: whole.psfs.clone(),
+            sources: self.members.iter().map(|&source| whole.sources[source]).collect(),
+        }
+    }
+
+    /// The state of the cluster, and of its sources' parameters the numbers in the whole scene.
+    fn state(&self, whole: &Layout, own: &Layout, scene: &Scene<'_>, state: &State) -> (State, Vec<usize>) {
+        let mut start = DVector::zeros(own.total);
+        let mut numbers = vec![0; own.shared];
+        for (member, &source) in self.members.iter().enumerate() {
+            let first = own.sources[member];
+            numbers[first] = whole.sources[source];
+            numbers[first + 1] = whole.sources[source] + 1;
+            for (cut, fluxes) in self.cuts.iter().zip(&own.fluxes) {
+                if let (Some(at), Some(number)) = (fluxes[member], whole.fluxes[cut.image][source]) {
+                    numbers[at] = number;
+                }
+            }
+        }
+        for (k, &number) in numbers.iter().enumerate() {
+            start[k] = state[number];
+        }
+        for (&to, &from) in own.psfs.iter().zip(&whole.psfs) {
+            start.rows_mut(to, PARAMETERS).copy_from(&state.rows(from, PARAMETERS));
+        }
+        for ((cut, image), &to) in self.cuts.iter().zip(&scene.images).zip(&own.wcs) {
+            let count = image.freedom.parameters();
+            start.rows_mut(to, count).copy_from(&state.rows(whole.wcs[cut.image], count));
+        }
+        (start, numbers)
+    }
+}
+
+impl Cut {
+    fn new(fit: &Fit<'_>, state: &State, residual: &[f64], image: usize, stamps: &[&Stamp]) -> Self {
+        let region = &fit.stage.fields[image].region;
+        let least = |side: fn(&Window) -> usize| stamps.iter().map(|s| side(&s.window)).min().unwrap_or(0);
+        let most = |side: fn(&Window) -> usize| stamps.iter().map(|s| side(&s.window)).max().unwrap_or(0);
+        let (corner, end) = ([least(|w| w.x0), least(|w| w.y0)], [most(|w| w.x1), most(|w| w.y1)]);
+        let size = [end[0] - corner[0], end[1] - corner[1]];
+        let count = size[0] * size[1];
+        let (mut data, mut variance) = (vec![0.0; count], vec![f64::INFINITY; count]);
+        let place = |x: usize, y: usize| (y - corner[1]) * size[0] + x - corner[0];
+        for stamp in stamps {
+            for s in &stamp.segments {
+                let to = place(s.x, s.y);
+                for k in 0..s.len {
+                    data[to + k] = -residual[s.at + k];
+                    variance[to + k] = 1.0 / region.weights[s.at + k];
+                }
+            }
+        }
+        for stamp in stamps {
+            let light = fit.light(image, stamp, state.as_slice());
+            let mut light = light.iter();
+            for s in &stamp.segments {
+                let to = place(s.x, s.y);
+                data[to..to + s.len].iter_mut().zip(&mut light).for_each(|(data, light)| *data += light);
+            }
+        }
+        Self { image, corner, size, data, variance, seen: stamps.iter().map(|stamp| stamp.source).collect() }
+    }
+}
