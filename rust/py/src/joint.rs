@@ -28,11 +28,14 @@ pub(crate) struct JointValues<'py> {
     device: DeviceValues<'py>,
 }
 
+/// Degrees in x and y, and factor.
+type Values = (usize, usize, f64);
+
 /// Terms and places of the device, as a mapping; a term is its detector and, for either axis, degrees and factor.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct DeviceValues<'py> {
-    terms: Vec<(u32, [(usize, usize, f64); 2])>,
+    terms: Vec<(u32, [Values; 2])>,
     detector: PyReadonlyArray1<'py, u32>,
     at: PyReadonlyArray2<'py, f64>,
     gradient: PyReadonlyArray2<'py, f64>,
@@ -40,8 +43,8 @@ pub(crate) struct DeviceValues<'py> {
 
 impl DeviceValues<'_> {
     fn terms(&self) -> Vec<Term> {
-        let product = |&(i, j, factor): &(usize, usize, f64)| Product { degrees: [i, j], factor };
-        let term = |(detector, axes): &(u32, [(usize, usize, f64); 2])| Term {
+        let product = |&(i, j, factor): &Values| Product { degrees: [i, j], factor };
+        let term = |(detector, axes): &(u32, [Values; 2])| Term {
             detector: *detector,
             x: product(&axes[0]),
             y: product(&axes[1]),
