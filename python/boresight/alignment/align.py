@@ -117,9 +117,9 @@ def align(
         rotation and scales from 0.8 to 1.25. A callable gets the positions of the reference and of
         the image in the plane of the image, two (n, 2) arrays, and returns the indices of the
         matches, two arrays. Default "auto".
-    clip_statistic : {"rmse", "mae", "std"}
-        Root mean square length of the residuals, mean length, or standard deviation. Default
-        "rmse".
+    clip_statistic : {"rmse", "mae", "std", "mad"}
+        Root mean square length of the residuals, mean length, standard deviation, or median length
+        times 1.20, which outliers do not change. Default "rmse".
     epoch : float or Time, optional
         Julian year of the images, to which stars with proper motions are moved. Default: none
         moves.

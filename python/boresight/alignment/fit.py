@@ -48,9 +48,9 @@ def fit_wcs(
     sigma : float or (float, str)
         Pairs with residuals of this many `clip_statistic` are left out; perhaps with the
         statistic. Default 3.
-    clip_statistic : {"rmse", "mae", "std"}
-        Root mean square length of the residuals, mean length, or standard deviation. Default
-        "rmse".
+    clip_statistic : {"rmse", "mae", "std", "mad"}
+        Root mean square length of the residuals, mean length, standard deviation, or median length
+        times 1.20, which outliers do not change. Default "rmse".
     tolerance : float or Quantity
         Residuals near this length, px, make the verdict poor. Default 1.
 

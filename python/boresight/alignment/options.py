@@ -16,7 +16,7 @@ FitGeometry = Literal["shift", "rshift", "rscale", "general"]
 Match = Literal["auto", "histogram", "pattern"]
 """Start of the matching: the histogram and then patterns, or one of them alone."""
 
-ClipStatistic = Literal["rmse", "mae", "std"]
+ClipStatistic = Literal["rmse", "mae", "std", "mad"]
 """Length in which `sigma` counts."""
 
 LEAST_MATCHES = {"shift": 1, "rshift": 2, "rscale": 2, "general": 3}

@@ -47,6 +47,7 @@ impl ClipValues {
         let statistic = match self.statistic.as_str() {
             "rmse" => ClipStatistic::Rmse,
             "mae" => ClipStatistic::Mae,
+            "mad" => ClipStatistic::Mad,
             "std" => ClipStatistic::Std,
             other => return Err(unknown("clip_statistic", other)),
         };

@@ -5,10 +5,13 @@
 //! mirrored where the pairs ask for it. With weights w (inverse variances of the differences per axis), the sum of
 //! w ‖r‖² is least.
 
+use std::f64::consts::SQRT_2;
+
 use nalgebra::{Matrix2, Matrix6, SMatrix, Vector2};
 
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
+use crate::lsq::robust::RAYLEIGH_MEDIAN;
 
 /// Matrices that are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub enum ClipStatistic {
     Rmse,
     /// Weighted mean length.
     Mae,
+    /// Weighted median length, times what makes it the root mean square of normal residuals.
+    Mad,
     /// Standard deviation of the residuals, both axes together.
     Std,
 }
@@ -85,6 +90,8 @@ pub struct LinearFit {
     pub rmse: f64,
     /// Their weighted mean length.
     pub mae: f64,
+    /// Their weighted median length, in units of what it is for normal residuals whose root mean square length is 1.
+    pub mad: f64,
     /// Their standard deviation, both axes together.
     pub std: f64,
     /// Sum of w ‖r‖² over degrees of freedom; NaN without any of these.
@@ -122,6 +129,7 @@ pub fn fit_linear(
             * match clipping.statistic {
                 ClipStatistic::Rmse => fit.rmse,
                 ClipStatistic::Mae => fit.mae,
+                ClipStatistic::Mad => fit.mad,
                 ClipStatistic::Std => fit.std,
             };
         // All are tested each round, so that what was clipped by a poor fit comes back.
@@ -210,6 +218,7 @@ fn solve(
         residuals: Vec::new(),
         rmse: 0.0,
         mae: 0.0,
+        mad: 0.0,
         std: 0.0,
         chi2_dof: f64::NAN,
     };
@@ -289,8 +298,25 @@ fn statistics(fit: &mut LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64
     }
     fit.rmse = squares.sqrt();
     fit.mae = lengths;
+    fit.mad = median_length(fit, kept, weight) * SQRT_2 / RAYLEIGH_MEDIAN;
     let spread = (squares - sum[0] * sum[0] - sum[1] * sum[1]).max(0.0);
     fit.std = if count > 1 { (spread / (1.0 - weights2)).sqrt() } else { 0.0 };
+}
+
+/// Length that half of the weight of the residuals kept does not exceed.
+fn median_length(fit: &LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64) -> f64 {
+    let residuals = fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]);
+    let mut lengths: Vec<(f64, f64)> = residuals.map(|(i, r)| (r[0].hypot(r[1]), weight(i))).collect();
+    lengths.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
+    let half = lengths.iter().map(|(_, w)| w).sum::<f64>() / 2.0;
+    let mut below = 0.0;
+    for (length, w) in lengths {
+        below += w;
+        if below >= half {
+            return length;
+        }
+    }
+    0.0
 }
 
 #[cfg(test)]
