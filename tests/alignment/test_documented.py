@@ -206,7 +206,7 @@ def test_chips_of_a_camera_keep_their_distance():
     assert result.images[0].verdict == "good"
     for chip, xy, offset in ((chips[0], left_xy, 0.0), (chips[1], right_xy, 1076.0)):
         found = chip.wcs.all_pix2world(xy, 0)
-        wanted = true_left.all_pix2world(xy + [offset, 0.0], 0)
+        wanted = true_left.all_pix2world(np.add(xy, [offset, 0.0]), 0)
         np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
