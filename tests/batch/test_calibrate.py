@@ -1,5 +1,8 @@
 """A camera from many frames: as from all at once, whatever works at them."""
 
+import importlib
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,6 +67,43 @@ def test_it_ends_where_all_frames_at_once_do(frames, result):
 def test_workers_make_no_difference(frames, result, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         other = run(frames, tmp_path, executor=pool)
+    assert other.camera_model == result.camera_model
+    assert np.array_equal(other.covariance, result.covariance)
+
+
+def test_the_sum_is_the_same_for_any_tasks():
+    calibrate = importlib.import_module("boresight.batch.calibrate")
+
+    # Numbers of which the order of a sum shows in the last bit.
+    rng = np.random.default_rng(0)
+    numbers = list(rng.normal(size=137) * 10.0 ** rng.uniform(0, 6, 137))
+    whole = calibrate._sum(numbers)
+    assert whole != sum(numbers)
+    for size in (1, 2, 4, 8, 64):
+        parts = [calibrate._sum(numbers[k : k + size]) for k in range(0, 137, size)]
+        assert calibrate._sum(parts) == whole
+    sizes = [calibrate._blocks_of_a_task(10_000, workers) for workers in (1, 8, 100, 1000, 9000)]
+    assert sizes == [64, 64, 32, 2, 1]
+
+
+def test_a_worker_that_is_killed_makes_no_difference(frames, result, tmp_path, monkeypatch):
+    """Blocks of two frames, so that there are some for both workers."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("boresight.batch.run.REMOTE_CHUNK", (2, 2))
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        victims = [client.run(os.getpid).popitem()[1]]
+
+        def kill(_):
+            if victims:
+                os.kill(victims.pop(), signal.SIGKILL)
+
+        other = run(frames, tmp_path, executor=client, progress=kill)
+    assert not victims
     assert other.camera_model == result.camera_model
     assert np.array_equal(other.covariance, result.covariance)
 

@@ -28,6 +28,7 @@ from boresight.batch.run import (
     as_executor,
     in_chunks,
     num_processes,
+    num_workers,
     processes,
     spread,
 )
@@ -55,6 +56,10 @@ MATCHES_FOLDER, FIRST_NAME, CAMERA_NAME = "matches", "first.json", "camera.json"
 
 #: Frames of one block: fixed, so that the sum is the same however many work at it.
 BLOCK_FRAMES = 100
+
+#: Blocks that one task sums at most, a power of two, and tasks for each worker at least: a block
+#: takes a worker a second and the caller a millisecond, who could not follow a thousand workers.
+MOST_BLOCKS, TASKS_PER_WORKER = 64, 3
 
 #: Rounds at most; about five are needed from a camera that a few frames gave.
 MAX_ROUNDS = 20
@@ -177,9 +182,10 @@ def calibrate(
 
     Notes
     -----
-    Blocks hold a fixed number of frames and are summed in the order of the frames, so that the
-    result is the same to the last bit for any number of workers. Aberration and proper motion are
-    taken out if the times of all first frames are known; a frame of unknown time is then an error.
+    Blocks hold a fixed number of frames and are summed in a tree of a fixed form, its lower part on
+    the workers, so that the result is the same to the last bit for any number of them. Aberration
+    and proper motion are taken out if the times of all first frames are known; a frame of unknown
+    time is then an error.
 
     Examples
     --------
@@ -298,13 +304,36 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
 
 
 def _block_of(files: Sequence[str], camera: CameraModel, first: _First) -> CalibrationBlock:
-    return calibration_block(
-        [read_matches(file) for file in files],
-        None,
-        camera,
-        noise=first.noise,
-        parameter_names=first.parameter_names,
-    )
+    """Reduce the frames of some matched stars, and sum their blocks."""
+    return _sum([
+        calibration_block(
+            [read_matches(file) for file in part],
+            None,
+            camera,
+            noise=first.noise,
+            parameter_names=first.parameter_names,
+        )
+        for part in in_chunks(files, BLOCK_FRAMES)
+    ])  # fmt: skip
+
+
+def _sum(blocks: Sequence[CalibrationBlock]) -> CalibrationBlock:
+    """Sum neighbours, then neighbouring sums, and so on.
+
+    Sums of 2, 4, 8 ... blocks that begin at a multiple of this number are a part of the tree: that
+    they are made elsewhere changes no bit.
+    """
+    while len(blocks) > 1:
+        blocks = [sum(blocks[k : k + 2]) for k in range(0, len(blocks), 2)]  # type: ignore[misc]
+    return blocks[0]
+
+
+def _blocks_of_a_task(num_blocks: int, workers: int) -> int:
+    """Take more blocks for a task as long as there are enough tasks for all workers."""
+    size = 1
+    while size < MOST_BLOCKS and num_blocks >= 2 * size * workers * TASKS_PER_WORKER:
+        size *= 2
+    return size
 
 
 def _rounds(
@@ -313,16 +342,19 @@ def _rounds(
     """Step from camera to camera until it stays."""
     if not files:
         raise UndeterminedError("frames: none solves with the camera of the first ones")
-    chunks = in_chunks(files, BLOCK_FRAMES)
-    jobs = min(jobs, len(chunks))
-    own = processes(jobs) if executor is None and jobs > 1 else nullcontext(as_executor(executor))
+    executor = as_executor(executor)
+    num_blocks = -(-len(files) // BLOCK_FRAMES)
+    jobs = min(jobs, num_blocks)
+    workers = jobs if executor is None else num_workers(executor)
+    chunks = in_chunks(files, BLOCK_FRAMES * _blocks_of_a_task(num_blocks, workers))
+    own = processes(jobs) if executor is None and jobs > 1 else nullcontext(executor)
     camera, changes, converged = first.camera, [], False
     step: CalibrationStep
     with own as pool:
         for _ in range(MAX_ROUNDS):
             function = partial(_block_of, camera=camera, first=first)
             parts = dict(spread(chunks, function, jobs=1, executor=pool))
-            block: CalibrationBlock = sum(parts[k] for k in range(len(chunks)))
+            block = _sum([parts[k] for k in range(len(chunks))])
             step = block.solve()
             camera = step.camera_model
             changes.append(step.change)

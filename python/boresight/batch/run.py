@@ -26,6 +26,7 @@ __all__ = [
     "as_executor",
     "in_chunks",
     "num_processes",
+    "num_workers",
     "processes",
     "reason_of",
     "run",
@@ -86,7 +87,7 @@ def run(
     workers, sizes = jobs, LOCAL_CHUNK if jobs > 1 else (1, 1)
     executor = as_executor(executor)
     if executor is not None:
-        workers, sizes = _workers_of(executor), REMOTE_CHUNK
+        workers, sizes = num_workers(executor), REMOTE_CHUNK
     size = min(max(len(names) // (workers * CHUNKS_PER_WORKER), sizes[0]), sizes[1])
     chunks = in_chunks(names, size)
     lost: list[str] = []
@@ -134,7 +135,7 @@ def spread(
     """
     if executor is not None:
         left = deque(enumerate(chunks))
-        for index, result in _window(left, function, executor, _workers_of(executor)):
+        for index, result in _window(left, function, executor, num_workers(executor)):
             if result is LOST:
                 raise BrokenExecutor("executor: one of its processes ended")
             yield index, result
@@ -256,7 +257,8 @@ def as_executor(executor: Any) -> Any:
     return executor
 
 
-def _workers_of(executor: Any) -> int:
+def num_workers(executor: Any) -> int:
+    """Tell how many tasks an executor works at, at a time."""
     client = getattr(executor, "_client", None)
     if client is not None:
         threads: dict[str, int] = client.nthreads()
