@@ -39,6 +39,12 @@ def things(wide_database, tmp_path_factory):
         "Catalog": catalog,
         "Centroid": boresight.Centroid(1.0, 2.0, 3.0),
         "Centroids": found[0].centroids,
+        "Certificate": (
+            certificate := boresight.certify(
+                12.0, num_fields=1, kinds=["sky"], database=wide_database
+            )
+        ),
+        "FalseAlarms": certificate.total,
         "DatabaseParameters": wide_database.parameters,
         "Detector": Detector(1.0, 2.0, 3.0),
         "DetectorMap": fit.coverage(),

@@ -25,6 +25,8 @@ def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 def check_options(options: Mapping[str, Any], known: type) -> None:
     """Refuse names that a `TypedDict` of options does not have."""
+    if not isinstance(options, Mapping):
+        raise TypeError(f"options are a {type(options).__name__}, not a mapping")
     names = known.__annotations__
     for base in getattr(known, "__orig_bases__", ()):
         names = getattr(base, "__annotations__", {}) | names

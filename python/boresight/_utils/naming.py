@@ -178,8 +178,12 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str), "a string"),
     "bytes": (lambda value: isinstance(value, bytes), "bytes"),
     "ArrayLike": (_is_array, "an array of real numbers"),
+    "Floats": (_is_array, "an array of real numbers"),
+    "PathLike": (lambda value: isinstance(value, str | os.PathLike), "a path"),
     "tuple[int, int]": (_is_pair, "two whole numbers"),
     "os.PathLike[str]": (lambda value: isinstance(value, os.PathLike), "a path"),
+    "Projection": (lambda value: isinstance(value, str), "the name of a projection"),
+    "SolveOptions": (lambda value: isinstance(value, Mapping), "a mapping"),
     "Progress": (
         lambda value: value is None or _is_flag(value) or callable(value),
         "True, False or a function",
@@ -189,6 +193,9 @@ CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Sequence": (_is_sequence, "a sequence"),
     "Iterable": (_is_iterable, "an iterable"),
     "Mapping": (lambda value: isinstance(value, Mapping), "a mapping"),
+    "tuple": (_is_sequence, "a sequence"),
+    "NDArray": (_is_array, "an array of real numbers"),
+    "list": (lambda value: isinstance(value, list), "a list"),
     "dict": (lambda value: isinstance(value, dict), "a dict"),
     "Callable": (callable, "a function"),
 }
@@ -196,8 +203,12 @@ CONTAINERS: dict[str, tuple[Callable[[Any], bool], str]] = {
 #: Classes that stand in annotations, imported for type checkers alone.
 CLASSES = frozenset(
     {
-        "ApparentPlace", "CameraModel", "Catalog", "Frame", "MatchedStars", "PatternDatabase",
-        "Quantity", "Refraction", "SkyCoord", "Solution", "SolverDatabase", "StarColumns", "Time",
+        "AlignmentResult", "ApparentPlace", "CalibrationBlock", "CalibrationResult", "CameraModel",
+        "Catalog", "Centroids", "Detector", "ExtractionResult", "Frame", "Image", "ImageCatalog",
+        "ImageGroup",
+        "MatchedStars", "MosaicResult", "MountedCamera", "PatternDatabase", "Platepar", "QTable",
+        "Quantity", "Refraction", "Registration", "SceneResult", "SkyCoord", "Solution",
+        "SolverDatabase", "StarColumns", "Table", "Time", "Verdict", "WCS",
     }
 )  # fmt: skip
 
@@ -214,7 +225,7 @@ def _fits(kind: str, value: Any) -> bool:
         return isinstance(value, str | int) and repr(value) in kind.replace('"', "'")
     if kind.partition("[")[0] in CONTAINERS:
         return CONTAINERS[kind.partition("[")[0]][0](value)
-    if re.fullmatch(r"[A-Z]\w+", kind) and kind[1:2].islower():
+    if re.fullmatch(r"[A-Z]\w+", kind):
         return kind not in CLASSES or kind in {base.__name__ for base in type(value).__mro__}
     return True
 

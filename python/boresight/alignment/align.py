@@ -10,6 +10,7 @@ import numpy as np
 from boresight import _core as core
 from boresight._utils.arguments import count
 from boresight._utils.arguments import number as checked_number
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import fit_globally
@@ -36,6 +37,7 @@ Method = Literal["sequential", "global"]
 """Ways to align."""
 
 
+@named
 def align(
     imcat: Sequence[Item],
     refcat: Any = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.register import follow
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 Paths = Sequence[str | os.PathLike[str]]
 
 
+@named
 def write(
     result: AlignmentResult,
     files: Paths,
@@ -109,6 +111,7 @@ def _fits_wcs(image: ImageCatalog) -> WCS:
     raise InputError("result: FITS cannot hold a gwcs; save the image's wcs as ASDF")
 
 
+@named
 def transfer(
     result: AlignmentResult,
     other_files: Sequence[str | os.PathLike[str] | Paths | None],
@@ -235,6 +238,7 @@ def _write_all(
     return written
 
 
+@named
 def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0.01) -> list[Path]:
     """Write a ``.head`` file beside the file of every aligned image, as SCAMP does for SWarp.
 
@@ -286,6 +290,7 @@ def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0
     return written
 
 
+@named
 def read_head(path: str | os.PathLike[str]) -> list[Header]:
     r"""Read the headers of a ``.head`` or ``.ahead`` file, one for each extension.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.options import ClipStatistic, FitGeometry, Options
 from boresight.alignment.reference import ReferenceCatalog
@@ -14,6 +15,7 @@ from boresight.errors import InputError
 __all__ = ["fit_wcs"]
 
 
+@named
 def fit_wcs(
     image: ImageCatalog | ImageGroup,
     refcat: Any,

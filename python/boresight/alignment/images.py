@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight._utils.arguments import image_size
 from boresight._utils.arrays import convex_hull, east_north
+from boresight._utils.naming import named
 from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
@@ -31,6 +32,7 @@ WEIGHTS = ("weight", "weights")
 """Columns of a source table with inverse variances of the positions per axis, in 1/px^2."""
 
 
+@named
 class ImageCatalog:
     """An image for `align`: its WCS and its sources.
 
@@ -217,6 +219,7 @@ class ImageCatalog:
         return f"ImageCatalog({title}{len(self)} source{'s' * (len(self) != 1)})"
 
 
+@named
 class ImageGroup:
     """Images that are moved as one, such as those of the detectors of one camera.
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import count, number, pixels
+from boresight._utils.naming import named
 from boresight.errors import InputError
 
 __all__ = ["ListMatch", "match_lists"]
@@ -18,6 +19,7 @@ __all__ = ["ListMatch", "match_lists"]
 Floats = NDArray[np.float64]
 
 
+@named
 @dataclass(frozen=True)
 class ListMatch:
     """Stars that two lists have in common.
@@ -67,6 +69,7 @@ class ListMatch:
         )
 
 
+@named
 def match_lists(
     a: Any,
     b: Any,

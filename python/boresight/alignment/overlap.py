@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.errors import InputError
 
 __all__ = ["max_overlap_image", "max_overlap_pair", "overlap_matrix"]
@@ -32,6 +33,7 @@ def _footprints(images: Sequence[HasFootprint]) -> list[core.Footprint]:
     return [image.footprint() for image in images]
 
 
+@named
 def overlap_matrix(images: Sequence[HasFootprint]) -> Floats:
     """Area of the sky that each two images share.
 
@@ -74,6 +76,7 @@ def overlap_matrix(images: Sequence[HasFootprint]) -> Floats:
     return core.overlap_matrix(_footprints(images))
 
 
+@named
 def max_overlap_pair(images: list[Any], enforce_user_order: bool) -> tuple[Any, Any]:
     """Take the two images that share most sky out of a list.
 
@@ -117,6 +120,7 @@ def max_overlap_pair(images: list[Any], enforce_user_order: bool) -> tuple[Any, 
     return first, second
 
 
+@named
 def max_overlap_image(refimage: HasFootprint, images: list[Any], enforce_user_order: bool) -> Any:
     """Take the image that shares most sky with another out of a list.
 

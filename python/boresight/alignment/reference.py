@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arrays import east_north, unit_vector
+from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog, ImageGroup, hull
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError
@@ -31,6 +32,7 @@ MAS = np.pi / 180 / 3.6e6
 """Radians in a milliarcsecond."""
 
 
+@named
 class ReferenceCatalog:
     """Directions of stars, to which images are aligned.
 
@@ -69,6 +71,8 @@ class ReferenceCatalog:
         rows: NDArray[np.int64] | None = None,
         num_rows: int | None = None,
     ) -> None:
+        if np.ndim(sky) != 2:
+            raise InputError(f"sky: its shape is {np.shape(sky)}; give vectors of shape (n, 3)")
         self.sky = sky
         self.num_rows = len(sky) if num_rows is None else num_rows
         self.weights, self.sigma, self.brightness = weights, sigma, brightness

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import longitude_latitude
+from boresight._utils.naming import named
 
 if TYPE_CHECKING:
     from astropy.table import QTable, Table
@@ -77,6 +78,7 @@ class Matches:
     weights: Floats | None = None
 
 
+@named
 @dataclass(frozen=True, repr=False)
 class ImageAlignment:
     """How the alignment of one image, or of one group, ended.
@@ -309,6 +311,7 @@ class GlobalFit:
         )
 
 
+@named
 @dataclass(frozen=True, repr=False)
 class AlignmentResult:
     """The outcome of `align`.

@@ -130,6 +130,7 @@ class _First(NamedTuple):
     aberration: bool
 
 
+@named
 def calibrate(
     frames: Frames,
     fov_deg: float | None = None,

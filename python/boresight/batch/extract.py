@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
 from boresight.batch.frames import file_of
@@ -29,6 +30,7 @@ __all__ = ["extract"]
 STARS_FOLDER = "stars"
 
 
+@named
 def extract(
     frames: Frames,
     *,

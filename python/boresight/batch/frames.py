@@ -28,6 +28,8 @@ def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
     InputError
         If there are none, or one is neither a path nor a URL.
     """
+    if not isinstance(frames, str | os.PathLike | Iterable):
+        raise InputError(f"frames: {frames!r} is no path; give paths, globs or URLs")
     given = [frames] if isinstance(frames, str | os.PathLike) else list(frames)
     names: dict[str, None] = {}
     for item in given:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from boresight._utils import arguments
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
 from boresight.batch.journal import Row
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["in_file", "solve", "solved_row", "solving_settings"]
 
 
+@named
 def solve(
     frames: Frames,
     fov_deg: float | None = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from boresight._utils.naming import named
 from boresight.batch.journal import FILE_NAME, Row, read_rows, read_settings
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def table_of(path: Path, schema: Sequence[Column], order: dict[str, int] | None 
     return table
 
 
+@named
 def read_results(output: str | os.PathLike[str]) -> QTable:
     """Read what a batch has written so far, while it runs or afterwards.
 

@@ -30,6 +30,7 @@ FORMAT = "boresight calibration block 2"
 ARRAYS = ("upper", "gradient")
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class CalibrationStep:
     """The next camera, from the sum of all blocks.
@@ -73,6 +74,7 @@ class CalibrationStep:
         )
 
 
+@named
 class CalibrationBlock:
     """Information of some frames about their camera, near a given model of it.
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from boresight._utils.arguments import image_size
 from boresight._utils.arrays import Floats, rotation_about
 from boresight._utils.documents import JsonDocument, check_kind
+from boresight._utils.naming import named
 from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError, UndeterminedError
@@ -30,6 +31,7 @@ SETTLED = 1e-12
 """The fit has come to rest when chi square falls by less than this part."""
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class PointPairCalibration(JsonDocument):
     """A camera calibrated by points whose places are known.

@@ -69,6 +69,7 @@ class DetectorMap(NamedTuple):
         return f"<DetectorMap of {columns} x {rows} cells>"
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class FrameCalibration:
     """One frame's part in a calibration.

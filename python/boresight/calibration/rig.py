@@ -36,6 +36,7 @@ Part = MatchedStars | None
 _unstable = unstable("detectors of different sizes and what is uncertain about them will be added")
 
 
+@named
 @_unstable
 @dataclass(frozen=True)
 class Detector:
@@ -100,6 +101,7 @@ class Detector:
         return cos * dx + sin * dy, -sin * dx + cos * dy
 
 
+@named
 @_unstable
 @dataclass(frozen=True, eq=False)
 class MosaicResult:

@@ -114,6 +114,7 @@ def gaia_archive(
     cached: bool,
 ) -> Columns:
     """Columns of `Catalog.from_gaia_archive`."""
+    max_magnitude = arguments.number("max_magnitude", max_magnitude, "give a G magnitude")
     if not np.isfinite(max_magnitude):
         raise InputError(f"max_magnitude: is {max_magnitude}; give a G magnitude, such as 10")
     center_deg, radius_deg = _region(center_deg, radius_deg)

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from boresight._utils.arguments import check_options, degrees
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.errors import InputError
 
@@ -17,6 +18,7 @@ __all__ = ["PRESETS", "DatabaseParameters", "GenerationOptions", "SizeEstimate"]
 _MOST = 2**32 - 1
 
 
+@named
 @dataclass(frozen=True, kw_only=True)
 class DatabaseParameters:
     """Parameters of the generation of a pattern database.

@@ -21,6 +21,7 @@ from boresight.extraction.images import noise_of, pixels_of, variance_of
 __all__ = ["ExtractionOptions", "ExtractionResult", "Extractor", "extract_centroids"]
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class ExtractionResult:
     """Stars of a frame and what was measured on the way.

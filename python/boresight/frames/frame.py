@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from boresight._utils.arrays import plain
 from boresight._utils.html import html_table
+from boresight._utils.naming import named
 from boresight.frames.hints import HeaderHints
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Frame"]
 
 
+@named
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Frame:
     """An image with what its file says about it.

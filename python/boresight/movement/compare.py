@@ -10,6 +10,7 @@ import numpy as np
 
 from boresight._utils.arguments import number
 from boresight._utils.arrays import Floats
+from boresight._utils.naming import named
 from boresight.calibration.result import CalibrationResult
 from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
@@ -37,6 +38,7 @@ OPTICS = ("focus", "optical centre", "distortion")
 """Kinds of change that can be told of a camera whose attitude is not known."""
 
 
+@named
 def compare(
     calibration: MountedCamera | Solution | CalibrationResult | CameraModel,
     frame: Any,

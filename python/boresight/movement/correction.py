@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.arguments import image_size, number
 from boresight._utils.arrays import Floats, map_points, points_of
+from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
 from boresight.movement.cmc import read_cmc, write_cmc
 from boresight.movement.images import grey, image_of, noise_of
@@ -27,6 +28,7 @@ noise of a difference: the default of 50 is five of them."""
 Interpolation = Literal["linear", "nearest"]
 
 
+@named
 class MovementCorrection:
     """Geometric transform from a moved image to a reference image.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.errors import InputError, UndeterminedError
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.errors import DetectionFailedError
@@ -36,6 +37,7 @@ LEAST_PATCHES, LEAST_PART = 12, 0.25
 """Patches of the images that have to follow the movement, and the part of those with texture."""
 
 
+@named
 def detect_movement(
     ref: Any, moved: Any, *, method: Method = "auto", transform: Transform = "similarity"
 ) -> MovementCorrection:
@@ -117,6 +119,7 @@ def detect_movement(
     )
 
 
+@named
 def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
     """Detect a shift between two images by phase correlation.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boresight._utils.arrays import Floats
+from boresight._utils.naming import named
 from boresight._utils.statistics import chi2_quantile
 from boresight.errors import FileFormatError, InputError
 from boresight.movement.mounted import PARAMETERS
@@ -35,6 +36,7 @@ FALSE_ALARM = 1e-3
 """Probability of a change point in a log without any, unless another is asked."""
 
 
+@named
 @dataclass(frozen=True)
 class ChangePoint:
     """A sudden change in a log.
@@ -66,6 +68,7 @@ class ChangePoint:
     chi2: float
 
 
+@named
 class DriftLog:
     """A log of verdicts, one JSON document a line.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arrays import Floats
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.detect import detect_movement
@@ -32,6 +33,7 @@ STRETCH = (0.5, 99.5)
 """Percentiles of an image that become black and white."""
 
 
+@named
 def manual_movement(
     ref: Any,
     moved: Any,

@@ -10,6 +10,7 @@ import numpy as np
 
 from boresight._utils.arrays import Floats, quaternion_of, rotation_of
 from boresight._utils.documents import JsonDocument, check_kind
+from boresight._utils.naming import named
 from boresight.apparent.earth import local_rotation
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
@@ -30,6 +31,7 @@ change of its focal length, the shift of its optical centre (px), and two terms 
 distortion (px at the corner)."""
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class MountedCamera(JsonDocument):
     """A calibrated camera and how it is mounted.
@@ -175,6 +177,7 @@ class MountedCamera(JsonDocument):
             raise FileFormatError(f"this mounted camera is damaged: {error}") from error
 
 
+@named
 def place_at(
     site: EarthLocation | None, time: Any, weather: Mapping[str, float] | None = None
 ) -> ApparentPlace:

@@ -25,6 +25,7 @@ from boresight._utils.arrays import (
     unit_vector,
 )
 from boresight._utils.documents import read_json, write_json
+from boresight._utils.naming import named
 from boresight.apparent.earth import local_rotation
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
@@ -53,6 +54,7 @@ REFRACTION_ROUNDS = 20
 """Steps to the true altitude of an apparent one."""
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class Platepar:
     """A platepar: a camera fixed to the ground, and how RMS describes it.
@@ -116,6 +118,7 @@ class Platepar:
         return split(np.degrees(np.column_stack([ra, dec])), shape)
 
 
+@named
 def read_platepar(path: str | os.PathLike[str]) -> Platepar:
     """Read a platepar (``.cal``, JSON).
 
@@ -176,6 +179,7 @@ def _platepar(values: Mapping[str, Any]) -> Platepar:
     return Platepar(camera, when, refraction, error, dict(values))
 
 
+@named
 def write_platepar(
     path: str | os.PathLike[str],
     camera: MountedCamera | Platepar,

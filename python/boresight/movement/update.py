@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from boresight._utils.arrays import quaternion_of, rotation_about, rotation_of
+from boresight._utils.naming import named
 from boresight.apparent.earth import local_rotation
 from boresight.calibration.fit import calibrate_camera
 from boresight.calibration.point_pairs import PointPairCalibration
@@ -29,6 +30,7 @@ LEAST_STARS_FULL = 40
 """Stars that a full refit needs."""
 
 
+@named
 def update_calibration(
     calibration: Any,
     moved_image: Any,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from boresight._utils.arrays import Floats
+from boresight._utils.naming import named
 from boresight._utils.statistics import chi2_quantile
 from boresight.camera.model import CameraModel
 from boresight.movement.change import PARAMETERS, Change
@@ -41,6 +42,7 @@ moved, pointing and optical centre say nearly the same, and so do focus and dist
 ARCSEC = math.degrees(1.0) * 3600.0
 
 
+@named
 @dataclass(frozen=True, eq=False)
 class Verdict:
     """The change of a camera, or that there is none.

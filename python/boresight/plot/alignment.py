@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, longitude_latitude
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.plot.style import BLUE, ORANGE, VERMILION, figure_of, new_axes
 
@@ -35,6 +36,7 @@ ARROW_PART = 0.03
 PULL_BINS, LARGEST_PULL = 40, 5.0
 
 
+@named
 def plot_alignment_residuals(
     result: AlignmentResult, image: int | None = None, *, ax: Axes | None = None
 ) -> Axes:
@@ -85,6 +87,7 @@ def plot_alignment_residuals(
     return ax
 
 
+@named
 def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None = None) -> Axes:
     """Draw the footprints of images on the sky.
 
@@ -134,6 +137,7 @@ def plot_overlap(images: Sequence[ImageCatalog | ImageGroup], *, ax: Axes | None
     return ax
 
 
+@named
 def plot_closure(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
     """Draw what is left between each two images of a global fit.
 
@@ -174,6 +178,7 @@ def plot_closure(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@named
 def plot_pulls(result: AlignmentResult, *, ax: Axes | None = None) -> Axes:
     """Draw the histogram of residuals over their expected errors, and the normal one.
 

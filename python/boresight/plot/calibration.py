@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight.calibration.result import MAP_CELLS, DetectorMap
 from boresight.errors import InputError
 from boresight.plot.style import (
@@ -61,6 +62,7 @@ MAX_ARROWS = 4000
 MEDIAN_BINS = 12
 
 
+@named
 def plot_residuals(
     result: CalibrationResult,
     *,
@@ -129,6 +131,7 @@ def plot_residuals(
     return ax
 
 
+@named
 def plot_residual_trends(
     result: CalibrationResult,
     *,
@@ -245,6 +248,7 @@ def _round_length(length: float) -> float:
     return float(power * min((1.0, 2.0, 5.0, 10.0), key=lambda step: abs(step - length / power)))
 
 
+@named
 def plot_distortion(camera_model: CameraModel, *, cells: int = 16, ax: Axes | None = None) -> Axes:
     """Draw how the lens displaces stars: from where a pinhole would image them to where they are.
 
@@ -308,6 +312,7 @@ def _displacement(camera_model: CameraModel, x: Floats, y: Floats) -> tuple[Floa
     return x - cx - ideal_x, y - cy - ideal_y
 
 
+@named
 def plot_convergence(results: Sequence[CalibrationResult], *, ax: Axes | None = None) -> Axes:
     """Draw how a calibration converged, pass by pass.
 
@@ -363,6 +368,7 @@ def plot_convergence(results: Sequence[CalibrationResult], *, ax: Axes | None = 
     return ax
 
 
+@named
 def plot_coverage(result: CalibrationResult, *, cells: int = 16, ax: Axes | None = None) -> Axes:
     """Draw how many stars of a calibration lie where on the detector.
 
@@ -395,6 +401,7 @@ def plot_coverage(result: CalibrationResult, *, cells: int = 16, ax: Axes | None
     return ax
 
 
+@named
 def plot_model_error(result: CalibrationResult, *, cells: int = 32, ax: Axes | None = None) -> Axes:
     """Draw the expected error of the model over the detector.
 

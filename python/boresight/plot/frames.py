@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight._utils.origins import center_of
 from boresight.errors import InputError
 from boresight.plot.style import (
@@ -63,6 +64,7 @@ DRAWN_PIXELS = 1024
 PANEL_INCHES = 3.5
 
 
+@named
 def plot_centroids(
     image: NDArray[Any],
     stars: Centroids | ExtractionResult,
@@ -143,6 +145,7 @@ def plot_centroids(
     return ax
 
 
+@named
 def plot_solution(
     image: NDArray[Any],
     solution: Solution | None = None,
@@ -225,6 +228,7 @@ def plot_solution(
     return ax
 
 
+@named
 def plot_solutions(
     images: Sequence[NDArray[Any]],
     solutions: Sequence[Solution | None],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.movement.drift import DriftLog
 
@@ -17,6 +18,7 @@ __all__ = ["plot_drift"]
 LINES = ("about_x", "about_y", "roll")
 
 
+@named
 def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     """Draw the drift of a camera: its rotation against time, and its sudden changes.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.plot.style import ORANGE, figure_of, new_axes
 
@@ -20,6 +21,7 @@ __all__ = ["plot_parameter_correlations", "plot_scene"]
 PULL_RANGE = 5.0
 
 
+@named
 def plot_scene(
     result: SceneResult,
     image: int | str = 0,
@@ -101,6 +103,7 @@ def plot_scene(
     return axes
 
 
+@named
 def plot_parameter_correlations(result: SceneResult, ax: Axes | None = None) -> Axes:
     """Plot the correlations of the parameters of a scene: its covariance, on a unit diagonal.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight._utils.naming import named
 from boresight.plot.asterisms import LINES, STAR_NAMES
 from boresight.plot.frames import center_on, plot_solution
 from boresight.plot.style import ORANGE, SKY, YELLOW, figure_of, halo, letters, relative_size
@@ -38,6 +39,7 @@ POLE_DEG = 85.0
 MAX_CIRCLES = 120
 
 
+@named
 def plot_sky(
     image: NDArray[Any],
     solution: Solution,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight._utils.arguments import count
 from boresight._utils.arrays import quaternion_of, rotation_about, unit_vector
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.errors import InputError
 from boresight.scene.images import Image
@@ -35,6 +36,7 @@ CAMERA_ROUNDS = 3
 SETTLED_ARCSEC = 1e-3
 
 
+@named
 def fit(
     images: Image | Sequence[Image],
     sources: Any,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.images import pixels_of, variance_of
 from boresight.frames.read import read_frame
@@ -30,6 +31,7 @@ Sky = Literal["none", "constant", "plane"]
 """Light below the sources that is fitted: none, the same in all pixels, or a plane."""
 
 
+@named
 class Image:
     """An image of a scene.
 

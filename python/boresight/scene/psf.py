@@ -7,6 +7,7 @@ import math
 from typing import ClassVar
 
 from boresight._utils.arguments import number
+from boresight._utils.naming import named
 from boresight.errors import InputError
 
 __all__ = ["Gaussian", "Moffat"]
@@ -27,8 +28,10 @@ class _Profile:
         if not math.isfinite(angle):
             raise InputError(f"angle_deg: {angle} is no angle; give degrees")
         free = self.free  # type: ignore[attr-defined]
-        unknown = [name for name in free if name not in self.parameters]
-        if isinstance(free, str) or unknown:
+        names = [] if isinstance(free, str) else list(free)
+        if isinstance(free, str) or not all(
+            isinstance(name, str) and name in self.parameters for name in names
+        ):
             raise InputError(
                 f"free: {free!r} has names that are none; give some of {self.parameters}"
             )
@@ -46,6 +49,7 @@ class _Profile:
         return -math.log(ratio) * math.sin(2.0 * math.radians(angle))
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class Moffat(_Profile):
     """Moffat's profile: ``(1 + u²/rd²)**-n``, integrated over every pixel.
@@ -97,6 +101,7 @@ class Moffat(_Profile):
         return 2.0 * self.rd * math.sqrt(2.0 ** (1.0 / self.n) - 1.0)
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class Gaussian(_Profile):
     """A Gaussian profile, integrated over every pixel.

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils.arguments import count
 from boresight._utils.arrays import map_points, unit_vector
+from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.errors import InputError
 from boresight.extraction.images import pixels_of
@@ -37,6 +38,7 @@ PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class Registration:
     """How an image lies on a reference.
@@ -144,6 +146,7 @@ class Registration:
         return map_points(lambda points: (points - shift) @ inverse.T, x, y)
 
 
+@named
 def register(
     image: Any,
     reference: Any,

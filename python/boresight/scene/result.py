@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.naming import named
 from boresight.scene.images import Image
 from boresight.scene.parameters import (
     affine,
@@ -30,6 +31,7 @@ Floats = NDArray[np.float64]
 STAGES = ("sources", "images", "all")
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class FittedImage:
     """One image of a fit: its WCS, PSF, fluxes and sky.
@@ -82,6 +84,7 @@ class FittedImage:
     windows: list[tuple[int, int, int, int] | None]
 
 
+@named
 class SceneResult:
     """Images fitted together.
 

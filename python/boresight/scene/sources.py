@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.extract import extract_centroids
 from boresight.solver.solution import Solution
@@ -21,6 +22,7 @@ __all__ = ["PointSource"]
 Floats = NDArray[np.float64]
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class PointSource:
     """A star of a scene.

@@ -55,6 +55,7 @@ DEFECT_SNR = 100.0
 HOT_PIXEL_SEED = 20_180_725
 
 
+@named
 @dataclasses.dataclass(frozen=True, eq=False)
 class SimulatedStars:
     """Truth of a simulated frame, one element per star.
@@ -97,6 +98,7 @@ class SimulatedStars:
         return SimulatedStars(*columns)
 
 
+@named
 @dataclasses.dataclass(frozen=True, eq=False)
 class SimulatedFrame:
     """A simulated image and the truth behind it.

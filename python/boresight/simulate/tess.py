@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from boresight._utils.naming import named
 from boresight.apparent.aberration import earth_barycentric_velocity
 from boresight.camera.model import CameraModel, RadialDistortion
 from boresight.errors import InputError
@@ -38,6 +39,7 @@ TESS_DISTORTION = (-2.527e-3, -3.94e-5, -1.13e-6)
 TESS_FAINT_LIMIT = 11.0
 
 
+@named
 def tess_like_camera(*, binning: int = 1) -> CameraModel:
     """Camera model like that of a TESS camera's quadrant: 12 degrees, axis off the chip.
 
@@ -71,6 +73,7 @@ def tess_like_camera(*, binning: int = 1) -> CameraModel:
     )
 
 
+@named
 def simulate_tess_sector(
     sector: int, *, binning: int = 1, catalog: Catalog | None = None, seed: int = 1
 ) -> SimulatedFrame:

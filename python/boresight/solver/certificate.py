@@ -37,6 +37,7 @@ FEWEST_DETECTIONS, MOST_DETECTIONS = 4, 100_000
 MOST_FIELDS = 100_000_000
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class FalseAlarms:
     """Outcome for one kind of fields, or for all.
@@ -73,6 +74,7 @@ class FalseAlarms:
         return self.num_false / self.num_fields
 
 
+@named
 @dataclasses.dataclass(frozen=True)
 class Certificate:
     """Observed rates of false solutions for one setting; a table when printed.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from boresight._utils.arrays import plain
 from boresight._utils.html import html_table
+from boresight._utils.naming import named
 
 if TYPE_CHECKING:
     from boresight.solver.solution import Solution
@@ -82,6 +83,7 @@ def _told(value: Any) -> Any:
     return plain(value)
 
 
+@named
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
     """Findings of `diagnose`; printed, a report.

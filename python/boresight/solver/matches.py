@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils import arguments
 from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
@@ -117,7 +118,7 @@ class MatchedStars:
                 "directions": np.ascontiguousarray(directions, dtype=np.float64),
                 "probability": column(probability, 1.0, np.float64),
                 "camera": camera_model._core,
-                "quaternion": [float(q) for q in np.asarray(quaternion)],
+                "quaternion": arguments.vector("quaternion", quaternion),
                 "place": self.place.core,
             }
         )

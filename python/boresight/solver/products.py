@@ -15,6 +15,7 @@ import numpy as np
 
 from boresight._utils.arrays import longitude_latitude
 from boresight._utils.files import write_atomically
+from boresight._utils.naming import named
 from boresight._utils.origins import center_of
 from boresight.extraction.centroids import Centroids
 from boresight.solver.solution import Solution
@@ -30,6 +31,7 @@ PathLike = str | os.PathLike[str]
 CIRCLE_PX = 6.0
 
 
+@named
 def correspondences(solution: Solution) -> Table:
     """Make the table of a ``.corr`` file: each matched star in the frame and in the catalogue.
 
@@ -78,6 +80,7 @@ def correspondences(solution: Solution) -> Table:
     return table
 
 
+@named
 def write_corr(path: PathLike, solution: Solution) -> Path:
     """Write `correspondences` as a ``.corr`` file.
 
@@ -108,6 +111,7 @@ def write_corr(path: PathLike, solution: Solution) -> Path:
     return _write(path, correspondences(solution), solution.image_shape)
 
 
+@named
 def write_rdls(path: PathLike, solution: Solution) -> Path:
     """Write the matched catalogue stars as an ``.rdls`` file: RA, DEC, mag and id.
 
@@ -140,6 +144,7 @@ def write_rdls(path: PathLike, solution: Solution) -> Path:
     return _write(path, table, solution.image_shape)
 
 
+@named
 def write_axy(path: PathLike, stars: Centroids, image_shape: tuple[int, int]) -> Path:
     """Write the stars of a frame as an ``.axy`` file: X, Y, FLUX and BACKGROUND, brightest first.
 
@@ -182,6 +187,7 @@ def write_axy(path: PathLike, stars: Centroids, image_shape: tuple[int, int]) ->
     return _write(path, table, image_shape)
 
 
+@named
 def write_regions(path: PathLike, solution: Solution, stars: Centroids | None = None) -> Path:
     """Write a region file for DS9: circles about the stars, crosses where the catalogue has them.
 

@@ -41,6 +41,7 @@ TPV_MAX_ORDER = 7
 """Highest order of the TPV convention."""
 
 
+@named
 @dataclass(frozen=True)
 class WcsAccuracy:
     """How well a WCS represents the mapping it was fitted to.
@@ -76,6 +77,7 @@ class WcsAccuracy:
         return max(self.max_error_px, self.max_inverse_error_px) <= self.tolerance_px
 
 
+@named
 def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """FITS pixels (1-based) of pixels from the image centre.
 
@@ -101,6 +103,7 @@ def to_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[F
     return x + column, y + row
 
 
+@named
 def from_fits_pixel(x: Floats, y: Floats, image_shape: tuple[int, int]) -> tuple[Floats, Floats]:
     """Pixels from the image centre of FITS pixels (1-based): the inverse of `to_fits_pixel`.
 

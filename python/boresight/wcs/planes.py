@@ -62,7 +62,13 @@ class Plane:
     def around(cls, pixel_to_direction: Callable[[Floats], Floats], about: Reference) -> Plane:
         """Plane about the direction that the reference pixel sees."""
         center = np.array([about.center], np.float64)
-        seen = np.asarray(pixel_to_direction(center), np.float64).reshape(3)
+        seen = np.asarray(pixel_to_direction(center), np.float64)
+        if seen.shape not in ((1, 3), (3,)):
+            raise InputError(
+                f"pixel_to_direction: gives an array of shape {seen.shape} for one pixel; give "
+                "unit vectors of shape (n, 3)"
+            )
+        seen = seen.reshape(3)
         if not np.isfinite(seen).all():
             raise UndeterminedError(
                 "the image centre sees no direction, so there is no WCS about it"

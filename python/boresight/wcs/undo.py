@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.frames.cards import CARD
 from boresight.wcs.files import FitsFile, checksummed, fits_block, ones_sum
@@ -72,6 +73,7 @@ def next_version(file: FitsFile) -> int:
     return int(file.hdus[kept[-1]].header.get("EXTVER", 1)) + 1 if kept else 1
 
 
+@named
 def undo(path: str | os.PathLike[str], *, copy: str | os.PathLike[str] | None = None) -> Path:
     """Restore the WCS that a file had before one was written into it.
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.frames.cards import card_number
 from boresight.frames.choice import Axes, Hdu, choose
@@ -33,6 +34,7 @@ HISTORY_COLUMNS = 72
 SAME_CARD = 1e-6
 
 
+@named
 def write_wcs(
     path: str | os.PathLike[str],
     wcs: WCS | Mapping[int, WCS],
@@ -230,6 +232,7 @@ def _history(lines: Iterable[str]) -> list[str]:
     return cards
 
 
+@named
 def header_cards(
     wcs: WCS, *, error_deg: float | None = None, history: Iterable[str] = ()
 ) -> Header:
@@ -262,6 +265,7 @@ def header_cards(
     return Header.fromstring(text)
 
 
+@named
 def write_header(
     path: str | os.PathLike[str],
     wcs: WCS,
