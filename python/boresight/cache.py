@@ -15,7 +15,7 @@ from pathlib import Path
 from boresight import _core
 from boresight._utils.files import write_atomically
 
-__all__ = ["clear", "folder"]
+__all__ = ["clear", "files", "folder"]
 
 LIMIT_BYTES = 4_000_000_000
 """Size beyond which the longest unused files are removed."""
@@ -50,6 +50,22 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_dir("boresight", appauthor=False))
 
 
+def files() -> list[Path]:
+    """Return the databases and catalogues that are kept, sorted by name.
+
+    Returns
+    -------
+    list of pathlib.Path
+
+    Examples
+    --------
+    >>> from boresight import cache
+    >>> sum(path.stat().st_size for path in cache.files()) >= 0
+    True
+    """
+    return sorted(path for kind in ("database", "catalog") for path in folder().glob(f"{kind}-*"))
+
+
 def clear() -> None:
     """Remove every file this package has put into the cache folder.
 
@@ -61,7 +77,7 @@ def clear() -> None:
     >>> cache.clear()  # doctest: +SKIP
     """
     _core.remove_temporaries(folder(), 0.0)
-    for path in _files():
+    for path in files():
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -107,7 +123,7 @@ def prune(keep: Path) -> None:
     """
     _core.remove_temporaries(folder(), ABANDONED_SECONDS)
     found = []
-    for path in _files():
+    for path in files():
         with contextlib.suppress(OSError):
             status = path.stat()
             found.append((status.st_atime, status.st_size, path))
@@ -129,7 +145,3 @@ def _stamp_of(path: Path) -> Path:
 def _identity(path: Path) -> str:
     status = path.stat()
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
-
-
-def _files() -> list[Path]:
-    return [path for kind in ("database", "catalog") for path in folder().glob(f"{kind}-*")]

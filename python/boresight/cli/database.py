@@ -1,4 +1,4 @@
-"""`boresight database`."""
+"""`boresight database`: make pattern databases, look at them, and clear the cache."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ from pathlib import Path
 
 import click
 
+from boresight import cache
 from boresight.cli.options import clear_errors
 from boresight.database.database import PatternDatabase
+from boresight.errors import BoresightError
+
+MEGABYTE = 1e6
+
+#: Ending of the small files that note that a database was compared with its checksums.
+STAMP = ".verified"
 
 
-@click.command("database")
+@click.group()
+def database() -> None:
+    """Make pattern databases, look at them, and clear the cache."""
+
+
+@database.command("make")
 @click.argument("output", type=click.Path(path_type=Path))
 @click.option("--max-fov", type=float, required=True, help="Largest field of view in degrees.")
 @click.option("--min-fov", type=float, help="Smallest field of view. [default: the largest]")
@@ -25,9 +37,7 @@ from boresight.database.database import PatternDatabase
     "--epoch", type=float, default=2025.0, show_default=True, help="Year of the positions."
 )
 @clear_errors
-def make_database(
-    output: Path, max_fov: float, min_fov: float | None, catalog: str, epoch: float
-) -> None:
+def make(output: Path, max_fov: float, min_fov: float | None, catalog: str, epoch: float) -> None:
     """Generate a pattern database and save it as OUTPUT."""
     generate = (
         PatternDatabase.generate_from_hipparcos
@@ -43,3 +53,51 @@ def make_database(
     )
     made.save_to_file(output)
     click.echo(f"{output}: {made.num_stars} stars, {made.num_patterns} patterns")
+
+
+@database.command("info")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Compare the content with its checksums.")
+@clear_errors
+def info(files: tuple[Path, ...], verify: bool) -> None:
+    """Tell what is in database FILES."""
+    for path in files:
+        told = _told(PatternDatabase.load_from_file(path, verify=verify))
+        click.echo(f"{path}: {told}, {path.stat().st_size / MEGABYTE:.1f} MB")
+
+
+def _told(opened: PatternDatabase) -> str:
+    """Size, fields and epoch of a database."""
+    return repr(opened).removeprefix("PatternDatabase(").removesuffix(")")
+
+
+@database.command("list")
+@clear_errors
+def list_kept() -> None:
+    """List the databases and catalogues that are kept in the cache folder."""
+    total = 0
+    for path in cache.files():
+        size = path.stat().st_size
+        total += size
+        if path.suffix != STAMP:
+            click.echo(f"{size / MEGABYTE:8.1f} MB  {path.name}: {_kept(path)}")
+    click.echo(f"{total / MEGABYTE:8.1f} MB  in {cache.folder()}")
+
+
+def _kept(path: Path) -> str:
+    """Tell what a file of the cache folder holds."""
+    if not path.name.startswith("database-"):
+        return "a catalogue"
+    try:
+        return _told(PatternDatabase.load_from_file(path))
+    except BoresightError:
+        return "damaged, or of another version; it is made anew when needed"
+
+
+@database.command("clear")
+@clear_errors
+def clear() -> None:
+    """Remove all databases and catalogues from the cache folder: they can be made again."""
+    before = sum(path.stat().st_size for path in cache.files())
+    cache.clear()
+    click.echo(f"{cache.folder()}: {before / MEGABYTE:.1f} MB removed")

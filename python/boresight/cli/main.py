@@ -12,13 +12,16 @@ import click
 from boresight.cli.align import align
 from boresight.cli.batch import batch
 from boresight.cli.calibrate import calibrate
+from boresight.cli.catalog import catalog
 from boresight.cli.certify import certify
 from boresight.cli.check import check
-from boresight.cli.database import make_database
+from boresight.cli.database import database
 from boresight.cli.demo import demo
 from boresight.cli.diagnose import diagnose
 from boresight.cli.extract import extract
+from boresight.cli.manual import completion, manual
 from boresight.cli.movement import movement
+from boresight.cli.plot import plot, report
 from boresight.cli.scene import scene
 from boresight.cli.simulate import simulate
 from boresight.cli.solve import solve
@@ -44,9 +47,14 @@ for command in (
     check,
     movement,
     batch,
-    make_database,
+    database,
+    catalog,
     scene,
     simulate,
+    plot,
+    report,
     demo,
+    completion,
+    manual,
 ):
     main.add_command(command)

@@ -53,7 +53,7 @@ _NAMED = re.compile(r"\b(fov_deg|fov_estimate_deg|fov_max_error_deg|sigma_thresh
 frames_argument = click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 #: Paths, quoted globs, or - for a list on standard input: see `cli.frames.paths_of`.
-names_argument = click.argument("frames", nargs=-1, required=True)
+names_argument = click.argument("frames", nargs=-1, required=True, type=click.Path())
 
 aberration_option = click.option(
     "--aberration/--no-aberration",

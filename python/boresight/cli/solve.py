@@ -124,7 +124,7 @@ class Search(NamedTuple):
 
 
 @click.command()
-@click.argument("frames", nargs=-1)
+@click.argument("frames", nargs=-1, type=click.Path())
 @frame_options
 @where_options
 @solve_field_options

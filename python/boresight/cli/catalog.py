@@ -1,0 +1,77 @@
+"""`boresight catalog`: what catalogues there are, and fetching one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from boresight.catalog.catalog import Catalog
+from boresight.catalog.gaia import is_gaia_installed
+from boresight.cli.options import check_writable, clear_errors
+from boresight.cli.solve_field import dec as dec_of
+from boresight.cli.solve_field import ra as ra_of
+from boresight.errors import InputError
+
+
+@click.group()
+def catalog() -> None:
+    """Tell what catalogues there are, and fetch stars from an archive."""
+
+
+@catalog.command("info")
+@clear_errors
+def info() -> None:
+    """Tell what the catalogues on this machine hold."""
+    click.echo(f"hipparcos: {_told(Catalog.hipparcos())}")
+    if is_gaia_installed():
+        click.echo(f"gaia: {_told(Catalog.gaia())}")
+    else:
+        click.echo('gaia: not installed; pip install "boresight[gaia]"')
+
+
+def _told(stars: Catalog) -> str:
+    """Size, epoch and magnitudes of a catalogue."""
+    return repr(stars).removeprefix("Catalog(").removesuffix(")")
+
+
+@catalog.command("fetch")
+@click.argument("name")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--ra", type=ra_of, metavar="ANGLE", help="Right ascension of the centre, ...")
+@click.option("--dec", type=dec_of, metavar="ANGLE", help="... its declination, ...")
+@click.option("--radius", type=float, help="... and degrees about it. [default: all the sky]")
+@click.option("--max-magnitude", type=float, help="Faintest magnitude.")
+@click.option("-O", "--overwrite", is_flag=True, help="Replace a file that exists.")
+@clear_errors
+def fetch(
+    name: str,
+    output: Path,
+    ra: float | None,
+    dec: float | None,
+    radius: float | None,
+    max_magnitude: float | None,
+    overwrite: bool,
+) -> None:
+    """Fetch stars from the archive NAME into the table OUTPUT (ECSV, FITS).
+
+    NAME is gaia, for Gaia DR3 in ESA's archive, or a table of VizieR such as I/259/tyc2. The answer
+    is kept in the cache folder.
+    """
+    check_writable("OUTPUT", output)
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"OUTPUT: {output} exists; add --overwrite to replace it")
+    if (ra is None) != (dec is None) or (ra is None) != (radius is None):
+        raise InputError("--ra: it needs --dec and --radius; give all three or none")
+    part: dict[str, Any] = {}
+    if max_magnitude is not None:
+        part["max_magnitude"] = max_magnitude
+    if ra is not None:
+        part |= {"center_deg": (ra, dec), "radius_deg": radius}
+    if name.lower() == "gaia":
+        stars = Catalog.from_gaia_archive(**part)
+    else:
+        stars = Catalog.from_vizier(name, **part)
+    stars.table().write(output, overwrite=overwrite)
+    click.echo(f"{output}: {_told(stars)}")
