@@ -3,7 +3,8 @@
 #   make demo    simulate ten frames, solve them, calibrate their camera, draw the result (demo/)
 #   make test    all tests: Rust, Python, docstrings, README, notebook
 #   make lint    formatting, clippy, rustdoc, ruff, mypy, stub, spelling; warnings are errors
-#   make docs    the documentation, to docs/_build/html (BORESIGHT_OFFLINE=1 without network)
+#   make docs    the documentation, to docs/_build/html (BORESIGHT_OFFLINE=1 without network,
+#                BORESIGHT_RUN_NOTEBOOKS=1 with what the notebooks print and draw)
 #   make bench   benchmarks of the core
 #   make clean   remove what was made here (the environment too)
 
@@ -59,5 +60,5 @@ bench:
 
 clean:
 	cargo clean
-	rm -rf $(VENV) demo docs/_build docs/api .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo docs/_build docs/api docs/notebooks .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	rm -f python/boresight/*.so

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,8 +38,15 @@ intersphinx_mapping = {
     "python": ("https://docs.python.org/3/", None),
 }
 
-# Notebooks are run by the tests; the pages show them without running them again.
+# The notebooks are pages. Tests run them, and so does a build with BORESIGHT_RUN_NOTEBOOKS=1, at
+# reduced size and without network: then the pages show what they print and draw.
+HERE = Path(__file__).parent
+shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
 nb_execution_mode = "off"
+if os.environ.get("BORESIGHT_RUN_NOTEBOOKS"):
+    nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "auto", 900, True
+    nb_execution_in_temp = True
+    os.environ |= {"BORESIGHT_OFFLINE": "1", "BORESIGHT_BINNING": "4"}
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 

@@ -21,6 +21,17 @@ TOLD = {
         "19 parameters",
         "it was turned by 0.098175",
     ],
+    "first_solve": [
+        "448 stars matched",
+        "the WCS in the copy agrees within 0.0",
+        "give fov_deg=12.00",
+    ],
+    "validate_against_headers": [
+        "20 of 20 frames solved",
+        "wrong solutions: 0",
+        "better together: True",
+    ],
+    "all_sky_camera": ["equisolid", "4 of 4 frames", "below a third of a pixel: True"],
     "align_many_images": [
         "one after the other: rmse to 1.",
         "all at once: rmse 0.00",
