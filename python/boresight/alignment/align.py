@@ -15,6 +15,7 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import fit_globally
 from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.objects import Motion, ObjectModel
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
 from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
@@ -61,6 +62,8 @@ def align(
     without_motion: WithoutMotion = "keep",
     reserve: float = 0.2,
     distortion_order: int = 0,
+    motion: Motion = "still",
+    chromatic: bool = False,
     progress: Progress = None,
 ) -> AlignmentResult:
     """Align images by correcting each WCS with the sources it shares with a reference.
@@ -123,8 +126,8 @@ def align(
         Root mean square length of the residuals, mean length, standard deviation, or median length
         times 1.20, which outliers do not change. Default "rmse".
     epoch : float or Time, optional
-        Julian year of the images, to which stars with proper motions are moved. Default: none
-        moves.
+        Julian year to which stars with proper motions are moved. Default: none moves, or with
+        `motion` the mean of the images' times.
     without_motion : {"keep", "widen", "drop"}
         Stars without proper motion in a table that has them, given `epoch`: keep them as they are,
         widen their errors by 10 mas a year, or leave them out. Default "keep".
@@ -135,6 +138,14 @@ def align(
         Order of a polynomial distortion that all images share and the global fit finds, 2 to 9; 3
         to 9 without `refcat` and with `fitgeom` "general". The images of a group are
         those of different detectors. Default 0: each image keeps what its WCS has.
+    motion : {"still", "proper", "parallax"}
+        What the global fit finds of its objects: places; and proper motions; and parallaxes. All
+        images need a `time`. Those of `refcat`, columns ``pmra``, ``pmdec`` (mas/yr) and
+        ``parallax`` (mas), are known to their errors. Default "still".
+    chromatic : bool
+        Let the global fit shift each image also by the colour of its objects, from their median,
+        as refraction does. Colours are a column ``color`` of `refcat` or of the sources. The WCS
+        is that of the median colour. Default False.
     progress : bool or callable, optional
         A bar on standard error, or a function of the fraction done.
 
@@ -198,9 +209,14 @@ def align(
     if not 0 <= share <= 0.5:
         raise InputError(f"reserve: {share} is out of range; give a share from 0 to 0.5")
     order = _distortion_order(distortion_order, items, method, fitgeom, refcat is not None)
+    known("motion", motion, Motion)
+    if method != "global" and (motion != "still" or chromatic):
+        name = "chromatic" if chromatic else "motion"
+        raise InputError(f"{name}: needs all images at once; give method='global'")
+    model = ObjectModel.of(items, motion, bool(chromatic), epoch)
     stars = None
     if refcat is not None:
-        stars = ReferenceCatalog.from_any(refcat, epoch=epoch, without_motion=without_motion)
+        stars = ReferenceCatalog.from_any(refcat, epoch=model.epoch, without_motion=without_motion)
     before = [[member.mapping for member in item.members] for item in items]
     jointly = method == "global"
     with progress_callback(progress, "align") as tell:
@@ -209,7 +225,7 @@ def align(
         if not jointly:
             return result
         catalogued = 0 if stars is None else len(stars)
-        return fit_globally(result, before, catalogued, options, share, order, tell)
+        return fit_globally(result, before, catalogued, options, share, order, model, tell)
 
 
 def _distortion_order(
@@ -340,7 +356,7 @@ class _Run:
         """Add the sources that were not matched, where the corrected WCS has them."""
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
-        skies, weights, lights = [], [], []
+        skies, weights, lights, colors = [], [], [], []
         for number, member in enumerate(item.members):
             known_rows = matches.source[matches.member == number]
             free = ~np.isin(member.rows, known_rows)
@@ -349,11 +365,14 @@ class _Run:
             skies.append(sky[free])
             weights.append(None if member._weights is None else member._weights[free])
             lights.append(None if member._brightness is None else member._brightness[free])
+            colors.append(None if member._color is None else member._color[free])
 
         def joined(columns: list[Any]) -> Any:
             return None if any(c is None for c in columns) else np.concatenate(columns)
 
-        self._refcat = self._refcat.expanded(np.concatenate(skies), joined(weights), joined(lights))
+        self._refcat = self._refcat.expanded(
+            np.concatenate(skies), joined(weights), joined(lights), joined(colors)
+        )
         self._covered = _Union(self._covered, item)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from boresight._utils.arrays import east_north
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
+from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import match_sources
@@ -53,6 +54,29 @@ class Detections:
     priors: Floats
     rows: NDArray[np.int64]
     reserved: NDArray[np.bool_]
+    years: Floats
+    factors: Floats
+    motion_priors: Floats
+    colors: Floats
+    scale: float
+
+    def bases(self, parameters: int) -> Floats:
+        """Displacements in the plane by the parameters of an object, shape (n, 2, parameters)."""
+        place = self.jacobian.reshape(-1, 2, 2)
+        if parameters == 2:
+            return place
+        moving = [place, self.years[:, None, None] * place]
+        if parameters == 5:
+            moving.append(np.einsum("nij,nj->ni", place, self.factors)[:, :, None])
+        return np.concatenate(moving, axis=2)
+
+    def all_priors(self, parameters: int) -> Floats:
+        """Inverse variances of the parameters of each object, shape (objects, parameters)."""
+        priors = np.repeat(self.priors[:, None], parameters, axis=1)
+        if parameters > 2:
+            priors[:, 2:4] = self.motion_priors[:, :1]
+            priors[:, 4:] = self.motion_priors[:, 1:]
+        return priors
 
 
 def exposure_of(
@@ -70,7 +94,11 @@ def exposure_of(
 
 
 def collect(
-    exposures: list[Exposure], refcat: ReferenceCatalog, catalogued: int, reserve: float
+    exposures: list[Exposure],
+    refcat: ReferenceCatalog,
+    catalogued: int,
+    reserve: float,
+    model: ObjectModel,
 ) -> Detections:
     """Give detections of all objects that tie an exposure to another or to the catalogue."""
     counts = np.bincount(
@@ -83,12 +111,21 @@ def collect(
     scale = pixel_scale(exposures[0].mappings[0])
     parts: dict[str, list[Any]] = {
         name: []
-        for name in ("exposure", "source", "object", "at", "expected", "jacobian", "weight")
-    }
+        for name in (
+            "exposure", "source", "object", "at", "expected", "jacobian", "weight", "years",
+            "factors", "color",
+        )
+    }  # fmt: skip
     for e, exposure in enumerate(exposures):
         mine = np.flatnonzero(ties[exposure.object])
         source, of = exposure.source[mine], exposure.object[mine]
-        expected, jacobian = _linearized(exposure.mappings[0], refcat.sky[of], scale)
+        sky = model.moved(refcat, of, exposure.number)
+        expected, jacobian = _linearized(exposure.mappings[0], sky, scale)
+        years = 0.0 if model.years is None else model.years[exposure.number]
+        color = exposure.sources.color
+        parts["color"].append(np.full(len(mine), np.nan) if color is None else color[source])
+        parts["years"].append(np.full(len(mine), years))
+        parts["factors"].append(model.factors(sky, exposure.number))
         weights = exposure.sources.weights
         parts["exposure"].append(np.full(len(mine), e, np.uint32))
         parts["source"].append(source)
@@ -115,7 +152,9 @@ def collect(
         reserved[np.argsort(refcat.sky[rows, 2], kind="stable")[every // 2 :: every]] = True
     return Detections(
         joined["exposure"], joined["source"], joined["object"], joined["at"], joined["expected"],
-        joined["jacobian"], joined["weight"], starts, priors, rows, reserved,
+        joined["jacobian"], joined["weight"], starts, priors, rows, reserved, joined["years"],
+        joined["factors"], model.priors(refcat, rows, scale),
+        model.colors(refcat, rows, joined["object"], joined["color"]), scale,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from boresight import _core as core
 from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
 from boresight.alignment.device import Device
 from boresight.alignment.mappings import Mapping
+from boresight.alignment.objects import ObjectModel, object_table
 from boresight.alignment.options import Options
 from boresight.alignment.register import (
     corner_error,
@@ -32,10 +33,11 @@ from boresight.alignment.result import (
     Reason,
 )
 from boresight.alignment.sources import source_rows
+from boresight.alignment.statistics import closure_table, error_floor, freedom, reserved_chi2
 from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:
-    from astropy.table import Table
+    from astropy.table import QTable
 
 __all__ = ["fit_globally"]
 
@@ -67,6 +69,7 @@ def fit_globally(
     options: Options,
     reserve: float,
     distortion_order: int,
+    model: ObjectModel,
     tell: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
@@ -76,18 +79,18 @@ def fit_globally(
     """
     shared: list[PolynomialDistortion] = []
     for _ in range(DISTORTION_ROUNDS if distortion_order else 0):
-        fit = _Fit.of(result, before, catalogued, options, 0.0, distortion_order)
+        fit = _Fit.of(result, before, catalogued, options, 0.0, distortion_order, model)
         if len(fit.detections.exposure) == 0 or not fit.device.terms:
             break
         solved = fit.solve(options, tell)
         shared = _sum(shared, fit.device.distortions(solved.device))
         fit.move(solved)
-    fit = _Fit.of(result, before, catalogued, options, reserve, distortion_order)
+    fit = _Fit.of(result, before, catalogued, options, reserve, distortion_order, model)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, math.nan, shared))
     solved = fit.solve(options, tell)
-    reserved = _reserved_chi2(d, solved)
+    reserved = reserved_chi2(d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters)
     reserved = reserved if known else reserved / solved.chi2_dof
     if d.reserved.any():
         # They have served as the test: the maps are those of all objects.
@@ -128,6 +131,7 @@ class _Fit:
     degeneracies: list[Degeneracy]
     frozen: list[bool]
     known: bool
+    model: ObjectModel
 
     @classmethod
     def of(
@@ -138,6 +142,7 @@ class _Fit:
         options: Options,
         reserve: float,
         distortion_order: int,
+        model: ObjectModel,
     ) -> _Fit:
         """Find the detections of all objects where the images now have them."""
         items = zip(result.catalogs, result.images, strict=True)
@@ -150,7 +155,7 @@ class _Fit:
             catalogued == 0 and result.images[exposure.number].status == "reference"
             for exposure in exposures
         ]
-        detections = collect(exposures, result.refcat, catalogued, reserve)
+        detections = collect(exposures, result.refcat, catalogued, reserve, model)
         found = _degeneracies(exposures, detections, result, catalogued)
         device = Device.of(exposures, detections, distortion_order, options.fitgeom, catalogued)
         if distortion_order and len(detections.exposure):
@@ -161,7 +166,7 @@ class _Fit:
             elif len(device.halves) == 1:
                 found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
         known = all(exposure.sources.weights is not None for exposure in exposures)
-        return cls(result, exposures, detections, device, found, frozen, known)
+        return cls(result, exposures, detections, device, found, frozen, known, model)
 
     def name(self, e: int) -> str:
         """Name of an exposure."""
@@ -169,7 +174,7 @@ class _Fit:
 
     def solve(self, options: Options, tell: Callable[[float], object] | None) -> _Solved:
         """Solve for all maps, and name what is open."""
-        return _solve(self.detections, self.device, self.frozen, options, self.known, tell)
+        return _solve(self, options, tell)
 
     def move(self, solved: _Solved) -> list[list[Mapping]]:
         """Correct the images, and give the new mappings of each exposure."""
@@ -220,6 +225,9 @@ class _Solved:
     matrices: Floats
     shifts: Floats
     device: list[float]
+    chromatic: Floats
+    objects: Floats
+    variances: Floats
     covariances: Floats
     residuals: Floats
     undetermined: list[int]
@@ -230,20 +238,16 @@ class _Solved:
     chi2_dof: float
 
 
-def _solve(
-    d: Detections,
-    device: Device,
-    frozen: list[bool],
-    options: Options,
-    known: bool,
-    tell: Callable[[float], object] | None,
-) -> _Solved:
+def _solve(fit: _Fit, options: Options, tell: Callable[[float], object] | None) -> _Solved:
     """Solve, clip by testing all detections anew, and find the floor of the errors."""
+    d, device, frozen, known = fit.detections, fit.device, fit.frozen, fit.known
+    n = fit.model.parameters
     geometry = options.fitgeom
     lever = max(float(np.abs(d.at).max()), 1.0)
     taken = ~d.reserved[d.object] & (d.weight > 0)
     kept, floor = taken.copy(), 0.0
     parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
+    parameters += 2 * fit.model.chromatic
     free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
     with np.errstate(divide="ignore"):
         variance = 1.0 / d.weight
@@ -253,18 +257,20 @@ def _solve(
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
             "frozen": frozen, "geometry": geometry, "lever": lever, "device": device.values(),
+            "motion": fit.model.motion, "years": d.years, "parallax_factors": d.factors,
+            "motion_priors": d.motion_priors, "colors": d.colors,
         }  # fmt: skip
         told = core.solve_joint(values, tell)
         residuals = told["residuals"]
         square = weights * (residuals**2).sum(axis=1)
-        share = _freedom(d, np.where(kept, weights, 0.0))
-        freedom = 2.0 * share[kept].sum() - free
-        chi2_dof = float(square[kept].sum() / freedom) if freedom > 0 else math.nan
+        share = freedom(d, np.where(kept, weights, 0.0), n)
+        spare = 2.0 * share[kept].sum() - free
+        chi2_dof = float(square[kept].sum() / spare) if spare > 0 else math.nan
         solved = _Solved(**told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof)
-        if not freedom > 0:
+        if not spare > 0:
             break
         if known and round_ >= options.clipping["rounds"]:
-            new = _floor(residuals[kept], variance[kept], freedom)
+            new = error_floor(residuals[kept], variance[kept], spare)
             if abs(new - floor) < 1e-4 * (new + floor):
                 break
             floor = new
@@ -278,61 +284,6 @@ def _solve(
     return solved
 
 
-def _freedom(d: Detections, weights: Floats) -> Floats:
-    """Share of a detection's own variance that is left in its residual: 1 less its leverage."""
-    total = np.zeros(len(d.rows))
-    np.add.at(total, d.object, weights)
-    total += d.priors
-    with np.errstate(divide="ignore", invalid="ignore"):
-        leverage = np.where(total[d.object] > 0, weights / total[d.object], 0.0)
-    return np.asarray(1.0 - leverage)
-
-
-def _floor(residuals: Floats, variance: Floats, freedom: float) -> float:
-    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
-    square = (residuals**2).sum(axis=1)
-
-    def excess(floor2: float) -> float:
-        return float((square / (variance + floor2)).sum()) - freedom
-
-    if excess(0.0) <= 0.0:
-        return 0.0
-    low, high = 0.0, float(square.mean()) + 1e-30
-    while excess(high) > 0:
-        high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return math.sqrt(high)
-
-
-def _reserved_chi2(d: Detections, solved: _Solved) -> float:
-    """Squares per degree of freedom of the reserved objects, each at its own best place."""
-    mine = d.reserved[d.object] & (d.weight > 0)
-    if not mine.any():
-        return math.nan
-    weights = np.where(mine, solved.weights, 0.0)
-    # The core places no object without weight: its residuals are those of where it is expected.
-    start = solved.residuals
-    place = np.zeros((len(d.rows), 2))
-    normal = np.zeros((len(d.rows), 2, 2))
-    j = d.jacobian.reshape(-1, 2, 2)
-    np.add.at(normal, d.object, weights[:, None, None] * np.einsum("nki,nkj->nij", j, j))
-    np.add.at(place, d.object, weights[:, None] * np.einsum("nki,nk->ni", j, start))
-    normal += d.priors[:, None, None] * np.eye(2)
-    rows = np.flatnonzero(d.reserved & (np.linalg.det(normal) > 0))
-    b = np.zeros_like(place)
-    b[rows] = np.linalg.solve(normal[rows], place[rows][:, :, None])[:, :, 0]
-    left = start - np.einsum("nij,nj->ni", j, b[d.object])
-    square = weights * (left**2).sum(axis=1)
-    prior = (d.priors[rows] * (b[rows] ** 2).sum(axis=1)).sum()
-    # A detection far outside is no measure of the maps: as in the fit it does not count.
-    limit = 2.0 * 9.0 * max(solved.chi2_dof, 1e-300)
-    good = mine & (square < limit)
-    count = 2 * int(good.sum()) - 2 * len(rows) + 2 * int((d.priors[rows] > 0).sum())
-    return float((square[good].sum() + prior) / count) if count > 0 else math.nan
-
-
 def _summary(
     fit: _Fit,
     solved: _Solved | None,
@@ -343,12 +294,12 @@ def _summary(
     d, known, exposures = fit.detections, fit.known, fit.exposures
     if solved is None:
         none = math.nan
-        closure = _closure(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
+        closure = closure_table(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
         return GlobalFit(
             0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), shared
         )
     kept = solved.kept
-    share = _freedom(d, np.where(kept, solved.weights, 0.0))[kept]
+    share = freedom(d, np.where(kept, solved.weights, 0.0), fit.model.parameters)[kept]
     unit = 1.0 if known else solved.chi2_dof
     with np.errstate(divide="ignore", invalid="ignore"):
         pulls = solved.residuals[kept] * np.sqrt(solved.weights[kept] / (share * unit))[:, None]
@@ -360,49 +311,24 @@ def _summary(
         reserved_chi2_dof=reserved,
         floor_px=solved.floor,
         degeneracies=degeneracies,
-        closure=_closure(d, solved.residuals, kept, exposures),
+        closure=closure_table(d, solved.residuals, kept, exposures),
         pulls=pulls[share > 1e-6],
         distortion=shared,
+        objects=_objects(fit, solved),
+        chromatic=solved.chromatic,
     )
 
 
-def _closure(
-    d: Detections, residuals: Floats, kept: NDArray[np.bool_], exposures: list[Exposure]
-) -> Table:
-    """Mean differences that are left between each two images, by the objects that both have."""
-    from astropy.table import Table
-
-    rows = np.flatnonzero(kept)
-    of, exposure = d.object[rows], d.exposure[rows].astype(np.int64)
-    r = residuals[rows]
-    n = len(exposures)
-    keys, steps = [], []
-    for apart in range(1, n):
-        same = np.flatnonzero(of[apart:] == of[:-apart]) if apart < len(of) else np.zeros(0, int)
-        if len(same) == 0:
-            break
-        a, b = exposure[same], exposure[same + apart]
-        keys.append(np.minimum(a, b) * n + np.maximum(a, b))
-        steps.append((r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None])
-    key = np.concatenate(keys) if keys else np.zeros(0, np.int64)
-    step = np.concatenate(steps) if steps else np.zeros((0, 2))
-    pairs, where, counts = np.unique(key, return_inverse=True, return_counts=True)
-    means = np.stack(
-        [np.bincount(where, step[:, k], len(pairs)) / counts for k in range(2)], axis=-1
-    )
-    squares = np.bincount(where, (step**2).sum(axis=1), len(pairs)) / counts
-    numbers = np.array([exposure.number for exposure in exposures], dtype=np.int64)
-    return Table(
-        {
-            "a": numbers[pairs // n] if n else pairs,
-            "b": numbers[pairs % n] if n else pairs,
-            "num_objects": counts,
-            "dx": means[:, 0],
-            "dy": means[:, 1],
-            "error": np.sqrt(squares / 2 / counts),
-        },
-        units={"dx": "pix", "dy": "pix", "error": "pix"},
-    )
+def _objects(fit: _Fit, solved: _Solved) -> QTable:
+    """Objects that the fit has used."""
+    d = fit.detections
+    counts = np.bincount(d.object[solved.kept], minlength=len(d.rows))
+    used = np.flatnonzero(counts)
+    unit = 1.0 if fit.known else solved.chi2_dof
+    return object_table(
+        fit.model, fit.result.refcat, d.rows[used], counts[used], solved.objects[used],
+        solved.variances[used] * unit, d.scale,
+    )  # fmt: skip
 
 
 def _degeneracies(
@@ -477,7 +403,7 @@ def _apply(
     )
     kept = rows[solved.kept[rows]]
     square = solved.weights * (solved.residuals**2).sum(axis=1)
-    share = _freedom(d, np.where(solved.kept, solved.weights, 0.0))
+    share = freedom(d, np.where(solved.kept, solved.weights, 0.0), fit.model.parameters)
     lengths = (solved.residuals[kept] ** 2).sum(axis=1)
     after = replace(
         told,

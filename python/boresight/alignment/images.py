@@ -17,6 +17,7 @@ from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.columns import numbers, read_columns
+from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
     from boresight.alignment.result import ImageAlignment
@@ -32,6 +33,10 @@ WEIGHTS = ("weight", "weights")
 """Columns of a source table with inverse variances of the positions per axis, in 1/px^2."""
 
 
+COLORS = ("color", "colour", "bp_rp")
+"""Columns of a source table with a colour in magnitudes."""
+
+
 @named
 class ImageCatalog:
     """An image for `align`: its WCS and its sources.
@@ -42,8 +47,9 @@ class ImageCatalog:
         Where the image is thought to look. The object itself is never changed. A FITS WCS has two
         axes on the sky.
     sources : Table, array_like of shape (n, 2) or (n, 3), Centroids or ExtractionResult
-        Positions in pixels, perhaps brightness, and perhaps inverse variances of the positions per
-        axis in a column ``weight``; `Centroids` bring the covariance of theirs. Plain positions
+        Positions in pixels, perhaps brightness, perhaps inverse variances of the positions per axis
+        in a column ``weight``, and perhaps a colour in a column ``color``; `Centroids` bring the
+        covariance of their positions. Plain positions
         are 0-based array pixels, those of a `Solution` are counted from the centre; `Centroids`
         and the tables of known programs bring their own origin. Sources without position are left
         out.
@@ -51,6 +57,9 @@ class ImageCatalog:
         (height, width). Default: that of the WCS. Needed for the footprint and for `Centroids`.
     name : str, optional
         By which results call it. Default: "image" and its number in the call of `align`.
+    time : Time, str or datetime, optional
+        Middle of the exposure, for `align` with ``motion``. A group has the time of its first
+        image.
 
     Attributes
     ----------
@@ -84,7 +93,9 @@ class ImageCatalog:
         *,
         image_shape: tuple[int, int] | None = None,
         name: str | None = None,
+        time: Any = None,
     ) -> None:
+        self.time = None if time is None else as_time(time)
         if image_shape is not None:
             width, height = image_size(image_shape)
             image_shape = height, width
@@ -100,7 +111,8 @@ class ImageCatalog:
         centred = isinstance(self._mapping, SolvedMapping)
         stars = getattr(sources, "centroids", sources)
         if isinstance(stars, Centroids):
-            self._keep(stars.xy + self._half("Centroids"), stars.brightness, _weights_of(stars))
+            xy = stars.xy + self._half("Centroids")
+            self._keep(xy, stars.brightness, _weights_of(stars), None)
             return
         columns = read_columns(stars, ("brightness",))
         xy = np.column_stack([columns.values["x"], columns.values["y"]])
@@ -112,14 +124,17 @@ class ImageCatalog:
         elif columns.origin == "center" or (columns.origin is None and centred):
             xy += self._half("positions from the centre")
         light = columns.values.get("brightness")
-        self._keep(xy, light, _weight_column(stars, len(xy)))
+        color = _column(stars, COLORS)
+        self._keep(xy, light, _weight_column(stars, len(xy)), color)
 
     def _half(self, of: str) -> Floats:
         if self._mapping.shape is None:
             raise InputError(f"image_shape: needed for {of}; give (height, width)")
         return np.array(self._mapping.shape[::-1]) / 2
 
-    def _keep(self, xy: Floats, light: Floats | None, weights: Floats | None) -> None:
+    def _keep(
+        self, xy: Floats, light: Floats | None, weights: Floats | None, color: Floats | None
+    ) -> None:
         rows = np.flatnonzero(np.isfinite(xy).all(axis=1))
         if weights is not None:
             bad = ~(np.isfinite(weights) & (weights >= 0))
@@ -136,6 +151,7 @@ class ImageCatalog:
             np.ascontiguousarray(light[rows]) if known and light is not None else None
         )
         self._weights = None if weights is None else np.ascontiguousarray(weights[rows])
+        self._color = None if color is None else np.ascontiguousarray(color[rows])
 
     @property
     def wcs(self) -> Any:
@@ -289,19 +305,22 @@ def _weights_of(stars: Centroids) -> Floats | None:
     return 1.0 / variance if known.size and known.all() else None
 
 
-def _weight_column(stars: Any, rows: int) -> Floats | None:
-    names = getattr(stars, "colnames", None) or getattr(
-        getattr(stars, "dtype", None), "names", None
-    )
-    if names is None and isinstance(stars, TableLike):
-        names = list(stars)
-    for name in WEIGHTS:
-        if names and name in names:
-            weights = numbers(name, stars[name])
-            if weights.shape != (rows,):
-                raise InputError(f"sources: {name} has shape {weights.shape}; give one a source")
-            return weights
+def _column(stars: Any, names: tuple[str, ...]) -> Floats | None:
+    """Numbers of the first of these columns that a table of sources has."""
+    own = getattr(stars, "colnames", None) or getattr(getattr(stars, "dtype", None), "names", None)
+    if own is None and isinstance(stars, TableLike):
+        own = list(stars)
+    for name in names:
+        if own and name in own:
+            return numbers(name, stars[name])
     return None
+
+
+def _weight_column(stars: Any, rows: int) -> Floats | None:
+    weights = _column(stars, WEIGHTS)
+    if weights is not None and weights.shape != (rows,):
+        raise InputError(f"sources: weights have shape {weights.shape}; give one a source")
+    return weights
 
 
 def hull(sky: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -33,6 +34,29 @@ MAS = np.pi / 180 / 3.6e6
 
 
 @named
+@dataclass(frozen=True)
+class Tracks:
+    """Proper motions in radians a year, (n, 2) east and north, and parallaxes in radians, (n,).
+
+    NaN where they are not known, and where their errors are not.
+    """
+
+    motion: Floats
+    motion_sigma: Floats
+    parallax: Floats
+    parallax_sigma: Floats
+
+    def longer(self, count: int) -> Tracks:
+        """Give them with more stars of which nothing is known."""
+        none = np.full(count, np.nan)
+        return Tracks(
+            np.concatenate([self.motion, np.column_stack([none, none])]),
+            np.concatenate([self.motion_sigma, none]),
+            np.concatenate([self.parallax, none]),
+            np.concatenate([self.parallax_sigma, none]),
+        )
+
+
 class ReferenceCatalog:
     """Directions of stars, to which images are aligned.
 
@@ -52,6 +76,10 @@ class ReferenceCatalog:
         Rows of the table that the stars are from. Default: 0, 1, 2 ...
     num_rows : int, optional
         Number of rows of the table. Default n.
+    tracks : Tracks, optional
+        Proper motions and parallaxes.
+    color : ndarray, shape (n,), optional
+        A colour, such as BP - RP; NaN where it is not known.
 
     Examples
     --------
@@ -70,7 +98,10 @@ class ReferenceCatalog:
         brightness: Floats | None = None,
         rows: NDArray[np.int64] | None = None,
         num_rows: int | None = None,
+        tracks: Tracks | None = None,
+        color: Floats | None = None,
     ) -> None:
+        self.tracks, self.color = tracks, color
         if np.ndim(sky) != 2:
             raise InputError(f"sky: its shape is {np.shape(sky)}; give vectors of shape (n, 3)")
         self.sky = sky
@@ -105,7 +136,11 @@ class ReferenceCatalog:
         if isinstance(refcat, Catalog):
             stars = refcat if epoch is None else refcat.at_epoch(epoch)
             sky = unit_vector(stars.ra_deg, stars.dec_deg)
-            return cls(sky, ids=stars.ids, brightness=-np.asarray(stars.magnitude, float))
+            motion = np.column_stack([stars.pmra_mas_yr, stars.pmdec_mas_yr]) * MAS
+            unknown = np.full(len(sky), np.nan)
+            tracks = Tracks(motion, unknown, stars.parallax_mas * MAS, unknown)
+            light = -np.asarray(stars.magnitude, float)
+            return cls(sky, ids=stars.ids, brightness=light, tracks=tracks)
         if hasattr(refcat, "icrs"):
             sky = refcat.icrs
             refcat = {"RA": np.atleast_1d(sky.ra.deg), "DEC": np.atleast_1d(sky.dec.deg)}
@@ -124,7 +159,12 @@ class ReferenceCatalog:
                 return None
             return np.asarray(np.concatenate(values)[seen])
 
-        return cls(sky[seen], weights=column("_weights"), brightness=column("_brightness"))
+        return cls(
+            sky[seen],
+            weights=column("_weights"),
+            brightness=column("_brightness"),
+            color=column("_color"),
+        )
 
     @classmethod
     def _from_table(
@@ -170,6 +210,8 @@ class ReferenceCatalog:
             brightness=of(light),
             rows=np.flatnonzero(kept),
             num_rows=len(kept),
+            tracks=columns.tracks(kept),
+            color=of(columns.optional("color", "colour", "bp_rp")),
         )
 
     def __len__(self) -> int:
@@ -199,7 +241,11 @@ class ReferenceCatalog:
             return np.ascontiguousarray((pixel_scale / self.sigma[rows]) ** 2)
 
     def expanded(
-        self, sky: Floats, weights: Floats | None, brightness: Floats | None
+        self,
+        sky: Floats,
+        weights: Floats | None,
+        brightness: Floats | None,
+        color: Floats | None = None,
     ) -> ReferenceCatalog:
         """Give the catalogue with more stars, whose ids continue."""
         first = int(self.ids.max()) + 1 if len(self) else 0
@@ -212,7 +258,17 @@ class ReferenceCatalog:
             weights=joined(self.weights, weights),
             ids=np.concatenate([self.ids, first + np.arange(len(sky))]),
             brightness=joined(self.brightness, brightness),
+            tracks=None if self.tracks is None else self.tracks.longer(len(sky)),
+            color=_colors(self.color, len(self), color, len(sky)),
         )
+
+
+def _colors(ours: Floats | None, n: int, theirs: Floats | None, more: int) -> Floats | None:
+    """Join colours; those that are not known are NaN."""
+    if ours is None and theirs is None:
+        return None
+    parts = (ours, n), (theirs, more)
+    return np.concatenate([np.full(k, np.nan) if c is None else c for c, k in parts])
 
 
 class _Columns:
@@ -251,6 +307,25 @@ class _Columns:
         if pair[0] is None or pair[1] is None:
             return None
         return np.asarray(np.hypot(pair[0], pair[1]) / np.sqrt(2.0) * MAS)
+
+    def tracks(self, kept: NDArray[np.bool_]) -> Tracks | None:
+        """Give proper motions and parallaxes with their errors, of some rows."""
+
+        def of(name: str, unit: str) -> Floats:
+            values = self.optional(name, unit=unit)
+            return np.full(len(kept), np.nan) if values is None else values * MAS
+
+        motion = np.column_stack([of("pmra", "mas / yr"), of("pmdec", "mas / yr")])
+        errors = of("pmra_error", "mas / yr"), of("pmdec_error", "mas / yr")
+        parallax = of("parallax", "mas")
+        if not (np.isfinite(motion).any() or np.isfinite(parallax).any()):
+            return None
+        return Tracks(
+            motion[kept],
+            (np.hypot(*errors) / np.sqrt(2.0))[kept],
+            parallax[kept],
+            of("parallax_error", "mas")[kept],
+        )
 
     def ids(self) -> NDArray[np.int64] | None:
         """Give identifiers, which are different numbers."""

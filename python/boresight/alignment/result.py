@@ -290,6 +290,13 @@ class GlobalFit:
     distortion : list of PolynomialDistortion
         The distortion that all images share, which was added to theirs, one for each detector:
         of the pixel from the middle of the image. Empty where none was asked for.
+    objects : QTable or None
+        The objects at the epoch of the fit: ``id``, ``ra``, ``dec`` and their errors, as the maps
+        have them, ``num_detections``, and where they were asked for ``pmra``, ``pmdec``,
+        ``parallax`` and their errors.
+    chromatic : ndarray, shape (n, 2)
+        Shift of each image that was fitted, in pixels of its plane, by a magnitude of colour; empty
+        unless it was asked for.
     """
 
     num_objects: int
@@ -302,6 +309,8 @@ class GlobalFit:
     closure: Table
     pulls: Floats
     distortion: list[PolynomialDistortion] = field(default_factory=list)
+    objects: QTable | None = None
+    chromatic: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __repr__(self) -> str:
         """Show the sizes and the residuals."""

@@ -36,6 +36,7 @@ class Sources:
     pixels: Floats
     weights: Floats | None
     brightness: Floats | None
+    color: Floats | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def sources_of(
         np.concatenate(pixels),
         column("_weights"),
         column("_brightness"),
+        column("_color"),
     )
 
 

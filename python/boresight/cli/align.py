@@ -48,6 +48,13 @@ from boresight.frames.read import read_frame
     show_default=True,
     help="Of a polynomial that all images share; --method global finds it.",
 )
+@click.option(
+    "--motion",
+    type=click.Choice(["still", "proper", "parallax"]),
+    default="still",
+    show_default=True,
+    help="Proper motions, and parallaxes, of the objects; --method global finds them.",
+)
 @click.option("--searchrad", type=float, default=30.0, show_default=True, help="Search radius, px.")
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="Of a match, px.")
 @click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
@@ -68,6 +75,7 @@ def align(
     method: Any,
     fitgeom: Any,
     distortion_order: int,
+    motion: Any,
     searchrad: float,
     tolerance: float,
     sigma: float | None,
@@ -94,6 +102,7 @@ def align(
         expand_refcat=reference is None,
         fitgeom=fitgeom,
         distortion_order=distortion_order,
+        motion=motion,
         searchrad=searchrad,
         tolerance=tolerance,
     )
@@ -122,7 +131,7 @@ def _image(path: Path, sigma: float | None) -> ImageCatalog:
     options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
     stars = extract_centroids(frame.image, mask=frame.mask, **options).centroids
     wcs = _wcs(path, frame)
-    return ImageCatalog(wcs, stars, image_shape=frame.image_shape, name=str(path))
+    return ImageCatalog(wcs, stars, image_shape=frame.image_shape, name=str(path), time=frame.time)
 
 
 def _wcs(path: Path, frame: Frame) -> Any:

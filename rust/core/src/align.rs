@@ -3,8 +3,8 @@
 //! [`match_lists`] needs no start: patterns of neighbouring stars propose transformations ([`patterns`]), and each
 //! proposal is grown from its pattern over the whole of both lists until chance is ruled out ([`growth`]).
 //! [`register()`] starts from the histogram of differences ([`offset`]) or from patterns, and fits a transformation to
-//! the pairs ([`linear`]). All exposures at once, with the positions of the objects and the distortion of the [`device`],
-//! are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
+//! the pairs ([`linear`]). All exposures at once, with the positions and motions of the [`objects`] and the
+//! distortion of the [`device`], are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
 
 pub mod device;
 pub mod footprint;
@@ -12,6 +12,7 @@ pub mod growth;
 pub mod joint;
 pub mod linear;
 pub mod matching;
+pub mod objects;
 pub mod offset;
 pub mod patterns;
 pub mod register;

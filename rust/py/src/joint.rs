@@ -1,6 +1,7 @@
 //! The joint fit of all exposures across the border.
 
 use boresight::align::device::{Device, Place, Product, Term};
+use boresight::align::objects::{Epoch, Motion, Motions};
 use boresight::align::{Detection, JointProblem};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -9,7 +10,7 @@ use pyo3::types::PyDict;
 use crate::align::column;
 use crate::arrays::{from_rows, rows};
 use crate::monitor::run;
-use crate::register::geometry_of;
+use crate::register::{geometry_of, unknown};
 
 /// Detections and objects, as a mapping.
 #[derive(FromPyObject)]
@@ -26,6 +27,28 @@ pub(crate) struct JointValues<'py> {
     geometry: String,
     lever: f64,
     device: DeviceValues<'py>,
+    motion: String,
+    years: PyReadonlyArray1<'py, f64>,
+    parallax_factors: PyReadonlyArray2<'py, f64>,
+    motion_priors: PyReadonlyArray2<'py, f64>,
+    colors: PyReadonlyArray1<'py, f64>,
+}
+
+impl JointValues<'_> {
+    fn motion(&self) -> PyResult<Motion> {
+        match self.motion.as_str() {
+            "still" => Ok(Motion::Still),
+            "proper" => Ok(Motion::Proper),
+            "parallax" => Ok(Motion::Parallax),
+            other => Err(unknown("motion", other)),
+        }
+    }
+
+    fn epochs(&self) -> PyResult<Vec<Epoch>> {
+        let factors: &[[f64; 2]] = rows("parallax_factors", &self.parallax_factors)?;
+        let years = self.years.as_array();
+        Ok(years.iter().zip(factors).map(|(&years, &parallax)| Epoch { years, parallax }).collect())
+    }
 }
 
 /// Degrees in x and y, and factor.
@@ -65,7 +88,7 @@ impl DeviceValues<'_> {
 }
 
 /// Solves for the maps of all exposures, what they share, and the positions of all objects: by name, the matrices and
-/// shifts, the parameters of the device, the covariances of shift and matrix, the residuals, and the exposures and terms that are not determined.
+/// shifts, the parameters of the device and of the objects, the covariances of shift and matrix, the residuals, and the exposures and terms that are not determined.
 #[pyfunction]
 pub(crate) fn solve_joint<'py>(
     py: Python<'py>,
@@ -89,18 +112,15 @@ pub(crate) fn solve_joint<'py>(
     let geometry = geometry_of(&values.geometry)?;
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
     let (terms, places) = (values.device.terms(), values.device.places()?);
+    let (motion, epochs) = (values.motion()?, values.epochs()?);
+    let motions = Motions { motion, epochs: &epochs, priors: rows("motion_priors", &values.motion_priors)? };
+    let colors = column("colors", &values.colors)?;
     let found = run(py, progress, |monitor| {
         let device = Device { terms: &terms, places: &places };
-        let problem = JointProblem {
-            detections: &detections,
-            starts: &starts,
-            priors,
-            frozen,
-            geometry,
-            lever,
-            device,
-        };
-        problem.solve(monitor)
+        let detections = &detections;
+        let starts = &starts;
+        JointProblem { detections, starts, priors, frozen, geometry, lever, device, motions, colors }
+            .solve(monitor)
     })?;
     let matrices: Vec<f64> = found.maps.iter().flat_map(|(m, _)| m.concat()).collect();
     let shifts: Vec<[f64; 2]> = found.maps.iter().map(|map| map.1).collect();
@@ -108,6 +128,11 @@ pub(crate) fn solve_joint<'py>(
     told.set_item("matrices", PyArray1::from_vec(py, matrices).reshape([shifts.len(), 2, 2])?)?;
     told.set_item("shifts", from_rows(py, &shifts)?)?;
     told.set_item("device", found.device)?;
+    told.set_item("chromatic", from_rows(py, &found.chromatic)?)?;
+    for (name, values) in [("objects", found.objects), ("variances", found.variances)] {
+        let shape = [values.len() / motion.parameters(), motion.parameters()];
+        told.set_item(name, PyArray1::from_vec(py, values).reshape(shape)?)?;
+    }
     let covariances: Vec<f64> = found.covariances.iter().flat_map(|m| m.iter().copied()).collect();
     let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), 6, 6])?;
     told.set_item("covariances", covariances)?;

@@ -68,7 +68,7 @@ pub(crate) struct RegisterValues {
     clipping: ClipValues,
 }
 
-fn unknown(name: &str, value: &str) -> PyErr {
+pub(crate) fn unknown(name: &str, value: &str) -> PyErr {
     InputError::new_err(format!("{name}: there is no {value:?}"))
 }
 

@@ -3,24 +3,26 @@
 //! A detection d at u in the plane of exposure e, of an object that is expected at x there, leaves the residual
 //!
 //! ```text
-//! r = u - x + B(u) a + D(p) c - J b,
+//! r = u - x + B(u) a + D(p) c - J T(t) b,
 //! ```
 //!
 //! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share,
-//! p the pixel, b the displacement of the object from where it is expected, and J what a displacement is in that plane.
+//! p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
+//! motion and parallax (T), and J what a displacement is in that plane. A map may also shift by the object's colour.
 //! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone. While
 //! these are few they are solved by the factor of [`lsq`](crate::lsq), which tells what is not determined, and the
-//! covariance; many are solved by conjugate gradients with the maps' own blocks as preconditioner, one pass over the detections a step, so time and memory grow with their number alone.
+//! covariance; many are solved by conjugate gradients with the maps' own blocks as preconditioner, one pass over
+//! the detections a step, so time and memory grow with their number alone.
 
-use nalgebra::{DMatrix, DVector, Matrix6};
+use nalgebra::{DMatrix, DVector, Matrix6, SMatrix, SVector};
 
 use super::device::Device;
 use super::linear::Geometry;
+use super::objects::{Motion, Motions};
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::lsq::NormalEquations;
 use crate::lsq::gradients::conjugate_gradients;
-use crate::lsq::small::{Matrix2, inverse};
 use crate::monitor::{Monitor, checkpoint};
 
 /// Parameters up to which the equations are solved directly.
@@ -58,6 +60,10 @@ pub struct JointProblem<'a> {
     pub lever: f64,
     /// What the exposures share.
     pub device: Device<'a>,
+    /// How the objects move.
+    pub motions: Motions<'a>,
+    /// Colour of the object of each detection: each exposure that is free shifts by its colour too. Empty: by none.
+    pub colors: &'a [f64],
 }
 
 /// What all exposures at once give.
@@ -67,8 +73,12 @@ pub struct JointSolution {
     pub maps: Vec<([[f64; 2]; 2], Point)>,
     /// Parameters of the terms of the device.
     pub device: Vec<f64>,
-    /// Displacement of each object.
-    pub displacements: Vec<Point>,
+    /// Shift of each exposure by a unit of colour; empty without colours.
+    pub chromatic: Vec<Point>,
+    /// Parameters of each object, one after the other.
+    pub objects: Vec<f64>,
+    /// Variances of these when the maps are known; infinite where nothing determines them.
+    pub variances: Vec<f64>,
     /// Residual of each detection, also of those without weight.
     pub residuals: Vec<Point>,
     /// Exposures of which some parameter is not determined.
@@ -141,30 +151,37 @@ impl JointProblem<'_> {
         &self.detections[self.starts[object]..self.starts[object + 1]]
     }
 
-    /// Inverse of the object's own equations; `None` without information.
-    fn own(&self, object: usize) -> Option<Matrix2> {
-        let mut h = [[self.priors[object], 0.0], [0.0, self.priors[object]]];
-        for d in self.of(object) {
-            let j = &d.jacobian;
-            for (r, row) in h.iter_mut().enumerate() {
-                for (c, sum) in row.iter_mut().enumerate() {
-                    *sum += d.weight * (j[0][r] * j[0][c] + j[1][r] * j[1][c]);
-                }
-            }
-        }
-        let found = inverse(&h);
-        found.iter().flatten().all(|x| x.is_finite()).then_some(found)
+    /// Inverse of the equations of each object; `None` of those without information.
+    fn owns<const D: usize>(&self) -> Vec<Option<SMatrix<f64, D, D>>> {
+        let own = |object: usize| {
+            let prior = self.motions.prior::<D>(object, self.priors[object]);
+            self.motions.own::<D>(self.starts[object], self.of(object), prior)
+        };
+        (0..self.priors.len()).map(own).collect()
     }
 
-    /// Displacement of an object that fits its residuals best.
-    fn displacement(&self, object: usize, own: &Matrix2, residual: impl Fn(usize) -> Point) -> Point {
-        let mut g = [0.0; 2];
-        for (i, d) in self.of(object).iter().enumerate() {
-            let r = residual(self.starts[object] + i);
-            let j = &d.jacobian;
-            g = [0, 1].map(|k| g[k] + d.weight * (j[0][k] * r[0] + j[1][k] * r[1]));
+    /// Parameters of an object that fit its residuals best.
+    fn best<const D: usize>(
+        &self,
+        object: usize,
+        own: &SMatrix<f64, D, D>,
+        residual: impl Fn(usize) -> Point,
+    ) -> [f64; D] {
+        let mut g = SVector::<f64, D>::zeros();
+        for (i, d) in self.of(object).iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
+            let r = residual(i);
+            let basis = self.motions.basis::<D>(self.starts[object] + i, &d.jacobian);
+            for k in 0..D {
+                g[k] += d.weight * (basis[0][k] * r[0] + basis[1][k] * r[1]);
+            }
         }
-        [0, 1].map(|k| own[k][0] * g[0] + own[k][1] * g[1])
+        (own * g).into()
+    }
+
+    /// Residual of a detection once its object has moved.
+    fn left<const D: usize>(&self, detection: usize, residual: Point, b: &[f64; D]) -> Point {
+        let basis = self.motions.basis::<D>(detection, &self.detections[detection].jacobian);
+        [0, 1].map(|axis| residual[axis] - basis[axis].iter().zip(b).map(|(j, b)| j * b).sum::<f64>())
     }
 
     /// Solves for all exposures and objects.
@@ -173,18 +190,28 @@ impl JointProblem<'_> {
     /// If a number is not finite or an index is out of range, and when the monitor stops it.
     pub fn solve(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         self.check()?;
-        let layout = Layout::new(self);
-        if layout.size > DIRECT_PARAMETERS {
-            let found = self.descend(&layout, monitor)?;
-            return Ok(self.solution(&layout, &found));
+        match self.motions.motion {
+            Motion::Still => self.solve_of::<2>(monitor),
+            Motion::Proper => self.solve_of::<4>(monitor),
+            Motion::Parallax => self.solve_of::<5>(monitor),
         }
-        let equations = self.equations(&layout, monitor)?;
+    }
+
+    /// The same with D parameters of each object.
+    fn solve_of<const D: usize>(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
+        let layout = Layout::new(self);
+        let owns = self.owns::<D>();
+        if layout.size > DIRECT_PARAMETERS {
+            let found = self.descend(&layout, &owns, monitor)?;
+            return Ok(self.solution(&layout, &owns, &found));
+        }
+        let equations = self.equations::<D>(&layout, monitor)?;
         let covariance = equations.covariance();
-        let mut solution = self.solution(&layout, equations.solve(0.0).as_slice());
-        let p = self.parameters();
+        let mut solution = self.solution(&layout, &owns, equations.solve(0.0).as_slice());
+        let (p, stride) = (self.parameters(), layout.stride);
         for &i in &covariance.frozen {
             if i < layout.device {
-                solution.undetermined.push(layout.free[i / p]);
+                solution.undetermined.push(layout.free[i / stride]);
             } else {
                 solution.undetermined_terms.push(i - layout.device);
             }
@@ -193,7 +220,7 @@ impl JointProblem<'_> {
         solution.covariances = vec![Matrix6::zeros(); self.frozen.len()];
         let by_parameters = self.map_by_parameters();
         for (k, &e) in layout.free.iter().enumerate() {
-            let block = covariance.matrix.view((k * p, k * p), (p, p));
+            let block = covariance.matrix.view((k * stride, k * stride), (p, p));
             solution.covariances[e].copy_from(&(&by_parameters * block * by_parameters.transpose()));
         }
         Ok(solution)
@@ -221,6 +248,15 @@ impl JointProblem<'_> {
         if let Some(problem) = self.device.problem(self.detections.len()) {
             return wrong(problem);
         }
+        let problem = self.motions.problem(self.detections.len(), self.priors.len());
+        if let Some(problem) = problem {
+            return wrong(problem);
+        }
+        if !(self.colors.is_empty() || self.colors.len() == self.detections.len())
+            || !self.colors.iter().all(|c| c.is_finite())
+        {
+            return wrong("their colours are not finite or not one each");
+        }
         Ok(())
     }
 
@@ -231,13 +267,17 @@ impl JointProblem<'_> {
         let start = layout.starts[d.exposure as usize];
         if start != usize::MAX {
             let rows = self.rows(d.at);
-            columns.extend((0..self.parameters()).map(|i| (start + i, [rows[0][i], rows[1][i]])));
+            let p = self.parameters();
+            columns.extend((0..p).map(|i| (start + i, [rows[0][i], rows[1][i]])));
+            if let Some(&color) = self.colors.get(detection) {
+                columns.extend([(start + p, [color, 0.0]), (start + p + 1, [0.0, color])]);
+            }
         }
         self.device.for_each(detection, |k, step| columns.push((layout.device + k, step)));
     }
 
     /// Equations of the parameters that are free, the objects eliminated.
-    fn equations(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<NormalEquations> {
+    fn equations<const D: usize>(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<NormalEquations> {
         let mut total = NormalEquations::new(layout.size);
         let mut of_detections: Vec<Vec<Column>> = Vec::new();
         for object in 0..self.priors.len() {
@@ -251,28 +291,33 @@ impl JointProblem<'_> {
             let mut seen: Vec<usize> = of_detections.iter().flatten().map(|column| column.0).collect();
             seen.sort_unstable();
             seen.dedup();
-            let mut own = NormalEquations::new(seen.len() + 2);
-            let mut rows = [vec![0.0; seen.len() + 2], vec![0.0; seen.len() + 2]];
-            for (d, columns) in self.of(object).iter().zip(of_detections).filter(|(d, _)| d.weight > 0.0) {
+            let mut own = NormalEquations::new(seen.len() + D);
+            let mut rows = [vec![0.0; seen.len() + D], vec![0.0; seen.len() + D]];
+            for (i, columns) in range.clone().zip(of_detections) {
+                let d = &self.detections[i];
+                if d.weight == 0.0 {
+                    continue;
+                }
+                let basis = self.motions.basis::<D>(i, &d.jacobian);
                 for (axis, row) in rows.iter_mut().enumerate() {
                     row.fill(0.0);
                     for (parameter, step) in columns {
                         let k = seen.binary_search(parameter).expect("all are in the list");
                         row[k] = step[axis];
                     }
-                    for (c, slot) in row[seen.len()..].iter_mut().enumerate() {
-                        *slot = -d.jacobian[axis][c];
+                    for (slot, step) in row[seen.len()..].iter_mut().zip(&basis[axis]) {
+                        *slot = -step;
                     }
                     own.add(row, d.at[axis] - d.expected[axis], d.weight);
                 }
             }
-            for c in 0..2 {
+            for (c, prior) in self.motions.prior::<D>(object, self.priors[object]).into_iter().enumerate() {
                 let row = &mut rows[0];
                 row.fill(0.0);
                 row[seen.len() + c] = 1.0;
-                own.add(row, 0.0, self.priors[object]);
+                own.add(row, 0.0, prior);
             }
-            if let Some((reduced, _)) = own.eliminate(2) {
+            if let Some((reduced, _)) = own.eliminate(D) {
                 total.merge_at(&reduced, &seen);
             }
         }
@@ -280,10 +325,17 @@ impl JointProblem<'_> {
     }
 
     /// Product of the reduced matrix with parameters; with `constant`, the residuals of no correction are added.
-    fn apply(&self, layout: &Layout, own: &[Option<Matrix2>], a: &[f64], constant: bool, out: &mut [f64]) {
+    fn apply<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        a: &[f64],
+        constant: bool,
+        out: &mut [f64],
+    ) {
         out.fill(0.0);
         let mut moved: Vec<(Vec<Column>, Point)> = Vec::new();
-        for (object, own) in own.iter().enumerate() {
+        for (object, own) in owns.iter().enumerate() {
             let Some(own) = own else { continue };
             let start = self.starts[object];
             let detections = self.of(object);
@@ -296,10 +348,13 @@ impl JointProblem<'_> {
                     start + columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>()
                 });
             }
-            let b = self.displacement(object, own, |i| moved[i - start].1);
-            for (d, (columns, y)) in detections.iter().zip(&moved).filter(|(d, _)| d.weight > 0.0) {
-                let j = &d.jacobian;
-                let r = [0, 1].map(|k| d.weight * (y[k] - j[k][0] * b[0] - j[k][1] * b[1]));
+            let b = self.best(object, own, |i| moved[i].1);
+            for (i, (columns, y)) in moved[..detections.len()].iter().enumerate() {
+                let weight = detections[i].weight;
+                if weight == 0.0 {
+                    continue;
+                }
+                let r = self.left(start + i, *y, &b).map(|r| weight * r);
                 for (k, step) in columns {
                     out[*k] += step[0] * r[0] + step[1] * r[1];
                 }
@@ -309,49 +364,58 @@ impl JointProblem<'_> {
 
     /// Inverses of the exposures' own blocks, and of the diagonal of the device.
     fn blocks(&self, layout: &Layout) -> (Vec<DMatrix<f64>>, Vec<f64>) {
-        let p = self.parameters();
-        let mut sums = vec![DMatrix::<f64>::zeros(p, p); layout.free.len()];
+        let n = layout.stride;
+        let mut sums = vec![DMatrix::<f64>::zeros(n, n); layout.free.len()];
         let mut diagonal = vec![0.0; self.device.terms.len()];
+        let mut columns = Vec::new();
         for (i, d) in self.detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
-            self.device.for_each(i, |k, step| diagonal[k] += d.weight * (step[0].powi(2) + step[1].powi(2)));
-            let start = layout.starts[d.exposure as usize];
-            if start == usize::MAX {
-                continue;
+            self.columns(layout, i, &mut columns);
+            let of_map = columns.iter().take_while(|(k, _)| *k < layout.device).count();
+            for (k, step) in &columns[of_map..] {
+                diagonal[k - layout.device] += d.weight * (step[0].powi(2) + step[1].powi(2));
             }
-            let (rows, sum) = (self.rows(d.at), &mut sums[start / p]);
-            for i in 0..p {
-                for j in 0..p {
-                    sum[(i, j)] += d.weight * (rows[0][i] * rows[0][j] + rows[1][i] * rows[1][j]);
+            for (k, a) in &columns[..of_map] {
+                for (l, b) in &columns[..of_map] {
+                    sums[k / n][(k % n, l % n)] += d.weight * (a[0] * b[0] + a[1] * b[1]);
                 }
             }
         }
-        let invert = |m: DMatrix<f64>| m.clone().cholesky().map_or(DMatrix::zeros(p, p), |c| c.inverse());
+        let invert = |m: DMatrix<f64>| m.clone().cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse());
         let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
         (sums.into_iter().map(invert).collect(), diagonal.into_iter().map(invert_one).collect())
     }
 
     /// Conjugate gradients.
-    fn descend(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<Vec<f64>> {
-        let p = self.parameters();
-        let own: Vec<Option<Matrix2>> = (0..self.priors.len()).map(|o| self.own(o)).collect();
+    fn descend<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        monitor: &dyn Monitor,
+    ) -> Result<Vec<f64>> {
         let (blocks, diagonal) = self.blocks(layout);
         let precondition = |r: &[f64]| -> Vec<f64> {
             let (of_maps, of_device) = r.split_at(layout.device);
             let block = |(block, r): (&DMatrix<f64>, &[f64])| block * DVector::from_column_slice(r);
-            let maps = blocks.iter().zip(of_maps.chunks(p)).flat_map(|pair| block(pair).as_slice().to_vec());
+            let maps = blocks.iter().zip(of_maps.chunks(layout.stride));
+            let maps = maps.flat_map(|pair| block(pair).as_slice().to_vec());
             maps.chain(diagonal.iter().zip(of_device).map(|(d, r)| d * r)).collect()
         };
         let mut right = vec![0.0; layout.size];
-        self.apply(layout, &own, &vec![0.0; layout.size], true, &mut right);
+        self.apply(layout, owns, &vec![0.0; layout.size], true, &mut right);
         for r in &mut right {
             *r = -*r;
         }
-        let multiply = |x: &[f64], out: &mut [f64]| self.apply(layout, &own, x, false, out);
+        let multiply = |x: &[f64], out: &mut [f64]| self.apply(layout, owns, x, false, out);
         conjugate_gradients(right, multiply, precondition, monitor)
     }
 
     /// Maps, objects and residuals of parameters.
-    fn solution(&self, layout: &Layout, a: &[f64]) -> JointSolution {
+    fn solution<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        a: &[f64],
+    ) -> JointSolution {
         let p = self.parameters();
         let mut columns = Vec::new();
         let mut residuals: Vec<Point> = Vec::with_capacity(self.detections.len());
@@ -362,21 +426,32 @@ impl JointProblem<'_> {
                 d.at[axis] - d.expected[axis] + moved
             }));
         }
-        let mut displacements = vec![[0.0; 2]; self.priors.len()];
-        for (object, displacement) in displacements.iter_mut().enumerate() {
-            let Some(own) = self.own(object) else { continue };
-            *displacement = self.displacement(object, &own, |i| residuals[i]);
-            for (d, r) in self.of(object).iter().zip(&mut residuals[self.starts[object]..]) {
-                let (j, b) = (&d.jacobian, &displacement);
-                *r = [0, 1].map(|k| r[k] - j[k][0] * b[0] - j[k][1] * b[1]);
+        let mut objects = vec![0.0; D * owns.len()];
+        let mut variances = vec![f64::INFINITY; D * owns.len()];
+        for (object, own) in owns.iter().enumerate() {
+            let Some(own) = own else { continue };
+            let start = self.starts[object];
+            let b = self.best(object, own, |i| residuals[start + i]);
+            for i in start..self.starts[object + 1] {
+                residuals[i] = self.left(i, residuals[i], &b);
             }
+            objects[D * object..D * (object + 1)].copy_from_slice(&b);
+            variances[D * object..D * (object + 1)].copy_from_slice(own.diagonal().as_slice());
         }
         let still = [0.0; MOST];
         let map = |&start: &usize| self.map(if start == usize::MAX { &still } else { &a[start..start + p] });
+        let shift =
+            |&start: &usize| if start == usize::MAX { [0.0; 2] } else { [a[start + p], a[start + p + 1]] };
         JointSolution {
             maps: layout.starts.iter().map(map).collect(),
+            chromatic: if self.colors.is_empty() {
+                Vec::new()
+            } else {
+                layout.starts.iter().map(shift).collect()
+            },
             device: a[layout.device..].to_vec(),
-            displacements,
+            objects,
+            variances,
             residuals,
             undetermined: Vec::new(),
             undetermined_terms: Vec::new(),
@@ -391,6 +466,8 @@ struct Layout {
     free: Vec<usize>,
     /// First parameter of each exposure; `usize::MAX` of those whose map stays.
     starts: Vec<usize>,
+    /// Parameters of an exposure.
+    stride: usize,
     /// First parameter of the device.
     device: usize,
     size: usize,
@@ -400,11 +477,12 @@ impl Layout {
     fn new(problem: &JointProblem<'_>) -> Self {
         let free: Vec<usize> = (0..problem.frozen.len()).filter(|&e| !problem.frozen[e]).collect();
         let mut starts = vec![usize::MAX; problem.frozen.len()];
+        let stride = problem.parameters() + if problem.colors.is_empty() { 0 } else { 2 };
         for (k, &e) in free.iter().enumerate() {
-            starts[e] = k * problem.parameters();
+            starts[e] = k * stride;
         }
-        let device = free.len() * problem.parameters();
-        Self { free, starts, device, size: device + problem.device.terms.len() }
+        let device = free.len() * stride;
+        Self { free, starts, stride, device, size: device + problem.device.terms.len() }
     }
 }
 

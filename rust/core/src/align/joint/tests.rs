@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::align::device::{Place, Product, Term};
+use crate::align::objects::{Epoch, Motion, Motions};
 use crate::align::testing::random;
 
 fn noise(i: usize) -> f64 {
@@ -53,6 +54,8 @@ fn maps_and_objects_are_recovered_both_ways() {
             geometry: Geometry::Rscale,
             lever: 50.0,
             device: Device::default(),
+            motions: Motions::default(),
+            colors: &[],
         };
         let found = problem.solve(&()).unwrap();
         assert!(found.undetermined.is_empty());
@@ -75,6 +78,8 @@ fn without_anything_fixed_the_gauge_is_named() {
         geometry: Geometry::Shift,
         lever: 50.0,
         device: Device::default(),
+        motions: Motions::default(),
+        colors: &[],
     };
     assert_eq!(problem.solve(&()).unwrap().undetermined.len(), 1);
     let catalogued = vec![1.0; priors.len()];
@@ -122,6 +127,8 @@ fn a_shared_distortion_is_recovered_both_ways() {
             geometry: Geometry::Rshift,
             lever: 50.0,
             device: Device { terms: &terms, places: &places },
+            motions: Motions::default(),
+            colors: &[],
         };
         let found = problem.solve(&()).unwrap();
         assert!(found.undetermined_terms.is_empty());
@@ -129,5 +136,68 @@ fn a_shared_distortion_is_recovered_both_ways() {
             // The maps are linear about positions that the distortion has moved.
             assert!((found - true_value).abs() < 2e-3, "{found} {true_value}");
         }
+    }
+}
+
+#[test]
+fn motions_and_colours_are_recovered_both_ways() {
+    for exposures in [8, 210] {
+        let (mut detections, starts, priors, _) = chain(exposures);
+        let objects = priors.len();
+        let motion =
+            |object: usize| [0.2 * noise(object + 3), 0.2 * noise(object + 7), 0.3 * noise(object + 11)];
+        let refraction =
+            |e: usize| if e == 0 { [0.0; 2] } else { [0.5 * noise(e + 200), 0.5 * noise(e + 300)] };
+        let (mut epochs, mut colors) = (Vec::new(), Vec::new());
+        // Every object is seen four times by either exposure, over some years.
+        let mut many = Vec::new();
+        let mut ends = vec![0];
+        for object in 0..objects {
+            for k in 0..4 {
+                for d in &mut detections[starts[object]..starts[object + 1]] {
+                    let years = noise(17 * object + k) * 4.0;
+                    let (s, c) = (years * std::f64::consts::TAU).sin_cos();
+                    let color = noise(object + 900);
+                    let [mx, my, parallax] = motion(object);
+                    let bend = refraction(d.exposure as usize);
+                    let off = [
+                        years * mx + parallax * c - color * bend[0],
+                        years * my + parallax * s - color * bend[1],
+                    ];
+                    many.push(Detection { at: [d.at[0] + off[0], d.at[1] + off[1]], ..*d });
+                    epochs.push(Epoch { years, parallax: [c, s] });
+                    colors.push(color);
+                }
+            }
+            ends.push(many.len());
+        }
+        let frozen: Vec<bool> = (0..exposures).map(|e| e == 0).collect();
+        let problem = JointProblem {
+            detections: &many,
+            starts: &ends,
+            priors: &priors,
+            frozen: &frozen,
+            geometry: Geometry::Rscale,
+            lever: 50.0,
+            device: Device::default(),
+            motions: Motions {
+                motion: Motion::Parallax,
+                epochs: &epochs,
+                priors: &vec![[1e-8, 1e-8]; objects],
+            },
+            colors: &colors,
+        };
+        let found = problem.solve(&()).unwrap();
+        for object in (0..objects).step_by(7) {
+            let [mx, my, parallax] = motion(object);
+            let of = &found.objects[5 * object..5 * object + 5];
+            // Maps are linear about the positions of moved objects: their turns are 1e-3.
+            assert!((of[2] - mx).abs() + (of[3] - my).abs() + (of[4] - parallax).abs() < 5e-3, "{of:?}");
+        }
+        for (e, bend) in found.chromatic.iter().enumerate() {
+            let wanted = refraction(e);
+            assert!((bend[0] - wanted[0]).abs() + (bend[1] - wanted[1]).abs() < 1e-2, "{bend:?} {wanted:?}");
+        }
+        assert!(found.variances.iter().all(|v| v.is_finite() && *v > 0.0));
     }
 }

@@ -1,0 +1,175 @@
+"""Objects of the global fit that move, and their colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight._utils.arrays import east_north, longitude_latitude
+from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.reference import MAS, ReferenceCatalog
+from boresight.errors import InputError
+
+if TYPE_CHECKING:
+    from astropy.table import QTable
+    from astropy.time import Time
+
+__all__ = ["Motion", "ObjectModel", "object_table"]
+
+Floats = NDArray[np.float64]
+
+Motion = Literal["still", "proper", "parallax"]
+"""Objects have a place; and a proper motion; and a parallax."""
+
+PARAMETERS: dict[Motion, int] = {"still": 2, "proper": 4, "parallax": 5}
+
+LOOSE_MAS = 100.0
+"""Proper motions in a year, and parallaxes, of which nothing is known are within about this.
+
+Without known motions a field that turns or grows steadily cannot be told from stars that move: this
+settles it on the least motions.
+"""
+
+CATALOGUE_MAS = 0.1
+"""Error of proper motions in a year, and of parallaxes, of a catalogue that gives none."""
+
+
+@dataclass
+class ObjectModel:
+    """What a global fit finds of its objects, and when each item was taken."""
+
+    motion: Motion = "still"
+    chromatic: bool = False
+    epoch: float | None = None
+    years: Floats | None = None
+    earth: Floats | None = None
+
+    @classmethod
+    def of(
+        cls,
+        items: list[ImageCatalog | ImageGroup],
+        motion: Motion,
+        chromatic: bool,
+        epoch: float | Time | None,
+    ) -> ObjectModel:
+        """Read the times of the items; the epoch of positions is their mean unless it is given."""
+        start = None if epoch is None else float(getattr(epoch, "jyear", epoch))
+        if motion == "still":
+            return cls(motion, chromatic, start)
+        from astropy.coordinates import get_body_barycentric
+        from astropy.time import Time
+
+        times = []
+        for number, item in enumerate(items):
+            if item.members[0].time is None:
+                raise InputError(
+                    f"imcat: image {number} has no time, which motion={motion!r} needs; "
+                    "give ImageCatalog time"
+                )
+            times.append(item.members[0].time)
+        years = np.array([time.jyear for time in times])
+        start = float(years.mean()) if start is None else start
+        with_earth = get_body_barycentric("earth", Time(years, format="jyear", scale="tdb"))
+        return cls(motion, chromatic, start, years - start, with_earth.xyz.to_value("au").T)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of an object."""
+        return PARAMETERS[self.motion]
+
+    def moved(self, refcat: ReferenceCatalog, rows: NDArray[Any], item: int) -> Floats:
+        """Directions of stars at the time of an item, by their catalogue's motions."""
+        sky = np.asarray(refcat.sky[rows])
+        if self.years is None or refcat.tracks is None:
+            return sky
+        track = refcat.tracks
+        steps = np.nan_to_num(track.motion[rows]) * self.years[item]
+        if self.motion == "parallax":
+            steps = steps + np.nan_to_num(track.parallax[rows])[:, None] * self.factors(sky, item)
+        east, north = east_north(sky)
+        there = sky + steps[:, :1] * east + steps[:, 1:] * north
+        return np.asarray(there / np.linalg.norm(there, axis=1, keepdims=True))
+
+    def factors(self, sky: Floats, item: int) -> Floats:
+        """Displacement east and north by a unit of parallax, shape (n, 2)."""
+        if self.earth is None:
+            return np.zeros((len(sky), 2))
+        return -np.stack([axis @ self.earth[item] for axis in east_north(sky)], axis=-1)
+
+    def priors(self, refcat: ReferenceCatalog, rows: NDArray[Any], scale: float) -> Floats:
+        """Inverse variances of proper motions and parallaxes, in units of a pixel."""
+        loose = np.full((len(rows), 2), (scale / (LOOSE_MAS * MAS)) ** 2)
+        if self.motion == "still":
+            return loose[:0]
+        if refcat.tracks is not None:
+            track = refcat.tracks
+            for column, (value, sigma) in enumerate(
+                (
+                    (track.motion[rows].sum(axis=1), track.motion_sigma[rows]),
+                    (track.parallax[rows], track.parallax_sigma[rows]),
+                )
+            ):
+                known = np.isfinite(value)
+                error = np.where(np.isfinite(sigma) & (sigma > 0), sigma, CATALOGUE_MAS * MAS)
+                loose[known, column] = (scale / error[known]) ** 2
+        return loose
+
+    def colors(
+        self, refcat: ReferenceCatalog, rows: NDArray[Any], of: NDArray[Any], measured: Floats
+    ) -> Floats:
+        """Colours of detections from their median: of the catalogue, or the mean of the object's.
+
+        Those that are not known are the median.
+        """
+        if not self.chromatic:
+            return np.zeros(0)
+        known = np.isfinite(measured)
+        sums = np.bincount(of[known], measured[known], len(rows))
+        with np.errstate(invalid="ignore"):
+            color = sums / np.bincount(of[known], minlength=len(rows))
+        if refcat.color is not None:
+            color = np.where(np.isfinite(refcat.color[rows]), refcat.color[rows], color)
+        if not np.isfinite(color).any():
+            raise InputError(
+                "chromatic: nothing tells the colours; give a column color in refcat or sources"
+            )
+        return np.asarray(np.nan_to_num(color - np.nanmedian(color))[of])
+
+
+def object_table(
+    model: ObjectModel,
+    refcat: ReferenceCatalog,
+    rows: NDArray[Any],
+    counts: NDArray[Any],
+    found: Floats,
+    variances: Floats,
+    scale: float,
+) -> QTable:
+    """Give places, proper motions and parallaxes of objects, with their errors."""
+    from astropy import units as u
+    from astropy.table import QTable
+
+    sky = refcat.sky[rows]
+    east, north = east_north(sky)
+    there = sky + scale * (found[:, :1] * east + found[:, 1:2] * north)
+    ra, dec = longitude_latitude(there)
+    sigma = np.sqrt(variances) * scale / MAS
+    table = QTable()
+    table["id"] = refcat.ids[rows]
+    table["ra"], table["dec"] = np.degrees(ra) % 360 * u.deg, np.degrees(dec) * u.deg
+    table["ra_error"], table["dec_error"] = sigma[:, 0] * u.mas, sigma[:, 1] * u.mas
+    table["num_detections"] = counts
+    if model.motion == "still":
+        return table
+    track = refcat.tracks
+    known = np.zeros((len(rows), 3))
+    if track is not None:
+        known = np.nan_to_num(np.column_stack([track.motion[rows], track.parallax[rows]]))
+    total = (known[:, : model.parameters - 2] + found[:, 2:] * scale) / MAS
+    for k, name in enumerate(("pmra", "pmdec", "parallax")[: total.shape[1]]):
+        unit = u.mas if name == "parallax" else u.mas / u.yr
+        table[name], table[f"{name}_error"] = total[:, k] * unit, sigma[:, 2 + k] * unit
+    return table

@@ -1,0 +1,121 @@
+"""Numbers that tell how good a global fit is."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.alignment.detections import Detections, Exposure
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["closure_table", "error_floor", "freedom", "reserved_chi2"]
+
+Floats = NDArray[np.float64]
+
+
+def freedom(d: Detections, weights: Floats, parameters: int) -> Floats:
+    """Share of a detection's own variance that is left in its residual: 1 less its leverage."""
+    bases = d.bases(parameters)
+    inverse = np.linalg.pinv(_normal(d, weights, bases), hermitian=True)
+    leverage = np.einsum("nki,nij,nkj->n", bases, inverse[d.object], bases) / 2.0
+    return np.asarray(1.0 - weights * leverage)
+
+
+def _normal(d: Detections, weights: Floats, bases: Floats) -> Floats:
+    """Equations of each object by its own detections and its prior."""
+    n = bases.shape[2]
+    normal = np.zeros((len(d.rows), n, n))
+    np.add.at(normal, d.object, weights[:, None, None] * np.einsum("nki,nkj->nij", bases, bases))
+    normal[:, range(n), range(n)] += d.all_priors(n)
+    return normal
+
+
+def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
+    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
+    square = (residuals**2).sum(axis=1)
+
+    def excess(floor2: float) -> float:
+        return float((square / (variance + floor2)).sum()) - freedom
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    low, high = 0.0, float(square.mean()) + 1e-30
+    while excess(high) > 0:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return math.sqrt(high)
+
+
+def reserved_chi2(
+    d: Detections, weighted: Floats, start: Floats, chi2_dof: float, parameters: int
+) -> float:
+    """Squares per degree of freedom of the reserved objects, each at its own best place.
+
+    `start` are the residuals of where they are expected: the core places no object without weight.
+    """
+    mine = d.reserved[d.object] & (d.weight > 0)
+    if not mine.any():
+        return math.nan
+    weights = np.where(mine, weighted, 0.0)
+    bases, priors = d.bases(parameters), d.all_priors(parameters)
+    normal = _normal(d, weights, bases)
+    place = np.zeros((len(d.rows), parameters))
+    np.add.at(place, d.object, weights[:, None] * np.einsum("nki,nk->ni", bases, start))
+    rows = np.flatnonzero(d.reserved & (np.linalg.det(normal) > 0))
+    b = np.zeros_like(place)
+    b[rows] = np.linalg.solve(normal[rows], place[rows][:, :, None])[:, :, 0]
+    left = start - np.einsum("nij,nj->ni", bases, b[d.object])
+    square = weights * (left**2).sum(axis=1)
+    prior = (priors[rows] * b[rows] ** 2).sum()
+    # A detection far outside is no measure of the maps: as in the fit it does not count.
+    limit = 2.0 * 9.0 * max(chi2_dof, 1e-300)
+    good = mine & (square < limit)
+    known = int((priors[rows] > 0).sum())
+    count = 2 * int(good.sum()) - parameters * len(rows) + known
+    return float((square[good].sum() + prior) / count) if count > 0 else math.nan
+
+
+def closure_table(
+    d: Detections, residuals: Floats, kept: NDArray[np.bool_], exposures: list[Exposure]
+) -> Table:
+    """Mean differences that are left between each two images, by the objects that both have."""
+    from astropy.table import Table
+
+    rows = np.flatnonzero(kept)
+    of, exposure = d.object[rows], d.exposure[rows].astype(np.int64)
+    r = residuals[rows]
+    n = len(exposures)
+    keys, steps = [], []
+    for apart in range(1, n):
+        same = np.flatnonzero(of[apart:] == of[:-apart]) if apart < len(of) else np.zeros(0, int)
+        if len(same) == 0:
+            break
+        a, b = exposure[same], exposure[same + apart]
+        keys.append(np.minimum(a, b) * n + np.maximum(a, b))
+        steps.append((r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None])
+    key = np.concatenate(keys) if keys else np.zeros(0, np.int64)
+    step = np.concatenate(steps) if steps else np.zeros((0, 2))
+    pairs, where, counts = np.unique(key, return_inverse=True, return_counts=True)
+    means = np.stack(
+        [np.bincount(where, step[:, k], len(pairs)) / counts for k in range(2)], axis=-1
+    )
+    squares = np.bincount(where, (step**2).sum(axis=1), len(pairs)) / counts
+    numbers = np.array([exposure.number for exposure in exposures], dtype=np.int64)
+    return Table(
+        {
+            "a": numbers[pairs // n] if n else pairs,
+            "b": numbers[pairs % n] if n else pairs,
+            "num_objects": counts,
+            "dx": means[:, 0],
+            "dy": means[:, 1],
+            "error": np.sqrt(squares / 2 / counts),
+        },
+        units={"dx": "pix", "dy": "pix", "error": "pix"},
+    )

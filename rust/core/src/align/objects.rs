@@ -1,0 +1,121 @@
+//! Objects of a joint fit: where they are, and how that changes between exposures.
+//!
+//! An object has a displacement east and north from where it is expected, and perhaps a proper motion and a parallax
+//! beyond those of its catalogue: D parameters, of which a detection sees the displacement `J T(t) b`.
+
+use nalgebra::{SMatrix, SVector};
+
+use super::joint::Detection;
+use crate::geometry::distortion::Point;
+
+/// Parameters of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Motion {
+    /// A place: 2 parameters.
+    #[default]
+    Still,
+    /// And a proper motion: 4.
+    Proper,
+    /// And a parallax: 5.
+    Parallax,
+}
+
+impl Motion {
+    /// Number of parameters.
+    pub fn parameters(self) -> usize {
+        match self {
+            Self::Still => 2,
+            Self::Proper => 4,
+            Self::Parallax => 5,
+        }
+    }
+}
+
+/// When a detection was made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Epoch {
+    /// Years from the epoch of the places.
+    pub years: f64,
+    /// Displacement east and north by a unit of parallax.
+    pub parallax: Point,
+}
+
+/// How objects move.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Motions<'a> {
+    /// Parameters of each object.
+    pub motion: Motion,
+    /// When each detection was made; may be empty when objects are still.
+    pub epochs: &'a [Epoch],
+    /// Inverse variances of the proper motion per axis and of the parallax, of each object; may be empty likewise.
+    pub priors: &'a [[f64; 2]],
+}
+
+impl Motions<'_> {
+    /// Tells why they do not fit this many detections and objects.
+    pub(super) fn problem(&self, detections: usize, objects: usize) -> Option<&'static str> {
+        if self.motion == Motion::Still {
+            return None;
+        }
+        let finite = |e: &Epoch| e.years.is_finite() && e.parallax.iter().all(|x| x.is_finite());
+        if self.epochs.len() != detections || self.priors.len() != objects {
+            Some("they have not a time each, or objects no prior of their motion")
+        } else if !self.epochs.iter().all(finite) {
+            Some("a time is not finite")
+        } else if !self.priors.iter().flatten().all(|p| *p >= 0.0) {
+            Some("a prior of a motion is negative")
+        } else {
+            None
+        }
+    }
+
+    /// Displacements of a detection in its plane by the parameters of its object, by rows.
+    pub(super) fn basis<const D: usize>(&self, detection: usize, jacobian: &[[f64; 2]; 2]) -> [[f64; D]; 2] {
+        let mut basis = [[0.0; D]; 2];
+        for (row, j) in basis.iter_mut().zip(jacobian) {
+            row[..2].copy_from_slice(j);
+            if D > 2 {
+                let epoch = &self.epochs[detection];
+                row[2] = epoch.years * j[0];
+                row[3] = epoch.years * j[1];
+                if D > 4 {
+                    row[4] = epoch.parallax[0] * j[0] + epoch.parallax[1] * j[1];
+                }
+            }
+        }
+        basis
+    }
+
+    /// Inverse variances of the parameters of an object, of which the place has one of its own.
+    pub(super) fn prior<const D: usize>(&self, object: usize, place: f64) -> [f64; D] {
+        let mut prior = [place; D];
+        if D > 2 {
+            let [motion, parallax] = self.priors[object];
+            prior[2..].fill(motion);
+            if D > 4 {
+                prior[4] = parallax;
+            }
+        }
+        prior
+    }
+
+    /// Inverse of the equations of an object; `None` when they do not determine it.
+    pub(super) fn own<const D: usize>(
+        &self,
+        start: usize,
+        detections: &[Detection],
+        prior: [f64; D],
+    ) -> Option<SMatrix<f64, D, D>> {
+        let mut h = SMatrix::<f64, D, D>::from_diagonal(&SVector::from(prior));
+        for (i, d) in detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
+            let basis = self.basis::<D>(start + i, &d.jacobian);
+            for r in 0..D {
+                for c in 0..D {
+                    h[(r, c)] += d.weight * (basis[0][r] * basis[0][c] + basis[1][r] * basis[1][c]);
+                }
+            }
+        }
+        let found = h.cholesky()?.inverse();
+        found.iter().all(|x| x.is_finite()).then_some(found)
+    }
+}
