@@ -186,7 +186,7 @@ def test_simulate_and_database_write_files(run, folder):
     result = run("simulate", "made.fits", "--ra", "10", "--dec", "20", "--size", "128")
     assert result.exit_code == 0, result.output
     assert (folder / "made.fits").exists()
-    result = run("database", "made.db", "--max-fov", "30")
+    result = run("database", "make", "made.db", "--max-fov", "30")
     assert result.exit_code == 0, result.output
     assert SolverDatabase.load_from_file(folder / "made.db").num_patterns > 1000
 

@@ -432,8 +432,9 @@ impl JointProblem<'_> {
             let Some(own) = own else { continue };
             let start = self.starts[object];
             let b = self.best(object, own, |i| residuals[start + i]);
-            for i in start..self.starts[object + 1] {
-                residuals[i] = self.left(i, residuals[i], &b);
+            let of_object = &mut residuals[start..self.starts[object + 1]];
+            for (i, residual) in of_object.iter_mut().enumerate() {
+                *residual = self.left(start + i, *residual, &b);
             }
             objects[D * object..D * (object + 1)].copy_from_slice(&b);
             variances[D * object..D * (object + 1)].copy_from_slice(own.diagonal().as_slice());
