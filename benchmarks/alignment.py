@@ -309,7 +309,8 @@ def joint(_: argparse.Namespace) -> None:
             "jacobian": np.tile([1.0, 0.0, 0.0, 1.0], (n, 1)), "weight": np.full(n, NOISE**-2.0),
             "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(objects),
             "frozen": [k == 0 for k in range(exposures)], "geometry": "general", "lever": 1000.0,
-            "device": device,
+            "device": device, "motion": "still", "years": np.zeros(0), "colors": np.zeros(0),
+            "parallax_factors": np.zeros((0, 2)), "motion_priors": np.zeros((0, 2)),
         }  # fmt: skip
         start, clock = time.process_time(), time.perf_counter()
         shifts = core.solve_joint(values, None)["shifts"]
