@@ -11,7 +11,7 @@ import click
 from boresight.alignment.align import align as align_images
 from boresight.alignment.files import read_head, write, write_head
 from boresight.alignment.images import ImageCatalog
-from boresight.alignment.result import AlignmentResult
+from boresight.alignment.result import AlignmentResult, Reason
 from boresight.cli.options import check_writable, clear_errors, frames_argument, report_option
 from boresight.cli.output import save_report
 from boresight.errors import InputError
@@ -181,23 +181,20 @@ def _records(result: AlignmentResult) -> list[dict[str, Any]]:
 
 
 def _print(result: AlignmentResult) -> None:
-    """Print a table with a line for each image."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("Image", "Verdict", "Reason")
-    for heading in ("Matches", "RMSE px", "Shift x px", "y px", "Rotation deg", "Scale"):
-        table.add_column(heading, justify="right")
+    """Print a line for each image: its verdict, the numbers, its name, and why it is not good."""
+    headings = ("Matches", "RMSE px", "Shift x px", "Shift y px", "Rotation deg", "  Scale")
+    click.echo(f"{'Verdict':8}" + "".join(f"{h:>{len(h) + 2}}" for h in headings) + "  Image")
     for image in result.images:
-        numbers = ["", "", "", "", "", ""]
+        numbers = [""] * len(headings)
         if image.status == "success":
             x, y = image.shift
             numbers = [
                 str(image.num_fitted), f"{image.rmse_px:.3f}", f"{x:.3f}", f"{y:.3f}",
-                f"{image.rotation_deg:.4f}", f"{image.scale:.6f}",
+                f"{image.rotation_deg:.4f}", f"{image.scale:.5f}",
             ]  # fmt: skip
-        table.add_row(image.name, image.verdict, image.reason.value, *numbers)
-    Console().print(table)
+        columns = (f"{n:>{len(h) + 2}}" for n, h in zip(numbers, headings, strict=True))
+        why = "" if image.reason is Reason.ALIGNED else f": {image.reason.value}"
+        click.echo(f"{image.verdict:8}" + "".join(columns) + f"  {image.name}{why}")
     if result.fit is not None:
         click.echo(repr(result.fit))
         for degeneracy in result.fit.degeneracies:
