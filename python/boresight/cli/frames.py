@@ -161,9 +161,9 @@ def _ascii_table(path: Path, form: str) -> Table:
 
     try:
         return Table.read(path, format=form)
-    except OSError:
-        raise
     except Exception as error:  # astropy's parsers have no common error
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, with the path
+            raise
         told = reason_of(error).split(". ")[0]
         raise InputError(f"{path}: not a list of stars of the format {form}: {told}") from None
 
