@@ -67,5 +67,6 @@ html_css_files = ["page.css"]
 # Pages that are no part of a section need no list of its pages.
 html_sidebars = {
     page: [] for page in ("index", "quickstart", "conventions", "command-line", "scope", "design",
-                          "contributing", "changelog", "notebooks")
+                          "contributing", "changelog", "notebooks",
+                          "pyopensci")
 }  # fmt: skip
