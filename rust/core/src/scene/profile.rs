@@ -190,21 +190,23 @@ impl Renderer {
             }
         }
         let Self { shape, thresholds } = self;
+        let mut kinds: [Pixels; MOST_NODES] = Default::default();
         let mut at = 0;
         for run in runs {
-            let mut done = 0;
-            while done < run.len {
-                let x = run.x + done as f64;
-                let nodes = nodes_at(thresholds, x, run.y);
-                let mut len = 1;
-                while done + len < run.len && nodes_at(thresholds, x + len as f64, run.y) == nodes {
-                    len += 1;
-                }
-                let part = Run { x, y: run.y, len };
-                vectorized(Integral { shape, run: part, nodes, at: at + done, wanted, columns });
-                done += len;
+            for k in 0..run.len {
+                let x = run.x + k as f64;
+                let pixels = &mut kinds[nodes_at(thresholds, x, run.y) - 1];
+                pixels.x.push(x);
+                pixels.y.push(run.y);
+                pixels.at.push(at + k);
             }
             at += run.len;
+        }
+        for (k, pixels) in kinds.iter_mut().enumerate().filter(|(_, pixels)| !pixels.at.is_empty()) {
+            let whole = pixels.at.len().next_multiple_of(LANES);
+            pixels.x.resize(whole, 0.0);
+            pixels.y.resize(whole, 0.0);
+            vectorized(Integral { shape, pixels, nodes: k + 1, wanted, columns });
         }
         finish(shape.n, wanted, columns);
     }
@@ -233,12 +235,18 @@ fn nodes_at(thresholds: &[f64; MOST_NODES], x: f64, y: f64) -> usize {
     more + 1
 }
 
-/// Pixels side by side, integrated with one number of nodes.
+/// Pixels, counted from the star, that are integrated with one number of nodes, and their places in the columns.
+#[derive(Default)]
+struct Pixels {
+    x: Vec<f64>,
+    y: Vec<f64>,
+    at: Vec<usize>,
+}
+
 struct Integral<'a> {
     shape: &'a Shape,
-    run: Run,
+    pixels: &'a Pixels,
     nodes: usize,
-    at: usize,
     wanted: [bool; PARAMETERS],
     columns: &'a mut [Vec<f64>; COLUMNS],
 }
@@ -266,18 +274,21 @@ impl Integral<'_> {
         let Shape { s, by_e1, by_e2, norm, n, .. } = *self.shape;
         let (places, weights) = GAUSS[self.nodes - 1];
         let mut done = 0;
-        while done < self.run.len {
-            let lanes = LANES.min(self.run.len - done);
+        while done < self.pixels.at.len() {
+            let lanes = LANES.min(self.pixels.at.len() - done);
+            let (mut xs, mut ys, mut lane) = ([0.0; LANES], [0.0; LANES], 0);
+            while lane < LANES {
+                (xs[lane], ys[lane]) = (self.pixels.x[done + lane], self.pixels.y[done + lane]);
+                lane += 1;
+            }
             let mut sums = [[0.0; LANES]; COLUMNS];
             for (&v, &wy) in places.iter().zip(weights) {
-                let y = self.run.y + v;
                 for (&u, &wx) in places.iter().zip(weights) {
-                    let x0 = self.run.x + done as f64 + u;
                     let weight = wx * wy * norm;
                     // One column of sums after the other: the lanes of each become one register.
                     #[allow(clippy::needless_range_loop)]
                     for lane in 0..LANES {
-                        let x = x0 + lane as f64;
+                        let (x, y) = (xs[lane] + u, ys[lane] + v);
                         let (xx, xy, yy) = (x * x, x * y, y * y);
                         let q = s[0] * xx + 2.0 * s[1] * xy + s[2] * yy;
                         let (f, h, log) = if MOFFAT {
@@ -302,7 +313,11 @@ impl Integral<'_> {
             }
             for (k, (column, sum)) in self.columns.iter_mut().zip(&sums).enumerate() {
                 if k < 3 || self.wanted[k - 3] {
-                    column[self.at + done..self.at + done + lanes].copy_from_slice(&sum[..lanes]);
+                    let mut lane = 0;
+                    while lane < lanes {
+                        column[self.pixels.at[done + lane]] = sum[lane];
+                        lane += 1;
+                    }
                 }
             }
             done += lanes;
