@@ -57,6 +57,7 @@ __all__ = [
     "register_images",
     "remove_temporaries",
     "scene_fit",
+    "scene_measure_psf",
     "scene_model",
     "scene_register",
     "solve",
@@ -563,6 +564,9 @@ def scene_fit(
     staged: bool,
     progress: Callable[[float], object] | None,
 ) -> SceneFit: ...
+def scene_measure_psf(
+    data: NDArray[np.float64], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], int, list[float], list[float]] | None: ...
 def scene_model(
     images: list[dict[str, Any]],
     psfs: list[dict[str, Any]],

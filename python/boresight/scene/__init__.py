@@ -2,6 +2,7 @@
 
 from boresight.scene.fit import fit as fit
 from boresight.scene.images import Image as Image
+from boresight.scene.psf import EffectivePSF as EffectivePSF
 from boresight.scene.psf import Gaussian as Gaussian
 from boresight.scene.psf import Moffat as Moffat
 from boresight.scene.register import Registration as Registration

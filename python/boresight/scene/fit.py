@@ -17,7 +17,7 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.errors import InputError
 from boresight.scene.images import Image
 from boresight.scene.places import ARCSEC, Plane, image_places
-from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.psf import PSF, EffectivePSF, Moffat
 from boresight.scene.result import SceneResult, collect
 from boresight.scene.sources import PointSource, sources_of
 from boresight.solver.solution import Solution
@@ -174,7 +174,7 @@ def _problem(
     images: list[Image], cameras: list[Any], plane: Plane, points: Floats, given: list[PointSource]
 ) -> tuple[Any, ...]:
     """Arguments of the core."""
-    psfs: list[Moffat | Gaussian] = []
+    psfs: list[PSF] = []
     rows = []
     for image, wcs in zip(images, cameras, strict=True):
         psf = image.psf
@@ -210,17 +210,27 @@ def _with_wcs(image: Image, wcs: Any) -> Image:
     return other
 
 
-def _psf(psf: Moffat | Gaussian) -> dict[str, Any]:
+def _psf(psf: PSF) -> dict[str, Any]:
+    if isinstance(psf, EffectivePSF):
+        sampled = {
+            "samples": psf.data,
+            "oversampling": list(psf.oversampling[::-1]),
+            "origin": list(psf.origin),
+            "columns": psf.columns.tolist(),
+            "rows": psf.rows.tolist(),
+        }
+        held = {"parameters": [0.0] * 4, "free": [False] * 4}
+        return {"kind": "sampled", **held, "sampled": sampled}
     shape = "shape" in psf.free
     if isinstance(psf, Moffat):
-        parameters = [math.log(psf.rd), psf.e1, psf.e2, math.log(psf.n - 1.0)]
-        free = ["rd" in psf.free, shape, shape, "n" in psf.free]
-        return {"kind": "moffat", "parameters": parameters, "free": free}
-    parameters = [math.log(psf.sigma), psf.e1, psf.e2, 0.0]
+        kind, radius, nu, exponent = "moffat", psf.rd, math.log(psf.n - 1.0), "n" in psf.free
+    else:
+        kind, radius, nu, exponent = "gaussian", psf.sigma, 0.0, False
     return {
-        "kind": "gaussian",
-        "parameters": parameters,
-        "free": ["sigma" in psf.free, shape, shape, False],
+        "kind": kind,
+        "parameters": [math.log(radius), psf.e1, psf.e2, nu],
+        "free": [bool({"rd", "sigma"} & set(psf.free)), shape, shape, exponent],
+        "sampled": None,
     }
 
 

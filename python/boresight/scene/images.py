@@ -13,7 +13,7 @@ from boresight.errors import InputError
 from boresight.extraction.images import pixels_of, variance_of
 from boresight.frames.read import read_frame
 from boresight.scene.noise import variance_of_pixels
-from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.psf import PSF, Moffat, psf_of
 from boresight.solver.solution import Solution
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ class Image:
         subtracted from them) make it.
     mask : array_like of bool, optional
         True where a pixel does not count.
-    psf : Moffat or Gaussian
-        The point-spread function, with which values the fit starts and what of it is free.
+    psf : Moffat, Gaussian, EffectivePSF, "measured", or of photutils
+        The point-spread function, with which values the fit starts and what of it is free; an
+        effective one is not fitted: given, measured on the stars of the image ("measured"), or an
+        ``ImagePSF`` or ``GriddedPSFModel``.
     sky : "none", "constant" or "plane"
         Light below the sources that is fitted. Default "none".
     wcs_freedom : str
@@ -89,7 +91,7 @@ class Image:
         *,
         variance: Any = "auto",
         mask: ArrayLike | None = None,
-        psf: Moffat | Gaussian = Moffat(n=2.0, rd=1.0),  # noqa: B008 (immutable)
+        psf: PSF | str | Any = Moffat(n=2.0, rd=1.0),  # noqa: B008 (immutable)
         sky: Sky = "none",
         wcs_freedom: Freedom = "fixed",
         window: Any = None,
@@ -110,7 +112,7 @@ class Image:
         noise = variance_of_pixels(variance, self.data, self.mask)
         self.variance: Floats = np.ascontiguousarray(noise)
         self.wcs = _checked_wcs(wcs)
-        self.psf = psf
+        self.psf: PSF = psf_of(psf, self.data, self.mask)
         self.sky: Sky = _one_of("sky", sky, get_args(Sky))
         self.wcs_freedom: Freedom = _one_of("wcs_freedom", wcs_freedom, get_args(Freedom))
         if self.wcs is not None:

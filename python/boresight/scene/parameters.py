@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight.scene.places import Plane
-from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.psf import PSF, EffectivePSF, Moffat
 
 __all__ = ["affine", "corrected_wcs", "parameter_names", "profile_of", "state_scales"]
 
@@ -43,8 +43,10 @@ def affine(freedom: str, values: Floats) -> tuple[Floats, Floats, float]:
     return scale * np.array([[cos, -sin], [sin, cos]]), crtan, phi
 
 
-def profile_of(start: Moffat | Gaussian, values: Floats) -> Moffat | Gaussian:
+def profile_of(start: PSF, values: Floats) -> PSF:
     """Give the PSF of the core's parameters."""
+    if isinstance(start, EffectivePSF):
+        return start
     rho, e1, e2, nu = (float(value) for value in values)
     ratio = min(max(math.exp(-math.hypot(e1, e2)), 0.05), 1.0)
     angle = math.degrees(0.5 * math.atan2(e2, e1)) if (e1 or e2) else start.angle_deg

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from boresight import _core as core
 from boresight._utils.arguments import number
 from boresight._utils.naming import named
 from boresight.errors import InputError
 
-__all__ = ["Gaussian", "Moffat"]
+__all__ = ["PSF", "EffectivePSF", "Gaussian", "Moffat", "psf_of"]
+
+Floats = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,3 +146,179 @@ class Gaussian(_Profile):
     def fwhm_px(self) -> float:
         """Full width at half maximum, pixels, before the light is integrated over them."""
         return self.sigma * math.sqrt(8.0 * math.log(2.0))
+
+
+class EffectivePSF:
+    """A point-spread function given by samples of the light in a pixel.
+
+    Between the samples it is a cubic spline, between the places of grids it is linear, and beyond
+    the samples there is no light. The pixel is part of it (Anderson & King 2000, PASP 112, 1360),
+    as of photutils' `ImagePSF` and `GriddedPSFModel`, either of which `Image` takes too.
+
+    Parameters
+    ----------
+    data : array_like
+        Samples, shape (rows, columns), or (n, rows, columns) of n grids; the sum of a grid is the
+        product of both samplings where the flux is all the light.
+    oversampling : int or (int, int)
+        Samples per pixel along y and x. Default 1.
+    origin : (float, float), optional
+        The sample (x, y) at the star. Default: the middle one.
+    grid_xypos : array_like, optional
+        Places (x, y) of the n grids, 0-based pixels: all combinations of some columns and rows.
+
+    Attributes
+    ----------
+    data : ndarray
+        Samples, shape (n, rows, columns); the grids row by row.
+    fwhm_px : float
+        Full width at half maximum of the Gaussian that is as high, pixels, the pixel included.
+    free : tuple
+        Empty: it is not fitted.
+
+    Raises
+    ------
+    InputError
+        If the samples are not finite, or the places are no grid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from boresight import scene
+    >>> y, x = np.mgrid[-20:21, -20:21] / 4
+    >>> samples = np.exp(-(x**2 + y**2) / 2) / (2 * np.pi)
+    >>> f"{scene.EffectivePSF(samples, oversampling=4).fwhm_px:.3f} px"
+    '2.355 px'
+    """
+
+    free: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        data: ArrayLike,
+        oversampling: int | tuple[int, int] = 1,
+        origin: tuple[float, float] | None = None,
+        grid_xypos: ArrayLike | None = None,
+    ) -> None:
+        samples = np.asarray(data, dtype=np.float64)
+        samples = samples[None] if samples.ndim == 2 else samples
+        if samples.ndim != 3 or min(samples.shape[1:], default=0) < 4:
+            raise InputError(
+                f"psf: its samples have the shape {np.shape(data)}; give (rows, columns) or "
+                "(n, rows, columns), at least 4 each way"
+            )
+        if not np.isfinite(samples).all():
+            raise InputError("psf: some samples are not finite; give finite ones")
+        over = np.broadcast_to(np.asarray(oversampling, dtype=np.float64), (2,))
+        if not (np.isfinite(over).all() and (over > 0).all()):
+            raise InputError(f"oversampling: {oversampling} is no sampling; give 1 or more")
+        self.oversampling: tuple[float, float] = (float(over[0]), float(over[1]))
+        middle = ((samples.shape[2] - 1) / 2, (samples.shape[1] - 1) / 2)
+        x, y = middle if origin is None else origin
+        self.origin: tuple[float, float] = (float(x), float(y))
+        order, self.columns, self.rows = _lattice(grid_xypos, len(samples))
+        self.data: Floats = np.ascontiguousarray(samples[order])
+        inside = 0 <= self.origin[0] <= 2 * middle[0] and 0 <= self.origin[1] <= 2 * middle[1]
+        if not inside or not (self._peaks() > 0).all():
+            raise InputError("psf: there is no light at its origin; give the sample of the star")
+
+    @classmethod
+    def measured(cls, data: ArrayLike, mask: ArrayLike | None = None) -> EffectivePSF:
+        """Measure it on the stars of a frame, as the extraction of stars does.
+
+        Parameters
+        ----------
+        data : array_like
+            Pixels, shape (height, width).
+        mask : array_like of bool, optional
+            True where a pixel is bad.
+
+        Returns
+        -------
+        EffectivePSF
+            The same everywhere or at a grid of places, as far as the stars tell; a Gaussian of the
+            stars' width where there are few. Fluxes are those within its samples: wings that
+            reach further are left out.
+
+        Raises
+        ------
+        InputError
+            If there is no star to tell it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from boresight import scene
+        >>> y, x = np.mgrid[:200, :200]
+        >>> rng = np.random.default_rng(1)
+        >>> pixels = rng.normal(0.0, 5.0, (200, 200))
+        >>> for a, b in rng.uniform(15, 185, (40, 2)):
+        ...     pixels += 3000.0 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 4.5)
+        >>> f"{scene.EffectivePSF.measured(pixels).fwhm_px:.1f} px"
+        '3.6 px'
+        """
+        pixels = np.ascontiguousarray(data, dtype=np.float64)
+        bad = ~np.isfinite(pixels)
+        if mask is not None:
+            bad |= np.asarray(mask, dtype=bool)
+        found = core.scene_measure_psf(pixels, bad)
+        if found is None:
+            raise InputError("psf: no star tells it; give scene.Moffat() or scene.Gaussian()")
+        samples, oversampling, columns, rows = found
+        places = [(x, y) for y in rows for x in columns]
+        return cls(samples, oversampling, grid_xypos=places)
+
+    def _peaks(self) -> Floats:
+        x, y = round(self.origin[0]), round(self.origin[1])
+        return np.asarray(self.data[:, y, x])
+
+    @property
+    def fwhm_px(self) -> float:
+        """Full width at half maximum of the Gaussian that is as high, pixels."""
+        peak = float(self._peaks()[len(self.data) // 2])
+        return math.sqrt(8.0 * math.log(2.0) / (2.0 * math.pi * peak))
+
+    def __repr__(self) -> str:
+        n, height, width = self.data.shape
+        return f"EffectivePSF({n} of {height} x {width} samples, {self.fwhm_px:.2f} px wide)"
+
+
+PSF = Moffat | Gaussian | EffectivePSF
+
+
+def _lattice(positions: Any, grids: int) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Order of grids row by row, and the columns and rows of their places."""
+    if positions is None:
+        if grids != 1:
+            raise InputError(f"grid_xypos: there are {grids} grids; give their places")
+        return np.zeros(1, dtype=np.intp), np.zeros(1), np.zeros(1)
+    xy = np.asarray(positions, dtype=np.float64)
+    if xy.shape != (grids, 2) or not np.isfinite(xy).all():
+        raise InputError(
+            f"grid_xypos: its shape is {xy.shape}; give ({grids}, 2) finite places x, y"
+        )
+    order = np.lexsort((xy[:, 0], xy[:, 1]))
+    columns, rows = np.unique(xy[:, 0]), np.unique(xy[:, 1])
+    lattice = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
+    if lattice.shape != xy.shape or not (lattice == xy[order]).all():
+        raise InputError("grid_xypos: the places are no grid; give all of some columns and rows")
+    return order, columns, rows
+
+
+def psf_of(given: Any, data: Floats, mask: NDArray[np.bool_]) -> PSF:
+    """Read the `psf` of an image."""
+    if isinstance(given, Moffat | Gaussian | EffectivePSF):
+        return given
+    if isinstance(given, str) and given == "measured":
+        return EffectivePSF.measured(data, mask)
+    if all(hasattr(given, name) for name in ("data", "oversampling", "origin")):
+        # photutils: the flux of the model is a factor of its samples.
+        return EffectivePSF(
+            given.data, tuple(given.oversampling), tuple(given.origin[:2]),
+            getattr(given, "grid_xypos", None),
+        )  # fmt: skip
+    raise InputError(
+        f"psf: {given!r} is not understood; give scene.Moffat(), scene.Gaussian(), "
+        "scene.EffectivePSF(), 'measured', or an ImagePSF or GriddedPSFModel of photutils"
+    )

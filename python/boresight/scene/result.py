@@ -19,7 +19,7 @@ from boresight.scene.parameters import (
     state_scales,
 )
 from boresight.scene.places import Plane
-from boresight.scene.psf import Gaussian, Moffat
+from boresight.scene.psf import PSF
 from boresight.scene.sources import PointSource
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FittedImage:
         Rotation, and its standard error; 0 where it is not free.
     matrix : ndarray, shape (2, 2)
         M in ``plane = CD M (pixel - crpix) + crtan``.
-    psf : Moffat or Gaussian
+    psf : Moffat, Gaussian or EffectivePSF
         The fitted PSF.
     flux, flux_error : ndarray, shape (n,)
         Flux of each source; NaN of those that the image does not see.
@@ -75,7 +75,7 @@ class FittedImage:
     phi_rad: float
     phi_error_rad: float
     matrix: Floats
-    psf: Moffat | Gaussian
+    psf: PSF
     flux: Floats
     flux_error: Floats
     sky: Floats

@@ -23,15 +23,19 @@ pub mod profile;
 mod quadrature;
 mod region;
 pub mod register;
+pub mod sampled;
 mod search;
 mod stage;
 mod summary;
 
+use std::sync::Arc;
+
 use self::freedom::Freedom;
 pub use self::layout::Layout;
 pub use self::place::Place;
-use self::profile::{PARAMETERS, Profile};
+use self::profile::{Kind, PARAMETERS, Profile};
 pub use self::region::Window;
+use self::sampled::Sampled;
 
 /// Light below the sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,12 +63,23 @@ pub enum Windows {
 }
 
 /// A point-spread function with its start.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Psf {
-    /// Where it starts.
+    /// Where it starts; of one that is sampled the Gaussian that is as high.
     pub profile: Profile,
     /// Which of its parameters are fitted.
     pub free: [bool; PARAMETERS],
+    /// Its samples, if it is given by them.
+    pub sampled: Option<Arc<Sampled>>,
+}
+
+impl Psf {
+    /// One that is given by samples, of which nothing is free.
+    pub fn sampled(sampled: Sampled) -> Self {
+        let sigma = (std::f64::consts::TAU * sampled.peak()).sqrt().recip();
+        let profile = Profile { kind: Kind::Gaussian, parameters: [sigma.ln(), 0.0, 0.0, 0.0] };
+        Self { profile, free: [false; PARAMETERS], sampled: Some(Arc::new(sampled)) }
+    }
 }
 
 /// A source that all images share.

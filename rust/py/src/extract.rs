@@ -256,7 +256,7 @@ impl Extractor {
 }
 
 /// The rows of an array, where they are.
-fn rows<'a, T: Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Vec<&'a [T]>> {
+pub(crate) fn rows<'a, T: Element>(name: &str, array: &'a PyReadonlyArray2<'_, T>) -> PyResult<Vec<&'a [T]>> {
     let view = array.as_array();
     (0..view.nrows())
         .map(|y| {

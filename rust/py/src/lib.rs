@@ -60,7 +60,7 @@ mod _core {
     #[pymodule_export]
     use crate::register::{PyFootprint, PyLinearFit, PyRegistration, fit_linear, overlap_matrix, register};
     #[pymodule_export]
-    use crate::scene::{SceneFit, scene_fit, scene_model, scene_register};
+    use crate::scene::{SceneFit, scene_fit, scene_measure_psf, scene_model, scene_register};
     #[pymodule_export]
     use crate::solve::{
         PyOutcome, PyPointing, PyRejected, PySolution, are_in_image, best_rejected, quaternion_of_matrix,

@@ -1,13 +1,16 @@
 //! `boresight.scene` across the border.
 
+use boresight::imaging::extract::{EffectivePsf, ExtractOptions, Extractor};
+use boresight::imaging::image::Image;
 use boresight::lsq::Loss;
 use boresight::scene::fit::{self, FitOptions, Fitted, Status};
 use boresight::scene::freedom::{Affine, Freedom};
 use boresight::scene::profile::{Kind, PARAMETERS, Profile};
 use boresight::scene::register::{self, Picture, RegisterOptions};
+use boresight::scene::sampled::Sampled;
 use boresight::scene::{Place, Psf, Scene, SceneImage, Sky, Source, Window, Windows};
 use boresight::{Error, Result};
-use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -121,10 +124,36 @@ pub(crate) struct ImageInput<'py> {
 /// A PSF with its start and what of it is fitted.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct PsfInput {
+pub(crate) struct PsfInput<'py> {
     kind: String,
     parameters: [f64; PARAMETERS],
     free: [bool; PARAMETERS],
+    sampled: Option<SampledInput<'py>>,
+}
+
+/// Grids of samples (grid, row, column), and the columns and rows of the image that they are for.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct SampledInput<'py> {
+    samples: PyReadonlyArray3<'py, f64>,
+    oversampling: [f64; 2],
+    origin: [f64; 2],
+    columns: Vec<f64>,
+    rows: Vec<f64>,
+}
+
+impl PsfInput<'_> {
+    fn psf(&self) -> Result<Psf> {
+        if let Some(given) = &self.sampled {
+            let (_, height, width) = given.samples.as_array().dim();
+            let samples: Vec<f64> = given.samples.as_array().iter().copied().collect();
+            let places = [given.columns.clone(), given.rows.clone()];
+            return Sampled::new(&samples, [width, height], given.oversampling, given.origin, places)
+                .map(Psf::sampled);
+        }
+        let kind = if self.kind == "moffat" { Kind::Moffat } else { Kind::Gaussian };
+        Ok(Psf { profile: Profile { kind, parameters: self.parameters }, free: self.free, sampled: None })
+    }
 }
 
 /// Numbers of a row of places through a plane, and of others.
@@ -199,21 +228,15 @@ pub(crate) struct SceneFit(Fitted);
 fn scene_of<'a>(
     images: &[ImageInput<'_>],
     slices: &[[&'a [f64]; 2]],
-    psfs: &[PsfInput],
+    psfs: &[PsfInput<'_>],
     points: &[[f64; 2]],
     priors: &[Option<[f64; 2]>],
 ) -> Result<Scene<'a>> {
     let images: Result<Vec<_>> =
         images.iter().zip(slices).map(|(image, slices)| image.image(*slices, points.len())).collect();
-    let psf = |psf: &PsfInput| Psf {
-        profile: Profile {
-            kind: if psf.kind == "moffat" { Kind::Moffat } else { Kind::Gaussian },
-            parameters: psf.parameters,
-        },
-        free: psf.free,
-    };
+    let psfs: Result<Vec<Psf>> = psfs.iter().map(PsfInput::psf).collect();
     let sources = points.iter().zip(priors).map(|(&point, &prior)| Source { point, prior }).collect();
-    Ok(Scene { images: images?, psfs: psfs.iter().map(psf).collect(), sources })
+    Ok(Scene { images: images?, psfs: psfs?, sources })
 }
 
 /// Fits a scene.
@@ -222,7 +245,7 @@ fn scene_of<'a>(
 pub(crate) fn scene_fit(
     py: Python<'_>,
     images: Vec<ImageInput<'_>>,
-    psfs: Vec<PsfInput>,
+    psfs: Vec<PsfInput<'_>>,
     points: PyReadonlyArray2<'_, f64>,
     priors: Vec<Option<[f64; 2]>>,
     loss: &str,
@@ -237,12 +260,35 @@ pub(crate) fn scene_fit(
     run(py, progress, |monitor| fit::fit(&scene, &options, monitor)).map(SceneFit)
 }
 
+/// The effective point-spread function of a frame: samples (grid, row, column), samples per pixel, and the columns and rows of
+/// the frame that the grids are for; `None` if no star tells it.
+#[pyfunction]
+pub(crate) fn scene_measure_psf<'py>(
+    py: Python<'py>,
+    data: PyReadonlyArray2<'py, f64>,
+    mask: PyReadonlyArray2<'py, bool>,
+) -> PyResult<Option<MeasuredPsf<'py>>> {
+    let (pixels, bad) = (crate::extract::rows("data", &data)?, crate::extract::rows("mask", &mask)?);
+    let found = parallel::detach(py, || {
+        let image = Image::new(pixels, Some(bad))?;
+        Extractor::new(ExtractOptions::default())?.extract(&image, &())
+    });
+    let found = found.map_err(to_python)?;
+    let Some(psf) = found.effective_psf.filter(|_| !found.stars.is_empty()) else { return Ok(None) };
+    let [columns, rows] = psf.places();
+    let samples = PyArray1::from_vec(py, psf.samples());
+    let samples = samples.reshape([columns.len() * rows.len(), psf.side(), psf.side()])?;
+    Ok(Some((samples, EffectivePsf::OVERSAMPLING, columns, rows)))
+}
+
+type MeasuredPsf<'py> = (Bound<'py, PyArray3<f64>>, usize, Vec<f64>, Vec<f64>);
+
 /// The model of one image of a fitted scene: sky and sources.
 #[pyfunction]
 pub(crate) fn scene_model<'py>(
     py: Python<'py>,
     images: Vec<ImageInput<'py>>,
-    psfs: Vec<PsfInput>,
+    psfs: Vec<PsfInput<'py>>,
     points: PyReadonlyArray2<'py, f64>,
     priors: Vec<Option<[f64; 2]>>,
     fitted: &SceneFit,

@@ -24,6 +24,7 @@ mod saturation;
 mod select;
 
 pub use crate::imaging::psf::build::PsfKind;
+pub use crate::imaging::psf::field::EffectivePsf;
 use large::Large;
 use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};
@@ -145,6 +146,8 @@ pub struct Extraction {
     pub saturation_level: Option<f64>,
     /// The point-spread function that was fitted; none where positions are those of windows.
     pub psf: Option<PsfKind>,
+    /// The same as it was measured.
+    pub effective_psf: Option<EffectivePsf>,
 }
 
 /// Smallest frame that is binned for fast detection.
@@ -216,7 +219,8 @@ impl Extractor {
             rejected,
             saturation_level: Some(unit * level).filter(|level| level.is_finite()),
             background: background.in_units(unit),
-            psf,
+            psf: psf.as_ref().map(|psf| psf.kind),
+            effective_psf: psf,
         })
     }
 

@@ -241,6 +241,33 @@ impl Psf {
         }
     }
 
+    /// Coefficients along a side of the grid.
+    fn samples_a_side(&self) -> usize {
+        self.grid().side
+    }
+
+    /// Values at the places of the coefficients, row by row.
+    fn samples(&self) -> Vec<f64> {
+        const MIDDLE: [f64; 3] = [1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0];
+        let grid = self.grid();
+        let inside = |k: usize, step: usize| (k + step).checked_sub(1).filter(|k| *k < grid.side);
+        let mut samples = Vec::with_capacity(grid.side * grid.side);
+        for k in 0..grid.side {
+            for l in 0..grid.side {
+                let mut sum = 0.0;
+                for (j, a) in MIDDLE.iter().enumerate() {
+                    for (i, b) in MIDDLE.iter().enumerate() {
+                        if let (Some(row), Some(column)) = (inside(k, j), inside(l, i)) {
+                            sum += a * b * f64::from(self.coefficients[grid.index(row, column)]);
+                        }
+                    }
+                }
+                samples.push(sum);
+            }
+        }
+        samples
+    }
+
     /// Standard error of the function, as a fraction of its highest value.
     pub(crate) fn relative_noise(&self) -> f32 {
         self.noise / self.brightest()

@@ -211,7 +211,11 @@ impl Run<'_> {
         let reach =
             |noise: f64| if peak > 0.0 { profile.reach(noise * self.noise[image] / peak) } else { 0.0 };
         let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
-        let light = reach(LIGHT_NOISE).min(FARTHEST_LIGHT).max(window);
+        let light = match &self.scene.psfs[of.psf].sampled {
+            Some(sampled) => sampled.half(),
+            None => reach(LIGHT_NOISE),
+        };
+        let light = light.min(FARTHEST_LIGHT).max(window);
         Extent { window, light }
     }
 
@@ -241,9 +245,10 @@ impl Run<'_> {
         let fit = Fit::new(&stage, self.options.loss);
         let mut best: Vec<(f64, State)> = Vec::new();
         let mut better = true;
+        let any_free = self.scene.psfs.iter().any(|psf| psf.free[0]);
         for factor in WIDER.into_iter().chain([NARROWER]) {
             checkpoint(self.monitor)?;
-            if !better && factor > 1.0 {
+            if (!better && factor > 1.0) || (!any_free && factor != 1.0) {
                 continue;
             }
             let mut tried = state.clone();
@@ -467,7 +472,9 @@ pub fn model(scene: &Scene<'_>, fitted: &Fitted, image: usize) -> Vec<f64> {
         let profile = fitted.layout.profile(scene, scene.images[k].psf, &fitted.state);
         let flux = fitted.layout.fluxes[k][source].map_or(0.0, |at| fitted.state[at]);
         let part = LIGHT_NOISE * noise[k] / (flux.abs() * profile.peak()).max(f64::MIN_POSITIVE);
-        let light = profile.reach(part).clamp(LEAST_WIDTHS * profile.fwhm(), FARTHEST_LIGHT);
+        let sampled = scene.psfs[scene.images[k].psf].sampled.as_ref();
+        let light = sampled.map_or_else(|| profile.reach(part), |sampled| sampled.half());
+        let light = light.clamp(LEAST_WIDTHS * profile.fwhm(), FARTHEST_LIGHT);
         Extent { window: light, light }
     };
     let takes_part: Vec<bool> = (0..scene.images.len()).map(|k| k == image).collect();

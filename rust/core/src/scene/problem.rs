@@ -232,7 +232,11 @@ impl<'a> Fit<'a> {
         let mut columns = std::array::from_fn(|_| Vec::new());
         let psf = layout.psfs[of.psf];
         let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
-        renderer.render(&stamp.runs(seen.pixel), wanted, &mut columns);
+        let runs = stamp.runs(seen.pixel);
+        match &scene.psfs[of.psf].sampled {
+            Some(sampled) => sampled.render(seen.pixel, &runs, &mut columns),
+            None => renderer.render(&runs, wanted, &mut columns),
+        }
         let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
         let (flux, first) = (state[flux_at], layout.sources[source]);
         let moved = |axis: usize| [0.0, flux * seen.by_source[0][axis], flux * seen.by_source[1][axis]];

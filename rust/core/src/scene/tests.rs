@@ -66,6 +66,7 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
     let psf = Psf {
         profile: Profile { kind: Kind::Moffat, parameters: [0.0; 4] },
         free: [true, false, false, true],
+        sampled: None,
     };
     let image = |(k, (data, &freedom)): (usize, (&'a Vec<f64>, &Freedom))| SceneImage {
         data,

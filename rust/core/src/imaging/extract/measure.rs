@@ -14,7 +14,7 @@ use crate::imaging::blobs::Blob;
 use crate::imaging::centroid::{self, Moments, Seen, View};
 use crate::imaging::detect::{Detection, Peak};
 use crate::imaging::image::{Image, Pixel};
-use crate::imaging::psf::build::PsfKind;
+use crate::imaging::psf::field::EffectivePsf;
 use crate::imaging::stamp::{self, Crop, Layout, is_good};
 use crate::lsq::robust;
 use crate::monitor::Monitor;
@@ -113,8 +113,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
         measured: &mut Vec<Measured>,
         rejected: &mut Rejected,
         monitor: &dyn Monitor,
-    ) -> Result<(Vec<Star>, Option<PsfKind>)> {
-        let mut kind = None;
+    ) -> Result<(Vec<Star>, Option<EffectivePsf>)> {
+        let mut psf = None;
         let most = most_stars(self.image, (AREA_SIGMAS * self.sigma * self.sigma) as usize + 1);
         rejected.surplus += keep_highest(&mut candidates, most, |c| c.peak.height).len();
         match self.options.method {
@@ -122,8 +122,8 @@ impl<'a, T: Pixel> Measure<'a, T> {
             _ if self.options.fast && self.trail.is_none() => self.quick(&candidates, measured),
             _ if self.options.fast => self.windowed(&candidates, measured),
             Method::Psf => {
-                let (stars, psf) = self.fitted(&candidates, monitor)?;
-                (*measured, kind) = (stars, Some(psf));
+                let (stars, fitted) = self.fitted(&candidates, monitor)?;
+                (*measured, psf) = (stars, Some(fitted));
             }
             Method::Window => self.windowed_or_quick(candidates, measured),
         }
@@ -137,7 +137,7 @@ impl<'a, T: Pixel> Measure<'a, T> {
                 Err(Refusal::Extended) => rejected.extended += 1,
             }
         }
-        Ok((stars, kind))
+        Ok((stars, psf))
     }
 
     /// Second moments of the highest peaks that are neither saturated nor hot pixels.

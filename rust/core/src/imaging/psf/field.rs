@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Psf;
+use super::build::PsfKind;
 
 /// Cells between two nodes, along each axis. In a cell the function is taken as constant.
 const CELLS_BETWEEN_NODES: usize = 4;
@@ -109,9 +110,45 @@ impl PsfField {
             .collect();
     }
 
+    /// The functions at the nodes alone.
+    pub(crate) fn into_effective(self, kind: PsfKind) -> EffectivePsf {
+        EffectivePsf { kind, size: self.size, along: self.along, nodes: self.nodes }
+    }
+
     /// Cells along each axis.
     fn across(&self) -> usize {
         (CELLS_BETWEEN_NODES * (self.along - 1)).max(1)
+    }
+}
+
+/// The effective point-spread function of a frame, as its stars tell it, at nodes of which the outermost are on its edge.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EffectivePsf {
+    /// What it was taken to be.
+    pub kind: PsfKind,
+    size: [usize; 2],
+    along: usize,
+    nodes: Vec<Psf>,
+}
+
+impl EffectivePsf {
+    /// Samples per pixel along either axis.
+    pub const OVERSAMPLING: usize = super::OVERSAMPLING;
+
+    /// Samples along a side of a node's square grid; the star is at the middle one.
+    pub fn side(&self) -> usize {
+        self.nodes[0].samples_a_side()
+    }
+
+    /// Samples of the nodes, row by row, each grid of them row by row: the part of the light in a pixel there.
+    pub fn samples(&self) -> Vec<f64> {
+        self.nodes.iter().flat_map(Psf::samples).collect()
+    }
+
+    /// Columns and rows of the frame at which the nodes are.
+    pub fn places(&self) -> [Vec<f64>; 2] {
+        let last = self.along.max(2) as f64 - 1.0;
+        self.size.map(|side| (0..self.along).map(|k| side as f64 * k as f64 / last - 0.5).collect())
     }
 }
 

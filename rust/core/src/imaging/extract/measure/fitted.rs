@@ -11,9 +11,10 @@ use crate::imaging::extract::saturation::Candidate;
 use crate::imaging::extract::select::keep_highest;
 use crate::imaging::extract::{Star, flags};
 use crate::imaging::image::Pixel;
-use crate::imaging::psf::build::{Built, PsfKind, build};
+use crate::imaging::psf::build::{Built, build};
 use crate::imaging::psf::cutouts::{Shape, Stamps};
 use crate::imaging::psf::deblend::Hidden;
+use crate::imaging::psf::field::EffectivePsf;
 use crate::imaging::psf::fit::{Effort, Fit, Source, Work};
 use crate::imaging::psf::outliers::outliers;
 use crate::imaging::psf::{Psf, deblend};
@@ -52,7 +53,7 @@ impl<T: Pixel> Measure<'_, T> {
         &self,
         candidates: &[Candidate],
         monitor: &dyn Monitor,
-    ) -> Result<(Vec<Measured>, PsfKind)> {
+    ) -> Result<(Vec<Measured>, EffectivePsf)> {
         let half = self.half();
         let bulky = |region: &Blob| region.size() > 2 * (half - UNSATURATED_RIM);
         let (mut to_fit, too_bulky): (Vec<&Candidate>, Vec<&Candidate>) =
@@ -74,7 +75,7 @@ impl<T: Pixel> Measure<'_, T> {
         let mut windowed = Vec::new();
         self.quick(&faint, &mut windowed);
         stars.extend(windowed);
-        Ok((stars, field.built.kind))
+        Ok((stars, field.built.psf.into_effective(field.built.kind)))
     }
 
     /// Fits all candidates together, and those that show beside them once they are fitted; `room` for so many.

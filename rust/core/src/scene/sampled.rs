@@ -1,0 +1,169 @@
+//! An effective point-spread function that is given: samples of the light that a pixel gets, at several places of the image.
+
+use super::profile::{COLUMNS, Run};
+use crate::error::{Error, Result};
+use crate::imaging::spline::Spline;
+
+/// Samples of a point-spread function, several per pixel, on a lattice of places; cubic splines between the samples, linear
+/// between the places. The pixel is part of it (Anderson & King 2000, PASP 112, 1360).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    oversampling: [f64; 2],
+    origin: [f64; 2],
+    places: [Vec<f64>; 2],
+    /// At the places, row by row.
+    splines: Vec<Spline>,
+}
+
+impl Sampled {
+    /// Of grids of samples of one size (columns and rows), row by row, at all combinations of columns and rows of the image
+    /// (ascending); a pixel has so many samples along x and y, and the star is at the sample `origin`.
+    ///
+    /// # Errors
+    /// If the numbers contradict each other or are not finite, or there is no light at the origin.
+    pub fn new(
+        samples: &[f64],
+        size: [usize; 2],
+        oversampling: [f64; 2],
+        origin: [f64; 2],
+        places: [Vec<f64>; 2],
+    ) -> Result<Self> {
+        let wrong = |problem: &str| {
+            Err(Error::argument(
+                "psf",
+                problem,
+                "give finite samples of a point-spread function, brightest inside",
+            ))
+        };
+        let count = places[0].len() * places[1].len();
+        if count == 0 || samples.len() != count * size[0] * size[1] || size[0].min(size[1]) < 4 {
+            return wrong("its samples are not as many as its grids have, or fewer than 4 along an axis");
+        }
+        if samples.iter().any(|v| !v.is_finite()) || oversampling.iter().any(|v| !(*v > 0.0 && v.is_finite()))
+        {
+            return wrong("it has samples or an oversampling that are not finite");
+        }
+        if !places.iter().all(|places| places.is_sorted()) {
+            return wrong("the places of its grids are not ascending");
+        }
+        let splines = samples.chunks_exact(size[0] * size[1]).filter_map(|grid| Spline::new(grid, size));
+        let sampled = Self { oversampling, origin, places, splines: splines.collect() };
+        if sampled.splines.iter().any(|spline| spline.at(origin).value <= 0.0) {
+            return wrong("it has no light at its origin");
+        }
+        Ok(sampled)
+    }
+
+    /// Highest light of a pixel, in the middle of the lattice, of a star of flux 1.
+    pub fn peak(&self) -> f64 {
+        self.splines[self.splines.len() / 2].at(self.origin).value
+    }
+
+    /// Pixels from the star to the farthest edge of the samples.
+    pub(super) fn half(&self) -> f64 {
+        let [width, height] = self.splines[0].size();
+        let along = |k: usize, side: usize| {
+            self.origin[k].max(side as f64 - 1.0 - self.origin[k]) / self.oversampling[k]
+        };
+        along(0, width).max(along(1, height))
+    }
+
+    /// As [`Renderer::render`](super::profile::Renderer::render), of a star at a pixel; nothing beyond the samples.
+    pub(super) fn render(&self, pixel: [f64; 2], runs: &[Run], columns: &mut [Vec<f64>; COLUMNS]) {
+        let total = runs.iter().map(|run| run.len).sum();
+        for column in &mut columns[..3] {
+            column.clear();
+            column.resize(total, 0.0);
+        }
+        let [width, height] = self.splines[0].size().map(|side| side as f64 - 1.0);
+        let parts = self.parts(pixel);
+        let mut at = 0;
+        for run in runs {
+            let y = self.origin[1] + self.oversampling[1] * run.y;
+            for k in 0..run.len {
+                let x = self.origin[0] + self.oversampling[0] * (run.x + k as f64);
+                if !(0.0..=width).contains(&x) || !(0.0..=height).contains(&y) {
+                    continue;
+                }
+                for &(spline, part) in &parts {
+                    let jet = self.splines[spline].at([x, y]);
+                    columns[0][at + k] += part * jet.value;
+                    for axis in 0..2 {
+                        columns[1 + axis][at + k] -= part * self.oversampling[axis] * jet.gradient[axis];
+                    }
+                }
+            }
+            at += run.len;
+        }
+    }
+
+    /// The grids about a pixel, and their parts.
+    fn parts(&self, pixel: [f64; 2]) -> Vec<(usize, f64)> {
+        let along = |axis: usize| {
+            let places = &self.places[axis];
+            let after =
+                places.partition_point(|place| *place <= pixel[axis]).clamp(1, places.len().max(2) - 1);
+            if places.len() == 1 {
+                return [(0, 1.0), (0, 0.0)];
+            }
+            let (low, high) = (places[after - 1], places[after]);
+            let part = ((pixel[axis] - low) / (high - low)).clamp(0.0, 1.0);
+            [(after - 1, 1.0 - part), (after, part)]
+        };
+        let (columns, rows) = (along(0), along(1));
+        let part = |&(row, b): &(usize, f64)| {
+            columns.map(|(column, a)| (row * self.places[0].len() + column, a * b))
+        };
+        rows.iter().flat_map(part).filter(|(_, part)| *part > 0.0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaussian(sigma: f64) -> Vec<f64> {
+        let value = |k: i32| {
+            let [x, y] = [k % 41, k / 41].map(|v| f64::from(v - 20) / 3.0);
+            (-0.5 * (x * x + y * y) / (sigma * sigma)).exp() / (std::f64::consts::TAU * sigma * sigma)
+        };
+        (0..41 * 41).map(value).collect()
+    }
+
+    #[test]
+    fn light_and_slopes_between_samples_and_places() {
+        let grids = [gaussian(1.2), gaussian(1.6)].concat();
+        let psf = Sampled::new(&grids, [41, 41], [3.0; 2], [20.0; 2], [vec![0.0, 100.0], vec![0.0]]).unwrap();
+        let light = |pixel: [f64; 2]| {
+            let mut columns = std::array::from_fn(|_| Vec::new());
+            psf.render(pixel, &[Run { x: 31.0 - pixel[0], y: 1.0 - pixel[1], len: 1 }], &mut columns);
+            [columns[0][0], columns[1][0], columns[2][0]]
+        };
+        let exact = |[x, y]: [f64; 2]| {
+            let of = |s: f64| {
+                let r2 = (31.0 - x).powi(2) + (1.0 - y).powi(2);
+                (-0.5 * r2 / (s * s)).exp() / (std::f64::consts::TAU * s * s)
+            };
+            (1.0 - x / 100.0) * of(1.2) + x / 100.0 * of(1.6)
+        };
+        let at = [30.27, 0.61];
+        let [value, by_x, by_y] = light(at);
+        assert!((value - exact(at)).abs() < 2e-4 * psf.peak());
+        let step = 1e-5;
+        let numeric_y = (light([at[0], at[1] + step])[0] - light([at[0], at[1] - step])[0]) / (2.0 * step);
+        assert!((by_y - numeric_y).abs() < 1e-6);
+        // Along x the places tell too, but hardly.
+        let numeric_x = (light([at[0] + step, at[1]])[0] - light([at[0] - step, at[1]])[0]) / (2.0 * step);
+        assert!((by_x - numeric_x).abs() < 5e-4);
+        assert_eq!(light([50.0, 1.0]), [0.0; 3]);
+    }
+
+    #[test]
+    fn samples_that_are_none_are_refused() {
+        let places = || [vec![0.0], vec![0.0]];
+        let new = |samples: &[f64]| Sampled::new(samples, [41, 41], [3.0; 2], [20.0; 2], places());
+        assert!(new(&gaussian(1.0)[1..]).is_err());
+        assert!(new(&vec![f64::NAN; 41 * 41]).is_err());
+        assert!(new(&vec![0.0; 41 * 41]).is_err());
+    }
+}
