@@ -1,8 +1,11 @@
 """Joint fits of images by their pixels: accuracy against the Cramer-Rao bound, time and memory.
 
 ``python benchmarks/scene.py accuracy --snr mid --scenes 200``: two bands, three stars, one pixel
-off, or turned by pi/32 (``--turn``); ``big --images 10 --size 512 --stars 100``; ``crowded``: one
-image of many stars. All stars are drawn here by quadrature, apart from the package.
+off, or turned by pi/32 (``--turn``); ``cold``: turned, and only whether it is found; ``minimum``:
+chi2 above that of scipy on the true model; ``phase``: bias with the phase of the pixel;
+``epochs``: errors of ten epochs that are tied; ``big --images 10 --size 512 --stars 100``;
+``attitudes``: the same of a camera; ``crowded``: one image of many stars. All stars are drawn here
+by quadrature, apart from the package.
 """
 
 import argparse
@@ -15,7 +18,9 @@ from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 from scipy.optimize import brentq
 
+import boresight
 from boresight import scene
+from boresight.scene.fit import turned
 
 SCALE, SKY, READ = 0.262, 100.0, 5.0
 CENTRES = np.array([[12.0, 9.0], [3.0, -7.0], [-15.0, -3.0]])
@@ -52,8 +57,8 @@ def observe(rng, image):
     return rng.poisson(image + SKY) + rng.normal(0, READ, image.shape) - SKY, variance
 
 
-def pair(snr, seed, turn):
-    """Make r and g of the same stars, and the bound of (crtan, phi) of g."""
+def pair(snr, seed, turn, bounded=True):
+    """Make r and g of the same stars, and the bound of (crtan, phi) of g if it is wanted."""
     rng = np.random.default_rng([seed, 7])
     centres = CENTRES + rng.uniform(-0.15, 0.15, CENTRES.shape)
     grid = np.arange(150.0)
@@ -75,7 +80,7 @@ def pair(snr, seed, turn):
     )
     clean = [light(p, k, turn) for k in (0, 1)]
     data = [observe(rng, image) for image in clean]
-    return centres, data, p, bound(p, turn, [v for _, v in data])
+    return centres, data, p, bound(p, turn, [v for _, v in data]) if bounded else None
 
 
 def light(p, k, turn):
@@ -184,6 +189,167 @@ def big(a):
     }  # fmt: skip
 
 
+def minimum(a):
+    """Compare chi2 with the minimum of the true model, by scipy on the simulated profiles."""
+    from scipy.optimize import least_squares
+
+    rows = []
+    for seed in range(a.scenes):
+        _, ((r, vr), (g, vg)), p, _ = pair(a.snr, seed, 0.0, bounded=False)
+        images = [
+            scene.Image(r, header((74.5, 74.5)), variance=vr, window=BOX),
+            scene.Image(g, header((75.5, 75.5)), variance=vg, window=BOX, wcs_freedom="shift"),
+        ]
+        pixels = CENTRES @ np.linalg.inv(SCALE * np.diag([-1.0, 1.0])).T + 74.5
+        found = scene.fit(images, SkyCoord(header((74.5, 74.5)).pixel_to_world(*pixels.T)))
+        box = np.s_[BOX[2] : BOX[3], BOX[0] : BOX[1]]
+
+        def residuals(q, p=p, data=((r, vr), (g, vg)), box=box):
+            parts = [
+                ((light(q * size(p), k, 0.0) - d) / np.sqrt(v))[box].ravel()
+                for k, (d, v) in enumerate(data)
+            ]
+            return np.concatenate(parts)
+
+        best = least_squares(residuals, p / size(p), method="lm", x_scale="jac")
+        own = sum((found.pull(k)[box] ** 2)[np.isfinite(found.pull(k)[box])].sum() for k in (0, 1))
+        rows.append(own - 2 * best.cost)
+    return {"chi2_above_minimum": np.round([np.median(rows), np.max(rows)], 3).tolist()}
+
+
+def size(p):
+    """Give the scales of the parameters of a pair."""
+    return np.maximum(np.abs(p), 0.1)
+
+
+def phase(a):
+    """Measure the bias of positions with the phase of the pixel: ten dithers, tied."""
+    result = {}
+    grid = np.arange(64.0)
+    for fwhm in (1.2, 1.5):
+        n = 3.0
+        rd = fwhm / (2 * np.sqrt(2 ** (1 / n) - 1))
+        bias = []
+        for seed in range(a.scenes):
+            rng = np.random.default_rng([seed, 17])
+            start = np.array([20.0, 30.0]) + rng.uniform(0, 1, 2)
+            dithers = np.vstack([[0.0, 0.0], rng.uniform(-1, 1, (9, 2))])
+            others = np.array([[45.0, 15.0], [12.0, 50.0], [50.0, 48.0], [32.0, 32.0]])
+            others = np.vstack([start, others + rng.uniform(0, 1, others.shape)])
+            images = []
+            for step in dithers:
+                clean = sum(
+                    f * moffat(x, y, n, rd, grid, grid, 40)
+                    for f, (x, y) in zip((1e6, 8e5, 9e5, 1.1e6, 7e5), others + step, strict=True)
+                )
+                images.append(
+                    scene.Image(
+                        clean, header(np.full(2, 31.5) + step),
+                        variance=clean + SKY + READ**2, psf=scene.Moffat(n=2.5, rd=rd),
+                    )
+                )  # fmt: skip
+            wcs = header(np.full(2, 31.5))
+            found = scene.fit(images, SkyCoord(wcs.pixel_to_world(*(others + 0.05).T)))
+            there = np.array(
+                wcs.world_to_pixel(SkyCoord(found.sources["ra"], found.sources["dec"]))
+            ).T
+            bias.append(there - others)
+        result[f"bias_px_fwhm_{fwhm}"] = float(np.abs(bias).max())
+    return result
+
+
+def epochs(a):
+    """Compare the errors of one epoch with those of ten that are tied."""
+    sigmas, pulls = [], []
+    for seed in range(a.scenes):
+        rng = np.random.default_rng([seed, 19])
+        grid, n, rd = np.arange(64.0), 2.2, 3.0
+        places = rng.uniform(14, 50, (3, 2))
+        wcs = header(np.full(2, 31.5))
+        images = []
+        for _ in range(10):
+            clean = sum(3e4 * moffat(x, y, n, rd, grid, grid, 4) for x, y in places)
+            data, variance = observe(rng, clean)
+            images.append(
+                scene.Image(data, wcs, variance=variance, psf=scene.Moffat(n=2.0, rd=2.8))
+            )
+        start = SkyCoord(wcs.pixel_to_world(*(places + 0.1).T))
+        one, ten = (scene.fit(some, start).sources for some in (images[:1], images))
+        sigmas.append(np.sqrt(10) * ten["ra_error"] / one["ra_error"])
+        there = np.array(wcs.world_to_pixel(SkyCoord(ten["ra"], ten["dec"]))).T
+        pulls.append((there - places) / (np.array([ten["ra_error"], ten["dec_error"]]).T / SCALE))
+    return {
+        "sqrt10_sigma10_over_sigma1": np.round(
+            [np.median(sigmas), np.min(sigmas), np.max(sigmas)], 4
+        ).tolist(),
+        "pull_rms": float(np.sqrt(np.mean(np.square(pulls)))),
+    }
+
+
+def cold(a):
+    """Count cold fits of a header that is turned by pi/32 and shifted."""
+    lost, told, seconds = 0, 0, []
+    for seed in range(a.scenes):
+        rng = np.random.default_rng([seed, 23])
+        turn = (np.pi / 32) * rng.choice([-1, 1])
+        _, ((r, vr), (g, vg)), p, _ = pair(a.snr, seed, turn, bounded=False)
+        images = [
+            scene.Image(r, header((74.5, 74.5)), variance=vr, window=BOX),
+            scene.Image(
+                g, header((75.5, 75.5), turn), variance=vg, window=BOX, wcs_freedom="rshift"
+            ),
+        ]
+        pixels = CENTRES @ np.linalg.inv(SCALE * np.diag([-1.0, 1.0])).T + 74.5
+        before = time.process_time()
+        found = scene.fit(images, SkyCoord(header((74.5, 74.5)).pixel_to_world(*pixels.T)))
+        seconds.append(time.process_time() - before)
+        image = found.images[1]
+        off = np.append(image.crtan_arcsec, image.phi_rad) - p[16:]
+        error = np.append(image.crtan_error_arcsec, image.phi_error_rad)
+        lost += bool((np.abs(off / error) > 6).any())
+        told += found.status == "converged"
+    return {"lost": lost, "converged": told, "of": a.scenes, "cpu_s": float(np.median(seconds))}
+
+
+def attitudes(a):
+    """Fit many images of many shared stars, taken by one camera, with attitudes free."""
+    rng = np.random.default_rng([0, 29])
+    camera = boresight.CameraModel.from_fov(
+        4.0, (a.size, a.size), distortion=boresight.RadialDistortion(k1=-0.02, scale=a.size / 2)
+    )
+    pixels = rng.uniform(-a.size / 2 + 40, a.size / 2 - 40, (a.stars, 2))
+    matched = boresight.MatchedStars(
+        pixels, np.tile([0.0, 0.0, 1.0], (a.stars, 1)), camera, np.array([0.5, 0.5, -0.5, 0.5])
+    )
+    first = boresight.Solution.from_matches(matched)
+    ra, dec = first.pixel_to_world(*pixels.T)
+    fluxes, images, truth = 10 ** rng.uniform(3.5, 5, a.stars), [], []
+    for k in range(a.images):
+        true = turned(first, np.append(rng.uniform(-60, 60, 3) * (k > 0), 0.0))
+        places = np.array(true.world_to_pixel(ra, dec)).T + a.size / 2
+        image = np.zeros((a.size, a.size))
+        for (x, y), flux in zip(places, fluxes, strict=True):
+            xs, ys = (np.arange(round(v) - 20.0, round(v) + 21.0) for v in (x, y))
+            box = np.s_[int(ys[0]) : int(ys[-1]) + 1, int(xs[0]) : int(xs[-1]) + 1]
+            image[box] += flux * moffat(x, y, 3.0, 2.2, xs, ys, 3)
+        data, variance = observe(rng, image)
+        start = turned(true, np.append(rng.uniform(-5, 5, 3), 0.0)) if k else true
+        freedom = "attitude" if k else "fixed"
+        images.append(scene.Image(data, start, variance=variance, wcs_freedom=freedom))
+        truth.append(places - a.size / 2)
+    before, wall = time.process_time(), time.perf_counter()
+    found = scene.fit(images, SkyCoord(ra, dec, unit="deg"))
+    cpu, wall = time.process_time() - before, time.perf_counter() - wall
+    off = [
+        np.array(i.wcs.world_to_pixel(ra, dec)).T - places
+        for i, places in zip(found.images[1:], truth[1:], strict=True)
+    ]
+    return {
+        "status": found.status, "cpu_s": cpu, "wall_s": wall, "chi2_dof": found.chi2_dof,
+        "rms_px": float(np.sqrt(np.mean(np.square(off)))), "steps": len(found.history),
+    }  # fmt: skip
+
+
 def crowded(a):
     """Fit one image of many stars."""
     rng = np.random.default_rng([0, 13])
@@ -213,14 +379,20 @@ def crowded(a):
     }  # fmt: skip
 
 
+MEASUREMENTS = {
+    "accuracy": accuracy, "cold": cold, "minimum": minimum, "phase": phase, "epochs": epochs,
+    "big": big, "attitudes": attitudes, "crowded": crowded,
+}  # fmt: skip
+
+
 if __name__ == "__main__":
     cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("what", choices=("accuracy", "big", "crowded"))
+    cli.add_argument("what", choices=tuple(MEASUREMENTS))
     cli.add_argument("--snr", default="mid", choices=tuple(SNR))
     cli.add_argument("--turn", action="store_true")
     for name, default in {"scenes": 200, "images": 10, "size": 512, "stars": 100}.items():
         cli.add_argument(f"--{name}", type=int, default=default)
     arguments = cli.parse_args()
-    result = {"accuracy": accuracy, "big": big, "crowded": crowded}[arguments.what](arguments)
+    result = MEASUREMENTS[arguments.what](arguments)
     result["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps(result))
