@@ -234,6 +234,7 @@ class _Solved:
     undetermined_terms: list[int]
     weights: Floats
     kept: NDArray[np.bool_]
+    share: Floats
     floor: float
     chi2_dof: float
 
@@ -266,7 +267,9 @@ def _solve(fit: _Fit, options: Options, tell: Callable[[float], object] | None) 
         share = freedom(d, np.where(kept, weights, 0.0), n)
         spare = 2.0 * share[kept].sum() - free
         chi2_dof = float(square[kept].sum() / spare) if spare > 0 else math.nan
-        solved = _Solved(**told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof)
+        solved = _Solved(
+            **told, weights=weights, kept=kept, share=share, floor=floor, chi2_dof=chi2_dof
+        )
         if not spare > 0:
             break
         if known and round_ >= options.clipping["rounds"]:
@@ -299,7 +302,7 @@ def _summary(
             0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), shared
         )
     kept = solved.kept
-    share = freedom(d, np.where(kept, solved.weights, 0.0), fit.model.parameters)[kept]
+    share = solved.share[kept]
     unit = 1.0 if known else solved.chi2_dof
     with np.errstate(divide="ignore", invalid="ignore"):
         pulls = solved.residuals[kept] * np.sqrt(solved.weights[kept] / (share * unit))[:, None]
@@ -402,8 +405,7 @@ def _apply(
         kept=solved.kept[rows],
     )
     kept = rows[solved.kept[rows]]
-    square = solved.weights * (solved.residuals**2).sum(axis=1)
-    share = freedom(d, np.where(solved.kept, solved.weights, 0.0), fit.model.parameters)
+    square = (solved.weights[kept] * (solved.residuals[kept] ** 2).sum(axis=1)).sum()
     lengths = (solved.residuals[kept] ** 2).sum(axis=1)
     after = replace(
         told,
@@ -414,7 +416,7 @@ def _apply(
         std_px=float(np.sqrt((solved.residuals[kept].var(axis=0, ddof=1)).sum()))
         if len(kept) > 1
         else math.nan,
-        chi2_dof=float(square[kept].sum() / (2 * share[kept].sum()))
+        chi2_dof=float(square / (2 * solved.share[kept].sum()))
         if known and len(kept)
         else math.nan,
         matches=matches,

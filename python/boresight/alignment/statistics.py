@@ -22,15 +22,16 @@ def freedom(d: Detections, weights: Floats, parameters: int) -> Floats:
     """Share of a detection's own variance that is left in its residual: 1 less its leverage."""
     bases = d.bases(parameters)
     inverse = np.linalg.pinv(_normal(d, weights, bases), hermitian=True)
-    leverage = np.einsum("nki,nij,nkj->n", bases, inverse[d.object], bases) / 2.0
+    leverage = ((bases @ inverse[d.object]) * bases).sum(axis=(1, 2)) / 2.0
     return np.asarray(1.0 - weights * leverage)
 
 
 def _normal(d: Detections, weights: Floats, bases: Floats) -> Floats:
     """Equations of each object by its own detections and its prior."""
     n = bases.shape[2]
-    normal = np.zeros((len(d.rows), n, n))
-    np.add.at(normal, d.object, weights[:, None, None] * np.einsum("nki,nkj->nij", bases, bases))
+    squares = bases.transpose(0, 2, 1) @ (weights[:, None, None] * bases)
+    # Detections of an object stand together.
+    normal = np.add.reduceat(squares, d.starts[:-1].astype(np.int64), axis=0)
     normal[:, range(n), range(n)] += d.all_priors(n)
     return normal
 
@@ -92,27 +93,24 @@ def closure_table(
     of, exposure = d.object[rows], d.exposure[rows].astype(np.int64)
     r = residuals[rows]
     n = len(exposures)
-    keys, steps = [], []
+    sums = np.zeros((n * n, 4))
     for apart in range(1, n):
         same = np.flatnonzero(of[apart:] == of[:-apart]) if apart < len(of) else np.zeros(0, int)
         if len(same) == 0:
             break
         a, b = exposure[same], exposure[same + apart]
-        keys.append(np.minimum(a, b) * n + np.maximum(a, b))
-        steps.append((r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None])
-    key = np.concatenate(keys) if keys else np.zeros(0, np.int64)
-    step = np.concatenate(steps) if steps else np.zeros((0, 2))
-    pairs, where, counts = np.unique(key, return_inverse=True, return_counts=True)
-    means = np.stack(
-        [np.bincount(where, step[:, k], len(pairs)) / counts for k in range(2)], axis=-1
-    )
-    squares = np.bincount(where, (step**2).sum(axis=1), len(pairs)) / counts
+        step = (r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None]
+        terms = np.column_stack([np.ones(len(same)), step, (step**2).sum(axis=1)])
+        np.add.at(sums, np.minimum(a, b) * n + np.maximum(a, b), terms)
+    pairs = np.flatnonzero(sums[:, 0])
+    counts = sums[pairs, 0]
+    means, squares = sums[pairs, 1:3] / counts[:, None], sums[pairs, 3] / counts
     numbers = np.array([exposure.number for exposure in exposures], dtype=np.int64)
     return Table(
         {
             "a": numbers[pairs // n] if n else pairs,
             "b": numbers[pairs % n] if n else pairs,
-            "num_objects": counts,
+            "num_objects": counts.astype(np.int64),
             "dx": means[:, 0],
             "dy": means[:, 1],
             "error": np.sqrt(squares / 2 / counts),

@@ -205,7 +205,7 @@ impl JointProblem<'_> {
             let found = self.descend(&layout, &owns, monitor)?;
             return Ok(self.solution(&layout, &owns, &found));
         }
-        let equations = self.equations::<D>(&layout, monitor)?;
+        let equations = self.equations(&layout, &owns, monitor)?;
         let covariance = equations.covariance();
         let mut solution = self.solution(&layout, &owns, equations.solve(0.0).as_slice());
         let (p, stride) = (self.parameters(), layout.stride);
@@ -277,51 +277,50 @@ impl JointProblem<'_> {
     }
 
     /// Equations of the parameters that are free, the objects eliminated.
-    fn equations<const D: usize>(&self, layout: &Layout, monitor: &dyn Monitor) -> Result<NormalEquations> {
-        let mut total = NormalEquations::new(layout.size);
-        let mut of_detections: Vec<Vec<Column>> = Vec::new();
-        for object in 0..self.priors.len() {
+    fn equations<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        monitor: &dyn Monitor,
+    ) -> Result<NormalEquations> {
+        let n = layout.size;
+        let (mut matrix, mut gradient, mut cost) = (vec![0.0; n * n], vec![0.0; n], 0.0);
+        let mut columns = Vec::new();
+        // Products of the parameters with those of an object; each is cleared after it.
+        let mut coupling = vec![SVector::<f64, D>::zeros(); n];
+        for (object, own) in owns.iter().enumerate() {
             checkpoint(monitor)?;
-            let range = self.starts[object]..self.starts[object + 1];
-            of_detections.resize_with(range.len().max(of_detections.len()), Vec::new);
-            for (i, columns) in range.clone().zip(&mut of_detections) {
-                self.columns(layout, i, columns);
+            let Some(own) = own else { continue };
+            let mut seen = Vec::new();
+            let mut of_object = SVector::<f64, D>::zeros();
+            for (i, d) in (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0) {
+                self.columns(layout, i, &mut columns);
+                let basis = self.motions.basis::<D>(i, &d.jacobian).map(SVector::from);
+                let r = [0, 1].map(|axis| d.weight * (d.at[axis] - d.expected[axis]));
+                of_object += basis[0] * r[0] + basis[1] * r[1];
+                cost += 0.5 * (r[0] * r[0] + r[1] * r[1]) / d.weight;
+                for (at, (k, a)) in columns.iter().enumerate() {
+                    gradient[*k] += a[0] * r[0] + a[1] * r[1];
+                    coupling[*k] += (basis[0] * a[0] + basis[1] * a[1]) * d.weight;
+                    seen.push(*k);
+                    for (l, b) in &columns[at..] {
+                        matrix[k * n + l] += d.weight * (a[0] * b[0] + a[1] * b[1]);
+                    }
+                }
             }
-            let of_detections = &of_detections[..range.len()];
-            let mut seen: Vec<usize> = of_detections.iter().flatten().map(|column| column.0).collect();
             seen.sort_unstable();
             seen.dedup();
-            let mut own = NormalEquations::new(seen.len() + D);
-            let mut rows = [vec![0.0; seen.len() + D], vec![0.0; seen.len() + D]];
-            for (i, columns) in range.clone().zip(of_detections) {
-                let d = &self.detections[i];
-                if d.weight == 0.0 {
-                    continue;
-                }
-                let basis = self.motions.basis::<D>(i, &d.jacobian);
-                for (axis, row) in rows.iter_mut().enumerate() {
-                    row.fill(0.0);
-                    for (parameter, step) in columns {
-                        let k = seen.binary_search(parameter).expect("all are in the list");
-                        row[k] = step[axis];
-                    }
-                    for (slot, step) in row[seen.len()..].iter_mut().zip(&basis[axis]) {
-                        *slot = -step;
-                    }
-                    own.add(row, d.at[axis] - d.expected[axis], d.weight);
+            for (at, &k) in seen.iter().enumerate() {
+                let gain = own * coupling[k];
+                gradient[k] -= gain.dot(&of_object);
+                for &l in &seen[at..] {
+                    matrix[k * n + l] -= gain.dot(&coupling[l]);
                 }
             }
-            for (c, prior) in self.motions.prior::<D>(object, self.priors[object]).into_iter().enumerate() {
-                let row = &mut rows[0];
-                row.fill(0.0);
-                row[seen.len() + c] = 1.0;
-                own.add(row, 0.0, prior);
-            }
-            if let Some((reduced, _)) = own.eliminate(D) {
-                total.merge_at(&reduced, &seen);
-            }
+            cost -= 0.5 * of_object.dot(&(own * of_object));
+            seen.iter().for_each(|&k| coupling[k] = SVector::zeros());
         }
-        Ok(total)
+        Ok(NormalEquations::from_elements(|i, j| matrix[i * n + j], gradient, cost, self.detections.len()))
     }
 
     /// Product of the reduced matrix with parameters; with `constant`, the residuals of no correction are added.
