@@ -318,7 +318,9 @@ impl JointProblem<'_> {
                 }
             }
             cost -= 0.5 * of_object.dot(&(own * of_object));
-            seen.iter().for_each(|&k| coupling[k] = SVector::zeros());
+            for k in seen {
+                coupling[k] = SVector::zeros();
+            }
         }
         Ok(NormalEquations::from_elements(|i, j| matrix[i * n + j], gradient, cost, self.detections.len()))
     }
