@@ -340,6 +340,8 @@ def test_bad_input_is_named():
     hole[20:135] = True
     with pytest.raises(UndeterminedError, match="none has a good pixel"):
         scene.fit(scene.Image(r.data, TRUE, mask=hole, window=BOX), START)
+    with pytest.raises(UndeterminedError, match="none has a good pixel"):
+        scene.fit(scene.Image(r.data, TRUE, variance=r.variance, window=(0, 9, 0, 9)), START)
 
 
 def test_what_cannot_be_told_is_flagged_and_finite():

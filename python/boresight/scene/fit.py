@@ -116,7 +116,7 @@ def fit(
     steps = count("max_iterations", max_iterations)
     with progress_callback(progress, "Fitting the scene") as told:
         cameras = [image.wcs for image in images]
-        for _ in range(CAMERA_ROUNDS):
+        for turn in range(CAMERA_ROUNDS):
             problem = _problem(images, cameras, plane, points, given)
             rows, psfs, places, priors = problem
             fitted = core.scene_fit(
@@ -126,7 +126,8 @@ def fit(
                 priors,
                 loss=loss,
                 max_iterations=steps,
-                staged=schedule == "auto",
+                # About attitudes that are found all can be fitted at once.
+                staged=schedule == "auto" and turn == 0,
                 progress=told,
             )
             moved = _moved_cameras(images, cameras, fitted)

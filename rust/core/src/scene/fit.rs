@@ -233,7 +233,7 @@ impl Run<'_> {
         let half = widest.min(LARGEST_HALF);
         let extent = |_: usize, _: usize| Extent { window: half, light: half };
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, &all);
-        if stage.pixels() == 0 {
+        if stage.fields.iter().all(|field| field.stamps.is_empty()) {
             return Err(Error::Undetermined(
                 "sources: none has a good pixel in any image; check positions, WCS, windows and masks".into(),
             ));
