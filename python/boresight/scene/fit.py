@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.errors import InputError
 from boresight.scene.images import Image
+from boresight.scene.motion import Motions
 from boresight.scene.places import ARCSEC, Plane, image_places
 from boresight.scene.psf import PSF, EffectivePSF, Moffat
 from boresight.scene.result import SceneResult, collect
@@ -176,14 +178,17 @@ def _problem(
 ) -> tuple[Any, ...]:
     """Arguments of the core."""
     psfs: list[PSF] = []
-    rows = []
+    rows: list[dict[str, Any]] = []
+    motions = Motions(given)
     for image, wcs in zip(images, cameras, strict=True):
         psf = image.psf
         same = [k for k, other in enumerate(psfs) if other is psf and psf.shared]
         if not same:
             psfs.append(psf)
         looked = image if wcs is image.wcs else _with_wcs(image, wcs)
-        seen, places, cd = image_places(looked, plane, points)
+        name = f"image {image.name or len(rows) + 1}"
+        seen_at = partial(motions.at, time=image.time, name=name)
+        seen, places, cd = image_places(looked, plane, points, seen_at)
         rows.append(
             {
                 "data": image.data,

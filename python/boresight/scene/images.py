@@ -12,6 +12,7 @@ from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.images import pixels_of, variance_of
 from boresight.frames.read import read_frame
+from boresight.frames.times import as_time
 from boresight.scene.noise import variance_of_pixels
 from boresight.scene.psf import PSF, Moffat, psf_of
 from boresight.solver.solution import Solution
@@ -64,6 +65,8 @@ class Image:
         every source as wide as its light.
     name : str, optional
         Name in tables and figures. Default: "image" and its number.
+    time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
+        Middle of the exposure, for sources that move.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class Image:
         wcs_freedom: Freedom = "fixed",
         window: Any = None,
         name: str | None = None,
+        time: Any = None,
     ) -> None:
         if isinstance(data, str | os.PathLike):
             frame = read_frame(data)
@@ -119,6 +123,7 @@ class Image:
             self._check_freedom()
         self.window = window
         self.name = name
+        self.time = None if time is None else as_time(time)
 
     def _check_freedom(self) -> None:
         camera, freedom = isinstance(self.wcs, Solution), self.wcs_freedom

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ class Plane:
         return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
-def image_places(image: Image, plane: Plane, points: Floats) -> tuple[list[int], Floats, Floats]:
+def image_places(
+    image: Image, plane: Plane, points: Floats, seen_at: Callable[[Floats], Floats]
+) -> tuple[list[int], Floats, Floats]:
     """Give the sources that an image sees, their rows for the core, and its CD matrix in arcsec.
 
     Parameters
@@ -72,6 +75,8 @@ def image_places(image: Image, plane: Plane, points: Floats) -> tuple[list[int],
         That of the sources.
     points : ndarray, shape (n, 2)
         Where they start on it.
+    seen_at : callable
+        From directions of the sources to those in which the image sees them.
 
     Returns
     -------
@@ -83,7 +88,7 @@ def image_places(image: Image, plane: Plane, points: Floats) -> tuple[list[int],
     """
     step = STEP_ARCSEC * np.eye(2)
     moved = [points, points + step[0], points + step[1]]
-    directions = [plane.direction(p) for p in moved]
+    directions = [seen_at(plane.direction(p)) for p in moved]
     if isinstance(image.wcs, Solution):
         rows, pixels = _camera_rows(image.wcs, directions, image.wcs_freedom == "attitude")
         cd = np.eye(2)

@@ -36,18 +36,30 @@ class PointSource:
         as that of a catalogue: it is a prior of the fit. 0 holds the position. Default: unknown.
     name : str, optional
         Name in the table of sources.
+    pmra_mas_yr, pmdec_mas_yr : float, optional
+        Proper motion in right ascension times cos(declination), and in declination, mas per Julian
+        year, if it is known; it is not fitted. Images need their ``time``. Default 0.
+    parallax_mas : float, optional
+        Parallax, seen from the Earth, if it is known; it is not fitted. Default 0.
+    epoch : float, optional
+        Julian year of the position, which a proper motion needs.
 
     Examples
     --------
     >>> from boresight import scene
-    >>> scene.PointSource(329.27, 13.65, error_arcsec=0.01)
-    PointSource(ra_deg=329.27, dec_deg=13.65, error_arcsec=0.01, name=None)
+    >>> star = scene.PointSource(329.27, 13.65, error_arcsec=0.01, pmra_mas_yr=30.0, epoch=2016.0)
+    >>> star.prior
+    (0.01, 0.01)
     """
 
     ra_deg: float
     dec_deg: float
     error_arcsec: float | tuple[float, float] | None = None
     name: str | None = None
+    pmra_mas_yr: float = 0.0
+    pmdec_mas_yr: float = 0.0
+    parallax_mas: float = 0.0
+    epoch: float | None = None
 
     @property
     def prior(self) -> tuple[float, float] | None:
