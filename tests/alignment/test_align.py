@@ -7,6 +7,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from aligned_skies import SCALE, SIZE, Sky, make_wcs
 from boresight import Centroids, ImageCatalog, ImageGroup, InputError, align
@@ -398,3 +399,53 @@ def test_bad_groups_are_named(sky):
         ImageGroup([image, image])
     with pytest.raises(InputError, match=r"^images: only some"):
         ImageGroup([image, sky.image(weight=True).catalog])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    angles=st.tuples(*[st.floats(-np.pi, np.pi)] * 3),
+    method=st.sampled_from(["sequential", "global"]),
+)
+def test_a_common_rotation_of_the_sky_changes_nothing(angles, method):
+    """The same images and stars anywhere on the sky, at any position angle."""
+    turn = Rotation.from_euler("zyx", angles).as_matrix()
+    told = []
+    for rotation in (np.eye(3), turn):
+        sky = Sky(3, stars=200, half=900)
+        image = sky.image(shift=(4.0, -3.0), roll=0.02)
+        true = np.column_stack([sky.ra, sky.dec])
+        table = Table(turned(true, rotation), names=["RA", "DEC"])
+        wcs = turned_wcs(image.catalog.wcs, rotation)
+        catalog = ImageCatalog(wcs, image.catalog.pixels)
+        told.append(
+            align([catalog], table, searchrad=10, fitgeom="rscale", method=method).images[0]
+        )
+    assert told[0].verdict == told[1].verdict == "good"
+    assert told[0].num_fitted == told[1].num_fitted
+    np.testing.assert_allclose(told[0].matrix, told[1].matrix, atol=1e-9)
+    np.testing.assert_allclose(told[0].shift, told[1].shift, atol=1e-5)
+
+
+def turned(radec, rotation):
+    """Directions in degrees after a rotation of the sky."""
+    ra, dec = np.radians(np.atleast_2d(radec)).T
+    x, y, z = rotation @ np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+    return np.degrees(
+        np.column_stack([np.arctan2(y, x) % (2 * np.pi), np.arcsin(np.clip(z, -1, 1))])
+    )
+
+
+def turned_wcs(wcs, rotation):
+    """A tangential WCS that sees the sky after a rotation."""
+    new = wcs.deepcopy()
+    center = turned(wcs.wcs.crval, rotation)[0]
+
+    def frame(radec):
+        """Unit vectors to the east and north."""
+        (sr, sd), (cr, cd) = np.sin(np.radians(radec)), np.cos(np.radians(radec))
+        return np.array([[-sr, cr, 0.0], [-sd * cr, -sd * sr, cd]])
+
+    new.wcs.crval = center
+    new.wcs.cd = frame(center) @ rotation @ frame(wcs.wcs.crval).T @ wcs.wcs.cd
+    new.wcs.set()
+    return new

@@ -61,6 +61,9 @@ FLOOR_ROUNDS = 4
 RESERVED_CHI2 = (0.5, 2.0)
 """Reserved objects beyond this, per degree of freedom, in units of those of the fit: poor."""
 
+RESERVED_SIGMAS = 6.0
+"""And by as many standard deviations: errors differ from star to star, so few objects scatter."""
+
 
 def fit_globally(
     result: AlignmentResult,
@@ -88,10 +91,12 @@ def fit_globally(
     fit = _Fit.of(result, before, catalogued, options, reserve, distortion_order, model)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
-        return replace(result, fit=fit.summary(None, math.nan, shared))
+        return replace(result, fit=fit.summary(None, (math.nan, 0), shared))
     solved = fit.solve(options, tell)
-    reserved = reserved_chi2(d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters)
-    reserved = reserved if known else reserved / solved.chi2_dof
+    chi2, dof = reserved_chi2(
+        d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters
+    )
+    reserved = (chi2 if known else chi2 / solved.chi2_dof), dof
     if d.reserved.any():
         # They have served as the test: the maps are those of all objects.
         fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
@@ -192,7 +197,10 @@ class _Fit:
         return moved
 
     def summary(
-        self, solved: _Solved | None, reserved: float, shared: list[PolynomialDistortion]
+        self,
+        solved: _Solved | None,
+        reserved: tuple[float, int],
+        shared: list[PolynomialDistortion],
     ) -> GlobalFit:
         """Tell of the fit."""
         found = list(self.degeneracies)
@@ -290,7 +298,7 @@ def _solve(fit: _Fit, options: Options, tell: Callable[[float], object] | None) 
 def _summary(
     fit: _Fit,
     solved: _Solved | None,
-    reserved: float,
+    reserved: tuple[float, int],
     degeneracies: list[Degeneracy],
     shared: list[PolynomialDistortion],
 ) -> GlobalFit:
@@ -311,7 +319,8 @@ def _summary(
         num_detections=int(kept.sum()),
         rmse_px=float(np.sqrt((solved.residuals[kept] ** 2).sum(axis=1).mean())),
         chi2_dof=solved.chi2_dof if known else 1.0,
-        reserved_chi2_dof=reserved,
+        reserved_chi2_dof=reserved[0],
+        reserved_dof=reserved[1],
         floor_px=solved.floor,
         degeneracies=degeneracies,
         closure=closure_table(d, solved.residuals, kept, exposures),
@@ -369,6 +378,16 @@ def _degeneracies(
             )
         )
     return found
+
+
+def _is_contradicted(summary: GlobalFit) -> bool:
+    """Tell whether the reserved objects are off by more than their number explains."""
+    low, high = RESERVED_CHI2
+    chi2 = summary.reserved_chi2_dof
+    if math.isnan(chi2) or low <= chi2 <= high:
+        return False
+    spread = math.sqrt(2.0 / summary.reserved_dof)
+    return chi2 <= 0.0 or abs(math.log(chi2)) > RESERVED_SIGMAS * spread
 
 
 def _about(covariance: Floats, center: Floats) -> Floats:
@@ -431,9 +450,7 @@ def _apply(
     if told.status != "reference":
         verdict, reason = verdict_of(after, options)
         after = replace(after, verdict=verdict, reason=reason)
-    low, high = RESERVED_CHI2
-    tested = not math.isnan(summary.reserved_chi2_dof)
-    if after.verdict == "good" and tested and not low <= summary.reserved_chi2_dof <= high:
+    if after.verdict == "good" and _is_contradicted(summary):
         after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)
     for image in exposure.members:
         image.alignment = after

@@ -276,6 +276,8 @@ class GlobalFit:
         Weighted squares per degree of freedom; without weights those of the scatter itself, 1.
     reserved_chi2_dof : float
         The same of the objects that were left out of the fit; NaN without any.
+    reserved_dof : int
+        Degrees of freedom of these.
     floor_px : float
         Error per axis that was added to every detection for `chi2_dof` to be 1, in quadrature; 0
         without weights.
@@ -310,6 +312,7 @@ class GlobalFit:
     pulls: Floats
     distortion: list[PolynomialDistortion] = field(default_factory=list)
     objects: QTable | None = None
+    reserved_dof: int = 0
     chromatic: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __repr__(self) -> str:

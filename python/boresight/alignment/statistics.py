@@ -56,14 +56,14 @@ def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
 
 def reserved_chi2(
     d: Detections, weighted: Floats, start: Floats, chi2_dof: float, parameters: int
-) -> float:
-    """Squares per degree of freedom of the reserved objects, each at its own best place.
+) -> tuple[float, int]:
+    """Squares per degree of freedom of the reserved objects, each at its own best place, and these.
 
     `start` are the residuals of where they are expected: the core places no object without weight.
     """
     mine = d.reserved[d.object] & (d.weight > 0)
     if not mine.any():
-        return math.nan
+        return math.nan, 0
     weights = np.where(mine, weighted, 0.0)
     bases, priors = d.bases(parameters), d.all_priors(parameters)
     normal = _normal(d, weights, bases)
@@ -80,7 +80,7 @@ def reserved_chi2(
     good = mine & (square < limit)
     known = int((priors[rows] > 0).sum())
     count = 2 * int(good.sum()) - parameters * len(rows) + known
-    return float((square[good].sum() + prior) / count) if count > 0 else math.nan
+    return (float((square[good].sum() + prior) / count), count) if count > 0 else (math.nan, 0)
 
 
 def closure_table(
