@@ -2,12 +2,13 @@
 
 import gzip
 import shutil
+import string
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import boresight
@@ -362,3 +363,40 @@ def test_checksums_are_those_of_the_standard(data):
     done = checksummed(cards, ones_sum(data))
     assert ones_sum(fits_block(done) + data) in (0xFFFFFFFF, 0)
     assert done[2][11:27].isalnum()
+
+
+KEYS = st.sampled_from(
+    [
+        "CRVAL1",
+        "CD1_1",
+        "CDELT2",
+        "CROTA2",
+        "LONPOLE",
+        "RADESYS",
+        "A_ORDER",
+        "PV1_3",
+        "FILTER",
+        "NOTE",
+    ]
+)
+VALUES = st.one_of(
+    st.floats(-1e6, 1e6), st.integers(-9, 9), st.text(string.ascii_letters + " '", max_size=20)
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(cards=st.dictionaries(KEYS, VALUES, max_size=8), times=st.integers(1, 3))
+def test_any_header_is_restored_byte_for_byte(tmp_path, wcs, cards, times):
+    path = tmp_path / "any.fits"
+    fits.PrimaryHDU(np.zeros(SHAPE, np.int16), fits.Header(cards)).writeto(path, overwrite=True)
+    before = path.read_bytes()
+    for _ in range(times):
+        write_wcs(path, wcs)
+    assert path.read_bytes() != before
+    for _ in range(times):
+        undo(path)
+    assert path.read_bytes() == before
