@@ -33,7 +33,6 @@ MAS = np.pi / 180 / 3.6e6
 """Radians in a milliarcsecond."""
 
 
-@named
 @dataclass(frozen=True)
 class Tracks:
     """Proper motions in radians a year, (n, 2) east and north, and parallaxes in radians, (n,).
@@ -57,6 +56,7 @@ class Tracks:
         )
 
 
+@named
 class ReferenceCatalog:
     """Directions of stars, to which images are aligned.
 

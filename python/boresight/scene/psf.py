@@ -148,6 +148,7 @@ class Gaussian(_Profile):
         return self.sigma * math.sqrt(8.0 * math.log(2.0))
 
 
+@named
 class EffectivePSF:
     """A point-spread function given by samples of the light in a pixel.
 

@@ -93,6 +93,10 @@ class MatchedStars:
         magnitudes: ArrayLike | None = None,
     ) -> None:
         pixels = np.ascontiguousarray(positions_px, dtype=np.float64)
+        for name, rows, width in (("positions_px", pixels, 2), ("directions", directions, 3)):
+            shape = np.shape(rows)
+            if shape != (0,) and (len(shape) != 2 or shape[1] != width):
+                raise InputError(f"{name}: its shape is {shape}; give (n, {width})")
         n = len(pixels)
         self.place = place if place is not None else ApparentPlace()
 

@@ -265,6 +265,15 @@ def solve_many(
             raise InputError(
                 f"{name}: {len(values)} for {len(lists)} frames; give one (or None) each"
             )
+    for name, values, kind in (
+        ("camera_models", camera_models, CameraModel),
+        ("places", places, ApparentPlace),
+    ):
+        for value in () if values is None else values:
+            if value is not None and not isinstance(value, kind):
+                raise InputError(
+                    f"{name}: it has a {type(value).__name__}; give {kind.__name__} or None each"
+                )
     if not lists:
         return []
     common = prepared(fov_deg, image_shape, camera_model, options)
