@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import boresight
 from boresight import CameraModel, InputError, batch, simulate_frame
+from boresight.batch.frames import read
 from boresight.cli import main
 
 FIELDS = [(10.0, 20.0), (90.0, 20.0), (200.0, -40.0), (280.0, 5.0), (330.0, 60.0), (150.0, 0.0)]
@@ -183,6 +184,38 @@ def test_urls_are_read(frames, tmp_path):
         memory.rm("/night", recursive=True)
     assert solved(table) == ["solved", "solved"]
     assert list(table["path"]) == ["memory:///night/0.fits", "memory:///night/1.fits"]
+
+
+def test_of_a_url_only_the_image_is_fetched(tmp_path):
+    """Of a file with an image, its errors and a table, read in ranges as from a server."""
+    fsspec = pytest.importorskip("fsspec")
+    from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+    fetched = []
+
+    class Ranges(AbstractBufferedFile):
+        def _fetch_range(self, start, end):
+            fetched.append(end - start)
+            return Path(self.path).read_bytes()[start:end]
+
+    class Server(AbstractFileSystem):
+        protocol = "ranges"
+
+        def info(self, path, **_):
+            path = self._strip_protocol(path)
+            return {"name": path, "size": Path(path).stat().st_size, "type": "file"}
+
+        def _open(self, path, mode="rb", **how):
+            return Ranges(self, path, mode, **how)
+
+    fsspec.register_implementation("ranges", Server, clobber=True)
+    image = np.random.default_rng(0).normal(100, 5, (1500, 2000)).astype(np.float32)
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(image), fits.ImageHDU(image, name="UNCERTAINTY")]
+    path = tmp_path / "a_ffic.fits"
+    fits.HDUList(hdus).writeto(path)
+    frame = read(f"ranges://{path}")
+    np.testing.assert_array_equal(frame.image, image)
+    assert image.nbytes < sum(fetched) < 1.02 * image.nbytes
 
 
 def test_dask_works_too(frames, tmp_path):

@@ -122,6 +122,7 @@ def test_progress_and_the_dictionary(wide_database):
         ({"image_shape": (0, 5)}, "image_shape"),
         ({"origin": "corner"}, "origin"),
         ({"match_radius": -1.0}, "match_radius"),
+        ({"match_max_error": 0.1}, "match_max_error"),
         ({"attitude_hint": (1, 2)}, "attitude_hint"),
     ],
 )

@@ -50,16 +50,16 @@ if TYPE_CHECKING:
 
     from boresight.database.database import PatternDatabase
 
-__all__ = ["BatchCalibration", "calibrate"]
+__all__ = ["BLOCK_FRAMES", "BatchCalibration", "blocks_of_a_task", "calibrate"]
 
 MATCHES_FOLDER, FIRST_NAME, CAMERA_NAME = "matches", "first.json", "camera.json"
 
 #: Frames of one block: fixed, so that the sum is the same however many work at it.
 BLOCK_FRAMES = 100
 
-#: Blocks that one task sums at most, a power of two, and tasks for each worker at least: a block
-#: takes a worker a second and the caller a millisecond, who could not follow a thousand workers.
-MOST_BLOCKS, TASKS_PER_WORKER = 64, 3
+#: Workers that the caller keeps busy with tasks of one block: such a block takes a worker half a
+#: second, and the caller, with Dask, 3.5 milliseconds. For more of them tasks are larger.
+WORKERS_SERVED = 128
 
 #: Rounds at most; about five are needed from a camera that a few frames gave.
 MAX_ROUNDS = 20
@@ -329,10 +329,10 @@ def _sum(blocks: Sequence[CalibrationBlock]) -> CalibrationBlock:
     return blocks[0]
 
 
-def _blocks_of_a_task(num_blocks: int, workers: int) -> int:
-    """Take more blocks for a task as long as there are enough tasks for all workers."""
+def blocks_of_a_task(num_blocks: int, workers: int) -> int:
+    """Take a power of two: as much as the caller needs, as long as there is a task for everyone."""
     size = 1
-    while size < MOST_BLOCKS and num_blocks >= 2 * size * workers * TASKS_PER_WORKER:
+    while size * WORKERS_SERVED < workers and num_blocks >= 2 * size * workers:
         size *= 2
     return size
 
@@ -347,7 +347,7 @@ def _rounds(
     num_blocks = -(-len(files) // BLOCK_FRAMES)
     jobs = min(jobs, num_blocks)
     workers = jobs if executor is None else num_workers(executor)
-    chunks = in_chunks(files, BLOCK_FRAMES * _blocks_of_a_task(num_blocks, workers))
+    chunks = in_chunks(files, BLOCK_FRAMES * blocks_of_a_task(num_blocks, workers))
     own = processes(jobs) if executor is None and jobs > 1 else nullcontext(executor)
     camera, changes, converged = first.camera, [], False
     step: CalibrationStep

@@ -20,6 +20,10 @@ __all__ = ["expand", "file_of", "matching", "read"]
 WILDCARDS = frozenset("*?[")
 
 
+#: Files that are read in few large pieces, and what is fetched ahead of these: a header and more.
+PLAIN_FITS, HEADERS_BYTES = (".fits", ".fit", ".fts"), 32_768
+
+
 def expand(frames: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
     """Names of all frames, each once, in the order given; patterns in that of their names.
 
@@ -68,8 +72,8 @@ def read(name: str) -> Frame:
 
 
 def _open(url: str) -> IO[bytes]:
-    opened: Any = _fsspec().open(url, "rb", **_anonymous(url), **_caching(url))
-    file: IO[bytes] = opened.open()
+    system, path = _fsspec().core.url_to_fs(url, **_anonymous(url))
+    file: IO[bytes] = system.open(path, "rb", **_caching(url))
     return file
 
 
@@ -99,8 +103,11 @@ def _anonymous(url: str) -> dict[str, Any]:
 
 
 def _caching(url: str) -> dict[str, Any]:
-    # Header and image are read one after the other: a block read ahead would be wasted at the end.
-    return {} if url.startswith(("memory://", "file://")) else {"cache_type": "readahead"}
+    if url.startswith(("memory://", "file://")):
+        return {}
+    # Header and image are read one after the other: what is read ahead at the end is wasted.
+    headers = {"block_size": HEADERS_BYTES} if url.endswith(PLAIN_FITS) else {}
+    return {"cache_type": "readahead", **headers}
 
 
 def _fsspec() -> Any:

@@ -376,7 +376,7 @@ def solve_from_centroids(
     match_max_error : float, optional
         Largest difference between edge ratios in the image and the catalogue; the database's
         ``pattern_max_error`` if that is larger. When nothing is found, three and ten times as much
-        is tried before giving up.
+        is tried before giving up. At most 0.05.
     solve_timeout_ms : int, optional
         Time bound; `None` for none.
     max_patterns_checked : int

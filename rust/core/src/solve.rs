@@ -55,7 +55,11 @@ const SAME_FOV: f64 = 1e-9;
 /// Fewer candidates than this are never expected by chance, however little was tried: how many there are is estimated.
 const FEWEST_CHANCES: f64 = 1e-3;
 /// Patterns looked up between two looks at the clock and the monitor.
-const CLOCK_INTERVAL: u64 = 64;
+const CLOCK_INTERVAL: u64 = 16;
+
+/// Largest tolerance that may be asked for. With twice as much a pattern is like most of a database's: each look-up
+/// takes seconds, and what it finds gigabytes.
+const LARGEST_MATCH_ERROR: f64 = 0.05;
 
 /// How to solve. [`SolveOptions::new`] has the defaults.
 #[derive(Debug, Clone)]
@@ -140,6 +144,14 @@ impl SolveOptions {
         }
         if let Some(error) = self.match_max_error {
             positive("match_max_error", error, "give a tolerance such as 0.002, or None")?;
+            if error > LARGEST_MATCH_ERROR {
+                let problem = format!("{error} lets most patterns match");
+                return Err(Error::argument(
+                    "match_max_error",
+                    problem,
+                    "give a tolerance up to 0.05, or None",
+                ));
+            }
         }
         positive("match_radius", self.match_radius, "give a fraction of the field of view such as 0.01")?;
         positive("match_threshold", self.match_threshold, "give a false-alarm probability such as 1e-5")?;

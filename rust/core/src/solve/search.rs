@@ -57,6 +57,9 @@ const DENSITY_WIDENING: f64 = 4.0;
 /// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
 const MAX_BATCH: usize = 64;
 
+/// Where a batch finds more than so many, the next one is small: time-outs are heard between batches.
+const MANY_FOUND: usize = 50_000;
+
 /// A range of focal lengths narrow enough for one set of directions.
 pub(super) struct Hypothesis {
     pub(super) focal_length: f64,
@@ -249,7 +252,7 @@ impl Batch<'_> {
 
     /// Batches double: most frames solve with their first patterns, those that do not have thousands.
     fn restart(&mut self) {
-        self.size = (2 * self.size).min(MAX_BATCH);
+        self.size = if self.found.len() > MANY_FOUND { 1 } else { (2 * self.size).min(MAX_BATCH) };
         self.lookups.clear();
         self.tried.clear();
     }
