@@ -95,17 +95,27 @@ def pack(stars: Hip2) -> bytes:
     parallax = np.concatenate([np.rint(stars.parallax * 100), np.full(len(MISSING), UNKNOWN)])
 
     millimagnitude = np.rint(magnitude * 1000).astype("<i2")
-    order = np.lexsort([hip, millimagnitude])
+    order = np.argsort(hip)
     columns = [
-        hip.astype("<u4"),
-        (np.rint(ra / (2 * np.pi) * 2**32).astype(np.int64) % 2**32).astype("<u4"),
-        np.rint(dec / np.pi * 2**32).astype("<i4"),
-        np.rint(pm_ra * 100).astype("<i4"),
-        np.rint(pm_dec * 100).astype("<i4"),
-        parallax.astype("<i4"),
-        millimagnitude,
+        differences(hip[order]),
+        differences(np.rint(ra[order] / (2 * np.pi) * 2**32).astype(np.int64)),
+        *(np.rint(column[order]) for column in (dec / np.pi * 2**32, pm_ra * 100, pm_dec * 100)),
+        parallax[order],
     ]
-    return b"".join(column[order].tobytes() for column in columns)
+    packed = b"".join(planes(column, "<i4") for column in columns)
+    return packed + planes(millimagnitude[order], "<i2")
+
+
+def differences(column: np.ndarray) -> np.ndarray:
+    """Differences of neighbours, the first from 0, in the numbers of 32 bits."""
+    return np.diff(column.astype(np.int64), prepend=0).astype("<i4")
+
+
+def planes(column: np.ndarray, kind: str) -> bytes:
+    """Numbers with the sign in the lowest bit: all lowest bytes, then all next, and so on."""
+    numbers = column.astype(kind)
+    bits = (numbers << 1) ^ (numbers >> (8 * numbers.itemsize - 1))
+    return np.ascontiguousarray(bits.view("u1").reshape(len(bits), -1).T).tobytes()
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-//! The packed Hipparcos catalogue: one column after another, little-endian, brightest first.
+//! The packed Hipparcos catalogue: columns of whole numbers in planes of bytes, so that archives can compress them.
 
 use std::f64::consts::{PI, TAU};
 
@@ -33,23 +33,45 @@ const UNKNOWN: i32 = i32::MIN;
 
 pub(super) fn catalog() -> Catalog {
     let stars = PACKED.len() / BYTES_PER_STAR;
-    let column = |k: usize| PACKED[k * stars * 4..][..stars * 4].as_chunks::<4>().0.iter();
-    let unsigned = |k| column(k).map(|bytes| u32::from_le_bytes(*bytes));
-    let signed = |k| column(k).map(|bytes| i32::from_le_bytes(*bytes));
-    let motion = |k| {
-        let known =
-            |(value, parallax)| if parallax == UNKNOWN { f64::NAN } else { f64::from(value) * MOTION_STEP };
-        signed(k).zip(signed(5)).map(known).collect()
+    let ids = summed(column(stars, 0, 4));
+    let ra = summed(column(stars, 4, 4));
+    let [dec, pm_ra, pm_dec, parallax] = [8, 12, 16, 20].map(|first| column(stars, first, 4));
+    let magnitude = column(stars, 24, 2);
+    // Brightest first, then by number.
+    let mut order: Vec<usize> = (0..stars).collect();
+    order.sort_by_key(|&i| (magnitude[i], ids[i]));
+    let motion = |values: &[i32]| {
+        let known = |&i: &usize| {
+            if parallax[i] == UNKNOWN { f64::NAN } else { f64::from(values[i]) * MOTION_STEP }
+        };
+        order.iter().map(known).collect()
     };
-    let magnitudes = PACKED[stars * 24..].as_chunks::<2>().0.iter().map(|bytes| i16::from_le_bytes(*bytes));
     Catalog {
-        ids: unsigned(0).map(i64::from).collect(),
-        ra: unsigned(1).map(|value| f64::from(value) * RA_STEP).collect(),
-        dec: signed(2).map(|value| f64::from(value) * DEC_STEP).collect(),
-        pm_ra: motion(3),
-        pm_dec: motion(4),
-        parallax: motion(5),
-        magnitude: magnitudes.map(|value| (f64::from(value) * MAGNITUDE_STEP) as f32).collect(),
+        ids: order.iter().map(|&i| i64::from(ids[i])).collect(),
+        ra: order.iter().map(|&i| f64::from(ra[i].cast_unsigned()) * RA_STEP).collect(),
+        dec: order.iter().map(|&i| f64::from(dec[i]) * DEC_STEP).collect(),
+        pm_ra: motion(&pm_ra),
+        pm_dec: motion(&pm_dec),
+        parallax: motion(&parallax),
+        magnitude: order.iter().map(|&i| (f64::from(magnitude[i]) * MAGNITUDE_STEP) as f32).collect(),
         epoch: EPOCH,
     }
+}
+
+/// A column of numbers of `width` bytes, after `first` bytes of each star: all lowest bytes, then all next, and so on.
+/// The sign is in the lowest bit.
+fn column(stars: usize, first: usize, width: usize) -> Vec<i32> {
+    let plane = |k: usize| &PACKED[(first + k) * stars..][..stars];
+    let bits = |i: usize| (0..width).fold(0, |bits: u32, k| bits | u32::from(plane(k)[i]) << (8 * k));
+    (0..stars).map(|i| (bits(i) >> 1).cast_signed() ^ -(bits(i) & 1).cast_signed()).collect()
+}
+
+/// The numbers of which these are the differences.
+fn summed(mut differences: Vec<i32>) -> Vec<i32> {
+    let mut sum = 0_i32;
+    for value in &mut differences {
+        sum = sum.wrapping_add(*value);
+        *value = sum;
+    }
+    differences
 }

@@ -9,7 +9,7 @@
 
 use rayon::prelude::*;
 
-use filter::{Filter, Pass, Visit};
+use filter::{Filter, Pass, Visitor};
 use mirror::Mirror;
 
 use crate::imaging::background::Background;
@@ -132,7 +132,7 @@ impl Detector {
         bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
             scan.restart(ISOPHOTE_FRACTION * cut, cut);
             let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
-            vectorized(Pass { filter, rows, visit: scan });
+            vectorized(Pass { filter, rows, visit: Visitor::Scan(scan) });
         });
         detection.peaks.clear();
         runs.clear();
@@ -163,7 +163,8 @@ struct Scan {
     troughs: Vec<Trough>,
 }
 
-impl Visit for Scan {
+impl Scan {
+    /// Looks at row `y` between those above and below it.
     #[inline(always)]
     fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
         let (isophote, cut) = (self.isophote, self.cut);

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::Scan;
 use super::skewed::Skewed;
 use crate::imaging::background::{Background, Mesh, RowScratch};
 use crate::imaging::image::{Image, Pixel};
@@ -114,10 +115,10 @@ impl<'a, T: Pixel> Filter<'a, T> {
             .flat_map_iter(|band| {
                 let (start, end) = (band * step, ((band + 1) * step).min(height));
                 let middle = (start + end).saturating_sub(rows) / 2;
-                let mut sampled = Sampled(Vec::new());
+                let mut sampled = Vec::new();
                 let rows = middle.max(start)..(middle + rows).min(end);
-                vectorized(Pass { filter: self, rows, visit: &mut sampled });
-                sampled.0
+                vectorized(Pass { filter: self, rows, visit: Visitor::Sample(&mut sampled) });
+                sampled
             })
             .collect();
         let mut noise = Skewed::below(&mut samples, background.skewness * self.skewness());
@@ -129,7 +130,7 @@ impl<'a, T: Pixel> Filter<'a, T> {
 
     /// Shows filtered rows.
     #[inline(always)]
-    fn triples(&self, rows: Range<usize>, visit: &mut impl Visit) {
+    fn triples(&self, rows: Range<usize>, mut visit: Visitor<'_>) {
         let reach = self.kernel.len() - 1;
         let [width, height] = self.size();
         let padded = width.next_multiple_of(BLOCK);
@@ -206,35 +207,40 @@ impl<'a, T: Pixel> Filter<'a, T> {
     }
 }
 
-/// Looks at filtered rows.
-pub(super) trait Visit {
+/// Looks at filtered rows: one type, so that the filter is compiled once for each type of pixel.
+pub(super) enum Visitor<'a> {
+    /// Collects what is bright or dark.
+    Scan(&'a mut Scan),
+    /// Collects some of the pixels that have any weight.
+    Sample(&'a mut Vec<f32>),
+}
+
+impl Visitor<'_> {
     /// Row `y` between those above and below it, each with one zero before and after it.
-    fn visit(&mut self, y: usize, rows: [&[f32]; 3]);
+    #[inline(always)]
+    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+        match self {
+            Self::Scan(scan) => scan.visit(y, rows),
+            Self::Sample(found) => {
+                found.extend(rows[1].iter().copied().step_by(NOISE_STEP).filter(|&s| s != 0.0));
+            }
+        }
+    }
 }
 
 /// Some rows of the frame, filtered and shown to a visitor one by one.
-pub(super) struct Pass<'a, T, V> {
+pub(super) struct Pass<'a, T> {
     pub(super) filter: &'a Filter<'a, T>,
     pub(super) rows: Range<usize>,
-    pub(super) visit: &'a mut V,
+    pub(super) visit: Visitor<'a>,
 }
 
-impl<T: Pixel, V: Visit> Work for Pass<'_, T, V> {
+impl<T: Pixel> Work for Pass<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
         self.filter.triples(self.rows, self.visit);
-    }
-}
-
-/// Some of the pixels that have any weight.
-struct Sampled(Vec<f32>);
-
-impl Visit for Sampled {
-    #[inline(always)]
-    fn visit(&mut self, _: usize, [_, row, _]: [&[f32]; 3]) {
-        self.0.extend(row.iter().copied().step_by(NOISE_STEP).filter(|&s| s != 0.0));
     }
 }
 
@@ -317,9 +323,9 @@ mod tests {
             let filter = Filter::new(&image, &background, Some(1.5), binned);
             let bin = filter.bin;
             let (mut n, mut squares) = (0.0, 0.0);
-            let mut sampled = Sampled(Vec::new());
-            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit: &mut sampled });
-            for s in sampled.0 {
+            let mut sampled = Vec::new();
+            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit: Visitor::Sample(&mut sampled) });
+            for s in sampled {
                 n += 1.0;
                 squares += f64::from(s * s);
             }
