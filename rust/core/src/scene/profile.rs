@@ -47,7 +47,7 @@ pub struct Run {
     pub len: usize,
 }
 
-/// Columns of [`Profile::render`]: the light, its derivatives by the star's x and y, and by the parameters.
+/// Columns of [`Renderer::render`]: the light, its derivatives by the star's x and y, and by the parameters.
 pub const COLUMNS: usize = 3 + PARAMETERS;
 
 /// Shape in the form that a pixel needs.
