@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,14 @@ class Detections:
     motion_priors: Floats
     colors: Floats
     scale: float
+    num_exposures: int
+
+    @cached_property
+    def rows_of(self) -> list[NDArray[np.intp]]:
+        """Give the detections of each exposure."""
+        order = np.argsort(self.exposure, kind="stable")
+        ends = np.searchsorted(self.exposure[order], np.arange(1, self.num_exposures))
+        return np.split(order, ends)
 
     def bases(self, parameters: int) -> Floats:
         """Displacements in the plane by the parameters of an object, shape (n, 2, parameters)."""
@@ -155,6 +164,7 @@ def collect(
         joined["jacobian"], joined["weight"], starts, priors, rows, reserved, joined["years"],
         joined["factors"], model.priors(refcat, rows, scale),
         model.colors(refcat, rows, joined["object"], joined["color"]), scale,
+        len(exposures),
     )  # fmt: skip
 
 

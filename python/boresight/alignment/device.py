@@ -11,9 +11,8 @@ from numpy.polynomial.legendre import leg2poly
 from numpy.typing import NDArray
 
 from boresight.alignment.detections import Detections, Exposure
-from boresight.alignment.images import ImageCatalog
 from boresight.alignment.options import FitGeometry
-from boresight.alignment.sip import powers
+from boresight.alignment.sip import by_degree
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 
@@ -86,7 +85,7 @@ class Device:
         halves = [np.array(shape[::-1]) / 2 for shape in _shapes(exposures)]
         detector, at, gradient = np.zeros(n, np.uint32), np.zeros((n, 2)), np.zeros((n, 4))
         for e, exposure in enumerate(exposures):
-            rows = np.flatnonzero(d.exposure == e)
+            rows = d.rows_of[e]
             source = d.of_exposure[rows]
             member = exposure.sources.member[source]
             pixels = exposure.sources.pixels[source]
@@ -126,14 +125,9 @@ class Device:
                 x, y = (leg2poly([0.0] * degree + [1.0]) for degree in (i, j))
                 sums[detector, axis, : i + 1, : j + 1] += value * factor * np.outer(x, y)
         return [
-            PolynomialDistortion(self.order, float(half.max()), *(_by_degree(c) for c in of))
+            PolynomialDistortion(self.order, float(half.max()), *(by_degree(c) for c in of))
             for half, of in zip(self.halves, sums, strict=True)
         ]
-
-
-def _by_degree(coefficients: Floats) -> Floats:
-    """Coefficients by rising degree: 1, x, y, x², xy, y², ..."""
-    return np.array([coefficients[i, j] for i, j in powers(len(coefficients) - 1)])
 
 
 def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
@@ -141,19 +135,14 @@ def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
     shapes: dict[int, tuple[int, int]] = {}
     for exposure in exposures:
         for number, image in enumerate(exposure.members):
-            shape = _shape(image)
+            shape = image.image_shape
+            assert shape is not None, "a mapping that can be distorted has one"
             if shapes.setdefault(number, shape) != shape:
                 raise InputError(
                     f"imcat: images of shapes {shapes[number]} and {shape} share no distortion; "
                     "align those of each detector apart"
                 )
     return [shapes[number] for number in sorted(shapes)]
-
-
-def _shape(image: ImageCatalog) -> tuple[int, int]:
-    if image.image_shape is None:
-        raise InputError("image_shape: needed for a shared distortion; give (height, width)")
-    return image.image_shape
 
 
 def _terms(

@@ -175,7 +175,7 @@ def transfer(
 
 @dataclass(frozen=True)
 class _Correction:
-    """What an alignment has done to an image, in the plane that its WCS had."""
+    """The correction of an image, in the plane that its WCS had."""
 
     plane: Mapping
     told: ImageAlignment

@@ -80,19 +80,24 @@ def fit_globally(
     `before` are the mappings of all items before the alignment, `catalogued` is the number of stars
     of the reference that come from a catalogue.
     """
+
+    def collected(reserve: float) -> _Fit:
+        return _Fit.of(result, before, catalogued, options, reserve, distortion_order, model)
+
     shared: list[PolynomialDistortion] = []
     for _ in range(DISTORTION_ROUNDS if distortion_order else 0):
-        fit = _Fit.of(result, before, catalogued, options, 0.0, distortion_order, model)
+        fit = collected(0.0)
         if len(fit.detections.exposure) == 0 or not fit.device.terms:
             break
-        solved = fit.solve(options, tell)
-        shared = _sum(shared, fit.device.distortions(solved.device))
-        fit.move(solved)
-    fit = _Fit.of(result, before, catalogued, options, reserve, distortion_order, model)
+        solved = fit.solve(tell)
+        lenses = fit.device.distortions(solved.device)
+        shared = _sum(shared, lenses)
+        fit.move(solved, lenses)
+    fit = collected(reserve)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, (math.nan, 0), shared))
-    solved = fit.solve(options, tell)
+    solved = fit.solve(tell)
     chi2, dof = reserved_chi2(
         d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters
     )
@@ -100,27 +105,24 @@ def fit_globally(
     if d.reserved.any():
         # They have served as the test: the maps are those of all objects.
         fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
-        solved = fit.solve(options, tell)
-    if fit.device.terms:
-        shared = _sum(shared, fit.device.distortions(solved.device))
-    summary = fit.summary(solved, reserved, shared)
-    moved = fit.move(solved)
+        solved = fit.solve(tell)
+    lenses = fit.device.distortions(solved.device)
+    summary = fit.summary(solved, reserved, _sum(shared, lenses))
+    moved = fit.move(solved, lenses)
     images = list(result.images)
     for e, exposure in enumerate(fit.exposures):
-        images[exposure.number] = _apply(fit, e, moved[e], solved, summary, options)
+        images[exposure.number] = _apply(fit, e, moved[e], solved, summary)
     return replace(result, images=images, fit=summary)
 
 
 def _sum(
     lenses: list[PolynomialDistortion], more: list[PolynomialDistortion]
 ) -> list[PolynomialDistortion]:
-    """Add polynomials of one order and scale."""
-    if not lenses:
-        return more
+    """Add polynomials of one order and scale; either may be none."""
+    if not (lenses and more):
+        return lenses or more
     return [
-        PolynomialDistortion(
-            a.order, a.scale, a.a_coeffs + b.a_coeffs, np.asarray(a.b_coeffs + b.b_coeffs)
-        )
+        PolynomialDistortion(a.order, a.scale, a.a_coeffs + b.a_coeffs, a.b_coeffs + b.b_coeffs)
         for a, b in zip(lenses, more, strict=True)
     ]
 
@@ -137,6 +139,7 @@ class _Fit:
     frozen: list[bool]
     known: bool
     model: ObjectModel
+    options: Options
 
     @classmethod
     def of(
@@ -171,19 +174,18 @@ class _Fit:
             elif len(device.halves) == 1:
                 found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
         known = all(exposure.sources.weights is not None for exposure in exposures)
-        return cls(result, exposures, detections, device, found, frozen, known, model)
+        return cls(result, exposures, detections, device, found, frozen, known, model, options)
 
     def name(self, e: int) -> str:
         """Name of an exposure."""
         return self.result.images[self.exposures[e].number].name
 
-    def solve(self, options: Options, tell: Callable[[float], object] | None) -> _Solved:
-        """Solve for all maps, and name what is open."""
-        return _solve(self, options, tell)
+    def solve(self, tell: Callable[[float], object] | None) -> _Solved:
+        """Solve, clip by testing all detections anew, and find the floor of the errors."""
+        return _solve(self, tell)
 
-    def move(self, solved: _Solved) -> list[list[Mapping]]:
+    def move(self, solved: _Solved, lenses: list[PolynomialDistortion]) -> list[list[Mapping]]:
         """Correct the images, and give the new mappings of each exposure."""
-        lenses = self.device.distortions(solved.device) if self.device.terms else []
         moved = []
         for e, exposure in enumerate(self.exposures):
             starts = list(exposure.mappings)
@@ -247,10 +249,9 @@ class _Solved:
     chi2_dof: float
 
 
-def _solve(fit: _Fit, options: Options, tell: Callable[[float], object] | None) -> _Solved:
-    """Solve, clip by testing all detections anew, and find the floor of the errors."""
+def _solve(fit: _Fit, tell: Callable[[float], object] | None) -> _Solved:
     d, device, frozen, known = fit.detections, fit.device, fit.frozen, fit.known
-    n = fit.model.parameters
+    options, n = fit.options, fit.model.parameters
     geometry = options.fitgeom
     lever = max(float(np.abs(d.at).max()), 1.0)
     taken = ~d.reserved[d.object] & (d.weight > 0)
@@ -404,13 +405,11 @@ def _apply(
     moved: list[Mapping],
     solved: _Solved,
     summary: GlobalFit,
-    options: Options,
 ) -> ImageAlignment:
     """Tell of the images of an exposure, which have new mappings."""
     d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.result.refcat, fit.known
     told = fit.result.images[exposure.number]
-    mine = d.exposure == e
-    rows = np.flatnonzero(mine)
+    rows = d.rows_of[e]
     source = d.of_exposure[rows]
     sources = exposure.sources
     member = sources.member[source]
@@ -424,18 +423,17 @@ def _apply(
         kept=solved.kept[rows],
     )
     kept = rows[solved.kept[rows]]
-    square = (solved.weights[kept] * (solved.residuals[kept] ** 2).sum(axis=1)).sum()
-    lengths = (solved.residuals[kept] ** 2).sum(axis=1)
+    squares = (solved.residuals[kept] ** 2).sum(axis=1)
     after = replace(
         told,
         num_matches=len(rows),
         num_fitted=len(kept),
-        rmse_px=float(np.sqrt(lengths.mean())) if len(kept) else math.nan,
-        mae_px=float(np.sqrt(lengths).mean()) if len(kept) else math.nan,
+        rmse_px=float(np.sqrt(squares.mean())) if len(kept) else math.nan,
+        mae_px=float(np.sqrt(squares).mean()) if len(kept) else math.nan,
         std_px=float(np.sqrt((solved.residuals[kept].var(axis=0, ddof=1)).sum()))
         if len(kept) > 1
         else math.nan,
-        chi2_dof=float(square / (2 * solved.share[kept].sum()))
+        chi2_dof=float((solved.weights[kept] * squares).sum() / (2 * solved.share[kept].sum()))
         if known and len(kept)
         else math.nan,
         matches=matches,
@@ -448,7 +446,7 @@ def _apply(
         error = corner_error(covariance, after.center, plane_corners(moved[0], sources))
         after = replace(after, covariance=covariance, corner_error_px=error)
     if told.status != "reference":
-        verdict, reason = verdict_of(after, options)
+        verdict, reason = verdict_of(after, fit.options)
         after = replace(after, verdict=verdict, reason=reason)
     if after.verdict == "good" and _is_contradicted(summary):
         after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, longitude_latitude, quaternion_of, unit_vector
-from boresight.alignment.sip import expanded, monomials, move_sip, powers, term
+from boresight.alignment.sip import by_degree, expanded, move_sip, summed
 from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
+from boresight.wcs.polynomials import Polynomials
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -174,20 +175,16 @@ class FitsMapping:
                 "Solutions"
             )
         half = np.array(self.shape[::-1]) / 2
-        added = [expanded(p, self._crpix - half) for p in monomials(lens)]
-        old = [np.zeros((1, 1))] * 2 if wcs.sip is None else [wcs.sip.a, wcs.sip.b]
-        size = max(p.shape[0] for p in (*added, *(p for p in old if p is not None)))
-        both = np.zeros((2, size, size))
-        for k in range(2):
-            for p in (added[k], old[k]):
-                if p is not None:
-                    both[k, : p.shape[0], : p.shape[1]] += p
-        inverse = (np.zeros((size + 1, size + 1)),) * 2
+        bend = Polynomials.of_lens(lens)
+        a, b = (expanded(p, self._crpix - half) for p in (bend.a, bend.b))
+        inverse = (np.zeros((len(a) + 1, len(a) + 1)),) * 2
         if wcs.sip is not None:
+            a = a if wcs.sip.a is None else summed(a, wcs.sip.a)
+            b = b if wcs.sip.b is None else summed(b, wcs.sip.b)
             inverse = wcs.sip.ap, wcs.sip.bp
         wcs.wcs.ctype = [f"{kind[:5]}TAN-SIP" for kind in wcs.wcs.ctype]
         wcs.pixel_shape = self.shape[::-1]
-        wcs.sip = Sip(both[0], both[1], *inverse, wcs.wcs.crpix)
+        wcs.sip = Sip(a, b, *inverse, wcs.wcs.crpix)
         wcs.wcs.set()
         return FitsMapping(wcs, self.shape)
 
@@ -377,14 +374,13 @@ class SolvedMapping(TangentMapping):
                 "imcat: a camera with radial distortion holds no shared polynomials; solve with "
                 "one whose distortion is a PolynomialDistortion or None"
             )
-        parts = [expanded(p, np.array(camera.optical_center)) for p in monomials(lens)]
-        before = [np.zeros((1, 1))] * 2 if old is None else monomials(old)
-        order = max(lens.order, 0 if old is None else old.order)
-        a, b = (
-            [(term(p, i, j) + term(q, i, j)) * lens.scale ** (i + j) for i, j in powers(order)]
-            for p, q in zip(parts, before, strict=True)
-        )
-        camera = camera.replace(distortion=PolynomialDistortion(order, lens.scale, a, b))
+        bend = Polynomials.of_lens(lens)
+        a, b = (expanded(p, np.array(camera.optical_center)) for p in (bend.a, bend.b))
+        if old is not None:
+            before = Polynomials.of_lens(old)
+            a, b = summed(a, before.a), summed(b, before.b)
+        terms = (by_degree(p, lens.scale) for p in (a, b))
+        camera = camera.replace(distortion=PolynomialDistortion(len(a) - 1, lens.scale, *terms))
         return SolvedMapping(moved(self.wcs, self.wcs.rotation_matrix_icrs_to_camera, camera))
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, longitude_latitude
 from boresight.alignment.images import ImageCatalog, ImageGroup
-from boresight.alignment.reference import MAS, ReferenceCatalog
+from boresight.alignment.reference import ReferenceCatalog
+from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion, earth_au, seen_from
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ CATALOGUE_MAS = 0.1
 
 @dataclass
 class ObjectModel:
-    """What a global fit finds of its objects, and when each item was taken."""
+    """Parameters of the objects of a global fit, and when each item was taken."""
 
     motion: Motion = "still"
     chromatic: bool = False
@@ -59,7 +60,6 @@ class ObjectModel:
         start = None if epoch is None else float(getattr(epoch, "jyear", epoch))
         if motion == "still":
             return cls(motion, chromatic, start)
-        from astropy.coordinates import get_body_barycentric
         from astropy.time import Time
 
         times = []
@@ -72,8 +72,8 @@ class ObjectModel:
             times.append(item.members[0].time)
         years = np.array([time.jyear for time in times])
         start = float(years.mean()) if start is None else start
-        with_earth = get_body_barycentric("earth", Time(years, format="jyear", scale="tdb"))
-        return cls(motion, chromatic, start, years - start, with_earth.xyz.to_value("au").T)
+        earth = earth_au(Time(years, format="jyear", scale="tdb"))
+        return cls(motion, chromatic, start, years - start, earth)
 
     @property
     def parameters(self) -> int:
@@ -86,12 +86,13 @@ class ObjectModel:
         if self.years is None or refcat.tracks is None:
             return sky
         track = refcat.tracks
-        steps = np.nan_to_num(track.motion[rows]) * self.years[item]
-        if self.motion == "parallax":
-            steps = steps + np.nan_to_num(track.parallax[rows])[:, None] * self.factors(sky, item)
-        east, north = east_north(sky)
-        there = sky + steps[:, :1] * east + steps[:, 1:] * north
-        return np.asarray(there / np.linalg.norm(there, axis=1, keepdims=True))
+        pmra, pmdec = track.motion[rows].T
+        # Years count from the epoch of the places.
+        there = ProperMotion(pmra, pmdec, epoch=0.0).moved(sky, float(self.years[item]))
+        if self.earth is not None and self.motion == "parallax":
+            parallax = np.nan_to_num(track.parallax[rows])
+            there = seen_from(there, parallax, self.earth[item])
+        return there
 
     def factors(self, sky: Floats, item: int) -> Floats:
         """Displacement east and north by a unit of parallax, shape (n, 2)."""
@@ -101,20 +102,17 @@ class ObjectModel:
 
     def priors(self, refcat: ReferenceCatalog, rows: NDArray[Any], scale: float) -> Floats:
         """Inverse variances of proper motions and parallaxes, in units of a pixel."""
-        loose = np.full((len(rows), 2), (scale / (LOOSE_MAS * MAS)) ** 2)
+        loose = np.full((len(rows), 2), (scale / (LOOSE_MAS * RADIANS_PER_MAS)) ** 2)
         if self.motion == "still":
             return loose[:0]
         if refcat.tracks is not None:
             track = refcat.tracks
-            for column, (value, sigma) in enumerate(
-                (
-                    (track.motion[rows].sum(axis=1), track.motion_sigma[rows]),
-                    (track.parallax[rows], track.parallax_sigma[rows]),
-                )
-            ):
-                known = np.isfinite(value)
-                error = np.where(np.isfinite(sigma) & (sigma > 0), sigma, CATALOGUE_MAS * MAS)
-                loose[known, column] = (scale / error[known]) ** 2
+            known = np.column_stack(
+                [np.isfinite(track.motion[rows]).all(axis=1), np.isfinite(track.parallax[rows])]
+            )
+            sigma = np.column_stack([track.motion_sigma[rows], track.parallax_sigma[rows]])
+            error = np.where(np.isfinite(sigma) & (sigma > 0), sigma, CATALOGUE_MAS)
+            loose = np.where(known, (scale / (error * RADIANS_PER_MAS)) ** 2, loose)
         return loose
 
     def colors(
@@ -156,7 +154,8 @@ def object_table(
     east, north = east_north(sky)
     there = sky + scale * (found[:, :1] * east + found[:, 1:2] * north)
     ra, dec = longitude_latitude(there)
-    sigma = np.sqrt(variances) * scale / MAS
+    mas = scale / RADIANS_PER_MAS
+    sigma = np.sqrt(variances) * mas
     table = QTable()
     table["id"] = refcat.ids[rows]
     table["ra"], table["dec"] = np.degrees(ra) % 360 * u.deg, np.degrees(dec) * u.deg
@@ -168,7 +167,7 @@ def object_table(
     known = np.zeros((len(rows), 3))
     if track is not None:
         known = np.nan_to_num(np.column_stack([track.motion[rows], track.parallax[rows]]))
-    total = (known[:, : model.parameters - 2] + found[:, 2:] * scale) / MAS
+    total = known[:, : model.parameters - 2] + found[:, 2:] * mas
     for k, name in enumerate(("pmra", "pmdec", "parallax")[: total.shape[1]]):
         unit = u.mas if name == "parallax" else u.mas / u.yr
         table[name], table[f"{name}_error"] = total[:, k] * unit, sigma[:, 2 + k] * unit

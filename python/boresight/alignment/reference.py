@@ -12,6 +12,7 @@ from boresight import _core as core
 from boresight._utils.arrays import east_north, unit_vector
 from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog, ImageGroup, hull
+from boresight.apparent.motion import RADIANS_PER_MAS
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError
 from boresight.extraction.columns import numbers
@@ -29,13 +30,10 @@ WithoutMotion = Literal["keep", "widen", "drop"]
 TYPICAL_MOTION_MAS = 10.0
 """Motion per year by which the position of a star without known motion is widened."""
 
-MAS = np.pi / 180 / 3.6e6
-"""Radians in a milliarcsecond."""
-
 
 @dataclass(frozen=True)
 class Tracks:
-    """Proper motions in radians a year, (n, 2) east and north, and parallaxes in radians, (n,).
+    """Proper motions in mas a year, (n, 2) east and north, and parallaxes in mas, (n,).
 
     NaN where they are not known, and where their errors are not.
     """
@@ -136,9 +134,9 @@ class ReferenceCatalog:
         if isinstance(refcat, Catalog):
             stars = refcat if epoch is None else refcat.at_epoch(epoch)
             sky = unit_vector(stars.ra_deg, stars.dec_deg)
-            motion = np.column_stack([stars.pmra_mas_yr, stars.pmdec_mas_yr]) * MAS
+            motion = np.column_stack([stars.pmra_mas_yr, stars.pmdec_mas_yr])
             unknown = np.full(len(sky), np.nan)
-            tracks = Tracks(motion, unknown, stars.parallax_mas * MAS, unknown)
+            tracks = Tracks(motion, unknown, np.asarray(stars.parallax_mas), unknown)
             light = -np.asarray(stars.magnitude, float)
             return cls(sky, ids=stars.ids, brightness=light, tracks=tracks)
         if hasattr(refcat, "icrs"):
@@ -306,14 +304,14 @@ class _Columns:
         pair = self.optional("ra_error", unit="mas"), self.optional("dec_error", unit="mas")
         if pair[0] is None or pair[1] is None:
             return None
-        return np.asarray(np.hypot(pair[0], pair[1]) / np.sqrt(2.0) * MAS)
+        return np.asarray(np.hypot(pair[0], pair[1]) / np.sqrt(2.0) * RADIANS_PER_MAS)
 
     def tracks(self, kept: NDArray[np.bool_]) -> Tracks | None:
         """Give proper motions and parallaxes with their errors, of some rows."""
 
         def of(name: str, unit: str) -> Floats:
             values = self.optional(name, unit=unit)
-            return np.full(len(kept), np.nan) if values is None else values * MAS
+            return np.full(len(kept), np.nan) if values is None else values
 
         motion = np.column_stack([of("pmra", "mas / yr"), of("pmdec", "mas / yr")])
         errors = of("pmra_error", "mas / yr"), of("pmdec_error", "mas / yr")
@@ -363,13 +361,13 @@ def _moved(
         raise InputError("refcat: it has proper motions and no column ref_epoch; give the epoch")
     years = year - start
     still = ~(np.isfinite(pmra) & np.isfinite(pmdec))
-    pm = np.where(still, 0.0, np.stack([pmra, pmdec])) * MAS
+    pm = np.where(still, 0.0, np.stack([pmra, pmdec])) * RADIANS_PER_MAS
     east, north = east_north(sky)
     there = sky + (years * pm[0])[:, None] * east + (years * pm[1])[:, None] * north
     there /= np.linalg.norm(there, axis=1, keepdims=True)
     error = [columns.optional(f"{name}_error", unit="mas / yr") for name in ("pmra", "pmdec")]
     if error[0] is not None and error[1] is not None:
-        grown = np.hypot(error[0], error[1]) / np.sqrt(2.0) * MAS * np.abs(years)
+        grown = np.hypot(error[0], error[1]) / np.sqrt(2.0) * RADIANS_PER_MAS * np.abs(years)
         sigma = np.hypot(0.0 if sigma is None else sigma, np.where(still, 0.0, grown))
-    widened = TYPICAL_MOTION_MAS * MAS * float(np.abs(years).max(initial=0.0))
+    widened = TYPICAL_MOTION_MAS * RADIANS_PER_MAS * float(np.abs(years).max(initial=0.0))
     return there, sigma, (still, widened)

@@ -19,26 +19,23 @@ from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
 from boresight.alignment.sources import (
     Near,
     Sources,
-    pixel_scale,
+    all_stars,
     source_rows,
     sources_of,
     stars_near,
-    stars_of_rows,
 )
 from boresight.errors import InputError, UndeterminedError
 
 __all__ = [
-    "Near",
-    "Sources",
     "align_to",
+    "combined",
     "corner_error",
     "corrected",
     "follow",
     "match_sources",
-    "pixel_scale",
-    "sources_of",
-    "stars_near",
+    "plane_corners",
     "total_correction",
+    "verdict_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -93,9 +90,14 @@ def align_to(
     sources = sources_of(members, plane)
     if len(sources.plane) == 0:
         return ImageAlignment(name, "failed", Reason.NO_SOURCES)
-    look = stars_of_rows if paired else stars_near
     match = partial(_match_rows, members, refcat) if paired else match_sources
-    near = look(members, sources, refcat, plane, options)
+
+    def stars(sources: Sources, plane: Mapping) -> Near:
+        if paired:
+            return all_stars(refcat, plane)
+        return stars_near(members, sources, refcat, plane, options)
+
+    near = stars(sources, plane)
     found = match(sources, near, options)
     reason = _failure(found, near, paired)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
@@ -108,7 +110,7 @@ def align_to(
             mappings = _settled(mappings, found, sources, near, refcat, options)
             # Distant stars are where the first plane has them only once the camera looks there.
             sources = sources_of(members, mappings[0], mappings)
-            near = look(members, sources, refcat, mappings[0], options)
+            near = stars(sources, mappings[0])
             again = match(sources, near, replace(options, offset=(0.0, 0.0)), start="given")
             found = again if again.fit is not None else found
             mappings = _settled(mappings, found, sources, near, refcat, options)

@@ -7,22 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight.camera.distortion import PolynomialDistortion
+from boresight.camera.distortion import powers
+from boresight.wcs.polynomials import Polynomials
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
 
-__all__ = ["expanded", "monomials", "move_sip", "powers", "term"]
+__all__ = ["by_degree", "expanded", "move_sip", "summed"]
 
 Floats = NDArray[np.float64]
 
 ROUNDS = 20
 """Rounds of Newton's method to the pixel of a place, at most."""
-
-
-def powers(order: int) -> list[tuple[int, int]]:
-    """Powers of x and y by rising degree: 1, x, y, x², xy, y², ..."""
-    return [(d - q, q) for d in range(order + 1) for q in range(d + 1)]
 
 
 def move_sip(wcs: WCS, target: Floats) -> Floats:
@@ -44,10 +40,7 @@ def move_sip(wcs: WCS, target: Floats) -> Floats:
         p[0, 0] = 0.0
         if p.shape[0] > 1:
             p[1, 0] = p[0, 1] = 0.0
-    size = max(p.shape[0] for p in about)
-    both = np.zeros((2, size, size))
-    for k, p in enumerate(about):
-        both[k, : p.shape[0], : p.shape[1]] = p
+    both = np.stack([padded(p, max(map(len, about))) for p in about])
     new_a, new_b = np.einsum("ij,jkl->ikl", np.linalg.inv(linear), both)
     wcs.wcs.crpix = wcs.wcs.crpix + at
     ap, bp = inverse_sip(wcs, new_a, new_b)
@@ -55,18 +48,24 @@ def move_sip(wcs: WCS, target: Floats) -> Floats:
     return np.asarray(linear)
 
 
-def monomials(lens: PolynomialDistortion) -> list[Floats]:
-    """Coefficients of x^i y^j of both polynomials of a lens, in pixels."""
-    polynomials = []
-    for terms in (lens.a_coeffs, lens.b_coeffs):
-        p = np.zeros((lens.order + 1, lens.order + 1))
-        for (i, j), value in zip(powers(lens.order), terms, strict=True):
-            p[i, j] = value / lens.scale ** (i + j)
-        polynomials.append(p)
-    return polynomials
+def summed(p: Floats, q: Floats) -> Floats:
+    """Add polynomials of any orders."""
+    size = max(len(p), len(q))
+    return padded(p, size) + padded(q, size)
+
+
+def padded(p: Floats, size: int) -> Floats:
+    """Give the coefficients of a polynomial of a lower order as those of a higher one."""
+    return np.pad(p, (0, size - len(p)))
+
+
+def by_degree(p: Floats, scale: float = 1.0) -> Floats:
+    """Coefficients in the order of `PolynomialDistortion`, of coordinates divided by a scale."""
+    return np.array([p[i, j] * scale ** (i + j) for i, j in powers(len(p) - 1)])
 
 
 def value(p: Floats, at: Floats) -> float:
+    """Give the value of a polynomial at a place."""
     return float(np.polynomial.polynomial.polyval2d(at[0], at[1], p))
 
 
@@ -106,14 +105,6 @@ def inverse_sip(wcs: WCS, a: Floats, b: Floats) -> tuple[Floats | None, Floats |
     width, height = wcs.pixel_shape or tuple(2 * np.abs(np.array(old.crpix)))
     x, y = np.meshgrid(np.linspace(0, width, 2 * order + 9), np.linspace(0, height, 2 * order + 9))
     u = np.column_stack([x.ravel(), y.ravel()]) + 1.0 - wcs.wcs.crpix
-    polyval2d = np.polynomial.polynomial.polyval2d
-    bend = np.column_stack([polyval2d(u[:, 0], u[:, 1], p) for p in (a, b)])
-    scale = np.abs(u).max()
-    exponents = powers(order)
-    flat = (u + bend) / scale
-    design = np.column_stack([flat[:, 0] ** i * flat[:, 1] ** j for i, j in exponents])
-    terms = np.linalg.lstsq(design, -bend, rcond=None)[0]
-    inverse = np.zeros((2, order + 1, order + 1))
-    for (i, j), pair in zip(exponents, terms, strict=True):
-        inverse[:, i, j] = pair / scale ** (i + j)
-    return inverse[0], inverse[1]
+    bend = Polynomials(a, b)(u)
+    inverse = Polynomials.fit(u + bend, -bend, range(order + 1))
+    return inverse.a, inverse.b

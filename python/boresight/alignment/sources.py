@@ -16,11 +16,11 @@ from boresight.alignment.reference import ReferenceCatalog
 __all__ = [
     "Near",
     "Sources",
+    "all_stars",
     "pixel_scale",
     "source_rows",
     "sources_of",
     "stars_near",
-    "stars_of_rows",
 ]
 
 Floats = NDArray[np.float64]
@@ -116,13 +116,7 @@ def stars_near(
     return Near(rows, flat, refcat.weights_for(rows, scale), light, inside)
 
 
-def stars_of_rows(
-    members: list[ImageCatalog],
-    sources: Sources,
-    refcat: ReferenceCatalog,
-    plane: Mapping,
-    options: Options,
-) -> Near:
+def all_stars(refcat: ReferenceCatalog, plane: Mapping) -> Near:
     """Give all stars that the plane of an item shows."""
     flat = plane.sky_to_plane(refcat.sky)
     rows = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))

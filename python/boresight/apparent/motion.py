@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,10 @@ from boresight import _core as core
 from boresight._utils.arrays import longitude_latitude
 from boresight._utils.naming import named
 
-__all__ = ["ProperMotion"]
+__all__ = ["ProperMotion", "earth_au", "seen_from"]
+
+if TYPE_CHECKING:
+    from astropy.time import Time
 
 Floats = NDArray[np.float64]
 
@@ -71,3 +74,19 @@ class ProperMotion:
             "pm_dec": self.pmdec_mas_yr * RADIANS_PER_MAS,
         }
         return core.moved(stars, float(epoch) - self.epoch)
+
+
+def earth_au(time: Time) -> Floats:
+    """Give the Earth's barycentric place along the axes of ICRS, au, shape (3,) or (n, 3)."""
+    from astropy.coordinates import get_body_barycentric
+
+    return np.asarray(get_body_barycentric("earth", time).xyz.to_value("au").T)
+
+
+def seen_from(directions: Floats, parallax_mas: Floats, place_au: Floats) -> Floats:
+    """Directions (n, 3) of stars from a place that is not the barycentre.
+
+    A star without parallax stays where it is.
+    """
+    seen = directions - (parallax_mas * RADIANS_PER_MAS)[:, None] * place_au
+    return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True))

@@ -14,6 +14,7 @@ from boresight._utils.arrays import plain, points_of
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight._utils.statistics import planar_scale
+from boresight.camera.distortion import powers
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
 
@@ -452,9 +453,8 @@ def _parameter_values(camera: CameraModel) -> dict[str, float]:
     terms = camera.distortion.to_dict()
     if terms["model"] == "radial":
         return values | {name: terms[name] for name in ("k1", "k2", "k3", "k4", "p1", "p2")}
-    exponents = [(d - q, q) for d in range(terms["order"] + 1) for q in range(d + 1)]
     for axis in ("a", "b"):
-        for (p, q), value in zip(exponents, terms[f"{axis}_coeffs"], strict=True):
+        for (p, q), value in zip(powers(terms["order"]), terms[f"{axis}_coeffs"], strict=True):
             values[f"{axis.upper()}_{p}{q}"] = value
     return values
 

@@ -18,9 +18,14 @@ from boresight._utils.arrays import map_points
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
 
-__all__ = ["PolynomialDistortion", "RadialDistortion"]
+__all__ = ["PolynomialDistortion", "RadialDistortion", "powers"]
 
 Floats = NDArray[np.float64]
+
+
+def powers(order: int) -> list[tuple[int, int]]:
+    """Powers of x and y by rising degree: 1, x, y, x², xy, y², ..."""
+    return [(d - q, q) for d in range(order + 1) for q in range(d + 1)]
 
 
 @named

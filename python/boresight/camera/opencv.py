@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.naming import named
-from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
+from boresight.camera.distortion import PolynomialDistortion, RadialDistortion, powers
 from boresight.camera.opencv_lenses import Lens, OpenCVModel, lens_of, unproject
 from boresight.errors import InputError, UndeterminedError
 
@@ -275,7 +275,7 @@ def _radial(points: Floats, bend: Floats, scale: float) -> list[float]:
 def _polynomials(points: Floats, bend: Floats, scale: float, order: int) -> tuple[Floats, Floats]:
     """Coefficients of `PolynomialDistortion` that bend points best."""
     x, y = (points / scale).T
-    design = np.column_stack([x ** (d - q) * y**q for d in range(order + 1) for q in range(d + 1)])
+    design = np.column_stack([x**p * y**q for p, q in powers(order)])
     a, b = np.linalg.lstsq(design, bend, rcond=None)[0].T
     return a, b
 

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight.apparent import ProperMotion
+from boresight.apparent.motion import ProperMotion, earth_au, seen_from
 from boresight.errors import InputError
 from boresight.scene.sources import PointSource
 
 __all__ = ["Motions"]
 
 Floats = NDArray[np.float64]
-
-RADIANS_PER_MAS = np.radians(1 / 3.6e6)
 
 
 class Motions:
@@ -48,13 +46,9 @@ class Motions:
             return directions
         if time is None:
             raise InputError(f"time: sources move, and {name} has none; give it to scene.Image")
-        from astropy.coordinates import get_body_barycentric
-
         seen = directions.copy()
         for epoch in np.unique(self.epochs):
             of = self.epochs == epoch
             motion = ProperMotion(self.pmra[of], self.pmdec[of], epoch=float(epoch))
             seen[of] = motion.moved(seen[of], float(time.tdb.jyear))
-        earth = get_body_barycentric("earth", time).xyz.to_value("au")
-        seen -= (self.parallax * RADIANS_PER_MAS)[:, None] * earth
-        return np.asarray(seen / np.linalg.norm(seen, axis=1, keepdims=True))
+        return seen_from(seen, self.parallax, earth_au(time))

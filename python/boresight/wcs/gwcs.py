@@ -136,11 +136,8 @@ def _lens(camera: CameraModel, tolerance_px: float) -> Model:
 def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynomials:
     """Write the distortion as polynomials of pixels from the optical centre."""
     if isinstance(distortion, PolynomialDistortion):
-        size = max(distortion.order, 1) + 1
-        a, b = np.zeros((2, size, size))
-        terms = [(d - q, q) for d in range(distortion.order + 1) for q in range(d + 1)]
-        for (p, q), u, v in zip(terms, distortion.a_coeffs, distortion.b_coeffs, strict=True):
-            a[p, q], b[p, q] = np.array([u, v]) / distortion.scale ** (p + q)
+        bend = Polynomials.of_lens(distortion)
+        a, b = bend.a, bend.b
     else:
         a, b = np.zeros((2, 10, 10))
         for n in range(1, 5):

@@ -9,6 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight.camera.distortion import PolynomialDistortion, powers
+
 Floats = NDArray[np.float64]
 Fit = TypeVar("Fit")
 
@@ -48,9 +50,18 @@ class Polynomials:
         return len(self.a) - 1
 
     @classmethod
+    def of_lens(cls, lens: PolynomialDistortion) -> Polynomials:
+        """By how many pixels a lens moves a pixel from its centre."""
+        size = max(lens.order, 1) + 1
+        a, b = np.zeros((2, size, size))
+        for (p, q), u, v in zip(powers(lens.order), lens.a_coeffs, lens.b_coeffs, strict=True):
+            a[p, q], b[p, q] = np.array([u, v]) / lens.scale ** (p + q)
+        return cls(a, b)
+
+    @classmethod
     def fit(cls, points: Floats, values: Floats, degrees: range) -> Polynomials:
         """Least-squares fit to values (n, 2) with the terms of these degrees."""
-        terms = [(d - q, q) for d in degrees for q in range(d + 1)]
+        terms = [(p, q) for p, q in powers(degrees.stop - 1) if p + q in degrees]
         scale = np.abs(points).max()
         x, y = (points / scale).T
         design = np.column_stack([x**p * y**q for p, q in terms])

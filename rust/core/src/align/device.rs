@@ -38,7 +38,7 @@ pub struct Place {
     pub gradient: [[f64; 2]; 2],
 }
 
-/// What all exposures share.
+/// The part of a joint fit that all exposures share.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Device<'a> {
     /// Terms whose parameters are wanted; none: the exposures share nothing.

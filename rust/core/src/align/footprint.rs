@@ -143,7 +143,7 @@ fn holds(piece: &[Direction], point: &Direction) -> bool {
     sides(piece).all(|(a, b)| normal(a, b).dot(&(point - a)) >= 0.0)
 }
 
-/// What of a convex piece lies before (inside) and behind (outside) a side.
+/// Parts of a convex piece before (inside) and behind (outside) a side.
 fn split(piece: &[Direction], inward: &Direction, at: &Direction) -> (Piece, Piece) {
     let (mut inside, mut outside) = (Vec::with_capacity(piece.len() + 1), Vec::new());
     // The plane of the side holds the centre of the sphere, so `at` only improves the rounding.
@@ -165,7 +165,7 @@ fn split(piece: &[Direction], inward: &Direction, at: &Direction) -> (Piece, Pie
     (inside, outside)
 }
 
-/// What two convex pieces share.
+/// Intersection of two convex pieces.
 fn common(a: &[Direction], b: &[Direction]) -> Piece {
     let mut rest = a.to_vec();
     for (from, to) in sides(b) {
@@ -181,7 +181,7 @@ fn common(a: &[Direction], b: &[Direction]) -> Piece {
     rest
 }
 
-/// What a convex piece does not share with another, in convex pieces.
+/// Difference of two convex pieces, in convex pieces.
 fn without(piece: Piece, other: &[Direction]) -> Vec<Piece> {
     if area_of(&common(&piece, other)) <= NO_AREA {
         return vec![piece];

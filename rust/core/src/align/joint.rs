@@ -37,7 +37,7 @@ pub struct Detection {
     pub at: Point,
     /// Where the object is expected in that plane.
     pub expected: Point,
-    /// What displacements of the object are in that plane, by rows.
+    /// Derivatives of that place by displacements of the object, by rows.
     pub jacobian: [[f64; 2]; 2],
     /// Inverse variance per axis; 0 leaves it out.
     pub weight: f64,
@@ -58,7 +58,7 @@ pub struct JointProblem<'a> {
     pub geometry: Geometry,
     /// Length in the plane in which the parameters of a matrix are meant: half the size of an exposure.
     pub lever: f64,
-    /// What the exposures share.
+    /// The part that the exposures share.
     pub device: Device<'a>,
     /// How the objects move.
     pub motions: Motions<'a>,
@@ -66,7 +66,7 @@ pub struct JointProblem<'a> {
     pub colors: &'a [f64],
 }
 
-/// What all exposures at once give.
+/// Solution for all exposures at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JointSolution {
     /// Matrix and shift of each exposure.
