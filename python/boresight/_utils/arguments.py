@@ -102,6 +102,14 @@ def count(name: str, value: Any) -> int:
     return whole
 
 
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """Check a whole number of a range."""
+    checked = count(name, value)
+    if not least <= checked <= most:
+        raise InputError(f"{name}: {checked} is not from {least} to {most}")
+    return checked
+
+
 def vector(name: str, values: ArrayLike) -> list[float]:
     """Check a one-dimensional sequence of numbers."""
     try:

@@ -58,10 +58,10 @@ def tess_ffi(
     ['memory:///ffi/s0001/2018/206/1-2/tess2018206045859-s0001-1-2-0120-s_ffic.fits']
     >>> copy.rm("/ffi", recursive=True)
     """
-    _check("sector", sector, 9999)
+    arguments.whole("sector", sector, 1, 9999)
     for name, value in (("camera", camera), ("ccd", ccd)):
         if value is not None:
-            _check(name, value, 4)
+            arguments.whole(name, value, 1, 4)
     detector = f"{'*' if camera is None else camera}-{'*' if ccd is None else ccd}"
     pattern = f"s{sector:04d}/*/*/{detector}/tess*-s{sector:04d}-{detector}-*_ffic.fits"
     found = matching(f"{root.rstrip('/')}/{pattern}")
@@ -71,8 +71,3 @@ def tess_ffi(
         )
     # The names begin with the time, the folders do not.
     return sorted(found, key=lambda name: name.rpartition("/")[2])
-
-
-def _check(name: str, value: int, most: int) -> None:
-    if not 1 <= arguments.count(name, value) <= most:
-        raise InputError(f"{name}: {value} is not from 1 to {most}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from boresight.alignment.result import AlignmentResult, DegeneracyKind, ImageAli
 from boresight.frames.frame import Frame
 from boresight.report.downloads import File, ecsv, links, stem_of, wcs_file
 from boresight.report.figures import alignment_figures, figure_section
-from boresight.report.panels import MARKED_STARS, circles, panel, panel_section
+from boresight.report.panels import kept_and_left, panel, panel_section
 from boresight.report.pictures import star_picture
-from boresight.report.tables import provenance, row, table
+from boresight.report.tables import row, table
 from boresight.report.verdict import box
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def alignment_sections(
     frames: Sequence[Frame | None],
     names: Sequence[str],
     heading: str,
-    options: Mapping[str, Any],
 ) -> Iterator[str]:
     """Parts of the page from the top."""
     images = _named(result, frames)
@@ -59,7 +58,6 @@ def alignment_sections(
     yield panel_section(shown)
     yield figure_section(alignment_figures(result))
     yield f"<section><h2>Files</h2>{links(_files(result, images))}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
 
 
 def _named(result: AlignmentResult, frames: Sequence[Frame | None]) -> list[ImageAlignment]:
@@ -142,18 +140,15 @@ def _panel(image: ImageAlignment, number: int, member: ImageCatalog, frame: Fram
 
 
 def _matched(matches: Table, shape: tuple[int, int]) -> str:
-    """Circles about matched sources; those left out of the fit are dashed."""
-    marks = ""
-    for fitted, kind in ((True, ""), (False, "left")):
-        chosen = matches[matches["fitted"] == fitted]
-        chosen = chosen[:: max(1, -(-len(chosen) // MARKED_STARS))]
-        xy: NDArray[np.float64] = np.column_stack([chosen["x"], chosen["y"]])
-        words = (
-            f"reference {star}, residual ({dx:+.3f}, {dy:+.3f}) px"
-            for star, dx, dy in chosen["reference", "dx", "dy"].iterrows()
-        )
-        marks += circles(xy - np.array(shape[::-1]) / 2, words, shape, kind)
-    return marks
+    """Circles about matched sources."""
+
+    def tell(row: int) -> str:
+        star, dx, dy = matches["reference", "dx", "dy"][row]
+        return f"reference {star}, residual ({dx:+.3f}, {dy:+.3f}) px"
+
+    xy: NDArray[np.float64] = np.column_stack([matches["x"], matches["y"]])
+    fitted = np.asarray(matches["fitted"])
+    return kept_and_left(xy - np.array(shape[::-1]) / 2, fitted, tell, shape)
 
 
 def _files(result: AlignmentResult, images: Sequence[ImageAlignment]) -> Iterator[File]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
 from boresight.frames.frame import Frame
 from boresight.movement import MovementCorrection
 from boresight.report.downloads import File, links
-from boresight.report.panels import MARKED_STARS, circles, panel, panel_section
+from boresight.report.panels import kept_and_left, panel, panel_section
 from boresight.report.pictures import levels_of, linear_picture
-from boresight.report.tables import provenance, row, table
+from boresight.report.tables import row, table
 from boresight.report.verdict import box
 
 __all__ = ["correction_sections"]
@@ -25,7 +24,6 @@ def correction_sections(
     frames: Sequence[Frame | None],
     names: Sequence[str],
     heading: str,
-    options: Mapping[str, Any],
 ) -> Iterator[str]:
     """Parts of the page from the top."""
     ref, moved = frames
@@ -38,7 +36,6 @@ def correction_sections(
     yield f"<main><section><h2>Results</h2>{table(head, rows)}</section>"
     yield panel_section(_panels(result, ref, moved))
     yield f"<section><h2>Files</h2>{links(_files(result))}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
 
 
 def _verdict(result: MovementCorrection, score: float | None) -> str:
@@ -97,15 +94,14 @@ def _panels(result: MovementCorrection, ref: Frame | None, moved: Frame | None) 
 
 
 def _points(result: MovementCorrection) -> str:
-    """Circles about the points of the reference; those that disagree are dashed."""
+    """Circles about the points of the reference."""
+
+    def tell(row: int) -> str:
+        dx, dy = result.residuals[row]
+        return f"residual ({dx:+.2f}, {dy:+.2f}) px"
+
     middle = np.array(result.im_shape[::-1]) / 2
-    marks = ""
-    for agree, kind in ((True, ""), (False, "left")):
-        chosen = np.flatnonzero(result.inliers == agree)
-        chosen = chosen[:: max(1, -(-len(chosen) // MARKED_STARS))]
-        words = (f"residual ({dx:+.2f}, {dy:+.2f}) px" for dx, dy in result.residuals[chosen])
-        marks += circles(result.ref_points[chosen] - middle, words, result.im_shape, kind)
-    return marks
+    return kept_and_left(result.ref_points - middle, result.inliers, tell, result.im_shape)
 
 
 def _files(result: MovementCorrection) -> Iterator[File]:

@@ -12,7 +12,7 @@ from boresight.movement import DriftLog, Verdict
 from boresight.report.downloads import File, links
 from boresight.report.figures import drift_figure, figure_section
 from boresight.report.panels import panel_section, solution_panel
-from boresight.report.tables import provenance, row, table
+from boresight.report.tables import row, table
 from boresight.report.verdict import box
 
 __all__ = ["movement_sections"]
@@ -31,7 +31,6 @@ def movement_sections(
     frames: Sequence[Frame | None],
     names: Sequence[str],
     heading: str,
-    options: Mapping[str, Any],
 ) -> Iterator[str]:
     """Parts of the page from the top."""
     records = result.records() if isinstance(result, DriftLog) else [_record(result, names)]
@@ -45,7 +44,6 @@ def movement_sections(
     elif any(r["unknown"] is None and r["time"] for r in records):
         yield figure_section(drift_figure(result))
     yield f"<section><h2>Files</h2>{links(_files(result, records))}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
 
 
 def _record(verdict: Verdict, names: Sequence[str]) -> dict[str, Any]:

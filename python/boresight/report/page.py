@@ -22,6 +22,7 @@ from boresight.report.correction import correction_sections
 from boresight.report.movement import movement_sections
 from boresight.report.scene import scene_sections
 from boresight.report.solved import solved_sections
+from boresight.report.tables import provenance
 from boresight.scene.result import SceneResult
 from boresight.solver.solution import Solution
 
@@ -126,7 +127,11 @@ SceneResult, MovementCorrection, Verdict or DriftLog
     shown = _frames(frames, kind.num_frames(result))
     heading = title or kind.heading
     names = [_name(frame, i) for i, frame in enumerate(shown)]
-    body = "\n".join(kind.sections(result, shown, names, heading, options or {}))
+    told = provenance(result, shown, options or {})
+    body = "\n".join([
+        *kind.sections(result, shown, names, heading),
+        f"<section><h2>Provenance</h2>{told}</section></main>",
+    ])  # fmt: skip
     assets = files("boresight.report") / "assets"
     style = (assets / "page.css").read_text(encoding="utf-8")
     script = (assets / "page.js").read_text(encoding="utf-8")

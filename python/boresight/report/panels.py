@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 
 import numpy as np
@@ -13,7 +13,7 @@ from boresight.frames.frame import Frame
 from boresight.report.pictures import star_picture
 from boresight.solver.solution import Solution
 
-__all__ = ["MARKED_STARS", "circles", "panel", "panel_section", "solution_panel"]
+__all__ = ["kept_and_left", "panel", "panel_section", "solution_panel"]
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +107,21 @@ def circles(xy: Floats, words: Iterable[str], image_shape: tuple[int, int], kind
         "</title></circle>"
         for (x, y), told in zip(xy, words, strict=True)
     )
+
+
+def kept_and_left(
+    xy: Floats, kept: NDArray[np.bool_], tell: Callable[[int], str], image_shape: tuple[int, int]
+) -> str:
+    """Make circles about some of many points; those that a fit has left out are dashed.
+
+    `tell` gives the words of a point by its row.
+    """
+    marks = ""
+    for wanted, kind in ((True, ""), (False, "left")):
+        rows = np.flatnonzero(kept == wanted)
+        rows = rows[:: max(1, -(-len(rows) // MARKED_STARS))]
+        marks += circles(xy[rows], map(tell, rows.tolist()), image_shape, kind)
+    return marks
 
 
 def _shape(solution: Solution | None) -> tuple[int, int]:

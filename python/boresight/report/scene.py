@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from boresight.report.downloads import File, ecsv, links, stem_of, wcs_file
 from boresight.report.figures import figure_section, scene_figures
 from boresight.report.panels import panel, panel_section
 from boresight.report.pictures import levels_of, linear_picture, signed_picture
-from boresight.report.tables import provenance, row, table
+from boresight.report.tables import row, table
 from boresight.report.verdict import box
 from boresight.scene.result import FittedImage, SceneResult
 
@@ -45,7 +44,6 @@ def scene_sections(
     frames: Sequence[Frame | None],
     names: Sequence[str],
     heading: str,
-    options: Mapping[str, Any],
 ) -> Iterator[str]:
     """Parts of the page from the top."""
     left = [float(sigma) for sigma in result.dipoles["sigma"]]
@@ -56,7 +54,6 @@ def scene_sections(
     yield f"<section><h2>Sources</h2>{_sources(result)}</section>"
     yield figure_section(scene_figures(result))
     yield f"<section><h2>Files</h2>{links(_files(result))}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"
 
 
 def _verdict(result: SceneResult, left: Sequence[float]) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
-from typing import Any
 
 from boresight.calibration.result import CalibrationResult
 from boresight.frames.frame import Frame
 from boresight.report.downloads import downloads
 from boresight.report.figures import calibration_figures, figure_section
 from boresight.report.panels import panel_section, solution_panel
-from boresight.report.tables import parameter_table, provenance, results_table
+from boresight.report.tables import parameter_table, results_table
 from boresight.report.verdict import verdict
 from boresight.solver.solution import Solution
 
@@ -23,7 +22,6 @@ def solved_sections(
     frames: Sequence[Frame | None],
     names: Sequence[str],
     heading: str,
-    options: Mapping[str, Any],
 ) -> Iterator[str]:
     """Parts of the page from the top."""
     solutions: Sequence[Solution | None] = (
@@ -45,4 +43,3 @@ def solved_sections(
         yield f"<section><h2>Camera</h2>{parameter_table(result)}</section>"
         yield figure_section(calibration_figures(result))
     yield f"<section><h2>Files</h2>{downloads(result, solutions, names)}</section>"
-    yield f"<section><h2>Provenance</h2>{provenance(result, frames, options)}</section></main>"

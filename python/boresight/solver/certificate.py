@@ -218,8 +218,10 @@ def certify(
     """
     arguments.check_options(options, SearchOptions)
     kinds = _checked_kinds(kinds)
-    num_fields = _whole("num_fields", num_fields, 1, MOST_FIELDS)
-    num_detections = _whole("num_detections", num_detections, FEWEST_DETECTIONS, MOST_DETECTIONS)
+    num_fields = arguments.whole("num_fields", num_fields, 1, MOST_FIELDS)
+    num_detections = arguments.whole(
+        "num_detections", num_detections, FEWEST_DETECTIONS, MOST_DETECTIONS
+    )
     seed = arguments.count("seed", seed)
     if not 0.0 < confidence < 1.0:
         raise InputError(f"confidence: {confidence} is no probability; give one such as 0.95")
@@ -305,10 +307,3 @@ def _checked_kinds(kinds: Sequence[FieldKind]) -> Sequence[FieldKind]:
     if unknown or not chosen:
         raise InputError(f"kinds: {kinds!r}; give some of {', '.join(map(repr, KINDS))}")
     return list(dict.fromkeys(chosen))
-
-
-def _whole(name: str, value: int, least: int, most: int) -> int:
-    whole = arguments.count(name, value)
-    if not least <= whole <= most:
-        raise InputError(f"{name}: {whole} is not from {least} to {most}")
-    return whole

@@ -40,23 +40,34 @@ fn chain(exposures: usize) -> Chain {
     (detections, starts, priors, truth)
 }
 
+/// A problem of objects that stand still, seen by exposures that share nothing.
+fn still<'a>(
+    detections: &'a [Detection],
+    starts: &'a [usize],
+    priors: &'a [f64],
+    frozen: &'a [bool],
+    geometry: Geometry,
+) -> JointProblem<'a> {
+    JointProblem {
+        detections,
+        starts,
+        priors,
+        frozen,
+        geometry,
+        lever: 50.0,
+        device: Device::default(),
+        motions: Motions::default(),
+        colors: &[],
+    }
+}
+
 #[test]
 fn maps_and_objects_are_recovered_both_ways() {
     for exposures in [5, 500] {
         let (detections, starts, priors, truth) = chain(exposures);
         let mut frozen = vec![false; exposures];
         frozen[0] = true;
-        let problem = JointProblem {
-            detections: &detections,
-            starts: &starts,
-            priors: &priors,
-            frozen: &frozen,
-            geometry: Geometry::Rscale,
-            lever: 50.0,
-            device: Device::default(),
-            motions: Motions::default(),
-            colors: &[],
-        };
+        let problem = still(&detections, &starts, &priors, &frozen, Geometry::Rscale);
         let found = problem.solve(&()).unwrap();
         assert!(found.undetermined.is_empty());
         for (map, (turn, shift)) in found.maps.iter().zip(&truth) {
@@ -70,17 +81,7 @@ fn maps_and_objects_are_recovered_both_ways() {
 #[test]
 fn without_anything_fixed_the_gauge_is_named() {
     let (detections, starts, priors, _) = chain(4);
-    let problem = JointProblem {
-        detections: &detections,
-        starts: &starts,
-        priors: &priors,
-        frozen: &[false; 4],
-        geometry: Geometry::Shift,
-        lever: 50.0,
-        device: Device::default(),
-        motions: Motions::default(),
-        colors: &[],
-    };
+    let problem = still(&detections, &starts, &priors, &[false; 4], Geometry::Shift);
     assert_eq!(problem.solve(&()).unwrap().undetermined.len(), 1);
     let catalogued = vec![1.0; priors.len()];
     assert!(JointProblem { priors: &catalogued, ..problem }.solve(&()).unwrap().undetermined.is_empty());
@@ -120,15 +121,8 @@ fn a_shared_distortion_is_recovered_both_ways() {
         let mut frozen = vec![false; exposures];
         frozen[0] = true;
         let problem = JointProblem {
-            detections: &detections,
-            starts: &starts,
-            priors: &priors,
-            frozen: &frozen,
-            geometry: Geometry::Rshift,
-            lever: 50.0,
             device: Device { terms: &terms, places: &places },
-            motions: Motions::default(),
-            colors: &[],
+            ..still(&detections, &starts, &priors, &frozen, Geometry::Rshift)
         };
         let found = problem.solve(&()).unwrap();
         assert!(found.undetermined_terms.is_empty());
@@ -173,19 +167,13 @@ fn motions_and_colours_are_recovered_both_ways() {
         }
         let frozen: Vec<bool> = (0..exposures).map(|e| e == 0).collect();
         let problem = JointProblem {
-            detections: &many,
-            starts: &ends,
-            priors: &priors,
-            frozen: &frozen,
-            geometry: Geometry::Rscale,
-            lever: 50.0,
-            device: Device::default(),
             motions: Motions {
                 motion: Motion::Parallax,
                 epochs: &epochs,
                 priors: &vec![[1e-8, 1e-8]; objects],
             },
             colors: &colors,
+            ..still(&many, &ends, &priors, &frozen, Geometry::Rscale)
         };
         let found = problem.solve(&()).unwrap();
         for object in (0..objects).step_by(7) {
