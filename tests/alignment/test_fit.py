@@ -172,3 +172,50 @@ def test_wrong_arguments_are_named(name, call):
     image = ImageCatalog(ASSUMED, xy, image_shape=(1000, 1000))
     with pytest.raises(InputError, match=rf"^{name}:"):
         call(image, table)
+
+
+def test_lists_that_are_matched_need_no_matching():
+    """`match=None` in `align` is `fit_wcs` for each image."""
+    table = stars(ASSUMED, n=50)[1]
+    images, alone = [], []
+    for k in range(3):
+        wcs = true_wcs((1.0 + 0.02 * k) * np.eye(2), np.array([300.0 * k, -100.0]))
+        xy = wcs.all_world2pix(np.column_stack([table["RA"], table["DEC"]]), 0)
+        xy[k] = np.nan
+        images.append(ImageCatalog(ASSUMED, xy, image_shape=(1000, 1000)))
+        alone.append(fit_wcs(ImageCatalog(ASSUMED, xy, image_shape=(1000, 1000)), table))
+    result = align(images, table, match=None)
+    for told, wanted in zip(result.images, alone, strict=True):
+        assert told.verdict == "good"
+        assert told.num_matches == 49
+        np.testing.assert_allclose(told.matrix, wanted.matrix, atol=1e-12)
+        np.testing.assert_array_equal(told.matched["source"], told.matched["reference"])
+
+
+@pytest.mark.parametrize("method", ["sequential", "global"])
+def test_images_whose_rows_are_one_object_each_align_to_the_first(method):
+    """A source without position in the reference image shifts no row."""
+    table = stars(ASSUMED, n=60)[1]
+    radec = np.column_stack([table["RA"], table["DEC"]])
+    truths = [true_wcs(np.eye(2), np.array([250.0 * k, 40.0 * k])) for k in range(3)]
+    images = []
+    for k, wcs in enumerate(truths):
+        xy = wcs.all_world2pix(radec, 0)
+        xy[5 * k + 2] = np.nan
+        images.append(ImageCatalog(truths[0], xy, image_shape=(1000, 1000)))
+    result = align(images, match=None, method=method, reserve=0.0)
+    assert [told.verdict for told in result.images] == ["good"] * 3
+    for image, wcs in zip(images, truths, strict=True):
+        found = image.wcs.all_pix2world([[0, 0], [999, 999]], 0)
+        np.testing.assert_allclose(found, wcs.all_pix2world([[0, 0], [999, 999]], 0), atol=1e-9)
+
+
+def test_lists_of_different_length_are_not_matched():
+    xy, table = stars(ASSUMED)
+    images = [ImageCatalog(ASSUMED, xy, image_shape=(1000, 1000)) for _ in range(2)]
+    short = ImageCatalog(ASSUMED, xy[:-1], image_shape=(1000, 1000))
+    with pytest.raises(InputError, match=r"^imcat: image 2 has 39 rows and refcat has 40"):
+        align([*images, short], table, match=None)
+    with pytest.raises(InputError, match=r"^imcat: image 1 has 39 rows and image 0 has 40"):
+        align([images[0], short], match=None)
+    assert all(image.wcs is ASSUMED for image in images)

@@ -56,7 +56,7 @@ def align(
     sigma: float | tuple[float, ClipStatistic] = 3.0,
     *,
     method: Method = "sequential",
-    match: Match | Callable[..., Any] = "auto",
+    match: Match | Callable[..., Any] | None = "auto",
     clip_statistic: ClipStatistic = "rmse",
     epoch: float | Time | None = None,
     without_motion: WithoutMotion = "keep",
@@ -116,12 +116,15 @@ def align(
         One image after the other; or, starting from that with `expand_refcat`, all at once: a
         linear map for each image and a position for every object that two images share or the
         catalogue has. Default "sequential".
-    match : {"auto", "histogram", "pattern"} or callable
+    match : {"auto", "histogram", "pattern"}, callable or None
         "histogram" finds shifts up to `searchrad`, and rotations of a tolerance at the edges and
         more. "auto" goes on to patterns where that finds no clear match, for any shift, any
         rotation and scales from 0.8 to 1.25. A callable gets the positions of the reference and of
         the image in the plane of the image, two (n, 2) arrays, and returns the indices of the
-        matches, two arrays. Default "auto".
+        matches, two arrays. None: the source in each row is the star in that row of `refcat`, or
+        the source in that row of the image that is the reference; nothing is matched and none
+        added to the reference. The rows of a group are those of its images, one after the other.
+        Default "auto".
     clip_statistic : {"rmse", "mae", "std", "mad"}
         Root mean square length of the residuals, mean length, standard deviation, or median length
         times 1.20, which outliers do not change. Default "rmse".
@@ -157,8 +160,9 @@ def align(
     Raises
     ------
     InputError
-        If an argument cannot be worked with, an image occurs twice, or there is nothing to align
-        to: fewer than two images and no `refcat`.
+        If an argument cannot be worked with, an image occurs twice, lists that are said to be
+        matched differ in length, or there is nothing to align to: fewer than two images and no
+        `refcat`.
 
     Notes
     -----
@@ -217,6 +221,8 @@ def align(
     stars = None
     if refcat is not None:
         stars = ReferenceCatalog.from_any(refcat, epoch=model.epoch, without_motion=without_motion)
+    if match is None:
+        _check_rows(items, stars)
     before = [[member.mapping for member in item.members] for item in items]
     jointly = method == "global"
     with progress_callback(progress, "align") as tell:
@@ -266,6 +272,18 @@ def checked_items(imcat: Any) -> list[Item]:
     return items
 
 
+def _check_rows(items: list[Item], refcat: ReferenceCatalog | None) -> None:
+    """Check that lists which are said to be matched row by row have as many rows."""
+    wanted = items[0].num_rows if refcat is None else refcat.num_rows
+    of = "image 0" if refcat is None else "refcat"
+    for number, item in enumerate(items):
+        if item.num_rows != wanted:
+            raise InputError(
+                f"imcat: image {number} has {item.num_rows} rows and {of} has {wanted}; "
+                "match=None needs the same source in the same row"
+            )
+
+
 class _Run:
     """One call of `align`: the reference as it grows, and what is left to do."""
 
@@ -279,6 +297,8 @@ class _Run:
         tell: Callable[[float], object] | None,
     ) -> None:
         self._items, self._options = items, options
+        # Lists that are matched row by row hold nothing to add.
+        expand = expand and options.match is not None
         self._optimize, self._expand = optimize and expand, expand
         self._tell = tell
         self._numbers = {id(item): number for number, item in enumerate(items)}

@@ -15,8 +15,8 @@ from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.register import match_sources
-from boresight.alignment.sources import Sources, pixel_scale, sources_of, stars_near
+from boresight.alignment.register import matched
+from boresight.alignment.sources import Sources, pixel_scale, sources_of
 
 __all__ = ["Detections", "Exposure", "collect", "exposure_of"]
 
@@ -95,8 +95,9 @@ def exposure_of(
     members = item.members
     plane = members[0].mapping
     sources = sources_of(members, plane)
-    near = stars_near(members, sources, refcat, plane, replace(options, match="histogram"))
-    found = match_sources(sources, near, replace(options, match="histogram"), start="given")
+    if options.match is not None:
+        options = replace(options, match="histogram")
+    near, found = matched(members, sources, refcat, plane, options, start="given")
     i, j = found.pairs.T
     mappings = [member.mapping for member in members]
     return Exposure(number, members, before, mappings, sources, i, near.rows[j])

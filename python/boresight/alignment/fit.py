@@ -87,12 +87,12 @@ def fit_wcs(
     options = Options.checked(
         minobj=minobj, searchrad=1.0, use2dhist=False, separation=0.0, tolerance=tolerance,
         xoffset=0.0, yoffset=0.0, fitgeom=fitgeom, nclip=nclip, sigma=sigma,
-        match="histogram", clip_statistic=clip_statistic,
+        match=None, clip_statistic=clip_statistic,
     )  # fmt: skip
     stars = ReferenceCatalog.from_any(refcat)
-    wanted = sum(member.num_rows for member in image.members)
-    if stars.num_rows != wanted:
+    if stars.num_rows != image.num_rows:
         raise InputError(
-            f"refcat: {stars.num_rows} rows for {wanted} sources; give the star of each source"
+            f"refcat: {stars.num_rows} rows for {image.num_rows} sources; "
+            "give the star of each source"
         )
-    return align_to(image, image.name or "image", stars, options, paired=True)
+    return align_to(image, image.name or "image", stars, options)

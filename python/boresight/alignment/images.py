@@ -284,6 +284,11 @@ class ImageGroup:
         """The images."""
         return self.images
 
+    @property
+    def num_rows(self) -> int:
+        """Number of rows of all lists that were given."""
+        return sum(image.num_rows for image in self.images)
+
     def footprint(self) -> core.Footprint:
         """Give the union of the images' footprints."""
         return core.Footprint.union([image.footprint() for image in self.images])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -77,7 +78,7 @@ class Options:
     tolerance: float
     offset: tuple[float, float]
     fitgeom: FitGeometry
-    match: Any
+    match: Match | Callable[..., Any] | None
     clipping: dict[str, Any]
 
     @classmethod
@@ -99,7 +100,7 @@ class Options:
     ) -> Options:
         """Check every argument; each error names its own."""
         known("fitgeom", fitgeom, FitGeometry)
-        if not callable(match):
+        if not (match is None or callable(match)):
             known("match", match, Match)
         least = LEAST_MATCHES[fitgeom]
         wanted = least if minobj is None else count("minobj", minobj)
@@ -126,7 +127,7 @@ class Options:
     def core(self, *, start: str | None = None) -> dict[str, Any]:
         """Give the options as the core takes them."""
         return {
-            "start": start or STARTS[self.match, self.use2dhist],
+            "start": start or STARTS[str(self.match), self.use2dhist],
             "search_radius": self.searchrad,
             "offset": self.offset,
             "separation": self.separation,

@@ -157,8 +157,12 @@ class ReferenceCatalog:
                 return None
             return np.asarray(np.concatenate(values)[seen])
 
+        first = np.cumsum([0, *(member.num_rows for member in members)])
+        rows = [start + member.rows for start, member in zip(first, members, strict=False)]
         return cls(
             sky[seen],
+            rows=np.concatenate(rows)[seen],
+            num_rows=image.num_rows,
             weights=column("_weights"),
             brightness=column("_brightness"),
             color=column("_color"),

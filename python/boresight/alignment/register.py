@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ __all__ = [
     "corner_error",
     "corrected",
     "follow",
-    "match_sources",
+    "matched",
     "plane_corners",
     "total_correction",
     "verdict_of",
@@ -73,33 +73,17 @@ ENDINGS = {
 
 
 def align_to(
-    item: ImageCatalog | ImageGroup,
-    name: str,
-    refcat: ReferenceCatalog,
-    options: Options,
-    *,
-    paired: bool = False,
+    item: ImageCatalog | ImageGroup, name: str, refcat: ReferenceCatalog, options: Options
 ) -> ImageAlignment:
-    """Align an item to a reference, and correct the WCS of its members if it succeeds.
-
-    With `paired` each row of the sources is the star in the same row of the reference.
-    """
+    """Align an item to a reference, and correct the WCS of its members if it succeeds."""
     members = item.members
     starts = [member.mapping for member in members]
     plane = starts[0]
     sources = sources_of(members, plane)
     if len(sources.plane) == 0:
         return ImageAlignment(name, "failed", Reason.NO_SOURCES)
-    match = partial(_match_rows, members, refcat) if paired else match_sources
-
-    def stars(sources: Sources, plane: Mapping) -> Near:
-        if paired:
-            return all_stars(refcat, plane)
-        return stars_near(members, sources, refcat, plane, options)
-
-    near = stars(sources, plane)
-    found = match(sources, near, options)
-    reason = _failure(found, near, paired)
+    near, found = matched(members, sources, refcat, plane, options)
+    reason = _failure(found, near, options)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
     total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
     if reason is not Reason.ALIGNED:
@@ -110,8 +94,8 @@ def align_to(
             mappings = _settled(mappings, found, sources, near, refcat, options)
             # Distant stars are where the first plane has them only once the camera looks there.
             sources = sources_of(members, mappings[0], mappings)
-            near = stars(sources, mappings[0])
-            again = match(sources, near, replace(options, offset=(0.0, 0.0)), start="given")
+            there = replace(options, offset=(0.0, 0.0))
+            near, again = matched(members, sources, refcat, mappings[0], there, start="given")
             found = again if again.fit is not None else found
             mappings = _settled(mappings, found, sources, near, refcat, options)
     except (UndeterminedError, np.linalg.LinAlgError):
@@ -126,7 +110,23 @@ def align_to(
     return total
 
 
-def match_sources(sources: Sources, near: Near, options: Options, start: str | None = None) -> Any:
+def matched(
+    members: list[ImageCatalog],
+    sources: Sources,
+    refcat: ReferenceCatalog,
+    plane: Mapping,
+    options: Options,
+    start: str | None = None,
+) -> tuple[Near, Any]:
+    """Give the stars that sources may be, the pairs and a fit to them."""
+    if options.match is None:
+        near = all_stars(refcat, plane)
+        return near, _match_rows(members, refcat, sources, near, options)
+    near = stars_near(members, sources, refcat, plane, options)
+    return near, _match_sources(sources, near, options, start)
+
+
+def _match_sources(sources: Sources, near: Near, options: Options, start: str | None) -> Any:
     """Match and fit sources to the stars near them."""
     image = {
         "points": sources.plane,
@@ -135,7 +135,7 @@ def match_sources(sources: Sources, near: Near, options: Options, start: str | N
     }
     reference = {"points": near.plane, "weights": near.weights, "brightness": near.brightness}
     if callable(options.match):
-        return _custom(image, reference, options)
+        return _custom(options.match, image, reference, options)
     return core.register(image, reference, options.core(start=start))
 
 
@@ -151,8 +151,13 @@ class _Given:
     possible: int = 0
 
 
-def _custom(image: dict[str, Any], reference: dict[str, Any], options: Options) -> _Given:
-    pairs = np.asarray(options.match(reference["points"], image["points"]))
+def _custom(
+    matcher: Callable[..., Any],
+    image: dict[str, Any],
+    reference: dict[str, Any],
+    options: Options,
+) -> _Given:
+    pairs = np.asarray(matcher(reference["points"], image["points"]))
     if pairs.size == 0:
         return _Given(np.zeros((0, 2), np.int64), None, "too few")
     if pairs.ndim != 2 or 2 not in pairs.shape or pairs.dtype.kind not in "iu":
@@ -171,7 +176,6 @@ def _match_rows(
     sources: Sources,
     near: Near,
     options: Options,
-    start: str | None = None,
 ) -> _Given:
     """Fit sources to the stars in the rows of their number."""
     first = np.cumsum([0, *(member.num_rows for member in members)])
@@ -214,10 +218,10 @@ def combined(a: Floats | None, b: Floats | None) -> Floats | None:
         return np.ascontiguousarray(1.0 / (1.0 / a + 1.0 / b))
 
 
-def _failure(found: Any, near: Near, paired: bool) -> Reason:
+def _failure(found: Any, near: Near, options: Options) -> Reason:
     if found.ending != "fitted":
         return Reason.NO_OVERLAP if near.inside == 0 else ENDINGS[found.ending]
-    if paired:
+    if options.match is None:
         return Reason.ALIGNED
     scales = np.linalg.svd(np.array(found.fit.matrix), compute_uv=False)
     if scales.max() > LARGEST_SCALE or scales.min() < 1.0 / LARGEST_SCALE:
