@@ -9,7 +9,7 @@ from astropy.table import Table
 from click.testing import CliRunner
 
 import boresight
-from boresight import CameraModel, simulate_frame
+from boresight import CameraModel, batch, simulate_frame
 from boresight.cli import main
 
 SHAPE, FOV, RA, DEC = (400, 512), 12.0, 83.8, -1.2
@@ -37,12 +37,12 @@ COMMON = ("--fov", "12", "--database", "wide.db")
 
 
 def test_ten_bad_files_of_many_lose_no_result(folder, sky):
-    """Of each kind of badness one; every other frame gives its result."""
-    good = fits.PrimaryHDU(np.clip(sky.image, 0, 65535).astype(np.uint16))
-    names = []
-    for number in range(20):
-        names.append(f"good{number}.fits")
-        good.writeto(names[-1])
+    """Of each kind of badness one; each of the hundred other frames gives its result."""
+    good = np.clip(sky.image, 0, 65535).astype(np.uint16)
+    names = [f"good{number}.fits" for number in range(100)]
+    for number, name in enumerate(names):
+        # Turned by quarters, so that results cannot stand at another frame's place unseen.
+        fits.writeto(name, np.rot90(good, number % 4))
     whole = (folder / "good0.fits").read_bytes()
     bad = {
         "missing.fits": None,
@@ -60,7 +60,7 @@ def test_ten_bad_files_of_many_lose_no_result(folder, sky):
     fits.HDUList([fits.PrimaryHDU()]).writeto("none.fits")
     fits.PrimaryHDU(np.ones((3, 5, 20, 20), "f4")).writeto("cube.fits")
     bad |= dict.fromkeys(("nan.fits", "none.fits", "cube.fits"))
-    order = [*names[:10], *bad, *names[10:]]
+    order = [*names[:40], *bad, *names[40:]]
     result = run("solve", *order, *COMMON, "--json", "--no-explain", "--plot", "no.such.form")
     assert result.exit_code == 1
     records = json.loads(result.stdout)
@@ -68,8 +68,17 @@ def test_ten_bad_files_of_many_lose_no_result(folder, sky):
     for record in records:
         assert record["solved"] == record["file"].startswith("good")
         assert ("error" in record) != record["solved"]
+    rolls = {r["file"]: r["roll_deg"] for r in records if r["solved"]}
+    turned = [(rolls[name] - 30.0) % 360.0 / 90.0 for name in names]
+    np.testing.assert_allclose(turned, [-number % 4 for number in range(100)], atol=1e-3)
     assert all(f"{name}" in result.stderr for name in bad)
     assert "form" in result.stderr  # the plot, which was tried at last
+    result = run("batch", "solve", *order, *COMMON, "--output", "out", "--jobs", 1, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["counts"] == {"error": 10, "solved": 100}
+    table = batch.read_results("out")
+    assert list(table["path"]) == order
+    assert {row["path"] for row in table if row["reason"]} == set(bad)
 
 
 def test_a_line_is_printed_as_each_frame_ends(folder, monkeypatch):
