@@ -203,7 +203,8 @@ def test_every_function_that_takes_a_list_takes_its_origin(array_pixels, stars, 
     known = {"image_shape": SHAPE, "origin": "corner"}
     one = solve_from_centroids(wide_database, rows, 12.0, **known)
     assert separation_arcsec(one) < 5.0
-    assert solve_many([rows], 12.0, database=wide_database, **known)[0].ra_deg == one.ra_deg
+    (many,) = solve_many([rows], 12.0, database=wide_database, lens=None, **known)
+    assert many.ra_deg == one.ra_deg
     assert diagnose(rows, 12.0, database=wide_database, **known).solution.ra_deg == one.ra_deg
     tracker = Tracker(wide_database, fov_deg=12.0, **known)
     assert tracker.solve(rows).ra_deg == one.ra_deg

@@ -126,11 +126,12 @@ class TestSolveMany:
         many = boresight.solve_many(iter(frames), 12.5, progress=fractions.append, **options)
         assert [n for n, solution in enumerate(many) if solution is None] == [4, 11]
         for stars, solution in zip(frames, many, strict=True):
-            alone = boresight.solve(stars, 12.5, lens=None, **options)
+            alone = boresight.solve(stars, 12.5, **options)
             assert (alone is None) == (solution is None)
             if alone is not None:
                 np.testing.assert_array_equal(alone.quaternion, solution.quaternion)
                 np.testing.assert_array_equal(alone.matched_centroids, solution.matched_centroids)
+                assert alone.camera_model == solution.camera_model
         assert fractions[-1] == 1.0
         assert fractions == sorted(fractions)
 

@@ -67,7 +67,8 @@ class Passes:
 
     def solve(self, match_radius: float) -> list[Solution | None]:
         """Solve all frames with the last camera."""
-        options = self._solve_options | {"match_radius": match_radius}
+        # The lens is fitted to all frames together.
+        options = {"lens": None} | self._solve_options | {"match_radius": match_radius}
         if self._camera is not None:
             options |= {"camera_model": self._camera, "fov_deg": self._camera.fov_deg}
         solutions = solve_many(

@@ -24,7 +24,7 @@ from boresight.solver.solution import Solution
 from boresight.solver.solve import solution_of
 
 #: Time bound of one try with other arguments, ms.
-TRY_MS = 2000
+TRY_MS = 1000
 
 #: Fewer than this many ms are not worth another try.
 SHORTEST_MS = 20

@@ -278,6 +278,7 @@ def _solve(
         database=maker.database,
         image_shape=maker.image_shape,
         camera_model=maker.camera_model,
+        lens=None,
         **options,
     )
     known = maker.camera_model is not None

@@ -19,6 +19,7 @@ from boresight.solver.case import Case
 from boresight.solver.findings import Diagnosis, Finding, RejectedCandidate
 from boresight.solver.inputs import Found, choose_database, find_stars
 from boresight.solver.options import SolveOptions
+from boresight.solver.shapes import blur_of
 from boresight.solver.solution import Solution
 from boresight.solver.solve import prepared, solution_of, solve
 
@@ -33,7 +34,7 @@ BUDGET_MS = 20_000
 
 #: Shares of it for solving the frame as it was given, and until nothing else is tried any more:
 #: the rest is for looking up what the frame came closest to.
-SOLVING_SHARE, TRIES_SHARE = 0.25, 0.85
+SOLVING_SHARE, TRIES_SHARE = 0.1, 0.85
 
 #: As many stars in vain, and no other cause: the field may be narrower than the catalogue serves.
 NARROW_STARS = 30
@@ -57,8 +58,8 @@ def diagnose(
     The frame is solved as `solve` does it. If that fails, what is often wrong is mended in turn:
     light and magnitudes, parity and camera, hint, header, field of view; a negative, stars out of
     focus or trailed, a foreground, pixels that are not square; the projection, the match radius,
-    and the database. With what helps, the frame is solved: that is the remedy. Of the candidates
-    that were rejected the best is looked up. What the pixels, the images and counts of the stars
+    and the database. With what helps, the frame is solved: that is the remedy. Without one, the
+    best of the candidates that were rejected is looked up. What the pixels, the images and counts of the stars
     and the header tell besides is suspected, and reported in any case.
 
     Parameters
@@ -68,7 +69,7 @@ header, **options
         As in `solve`. The image itself tells most; what `extract_centroids` returns tells less, a
         list of stars least.
     solve_timeout_ms : int, optional
-        Time in which the cause is looked for, 20 s by default; a quarter of it at most is for the
+        Time in which the cause is looked for, 20 s by default; a tenth of it at most is for the
         frame as it was given. Extraction, and a database that has to be made, come on top.
 
     Returns
@@ -109,7 +110,7 @@ header, **options
     remedy = _first(case) if solution is None else None
     if budget_ms is not None:
         case.deadline += (1.0 - TRIES_SHARE) * budget_ms / 1e3
-    best = _rejected(case, outcome) if solution is None else None
+    best = _rejected(case, outcome) if solution is None and remedy is None else None
     height, width = case.image_shape
     low, high = (_stars_in_field(chosen, fov, height / width) for fov in case.bounds_deg)
     seen = () if narrow is None else (narrow,)
@@ -180,13 +181,15 @@ def _solved(case: Case, solution: Solution | None) -> tuple[core.Outcome, str, S
 
 def _first(case: Case) -> Finding | None:
     """Give the first remedy that helps, while there is time."""
-    tries = chain(
-        remedies.of_arguments(),
-        image_remedies.of_image(case),
-        (remedies.all_sky, image_remedies.common_ratios),
-        remedies.of_last_resort(),
-        (image_remedies.any_ratio,),
-    )
+    tries = chain(remedies.of_arguments(), image_remedies.of_image(case))
+    # Where the stars' images are spoilt, no other geometry makes stars of what was detected.
+    if case.extraction is None or blur_of(case.extraction, case.stars) is None:
+        tries = chain(
+            tries,
+            (remedies.all_sky, image_remedies.common_ratios),
+            remedies.of_last_resort(),
+            (image_remedies.any_ratio,),
+        )
     for attempt in tries:
         if not case.time_left_ms():
             return None

@@ -103,7 +103,7 @@ class Diagnosis:
     patterns_checked, candidates_checked : int
         Work done.
     best_rejected : RejectedCandidate or None
-        None if it solved or there were no candidates.
+        None if it solved, if a remedy was found, or if there were no candidates.
     remedy : Finding or None
         The change with which the frame solves, if one was found.
     suspicions : tuple of Finding

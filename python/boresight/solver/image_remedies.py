@@ -14,7 +14,14 @@ from boresight.extraction.star_list import StarList
 from boresight.extraction.stars import CentroidColumns
 from boresight.solver.case import Case
 from boresight.solver.findings import Finding
-from boresight.solver.shapes import crowded, is_negative, shape_of, stretch_of
+from boresight.solver.shapes import (
+    LARGEST_RATIO,
+    blur_of,
+    crowded,
+    is_negative,
+    shape_of,
+    stretch_of,
+)
 from boresight.solver.solution import Solution
 
 #: Images are binned by these factors until the stars' images are small.
@@ -33,8 +40,8 @@ MOST_STARS = 300
 #: Ratios of a pixel's sides that cameras have: video standards, binning in one axis.
 COMMON_RATIOS = (2.0, 4 / 3, 16 / 15, 59 / 54, 10 / 11, 128 / 117, 1.5)
 
-#: Others are tried from 1 to this, in steps that the search tolerates.
-LARGEST_RATIO, RATIO_STEP = 2.1, 0.012
+#: Others are tried in steps that the search tolerates.
+RATIO_STEP = 0.012
 
 #: Steps around the ratio that the header or the images of the stars tell.
 NEAR_STEPS = 8
@@ -189,13 +196,14 @@ def of_image(case: Case) -> Iterator[Callable[[Case], Finding | None]]:
     found = case.extraction
     if found is None:
         return
-    shape, left_out = shape_of(case.stars), found.rejected
+    shape, left_out, blur = shape_of(case.stars), found.rejected, blur_of(found, case.stars)
     if shape.is_along_axes:
         yield common_ratios
     wide = left_out["extended"] + left_out["too_large"] + left_out["elongated"]
-    if shape.fwhm_px > SMALL_FWHM_PX or shape.is_trailed or wide > WIDE_SHARE * len(case.stars):
+    if blur or shape.fwhm_px > SMALL_FWHM_PX or wide > WIDE_SHARE * len(case.stars):
         yield blurred
-    yield foreground
+    if blur is None:
+        yield foreground
 
 
 def binned(pixels: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

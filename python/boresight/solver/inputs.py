@@ -180,3 +180,17 @@ def start_cameras(
         CameraModel.from_fov(fov_deg, image_shape, parity_flip=flipped, projection=projection)
         for flipped in (False, True)
     ]
+
+
+def common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Find the image shape that the extraction results among the lists agree on."""
+    for number, stars in enumerate(lists):
+        if isinstance(stars, ExtractionResult):
+            if image_shape is None:
+                image_shape = stars.image_shape
+            elif tuple(image_shape) != stars.image_shape:
+                raise InputError(
+                    f"centroids: frame {number} has {stars.image_shape} pixels, not "
+                    f"{tuple(image_shape)}; give frames of one camera"
+                )
+    return image_shape

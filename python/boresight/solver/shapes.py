@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,14 @@ TRAILED_ELONGATION = 1.4
 #: ... and their axes point the same way: length of the mean of the directions, 0 to 1.
 TRAILED_ALIGNMENT = 0.7
 
+#: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
+DEFOCUSED_FWHM_PX = 6.0
+
 #: Stars longer along rows or columns by this, all of them, may be those of pixels that are not
 #: square, radians from the axis.
 STRETCHED, AXIS_ANGLE = 1.04, 0.15
+#: Sides of a pixel differ by less than this factor; what is longer is a trail.
+LARGEST_RATIO = 2.1
 
 #: The frame is divided into so many parts in each axis to see where the stars are.
 TILES = 6
@@ -68,8 +73,9 @@ class Shape(NamedTuple):
     def is_along_axes(self) -> bool:
         """Whether they are longer along the rows, or the columns."""
         from_axis = abs(math.remainder(math.radians(self.angle_deg), math.pi / 2))
-        is_longer = max(self.width_over_height, 1 / self.width_over_height) > STRETCHED
-        return is_longer and self.alignment > TRAILED_ALIGNMENT and from_axis < AXIS_ANGLE
+        longer = max(self.width_over_height, 1 / self.width_over_height)
+        is_stretched = STRETCHED < longer < LARGEST_RATIO
+        return is_stretched and self.alignment > TRAILED_ALIGNMENT and from_axis < AXIS_ANGLE
 
 
 ROUND = Shape(0.0, 0.0, 1.0, 0.0, 0.0, 1.0)
@@ -97,6 +103,15 @@ def shape_of(stars: Any) -> Shape:
         angle_deg=math.degrees(np.angle(mean)) / 2 % 180,
         width_over_height=float(np.median(np.sqrt(cov[:, 0, 0] / cov[:, 1, 1]))),
     )
+
+
+def blur_of(found: ExtractionResult, stars: Any) -> Literal["trailing", "defocus"] | None:
+    """Tell what has spoilt the images of most stars, if they are."""
+    shape = shape_of(stars)
+    if shape.is_trailed or found.rejected["elongated"] > len(stars):
+        return "trailing"
+    wide = shape.fwhm_px > DEFOCUSED_FWHM_PX and shape.elongation < TRAILED_ELONGATION
+    return "defocus" if wide else None
 
 
 def stretch_of(solution: Solution) -> tuple[float, float]:

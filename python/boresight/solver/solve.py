@@ -18,7 +18,7 @@ from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.extraction.extract import ExtractionResult
 from boresight.solver.attempts import FISHEYES, Attempt, HeaderUse, Request, attempts
-from boresight.solver.inputs import Found, choose_database, find_stars
+from boresight.solver.inputs import Found, choose_database, common_shape, find_stars
 from boresight.solver.mapping import Intrinsics
 from boresight.solver.options import LensModel, Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
@@ -120,8 +120,7 @@ def solve(
     arguments.check_options(options, SolveOptions)
     # Of a fisheye the projection is what is to be found: with a lens of its own any would do.
     fisheye = projection not in (None, "gnomonic")
-    if not fisheye and camera_model is None and options.get("attitude_hint") is None:
-        options.setdefault("lens", "auto")
+    options.setdefault("lens", None if fisheye else _default_lens(camera_model, options))
     request = Request(fov_deg, database, camera_model, projection, header, options)
     found = find_stars(image_or_centroids, image_shape, extraction, MOST_MEASURED)
     if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
@@ -132,6 +131,11 @@ def solve(
         found = find_stars(image_or_centroids, image_shape, {**(extraction or {}), **more})
         solution = _first_solution(found, request)
     return solution
+
+
+def _default_lens(camera: object, options: SolveOptions) -> LensModel | None:
+    """Fit any lens to frames of which nothing is known; otherwise be as quick as can be."""
+    return "auto" if camera is None and options.get("attitude_hint") is None else None
 
 
 def _more_stars(found: Found, extraction: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,7 +235,8 @@ def solve_many(
     progress : bool or callable, optional
         True shows a progress bar; a function is called with the fraction done, 0 to 1.
     **options
-        Further arguments of `solve_from_centroids`, the same for all frames.
+        Further arguments of `solve_from_centroids`, the same for all frames. The `lens` is
+        ``"auto"``, as in `solve`, unless cameras or hints are given.
 
     Returns
     -------
@@ -258,7 +263,7 @@ def solve_many(
     """
     arguments.check_options(options, SolveOptions)
     lists = list(centroids)
-    image_shape = _common_shape(lists, image_shape)
+    image_shape = common_shape(lists, image_shape)
     own = {"camera_models": camera_models, "attitude_hints": attitude_hints, "places": places}
     for name, values in own.items():
         if values is not None and len(values) != len(lists):
@@ -276,6 +281,8 @@ def solve_many(
                 )
     if not lists:
         return []
+    if camera_models is None and attitude_hints is None:
+        options.setdefault("lens", _default_lens(camera_model, options))
     common = prepared(fov_deg, image_shape, camera_model, options)
     frames = []
     for number, stars in enumerate(lists):
@@ -291,6 +298,8 @@ def solve_many(
         )
     ]
     database = choose_database(database, fov_deg, camera_model)
+    for frame in each:
+        _date(frame, database, options)
     with progress_callback(progress, "Solving") as callback:
         outcomes = core.solve_many(
             database._core, frames, [frame.values for frame in each], callback
@@ -301,20 +310,6 @@ def solve_many(
         solution_of(outcome, frame.place, len(stars["stars"]), database)
         for outcome, frame, stars in zip(outcomes, each, frames, strict=True)
     ]
-
-
-def _common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Find the image shape that the extraction results among the lists agree on."""
-    for number, stars in enumerate(lists):
-        if isinstance(stars, ExtractionResult):
-            if image_shape is None:
-                image_shape = stars.image_shape
-            elif tuple(image_shape) != stars.image_shape:
-                raise InputError(
-                    f"centroids: frame {number} has {stars.image_shape} pixels, not "
-                    f"{tuple(image_shape)}; give frames of one camera"
-                )
-    return image_shape
 
 
 @named
@@ -447,10 +442,15 @@ def solve_from_centroids(
     }
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
     stars = detections(centroids, origin, frame.image_shape)
-    if lens is not None and database.is_default:
-        frame.values["epoch"] = frame.place.epoch
+    _date(frame, database, options)
     outcome = core.solve(database._core, stars, frame.values)
     return solution_of(outcome, frame.place, len(stars["stars"]), database)
+
+
+def _date(frame: Prepared, database: PatternDatabase, options: SolveOptions) -> None:
+    """Move the stars to the time of the frame, where that matters and they are known to move."""
+    if options.get("lens") is not None and database.is_default:
+        frame.values["epoch"] = frame.place.epoch
 
 
 _DEFAULTS = arguments.keyword_defaults(solve_from_centroids)

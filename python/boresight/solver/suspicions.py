@@ -15,7 +15,7 @@ from boresight.frames.hints import HeaderHints
 from boresight.solver.findings import Finding, RejectedCandidate
 from boresight.solver.shapes import (
     TILES,
-    TRAILED_ELONGATION,
+    blur_of,
     counts,
     crowded,
     is_negative,
@@ -25,9 +25,6 @@ from boresight.solver.solution import Solution
 
 #: Fewer stars than this are a reason of their own: a few false ones among them hide the rest.
 FEW_STARS = 10
-
-#: Stars wider than this are out of focus: in focus, cameras for stars give them 1 to 4 pixels.
-DEFOCUSED_FWHM_PX = 6.0
 
 #: So many pixels at the highest value are saturated, as a share of the frame: stars seldom fill it.
 SATURATED_SHARE = 0.02
@@ -122,22 +119,20 @@ def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterat
 
 def _widths(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
     """Tell of trails, and of stars out of focus."""
-    left_out = found.rejected
-    if left_out["elongated"] > len(stars):
-        yield Finding(
-            "trailing",
-            f"{left_out['elongated']} detections were too elongated to be stars; "
-            "expose for a shorter time, or raise max_elongation",
-        )
-        return
-    shape = shape_of(stars)
-    if shape.is_trailed:
+    left_out, shape, blur = found.rejected, shape_of(stars), blur_of(found, stars)
+    if blur == "trailing" and shape.is_trailed:
         yield Finding(
             "trailing",
             f"stars are {shape.elongation:.1f} times as long as wide, all {shape.angle_deg:.0f} "
             "degrees from +x towards +y; expose for a shorter time",
         )
-    elif shape.fwhm_px > DEFOCUSED_FWHM_PX and shape.elongation < TRAILED_ELONGATION:
+    elif blur == "trailing":
+        yield Finding(
+            "trailing",
+            f"{left_out['elongated']} detections were too elongated to be stars; "
+            "expose for a shorter time, or raise max_elongation",
+        )
+    elif blur == "defocus":
         yield Finding(
             "defocus", f"stars are {shape.fwhm_px:.1f} pixels wide; focus, or bin the image"
         )
