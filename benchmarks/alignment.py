@@ -309,6 +309,7 @@ def joint(_: argparse.Namespace) -> None:
             "jacobian": np.tile([1.0, 0.0, 0.0, 1.0], (n, 1)), "weight": np.full(n, NOISE**-2.0),
             "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(objects),
             "frozen": [k == 0 for k in range(exposures)], "geometry": "general", "lever": 1000.0,
+            "places": np.column_stack([np.arange(exposures), np.zeros(exposures)]).astype(float),
             "device": device, "motion": "still", "years": np.zeros(0), "colors": np.zeros(0),
             "parallax_factors": np.zeros((0, 2)), "motion_priors": np.zeros((0, 2)),
         }  # fmt: skip
@@ -321,6 +322,29 @@ def joint(_: argparse.Namespace) -> None:
             f"{exposures} exposures, {n} detections: {spent:.1f} s of CPU, {waited:.1f} s, "
             f"error {error:.4f} px, peak {peak:.0f} MB"
         )
+
+
+def survey(arguments: argparse.Namespace) -> None:
+    """Fit a survey at once: pointings half a field apart, each of them in every band."""
+    bands = arguments.bands
+    pointings = max(arguments.exposures // bands, 1)
+    wide = max(round(np.sqrt(pointings)), 1)
+    steps = np.stack(np.divmod(np.arange(pointings), wide), -1) - wide / 2
+    sky = Sky(1, 2000, (wide / 2 + 3) * SIZE / 2 + 200)
+    at = np.repeat(steps * SIZE / 2, bands, axis=0)
+    at += sky.rng.uniform(-100, 100, at.shape)
+    images = [sky.image(p, 5, 0.02, exact=k == 0) for k, p in enumerate(at)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    clock = time.perf_counter()
+    print(
+        f"{len(images)} exposures, {bands} bands:",
+        run("boresight", images, None, 10, 1, method="global", fitgeom=arguments.fitgeom),
+    )
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"   {time.perf_counter() - clock:.1f} s by the clock, "
+        f"peak memory {after:.0f} MB, {before:.0f} MB before"
+    )
 
 
 def held_out(arguments: argparse.Namespace) -> None:
@@ -421,7 +445,7 @@ def _solved(path: Path) -> Solved | None:
     )  # fmt: skip
 
 
-CASES = {f.__name__: f for f in (dither, capture, mosaic, large, overlap, joint, held_out)}
+CASES = {f.__name__: f for f in (dither, capture, mosaic, large, overlap, joint, survey, held_out)}
 
 
 def main() -> None:
@@ -430,6 +454,9 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--frames", type=Path)
+    parser.add_argument("--exposures", type=int, default=1000)
+    parser.add_argument("--bands", type=int, default=10)
+    parser.add_argument("--fitgeom", default="rscale")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     for name in arguments.only.split(","):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -60,13 +60,13 @@ class Detections:
     motion_priors: Floats
     colors: Floats
     scale: float
-    num_exposures: int
+    places: Floats
 
     @cached_property
     def rows_of(self) -> list[NDArray[np.intp]]:
         """Give the detections of each exposure."""
         order = np.argsort(self.exposure, kind="stable")
-        ends = np.searchsorted(self.exposure[order], np.arange(1, self.num_exposures))
+        ends = np.searchsorted(self.exposure[order], np.arange(1, len(self.places)))
         return np.split(order, ends)
 
     def bases(self, parameters: int) -> Floats:
@@ -95,8 +95,6 @@ def exposure_of(
     members = item.members
     plane = members[0].mapping
     sources = sources_of(members, plane)
-    if options.match is not None:
-        options = replace(options, match="histogram")
     near, found = matched(members, sources, refcat, plane, options, start="given")
     i, j = found.pairs.T
     mappings = [member.mapping for member in members]
@@ -165,8 +163,17 @@ def collect(
         joined["jacobian"], joined["weight"], starts, priors, rows, reserved, joined["years"],
         joined["factors"], model.priors(refcat, rows, scale),
         model.colors(refcat, rows, joined["object"], joined["color"]), scale,
-        len(exposures),
+        _places(exposures),
     )  # fmt: skip
+
+
+def _places(exposures: list[Exposure]) -> Floats:
+    """Where exposures look, in one plane: the two widest of their directions' coordinates."""
+    middles = np.concatenate(
+        [e.mappings[0].plane_to_sky(e.sources.plane.mean(axis=0)[None]) for e in exposures]
+    )
+    axes = np.linalg.svd(middles - middles.mean(axis=0), full_matrices=False)[2]
+    return np.ascontiguousarray(middles @ axes[:2].T) if len(axes) > 1 else np.zeros((1, 2))
 
 
 def _linearized(plane: Mapping, sky: Floats, scale: float) -> tuple[Floats, Floats]:

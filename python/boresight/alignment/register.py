@@ -122,7 +122,15 @@ def matched(
     if options.match is None:
         near = all_stars(refcat, plane)
         return near, _match_rows(members, refcat, sources, near, options)
-    near = stars_near(members, sources, refcat, plane, options)
+    if start is not None or options.match == "auto":
+        # Patterns need many more stars than a start that is known: most images never ask for them.
+        nearby = options if start is not None else replace(options, match="histogram")
+        near = stars_near(members, sources, refcat, plane, options, wide=False)
+        found = _match_sources(sources, near, nearby, start)
+        if start is not None or found.clear:
+            return near, found
+    wide = options.match in ("auto", "pattern")
+    near = stars_near(members, sources, refcat, plane, options, wide=wide)
     return near, _match_sources(sources, near, options, start)
 
 

@@ -91,8 +91,10 @@ def stars_near(
     refcat: ReferenceCatalog,
     plane: Mapping,
     options: Options,
+    *,
+    wide: bool,
 ) -> Near:
-    """Stars within reach: for patterns, anywhere within two sizes of the image."""
+    """Stars within reach; when `wide`, as for patterns, within two sizes of the image."""
     low = np.array([sources.plane[:, k].min() for k in range(2)])
     high = np.array([sources.plane[:, k].max() for k in range(2)])
     around = np.array([low, high, [low[0], high[1]], [high[0], low[1]], (low + high) / 2])
@@ -103,7 +105,6 @@ def stars_near(
     if shapes:
         radius = max(radius, scale * max(math.hypot(*shape) for shape in shapes) / 2)
     reach = (options.searchrad + options.tolerance + math.hypot(*options.offset)) * scale
-    wide = options.match in ("auto", "pattern")
     rows = refcat.near(middle, min(radius + max(reach, 2.0 * radius if wide else 0.0), 1.4))
     flat = plane.sky_to_plane(refcat.sky[rows])
     good = np.isfinite(flat[:, 0] + flat[:, 1])

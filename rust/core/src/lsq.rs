@@ -8,9 +8,11 @@
 //! A [`Robust`] problem also weights its residuals. A [`RobustFit`] of it alternates weighting and steps, with a loss of
 //! the table in [`robust`] at first and clipping at last.
 //!
+//! Blocks of parameters of which most do not touch are solved by [`sparse`] factors, with what all share in `arrow`.
 //! Linear systems of which only products are at hand are solved by conjugate [`gradients`].
 //! Systems of two or three unknowns, and the few of a joint fit on one stamp, are solved without allocation in `small`.
 
+pub(crate) mod arrow;
 pub mod gradients;
 pub mod groups;
 mod minimize;

@@ -12,7 +12,6 @@
 //!
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
-mod arrow;
 mod clusters;
 pub mod fit;
 pub mod freedom;

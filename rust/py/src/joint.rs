@@ -24,6 +24,7 @@ pub(crate) struct JointValues<'py> {
     starts: PyReadonlyArray1<'py, u64>,
     priors: PyReadonlyArray1<'py, f64>,
     frozen: Vec<bool>,
+    places: PyReadonlyArray2<'py, f64>,
     geometry: String,
     lever: f64,
     device: DeviceValues<'py>,
@@ -111,15 +112,16 @@ pub(crate) fn solve_joint<'py>(
     let starts: Vec<usize> = values.starts.as_array().iter().map(|&s| s as usize).collect();
     let geometry = geometry_of(&values.geometry)?;
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
-    let (terms, places) = (values.device.terms(), values.device.places()?);
+    let places = rows("places", &values.places)?;
+    let (terms, on_device) = (values.device.terms(), values.device.places()?);
     let (motion, epochs) = (values.motion()?, values.epochs()?);
     let motions = Motions { motion, epochs: &epochs, priors: rows("motion_priors", &values.motion_priors)? };
     let colors = column("colors", &values.colors)?;
     let found = run(py, progress, |monitor| {
-        let device = Device { terms: &terms, places: &places };
+        let device = Device { terms: &terms, places: &on_device };
         let detections = &detections;
         let starts = &starts;
-        JointProblem { detections, starts, priors, frozen, geometry, lever, device, motions, colors }
+        JointProblem { detections, starts, priors, frozen, places, geometry, lever, device, motions, colors }
             .solve(monitor)
     })?;
     let matrices: Vec<f64> = found.maps.iter().flat_map(|(m, _)| m.concat()).collect();

@@ -207,6 +207,11 @@ impl PyRegistration {
     }
 
     #[getter]
+    fn clear(&self) -> bool {
+        self.0.clear
+    }
+
+    #[getter]
     fn possible(&self) -> usize {
         self.0.possible
     }

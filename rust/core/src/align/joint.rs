@@ -9,24 +9,22 @@
 //! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share,
 //! p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
 //! motion and parallax (T), and J what a displacement is in that plane. A map may also shift by the object's colour.
-//! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone. While
-//! these are few they are solved by the factor of [`lsq`](crate::lsq), which tells what is not determined, and the
-//! covariance; many are solved by conjugate gradients with the maps' own blocks as preconditioner, one pass over
-//! the detections a step, so time and memory grow with their number alone.
+//! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone, of
+//! which those touch whose exposures share objects. They are solved by a sparse factor (`direct`), which tells what is
+//! not determined, and the covariances. Where exposures touch so many others that the factor is large, as a thousand of
+//! one field, conjugate gradients do (`descent`): one pass over the detections a step.
 
-use nalgebra::{DMatrix, DVector, Matrix6, SMatrix, SVector};
+mod descent;
+mod direct;
+
+use nalgebra::{DMatrix, Matrix6, SMatrix, SVector};
 
 use super::device::Device;
 use super::linear::Geometry;
 use super::objects::{Motion, Motions};
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
-use crate::lsq::NormalEquations;
-use crate::lsq::gradients::conjugate_gradients;
-use crate::monitor::{Monitor, checkpoint};
-
-/// Parameters up to which the equations are solved directly.
-pub const DIRECT_PARAMETERS: usize = 1200;
+use crate::monitor::Monitor;
 
 /// One detection of an object.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,6 +52,8 @@ pub struct JointProblem<'a> {
     pub priors: &'a [f64],
     /// Exposures whose map stays.
     pub frozen: &'a [bool],
+    /// Where each exposure looks, in any plane: those far from each other are solved for apart.
+    pub places: &'a [Point],
     /// Kind of the maps.
     pub geometry: Geometry,
     /// Length in the plane in which the parameters of a matrix are meant: half the size of an exposure.
@@ -201,29 +201,11 @@ impl JointProblem<'_> {
     fn solve_of<const D: usize>(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         let layout = Layout::new(self);
         let owns = self.owns::<D>();
-        if layout.size > DIRECT_PARAMETERS {
-            let found = self.descend(&layout, &owns, monitor)?;
-            return Ok(self.solution(&layout, &owns, &found));
+        if let Some(pattern) = self.pattern(&layout) {
+            return self.solve_directly(&layout, pattern, &owns, monitor);
         }
-        let equations = self.equations(&layout, &owns, monitor)?;
-        let covariance = equations.covariance();
-        let mut solution = self.solution(&layout, &owns, equations.solve(0.0).as_slice());
-        let (p, stride) = (self.parameters(), layout.stride);
-        for &i in &covariance.frozen {
-            if i < layout.device {
-                solution.undetermined.push(layout.free[i / stride]);
-            } else {
-                solution.undetermined_terms.push(i - layout.device);
-            }
-        }
-        solution.undetermined.dedup();
-        solution.covariances = vec![Matrix6::zeros(); self.frozen.len()];
-        let by_parameters = self.map_by_parameters();
-        for (k, &e) in layout.free.iter().enumerate() {
-            let block = covariance.matrix.view((k * stride, k * stride), (p, p));
-            solution.covariances[e].copy_from(&(&by_parameters * block * by_parameters.transpose()));
-        }
-        Ok(solution)
+        let found = self.descend(&layout, &owns, monitor)?;
+        Ok(self.solution(&layout, &owns, &found))
     }
 
     fn check(&self) -> Result<()> {
@@ -244,6 +226,9 @@ impl JointProblem<'_> {
         }
         if !self.priors.iter().all(|p| *p >= 0.0) {
             return wrong("a prior is negative");
+        }
+        if self.places.len() != self.frozen.len() || !self.places.iter().flatten().all(|x| x.is_finite()) {
+            return wrong("exposures have not a place each");
         }
         if let Some(problem) = self.device.problem(self.detections.len()) {
             return wrong(problem);
@@ -274,140 +259,6 @@ impl JointProblem<'_> {
             }
         }
         self.device.for_each(detection, |k, step| columns.push((layout.device + k, step)));
-    }
-
-    /// Equations of the parameters that are free, the objects eliminated.
-    fn equations<const D: usize>(
-        &self,
-        layout: &Layout,
-        owns: &[Option<SMatrix<f64, D, D>>],
-        monitor: &dyn Monitor,
-    ) -> Result<NormalEquations> {
-        let n = layout.size;
-        let (mut matrix, mut gradient, mut cost) = (vec![0.0; n * n], vec![0.0; n], 0.0);
-        let mut columns = Vec::new();
-        // Products of the parameters with those of an object; each is cleared after it.
-        let mut coupling = vec![SVector::<f64, D>::zeros(); n];
-        for (object, own) in owns.iter().enumerate() {
-            checkpoint(monitor)?;
-            let Some(own) = own else { continue };
-            let mut seen = Vec::new();
-            let mut of_object = SVector::<f64, D>::zeros();
-            for (i, d) in (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0) {
-                self.columns(layout, i, &mut columns);
-                let basis = self.motions.basis::<D>(i, &d.jacobian).map(SVector::from);
-                let r = [0, 1].map(|axis| d.weight * (d.at[axis] - d.expected[axis]));
-                of_object += basis[0] * r[0] + basis[1] * r[1];
-                cost += 0.5 * (r[0] * r[0] + r[1] * r[1]) / d.weight;
-                for (at, (k, a)) in columns.iter().enumerate() {
-                    gradient[*k] += a[0] * r[0] + a[1] * r[1];
-                    coupling[*k] += (basis[0] * a[0] + basis[1] * a[1]) * d.weight;
-                    seen.push(*k);
-                    for (l, b) in &columns[at..] {
-                        matrix[k * n + l] += d.weight * (a[0] * b[0] + a[1] * b[1]);
-                    }
-                }
-            }
-            seen.sort_unstable();
-            seen.dedup();
-            for (at, &k) in seen.iter().enumerate() {
-                let gain = own * coupling[k];
-                gradient[k] -= gain.dot(&of_object);
-                for &l in &seen[at..] {
-                    matrix[k * n + l] -= gain.dot(&coupling[l]);
-                }
-            }
-            cost -= 0.5 * of_object.dot(&(own * of_object));
-            for k in seen {
-                coupling[k] = SVector::zeros();
-            }
-        }
-        Ok(NormalEquations::from_elements(|i, j| matrix[i * n + j], gradient, cost, self.detections.len()))
-    }
-
-    /// Product of the reduced matrix with parameters; with `constant`, the residuals of no correction are added.
-    fn apply<const D: usize>(
-        &self,
-        layout: &Layout,
-        owns: &[Option<SMatrix<f64, D, D>>],
-        a: &[f64],
-        constant: bool,
-        out: &mut [f64],
-    ) {
-        out.fill(0.0);
-        let mut moved: Vec<(Vec<Column>, Point)> = Vec::new();
-        for (object, own) in owns.iter().enumerate() {
-            let Some(own) = own else { continue };
-            let start = self.starts[object];
-            let detections = self.of(object);
-            moved.resize_with(detections.len().max(moved.len()), Default::default);
-            for (i, (columns, y)) in moved[..detections.len()].iter_mut().enumerate() {
-                self.columns(layout, start + i, columns);
-                let d = &detections[i];
-                *y = [0, 1].map(|axis| {
-                    let start = if constant { d.at[axis] - d.expected[axis] } else { 0.0 };
-                    start + columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>()
-                });
-            }
-            let b = self.best(object, own, |i| moved[i].1);
-            for (i, (columns, y)) in moved[..detections.len()].iter().enumerate() {
-                let weight = detections[i].weight;
-                if weight == 0.0 {
-                    continue;
-                }
-                let r = self.left(start + i, *y, &b).map(|r| weight * r);
-                for (k, step) in columns {
-                    out[*k] += step[0] * r[0] + step[1] * r[1];
-                }
-            }
-        }
-    }
-
-    /// Inverses of the exposures' own blocks, and of the diagonal of the device.
-    fn blocks(&self, layout: &Layout) -> (Vec<DMatrix<f64>>, Vec<f64>) {
-        let n = layout.stride;
-        let mut sums = vec![DMatrix::<f64>::zeros(n, n); layout.free.len()];
-        let mut diagonal = vec![0.0; self.device.terms.len()];
-        let mut columns = Vec::new();
-        for (i, d) in self.detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
-            self.columns(layout, i, &mut columns);
-            let of_map = columns.iter().take_while(|(k, _)| *k < layout.device).count();
-            for (k, step) in &columns[of_map..] {
-                diagonal[k - layout.device] += d.weight * (step[0].powi(2) + step[1].powi(2));
-            }
-            for (k, a) in &columns[..of_map] {
-                for (l, b) in &columns[..of_map] {
-                    sums[k / n][(k % n, l % n)] += d.weight * (a[0] * b[0] + a[1] * b[1]);
-                }
-            }
-        }
-        let invert = |m: DMatrix<f64>| m.clone().cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse());
-        let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
-        (sums.into_iter().map(invert).collect(), diagonal.into_iter().map(invert_one).collect())
-    }
-
-    /// Conjugate gradients.
-    fn descend<const D: usize>(
-        &self,
-        layout: &Layout,
-        owns: &[Option<SMatrix<f64, D, D>>],
-        monitor: &dyn Monitor,
-    ) -> Result<Vec<f64>> {
-        let (blocks, diagonal) = self.blocks(layout);
-        let precondition = |r: &[f64]| -> Vec<f64> {
-            let (of_maps, of_device) = r.split_at(layout.device);
-            let block = |(block, r): (&DMatrix<f64>, &[f64])| block * DVector::from_column_slice(r);
-            let maps = blocks.iter().zip(of_maps.chunks(layout.stride));
-            let maps = maps.flat_map(|pair| block(pair).as_slice().to_vec());
-            maps.chain(diagonal.iter().zip(of_device).map(|(d, r)| d * r)).collect()
-        };
-        let mut right = vec![0.0; layout.size];
-        self.apply(layout, owns, &vec![0.0; layout.size], true, &mut right);
-        for r in &mut right {
-            *r = -*r;
-        }
-        let multiply = |x: &[f64], out: &mut [f64]| self.apply(layout, owns, x, false, out);
-        conjugate_gradients(right, multiply, precondition, monitor)
     }
 
     /// Maps, objects and residuals of parameters.
@@ -485,6 +336,12 @@ impl Layout {
         }
         let device = free.len() * stride;
         Self { free, starts, stride, device, size: device + problem.device.terms.len() }
+    }
+
+    /// Number of an exposure among those that are free.
+    fn block(&self, exposure: usize) -> Option<usize> {
+        let start = self.starts[exposure];
+        (start != usize::MAX).then(|| start / self.stride)
     }
 }
 

@@ -115,6 +115,8 @@ pub struct Registration {
     pub log_false_alarm: f64,
     /// Whether patterns made the match.
     pub by_patterns: bool,
+    /// Whether so many sources pair that no other start is worth trying.
+    pub clear: bool,
     /// Most pairs there could be: sources among the reference's, or the reference's among them.
     pub possible: usize,
 }
@@ -129,6 +131,7 @@ impl Registration {
             offset: [0.0; 2],
             log_false_alarm: f64::NAN,
             by_patterns: false,
+            clear: false,
             possible: 0,
         }
     }
@@ -201,8 +204,8 @@ pub fn register(
         checkpoint(monitor)?;
     }
     let inside = plane.image.len().min(plane.reference.points.len()) as f64;
-    let clear = best.ending == Ending::Fitted && best.pairs.len() as f64 >= CLEAR_SHARE * inside;
-    if options.start.patterns() && !clear {
+    best.clear = best.ending == Ending::Fitted && best.pairs.len() as f64 >= CLEAR_SHARE * inside;
+    if options.start.patterns() && !best.clear {
         let light = |sources: &Sources<'_>, of: &[usize]| {
             sources.brightness.map(|b| of.iter().map(|&i| b[i]).collect::<Vec<f64>>())
         };

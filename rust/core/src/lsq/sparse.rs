@@ -79,6 +79,13 @@ impl Pattern {
         self.starts[self.sizes.len()]
     }
 
+    /// Multiplications of a factorisation, about.
+    pub fn work(&self) -> f64 {
+        (0..self.sizes.len())
+            .map(|at| self.sizes[at] as f64 * (self.panel_rows(at) as f64).powi(2) / 2.0)
+            .sum()
+    }
+
     /// First parameter of a block in the order of elimination.
     pub fn start(&self, block: usize) -> usize {
         self.starts[self.place[block]]
@@ -160,6 +167,28 @@ impl BlockMatrix {
         let ((row, i), (column, j)) = if a >= b { ((a, i), (b, j)) } else { ((b, j), (a, i)) };
         let offset = self.pattern.offset(column, row).expect("blocks that touch");
         self.panels[column][(offset + i) * self.pattern.sizes[column] + j] += value;
+    }
+
+    /// Adds a block of elements, rows of which are parameters of one block and columns those of another.
+    ///
+    /// Of one block with itself all elements have to be given, both above and below the diagonal.
+    ///
+    /// # Panics
+    /// If the blocks do not touch.
+    pub fn add_block(&mut self, a: usize, b: usize, value: impl Fn(usize, usize) -> f64) {
+        let p = &self.pattern;
+        let (a, b, turned) = match (p.place[a], p.place[b]) {
+            (a, b) if a >= b => (a, b, false),
+            (a, b) => (b, a, true),
+        };
+        let offset = p.offset(b, a).expect("blocks that touch");
+        let width = p.sizes[b];
+        let rows = &mut self.panels[b][offset * width..(offset + p.sizes[a]) * width];
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            for (j, element) in row.iter_mut().enumerate() {
+                *element += if turned { value(j, i) } else { value(i, j) };
+            }
+        }
     }
 
     /// The diagonal, in the order of elimination.

@@ -2,7 +2,6 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use super::arrow::Arrow;
 use super::clusters;
 use super::freedom::Freedom;
 use super::layout::Layout;
@@ -13,6 +12,7 @@ use super::stage::{Extent, Stage};
 use super::summary::summary;
 use super::{Scene, search};
 use crate::error::{Error, Result};
+use crate::lsq::arrow::Arrow;
 use crate::lsq::{self, Loss, minimize_watched};
 use crate::monitor::{Monitor, checkpoint};
 

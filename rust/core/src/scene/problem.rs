@@ -9,12 +9,12 @@ use std::sync::Mutex;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
-use super::arrow::Arrow;
 use super::layout::sky_terms;
 use super::place::Seen;
 use super::profile::{COLUMNS, PARAMETERS, Renderer};
 use super::region::{Segment, shared};
 use super::stage::{Field, Stage, Stamp};
+use crate::lsq::arrow::Arrow;
 use crate::lsq::sparse::BlockMatrix;
 use crate::lsq::{Loss, Problem};
 use crate::simd::{Work, vectorized};

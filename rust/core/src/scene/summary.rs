@@ -2,10 +2,10 @@
 
 use nalgebra::DMatrix;
 
-use super::arrow::{Arrow, Eliminated};
 use super::fit::{FULL_COVARIANCE, Fitted, Status, Step};
 use super::problem::State;
 use super::stage::Stage;
+use crate::lsq::arrow::{Arrow, Eliminated};
 
 /// Summarizes a fit that ended at a state with these normal equations.
 pub(super) fn summary(

@@ -9,6 +9,17 @@ fn noise(i: usize) -> f64 {
     random(i as u64) - 0.5
 }
 
+/// Exposures one after the other.
+static LINE: [Point; 512] = {
+    let mut line = [[0.0; 2]; 512];
+    let mut k = 0;
+    while k < line.len() {
+        line[k][0] = k as f64;
+        k += 1;
+    }
+    line
+};
+
 type Chain = (Vec<Detection>, Vec<usize>, Vec<f64>, Vec<(f64, Point)>);
 
 /// Exposures in a chain, each shifted and turned a little; objects are seen by neighbours.
@@ -53,6 +64,7 @@ fn still<'a>(
         starts,
         priors,
         frozen,
+        places: LINE.get(..frozen.len()).unwrap(),
         geometry,
         lever: 50.0,
         device: Device::default(),

@@ -1,65 +1,66 @@
-//! Normal equations of a scene: the sources' own parameters in blocks, and what all share.
+//! Normal equations of blocks of which most do not touch, such as sources or exposures, and of what all share.
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::lsq::sparse::{BlockMatrix, Factor};
-use crate::lsq::{Covariance, NormalEquations, System};
+use super::sparse::{BlockMatrix, Factor};
+use super::{Covariance, NormalEquations, System};
 
-/// Part of a shared parameter's information that has to be left once the sources are known.
+/// Part of a shared parameter's information that has to be left once the blocks are known.
 const SHARED_RANK: f64 = 1e-11;
-/// Steps of sources are damped at least so much: no more than one that is well determined feels, but a blend of which the
+/// Damped steps of blocks are damped at least so much: no more than one that is well determined feels, but a blend of which the
 /// parts are hardly told apart does not run away. Such blends are settled in clusters.
 const LEAST_DAMPING: f64 = 1e-3;
 
-/// Normal equations, the sources' blocks as rows and columns before the shared parameters.
+/// Normal equations, the blocks as rows and columns before the shared parameters.
 #[derive(Debug, Clone)]
-pub(super) struct Arrow {
+pub(crate) struct Arrow {
     pub own: BlockMatrix,
-    /// Place of each of the sources' parameters in the order of elimination.
+    /// Place of each of the blocks' parameters in the order of elimination.
     pub order: Vec<usize>,
-    /// First parameter of each source in the order of the state, and at last of the shared ones.
+    /// First parameter of each block in the order of the state, and at last of the shared ones.
     pub firsts: Vec<usize>,
-    /// Sources' parameters in the order of elimination, by the shared ones.
+    /// Blocks' parameters in the order of elimination, by the shared ones.
     pub cross: Vec<f64>,
     pub shared: DMatrix<f64>,
-    /// In the order of the state: sources' parameters, then the shared ones.
+    /// In the order of the state: blocks' parameters, then the shared ones.
     pub gradient: Vec<f64>,
     pub cost: f64,
-    /// Cost of each image.
+    /// Cost of each part of the data, such as an image; may be empty.
     pub costs: Vec<f64>,
 }
 
-/// The sources' parameters eliminated.
-pub(super) struct Eliminated {
+/// The blocks' parameters eliminated.
+pub(crate) struct Eliminated {
     pub factor: Factor,
-    /// The inverse of the sources' matrix times `cross`, and in the last column times their gradient.
+    /// The inverse of the blocks' matrix times `cross`, and in the last column times their gradient.
     pub gain: Vec<f64>,
     pub equations: NormalEquations,
 }
 
 impl Arrow {
-    pub(super) fn own_count(&self) -> usize {
+    pub(crate) fn own_count(&self) -> usize {
         self.order.len()
     }
 
-    /// The parameters of every source, and at last those that are shared.
-    pub(super) fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    /// The parameters of every block, and at last those that are shared.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
         let ends = self.firsts[1..].iter().copied().chain([self.gradient.len()]);
         self.firsts.iter().zip(ends).map(|(&first, end)| first..end)
     }
 
     /// Of each of the [`parts`](Self::parts) the slope along a step.
-    pub(super) fn slopes(&self, step: &DVector<f64>) -> Vec<f64> {
+    pub(crate) fn slopes(&self, step: &DVector<f64>) -> Vec<f64> {
         let slope = |k: usize| self.gradient[k] * step[k];
         self.parts().map(|part| part.map(slope).sum()).collect()
     }
 
     /// The step that no damping shortens.
-    pub(super) fn whole_step(&self) -> DVector<f64> {
-        self.step(self.eliminated(0.0, 0.0))
+    pub(crate) fn whole_step(&self) -> DVector<f64> {
+        self.step(&self.eliminated(0.0, 0.0))
     }
 
-    fn step(&self, Eliminated { gain, equations, .. }: Eliminated) -> DVector<f64> {
+    /// The step of all parameters once the blocks are eliminated.
+    pub(crate) fn step(&self, Eliminated { gain, equations, .. }: &Eliminated) -> DVector<f64> {
         let (n, p) = (self.own_count(), self.shared.nrows());
         let shared = equations.solve(0.0);
         let mut delta = DVector::zeros(n + p);
@@ -72,8 +73,8 @@ impl Arrow {
         delta
     }
 
-    /// Eliminates the sources, with some damping of what is shared and of the sources' own.
-    pub(super) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
+    /// Eliminates the blocks, with some damping of what is shared and of the blocks' own.
+    pub(crate) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
         let (n, p) = (self.own_count(), self.shared.nrows());
         let factor = self.own.factor(own_damping);
         let mut gain = vec![0.0; n * (p + 1)];
@@ -107,7 +108,7 @@ impl Arrow {
 
 impl Eliminated {
     /// Covariance of the shared parameters.
-    pub(super) fn covariance(&self) -> Covariance {
+    pub(crate) fn covariance(&self) -> Covariance {
         self.equations.covariance()
     }
 }
@@ -118,7 +119,7 @@ impl System for Arrow {
     }
 
     fn solve(&self, damping: f64) -> DVector<f64> {
-        self.step(self.eliminated(damping, damping.max(LEAST_DAMPING)))
+        self.step(&self.eliminated(damping, damping.max(LEAST_DAMPING)))
     }
 
     fn decrease(&self, delta: &DVector<f64>) -> f64 {
