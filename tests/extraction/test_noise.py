@@ -83,6 +83,15 @@ def test_jpeg(quality: int, sigma: float) -> None:
     assert num_false(jpeg(bytes_of(20.0 + sigma * normal(5)), quality)) <= MOST_FALSE
 
 
+@pytest.mark.parametrize("quality", [40, 50, 60, 75])
+def test_jpeg_of_any_sky(quality: int) -> None:
+    """Blocks of which few are a step of JPEG's higher than the others, with noise on top."""
+    skies = [12.0, 25.0, 27.3, 30.0, 31.0, 32.5, 40.0]
+    images = [jpeg(bytes_of(s + n * normal(5)), quality) for s in skies for n in (1.5, 2.6, 3.2)]
+    megapixels = len(images) * SHAPE[0] * SHAPE[1] / 1e6
+    assert sum(num_false(image) for image in images) <= 2 * megapixels
+
+
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
 def test_resampled_frames(factor: float) -> None:
     shape = (int(SHAPE[0] / factor), int(SHAPE[1] / factor))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import boresight.frames.pictures as pictures
-from boresight import FileFormatError, read_frame
+from boresight import FileFormatError, extract_centroids, read_frame
 from boresight.frames.pixels import LUMINANCE
 from boresight.frames.raw import binned
 
@@ -318,3 +318,16 @@ def test_mutated_pictures_give_pixels_or_a_clear_error(content, data):
         return
     assert frame.image.ndim == 2
     assert frame.image.dtype.isnative
+
+
+def test_jpeg_gives_the_luminance_that_it_stores(tmp_path):
+    """Colours of JPEG come in coarse blocks, which would look like stars on a dark sky."""
+    noise = np.random.default_rng(2).normal(20.0, 2.0, (400, 500, 3))
+    Image.fromarray(np.rint(noise).astype(np.uint8)).save(tmp_path / "a.jpg", quality=85)
+    image = read_frame(tmp_path / "a.jpg").image
+    with Image.open(tmp_path / "a.jpg") as stored:
+        np.testing.assert_array_equal(read_frame(stored).image, image)
+        stored.draft("YCbCr", None)
+        np.testing.assert_array_equal(np.asarray(stored)[..., 0], image)
+    assert image.dtype == np.uint8
+    assert len(extract_centroids(image).centroids) <= 2

@@ -86,7 +86,8 @@ def read_frame(
     however it is held. Of raw files, squares of one red, two green and one blue pixel are averaged
     (for X-Trans sensors of nine pixels): the image has half (a third) of the width and height.
 
-    Colours become luminance (ITU-R BT.709, as in `extract_centroids`); transparency is ignored.
+    Colours become luminance (ITU-R BT.709, as in `extract_centroids`; of JPEG, that which the file
+    stores, ITU-R BT.601); transparency is ignored.
 
     **Time.** The middle of the exposure, of the cards that there are, in the scale of TIMESYS (UTC
     if there is none): DATE-AVG or MJD-AVG; else the middle of the start (DATE-BEG, DATE-OBS, with

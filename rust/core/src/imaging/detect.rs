@@ -28,6 +28,9 @@ const WORD: usize = 32;
 /// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
 
+/// Standard deviation of rounding, in steps.
+const ROUNDING: f32 = 0.288_675;
+
 /// A local maximum of the filtered frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Peak {
@@ -91,13 +94,15 @@ impl Detector {
         let filter = Filter::new(image, background, filter_sigma, binned);
         let bin = filter.bin;
         let noise = filter.noise(background);
-        let correlation = noise.deviation;
-        let mut cut = noise.exceeded(threshold);
-        self.scan(&filter, cut);
+        // The noise is on top of areas that may be a step higher than most, and too rare to be seen in it.
+        let plateau = filter.plateau(background);
+        let correlation = noise.deviation.max(plateau * ROUNDING);
+        let mut cut = noise.exceeded(threshold) + plateau;
+        self.scan(&filter, cut, plateau);
         let mirror = Mirror { image, background, bin, white: filter.maxima(threshold) };
         if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, cut) {
             cut = higher;
-            self.scan(&filter, cut);
+            self.scan(&filter, cut, plateau);
         }
         let Self { runs, labels, detection, .. } = self;
         labels.label(runs, &mut detection.blobs);
@@ -124,13 +129,13 @@ impl Detector {
         &self.detection
     }
 
-    /// Collects what is above `cut`, and below minus it.
-    fn scan<T: Pixel>(&mut self, filter: &Filter<'_, T>, cut: f32) {
+    /// Collects what is above `cut`, and below minus what of it is noise: without the plateau.
+    fn scan<T: Pixel>(&mut self, filter: &Filter<'_, T>, cut: f32, plateau: f32) {
         let Self { bands, runs, troughs, detection, .. } = self;
         let [_, height] = filter.size();
         bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
         bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
-            scan.restart(ISOPHOTE_FRACTION * cut, cut);
+            scan.restart(ISOPHOTE_FRACTION * cut, cut, plateau);
             let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
             vectorized(Pass { filter, rows, visit: Visitor::Scan(scan) });
         });
@@ -145,19 +150,21 @@ impl Detector {
     }
 }
 
-/// A local minimum of the filtered frame, lower than a peak has to be high.
+/// A local minimum of the filtered frame, as deep as noise has to be to make a peak of a plateau.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Trough {
     x: usize,
     y: usize,
+    /// Height of such a peak.
     depth: f32,
 }
 
-/// Collects the runs of filtered pixels above `isophote`, the peaks above `cut` and the troughs below minus it.
+/// Collects the runs of filtered pixels above `isophote`, the peaks above `cut`, and the troughs that would be such peaks.
 #[derive(Debug, Clone, Default)]
 struct Scan {
     isophote: f32,
     cut: f32,
+    plateau: f32,
     runs: Vec<Run>,
     peaks: Vec<Peak>,
     troughs: Vec<Trough>,
@@ -167,7 +174,7 @@ impl Scan {
     /// Looks at row `y` between those above and below it.
     #[inline(always)]
     fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
-        let (isophote, cut) = (self.isophote, self.cut);
+        let (isophote, cut, deepest) = (self.isophote, self.cut, self.plateau - self.cut);
         let row = &rows[1][1..rows[1].len() - 1];
         // Where the run began that has not ended.
         let mut open: Option<usize> = None;
@@ -175,7 +182,7 @@ impl Scan {
         let mut last = [0.0; WORD];
         last[..rest.len()].copy_from_slice(rest);
         for (c, word) in words.iter().chain([&last]).enumerate() {
-            let quiet = |&s: &f32| (s < isophote) & (s > -cut);
+            let quiet = |&s: &f32| (s < isophote) & (s > deepest);
             if open.is_none() && word.iter().fold(true, |all, s| all & quiet(s)) {
                 continue;
             }
@@ -197,7 +204,7 @@ impl Scan {
                 self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
                 high &= high - 1;
             }
-            let mut deep = reaching_down(word, -cut) & inside;
+            let mut deep = reaching_down(word, deepest) & inside;
             while deep != 0 {
                 self.look_below(y, rows, c * WORD + deep.trailing_zeros() as usize);
                 deep &= deep - 1;
@@ -210,8 +217,8 @@ impl Scan {
 }
 
 impl Scan {
-    fn restart(&mut self, isophote: f32, cut: f32) {
-        (self.isophote, self.cut) = (isophote, cut);
+    fn restart(&mut self, isophote: f32, cut: f32, plateau: f32) {
+        (self.isophote, self.cut, self.plateau) = (isophote, cut, plateau);
         self.runs.clear();
         self.peaks.clear();
         self.troughs.clear();
@@ -236,7 +243,7 @@ impl Scan {
     fn look_below(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
         let around = rows.map(|row| [0, 1, 2].map(|k| -row[x + k]));
         if is_peak([&around[0], &around[1], &around[2]], 1) {
-            self.troughs.push(Trough { x, y, depth: around[1][1] });
+            self.troughs.push(Trough { x, y, depth: around[1][1] + self.plateau });
         }
     }
 }

@@ -89,11 +89,11 @@ impl<'a, T: Pixel> Filter<'a, T> {
         (width * height) as f64 * maxima.min(pixels)
     }
 
-    /// What rounding does to the filtered noise at most, in its units, where neighbouring pixels are rounded alike.
-    fn rounding(&self, background: &Background) -> f32 {
+    /// Response to the step between areas of which all pixels are rounded alike, zero where there are none.
+    pub(super) fn plateau(&self, background: &Background) -> f32 {
         let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
         let noise = background.noise.mean() as f32;
-        if plateau > 0.0 && noise > 0.0 { plateau / 12.0_f32.sqrt() * self.gain / noise } else { 0.0 }
+        if plateau > 0.0 && noise > 0.0 { plateau * self.gain / noise } else { 0.0 }
     }
 
     /// Skewness of the filtered noise over that of the noise of a pixel, if that is white.
@@ -122,9 +122,8 @@ impl<'a, T: Pixel> Filter<'a, T> {
             })
             .collect();
         let mut noise = Skewed::below(&mut samples, background.skewness * self.skewness());
-        let least = self.rounding(background);
         let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
-        noise.deviation = noise.deviation.max(least).clamp(1.0, most.max(least));
+        noise.deviation = noise.deviation.clamp(1.0, most);
         noise
     }
 

@@ -26,6 +26,11 @@ const BLOCK_ROWS: usize = 128;
 const EDGE_FRACTION: f64 = 0.2;
 const LONE_EDGE_FRACTION: f64 = 0.25;
 const EDGE_SIGMAS: f64 = 1.0;
+/// Blocks that are looked at for the step of their means. Means that differ by less than this fraction of a step of the
+/// values are the same; of the other differences of neighbours most are one step, and this quantile tells it.
+const BLOCKS: usize = 1 << 14;
+const LEVEL_TOLERANCE: f64 = 0.6;
+const STEP_QUANTILE: f64 = 0.3;
 
 /// The step of a lattice and the difference of its plateaus, each zero where there is none.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,7 +52,15 @@ impl Lattice {
         if step <= 0.0 || middle_half >= FEW_STEPS * step {
             return Self { step, plateau: 0.0 };
         }
-        let blocks = if is_in_blocks(image) { step } else { 0.0 };
+        let rows = |x: usize, y: usize| image.raw(x, y);
+        let columns = |y: usize, x: usize| image.raw(x, y);
+        let size = [image.width(), image.height()];
+        let edges = [first_edge(rows, size), first_edge(columns, [size[1], size[0]])];
+        let blocks = match edges {
+            [Some(x), Some(y)] => step.max(block_step(image, [x, y], step)),
+            [None, None] => 0.0,
+            _ => step,
+        };
         Self { step, plateau: plateau(image).max(blocks) }
     }
 }
@@ -97,27 +110,48 @@ fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
     levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
 }
 
-/// Whether differences of neighbours are at the edges of blocks, as JPEG leaves them where it keeps little else: too many of
-/// all of them, or of those that stand alone (stars have other differences beside them).
-fn is_in_blocks<T: Pixel>(image: &Image<'_, T>) -> bool {
+/// First edge of blocks along lines of pixels, as JPEG leaves them where it keeps little else: too many of all differences
+/// of neighbours are at one place in eight, or of those that stand alone (stars have other differences beside them).
+fn first_edge(raw: impl Fn(usize, usize) -> Option<f64>, [width, height]: [usize; 2]) -> Option<usize> {
     let [mut all, mut alone] = [[0_usize; BLOCK]; 2];
-    let rows = BLOCK_ROWS.min(image.height());
-    for y in (0..rows).map(|k| (2 * k + 1) * image.height() / (2 * rows)) {
-        let mut last = image.raw(0, y);
+    let lines = BLOCK_ROWS.min(height);
+    for y in (0..lines).map(|k| (2 * k + 1) * height / (2 * lines)) {
+        let mut last = raw(0, y);
         // Whether there was a difference at the pixel before, and at the one before that.
         let mut before = [false; 2];
-        for x in 1..image.width() {
-            let v = image.raw(x, y);
+        for x in 1..width {
+            let v = raw(x, y);
             let differs = matches!((last, v), (Some(a), Some(b)) if a != b);
             all[x % BLOCK] += usize::from(differs);
             alone[(x - 1) % BLOCK] += usize::from(before == [true, false] && !differs);
             (last, before) = (v, [differs, before[0]]);
         }
     }
-    let crowd = |differences: [usize; BLOCK], fraction: f64| {
+    let crowded = |differences: [usize; BLOCK], fraction: f64| {
         let total = differences.iter().sum::<usize>() as f64;
-        let most = differences.into_iter().max().unwrap_or(0) as f64;
-        total > 0.0 && most > (fraction + EDGE_SIGMAS / total.sqrt()) * total
+        let (place, most) = differences.into_iter().enumerate().max_by_key(|&(_, count)| count)?;
+        let crowd = (fraction + EDGE_SIGMAS / total.sqrt()) * total;
+        (total > 0.0 && most as f64 > crowd).then_some(place)
     };
-    crowd(all, EDGE_FRACTION) || crowd(alone, LONE_EDGE_FRACTION)
+    crowded(all, EDGE_FRACTION).or_else(|| crowded(alone, LONE_EDGE_FRACTION))
+}
+
+/// Step of the means of blocks that begin at `first`: JPEG rounds them to a coarser lattice than that of the values.
+fn block_step<T: Pixel>(image: &Image<'_, T>, first: [usize; 2], step: f64) -> f64 {
+    let [columns, rows] = [(image.width(), first[0]), (image.height(), first[1])]
+        .map(|(size, first)| size.saturating_sub(first) / BLOCK);
+    let mean = |i: usize, j: usize| -> Option<f64> {
+        let [x, y] = [first[0] + i * BLOCK, first[1] + j * BLOCK];
+        let pixels = (0..BLOCK * BLOCK).map(|k| image.raw(x + k % BLOCK, y + k / BLOCK));
+        Some(pixels.sum::<Option<f64>>()? / (BLOCK * BLOCK) as f64)
+    };
+    let lines = (BLOCKS / columns.max(1)).clamp(1, rows.max(1));
+    let mut steps = Vec::new();
+    for j in (0..lines).map(|k| (2 * k + 1) * rows / (2 * lines)) {
+        let means: Vec<Option<f64>> = (0..columns).map(|i| mean(i, j)).collect();
+        let pairs = means.windows(2).filter_map(|pair| Some((pair[1]? - pair[0]?).abs()));
+        steps.extend(pairs.filter(|&difference| difference > LEVEL_TOLERANCE * step));
+    }
+    steps.sort_unstable_by(f64::total_cmp);
+    steps.get((STEP_QUANTILE * steps.len() as f64) as usize).copied().unwrap_or(0.0)
 }
