@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,6 +15,7 @@ from boresight.batch.journal import Row
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import SOLVED
 from boresight.camera.model import CameraModel
+from boresight.extraction.extract import extract_centroids
 from boresight.frames.frame import Frame
 from boresight.solver.diagnosis import diagnose
 from boresight.solver.inputs import choose_database
@@ -43,6 +44,7 @@ def solve(
     executor: Any = None,
     database: PatternDatabase | None = None,
     camera_model: CameraModel | None = None,
+    extraction: Mapping[str, Any] | None = None,
     explain: bool = True,
     partition_by: Sequence[str] = (),
     progress: Progress = None,
@@ -76,6 +78,9 @@ def solve(
         its memory shared; another is written to `output` first.
     camera_model : CameraModel, optional
         Camera of all frames.
+    extraction : mapping, optional
+        Arguments for `extract_centroids`, as in `boresight.solve`; ``{"fast": True}`` doubles the
+        rate of rich frames.
     explain : bool, default True
         Ask `diagnose` why a frame does not solve, which costs up to some seconds for each of these.
     partition_by : sequence of str, optional
@@ -130,17 +135,20 @@ def solve(
     90.00 20.00 solved
     """
     arguments.check_options(options, SolveOptions)
+    arguments.check_keywords(dict(extraction or {}), extract_centroids, "extraction")
     # Where none is given each frame chooses; the one of this field of view is made before.
     patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
     settings = {
         "command": "solve",
         **solving_settings(fov_deg, camera_model, database),
-        "options": {name: repr(value) for name, value in sorted(options.items())},
+        "extraction": _told(extraction or {}),
+        "options": _told(options),
     }
     request = {
         "fov_deg": fov_deg,
         "database": None if database is None else in_file(patterns, Path(output)),
         "camera_model": camera_model,
+        "extraction": dict(extraction or {}),
         "explain": explain,
         "options": dict(options),
     }
@@ -149,6 +157,11 @@ def solve(
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
         partition_by=partition_by,
     )  # fmt: skip
+
+
+def _told(options: Mapping[str, Any]) -> dict[str, str]:
+    """Tell options as a journal keeps them."""
+    return {name: repr(value) for name, value in sorted(options.items())}
 
 
 def solving_settings(
@@ -177,6 +190,7 @@ def solve_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     common = {
         "database": request["database"],
         "camera_model": request["camera_model"],
+        "extraction": request["extraction"],
         **request["options"],
     }
     solution = solve_frame(frame, request["fov_deg"], **common)

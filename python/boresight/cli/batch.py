@@ -56,6 +56,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the co
 @click.option("--fov-error", type=float, help="Largest error of --fov in degrees. [default: 30 %]")
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
+@click.option("--fast", is_flag=True, help="Find the stars quicker, with lower sensitivity.")
 @click.option("--explain/--no-explain", default=True, help="Tell why a frame does not solve.")
 @json_option
 @clear_errors
@@ -69,6 +70,7 @@ def solve(
     fov_error: float | None,
     camera: Path | None,
     database: Path | None,
+    fast: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
@@ -81,7 +83,8 @@ def solve(
         patterns = SolverDatabase.load_from_file(database)
     table = solve_batch(
         names_of(frames), fov, output=output, jobs=jobs, resume=resume, database=patterns,
-        partition_by=partition_by, camera_model=load_camera(camera), explain=explain,
+        partition_by=partition_by, camera_model=load_camera(camera),
+        extraction={"fast": True} if fast else None, explain=explain,
         progress=sys.stderr.isatty(), fov_max_error_deg=fov_error,
     )  # fmt: skip
     _conclude(table, output, "solved", as_json)

@@ -241,7 +241,7 @@ def extract_centroids(
         from small Gaussian windows, whatever the `method`: several times faster, a little less
         sensitive. For trackers; see also `Extractor`.
     max_measured : int, optional
-        Measure so many of the highest peaks only, and what touches them: `solve` needs no more of a
+        Measure so many of the highest peaks only, and those beside them: `solve` needs no more of a
         rich frame. Default: all.
 
     Returns

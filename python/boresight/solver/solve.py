@@ -34,7 +34,7 @@ SAME_ATTITUDE_DEG = 5.0
 
 #: Detections that are measured of an image, the brightest: the search takes tens, a lens some
 #: hundred, and where catalogue stars are the brightest of many they are among these.
-MOST_MEASURED = 3000
+MOST_MEASURED = 1000
 
 #: An image of fewer detections that does not solve is looked at once more with this threshold, in
 #: standard deviations: of ten stars half may be between it and the usual one, and the one or two
@@ -82,7 +82,7 @@ def solve(
         are tried. ``"auto"``: an ordinary lens, then all of these, also without a `fov_deg`; which
         one matches most stars is taken. Default: that of `camera_model`, or an ordinary lens.
     extraction : mapping, optional
-        Arguments for `extract_centroids`. Where they do not say otherwise, the 3000 brightest stars
+        Arguments for `extract_centroids`. Where they do not say otherwise, the 1000 brightest stars
         are measured, and if it does not solve with these, all; and an image of fewer than 20 stars
         that does not solve is searched once more with a threshold of 4 standard deviations.
     header : {"try", "ignore", "only"}

@@ -171,47 +171,42 @@ struct Scan {
 }
 
 impl Scan {
-    /// Looks at row `y` between those above and below it.
+    /// Looks at row `y` of a frame of this width, between those above and below it.
     #[inline(always)]
-    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+    fn visit(&mut self, y: usize, width: usize, rows: [&[f32]; 3]) {
         let (isophote, cut, deepest) = (self.isophote, self.cut, self.plateau - self.cut);
-        let row = &rows[1][1..rows[1].len() - 1];
         // Where the run began that has not ended.
         let mut open: Option<usize> = None;
-        let (words, rest) = row.as_chunks::<WORD>();
-        let mut last = [0.0; WORD];
-        last[..rest.len()].copy_from_slice(rest);
-        for (c, word) in words.iter().chain([&last]).enumerate() {
-            let quiet = |&s: &f32| (s < isophote) & (s > deepest);
-            if open.is_none() && word.iter().fold(true, |all, s| all & quiet(s)) {
+        for (c, word) in rows[1][1..].as_chunks::<WORD>().0.iter().enumerate() {
+            let any = |reaches: &dyn Fn(f32) -> bool| word.iter().fold(false, |any, &s| any | reaches(s));
+            let deep = any(&|s| s <= deepest);
+            if open.is_none() && !deep && !any(&|s| s >= isophote) {
                 continue;
             }
             // Where the threshold is zero, what fills up the last word reaches it too.
-            let inside = if c < words.len() { u32::MAX } else { (1 << rest.len()) - 1 };
+            let inside = u32::MAX >> ((c + 1) * WORD).saturating_sub(width);
             let above = reaching(word, isophote) & inside;
             // A bit wherever a pixel is not on the same side of the isophote as the one before.
-            let mut crossings = above ^ (above << 1 | u32::from(open.is_some()));
-            while crossings != 0 {
-                let x = c * WORD + crossings.trailing_zeros() as usize;
-                crossings &= crossings - 1;
+            for k in ones(above ^ (above << 1 | u32::from(open.is_some()))) {
+                let x = c * WORD + k;
                 match open.take() {
                     Some(start) => self.runs.push(Run { y: y as u32, start: start as u32, end: x as u32 }),
                     None => open = Some(x),
                 }
             }
-            let mut high = reaching(word, cut) & inside;
-            while high != 0 {
-                self.look(y, rows, c * WORD + high.trailing_zeros() as usize);
-                high &= high - 1;
+            if any(&|s| s >= cut) {
+                for k in ones(maxima(rows, c * WORD, cut) & inside) {
+                    self.keep(y, rows, c * WORD + k);
+                }
             }
-            let mut deep = reaching_down(word, deepest) & inside;
-            while deep != 0 {
-                self.look_below(y, rows, c * WORD + deep.trailing_zeros() as usize);
-                deep &= deep - 1;
+            if deep {
+                for k in ones(reaching_down(word, deepest) & inside) {
+                    self.look_below(y, rows, c * WORD + k);
+                }
             }
         }
         if let Some(start) = open {
-            self.runs.push(Run { y: y as u32, start: start as u32, end: row.len() as u32 });
+            self.runs.push(Run { y: y as u32, start: start as u32, end: width as u32 });
         }
     }
 }
@@ -224,12 +219,9 @@ impl Scan {
         self.troughs.clear();
     }
 
-    /// Keeps the pixel at column `x` if it is a peak.
+    /// Keeps the peak at column `x`.
     #[inline(always)]
-    fn look(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
-        if !is_peak(rows, x + 1) {
-            return;
-        }
+    fn keep(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
         let height = rows[1][x + 1];
         let vertex = [
             x as f32 + vertex(rows[1][x], height, rows[1][x + 2]),
@@ -241,9 +233,10 @@ impl Scan {
     /// Keeps the pixel at column `x` if it is a trough.
     #[inline(always)]
     fn look_below(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
-        let around = rows.map(|row| [0, 1, 2].map(|k| -row[x + k]));
-        if is_peak([&around[0], &around[1], &around[2]], 1) {
-            self.troughs.push(Trough { x, y, depth: around[1][1] + self.plateau });
+        let [above, row, below] = rows.map(|row| [0, 1, 2].map(|k| -row[x + k]));
+        let [before, depth, after] = row;
+        if is_peak(depth, [above[0], above[1], above[2], before], [after, below[0], below[1], below[2]]) {
+            self.troughs.push(Trough { x, y, depth: depth + self.plateau });
         }
     }
 }
@@ -260,13 +253,37 @@ fn reaching_down(word: &[f32; WORD], level: f32) -> u32 {
     word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s <= level) << k)
 }
 
-/// Whether padded column `i` of the middle row is above its eight neighbours; of equal ones the first counts.
+/// Numbers of the bits that are set, from the lowest.
 #[inline(always)]
-fn is_peak([above, row, below]: [&[f32]; 3], i: usize) -> bool {
-    let (above, row, below) = (&above[i - 1..i + 2], &row[i - 1..i + 2], &below[i - 1..i + 2]);
-    let s = row[1];
-    let first = (s > above[0]) & (s > above[1]) & (s > above[2]) & (s > row[0]);
-    first & (s >= row[2]) & (s >= below[0]) & (s >= below[1]) & (s >= below[2])
+fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (bits != 0).then(|| bits.trailing_zeros() as usize);
+        bits &= bits.wrapping_sub(1);
+        lowest
+    })
+}
+
+/// A bit for each peak that is not below the level among the pixels of the middle row from column `start` on.
+#[inline(always)]
+fn maxima(rows: [&[f32]; 3], start: usize, level: f32) -> u32 {
+    let [above, row, below] = rows.map(|row| &row[start..start + WORD + 2]);
+    (0..WORD).fold(0, |bits, k| {
+        let peak = is_peak(
+            row[k + 1],
+            [above[k], above[k + 1], above[k + 2], row[k]],
+            [row[k + 2], below[k], below[k + 1], below[k + 2]],
+        );
+        bits | u32::from((row[k + 1] >= level) & peak) << k
+    })
+}
+
+/// Whether a pixel is above its eight neighbours, those that come before and after it; of equal ones the first counts.
+#[inline(always)]
+fn is_peak(height: f32, before: [f32; 4], after: [f32; 4]) -> bool {
+    let [a, b, c, d] = before;
+    let [e, f, g, h] = after;
+    let first = (height > a) & (height > b) & (height > c) & (height > d);
+    first & (height >= e) & (height >= f) & (height >= g) & (height >= h)
 }
 
 /// Offset, within half a pixel, of the vertex of the parabola through three equidistant values.

@@ -28,7 +28,7 @@ pub use crate::imaging::psf::field::EffectivePsf;
 use large::Large;
 use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};
-use select::{keep_brightest, select};
+use select::select;
 
 /// What is special about a star, as bits.
 pub mod flags {
@@ -197,10 +197,7 @@ impl Extractor {
             frame.saturation = saturation::level(&frame, &detection.peaks);
             (large.stars(&frame, &mut rejected), None)
         } else {
-            let mut peaks = select(&frame, &mut rejected);
-            if let Some(most) = options.max_measured {
-                rejected.unmeasured = keep_brightest(&mut peaks, &detection.blobs, most);
-            }
+            let peaks = select(&frame, &mut rejected);
             frame.saturation = saturation::level(&frame, &peaks);
             let candidates = saturation::candidates(&frame, &peaks, &mut rejected);
             checkpoint(monitor)?;

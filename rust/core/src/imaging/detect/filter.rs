@@ -160,8 +160,8 @@ impl<'a, T: Pixel> Filter<'a, T> {
                 out[width..].fill(0.0);
             }
             if y > rows.start as isize {
-                let [above, middle, below] = [0, 1, 2].map(|k: usize| &filtered[k][..width + 2]);
-                visit.visit((y - 1) as usize, [above, middle, below]);
+                let [above, middle, below] = &filtered;
+                visit.visit((y - 1) as usize, width, [above, middle, below]);
             }
         }
     }
@@ -215,11 +215,12 @@ pub(super) enum Visitor<'a> {
 }
 
 impl Visitor<'_> {
-    /// Row `y` between those above and below it, each with one zero before and after it.
+    /// Row `y` between those above and below it, each with a zero before it, and zeros after it up to a whole block
+    /// and one more.
     #[inline(always)]
-    fn visit(&mut self, y: usize, rows: [&[f32]; 3]) {
+    fn visit(&mut self, y: usize, width: usize, rows: [&[f32]; 3]) {
         match self {
-            Self::Scan(scan) => scan.visit(y, rows),
+            Self::Scan(scan) => scan.visit(y, width, rows),
             Self::Sample(found) => {
                 found.extend(rows[1].iter().copied().step_by(NOISE_STEP).filter(|&s| s != 0.0));
             }

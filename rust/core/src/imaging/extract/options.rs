@@ -15,7 +15,7 @@ pub struct ExtractOptions {
     pub max_pixels: usize,
     /// Keep so many of the brightest stars.
     pub max_centroids: Option<usize>,
-    /// Measure so many of the highest peaks, and those that share a small blob with one of them. The others are counted.
+    /// Measure so many of the highest peaks, and those beside them. The others are counted.
     pub max_measured: Option<usize>,
     /// Side in pixels of the blocks in which the background is measured.
     pub local_bg_block_size: usize,

@@ -1,6 +1,6 @@
 //! Which peaks may be stars: by the blobs they are in, their place, and how many there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 
@@ -46,13 +46,34 @@ const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// a small frame: only lattices and noise have more.
 const PIXELS_PER_PEAK: usize = 60;
 const FEW_PEAKS: usize = 5_000;
-/// Peaks of a blob that are measured together: in a crowd the stars beside one do not all belong to it.
-const TOUCHING: usize = 8;
+/// The surroundings of so many peaks of a blob, at least, tell how its noise grows with its light.
+const SAMPLED_PEAKS: usize = 1000;
+/// A peak is measured with those beside it, within so many pixels, that have this fraction of its height: fainter ones, or
+/// further ones, hardly shift it.
+const BESIDE: usize = 6;
+const BESIDE_HEIGHT: f32 = 0.02;
+/// Of so many times the peaks to be measured it is asked first whether they stand out, then of more.
+const LOOKED_AT: usize = 2;
 
-/// Peaks in blobs of the right size, away from the border, that stand out from their surroundings; the highest if there
-/// are too many.
+/// Peaks in blobs of the right size, away from the border, that stand out from their surroundings: the highest if there
+/// are too many or fewer are to be measured, with what touches those.
 pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
-    let &Frame { image, background, detection, options, .. } = frame;
+    let mut peaks = of_right_size(frame, rejected);
+    let most = most_stars(frame.image, PIXELS_PER_PEAK);
+    rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
+    let crowd = Crowd::new(frame, &peaks);
+    let (kept, refused) = match frame.options.max_measured.filter(|&most| most < peaks.len()) {
+        Some(most) => crowd.brightest(most),
+        None => crowd.standing_out((0..peaks.len()).collect()),
+    };
+    rejected.extended += refused;
+    rejected.unmeasured = peaks.len() - kept.len() - refused;
+    kept.into_iter().map(|k| peaks[k]).collect()
+}
+
+/// Peaks in blobs of the right size, away from the border.
+fn of_right_size<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
+    let &Frame { image, detection, options, .. } = frame;
     let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
     for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
         rejected.too_small += usize::from(blob.pixels < options.min_pixels);
@@ -60,7 +81,7 @@ pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) ->
     }
     let margin = options.border_margin;
     let inside = |i: usize, n: usize| i >= margin && i + margin < n;
-    let mut peaks: Vec<Peak> = detection
+    detection
         .peaks
         .iter()
         .filter(|peak| {
@@ -73,58 +94,103 @@ pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) ->
             keep
         })
         .copied()
-        .collect();
-    let most = most_stars(image, PIXELS_PER_PEAK);
-    rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
-    let in_large = |peak: &Peak| detection.blobs[peak.blob].pixels >= LARGE_BLOB;
-    let look = |peak: &Peak| in_large(peak).then(|| Surroundings::of(image, background, peak)).flatten();
-    let looks: Vec<Option<Surroundings>> = peaks.par_iter().with_min_len(TASK_PEAKS).map(look).collect();
-    let photon = photon_noise(&peaks, &looks);
-    let stands_out = |(peak, look): (&Peak, &Option<Surroundings>)| {
-        look.is_none_or(|look| look.stands_out(photon.get(&peak.blob).copied().unwrap_or(0.0)))
-    };
-    let kept: Vec<bool> = peaks.iter().zip(&looks).map(stands_out).collect();
-    rejected.extended += kept.iter().filter(|&&keep| !keep).count();
-    let mut kept = kept.into_iter();
-    peaks.retain(|_| kept.next().unwrap_or(true));
-    peaks
+        .collect()
 }
 
-/// By blob, how the variance of the light grows with it: in the middle of what the surroundings of its peaks show.
-fn photon_noise(peaks: &[Peak], looks: &[Option<Surroundings>]) -> HashMap<usize, f32> {
-    let mut of_blob: HashMap<usize, Vec<f32>> = HashMap::new();
-    for (peak, look) in peaks.iter().zip(looks) {
-        if let Some(Surroundings { light, scatter, noise, .. }) = look {
-            let excess = (scatter * scatter - noise * noise).max(0.0) / light.max(*noise);
-            of_blob.entry(peak.blob).or_default().push(excess);
+/// Peaks, some of them in large blobs.
+struct Crowd<'a, T> {
+    frame: &'a Frame<'a, T>,
+    peaks: &'a [Peak],
+    /// By large blob, how the variance of the light grows with it.
+    photon: HashMap<usize, f32>,
+}
+
+impl<'a, T: Pixel> Crowd<'a, T> {
+    fn new(frame: &'a Frame<'a, T>, peaks: &'a [Peak]) -> Self {
+        let mut crowd = Self { frame, peaks, photon: HashMap::new() };
+        let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (k, peak) in peaks.iter().enumerate().filter(|(_, peak)| crowd.is_in_large(peak)) {
+            members.entry(peak.blob).or_default().push(k);
         }
+        let photon = |(blob, members): (usize, Vec<usize>)| Some((blob, crowd.photon_noise(&members)?));
+        crowd.photon = members.into_iter().filter_map(photon).collect();
+        crowd
     }
-    let middle = |mut values: Vec<f32>| {
-        let half = values.len() / 2;
-        *values.select_nth_unstable_by(half, f32::total_cmp).1
-    };
-    of_blob.into_iter().map(|(blob, values)| (blob, middle(values))).collect()
+
+    fn is_in_large(&self, peak: &Peak) -> bool {
+        self.frame.detection.blobs[peak.blob].pixels >= LARGE_BLOB
+    }
+
+    fn surroundings(&self, k: usize) -> Option<Surroundings> {
+        Surroundings::of(self.frame.image, self.frame.background, &self.peaks[k])
+    }
+
+    /// How the variance of a blob's light grows with it: in the middle of what the surroundings of its peaks show.
+    fn photon_noise(&self, members: &[usize]) -> Option<f32> {
+        let sample = members.par_iter().step_by((members.len() / SAMPLED_PEAKS).max(1));
+        let mut excess: Vec<f32> = sample
+            .filter_map(|&k| self.surroundings(k))
+            .map(|Surroundings { light, scatter, noise, .. }| {
+                (scatter * scatter - noise * noise).max(0.0) / light.max(noise)
+            })
+            .collect();
+        let half = excess.len() / 2;
+        (!excess.is_empty()).then(|| *excess.select_nth_unstable_by(half, f32::total_cmp).1)
+    }
+
+    fn stands_out(&self, k: usize) -> bool {
+        let peak = &self.peaks[k];
+        let photon = || self.photon.get(&peak.blob).copied().unwrap_or(0.0);
+        !self.is_in_large(peak) || self.surroundings(k).is_none_or(|look| look.stands_out(photon()))
+    }
+
+    /// Those of some that stand out, in their order, and how many do not.
+    fn standing_out(&self, some: Vec<usize>) -> (Vec<usize>, usize) {
+        let looked_at = some.len();
+        let kept: Vec<usize> =
+            some.into_par_iter().with_min_len(TASK_PEAKS).filter(|&k| self.stands_out(k)).collect();
+        let refused = looked_at - kept.len();
+        (kept, refused)
+    }
+
+    /// So many of the highest that stand out, with those beside them; and how many that were looked at do not stand out.
+    fn brightest(&self, most: usize) -> (Vec<usize>, usize) {
+        let height = |&k: &usize| self.peaks[k].height;
+        let mut wanted = LOOKED_AT * most;
+        let (mut highest, refused) = loop {
+            let mut some = (0..self.peaks.len()).collect();
+            keep_highest(&mut some, wanted, height);
+            let (kept, refused) = self.standing_out(some);
+            if kept.len() >= most || wanted >= self.peaks.len() {
+                break (kept, refused);
+            }
+            wanted *= LOOKED_AT;
+        };
+        keep_highest(&mut highest, most, height);
+        let mut chosen = vec![false; self.peaks.len()];
+        for &k in &highest {
+            chosen[k] = true;
+        }
+        let beside: Vec<usize> = highest.iter().flat_map(|&k| self.beside(k)).collect();
+        for k in beside {
+            chosen[k] = chosen[k] || self.stands_out(k);
+        }
+        ((0..self.peaks.len()).filter(|&k| chosen[k]).collect(), refused)
+    }
+
+    /// Peaks beside one, which is among them; they are in reading order.
+    fn beside(&self, k: usize) -> impl Iterator<Item = usize> {
+        let Peak { x, y, height, .. } = self.peaks[k];
+        let first = |x: usize, y: usize| self.peaks.partition_point(|peak| (peak.y, peak.x) < (y, x));
+        let rows = y.saturating_sub(BESIDE)..=y + BESIDE;
+        let span = move |y| first(x.saturating_sub(BESIDE), y)..first(x + BESIDE + 1, y);
+        rows.flat_map(span).filter(move |&k| self.peaks[k].height >= BESIDE_HEIGHT * height)
+    }
 }
 
 /// How many stars may be measured if each has so many pixels of the frame, on average.
 pub(super) fn most_stars<T: Pixel>(image: &Image<'_, T>, pixels: usize) -> usize {
     (image.width() * image.height() / pixels).max(FEW_PEAKS)
-}
-
-/// Keeps so many of the highest peaks and, as a fit takes stars that touch together, those in their blobs if these are
-/// small; returns how many there are besides.
-pub(super) fn keep_brightest(peaks: &mut Vec<Peak>, blobs: &[Blob], most: usize) -> usize {
-    let found = peaks.len();
-    if found <= most {
-        return 0;
-    }
-    let mut highest = peaks.clone();
-    keep_highest(&mut highest, most, |peak| peak.height);
-    let chosen: HashSet<(usize, usize)> = highest.iter().map(|peak| (peak.x, peak.y)).collect();
-    let beside = |peak: &Peak| blobs[peak.blob].peaks <= TOUCHING;
-    let touched: HashSet<usize> = highest.iter().filter(|peak| beside(peak)).map(|peak| peak.blob).collect();
-    peaks.retain(|peak| chosen.contains(&(peak.x, peak.y)) || touched.contains(&peak.blob));
-    found - peaks.len()
 }
 
 /// Keeps so many of the highest, in their order, and returns the others.
