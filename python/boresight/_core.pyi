@@ -535,6 +535,8 @@ class SceneFit:
     @property
     def layout(self) -> dict[str, Any]: ...
     @property
+    def exponents(self) -> list[tuple[float, float] | None]: ...
+    @property
     def frozen(self) -> list[int]: ...
     @property
     def reference(self) -> int | None: ...
@@ -556,8 +558,7 @@ class SceneFit:
 def scene_fit(
     images: list[dict[str, Any]],
     psfs: list[dict[str, Any]],
-    points: NDArray[np.float64],
-    priors: list[tuple[float, float] | None],
+    sources: list[dict[str, Any]],
     *,
     loss: str,
     max_iterations: int,
@@ -570,8 +571,7 @@ def scene_measure_psf(
 def scene_model(
     images: list[dict[str, Any]],
     psfs: list[dict[str, Any]],
-    points: NDArray[np.float64],
-    priors: list[tuple[float, float] | None],
+    sources: list[dict[str, Any]],
     fitted: SceneFit,
     image: int,
 ) -> NDArray[np.float64]: ...

@@ -318,6 +318,11 @@ def test_bad_input_is_named():
     for value in (-1.0, np.nan):
         with pytest.raises(InputError, match="variance: it is"):
             scene.Image(r.data, TRUE, variance=value)
+    huge = r.data.copy()
+    huge[5, 6] = 1e300
+    for variance in ("auto", r.variance):
+        with pytest.raises(InputError, match="row 5, column 6 is 1e\\+300"):
+            scene.Image(huge, TRUE, variance=variance)
     with pytest.raises(InputError, match="all pixels are masked"):
         scene.Image(r.data, TRUE, mask=np.ones((150, 150)))
     with pytest.raises(InputError, match="wcs_freedom: 'attitude' needs a camera"):
@@ -357,6 +362,24 @@ def test_what_cannot_be_told_is_flagged_and_finite():
     # A PSF that is wider than the window is no crash either.
     tight = scene.Image(g.data, g.wcs, variance=g.variance, psf=scene.Moffat(rd=30.0), window=5)
     assert scene.fit(tight, START).status in ("converged", "stalled")
+
+
+def test_a_source_that_one_image_does_not_see():
+    r, g = images(15, box=None)
+    half = scene.Image(
+        r.data[:, :70], TRUE, variance=r.variance[:, :70], name="half"
+    )  # fmt: skip
+    found = scene.fit([half, g], START)
+    # The first two are beyond its edge or not: x of the stars is 29, 63, 132.
+    seen = np.array([True, True, False])
+    table = found.sources
+    assert table["flags"].tolist() == ["", "", "partly"]
+    assert (~table["flux_half"].mask).tolist() == seen.tolist()
+    assert np.isfinite(found.images[0].flux).all()
+    assert np.isinf(found.images[0].flux_error).tolist() == (~seen).tolist()
+    assert np.isfinite(found.images[1].flux_error).all()
+    assert not any(np.isnan(np.ma.filled(table[name], 0.0)).any()
+                   for name in ("flux_half", "flux_error_half", "flux_g"))  # fmt: skip
 
 
 def test_progress_can_stop_it():

@@ -54,6 +54,13 @@ def number(name: str, value: Any, repair: str) -> float:
         raise InputError(f"{name}: {value!r} is not a number; {repair}") from None
 
 
+def check_free(free: Any, known: tuple[str, ...]) -> None:
+    """Refuse parameters to fit that are none of those that are known."""
+    names = [] if isinstance(free, str) or not hasattr(free, "__iter__") else list(free)
+    if isinstance(free, str) or not names == [n for n in names if n in known]:
+        raise InputError(f"free: {free!r} has names that are none; give some of {known}")
+
+
 def _in_unit(name: str, value: Any, unit: str, same: tuple[str, ...], repair: str) -> Any:
     """Give the plain numbers of a value, converted if it has a unit of its own."""
     own = getattr(value, "unit", None)

@@ -146,7 +146,7 @@ def _sources(result: SceneResult) -> str:
 
 def _flux(value: float, error: float) -> str:
     """Give a flux to two digits of its error; nothing where the image does not see the source."""
-    if not math.isfinite(value):
+    if not math.isfinite(error):
         return ""
     if not error > 0.0:
         return f"{value:.5g}, held"

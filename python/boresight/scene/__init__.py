@@ -10,3 +10,4 @@ from boresight.scene.register import register as register
 from boresight.scene.result import FittedImage as FittedImage
 from boresight.scene.result import SceneResult as SceneResult
 from boresight.scene.sources import PointSource as PointSource
+from boresight.scene.sources import SersicSource as SersicSource

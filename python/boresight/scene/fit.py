@@ -18,10 +18,11 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.errors import InputError
 from boresight.scene.images import Image
 from boresight.scene.motion import Motions
+from boresight.scene.parameters import Problem
 from boresight.scene.places import ARCSEC, Plane, image_places
 from boresight.scene.psf import PSF, EffectivePSF, Moffat
 from boresight.scene.result import SceneResult, collect
-from boresight.scene.sources import PointSource, sources_of
+from boresight.scene.sources import SersicSource, Source, sources_of
 from boresight.solver.solution import Solution
 
 __all__ = ["fit"]
@@ -58,7 +59,7 @@ def fit(
     images : list of Image
         The images. Those whose ``wcs_freedom`` is "fixed" are the reference of the others. If none
         is, and no source has an ``error_arcsec``, the first one is held and the result says so.
-    sources : SkyCoord, Table, list of PointSource, or int
+    sources : SkyCoord, Table, list of PointSource and SersicSource, or int
         The sources; of a table the columns ``ra`` and ``dec`` (degrees) and ``error_arcsec`` if
         there is one. A number is that of stars to find in the first image.
     schedule : "auto" or "joint"
@@ -120,12 +121,8 @@ def fit(
         cameras = [image.wcs for image in images]
         for turn in range(CAMERA_ROUNDS):
             problem = _problem(images, cameras, plane, points, given)
-            rows, psfs, places, priors = problem
             fitted = core.scene_fit(
-                rows,
-                psfs,
-                places,
-                priors,
+                *problem,
                 loss=loss,
                 max_iterations=steps,
                 # About attitudes that are found all can be fitted at once.
@@ -152,7 +149,7 @@ def _check(images: list[Image], schedule: str) -> None:
         raise InputError(f"images: the names {names} are not different; give each its own")
 
 
-def _plane_of(sources: list[PointSource]) -> tuple[Plane, Floats]:
+def _plane_of(sources: list[Source]) -> tuple[Plane, Floats]:
     """Give a tangent plane about the middle of the sources, and where they are on it."""
     directions = unit_vector([s.ra_deg for s in sources], [s.dec_deg for s in sources])
     x, y, z = directions.mean(axis=0)
@@ -174,8 +171,8 @@ def _check_apart(points: Floats) -> None:
 
 
 def _problem(
-    images: list[Image], cameras: list[Any], plane: Plane, points: Floats, given: list[PointSource]
-) -> tuple[Any, ...]:
+    images: list[Image], cameras: list[Any], plane: Plane, points: Floats, given: list[Source]
+) -> Problem:
     """Arguments of the core."""
     psfs: list[PSF] = []
     rows: list[dict[str, Any]] = []
@@ -202,10 +199,23 @@ def _problem(
                 **_windows(image, len(points)),
             }
         )
+    galaxy = any(isinstance(source, SersicSource) for source in given)
+    if galaxy and any(isinstance(psf, EffectivePSF) for psf in psfs):
+        raise InputError(
+            "psf: a SersicSource is not convolved with an EffectivePSF; give the images "
+            "scene.Moffat() or scene.Gaussian()"
+        )
     if not any(row["seen"] for row in rows):
         raise InputError("sources: none is on any image; check the positions and the WCS")
-    priors = [source.prior for source in given]
-    return rows, [_psf(psf) for psf in psfs], np.ascontiguousarray(points), priors
+    sources = [
+        {
+            "point": point,
+            "prior": source.prior,
+            "shape": source.start if isinstance(source, SersicSource) else None,
+        }
+        for point, source in zip(points.tolist(), given, strict=True)
+    ]
+    return Problem(rows, [_psf(psf) for psf in psfs], sources)
 
 
 def _with_wcs(image: Image, wcs: Any) -> Image:

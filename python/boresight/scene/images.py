@@ -32,6 +32,10 @@ Sky = Literal["none", "constant", "plane"]
 """Light below the sources that is fitted: none, the same in all pixels, or a plane."""
 
 
+#: No pixel is brighter than this, nor this many times its noise: the sum of squares is finite.
+LARGEST_PIXEL = 1e100
+
+
 @named
 class Image:
     """An image of a scene.
@@ -113,8 +117,10 @@ class Image:
         if given is not None and isinstance(variance, str):
             variance = np.where(given > 0, given, np.nan)
             self.mask |= ~(given > 0)
+        _check_range(self.data, self.mask, 1.0)
         noise = variance_of_pixels(variance, self.data, self.mask)
         self.variance: Floats = np.ascontiguousarray(noise)
+        _check_range(self.data, self.mask, np.sqrt(self.variance))
         self.wcs = _checked_wcs(wcs)
         self.psf: PSF = psf_of(psf, self.data, self.mask)
         self.sky: Sky = _one_of("sky", sky, get_args(Sky))
@@ -163,6 +169,18 @@ def _bad(data: Floats, own: NDArray[np.bool_] | None, mask: ArrayLike | None) ->
     if bad.all():
         raise InputError("data: all pixels are masked or NaN; give an image with good ones")
     return bad
+
+
+def _check_range(data: Floats, bad: NDArray[np.bool_], noise: Any) -> None:
+    """Refuse pixels whose squares, in units of the noise, have no finite sum."""
+    with np.errstate(over="ignore"):
+        far = ~bad & (np.abs(data) / noise > LARGEST_PIXEL)
+    if far.any():
+        row, column = np.argwhere(far)[0]
+        raise InputError(
+            f"data: the pixel in row {row}, column {column} is {data[row, column]:g}, far beyond "
+            "any light; mask it, or give it a variance of its size"
+        )
 
 
 def _checked_wcs(wcs: Any) -> Any:

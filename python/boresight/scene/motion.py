@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from boresight.apparent.motion import ProperMotion, earth_au, seen_from
 from boresight.errors import InputError
-from boresight.scene.sources import PointSource
+from boresight.scene.sources import Source
 
 __all__ = ["Motions"]
 
@@ -19,9 +19,11 @@ Floats = NDArray[np.float64]
 class Motions:
     """Proper motions and parallaxes of sources, as they are given."""
 
-    def __init__(self, sources: list[PointSource]) -> None:
+    def __init__(self, sources: list[Source]) -> None:
         def column(name: str) -> Floats:
-            return np.array([getattr(source, name) or 0.0 for source in sources], dtype=np.float64)
+            # Galaxies have no motion.
+            values = [getattr(source, name, None) or 0.0 for source in sources]
+            return np.array(values, dtype=np.float64)
 
         self.pmra, self.pmdec = column("pmra_mas_yr"), column("pmdec_mas_yr")
         self.parallax, self.epochs = column("parallax_mas"), column("epoch")
@@ -33,7 +35,7 @@ class Motions:
                 "sources: a proper motion, parallax or epoch is not finite, or negative; "
                 "leave out what is unknown"
             )
-        without = [k for k in np.flatnonzero(moves) if sources[k].epoch is None]
+        without = [k for k in np.flatnonzero(moves) if getattr(sources[k], "epoch", None) is None]
         if without:
             raise InputError(
                 f"sources: number {without[0]} has a proper motion but no epoch; "

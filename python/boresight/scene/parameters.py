@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,23 @@ from numpy.typing import NDArray
 from boresight.scene.places import Plane
 from boresight.scene.psf import PSF, EffectivePSF, Moffat
 
-__all__ = ["affine", "corrected_wcs", "parameter_names", "profile_of", "state_scales"]
+__all__ = [
+    "Problem", "affine", "corrected_wcs", "parameter_names", "profile_of", "state_scales",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
+
+#: Names of the parameters of a galaxy, in the core's order.
+SHAPE_NAMES = ("radius", "e1", "e2", "n")
+
+
+class Problem(NamedTuple):
+    """The arguments of the core: images, PSFs and sources, each a dict."""
+
+    images: list[dict[str, Any]]
+    psfs: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+
 
 #: Names of the parameters of each freedom of a WCS, in the core's order.
 WCS_NAMES: dict[str, tuple[str, ...]] = {
@@ -58,16 +72,19 @@ def profile_of(start: PSF, values: Floats) -> PSF:
 
 
 def parameter_names(
-    layout: Any, problem: Any, images: list[str], sources: list[str], fitted: Any
+    layout: Any, problem: Problem, images: list[str], sources: list[str], fitted: Any
 ) -> tuple[list[int], dict[int, str]]:
     """Numbers of the parameters that are fitted, in order, and names of all."""
-    rows, psfs, _, priors = problem
+    rows, psfs, given = problem
     names: dict[int, str] = {}
     held = set()
     for k, first in enumerate(layout["sources"]):
         names[first], names[first + 1] = f"{sources[k]}.ra", f"{sources[k]}.dec"
-        if priors[k] is not None and 0.0 in priors[k]:
+        if 0.0 in (given[k]["prior"] or ()):
             held |= {first, first + 1}
+        if (at := layout["shapes"][k]) is not None:
+            names |= {at + i: f"{sources[k]}.{name}" for i, name in enumerate(SHAPE_NAMES)}
+            held |= {at + i for i, free in enumerate(given[k]["shape"][1]) if not free}
         for image, fluxes in zip(images, layout["fluxes"], strict=True):
             if fluxes[k] is not None:
                 names[fluxes[k]] = f"{sources[k]}.flux[{image}]"
@@ -90,12 +107,16 @@ def parameter_names(
     return [i for i in sorted(names) if i not in held], names
 
 
-def state_scales(layout: Any, problem: Any, state: Floats) -> Floats:
+def state_scales(fitted: Any) -> Floats:
     """Give derivatives of what users read by the core's parameters, as of rd by its logarithm."""
+    layout, state = fitted.layout, fitted.state
     scales = np.ones(len(state))
     for first in layout["psfs"]:
         scales[first] = math.exp(state[first])
         scales[first + 3] = math.exp(state[first + 3])
+    for first, exponent in zip(layout["shapes"], fitted.exponents, strict=True):
+        if first is not None:
+            scales[first], scales[first + 3] = math.exp(state[first]), exponent[1]
     return scales
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import number
+from boresight._utils.arguments import check_free, number
 from boresight._utils.naming import named
 from boresight.errors import InputError
 
@@ -33,14 +33,7 @@ class _Profile:
         angle = number("angle_deg", self.angle_deg, "give degrees")  # type: ignore[attr-defined]
         if not math.isfinite(angle):
             raise InputError(f"angle_deg: {angle} is no angle; give degrees")
-        free = self.free  # type: ignore[attr-defined]
-        names = [] if isinstance(free, str) else list(free)
-        if isinstance(free, str) or not all(
-            isinstance(name, str) and name in self.parameters for name in names
-        ):
-            raise InputError(
-                f"free: {free!r} has names that are none; give some of {self.parameters}"
-            )
+        check_free(self.free, self.parameters)  # type: ignore[attr-defined]
 
     @property
     def e1(self) -> float:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.naming import named
+from boresight.scene.galaxies import galaxy_table
 from boresight.scene.images import Image
 from boresight.scene.parameters import (
+    Problem,
     affine,
     corrected_wcs,
     parameter_names,
@@ -20,7 +22,7 @@ from boresight.scene.parameters import (
 )
 from boresight.scene.places import Plane
 from boresight.scene.psf import PSF
-from boresight.scene.sources import PointSource
+from boresight.scene.sources import Source
 
 if TYPE_CHECKING:
     from astropy.table import QTable, Table
@@ -53,7 +55,8 @@ class FittedImage:
     psf : Moffat, Gaussian or EffectivePSF
         The fitted PSF.
     flux, flux_error : ndarray, shape (n,)
-        Flux of each source; NaN of those that the image does not see.
+        Flux of each source, and its standard error; 0 with an infinite error of a source that the
+        image does not see.
     sky : ndarray
         Parameters of the sky: its value at the centre, and its rises over the width and the height.
     chi2_dof : float
@@ -99,8 +102,13 @@ class SceneResult:
         What was fitted of each image.
     sources : astropy.table.QTable
         ``name``, ``ra``, ``dec`` [deg], ``ra_error``, ``dec_error`` [arcsec on the sky], and for
-        every image ``flux_NAME`` and ``flux_error_NAME``; ``flags``: "unseen" (in no image),
-        "undetermined" (a parameter is frozen), "negative" (a flux below zero).
+        every image ``flux_NAME`` and ``flux_error_NAME``, masked where it does not see the source;
+        ``flags``: "unseen" (in no image), "partly" (not in every image), "undetermined" (a
+        parameter is frozen), "negative" (a flux below zero).
+    galaxies : astropy.table.QTable
+        Shapes of the sources that are galaxies: ``name``, ``radius`` [arcsec], ``n``,
+        ``axis_ratio`` and ``position_angle`` [deg], each with its error, ``radius_error`` and so
+        on: that of a round galaxy's angle is 90 degrees.
     chi2_dof : float
         Weighted sum of squares over the degrees of freedom.
     num_pixels, num_parameters : int
@@ -119,7 +127,9 @@ class SceneResult:
 
     status: Literal["converged", "stalled", "failed"]
 
-    def __init__(self, images: list[Image], names: list[str], fitted: Any, problem: Any) -> None:
+    def __init__(
+        self, images: list[Image], names: list[str], fitted: Any, problem: Problem
+    ) -> None:
         self._images, self._names, self._fitted, self._problem = images, names, fitted, problem
         self._models: dict[int, Floats] = {}
         self.status = fitted.status
@@ -132,6 +142,7 @@ class SceneResult:
         self.covariance: Floats = np.zeros((0, 0))
         self.message = ""
         self.sources: QTable
+        self.galaxies: QTable
 
     @property
     def history(self) -> Table:
@@ -151,8 +162,7 @@ class SceneResult:
         """Give the model of an image, shape (height, width): its sky and all sources."""
         k = self.number(image)
         if k not in self._models:
-            rows, psfs, points, priors = self._problem
-            self._models[k] = core.scene_model(rows, psfs, points, priors, self._fitted, k)
+            self._models[k] = core.scene_model(*self._problem, self._fitted, k)
         return self._models[k]
 
     def residual(self, image: int | str) -> Floats:
@@ -209,22 +219,22 @@ def collect(
     images: list[Image],
     names: list[str],
     cameras: list[Any],
-    sources: list[PointSource],
+    sources: list[Source],
     plane: Plane,
     points: Floats,
     fitted: Any,
-    problem: Any,
+    problem: Problem,
 ) -> SceneResult:
     """Put what the core found into a result."""
     result = SceneResult(images, names, fitted, problem)
-    layout, state = fitted.layout, fitted.state
+    layout = fitted.layout
     own: list[Floats] = [np.diagonal(fitted.own_covariance(k)) for k in range(len(sources))]
     shared: Floats = np.diagonal(fitted.shared_covariance())
     source_names = [source.name or f"source{k + 1}" for k, source in enumerate(sources)]
     for k, image in enumerate(images):
         result.images.append(_image(k, image, names[k], cameras[k], problem, fitted, (own, shared)))
     free, labels = parameter_names(layout, problem, names, source_names, fitted)
-    scales = state_scales(layout, problem, state)
+    scales = state_scales(fitted)
     result.frozen = [labels[i] for i in fitted.frozen]
     full = fitted.covariance()
     first = 0 if full is not None else layout["shared"]
@@ -235,12 +245,13 @@ def collect(
     outer = scales[chosen]
     result.covariance = matrix[np.ix_(places, places)] * outer[:, None] * outer[None, :]
     result.sources = _table(result, source_names, plane, points, own)
+    result.galaxies = galaxy_table(fitted, source_names)
     result.message = _message(result, fitted, names)
     return result
 
 
 def _image(
-    k: int, image: Image, name: str, camera: Any, problem: Any, fitted: Any, variances: Any
+    k: int, image: Image, name: str, camera: Any, problem: Problem, fitted: Any, variances: Any
 ) -> FittedImage:
     layout, state, (own, shared) = fitted.layout, fitted.state, variances
     first = layout["shared"]
@@ -251,16 +262,15 @@ def _image(
     errors = np.sqrt(shared[at - first : at - first + 3]) if planar else np.zeros(3)
     turned = freedom in ("rshift", "rscale")
     fluxes = layout["fluxes"][k]
-    flux = np.array([np.nan if f is None else state[f] for f in fluxes])
-    flux_error = np.array(
-        [
-            np.nan if f is None else np.sqrt(own[s][f - layout["sources"][s]])
-            for s, f in enumerate(fluxes)
-        ]
-    )
+    windows = fitted.windows(k)
+    flux, flux_error = np.zeros(len(fluxes)), np.full(len(fluxes), np.inf)
+    for s, at_flux in enumerate(fluxes):
+        if windows[s] is not None:
+            flux[s] = state[at_flux]
+            flux_error[s] = np.sqrt(own[s][at_flux - layout["sources"][s]])
     sky_at = layout["skies"][k]
     terms = {"none": 0, "constant": 1, "plane": 3}[image.sky]
-    row = problem[0][k]
+    row = problem.images[k]
     wcs = camera if not planar else corrected_wcs(camera, np.array(row["cd"]), matrix, crtan)
     psf_at = layout["psfs"][row["psf"]]
     return FittedImage(
@@ -277,7 +287,7 @@ def _image(
         sky=state[sky_at : sky_at + terms],
         chi2_dof=fitted.image_chi2[k] / max(1, fitted.image_pixels[k]),
         pixels=fitted.image_pixels[k],
-        windows=fitted.windows(k),
+        windows=windows,
     )
 
 
@@ -285,7 +295,7 @@ def _table(
     result: SceneResult, names: list[str], plane: Plane, points: Floats, own: list[Floats]
 ) -> QTable:
     from astropy import units
-    from astropy.table import QTable
+    from astropy.table import MaskedColumn, QTable
 
     layout, state = result._fitted.layout, result._fitted.state
     first = np.array(layout["sources"], dtype=int)
@@ -296,8 +306,10 @@ def _table(
     errors = np.sqrt([variances[:2] for variances in own])
     table["ra_error"], table["dec_error"] = errors.T * units.arcsec
     for image in result.images:
-        table[f"flux_{image.name}"] = image.flux
-        table[f"flux_error_{image.name}"] = image.flux_error
+        unseen = [window is None for window in image.windows]
+        for column, values in (("flux", image.flux), ("flux_error", image.flux_error)):
+            known = MaskedColumn(values, mask=unseen) if any(unseen) else values
+            table[f"{column}_{image.name}"] = known
     frozen = np.array(result._fitted.frozen, dtype=int)
     flags = []
     for k, size in enumerate(layout["sizes"]):
@@ -305,7 +317,9 @@ def _table(
         told = []
         if not any(image.windows[k] for image in result.images):
             told.append("unseen")
-        elif ((frozen >= first[k]) & (frozen < first[k] + size)).any():
+        elif not all(image.windows[k] for image in result.images):
+            told.append("partly")
+        if told != ["unseen"] and bool(((frozen >= first[k]) & (frozen < first[k] + size)).any()):
             told.append("undetermined")
         if any(f < 0 for f in fluxes):
             told.append("negative")

@@ -1,6 +1,7 @@
 //! Images fitted by their pixels, together, with their WCS as part of the model.
 //!
-//! A [`Scene`] has images of sources that all images share: a position on the sky, and a flux in every image. Each image
+//! A [`Scene`] has images of sources that all images share: stars and galaxies with a position on the sky, and a flux in
+//! every image. Each image
 //! has a point-spread function ([`profile`]), a WCS with some [`Freedom`], and a sky. [`fit`](fit::fit) finds all of them
 //! by Levenberg-Marquardt on sparse normal equations: sources that overlap are blocks of neighbours, and what is shared
 //! (PSF, WCS, sky) is a border that they are eliminated into.
@@ -13,11 +14,15 @@
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
 mod clusters;
+mod extent;
 pub mod fit;
 pub mod freedom;
+pub mod galaxy;
 mod layout;
+mod mixture;
 mod place;
 mod problem;
+mod products;
 pub mod profile;
 mod quadrature;
 mod region;
@@ -30,6 +35,7 @@ mod summary;
 use std::sync::Arc;
 
 use self::freedom::Freedom;
+pub use self::galaxy::Sersic;
 pub use self::layout::Layout;
 pub use self::place::Place;
 use self::profile::{Kind, PARAMETERS, Profile};
@@ -88,6 +94,8 @@ pub struct Source {
     pub point: [f64; 2],
     /// Standard errors of the position where it starts, arcsec, if that is known; 0 of one that does not move.
     pub prior: Option<[f64; 2]>,
+    /// Its shape, if it is a galaxy; else it is a star.
+    pub shape: Option<Sersic>,
 }
 
 /// An image of a scene.

@@ -5,16 +5,16 @@ use boresight::imaging::image::Image;
 use boresight::lsq::Loss;
 use boresight::scene::fit::{self, FitOptions, Fitted, Status};
 use boresight::scene::freedom::{Affine, Freedom};
+use boresight::scene::galaxy::{self, PARAMETERS_OF_GALAXY};
 use boresight::scene::profile::{Kind, PARAMETERS, Profile};
 use boresight::scene::register::{self, Picture, RegisterOptions};
 use boresight::scene::sampled::Sampled;
-use boresight::scene::{Place, Psf, Scene, SceneImage, Sky, Source, Window, Windows};
+use boresight::scene::{Place, Psf, Scene, SceneImage, Sersic, Sky, Source, Window, Windows};
 use boresight::{Error, Result};
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::rows;
 use crate::errors::{InputError, to_python};
 use crate::monitor::run;
 use crate::parallel;
@@ -156,6 +156,25 @@ impl PsfInput<'_> {
     }
 }
 
+/// A source: a point of the plane of all, the errors of its position, and the shape of a galaxy (ρ, e1, e2, and Sérsic's
+/// exponent) with what of it is fitted.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct SourceInput {
+    point: [f64; 2],
+    prior: Option<[f64; 2]>,
+    shape: Option<([f64; PARAMETERS_OF_GALAXY], [bool; PARAMETERS_OF_GALAXY])>,
+}
+
+impl SourceInput {
+    fn source(&self) -> Source {
+        let shape = self
+            .shape
+            .map(|([rho, e1, e2, n], free)| Sersic { parameters: [rho, e1, e2, galaxy::parameter(n)], free });
+        Source { point: self.point, prior: self.prior, shape }
+    }
+}
+
 /// Numbers of a row of places through a plane, and of others.
 const PLANE_ROW: usize = 14;
 const LOCAL_ROW: usize = 14;
@@ -224,38 +243,34 @@ impl ImageInput<'_> {
 #[pyclass(frozen, module = "boresight._core")]
 pub(crate) struct SceneFit(Fitted);
 
-/// A scene of images, PSFs, and sources as points of a plane with the errors of their positions.
+/// A scene of images, PSFs, and sources.
 fn scene_of<'a>(
     images: &[ImageInput<'_>],
     slices: &[[&'a [f64]; 2]],
     psfs: &[PsfInput<'_>],
-    points: &[[f64; 2]],
-    priors: &[Option<[f64; 2]>],
+    sources: &[SourceInput],
 ) -> Result<Scene<'a>> {
     let images: Result<Vec<_>> =
-        images.iter().zip(slices).map(|(image, slices)| image.image(*slices, points.len())).collect();
+        images.iter().zip(slices).map(|(image, slices)| image.image(*slices, sources.len())).collect();
     let psfs: Result<Vec<Psf>> = psfs.iter().map(PsfInput::psf).collect();
-    let sources = points.iter().zip(priors).map(|(&point, &prior)| Source { point, prior }).collect();
-    Ok(Scene { images: images?, psfs: psfs?, sources })
+    Ok(Scene { images: images?, psfs: psfs?, sources: sources.iter().map(SourceInput::source).collect() })
 }
 
 /// Fits a scene.
 #[pyfunction]
-#[pyo3(signature = (images, psfs, points, priors, *, loss, max_iterations, staged, progress))]
+#[pyo3(signature = (images, psfs, sources, *, loss, max_iterations, staged, progress))]
 pub(crate) fn scene_fit(
     py: Python<'_>,
     images: Vec<ImageInput<'_>>,
     psfs: Vec<PsfInput<'_>>,
-    points: PyReadonlyArray2<'_, f64>,
-    priors: Vec<Option<[f64; 2]>>,
+    sources: Vec<SourceInput>,
     loss: &str,
     max_iterations: usize,
     staged: bool,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<SceneFit> {
     let slices = images.iter().map(ImageInput::slices).collect::<PyResult<Vec<_>>>()?;
-    let points = rows::<f64, 2>("points", &points)?;
-    let scene = scene_of(&images, &slices, &psfs, points, &priors).map_err(to_python)?;
+    let scene = scene_of(&images, &slices, &psfs, &sources).map_err(to_python)?;
     let options = FitOptions { loss: loss_of(loss).map_err(to_python)?, max_iterations, staged };
     run(py, progress, |monitor| fit::fit(&scene, &options, monitor)).map(SceneFit)
 }
@@ -289,14 +304,12 @@ pub(crate) fn scene_model<'py>(
     py: Python<'py>,
     images: Vec<ImageInput<'py>>,
     psfs: Vec<PsfInput<'py>>,
-    points: PyReadonlyArray2<'py, f64>,
-    priors: Vec<Option<[f64; 2]>>,
+    sources: Vec<SourceInput>,
     fitted: &SceneFit,
     image: usize,
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
     let slices = images.iter().map(ImageInput::slices).collect::<PyResult<Vec<_>>>()?;
-    let points = rows::<f64, 2>("points", &points)?;
-    let scene = scene_of(&images, &slices, &psfs, points, &priors).map_err(to_python)?;
+    let scene = scene_of(&images, &slices, &psfs, &sources).map_err(to_python)?;
     let [width, height] = scene.images[image].size;
     let pixels = parallel::detach(py, || fit::model(&scene, &fitted.0, image));
     PyArray1::from_vec(py, pixels).reshape([height, width])
@@ -326,11 +339,22 @@ impl SceneFit {
         dict.set_item("sources", layout.sources.clone())?;
         dict.set_item("sizes", layout.sizes.clone())?;
         dict.set_item("fluxes", layout.fluxes.clone())?;
+        dict.set_item("shapes", layout.shapes.clone())?;
         dict.set_item("shared", layout.shared)?;
         dict.set_item("psfs", layout.psfs.clone())?;
         dict.set_item("wcs", layout.wcs.clone())?;
         dict.set_item("skies", layout.skies.clone())?;
         Ok(dict)
+    }
+
+    /// Sérsic's exponent of each galaxy, and its derivative by its parameter.
+    #[getter]
+    fn exponents(&self) -> Vec<Option<(f64, f64)>> {
+        let of = |at: &Option<usize>| {
+            let nu = self.0.state[(*at)? + PARAMETERS_OF_GALAXY - 1];
+            Some((galaxy::exponent(nu), galaxy::exponent_slope(nu)))
+        };
+        self.0.layout.shapes.iter().map(of).collect()
     }
 
     #[getter]

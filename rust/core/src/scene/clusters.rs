@@ -6,11 +6,13 @@
 use nalgebra::DVector;
 use rayon::prelude::*;
 
+use super::extent::Extent;
+use super::galaxy::PARAMETERS_OF_GALAXY;
 use super::layout::Layout;
 use super::problem::{Fit, State};
 use super::profile::PARAMETERS;
 use super::region::Window;
-use super::stage::{Extent, Stage, Stamp};
+use super::stage::{Stage, Stamp};
 use super::{Scene, SceneImage, Sky, Windows};
 use crate::lsq::{self, Problem, minimize};
 
@@ -150,6 +152,9 @@ impl<'a> Cutout<'a> {
             let first = own.sources[member];
             numbers[first] = whole.sources[source];
             numbers[first + 1] = whole.sources[source] + 1;
+            if let (Some(at), Some(number)) = (own.shapes[member], whole.shapes[source]) {
+                (0..PARAMETERS_OF_GALAXY).for_each(|k| numbers[at + k] = number + k);
+            }
             for (cut, fluxes) in self.cuts.iter().zip(&own.fluxes) {
                 if let (Some(at), Some(number)) = (fluxes[member], whole.fluxes[cut.image][source]) {
                     numbers[at] = number;

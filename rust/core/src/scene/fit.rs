@@ -3,12 +3,14 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::clusters;
+use super::extent::{Extent, LARGEST_HALF, Lights};
 use super::freedom::Freedom;
+use super::galaxy::PARAMETERS_OF_GALAXY;
 use super::layout::Layout;
 use super::problem::{Fit, State};
 use super::profile::PARAMETERS;
 use super::region::Window;
-use super::stage::{Extent, Stage};
+use super::stage::Stage;
 use super::summary::summary;
 use super::{Scene, search};
 use crate::error::{Error, Result};
@@ -21,16 +23,6 @@ const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 const NARROWER: f64 = 0.5;
 /// Half the side of windows and light at the start, pixels.
 const START_HALF: f64 = 12.0;
-/// Windows end where a source is fainter than this part of the noise of a pixel, and its light at that part: wings of
-/// which one pixel tells nothing tell something together. Sources are neighbours if their windows would meet: beyond, the
-/// correlation of their parameters is a few hundredths at most.
-const WINDOW_NOISE: f64 = 0.05;
-const LIGHT_NOISE: f64 = 0.003;
-/// Bounds of half the side of a window: full widths of the PSF, and pixels.
-const LEAST_WIDTHS: f64 = 2.5;
-const LARGEST_HALF: f64 = 64.0;
-/// Light is drawn at most so far from its source, pixels.
-const FARTHEST_LIGHT: f64 = 256.0;
 /// The last stage ends when a step promises to lower half of chi² by less than the square of this for every source and for
 /// what is shared, those before it with the second.
 const RESOLUTION: f64 = 1e-2;
@@ -130,7 +122,7 @@ pub fn fit(scene: &Scene<'_>, options: &FitOptions, monitor: &dyn Monitor) -> Re
         monitor,
         history: Vec::new(),
         held: held(scene, &layout),
-        noise: noise(scene),
+        lights: Lights::new(scene, &layout),
     };
     let reference = run.hold_reference();
     let mut state = DVector::from_vec(layout.start(scene));
@@ -142,7 +134,7 @@ pub fn fit(scene: &Scene<'_>, options: &FitOptions, monitor: &dyn Monitor) -> Re
     run.finish(state, reference)
 }
 
-/// Parameters that are given: those of a PSF that are not free, and positions that are known.
+/// Parameters that are given: those of PSFs and shapes that are not free, and positions that are known.
 fn held(scene: &Scene<'_>, layout: &Layout) -> Vec<usize> {
     let psf = |(psf, &at): (&super::Psf, &usize)| -> Vec<usize> {
         (0..PARAMETERS).filter(|&k| !psf.free[k]).map(|k| at + k).collect()
@@ -153,19 +145,12 @@ fn held(scene: &Scene<'_>, layout: &Layout) -> Vec<usize> {
             held.extend([at, at + 1]);
         }
     }
+    for (source, at) in scene.sources.iter().zip(&layout.shapes) {
+        if let (Some(shape), Some(at)) = (source.shape, *at) {
+            held.extend((0..PARAMETERS_OF_GALAXY).filter(|&k| !shape.free[k]).map(|k| at + k));
+        }
+    }
     held
-}
-
-/// The noise of faint pixels of each image.
-fn noise(scene: &Scene<'_>) -> Vec<f64> {
-    const EVERY: usize = 7;
-    let of = |image: &super::SceneImage<'_>| {
-        let good = image.variance.iter().step_by(EVERY).copied().filter(|v| v.is_finite() && *v > 0.0);
-        let mut sample: Vec<f64> = good.collect();
-        let at = sample.len() / 5;
-        if sample.is_empty() { 1.0 } else { sample.select_nth_unstable_by(at, f64::total_cmp).1.sqrt() }
-    };
-    scene.images.iter().map(of).collect()
 }
 
 struct Run<'a> {
@@ -175,7 +160,7 @@ struct Run<'a> {
     monitor: &'a dyn Monitor,
     history: Vec<Step>,
     held: Vec<usize>,
-    noise: Vec<f64>,
+    lights: Lights<'a>,
 }
 
 impl Run<'_> {
@@ -202,25 +187,8 @@ impl Run<'_> {
         Some(0)
     }
 
-    fn extent(&self, state: &State, image: usize, source: usize) -> Extent {
-        let of = &self.scene.images[image];
-        let profile = self.layout.profile(self.scene, of.psf, state.as_slice());
-        let flux = self.layout.fluxes[image][source].map_or(0.0, |at| state[at]);
-        let least = (LEAST_WIDTHS * profile.fwhm()).max(4.0);
-        let peak = flux.max(0.0) * profile.peak();
-        let reach =
-            |noise: f64| if peak > 0.0 { profile.reach(noise * self.noise[image] / peak) } else { 0.0 };
-        let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
-        let light = match &self.scene.psfs[of.psf].sampled {
-            Some(sampled) => sampled.half(),
-            None => reach(LIGHT_NOISE),
-        };
-        let light = light.min(FARTHEST_LIGHT).max(window);
-        Extent { window, light }
-    }
-
     fn stage(&self, state: &State, takes_part: &[bool]) -> Stage<'_> {
-        let extent = |image: usize, source: usize| self.extent(state, image, source);
+        let extent = |image: usize, source: usize| self.lights.extent(state.as_slice(), image, source);
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, takes_part);
         stage.hold(self.held.iter().copied());
         stage
@@ -230,17 +198,18 @@ impl Run<'_> {
     fn begin(&mut self, state: &mut State) -> Result<()> {
         let all = vec![true; self.scene.images.len()];
         let widest = self.scene.psfs.iter().map(|psf| 3.0 * psf.profile.fwhm()).fold(START_HALF, f64::max);
-        let half = widest.min(LARGEST_HALF);
-        let extent = |_: usize, _: usize| Extent { window: half, light: half };
+        let start = state.clone();
+        let extent = |image: usize, source: usize| {
+            let half = widest.max(self.lights.radius(start.as_slice(), image, source)).min(LARGEST_HALF);
+            Extent { window: half, light: half }
+        };
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, &all);
         if stage.fields.iter().all(|field| field.stamps.is_empty()) {
             return Err(Error::Undetermined(
                 "sources: none has a good pixel in any image; check positions, WCS, windows and masks".into(),
             ));
         }
-        for &at in &self.layout.sources {
-            stage.hold([at, at + 1]);
-        }
+        (0..self.layout.sources.len()).for_each(|source| stage.hold(self.layout.place_and_shape(source)));
         stage.hold(self.layout.psfs[0]..self.layout.skies[0]);
         let fit = Fit::new(&stage, self.options.loss);
         let mut best: Vec<(f64, State)> = Vec::new();
@@ -328,9 +297,7 @@ impl Run<'_> {
             }
         }
         let mut stage = self.stage(state, free);
-        for &at in &self.layout.sources {
-            stage.hold([at, at + 1]);
-        }
+        (0..self.layout.sources.len()).for_each(|source| stage.hold(self.layout.place_and_shape(source)));
         if stage.pixels() > 0 {
             let ended = self.minimize(1, &mut stage, state, ROUGH_RESOLUTION)?;
             history.extend(ended.history);
@@ -378,7 +345,8 @@ impl Run<'_> {
             if resolution > RESOLUTION {
                 break;
             }
-            let extent = |image: usize, source: usize| self.extent(&ended.state, image, source);
+            let found = ended.state.as_slice();
+            let extent = |image: usize, source: usize| self.lights.extent(found, image, source);
             let settled = clusters::settle(&fit, &ended.state, restless, &extent, &options);
             let gain = ended.cost - settled.cost;
             if gain > 0.0 {
@@ -467,16 +435,8 @@ pub fn model(scene: &Scene<'_>, fitted: &Fitted, image: usize) -> Vec<f64> {
     let mut images = scene.images.clone();
     images[image] = whole;
     let whole = Scene { images, psfs: scene.psfs.clone(), sources: scene.sources.clone() };
-    let noise = noise(scene);
-    let extent = |k: usize, source: usize| {
-        let profile = fitted.layout.profile(scene, scene.images[k].psf, &fitted.state);
-        let flux = fitted.layout.fluxes[k][source].map_or(0.0, |at| fitted.state[at]);
-        let part = LIGHT_NOISE * noise[k] / (flux.abs() * profile.peak()).max(f64::MIN_POSITIVE);
-        let sampled = scene.psfs[scene.images[k].psf].sampled.as_ref();
-        let light = sampled.map_or_else(|| profile.reach(part), |sampled| sampled.half());
-        let light = light.clamp(LEAST_WIDTHS * profile.fwhm(), FARTHEST_LIGHT);
-        Extent { window: light, light }
-    };
+    let lights = Lights::new(scene, &fitted.layout);
+    let extent = |k: usize, source: usize| lights.whole(&fitted.state, k, source);
     let takes_part: Vec<bool> = (0..scene.images.len()).map(|k| k == image).collect();
     let stage = Stage::new(&whole, &fitted.layout, &fitted.state, &extent, &takes_part);
     stage.fields[image].model(&Fit::new(&stage, Loss::Squares), image, &state)

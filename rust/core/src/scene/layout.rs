@@ -1,18 +1,21 @@
 //! Which number of the state is what.
 
 use super::freedom::Affine;
+use super::galaxy::PARAMETERS_OF_GALAXY;
 use super::profile::{PARAMETERS, Profile};
 use super::{Scene, Sky};
 
 /// Where the parameters of a scene are in its state: source after source, then what is shared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// First parameter of each source: its position, then its flux in each image that sees it.
+    /// First parameter of each source: its position, its flux in each image that sees it, and its shape if it has one.
     pub sources: Vec<usize>,
     /// Number of each source's parameters.
     pub sizes: Vec<usize>,
     /// Of each image and source the parameter that is its flux there.
     pub fluxes: Vec<Vec<Option<usize>>>,
+    /// First parameter of each galaxy's shape: ρ, e1, e2, ν.
+    pub shapes: Vec<Option<usize>>,
     /// First shared parameter.
     pub shared: usize,
     /// First parameter of each PSF: ρ, e1, e2, ν.
@@ -28,7 +31,7 @@ pub struct Layout {
 impl Layout {
     /// Of a scene.
     pub(super) fn new(scene: &Scene<'_>) -> Self {
-        let (mut at, mut sources, mut sizes) = (0, Vec::new(), Vec::new());
+        let (mut at, mut sources, mut sizes, mut shapes) = (0, Vec::new(), Vec::new(), Vec::new());
         let mut fluxes = vec![vec![None; scene.sources.len()]; scene.images.len()];
         for source in 0..scene.sources.len() {
             sources.push(at);
@@ -39,6 +42,9 @@ impl Layout {
                     at += 1;
                 }
             }
+            let shape = scene.sources[source].shape.map(|_| at);
+            at += shape.map_or(0, |_| PARAMETERS_OF_GALAXY);
+            shapes.push(shape);
             sizes.push(at - sources[source]);
         }
         let shared = at;
@@ -50,7 +56,7 @@ impl Layout {
         let psfs = scene.psfs.iter().map(|_| next(PARAMETERS)).collect();
         let wcs = scene.images.iter().map(|image| next(image.freedom.parameters())).collect();
         let skies = scene.images.iter().map(|image| next(image.sky.terms())).collect();
-        Self { sources, sizes, fluxes, shared, psfs, wcs, skies, total: at }
+        Self { sources, sizes, fluxes, shapes, shared, psfs, wcs, skies, total: at }
     }
 
     /// The state at which a scene starts: nothing moves, all fluxes and skies are 0.
@@ -58,6 +64,11 @@ impl Layout {
         let mut state = vec![0.0; self.total];
         for (psf, &at) in scene.psfs.iter().zip(&self.psfs) {
             state[at..at + PARAMETERS].copy_from_slice(&psf.profile.parameters);
+        }
+        for (source, at) in scene.sources.iter().zip(&self.shapes) {
+            if let (Some(shape), Some(at)) = (source.shape, *at) {
+                state[at..at + PARAMETERS_OF_GALAXY].copy_from_slice(&shape.parameters);
+            }
         }
         for (image, &at) in scene.images.iter().zip(&self.wcs) {
             let start = Affine::start(image.freedom);
@@ -71,6 +82,13 @@ impl Layout {
         let at = self.psfs[psf];
         let parameters = std::array::from_fn(|i| state[at + i]);
         Profile { parameters, ..scene.psfs[psf].profile }
+    }
+
+    /// All parameters of a source but its fluxes.
+    pub(super) fn place_and_shape(&self, source: usize) -> impl Iterator<Item = usize> {
+        let first = self.sources[source];
+        let shape = self.shapes[source].map_or(0..0, |at| at..at + PARAMETERS_OF_GALAXY);
+        (first..first + 2).chain(shape)
     }
 
     /// Position of a source relative to where it starts, arcsec.

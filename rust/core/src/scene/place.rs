@@ -3,6 +3,9 @@
 use super::freedom::{Affine, Freedom};
 use crate::lsq::small::{Matrix2, inverse, multiply};
 
+/// Step of numerical derivatives by the parameters of a WCS: arcsec, radians, parts of one.
+const WCS_STEP: f64 = 1e-4;
+
 /// The way from a source to a pixel, about where both start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Place {
@@ -42,7 +45,7 @@ pub(super) struct Seen {
 }
 
 /// The WCS of an image as far as it is fitted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Wcs<'a> {
     pub freedom: Freedom,
     /// CD matrix, arcsec per pixel.
@@ -106,6 +109,22 @@ impl Place {
                 Seen { pixel: [pixel[0] + at[0], pixel[1] + at[1]], by_source: *by_source, by_wcs: all }
             }
         }
+    }
+}
+
+impl Place {
+    /// Derivatives of `by_source` by the parameters of the WCS: how it turns and stretches what has a shape.
+    pub(super) fn by_source_by_wcs(&self, wcs: &Wcs<'_>) -> Vec<Matrix2> {
+        let by = |k: usize| {
+            let there = |step: f64| {
+                let mut parameters = wcs.parameters.to_vec();
+                parameters[k] += step;
+                self.seen([0.0; 2], &Wcs { parameters: &parameters, ..*wcs }).by_source
+            };
+            let (high, low) = (there(WCS_STEP), there(-WCS_STEP));
+            [0, 1].map(|i| [0, 1].map(|j| (high[i][j] - low[i][j]) / (2.0 * WCS_STEP)))
+        };
+        (0..wcs.parameters.len()).map(by).collect()
     }
 }
 

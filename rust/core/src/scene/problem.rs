@@ -9,15 +9,16 @@ use std::sync::Mutex;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
+use super::galaxy::{Galaxy, Outline};
 use super::layout::sky_terms;
-use super::place::Seen;
-use super::profile::{COLUMNS, PARAMETERS, Renderer};
-use super::region::{Segment, shared};
+use super::products::{Dot, MOST_OWN, Products, add_light, stretches};
+use super::profile::{PARAMETERS, Renderer};
+use super::region::shared;
 use super::stage::{Field, Stage, Stamp};
 use crate::lsq::arrow::Arrow;
 use crate::lsq::sparse::BlockMatrix;
 use crate::lsq::{Loss, Problem};
-use crate::simd::{Work, vectorized};
+use crate::simd::vectorized;
 
 /// Sources that are drawn by one thread at least: fewer are not worth another.
 const LEAST_SOURCES: usize = 16;
@@ -27,9 +28,7 @@ const DRAWN_AT_ONCE: usize = 256;
 const BLEND_WIDTHS: f64 = 1.0;
 /// A source's part of a step is shortened if the slope at its end is so large a part of that at its beginning, uphill.
 const LEAST_OVERSHOT: f64 = 0.2;
-/// Sums that are kept at once.
-const LANES: usize = 8;
-/// Columns of a source's own: its light and the derivatives by its pixel.
+/// Columns of a star's own: its light and the derivatives by its pixel.
 const OWN: usize = 3;
 
 /// The state: all parameters in the order of the layout.
@@ -45,10 +44,14 @@ pub(super) struct Fit<'a> {
 /// One source drawn on one image.
 struct Drawn {
     source: usize,
-    columns: [Vec<f64>; COLUMNS],
+    /// Its light and what its own parameters change: of a star [`OWN`], of a galaxy [`MOST_OWN`].
+    own: Vec<Vec<f64>>,
+    /// Its derivatives by the parameters of the PSF; empty where these are not wanted.
+    by_psf: [Vec<f64>; PARAMETERS],
     /// Its own parameters, and derivatives by them in terms of its own columns.
-    chain: Vec<(usize, [f64; OWN])>,
-    seen: Seen,
+    chain: Vec<(usize, [f64; MOST_OWN])>,
+    /// The same of the parameters of the WCS.
+    by_wcs: Vec<[f64; MOST_OWN]>,
     flux: f64,
 }
 
@@ -62,9 +65,9 @@ struct Slope {
 /// Weighted sums over the pixels of one source, of its own columns with others.
 struct Sums {
     /// With the slopes of the image, and at last with the residual.
-    image: Vec<[f64; OWN]>,
+    image: Vec<[f64; MOST_OWN]>,
     /// With itself and with those after it that are near.
-    sources: Vec<(usize, Vec<[f64; OWN]>)>,
+    sources: Vec<(usize, Vec<[f64; MOST_OWN]>)>,
 }
 
 impl<'a> Fit<'a> {
@@ -179,20 +182,18 @@ impl<'a> Fit<'a> {
                 .map(|stamp| self.draw(image, stamp, &renderer, state));
             let mut drawn: Vec<Drawn> = drawn.collect();
             for (stamp, drawn) in chunk.iter().zip(&mut drawn) {
-                let Drawn { columns, seen, flux, .. } = drawn;
-                add_light(light, &stamp.segments, &columns[0], *flux);
+                let Drawn { own, by_psf, by_wcs, flux, .. } = drawn;
+                add_light(light, &stamp.segments, &own[0], *flux);
                 for slope in &mut *slopes {
                     if let Some(k) = slope.at.checked_sub(psf).filter(|k| *k < PARAMETERS) {
-                        add_light(&mut slope.pixels, &stamp.segments, &columns[OWN + k], *flux);
-                    } else if let Some(k) = slope.at.checked_sub(wcs).filter(|k| *k < of.freedom.parameters())
-                    {
-                        for axis in 0..2 {
-                            let factor = *flux * seen.by_wcs[k][axis];
-                            add_light(&mut slope.pixels, &stamp.segments, &columns[1 + axis], factor);
+                        add_light(&mut slope.pixels, &stamp.segments, &by_psf[k], *flux);
+                    } else if let Some(by) = slope.at.checked_sub(wcs).and_then(|k| by_wcs.get(k)) {
+                        for (column, by) in own.iter().zip(by).filter(|(_, by)| **by != 0.0) {
+                            add_light(&mut slope.pixels, &stamp.segments, column, *by);
                         }
                     }
                 }
-                columns[OWN..].iter_mut().for_each(|column| *column = Vec::new());
+                *by_psf = Default::default();
             }
             all.append(&mut drawn);
         }
@@ -211,8 +212,8 @@ impl<'a> Fit<'a> {
 
     /// Light of one star on the segments of its stamp.
     pub(super) fn light(&self, image: usize, stamp: &Stamp, state: &[f64]) -> Vec<f64> {
-        let Drawn { columns: [mut light, ..], flux, .. } =
-            self.draw(image, stamp, &self.renderer(image, state), state);
+        let Drawn { mut own, flux, .. } = self.draw(image, stamp, &self.renderer(image, state), state);
+        let mut light = own.swap_remove(0);
         for value in &mut light {
             *value *= flux;
         }
@@ -228,21 +229,49 @@ impl<'a> Fit<'a> {
         let of = &scene.images[image];
         let source = stamp.source;
         let place = of.places[source].as_ref().expect("a stamp is of a source that is seen");
-        let seen = place.seen(layout.position(source, state), &self.stage.wcs(image, state));
-        let mut columns = std::array::from_fn(|_| Vec::new());
+        let wcs = self.stage.wcs(image, state);
+        let seen = place.seen(layout.position(source, state), &wcs);
+        let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
+        let (flux, first) = (state[flux_at], layout.sources[source]);
+        let column = |k: usize, by: f64| {
+            let mut columns = [0.0; MOST_OWN];
+            columns[k] = by;
+            columns
+        };
+        let along = |by: [f64; 2]| {
+            let mut columns = column(1, flux * by[0]);
+            columns[2] = flux * by[1];
+            columns
+        };
+        let mut chain = vec![(flux_at, column(0, 1.0))];
+        chain.extend((0..2).map(|axis| (first + axis, along(seen.by_source.map(|row| row[axis])))));
+        let mut by_wcs: Vec<_> = seen.by_wcs[..of.freedom.parameters()].iter().map(|by| along(*by)).collect();
         let psf = layout.psfs[of.psf];
         let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
         let runs = stamp.runs(seen.pixel);
-        match &scene.psfs[of.psf].sampled {
-            Some(sampled) => sampled.render(seen.pixel, &runs, &mut columns),
-            None => renderer.render(&runs, wanted, &mut columns),
-        }
-        let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
-        let (flux, first) = (state[flux_at], layout.sources[source]);
-        let moved = |axis: usize| [0.0, flux * seen.by_source[0][axis], flux * seen.by_source[1][axis]];
-        let chain = [(first, moved(0)), (first + 1, moved(1)), (flux_at, [1.0, 0.0, 0.0])];
+        let mut own = if let Some(at) = layout.shapes[source] {
+            let parameters = std::array::from_fn(|k| state[at + k]);
+            let outline = Outline::new(parameters, seen.by_source);
+            for (k, by) in outline.by_parameters().iter().enumerate() {
+                chain.push((at + k, by.map(|by| flux * by)));
+            }
+            for (by, turn) in by_wcs.iter_mut().zip(place.by_source_by_wcs(&wcs)) {
+                by[OWN..OWN + 3].copy_from_slice(&outline.w_by(&turn).map(|w| flux * w));
+            }
+            let profile = layout.profile(scene, of.psf, state);
+            Galaxy::new(outline.w, outline.exponent, &profile).render(&runs, wanted)
+        } else {
+            let mut columns = std::array::from_fn(|_| Vec::new());
+            match &scene.psfs[of.psf].sampled {
+                Some(sampled) => sampled.render(seen.pixel, &runs, &mut columns),
+                None => renderer.render(&runs, wanted, &mut columns),
+            }
+            columns.into()
+        };
+        let by_psf = own.split_off(own.len() - PARAMETERS);
+        let by_psf = by_psf.try_into().expect("as many as the PSF has parameters");
         let free = chain.into_iter().filter(|(at, _)| !self.stage.held[*at]);
-        Drawn { source, columns, chain: free.map(|(at, by)| (at - first, by)).collect(), seen, flux }
+        Drawn { source, own, by_psf, chain: free.map(|(at, by)| (at - first, by)).collect(), by_wcs, flux }
     }
 
     /// The sky on all pixels of a region.
@@ -289,8 +318,9 @@ impl<'a> Fit<'a> {
         for (other, products) in &sums.sources {
             let other = &drawn[*other];
             for (j, by_other) in &other.chain {
-                let column: [f64; OWN] =
-                    std::array::from_fn(|c| (0..OWN).map(|o| products[o][c] * by_other[o]).sum());
+                let column: [f64; MOST_OWN] = std::array::from_fn(|c| {
+                    products.iter().zip(by_other).map(|(products, by)| products[c] * by).sum()
+                });
                 for (i, by) in &own.chain {
                     arrow.own.add((own.source, *i), (other.source, *j), along(by, &column));
                 }
@@ -299,7 +329,7 @@ impl<'a> Fit<'a> {
     }
 }
 
-fn along(by: &[f64; OWN], sums: &[f64; OWN]) -> f64 {
+fn along(by: &[f64; MOST_OWN], sums: &[f64; MOST_OWN]) -> f64 {
     by.iter().zip(sums).map(|(b, s)| b * s).sum()
 }
 
@@ -307,8 +337,8 @@ fn along(by: &[f64; OWN], sums: &[f64; OWN]) -> f64 {
 fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f64]) -> Sums {
     let segments = &field.stamps[k].segments;
     let whole = stretches(segments);
-    let own = &drawn[k].columns[..OWN];
-    let mut weighted: [Vec<f64>; OWN] = std::array::from_fn(|i| own[i].clone());
+    let own = &drawn[k].own;
+    let mut weighted = own.clone();
     for [at, from, len] in &whole {
         for column in &mut weighted {
             let pixels = column[*from..from + len].iter_mut().zip(&weights[*at..at + len]);
@@ -319,7 +349,7 @@ fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f
         vectorized(Products { weighted: &weighted, columns, stretches })
     };
     let itself: Vec<[usize; 3]> = vec![[0, 0, own[0].len()]];
-    let columns = |other: usize| drawn[other].columns[..OWN].iter().map(|c| &c[..]).collect::<Vec<_>>();
+    let columns = |other: usize| drawn[other].own.iter().map(|c| &c[..]).collect::<Vec<_>>();
     let mut sources = Vec::with_capacity(1 + field.neighbours[k].len());
     sources.push((k, with(&columns(k), &itself)));
     for &other in &field.neighbours[k] {
@@ -330,104 +360,6 @@ fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f
         }
     }
     Sums { image: with(image, &whole), sources }
-}
-
-/// All of a stamp as one stretch per segment: place in the region, in the stamp, and length.
-fn stretches(segments: &[Segment]) -> Vec<[usize; 3]> {
-    let mut before = 0;
-    let one = |s: &Segment| {
-        before += s.len;
-        [s.at, before - s.len, s.len]
-    };
-    segments.iter().map(one).collect()
-}
-
-/// Adds the light of a source to the pixels of a region.
-pub(super) fn add_light(pixels: &mut [f64], segments: &[Segment], light: &[f64], flux: f64) {
-    for [at, from, len] in stretches(segments) {
-        for (pixel, light) in pixels[at..at + len].iter_mut().zip(&light[from..from + len]) {
-            *pixel += flux * light;
-        }
-    }
-}
-
-/// Products of a source's weighted columns with others, over stretches: place in the others, in the source, and length.
-struct Products<'a> {
-    weighted: &'a [Vec<f64>; OWN],
-    columns: &'a [&'a [f64]],
-    stretches: &'a [[usize; 3]],
-}
-
-impl Work for Products<'_> {
-    type Output = Vec<[f64; OWN]>;
-
-    #[allow(clippy::inline_always)] // As its trait asks: it is compiled for the instructions of this machine.
-    #[inline(always)]
-    fn call(self) -> Vec<[f64; OWN]> {
-        let mut all = Vec::with_capacity(self.columns.len());
-        for column in self.columns {
-            let mut sums = [0.0; OWN];
-            let mut i = 0;
-            while i < OWN {
-                let mut lanes = [0.0; LANES];
-                for &[at, from, len] in self.stretches {
-                    dot_into(&self.weighted[i][from..from + len], &column[at..at + len], &mut lanes);
-                }
-                sums[i] = total(&lanes);
-                i += 1;
-            }
-            all.push(sums);
-        }
-        all
-    }
-}
-
-/// The product of two columns.
-struct Dot<'a>(&'a [f64], &'a [f64]);
-
-impl Work for Dot<'_> {
-    type Output = f64;
-
-    #[allow(clippy::inline_always)] // As its trait asks.
-    #[inline(always)]
-    fn call(self) -> f64 {
-        let mut lanes = [0.0; LANES];
-        dot_into(self.0, self.1, &mut lanes);
-        total(&lanes)
-    }
-}
-
-/// Adds products to sums that take turns.
-#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
-#[inline(always)]
-fn dot_into(a: &[f64], b: &[f64], sums: &mut [f64; LANES]) {
-    let (n, mut k) = (a.len().min(b.len()), 0);
-    let (a, b) = (&a[..n], &b[..n]);
-    // Without iterators: a call of one that is not inlined would be compiled for any machine.
-    while k + LANES <= n {
-        let mut lane = 0;
-        while lane < LANES {
-            sums[lane] += a[k + lane] * b[k + lane];
-            lane += 1;
-        }
-        k += LANES;
-    }
-    let mut lane = 0;
-    while k < n {
-        sums[lane] += a[k] * b[k];
-        (k, lane) = (k + 1, lane + 1);
-    }
-}
-
-#[allow(clippy::inline_always)] // Part of a loop that is compiled for several kinds of machine.
-#[inline(always)]
-fn total(lanes: &[f64; LANES]) -> f64 {
-    let (mut sum, mut lane) = (0.0, 0);
-    while lane < LANES {
-        sum += lanes[lane];
-        lane += 1;
-    }
-    sum
 }
 
 impl Problem for Fit<'_> {
@@ -491,7 +423,7 @@ impl Field {
         let renderer = fit.renderer(image, state.as_slice());
         for stamp in &self.stamps {
             let drawn = fit.draw(image, stamp, &renderer, state.as_slice());
-            add_light(&mut pixels, &stamp.segments, &drawn.columns[0], drawn.flux);
+            add_light(&mut pixels, &stamp.segments, &drawn.own[0], drawn.flux);
         }
         pixels
     }

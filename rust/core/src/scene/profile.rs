@@ -62,6 +62,27 @@ struct Shape {
     n: f64,
 }
 
+/// A symmetric matrix `exp([[e1, e2], [e2, -e1]])` of determinant 1, by xx, xy, yy, and its derivatives.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Stretch {
+    pub matrix: [f64; 3],
+    pub by_e1: [f64; 3],
+    pub by_e2: [f64; 3],
+}
+
+impl Stretch {
+    pub(super) fn new(e1: f64, e2: f64) -> Self {
+        let eta = e1.hypot(e2);
+        let (cosh, k) = (eta.cosh(), if eta > 1e-4 { eta.sinh() / eta } else { 1.0 + eta * eta / 6.0 });
+        let m = if eta > 1e-3 { (cosh - k) / (eta * eta) } else { 1.0 / 3.0 + eta * eta / 30.0 };
+        Self {
+            matrix: [cosh + k * e1, k * e2, cosh - k * e1],
+            by_e1: [k * e1 + k + m * e1 * e1, m * e1 * e2, k * e1 - k - m * e1 * e1],
+            by_e2: [k * e2 + m * e1 * e2, k + m * e2 * e2, k * e2 - m * e1 * e2],
+        }
+    }
+}
+
 impl Profile {
     /// The radius, in pixels: rd or σ.
     pub fn radius(&self) -> f64 {
@@ -82,7 +103,7 @@ impl Profile {
     }
 
     /// Axis ratio: of the minor to the major axis.
-    fn axis_ratio(&self) -> f64 {
+    pub(super) fn axis_ratio(&self) -> f64 {
         (-self.parameters[1].hypot(self.parameters[2])).exp()
     }
 
@@ -106,10 +127,7 @@ impl Profile {
     fn shape(&self) -> Shape {
         let [_, e1, e2, _] = self.parameters;
         let r2 = self.radius().powi(2);
-        let eta = e1.hypot(e2);
-        let (cosh, k) = (eta.cosh(), if eta > 1e-4 { eta.sinh() / eta } else { 1.0 + eta * eta / 6.0 });
-        let m = if eta > 1e-3 { (cosh - k) / (eta * eta) } else { 1.0 / 3.0 + eta * eta / 30.0 };
-        let over = |values: [f64; 3]| values.map(|v| v / r2);
+        let stretch = Stretch::new(-e1, -e2);
         let n = self.exponent();
         let norm = match self.kind {
             Kind::Moffat => (n - 1.0) / (std::f64::consts::PI * r2),
@@ -117,16 +135,16 @@ impl Profile {
         };
         Shape {
             kind: self.kind,
-            s: over([cosh - k * e1, -k * e2, cosh + k * e1]),
-            by_e1: over([k * e1 - k - m * e1 * e1, -m * e1 * e2, k * e1 + k + m * e1 * e1]),
-            by_e2: over([k * e2 - m * e1 * e2, -k - m * e2 * e2, k * e2 + m * e1 * e2]),
+            s: stretch.matrix.map(|v| v / r2),
+            by_e1: stretch.by_e1.map(|v| -v / r2),
+            by_e2: stretch.by_e2.map(|v| -v / r2),
             norm,
             n,
         }
     }
 
     /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
-    fn thresholds(&self) -> [f64; MOST_NODES] {
+    fn thresholds(&self, accuracy: f64) -> [f64; MOST_NODES] {
         let (minor, major) =
             (self.radius() * self.axis_ratio().sqrt(), self.radius() / self.axis_ratio().sqrt());
         let (pole, decay): (f64, Box<dyn Fn(f64) -> f64>) = match self.kind {
@@ -151,12 +169,12 @@ impl Profile {
                 decay(d * d) * (z + (z * z + 1.0).sqrt()).powi(-2 * nodes)
             };
             let (mut low, mut high) = (0.0, 1e3 * major + 10.0);
-            if error(low) < ACCURACY {
+            if error(low) < accuracy {
                 continue;
             }
             for _ in 0..30 {
                 let middle = 0.5 * (low + high);
-                if error(middle) < ACCURACY { high = middle } else { low = middle }
+                if error(middle) < accuracy { high = middle } else { low = middle }
             }
             // Half a pixel's diagonal nearer than its centre is its corner.
             *threshold = (high + 0.5).powi(2);
@@ -166,7 +184,7 @@ impl Profile {
 
     /// Made ready for many stars.
     pub fn renderer(&self) -> Renderer {
-        Renderer { shape: self.shape(), thresholds: self.thresholds() }
+        Renderer { shape: self.shape(), thresholds: self.thresholds(ACCURACY) }
     }
 }
 
@@ -190,22 +208,9 @@ impl Renderer {
             }
         }
         let Self { shape, thresholds } = self;
-        let mut kinds: [Pixels; MOST_NODES] = Default::default();
-        let mut at = 0;
-        for run in runs {
-            for k in 0..run.len {
-                let x = run.x + k as f64;
-                let pixels = &mut kinds[nodes_at(thresholds, x, run.y) - 1];
-                pixels.x.push(x);
-                pixels.y.push(run.y);
-                pixels.at.push(at + k);
-            }
-            at += run.len;
-        }
+        let mut kinds = by_nodes(runs, thresholds);
         for (k, pixels) in kinds.iter_mut().enumerate().filter(|(_, pixels)| !pixels.at.is_empty()) {
-            let whole = pixels.at.len().next_multiple_of(LANES);
-            pixels.x.resize(whole, 0.0);
-            pixels.y.resize(whole, 0.0);
+            pixels.fill_lanes();
             vectorized(Integral { shape, pixels, nodes: k + 1, wanted, columns });
         }
         finish(shape.n, wanted, columns);
@@ -228,6 +233,23 @@ fn finish(exponent: f64, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; CO
     }
 }
 
+/// Pixels of runs by the number of nodes per axis that they need, less 1.
+pub(super) fn by_nodes(runs: &[Run], thresholds: &[f64; MOST_NODES]) -> [Pixels; MOST_NODES] {
+    let mut kinds: [Pixels; MOST_NODES] = Default::default();
+    let mut at = 0;
+    for run in runs {
+        for k in 0..run.len {
+            let x = run.x + k as f64;
+            let pixels = &mut kinds[nodes_at(thresholds, x, run.y) - 1];
+            pixels.x.push(x);
+            pixels.y.push(run.y);
+            pixels.at.push(at + k);
+        }
+        at += run.len;
+    }
+    kinds
+}
+
 #[inline]
 fn nodes_at(thresholds: &[f64; MOST_NODES], x: f64, y: f64) -> usize {
     let d2 = x * x + y * y;
@@ -237,10 +259,19 @@ fn nodes_at(thresholds: &[f64; MOST_NODES], x: f64, y: f64) -> usize {
 
 /// Pixels, counted from the star, that are integrated with one number of nodes, and their places in the columns.
 #[derive(Default)]
-struct Pixels {
-    x: Vec<f64>,
-    y: Vec<f64>,
-    at: Vec<usize>,
+pub(super) struct Pixels {
+    pub x: Vec<f64>,
+    pub y: Vec<f64>,
+    pub at: Vec<usize>,
+}
+
+impl Pixels {
+    /// Repeats places so that they fill whole lanes.
+    pub(super) fn fill_lanes(&mut self) {
+        let whole = self.at.len().next_multiple_of(LANES);
+        self.x.resize(whole, 0.0);
+        self.y.resize(whole, 0.0);
+    }
 }
 
 struct Integral<'a> {
@@ -252,7 +283,7 @@ struct Integral<'a> {
 }
 
 /// Pixels that are held in registers at once.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 impl Work for Integral<'_> {
     type Output = ();
@@ -353,7 +384,7 @@ fn ln(x: f64) -> f64 {
 
 /// Exponential of a number that is not positive, to 1e-15; 0 far below.
 #[inline(always)]
-fn exp(x: f64) -> f64 {
+pub(super) fn exp(x: f64) -> f64 {
     /// Added to a number it leaves it rounded in its lowest bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
     /// One over those of 0 to 11.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::extent::Extent;
 use super::layout::Layout;
 use super::place::Wcs;
 use super::profile::Run;
@@ -42,14 +43,6 @@ pub(super) struct Stage<'a> {
     pub pattern: Arc<Pattern>,
     /// Parameters that do not move.
     pub held: Vec<bool>,
-}
-
-/// How far windows and light reach from a source: pixels, for each image and source.
-pub(super) struct Extent {
-    /// Half the side of the window where windows are chosen, and of the box on which the source counts for its neighbours.
-    pub window: f64,
-    /// Half the side of the box on which the source shines.
-    pub light: f64,
 }
 
 impl<'a> Stage<'a> {
@@ -151,6 +144,8 @@ impl<'a> Stage<'a> {
         const RADII: [f64; 2] = [0.02, 1e3];
         const MOST_STRETCH: f64 = 3.0;
         const EXPONENTS: [f64; 2] = [-4.0, 5.0];
+        const GALAXY_RADII: [f64; 2] = [1e-4, 1e5];
+        const LARGEST_NU: f64 = 12.0;
         let sound = (0..self.scene.psfs.len()).all(|psf| {
             let profile = self.layout.profile(self.scene, psf, state);
             let [_, e1, e2, nu] = profile.parameters;
@@ -158,7 +153,15 @@ impl<'a> Stage<'a> {
                 && e1.hypot(e2) < MOST_STRETCH
                 && (EXPONENTS[0]..=EXPONENTS[1]).contains(&nu)
         });
+        let galaxies = (0..self.layout.shapes.len()).all(|source| {
+            self.layout.shapes[source].is_none_or(|at| {
+                (GALAXY_RADII[0]..GALAXY_RADII[1]).contains(&state[at].exp())
+                    && state[at + 1].hypot(state[at + 2]) < MOST_STRETCH
+                    && state[at + 3].abs() < LARGEST_NU
+            })
+        });
         sound
+            && galaxies
             && state.iter().all(|v| v.is_finite())
             && self.fields.iter().enumerate().all(|(image, field)| {
                 let wcs = self.wcs(image, state);

@@ -82,7 +82,7 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
     Scene {
         images: data.iter().zip(freedoms).enumerate().map(image).collect(),
         psfs: vec![psf; data.len()],
-        sources: STARS.iter().map(|(point, _)| Source { point: *point, prior: None }).collect(),
+        sources: STARS.iter().map(|(point, _)| Source { point: *point, prior: None, shape: None }).collect(),
     }
 }
 
