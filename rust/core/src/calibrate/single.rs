@@ -36,6 +36,10 @@ const RADIAL_STEPS: usize = 12;
 /// A step is the last when it lowers the sum of squares by less than this fraction: what is left to go is a hundredth of
 /// a standard error.
 const CONVERGED: f64 = 1e-7;
+/// The same of a fit that tells which model is the better, and of one that tells where stars are to be looked for: what is
+/// left to go is far less than the noise of a star.
+const CHOOSING: f64 = 1e-3;
+const LEADING: f64 = 0.02;
 /// What residuals beyond a few standard deviations count.
 const LOSS: Loss = Loss::GemanMcClure;
 /// Smallest standard deviation by which they are judged, px.
@@ -95,8 +99,13 @@ impl SingleFrame {
         (LOWEST_ORDER..=limit).rev().find(|&order| self.bears(Model::Polynomial { order }))
     }
 
-    /// Fits a model, from a camera that is nearly right.
-    pub(crate) fn fit(&self, model: Model, start: &View) -> Option<View> {
+    /// Fits a model, from a camera that is nearly right, so that it tells where other stars are.
+    pub(crate) fn lead(&self, model: Model, start: &View) -> Option<View> {
+        self.fit(model, start, LEADING)
+    }
+
+    /// Fits a model, until steps gain less than a fraction.
+    fn fit(&self, model: Model, start: &View, converged: f64) -> Option<View> {
         let mut view = self.start(model, start)?;
         // A polynomial is linear; a radial lens needs its coarse terms first, unless it has them.
         let mut stages = vec![Parameters::of(model)];
@@ -109,7 +118,7 @@ impl SingleFrame {
             for _ in 0..steps {
                 let (next, gained) = Linear::new(self, parameters, view, 1).stepped()?;
                 view = next;
-                if gained < CONVERGED {
+                if gained < converged {
                     break;
                 }
             }
@@ -139,7 +148,7 @@ impl SingleFrame {
         if raised && start::raised(&start.camera, order).is_ok() {
             return self.start(order, start);
         }
-        self.start(order, &self.fit(nearly, start)?)
+        self.start(order, &self.fit(nearly, start, CHOOSING)?)
     }
 
     /// The model that predicts held-out stars best, and a camera from which its fit takes few steps.
@@ -155,7 +164,7 @@ impl SingleFrame {
         let model = choose(groups, |model, _| match model {
             _ if !self.bears(model) => Err(few()),
             Model::Radial => {
-                let view = self.fit(model, start).ok_or_else(few)?;
+                let view = self.fit(model, start, CHOOSING).ok_or_else(few)?;
                 let parameters = Parameters::of(model);
                 radial = Some(view.clone());
                 let linear = Linear::new(self, &parameters, view, FOLDS);
@@ -171,7 +180,7 @@ impl SingleFrame {
 
     /// Fits a model, and tells how well it is known; `None` if it is not determined nearly everywhere in the frame.
     pub(crate) fn finish(&self, model: Model, start: &View) -> Option<SingleFit> {
-        let view = self.fit(model, start)?;
+        let view = self.fit(model, start, CONVERGED)?;
         let parameters = Parameters::of(model);
         let linear = Linear::new(self, &parameters, view, 1);
         let equations = &linear.folds[0];
@@ -398,7 +407,7 @@ mod tests {
         let (model, near) = stars.choose(&groups, &pinhole(&truth)).unwrap();
         assert_eq!(model, Model::Polynomial { order: 3 });
         // What is predicted of a fifth of the stars is what a fit without them gives.
-        let view = stars.fit(Model::Polynomial { order: 5 }, &near).unwrap();
+        let view = stars.fit(Model::Polynomial { order: 5 }, &near, CONVERGED).unwrap();
         let (order, kept) = (Parameters::of(Model::Polynomial { order: 5 }), Parameters::of(model).len());
         let linear = Linear::new(&stars, &order, view, FOLDS);
         let held_out = linear.candidate(&linear.derivatives(), kept).held_out;
@@ -408,7 +417,7 @@ mod tests {
             others.iter().map(|&star| stars.frame.sky[star]).collect(),
             vec![1.0; others.len()],
         );
-        let view = without.fit(model, &near).unwrap();
+        let view = without.fit(model, &near, CONVERGED).unwrap();
         let whole = Parameters::of(model);
         let of_others = Linear::new(&stars, &whole, view, 1);
         for star in (1..300).step_by(FOLDS) {

@@ -18,6 +18,8 @@ use crate::geometry::distortion::{Distortion, Point};
 /// Match radius (fraction of the image's width) and highest order of the passes in which the matches grow. Raising the
 /// order before the matches are right makes it follow the wrong ones.
 const PASSES: [(f64, usize); 3] = [(0.005, 3), (0.003, 4), (0.002, 5)];
+/// Matches have grown when their number changes by less than this fraction.
+const GROWTH: f64 = 0.02;
 /// Match radius of all further passes, which fit the model that is chosen.
 const FINAL_RADIUS: f64 = 0.002;
 /// Further passes at most; the matches usually stay the same from the second of them on.
@@ -76,6 +78,13 @@ pub(super) struct WithLens {
     pub(super) fit: SingleFit,
 }
 
+/// Matches that have grown as far as they do, and the lens that predicts them.
+struct Grown {
+    view: View,
+    field: Field,
+    refined: Refined,
+}
+
 /// Grows the matches of one frame and fits its lens.
 pub(super) struct LensFitter<'a> {
     /// Detections, brightest first, from the image's centre.
@@ -102,32 +111,9 @@ impl<'a> LensFitter<'a> {
         let Pointing { attitude, focal_length, parity, .. } = solved.fit.pointing;
         let camera = solved.fit.lens.camera(&field.camera);
         let camera = camera.with_focal_length(focal_length).with_parity_flip(parity < 0.0);
-        let mut view = View { camera, attitude };
-        let mut stars = self.single(field, &solved.matches);
-        let mut grown = None;
-        // A radial lens that predicts most stars leads on alone.
-        let mut radial = false;
-        for (radius, order) in PASSES {
-            let order = stars.highest_order(order)?;
-            let polynomial = (!radial).then_some(Model::Polynomial { order });
-            let led = [Some(Model::Radial), polynomial].map(|model| {
-                let model = model?;
-                let view = stars.bears(model).then(|| stars.fit(model, &view))??;
-                let (field, refined) = self.matched(&view, radius)?;
-                Some((view, field, refined))
-            });
-            // The model that predicts most stars leads on; of two that predict as many, the first, of few parameters.
-            let best = led
-                .into_iter()
-                .flatten()
-                .reduce(|a, b| if b.2.matches.len() > a.2.matches.len() { b } else { a });
-            let (led_to, field, refined) = best?;
-            view = led_to;
-            radial = matches!(view.camera.distortion(), Distortion::Radial(_));
-            stars = self.single(&field, &refined.matches);
-            grown = Some((field, refined));
-        }
-        let (mut field, mut refined) = grown?;
+        let stars = self.single(field, &solved.matches);
+        let Grown { mut view, mut field, mut refined } = self.grow(View { camera, attitude }, stars)?;
+        let mut stars = self.single(&field, &refined.matches);
         let mut last: Option<SingleFit> = None;
         let mut settled = false;
         for _ in 0..FINAL_PASSES {
@@ -149,6 +135,36 @@ impl<'a> LensFitter<'a> {
         }
         let enough = refined.matches.len() as f64 >= MIN_KEPT_MATCHES * solved.matches.len() as f64;
         last.filter(|_| enough).map(|fit| WithLens { field, refined, fit })
+    }
+
+    /// Fits lenses that predict where more stars are, until there are no more.
+    fn grow(&self, mut view: View, mut stars: SingleFrame) -> Option<Grown> {
+        let mut grown = None;
+        // A radial lens that predicts most stars leads on alone.
+        let mut radial = false;
+        for (radius, order) in PASSES {
+            let order = stars.highest_order(order)?;
+            let polynomial = (!radial).then_some(Model::Polynomial { order });
+            let led = [Some(Model::Radial), polynomial].map(|model| {
+                let model = model?;
+                let view = stars.bears(model).then(|| stars.lead(model, &view))??;
+                let (field, refined) = self.matched(&view, radius)?;
+                Some(Grown { view, field, refined })
+            });
+            // The model that predicts most stars leads on; of two that predict as many, the first, of few parameters.
+            let number = |led: &Grown| led.refined.matches.len();
+            let best =
+                led.into_iter().flatten().reduce(|a, b| if number(&b) > number(&a) { b } else { a })?;
+            let growth = number(&best) as f64 / stars.len() as f64;
+            stars = self.single(&best.field, &best.refined.matches);
+            view = best.view.clone();
+            radial = matches!(view.camera.distortion(), Distortion::Radial(_));
+            grown = Some(best);
+            if growth.ln().abs() < GROWTH {
+                break;
+            }
+        }
+        grown
     }
 
     /// The best model that the matches determine nearly everywhere in the frame.
