@@ -63,8 +63,8 @@ def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
                 notes.append(f"the first of {picture.n_frames} pictures in the file was taken")
             if head.startswith(_PNG_MAGIC) and head[24] == 16 and head[25] in _PNG_SAMPLES:
                 return _deep_png(file, path, head), exif, notes
-            # JPEG stores luminance apart from colours, of which it keeps little: alone it is decoded
-            # quicker, and blocks of colour look like no stars.
+            # JPEG stores luminance apart from colours, of which it keeps little: alone it is
+            # decoded quicker, and blocks of colour look like no stars.
             picture.draft("L", None)
             return pixels_of(picture), exif, notes
     except FileFormatError:

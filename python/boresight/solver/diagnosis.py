@@ -19,7 +19,7 @@ from boresight.solver.case import Case
 from boresight.solver.findings import Diagnosis, Finding, RejectedCandidate
 from boresight.solver.inputs import Found, choose_database, find_stars
 from boresight.solver.options import SolveOptions
-from boresight.solver.shapes import blur_of
+from boresight.solver.shapes import blur_of, is_noise
 from boresight.solver.solution import Solution
 from boresight.solver.solve import prepared, solution_of, solve
 
@@ -59,8 +59,8 @@ def diagnose(
     light and magnitudes, parity and camera, hint, header, field of view; a negative, stars out of
     focus or trailed, a foreground, pixels that are not square; the projection, the match radius,
     and the database. With what helps, the frame is solved: that is the remedy. Without one, the
-    best of the candidates that were rejected is looked up. What the pixels, the images and counts of the stars
-    and the header tell besides is suspected, and reported in any case.
+    best of the candidates that were rejected is looked up. What the pixels, the images and counts
+    of the stars and the header tell besides is suspected, and reported in any case.
 
     Parameters
     ----------
@@ -182,8 +182,9 @@ def _solved(case: Case, solution: Solution | None) -> tuple[core.Outcome, str, S
 def _first(case: Case) -> Finding | None:
     """Give the first remedy that helps, while there is time."""
     tries = chain(remedies.of_arguments(), image_remedies.of_image(case))
-    # Where the stars' images are spoilt, no other geometry makes stars of what was detected.
-    if case.extraction is None or blur_of(case.extraction, case.stars) is None:
+    found = case.extraction
+    # Where the images are spoilt, or of noise, no other geometry makes stars of what was detected.
+    if found is None or not (blur_of(found, case.stars) or is_noise(case.stars)):
         tries = chain(
             tries,
             (remedies.all_sky, image_remedies.common_ratios),

@@ -30,6 +30,13 @@ TILES = 6
 #: A tile is crowded if it has so many times the median tile's stars, and more than this.
 CROWDED, FEWEST_CROWDED = 4.0, 8
 
+#: Ratio of the ninth to the first decile of the stars' SNR: noise has less, any sky has more.
+NOISE_SPREAD = 3.0
+#: Brighter detections are no noise.
+NOISE_SNR = 20.0
+#: Fewer detections have no deciles.
+FEWEST_FOR_SPREAD = 50
+
 #: Pixels this many sigmas from the background are stars, above, or those of a negative, below.
 OUTSTANDING_SIGMAS = 8.0
 #: A negative has so many outstanding pixels, and so many times as many dark ones as bright ones.
@@ -112,6 +119,15 @@ def blur_of(found: ExtractionResult, stars: Any) -> Literal["trailing", "defocus
         return "trailing"
     wide = shape.fwhm_px > DEFOCUSED_FWHM_PX and shape.elongation < TRAILED_ELONGATION
     return "defocus" if wide else None
+
+
+def is_noise(stars: Any) -> bool:
+    """Whether there are many detections, and nearly all of them just above the threshold."""
+    snr = stars.snr[np.isfinite(stars.snr)]
+    if len(snr) < FEWEST_FOR_SPREAD:
+        return False
+    low, high = np.quantile(snr, (0.1, 0.9))
+    return bool(high < min(NOISE_SPREAD * low, NOISE_SNR))
 
 
 def stretch_of(solution: Solution) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from boresight.solver.shapes import (
     counts,
     crowded,
     is_negative,
+    is_noise,
     shape_of,
 )
 from boresight.solver.solution import Solution
@@ -30,13 +31,6 @@ FEW_STARS = 10
 SATURATED_SHARE = 0.02
 #: So many of the brightest stars are looked at for saturation; more than half is too many.
 BRIGHTEST = 20
-
-#: Ratio of the ninth to the first decile of the stars' SNR: noise has less, any sky has more.
-NOISE_SPREAD = 3.0
-#: Brighter detections are no noise.
-NOISE_SNR = 20.0
-#: Fewer detections have no deciles.
-FEWEST_FOR_SPREAD = 50
 
 #: So many hot pixels, as a share of the frame, hide stars.
 HOT_SHARE = 0.002
@@ -99,15 +93,12 @@ def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterat
             f"more than half of the {len(flags)} brightest stars are saturated, so that they are "
             "in no order; expose for a shorter time",
         )
-    snr = stars.snr[np.isfinite(stars.snr)]
-    if len(snr) >= FEWEST_FOR_SPREAD:
-        low, high = np.quantile(snr, (0.1, 0.9))
-        if high < min(NOISE_SPREAD * low, NOISE_SNR):
-            yield Finding(
-                "many stars",
-                f"{len(stars)} detections, nearly all just above the threshold, as of noise; raise "
-                "sigma_threshold",
-            )
+    if is_noise(stars):
+        yield Finding(
+            "many stars",
+            f"{len(stars)} detections, nearly all just above the threshold, as of noise; raise "
+            "sigma_threshold",
+        )
     hot, size = found.rejected["sharp"], math.prod(found.image_shape)
     if hot > max(len(stars), HOT_SHARE * size):
         yield Finding(
