@@ -266,7 +266,8 @@ def _solve(fit: _Fit, tell: Callable[[float], object] | None) -> _Solved:
         values = {
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
-            "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever, "device": device.values(),
+            "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever,
+            "device": device.values(),
             "motion": fit.model.motion, "years": d.years, "parallax_factors": d.factors,
             "motion_priors": d.motion_priors, "colors": d.colors,
         }  # fmt: skip
