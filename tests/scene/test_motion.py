@@ -1,9 +1,12 @@
 """Sources that move between images: astropy's motions, and parallaxes by vectors."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import Distance, SkyCoord, get_body_barycentric
+from astropy.table import Table
 from astropy.time import Time
 
 from boresight import InputError, scene
@@ -38,10 +41,10 @@ def seen(time):
     return (pixels - 44.5) * SCALE * [-1.0, 1.0]
 
 
-def images():
+def images(times=TIMES):
     """One image a time."""
     made = []
-    for k, time in enumerate(TIMES):
+    for k, time in enumerate(times):
         clean = draw(seen(time), FLUXES, 2.5, 2.8, crpix=(44.5, 44.5), shape=SHAPE)
         data, variance = observe(clean, 20 + k)
         made.append(scene.Image(data, WCS, variance=variance, psf=scene.Moffat(), time=time))
@@ -90,3 +93,87 @@ def test_what_is_missing_is_named():
         scene.fit(image, [scene.PointSource(star.ra.deg, star.dec.deg, parallax_mas=-1.0)])
     with pytest.raises(InputError, match="time"):
         scene.Image(image.data, WCS, variance=image.variance, time=58000.0)
+
+
+EPOCHS = (
+    "2016-01-05T00:00:00", "2016-07-02T12:00:00", "2017-10-01T00:00:00",
+    "2019-01-11T00:00:00", "2020-04-02T00:00:00", "2021-03-20T00:00:00",
+)  # fmt: skip
+
+
+def test_fitted_motions_are_the_true_ones():
+    known = MOTIONS + np.array([[40.0, -30.0, -100.0], [25.0, 10.0, 0.0], [-30.0, 20.0, 0.0]])
+    pictures = images(EPOCHS)
+    found = scene.fit(pictures, sources(known), motion="parallax")
+    assert found.status == "converged"
+    assert abs(found.chi2_dof - 1) < 0.05
+    assert found.frozen == []
+    table = found.sources
+    for k, name in enumerate(("pmra", "pmdec", "parallax")):
+        error = table[f"{name}_error"].value
+        assert (error > 0).all()
+        assert np.abs((table[name].value - MOTIONS[:, k]) / error).max() < 4.5
+    assert table["pmra"].unit == u.mas / u.yr
+    assert "source1.parallax" in found.parameter_names
+    # What is known is not looked for: the errors of the places are those of one parameter less.
+    held = scene.fit(
+        pictures,
+        [
+            dataclasses.replace(star, pm_error_mas_yr=0.0, parallax_error_mas=5.0)
+            for star in sources(MOTIONS)
+        ],
+        motion="parallax",
+    )
+    assert (held.sources["pmra_error"] == 0).all()
+    np.testing.assert_allclose(held.sources["pmra"].value, MOTIONS[:, 0])
+    assert (held.sources["parallax_error"].value < 5.0).all()
+    assert len(held.parameter_names) == len(found.parameter_names) - 6
+
+
+def test_motions_that_the_epochs_do_not_tell_are_named():
+    found = scene.fit(images(EPOCHS[:1] * 2), sources(0 * MOTIONS), motion="proper")
+    assert found.status == "converged"
+    assert "source1.pmra" in found.frozen
+    assert (found.sources["flags"] == "undetermined").all()
+    assert "not determined by the pixels" in found.message
+    assert np.isfinite(found.covariance).all()
+    assert "parallax" not in found.sources.colnames
+
+
+def test_shifts_by_colour():
+    colors = np.array([0.2, 1.6, 0.9])
+    by_color = np.array([0.06, -0.04])
+    places = (PLANE, PLANE + (colors - 0.9)[:, None] * by_color + [0.1, 0.05])
+    pictures = []
+    for k, (at, freedom) in enumerate(zip(places, ("fixed", "shift"), strict=True)):
+        data, variance = observe(
+            draw(at, FLUXES, 2.5, 2.8, crpix=(44.5, 44.5), shape=SHAPE), 40 + k
+        )
+        pictures.append((data, variance, freedom))
+
+    def fit(chromatic, given):
+        return scene.fit(
+            [
+                scene.Image(d, WCS, variance=v, psf=scene.Moffat(), wcs_freedom=f, chromatic=c)
+                for (d, v, f), c in zip(pictures, chromatic, strict=True)
+            ],
+            given,
+        )
+
+    start = sky_of(PLANE + 0.05, WCS)
+    table = Table({"ra": start.ra.deg, "dec": start.dec.deg, "color": colors})
+    with_color, without = fit((False, True), table), fit((False, False), table)
+    image = with_color.images[1]
+    assert with_color.status == "converged"
+    assert np.abs((image.chromatic - by_color) / image.chromatic_error).max() < 4.5
+    off = image.crtan_arcsec + np.array([0.1, 0.05])
+    assert np.abs(off / image.crtan_error_arcsec).max() < 4.5
+    assert with_color.chi2_dof < without.chi2_dof
+    assert "image2.chromatic_x" in with_color.parameter_names
+    # Both: one is the reference, and the message says so.
+    both = fit((True, True), table)
+    assert "the shift by colour of 'image1' is held" in both.message
+    assert both.images[0].chromatic.tolist() == [0.0, 0.0]
+    np.testing.assert_allclose(both.images[1].chromatic, image.chromatic, atol=1e-4)
+    with pytest.raises(InputError, match="chromatic: nothing tells the colours"):
+        fit((False, True), start)

@@ -15,12 +15,13 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import fit_globally
 from boresight.alignment.images import ImageCatalog, ImageGroup
-from boresight.alignment.objects import Motion, ObjectModel
+from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
 from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
+from boresight.apparent.motion import Motion
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,19 +11,16 @@ from numpy.typing import NDArray
 from boresight._utils.arrays import east_north, longitude_latitude
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion, earth_au, seen_from
+from boresight.apparent.motion import RADIANS_PER_MAS, Motion, ProperMotion, earth_au, seen_from
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
     from astropy.table import QTable
     from astropy.time import Time
 
-__all__ = ["Motion", "ObjectModel", "object_table"]
+__all__ = ["ObjectModel", "object_table"]
 
 Floats = NDArray[np.float64]
-
-Motion = Literal["still", "proper", "parallax"]
-"""Objects have a place; and a proper motion; and a parallax."""
 
 PARAMETERS: dict[Motion, int] = {"still": 2, "proper": 4, "parallax": 5}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,15 @@ from boresight import _core as core
 from boresight._utils.arrays import longitude_latitude
 from boresight._utils.naming import named
 
-__all__ = ["ProperMotion", "earth_au", "seen_from"]
+__all__ = ["Motion", "ProperMotion", "earth_au", "seen_from"]
 
 if TYPE_CHECKING:
     from astropy.time import Time
 
 Floats = NDArray[np.float64]
+
+Motion = Literal["still", "proper", "parallax"]
+"""What is fitted of stars: a place; and a proper motion; and a parallax."""
 
 RADIANS_PER_MAS = np.pi / 648_000_000
 

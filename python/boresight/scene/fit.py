@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,10 @@ from boresight._utils.arguments import count
 from boresight._utils.arrays import quaternion_of, rotation_about, unit_vector
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
+from boresight.apparent.motion import Motion
 from boresight.errors import InputError
 from boresight.scene.images import Image
-from boresight.scene.motion import Motions
+from boresight.scene.motion import Motions, colors_of
 from boresight.scene.parameters import Problem
 from boresight.scene.places import ARCSEC, Plane, image_places
 from boresight.scene.psf import PSF, EffectivePSF, Moffat
@@ -46,6 +47,7 @@ def fit(
     *,
     schedule: Literal["auto", "joint"] = "auto",
     loss: Literal["linear", "huber", "cauchy", "geman_mcclure"] = "linear",
+    motion: Motion = "still",
     max_iterations: int = 100,
     progress: Progress = None,
 ) -> SceneResult:
@@ -68,6 +70,11 @@ def fit(
     loss : str
         Loss of the residuals in units of their noise: "linear" (least squares, default), "huber",
         "cauchy" or "geman_mcclure".
+    motion : "still", "proper" or "parallax"
+        What is fitted of stars beside their place: nothing (default; known motions are followed),
+        proper motions, or these and parallaxes, from images of several epochs. Errors that a
+        `PointSource` gives for them are priors; a place without an epoch is that of the mean time
+        of the images. What the epochs do not tell is frozen, and named in the result.
     max_iterations : int
         Steps of a stage at most. Default 100.
     progress : bool or callable, optional
@@ -112,15 +119,16 @@ def fit(
     ('converged', [-0.5, ...])
     """
     images = [images] if isinstance(images, Image) else list(images)
-    _check(images, schedule)
+    _check(images, schedule, motion)
     given = sources_of(sources, images[0])
     plane, points = _plane_of(given)
     _check_apart(points)
+    motions = Motions(given, motion, images)
     steps = count("max_iterations", max_iterations)
     with progress_callback(progress, "Fitting the scene") as told:
         cameras = [image.wcs for image in images]
         for turn in range(CAMERA_ROUNDS):
-            problem = _problem(images, cameras, plane, points, given)
+            problem = _problem(images, cameras, plane, points, motions)
             fitted = core.scene_fit(
                 *problem,
                 loss=loss,
@@ -133,14 +141,16 @@ def fit(
             if moved < SETTLED_ARCSEC:
                 break
     names = [image.name or f"image{k + 1}" for k, image in enumerate(images)]
-    return collect(images, names, cameras, given, plane, points, fitted, problem)
+    return collect(images, names, cameras, motions, plane, points, fitted, problem)
 
 
-def _check(images: list[Image], schedule: str) -> None:
+def _check(images: list[Image], schedule: str, motion: str) -> None:
     if not images or not all(isinstance(image, Image) for image in images):
         raise InputError("images: give at least one scene.Image")
     if schedule not in ("auto", "joint"):
         raise InputError(f"schedule: {schedule!r} is unknown; give 'auto' or 'joint'")
+    if motion not in get_args(Motion):
+        raise InputError(f"motion: {motion!r} is unknown; give 'still', 'proper' or 'parallax'")
     for k, image in enumerate(images):
         if image.wcs is None:
             raise InputError(f"images: number {k} has no WCS; give one as its wcs")
@@ -171,12 +181,12 @@ def _check_apart(points: Floats) -> None:
 
 
 def _problem(
-    images: list[Image], cameras: list[Any], plane: Plane, points: Floats, given: list[Source]
+    images: list[Image], cameras: list[Any], plane: Plane, points: Floats, motions: Motions
 ) -> Problem:
     """Arguments of the core."""
     psfs: list[PSF] = []
     rows: list[dict[str, Any]] = []
-    motions = Motions(given)
+    given, directions = motions.sources, plane.direction(points)
     for image, wcs in zip(images, cameras, strict=True):
         psf = image.psf
         same = [k for k, other in enumerate(psfs) if other is psf and psf.shared]
@@ -194,6 +204,8 @@ def _problem(
                 "cd": cd.tolist(),
                 "seen": seen,
                 "places": places,
+                "tracks": motions.tracks(directions, plane.project, image.time, name),
+                "chromatic": image.chromatic,
                 "psf": same[0] if same else len(psfs) - 1,
                 "sky": image.sky,
                 **_windows(image, len(points)),
@@ -211,9 +223,13 @@ def _problem(
         {
             "point": point,
             "prior": source.prior,
+            "motion": motion,
+            "color": color,
             "shape": source.start if isinstance(source, SersicSource) else None,
         }
-        for point, source in zip(points.tolist(), given, strict=True)
+        for point, source, motion, color in zip(
+            points.tolist(), given, motions.priors(), colors_of(given, images).tolist(), strict=True
+        )
     ]
     return Problem(rows, [_psf(psf) for psf in psfs], sources)
 

@@ -69,6 +69,9 @@ class Image:
         every source as wide as its light.
     name : str, optional
         Name in tables and figures. Default: "image" and its number.
+    chromatic : bool
+        Shift each source also by its colour times a factor that the image's sources share, as
+        refraction by the air and optics do. Sources need their ``color``. Default False.
     time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
         Middle of the exposure, for sources that move.
 
@@ -103,6 +106,7 @@ class Image:
         wcs_freedom: Freedom = "fixed",
         window: Any = None,
         name: str | None = None,
+        chromatic: bool = False,
         time: Any = None,
     ) -> None:
         if isinstance(data, str | os.PathLike):
@@ -129,6 +133,7 @@ class Image:
             self._check_freedom()
         self.window = window
         self.name = name
+        self.chromatic = bool(chromatic)
         self.time = None if time is None else as_time(time)
 
     def _check_freedom(self) -> None:

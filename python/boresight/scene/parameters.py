@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight.scene.motion import MOTION_NAMES
 from boresight.scene.places import Plane
 from boresight.scene.psf import PSF, EffectivePSF, Moffat
 
@@ -82,6 +83,9 @@ def parameter_names(
         names[first], names[first + 1] = f"{sources[k]}.ra", f"{sources[k]}.dec"
         if 0.0 in (given[k]["prior"] or ()):
             held |= {first, first + 1}
+        if (at := layout["motions"][k]) is not None:
+            names |= {at + i: f"{sources[k]}.{name}" for i, name in enumerate(MOTION_NAMES)}
+            held |= {at + i for i, error in enumerate(given[k]["motion"]) if error == 0}
         if (at := layout["shapes"][k]) is not None:
             names |= {at + i: f"{sources[k]}.{name}" for i, name in enumerate(SHAPE_NAMES)}
             held |= {at + i for i, free in enumerate(given[k]["shape"][1]) if not free}
@@ -101,6 +105,10 @@ def parameter_names(
             names[at] = f"{image}.{name}"
             if fitted.reference == k:
                 held.add(at)
+        if (at := layout["chromatic"][k]) is not None:
+            names |= {at: f"{image}.chromatic_x", at + 1: f"{image}.chromatic_y"}
+            if fitted.chromatic_reference == k:
+                held |= {at, at + 1}
         terms = {"none": (), "constant": ("",), "plane": ("", "_x", "_y")}[row["sky"]]
         for i, name in enumerate(terms):
             names[layout["skies"][k] + i] = f"{image}.sky{name}"

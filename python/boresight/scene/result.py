@@ -12,6 +12,7 @@ from boresight import _core as core
 from boresight._utils.naming import named
 from boresight.scene.galaxies import galaxy_table
 from boresight.scene.images import Image
+from boresight.scene.motion import Motions, add_motions
 from boresight.scene.parameters import (
     Problem,
     affine,
@@ -22,7 +23,6 @@ from boresight.scene.parameters import (
 )
 from boresight.scene.places import Plane
 from boresight.scene.psf import PSF
-from boresight.scene.sources import Source
 
 if TYPE_CHECKING:
     from astropy.table import QTable, Table
@@ -50,6 +50,9 @@ class FittedImage:
         Its standard errors.
     phi_rad, phi_error_rad : float
         Rotation, and its standard error; 0 where it is not free.
+    chromatic, chromatic_error : ndarray, shape (2,)
+        Shift along right ascension and declination by a unit of colour, arcsec per magnitude, from
+        the median colour of the sources, and its standard errors; 0 where it is not fitted.
     matrix : ndarray, shape (2, 2)
         M in ``plane = CD M (pixel - crpix) + crtan``.
     psf : Moffat, Gaussian or EffectivePSF
@@ -77,6 +80,8 @@ class FittedImage:
     crtan_error_arcsec: Floats
     phi_rad: float
     phi_error_rad: float
+    chromatic: Floats
+    chromatic_error: Floats
     matrix: Floats
     psf: PSF
     flux: Floats
@@ -104,7 +109,9 @@ class SceneResult:
         ``name``, ``ra``, ``dec`` [deg], ``ra_error``, ``dec_error`` [arcsec on the sky], and for
         every image ``flux_NAME`` and ``flux_error_NAME``, masked where it does not see the source;
         ``flags``: "unseen" (in no image), "partly" (not in every image), "undetermined" (a
-        parameter is frozen), "negative" (a flux below zero).
+        parameter is frozen), "negative" (a flux below zero). Where motions are fitted also
+        ``pmra``, ``pmdec`` [mas/yr] and ``parallax`` [mas] with their errors, what was known
+        included; those of galaxies are 0.
     galaxies : astropy.table.QTable
         Shapes of the sources that are galaxies: ``name``, ``radius`` [arcsec], ``n``,
         ``axis_ratio`` and ``position_angle`` [deg], each with its error, ``radius_error`` and so
@@ -117,8 +124,11 @@ class SceneResult:
         ``stage``, ``iteration``, ``chi2_dof``, ``damping``.
     parameter_names : list of str
         Names of the rows of `covariance`: ``NAME.ra``, ``NAME.dec`` [arcsec], ``NAME.flux[IMAGE]``
-        of a source, ``IMAGE.psf.rd`` and so on, ``IMAGE.crtan_x``, ``IMAGE.crtan_y`` [arcsec],
-        ``IMAGE.phi`` [rad], ``IMAGE.sky``. Of more than 1500 parameters those of the images alone.
+        of a source, ``NAME.pmra``, ``NAME.pmdec`` [mas/yr], ``NAME.parallax`` [mas],
+        ``NAME.radius``, ``NAME.e1``, ``NAME.e2``, ``NAME.n``, ``IMAGE.psf.rd`` and so on,
+        ``IMAGE.crtan_x``, ``IMAGE.crtan_y`` [arcsec], ``IMAGE.phi`` [rad], ``IMAGE.chromatic_x``,
+        ``IMAGE.chromatic_y`` [arcsec/mag], ``IMAGE.sky``. Of more than 1500 parameters those of
+        the images alone.
     covariance : ndarray
         Covariance of the parameters, from the noise of the pixels (not scaled by chi2).
     frozen : list of str
@@ -219,7 +229,7 @@ def collect(
     images: list[Image],
     names: list[str],
     cameras: list[Any],
-    sources: list[Source],
+    motions: Motions,
     plane: Plane,
     points: Floats,
     fitted: Any,
@@ -227,7 +237,7 @@ def collect(
 ) -> SceneResult:
     """Put what the core found into a result."""
     result = SceneResult(images, names, fitted, problem)
-    layout = fitted.layout
+    layout, sources = fitted.layout, motions.sources
     own: list[Floats] = [np.diagonal(fitted.own_covariance(k)) for k in range(len(sources))]
     shared: Floats = np.diagonal(fitted.shared_covariance())
     source_names = [source.name or f"source{k + 1}" for k, source in enumerate(sources)]
@@ -245,6 +255,7 @@ def collect(
     outer = scales[chosen]
     result.covariance = matrix[np.ix_(places, places)] * outer[:, None] * outer[None, :]
     result.sources = _table(result, source_names, plane, points, own)
+    add_motions(result.sources, motions, fitted, own)
     result.galaxies = galaxy_table(fitted, source_names)
     result.message = _message(result, fitted, names)
     return result
@@ -270,7 +281,11 @@ def _image(
             flux_error[s] = np.sqrt(own[s][at_flux - layout["sources"][s]])
     sky_at = layout["skies"][k]
     terms = {"none": 0, "constant": 1, "plane": 3}[image.sky]
-    row = problem.images[k]
+    row, chromatic_at = problem.images[k], layout["chromatic"][k]
+    chromatic, chromatic_error = np.zeros(2), np.zeros(2)
+    if chromatic_at is not None:
+        chromatic = state[chromatic_at : chromatic_at + 2]
+        chromatic_error = np.sqrt(shared[chromatic_at - first : chromatic_at - first + 2])
     wcs = camera if not planar else corrected_wcs(camera, np.array(row["cd"]), matrix, crtan)
     psf_at = layout["psfs"][row["psf"]]
     return FittedImage(
@@ -280,6 +295,8 @@ def _image(
         crtan_error_arcsec=errors[:2],
         phi_rad=phi,
         phi_error_rad=float(errors[2]) if turned else 0.0,
+        chromatic=chromatic,
+        chromatic_error=chromatic_error,
         matrix=matrix,
         psf=profile_of(image.psf, state[psf_at : psf_at + 4]),
         flux=flux,
@@ -338,6 +355,11 @@ def _message(result: SceneResult, fitted: Any, names: list[str]) -> str:
         told += (
             f"; the WCS of {names[fitted.reference]!r} is held as the reference, as no image is "
             "fixed and no source has an error_arcsec"
+        )
+    if fitted.chromatic_reference is not None:
+        told += (
+            f"; the shift by colour of {names[fitted.chromatic_reference]!r} is held, as all "
+            "images have one and no source has an error_arcsec"
         )
     if result.frozen:
         shown = ", ".join(result.frozen[:5]) + (" ..." if len(result.frozen) > 5 else "")

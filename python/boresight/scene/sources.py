@@ -63,11 +63,15 @@ class PointSource(_Source):
         Name in the table of sources.
     pmra_mas_yr, pmdec_mas_yr : float, optional
         Proper motion in right ascension times cos(declination), and in declination, mas per Julian
-        year, if it is known; it is not fitted. Images need their ``time``. Default 0.
+        year, if it is known. Images need their ``time``. Default 0.
     parallax_mas : float, optional
-        Parallax, seen from the Earth, if it is known; it is not fitted. Default 0.
+        Parallax, seen from the Earth, if it is known. Default 0.
     epoch : float, optional
         Julian year of the position, which a proper motion needs.
+    pm_error_mas_yr, parallax_error_mas : float, optional
+        Standard errors of both, a prior where `fit` fits motions; 0 holds them. Default: unknown.
+    color : float, optional
+        Colour, magnitudes, for images that are ``chromatic``.
 
     Examples
     --------
@@ -83,6 +87,9 @@ class PointSource(_Source):
     pmdec_mas_yr: float = 0.0
     parallax_mas: float = 0.0
     epoch: float | None = None
+    pm_error_mas_yr: float | None = None
+    parallax_error_mas: float | None = None
+    color: float | None = None
 
 
 @named
@@ -109,7 +116,7 @@ class SersicSource(_Source):
     free : tuple of str
         What is fitted: of "radius", "n" and "shape" (axis ratio and position angle together).
         Default: all.
-    error_arcsec, name
+    error_arcsec, name, color
         As of `PointSource`.
 
     Raises
@@ -141,6 +148,7 @@ class SersicSource(_Source):
     free: tuple[str, ...] = ("radius", "n", "shape")
     error_arcsec: float | tuple[float, float] | None = None
     name: str | None = None
+    color: float | None = None
 
     def __post_init__(self) -> None:
         radius = number("radius_arcsec", self.radius_arcsec, "give arcsec")
@@ -198,10 +206,16 @@ def sources_of(given: Any, image: Image) -> list[Source]:
     return sources
 
 
-def _listed(ra: Any, dec: Any, errors: Any = None) -> list[Source]:
+def _listed(ra: Any, dec: Any, errors: Any = None, colors: Any = None) -> list[Source]:
     ra, dec = np.atleast_1d(ra).ravel(), np.atleast_1d(dec).ravel()
-    errors = [None] * len(ra) if errors is None else [float(e) for e in errors]
-    return [PointSource(float(a), float(d), e) for a, d, e in zip(ra, dec, errors, strict=True)]
+    optional = [
+        [None] * len(ra) if values is None else [float(v) for v in values]
+        for values in (errors, colors)
+    ]
+    return [
+        PointSource(float(a), float(d), error, color=color)
+        for a, d, error, color in zip(ra, dec, *optional, strict=True)
+    ]
 
 
 def _of_table(table: Any) -> list[Source]:
@@ -218,8 +232,10 @@ def _of_table(table: Any) -> list[Source]:
                 Quantity(c).to_value("deg") if getattr(c, "unit", None) else np.asarray(c)
                 for c in columns
             ]
-            errors = table[names["error_arcsec"]] if "error_arcsec" in names else None
-            return _listed(degrees[0], degrees[1], errors)
+            optional = [
+                table[names[name]] if name in names else None for name in ("error_arcsec", "color")
+            ]
+            return _listed(degrees[0], degrees[1], *optional)
     raise InputError(
         f"sources: the table has the columns {table.colnames}; give 'ra' and 'dec' in degrees, "
         "or a 'sky' of SkyCoord"

@@ -87,6 +87,10 @@ impl Psf {
     }
 }
 
+/// Number of a motion's parameters: proper motion along right ascension and declination (mas a year), parallax (mas); each
+/// counted from what is known.
+pub const MOTION: usize = 3;
+
 /// A source that all images share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Source {
@@ -94,6 +98,10 @@ pub struct Source {
     pub point: [f64; 2],
     /// Standard errors of the position where it starts, arcsec, if that is known; 0 of one that does not move.
     pub prior: Option<[f64; 2]>,
+    /// Standard errors of what is known of its motion, if that is fitted: infinite of what is not known, 0 of what is held.
+    pub motion: Option<[f64; MOTION]>,
+    /// Its colour, from that of which the light is not shifted.
+    pub color: f64,
     /// Its shape, if it is a galaxy; else it is a star.
     pub shape: Option<Sersic>,
 }
@@ -113,6 +121,10 @@ pub struct SceneImage<'a> {
     pub cd: [[f64; 2]; 2],
     /// Where each source is; `None` where the image does not see it.
     pub places: Vec<Option<Place>>,
+    /// Of each source the displacement, arcsec, by a unit of each parameter of its motion; none if no motion is fitted.
+    pub tracks: Vec<[[f64; 2]; MOTION]>,
+    /// Whether its sources are shifted by their colour.
+    pub chromatic: bool,
     /// Number of its point-spread function.
     pub psf: usize,
     /// Light below the sources.

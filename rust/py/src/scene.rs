@@ -9,8 +9,9 @@ use boresight::scene::galaxy::{self, PARAMETERS_OF_GALAXY};
 use boresight::scene::profile::{Kind, PARAMETERS, Profile};
 use boresight::scene::register::{self, Picture, RegisterOptions};
 use boresight::scene::sampled::Sampled;
-use boresight::scene::{Place, Psf, Scene, SceneImage, Sersic, Sky, Source, Window, Windows};
+use boresight::scene::{MOTION, Place, Psf, Scene, SceneImage, Sersic, Sky, Source, Window, Windows};
 use boresight::{Error, Result};
+use numpy::ndarray::ArrayView1;
 use numpy::{PyArray1, PyArray2, PyArray3, PyArrayMethods, PyReadonlyArray2, PyReadonlyArray3};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -114,6 +115,9 @@ pub(crate) struct ImageInput<'py> {
     /// `pixel`, `by_source`, `by_wcs`.
     seen: Vec<usize>,
     places: PyReadonlyArray2<'py, f64>,
+    /// Of all sources the displacement by a unit of each parameter of motion (pmra, pmdec, parallax), as pairs x, y.
+    tracks: PyReadonlyArray2<'py, f64>,
+    chromatic: bool,
     psf: usize,
     sky: String,
     side: Option<usize>,
@@ -156,13 +160,15 @@ impl PsfInput<'_> {
     }
 }
 
-/// A source: a point of the plane of all, the errors of its position, and the shape of a galaxy (ρ, e1, e2, and Sérsic's
-/// exponent) with what of it is fitted.
+/// A source: a point of the plane of all, the errors of its position, those of its motion if that is fitted, its colour, and
+/// the shape of a galaxy (ρ, e1, e2, and Sérsic's exponent) with what of it is fitted.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct SourceInput {
     point: [f64; 2],
     prior: Option<[f64; 2]>,
+    motion: Option<[f64; MOTION]>,
+    color: f64,
     shape: Option<([f64; PARAMETERS_OF_GALAXY], [bool; PARAMETERS_OF_GALAXY])>,
 }
 
@@ -171,7 +177,8 @@ impl SourceInput {
         let shape = self
             .shape
             .map(|([rho, e1, e2, n], free)| Sersic { parameters: [rho, e1, e2, galaxy::parameter(n)], free });
-        Source { point: self.point, prior: self.prior, shape }
+        let Self { point, prior, motion, color, .. } = *self;
+        Source { point, prior, motion, color, shape }
     }
 }
 
@@ -223,6 +230,12 @@ impl ImageInput<'_> {
             let row: Vec<f64> = row.iter().copied().collect();
             places[source] = Some(place_of(&row, local));
         }
+        let tracks = self.tracks.as_array();
+        let track = |row: ArrayView1<'_, f64>| std::array::from_fn(|k| [row[2 * k], row[2 * k + 1]]);
+        if tracks.ncols() != 2 * MOTION || ![0, sources].contains(&tracks.nrows()) {
+            return Err(Error::argument("images", "tracks have a wrong shape", "give rows of 6 numbers"));
+        }
+        let tracks = tracks.rows().into_iter().map(track).collect();
         let windows = match (self.side, self.window, &self.windows) {
             (Some(side), ..) => Windows::Side(side),
             (_, Some(window), _) => Windows::One(window_of(window)),
@@ -235,7 +248,8 @@ impl ImageInput<'_> {
             _ => Sky::None,
         };
         let size = [width, height];
-        Ok(SceneImage { data, variance, size, freedom, cd: self.cd, places, psf: self.psf, sky, windows })
+        let (cd, psf, chromatic) = (self.cd, self.psf, self.chromatic);
+        Ok(SceneImage { data, variance, size, freedom, cd, places, tracks, chromatic, psf, sky, windows })
     }
 }
 
@@ -340,6 +354,8 @@ impl SceneFit {
         dict.set_item("sizes", layout.sizes.clone())?;
         dict.set_item("fluxes", layout.fluxes.clone())?;
         dict.set_item("shapes", layout.shapes.clone())?;
+        dict.set_item("motions", layout.motions.clone())?;
+        dict.set_item("chromatic", layout.chromatic.clone())?;
         dict.set_item("shared", layout.shared)?;
         dict.set_item("psfs", layout.psfs.clone())?;
         dict.set_item("wcs", layout.wcs.clone())?;
@@ -360,6 +376,11 @@ impl SceneFit {
     #[getter]
     fn frozen(&self) -> Vec<usize> {
         self.0.frozen.clone()
+    }
+
+    #[getter]
+    fn chromatic_reference(&self) -> Option<usize> {
+        self.0.chromatic_reference
     }
 
     #[getter]

@@ -7,7 +7,6 @@ use nalgebra::DVector;
 use rayon::prelude::*;
 
 use super::extent::Extent;
-use super::galaxy::PARAMETERS_OF_GALAXY;
 use super::layout::Layout;
 use super::problem::{Fit, State};
 use super::profile::PARAMETERS;
@@ -37,6 +36,7 @@ pub(super) fn restless(fit: &Fit<'_>, state: &State, options: &lsq::Options) -> 
     let slopes = system.slopes(&system.whole_step());
     let limit = 2.0 * options.resolution * options.resolution;
     let sources = slopes.len() - 1;
+    fit.keep(state, system);
     let restless: Vec<usize> = (0..sources).filter(|&k| slopes[k].abs() > limit).collect();
     let few = !restless.is_empty() && restless.len() as f64 <= MOST_RESTLESS * sources as f64;
     few.then_some(restless)
@@ -131,6 +131,8 @@ impl<'a> Cutout<'a> {
                 freedom: of.freedom,
                 cd: of.cd,
                 places: self.members.iter().map(place).collect(),
+                tracks: self.members.iter().filter_map(|&source| of.tracks.get(source).copied()).collect(),
+                chromatic: of.chromatic,
                 psf: of.psf,
                 sky: Sky::None,
                 windows: Windows::One(Window { x0: 0, x1: width, y0: 0, y1: height }),
@@ -149,11 +151,8 @@ impl<'a> Cutout<'a> {
         let mut start = DVector::zeros(own.total);
         let mut numbers = vec![0; own.shared];
         for (member, &source) in self.members.iter().enumerate() {
-            let first = own.sources[member];
-            numbers[first] = whole.sources[source];
-            numbers[first + 1] = whole.sources[source] + 1;
-            if let (Some(at), Some(number)) = (own.shapes[member], whole.shapes[source]) {
-                (0..PARAMETERS_OF_GALAXY).for_each(|k| numbers[at + k] = number + k);
+            for (at, number) in own.place_and_shape(member).zip(whole.place_and_shape(source)) {
+                numbers[at] = number;
             }
             for (cut, fluxes) in self.cuts.iter().zip(&own.fluxes) {
                 if let (Some(at), Some(number)) = (fluxes[member], whole.fluxes[cut.image][source]) {
@@ -170,6 +169,11 @@ impl<'a> Cutout<'a> {
         for ((cut, image), &to) in self.cuts.iter().zip(&scene.images).zip(&own.wcs) {
             let count = image.freedom.parameters();
             start.rows_mut(to, count).copy_from(&state.rows(whole.wcs[cut.image], count));
+        }
+        for (cut, to) in self.cuts.iter().zip(&own.chromatic) {
+            if let (Some(to), Some(from)) = (*to, whole.chromatic[cut.image]) {
+                start.rows_mut(to, 2).copy_from(&state.rows(from, 2));
+            }
         }
         (start, numbers)
     }

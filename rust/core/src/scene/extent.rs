@@ -2,7 +2,7 @@
 
 use super::galaxy::{self, PARAMETERS_OF_GALAXY};
 use super::layout::Layout;
-use super::stage::wcs_of;
+use super::profile::Accuracy;
 use super::{Scene, SceneImage};
 
 /// Windows end where a source is fainter than this part of the noise of a pixel, and its light at that part: wings of
@@ -10,9 +10,14 @@ use super::{Scene, SceneImage};
 /// correlation of their parameters is a few hundredths at most.
 const WINDOW_NOISE: f64 = 0.05;
 const LIGHT_NOISE: f64 = 0.003;
+/// Light of a few sources is drawn so much farther: it costs little, and all that is left out changes chi² by less than 0.1.
+const LIGHT_NOISE_OF_FEW: f64 = 0.0005;
+const FEW: usize = 16;
 /// Bounds of half the side of a window: full widths of the PSF, and pixels.
 const LEAST_WIDTHS: f64 = 2.5;
 pub(super) const LARGEST_HALF: f64 = 64.0;
+/// Error of a pixel that is allowed, as a part of its noise.
+const PIXEL_NOISE: f64 = 1e-3;
 /// Light is drawn at most so far from its source, pixels.
 const FARTHEST_LIGHT: f64 = 256.0;
 
@@ -22,6 +27,8 @@ pub(super) struct Extent {
     pub window: f64,
     /// Half the side of the box on which the source shines.
     pub light: f64,
+    /// How exactly its pixels are integrated.
+    pub accuracy: Accuracy,
 }
 
 /// The light of all sources of a scene.
@@ -45,9 +52,13 @@ impl<'a> Lights<'a> {
         let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
         let light = match &self.scene.psfs[psf].sampled {
             Some(sampled) => sampled.half(),
-            None => reach(LIGHT_NOISE),
+            None => reach(self.light_noise()),
         };
-        Extent { window, light: light.min(FARTHEST_LIGHT).max(window) }
+        Extent {
+            window,
+            light: light.min(FARTHEST_LIGHT).max(window),
+            accuracy: self.accuracy(image, flux, psf, state),
+        }
     }
 
     /// Where light is drawn in a whole image.
@@ -57,17 +68,27 @@ impl<'a> Lights<'a> {
             sampled.half()
         } else {
             let flux = self.flux(state, image, source).abs();
-            self.reach(state, image, source, LIGHT_NOISE * self.noise[image] / flux)
+            self.reach(state, image, source, self.light_noise() * self.noise[image] / flux)
         };
         let least = LEAST_WIDTHS * self.layout.profile(self.scene, psf, state).fwhm();
         let light = light.clamp(least, FARTHEST_LIGHT);
-        Extent { window: light, light }
+        Extent { window: light, light, accuracy: Accuracy::FINEST }
     }
 
     /// Half the side of a box that holds most of a galaxy's light, pixels; 0 of a star.
     pub(super) fn radius(&self, state: &[f64], image: usize, source: usize) -> f64 {
         const RADII: f64 = 3.0;
         RADII * self.galaxy(state, image, source).map_or(0.0, |galaxy| galaxy.radius)
+    }
+
+    fn light_noise(&self) -> f64 {
+        if self.scene.sources.len() <= FEW { LIGHT_NOISE_OF_FEW } else { LIGHT_NOISE }
+    }
+
+    /// Errors of pixels that no noise shows.
+    fn accuracy(&self, image: usize, flux: f64, psf: usize, state: &[f64]) -> Accuracy {
+        let peak = flux * self.layout.profile(self.scene, psf, state).peak();
+        Accuracy::of(PIXEL_NOISE * self.noise[image] / peak)
     }
 
     fn flux(&self, state: &[f64], image: usize, source: usize) -> f64 {
@@ -90,8 +111,7 @@ impl<'a> Lights<'a> {
 
     fn galaxy(&self, state: &[f64], image: usize, source: usize) -> Option<OnPixels> {
         let at = self.layout.shapes[source]?;
-        let place = self.scene.images[image].places[source].as_ref()?;
-        let [[a, b], [c, d]] = place.seen([0.0; 2], &wcs_of(self.scene, self.layout, image, state)).by_source;
+        let [[a, b], [c, d]] = self.layout.seen(self.scene, image, source, state)?.by_source;
         let parameters: [f64; PARAMETERS_OF_GALAXY] = std::array::from_fn(|k| state[at + k]);
         let [rho, e1, e2, nu] = parameters;
         let area = (2.0 * rho).exp() * (a * d - b * c).abs();

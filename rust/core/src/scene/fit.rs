@@ -1,5 +1,7 @@
 //! The fit of a scene, stage after stage.
 
+use std::mem::take;
+
 use nalgebra::{DMatrix, DVector};
 
 use super::clusters;
@@ -7,15 +9,15 @@ use super::extent::{Extent, LARGEST_HALF, Lights};
 use super::freedom::Freedom;
 use super::galaxy::PARAMETERS_OF_GALAXY;
 use super::layout::Layout;
-use super::problem::{Fit, State};
-use super::profile::PARAMETERS;
+use super::problem::{Fit, Latest, State};
+use super::profile::{Accuracy, PARAMETERS};
 use super::region::Window;
 use super::stage::Stage;
 use super::summary::summary;
-use super::{Scene, search};
+use super::{MOTION, Scene, search};
 use crate::error::{Error, Result};
 use crate::lsq::arrow::Arrow;
-use crate::lsq::{self, Loss, minimize_watched};
+use crate::lsq::{self, Loss, Problem, minimize_watched};
 use crate::monitor::{Monitor, checkpoint};
 
 /// Radii of the PSF that are tried at the start, times the given one: the wider ones while they fit better.
@@ -89,6 +91,8 @@ pub struct Fitted {
     pub frozen: Vec<usize>,
     /// The image whose free WCS is held as the reference, where no image was fixed.
     pub reference: Option<usize>,
+    /// The image whose shift by colour is held, where all images have one.
+    pub chromatic_reference: Option<usize>,
     /// All iterations.
     pub history: Vec<Step>,
     /// Twice the cost, over all and by image.
@@ -125,6 +129,7 @@ pub fn fit(scene: &Scene<'_>, options: &FitOptions, monitor: &dyn Monitor) -> Re
         lights: Lights::new(scene, &layout),
     };
     let reference = run.hold_reference();
+    run.hold_chromatic();
     let mut state = DVector::from_vec(layout.start(scene));
     run.begin(&mut state)?;
     let free = run.free_images();
@@ -143,6 +148,11 @@ fn held(scene: &Scene<'_>, layout: &Layout) -> Vec<usize> {
     for (source, &at) in scene.sources.iter().zip(&layout.sources) {
         if source.prior.is_some_and(|sigma| sigma.contains(&0.0)) {
             held.extend([at, at + 1]);
+        }
+    }
+    for (source, at) in scene.sources.iter().zip(&layout.motions) {
+        if let (Some(sigma), Some(at)) = (source.motion, *at) {
+            held.extend((0..MOTION).filter(|&k| sigma[k] == 0.0).map(|k| at + k));
         }
     }
     for (source, at) in scene.sources.iter().zip(&layout.shapes) {
@@ -187,6 +197,14 @@ impl Run<'_> {
         Some(0)
     }
 
+    /// Where all images shift sources by their colour and no position is known, the first one's shift is held.
+    fn hold_chromatic(&mut self) {
+        let known = self.scene.sources.iter().any(|source| source.prior.is_some());
+        if !known && self.layout.chromatic.iter().all(Option::is_some) {
+            self.held.extend(self.layout.chromatic[0].into_iter().flat_map(|at| [at, at + 1]));
+        }
+    }
+
     fn stage(&self, state: &State, takes_part: &[bool]) -> Stage<'_> {
         let extent = |image: usize, source: usize| self.lights.extent(state.as_slice(), image, source);
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, takes_part);
@@ -201,7 +219,7 @@ impl Run<'_> {
         let start = state.clone();
         let extent = |image: usize, source: usize| {
             let half = widest.max(self.lights.radius(start.as_slice(), image, source)).min(LARGEST_HALF);
-            Extent { window: half, light: half }
+            Extent { window: half, light: half, accuracy: Accuracy::COARSEST }
         };
         let mut stage = Stage::new(self.scene, self.layout, state.as_slice(), &extent, &all);
         if stage.fields.iter().all(|field| field.stamps.is_empty()) {
@@ -211,6 +229,7 @@ impl Run<'_> {
         }
         (0..self.layout.sources.len()).for_each(|source| stage.hold(self.layout.place_and_shape(source)));
         stage.hold(self.layout.psfs[0]..self.layout.skies[0]);
+        stage.hold(self.layout.chromatic.iter().flatten().flat_map(|&at| [at, at + 1]));
         let fit = Fit::new(&stage, self.options.loss);
         let mut best: Vec<(f64, State)> = Vec::new();
         let mut better = true;
@@ -225,8 +244,14 @@ impl Run<'_> {
                 tried[at] = psf.profile.parameters[0] + factor.ln();
             }
             let arrow = fit.arrow(&tried);
-            tried += lsq::System::solve(&arrow, 0.0);
-            let costs = self.psf_costs(&fit.arrow(&tried));
+            let step = lsq::System::solve(&arrow, 0.0);
+            tried += &step;
+            // Fluxes are linear: what they gain is known.
+            let costs = match self.options.loss {
+                Loss::Squares => self.promised_costs(&arrow, &step),
+                _ => fit.arrow(&tried).costs,
+            };
+            let costs = self.psf_costs(&costs);
             if best.is_empty() {
                 best = costs.iter().map(|cost| (*cost, tried.clone())).collect();
             }
@@ -245,10 +270,22 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// Cost of each image after a step of fluxes and skies, of which no image shares any with another.
+    fn promised_costs(&self, arrow: &Arrow, step: &State) -> Vec<f64> {
+        let slope = |at: usize| arrow.gradient[at] * step[at];
+        let promised = |(image, cost): (usize, &f64)| {
+            let sky =
+                self.layout.skies[image]..self.layout.skies[image] + self.scene.images[image].sky.terms();
+            let fluxes = self.layout.fluxes[image].iter().flatten().copied();
+            cost + 0.5 * fluxes.chain(sky).map(slope).sum::<f64>()
+        };
+        arrow.costs.iter().enumerate().map(promised).collect()
+    }
+
     /// Cost of the images that have a PSF.
-    fn psf_costs(&self, arrow: &Arrow) -> Vec<f64> {
+    fn psf_costs(&self, of_images: &[f64]) -> Vec<f64> {
         let mut costs = vec![0.0; self.scene.psfs.len()];
-        for (image, cost) in self.scene.images.iter().zip(&arrow.costs) {
+        for (image, cost) in self.scene.images.iter().zip(of_images) {
             costs[image.psf] += cost;
         }
         costs
@@ -318,7 +355,7 @@ impl Run<'_> {
         let held = stage.held.clone();
         let free = held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
-        let mut ended = Ended { state: state.clone(), cost: 0.0, converged: false, history: Vec::new() };
+        let mut ended = Ended::at(state);
         let (mut tried, mut together) = (0, JOINT_STEPS);
         for round in 0.. {
             let options = lsq::Options {
@@ -329,13 +366,17 @@ impl Run<'_> {
                 ..Default::default()
             };
             tried += self.together(number, stage, &options, &mut ended, (dof, tried))?;
-            stage.held.clone_from(&held);
+            if stage.held != held {
+                stage.held.clone_from(&held);
+                ended.latest.clear();
+            }
             let out = tried >= self.options.max_iterations || !ended.cost.is_finite();
             if out || round == ROUNDS || together > JOINT_STEPS {
                 break;
             }
-            let fit = Fit::new(stage, self.options.loss);
+            let fit = Fit::after(stage, self.options.loss, take(&mut ended.latest));
             let Some(restless) = clusters::restless(&fit, &ended.state, &options) else {
+                ended.latest = fit.into_latest();
                 if ended.converged {
                     break;
                 }
@@ -343,12 +384,14 @@ impl Run<'_> {
                 continue;
             };
             if resolution > RESOLUTION {
+                ended.latest = fit.into_latest();
                 break;
             }
             let found = ended.state.as_slice();
             let extent = |image: usize, source: usize| self.lights.extent(found, image, source);
             let settled = clusters::settle(&fit, &ended.state, restless, &extent, &options);
             let gain = ended.cost - settled.cost;
+            ended.latest = fit.into_latest();
             if gain > 0.0 {
                 (ended.state, ended.cost) = (settled.state, settled.cost);
             }
@@ -356,6 +399,7 @@ impl Run<'_> {
                 break;
             }
             let sources = settled.sources.iter();
+            ended.latest.clear();
             stage.hold(sources.flat_map(|&k| (self.layout.sources[k]..).take(self.layout.sizes[k])));
             checkpoint(self.monitor)?;
         }
@@ -371,7 +415,7 @@ impl Run<'_> {
         ended: &mut Ended,
         (dof, tried): (f64, usize),
     ) -> Result<usize> {
-        let fit = Fit::new(stage, self.options.loss);
+        let fit = Fit::after(stage, self.options.loss, take(&mut ended.latest));
         let outcome = minimize_watched(&fit, ended.state.clone(), options, |iteration| {
             let iteration_number = tried + iteration.steps;
             let part = iteration_number as f64 / self.options.max_iterations.max(1) as f64;
@@ -384,6 +428,7 @@ impl Run<'_> {
             });
             checkpoint(self.monitor)
         })?;
+        ended.latest = fit.into_latest();
         (ended.state, ended.cost, ended.converged) = (outcome.state, outcome.cost, outcome.converged);
         Ok(outcome.iterations)
     }
@@ -402,8 +447,7 @@ impl Run<'_> {
         let ended = self.minimize(2, &mut stage, &state, RESOLUTION)?;
         let mut history = self.history.clone();
         history.extend(ended.history);
-        let fit = Fit::new(&stage, self.options.loss);
-        let arrow = fit.arrow(&ended.state);
+        let arrow = Fit::after(&stage, self.options.loss, ended.latest).linearize(&ended.state);
         let status = match (ended.cost.is_finite(), ended.converged) {
             (false, _) => Status::Failed,
             (true, true) => Status::Converged,
@@ -418,6 +462,15 @@ struct Ended {
     cost: f64,
     converged: bool,
     history: Vec<Step>,
+    /// Normal equations at its state, if these are known.
+    latest: Latest,
+}
+
+impl Ended {
+    fn at(state: &State) -> Self {
+        let state = state.clone();
+        Self { state, cost: 0.0, converged: false, history: Vec::new(), latest: Latest::new() }
+    }
 }
 
 /// The model of every image at a fitted state: sky and the light of its sources, over the whole image.

@@ -7,7 +7,9 @@
 #![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
 
 use super::mixture::{self, Component};
-use super::profile::{Kind, LANES, PARAMETERS, Pixels, Profile, Run, Stretch, by_nodes, exp};
+use super::profile::{
+    Kind, LANES, PARAMETERS, Pixels, Profile, Run, Stretch, Thresholds, by_nodes, exp, nodes_of,
+};
 use super::quadrature::{GAUSS, MOST_NODES};
 use crate::lsq::small::Matrix2;
 use crate::simd::{Work, vectorized};
@@ -145,9 +147,10 @@ struct Term {
 pub(super) struct Galaxy {
     terms: Vec<Term>,
     psf: Stretch,
-    thresholds: [f64; MOST_NODES],
     /// Squared radius of the PSF.
     r2: f64,
+    /// Its smallest one.
+    pole: f64,
 }
 
 /// Gaussians of a PSF taken together: as a [`Component`], with the derivative of the variance.
@@ -193,18 +196,22 @@ impl Galaxy {
                 });
             }
         }
-        let pole = psf.radius() * psf.axis_ratio().sqrt();
-        Self { thresholds: thresholds(&terms, pole), terms, psf: stretch, r2 }
+        Self { terms, psf: stretch, r2, pole: psf.radius() * psf.axis_ratio().sqrt() }
+    }
+
+    /// Numbers of nodes per axis of all pixels of runs, each less 1.
+    pub(super) fn nodes(&self, runs: &[Run]) -> Vec<u8> {
+        nodes_of(runs, &thresholds(&self.terms, self.pole))
     }
 
     /// The light of flux 1 in runs of pixels with derivatives, own columns and those by the PSF's parameters (of which those
     /// that are not wanted are empty), each as long as all runs.
-    pub(super) fn render(&self, runs: &[Run], wanted: [bool; PARAMETERS]) -> Vec<Vec<f64>> {
+    pub(super) fn render(&self, runs: &[Run], nodes: &[u8], wanted: [bool; PARAMETERS]) -> Vec<Vec<f64>> {
         let total = runs.iter().map(|run| run.len).sum();
         let is_wanted = |k: usize| k < OWN || wanted[k - OWN];
         let mut columns: Vec<Vec<f64>> =
             (0..COLUMNS).map(|k| if is_wanted(k) { vec![0.0; total] } else { Vec::new() }).collect();
-        let mut kinds = by_nodes(runs, &self.thresholds);
+        let mut kinds = by_nodes(runs, nodes);
         for (k, pixels) in kinds.iter_mut().enumerate().filter(|(_, pixels)| !pixels.at.is_empty()) {
             pixels.fill_lanes();
             for first in (0..pixels.at.len()).step_by(LANES) {
@@ -223,7 +230,7 @@ impl Galaxy {
 /// Squared distances beyond which one node per axis is enough, beyond which two, and so on. The error of `k` nodes falls as
 /// the power 2k of how far the light can be continued into the complex plane: to the centre or the pole of the PSF, or as
 /// far as it falls by a factor e.
-fn thresholds(terms: &[Term], pole: f64) -> [f64; MOST_NODES] {
+fn thresholds(terms: &[Term], pole: f64) -> Thresholds {
     /// Of an exponential the error of one node is 1/24 of the squared ratio of a pixel and the length.
     const OF_LENGTH: f64 = 2.4;
     let centre: f64 = terms.iter().map(|term| term.peak).sum();
@@ -366,6 +373,7 @@ impl Galaxy {
 
 #[cfg(test)]
 mod tests {
+    use super::super::profile::Accuracy;
     use super::*;
 
     const PSFS: [(Kind, [f64; 4]); 3] = [
@@ -385,7 +393,9 @@ mod tests {
         for (kind, parameters) in PSFS {
             let psf = Profile { kind, parameters };
             let (w, n) = ([9.0, 2.0, 5.0], 1.7);
-            let columns = Galaxy::new(w, n, &psf).render(&runs(9), [true; 4]);
+            let galaxy = Galaxy::new(w, n, &psf);
+            let nodes = galaxy.nodes(&runs(9));
+            let columns = galaxy.render(&runs(9), &nodes, [true; 4]);
             let peak = columns[0].iter().copied().fold(0.0, f64::max);
             let moved = |k: usize, step: f64| {
                 let (mut w, mut n, mut psf, mut runs) = (w, n, psf, runs(9));
@@ -396,7 +406,7 @@ mod tests {
                     6 => n += step,
                     _ => psf.parameters[k - OWN] += step,
                 }
-                Galaxy::new(w, n, &psf).render(&runs, [false; 4]).swap_remove(0)
+                Galaxy::new(w, n, &psf).render(&runs, &nodes, [false; 4]).swap_remove(0)
             };
             let count = COLUMNS - usize::from(kind == Kind::Gaussian);
             for (k, column) in columns.iter().enumerate().take(count).skip(1) {
@@ -416,15 +426,16 @@ mod tests {
             let psf = Profile { kind, parameters };
             let runs = runs(12);
             let mut star = std::array::from_fn(|_| Vec::new());
-            psf.renderer().render(&runs, [false; 4], &mut star);
-            let point = Galaxy::new([1e-6, 0.0, 1e-6], 1.0, &psf).render(&runs, [false; 4]);
+            let nodes = psf.nodes().of(&runs, Accuracy::FINEST);
+            psf.renderer().render(&runs, &nodes, [false; 4], &mut star);
+            let point = Galaxy::new([1e-6, 0.0, 1e-6], 1.0, &psf).render(&runs, &nodes, [false; 4]);
             for (a, b) in point[0].iter().zip(&star[0]) {
                 assert!((a - b).abs() < 2e-4 * psf.peak(), "{kind:?} {a} {b}");
             }
         }
         let psf = Profile { kind: Kind::Gaussian, parameters: [0.3, 0.0, 0.0, 0.0] };
-        let light: f64 =
-            Galaxy::new([4.0, 1.0, 3.0], 1.0, &psf).render(&runs(30), [false; 4])[0].iter().sum();
+        let (galaxy, runs) = (Galaxy::new([4.0, 1.0, 3.0], 1.0, &psf), runs(30));
+        let light: f64 = galaxy.render(&runs, &galaxy.nodes(&runs), [false; 4])[0].iter().sum();
         assert!((light - 1.0).abs() < 1e-4, "{light}");
     }
 

@@ -1,14 +1,17 @@
 //! Which number of the state is what.
 
 use super::freedom::Affine;
-use super::galaxy::PARAMETERS_OF_GALAXY;
+use super::galaxy::{Outline, PARAMETERS_OF_GALAXY};
+use super::place::{Seen, Wcs};
 use super::profile::{PARAMETERS, Profile};
-use super::{Scene, Sky};
+use super::{MOTION, Scene, Sky};
+use crate::lsq::small::Matrix2;
 
 /// Where the parameters of a scene are in its state: source after source, then what is shared.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// First parameter of each source: its position, its flux in each image that sees it, and its shape if it has one.
+    /// First parameter of each source: its position, its motion if that is fitted, its flux in each image that sees it, and
+    /// its shape if it has one.
     pub sources: Vec<usize>,
     /// Number of each source's parameters.
     pub sizes: Vec<usize>,
@@ -16,6 +19,8 @@ pub struct Layout {
     pub fluxes: Vec<Vec<Option<usize>>>,
     /// First parameter of each galaxy's shape: ρ, e1, e2, ν.
     pub shapes: Vec<Option<usize>>,
+    /// First parameter of each fitted motion: proper motion along right ascension and declination, parallax.
+    pub motions: Vec<Option<usize>>,
     /// First shared parameter.
     pub shared: usize,
     /// First parameter of each PSF: ρ, e1, e2, ν.
@@ -24,6 +29,8 @@ pub struct Layout {
     pub wcs: Vec<usize>,
     /// First parameter of each image's sky.
     pub skies: Vec<usize>,
+    /// First parameter of each image's shift by a unit of colour, if that is fitted.
+    pub chromatic: Vec<Option<usize>>,
     /// Number of all.
     pub total: usize,
 }
@@ -31,11 +38,15 @@ pub struct Layout {
 impl Layout {
     /// Of a scene.
     pub(super) fn new(scene: &Scene<'_>) -> Self {
-        let (mut at, mut sources, mut sizes, mut shapes) = (0, Vec::new(), Vec::new(), Vec::new());
+        let (mut at, mut sources, mut sizes) = (0, Vec::new(), Vec::new());
+        let (mut shapes, mut motions) = (Vec::new(), Vec::new());
         let mut fluxes = vec![vec![None; scene.sources.len()]; scene.images.len()];
         for source in 0..scene.sources.len() {
             sources.push(at);
             at += 2;
+            let motion = scene.sources[source].motion.map(|_| at);
+            at += motion.map_or(0, |_| MOTION);
+            motions.push(motion);
             for (image, fluxes) in scene.images.iter().zip(&mut fluxes) {
                 if image.places[source].is_some() {
                     fluxes[source] = Some(at);
@@ -56,7 +67,8 @@ impl Layout {
         let psfs = scene.psfs.iter().map(|_| next(PARAMETERS)).collect();
         let wcs = scene.images.iter().map(|image| next(image.freedom.parameters())).collect();
         let skies = scene.images.iter().map(|image| next(image.sky.terms())).collect();
-        Self { sources, sizes, fluxes, shapes, shared, psfs, wcs, skies, total: at }
+        let chromatic = scene.images.iter().map(|image| image.chromatic.then(|| next(2))).collect();
+        Self { sources, sizes, fluxes, shapes, motions, shared, psfs, wcs, skies, chromatic, total: at }
     }
 
     /// The state at which a scene starts: nothing moves, all fluxes and skies are 0.
@@ -87,13 +99,55 @@ impl Layout {
     /// All parameters of a source but its fluxes.
     pub(super) fn place_and_shape(&self, source: usize) -> impl Iterator<Item = usize> {
         let first = self.sources[source];
+        let motion = self.motions[source].map_or(0..0, |at| at..at + MOTION);
         let shape = self.shapes[source].map_or(0..0, |at| at..at + PARAMETERS_OF_GALAXY);
-        (first..first + 2).chain(shape)
+        (first..first + 2).chain(motion).chain(shape)
     }
 
-    /// Position of a source relative to where it starts, arcsec.
-    pub(super) fn position(&self, source: usize, state: &[f64]) -> [f64; 2] {
-        [state[self.sources[source]], state[self.sources[source] + 1]]
+    /// Where an image sees a source, arcsec from where it starts: by its position, its motion and its colour.
+    fn moved(&self, scene: &Scene<'_>, image: usize, source: usize, state: &[f64]) -> [f64; 2] {
+        let (of, first) = (&scene.images[image], self.sources[source]);
+        let mut moved = [state[first], state[first + 1]];
+        if let (Some(at), Some(track)) = (self.motions[source], of.tracks.get(source)) {
+            for (k, by) in track.iter().enumerate() {
+                moved = [0, 1].map(|axis| moved[axis] + state[at + k] * by[axis]);
+            }
+        }
+        if let Some(at) = self.chromatic[image] {
+            moved = [0, 1].map(|axis| moved[axis] + state[at + axis] * scene.sources[source].color);
+        }
+        moved
+    }
+
+    /// The pixel of a source in an image that sees it, with derivatives.
+    pub(super) fn seen(&self, scene: &Scene<'_>, image: usize, source: usize, state: &[f64]) -> Option<Seen> {
+        let place = scene.images[image].places[source].as_ref()?;
+        Some(place.seen(self.moved(scene, image, source, state), &self.wcs_of(scene, image, state)))
+    }
+
+    /// The shape of a galaxy in an image.
+    pub(super) fn outline(&self, source: usize, seen: &Seen, state: &[f64]) -> Option<Outline> {
+        let at = self.shapes[source]?;
+        Some(Outline::new(std::array::from_fn(|k| state[at + k]), seen.by_source))
+    }
+
+    /// Derivatives by the parameters of an image's WCS of how it turns and stretches a source.
+    pub(super) fn turns(
+        &self,
+        scene: &Scene<'_>,
+        image: usize,
+        source: usize,
+        state: &[f64],
+    ) -> Vec<Matrix2> {
+        let place = scene.images[image].places[source].as_ref();
+        place.map_or_else(Vec::new, |place| place.by_source_by_wcs(&self.wcs_of(scene, image, state)))
+    }
+
+    /// The WCS of an image at a state.
+    pub(super) fn wcs_of<'s>(&self, scene: &Scene<'_>, image: usize, state: &'s [f64]) -> Wcs<'s> {
+        let (first, of) = (self.wcs[image], &scene.images[image]);
+        let parameters = &state[first..first + of.freedom.parameters()];
+        Wcs { freedom: of.freedom, cd: of.cd, parameters }
     }
 
     /// Light of an image's sky at a pixel.

@@ -4,18 +4,20 @@
 //! shares (PSF, WCS, sky) has one derivative per pixel, the sum of those of all sources, so no pair of sources is needed
 //! for it; of two sources only the products of their own light remain, and those only where they are near each other.
 
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
-use super::galaxy::{Galaxy, Outline};
+use super::galaxy::Galaxy;
 use super::layout::sky_terms;
-use super::products::{Dot, MOST_OWN, Products, add_light, stretches};
+use super::products::{Dot, MOST_OWN, Products, add_light, weighted};
 use super::profile::{PARAMETERS, Renderer};
 use super::region::shared;
 use super::stage::{Field, Stage, Stamp};
 use crate::lsq::arrow::Arrow;
+use crate::lsq::small::multiply;
 use crate::lsq::sparse::BlockMatrix;
 use crate::lsq::{Loss, Problem};
 use crate::simd::vectorized;
@@ -28,6 +30,8 @@ const DRAWN_AT_ONCE: usize = 256;
 const BLEND_WIDTHS: f64 = 1.0;
 /// A source's part of a step is shortened if the slope at its end is so large a part of that at its beginning, uphill.
 const LEAST_OVERSHOT: f64 = 0.2;
+/// Normal equations that are kept: of a step and of the same step shortened.
+const MOST_LATEST: usize = 2;
 /// Columns of a star's own: its light and the derivatives by its pixel.
 const OWN: usize = 3;
 
@@ -38,8 +42,11 @@ pub(super) type State = DVector<f64>;
 pub(super) struct Fit<'a> {
     pub stage: &'a Stage<'a>,
     pub loss: Loss,
-    latest: Mutex<Option<(State, Arrow)>>,
+    latest: Mutex<Latest>,
 }
+
+/// The latest states and their normal equations: a step that is taken is linearised next, and nothing is drawn twice.
+pub(super) type Latest = VecDeque<(State, Arrow)>;
 
 /// One source drawn on one image.
 struct Drawn {
@@ -50,8 +57,8 @@ struct Drawn {
     by_psf: [Vec<f64>; PARAMETERS],
     /// Its own parameters, and derivatives by them in terms of its own columns.
     chain: Vec<(usize, [f64; MOST_OWN])>,
-    /// The same of the parameters of the WCS.
-    by_wcs: Vec<[f64; MOST_OWN]>,
+    /// The same of the parameters of the WCS and of the shift by colour.
+    by_image: Vec<(usize, [f64; MOST_OWN])>,
     flux: f64,
 }
 
@@ -72,7 +79,24 @@ struct Sums {
 
 impl<'a> Fit<'a> {
     pub(super) fn new(stage: &'a Stage<'a>, loss: Loss) -> Self {
-        Self { stage, loss, latest: Mutex::new(None) }
+        Self::after(stage, loss, Latest::new())
+    }
+
+    /// One that knows normal equations of the same stage.
+    pub(super) fn after(stage: &'a Stage<'a>, loss: Loss, latest: Latest) -> Self {
+        Self { stage, loss, latest: Mutex::new(latest) }
+    }
+
+    /// What it knows in the end.
+    pub(super) fn into_latest(self) -> Latest {
+        self.latest.into_inner().expect("nobody panics with it")
+    }
+
+    /// Keeps normal equations that may be asked for again.
+    pub(super) fn keep(&self, state: &State, arrow: Arrow) {
+        let mut latest = self.latest.lock().expect("nobody panics with it");
+        latest.truncate(MOST_LATEST - 1);
+        latest.push_front((state.clone(), arrow));
     }
 
     /// Normal equations at a state.
@@ -103,20 +127,22 @@ impl<'a> Fit<'a> {
         arrow
     }
 
-    /// What is known of positions beside the pixels.
+    /// What is known of positions and motions beside the pixels.
     fn add_priors(&self, state: &[f64], arrow: &mut Arrow) {
-        for (source, of) in self.stage.scene.sources.iter().enumerate() {
-            let Some(sigma) = of.prior else { continue };
-            for (axis, sigma) in sigma.iter().enumerate() {
-                let at = self.stage.layout.sources[source] + axis;
-                if self.stage.held[at] {
-                    continue;
-                }
-                let weight = sigma.powi(-2);
-                arrow.own.add((source, axis), (source, axis), weight);
+        let layout = self.stage.layout;
+        let mut add = |source: usize, at: usize, sigma: f64| {
+            if !self.stage.held[at] && sigma.is_finite() {
+                let (weight, own) = (sigma.powi(-2), at - layout.sources[source]);
+                arrow.own.add((source, own), (source, own), weight);
                 arrow.gradient[at] += weight * state[at];
                 arrow.cost += 0.5 * weight * state[at] * state[at];
             }
+        };
+        for (source, of) in self.stage.scene.sources.iter().enumerate() {
+            let position = of.prior.into_iter().flatten().zip(layout.sources[source]..);
+            let motion = layout.motions[source].map_or(0, |at| at)..;
+            let motion = of.motion.into_iter().flatten().zip(motion);
+            position.chain(motion).for_each(|(sigma, at)| add(source, at, sigma));
         }
     }
 
@@ -153,13 +179,15 @@ impl<'a> Fit<'a> {
         let of = &scene.images[image];
         let (psf, wcs, sky) = (layout.psfs[of.psf], layout.wcs[image], layout.skies[image]);
         let free = (0..PARAMETERS).filter(|&k| scene.psfs[of.psf].free[k]).map(|k| psf + k);
-        let all = free.chain(wcs..wcs + of.freedom.parameters()).chain(sky..sky + of.sky.terms());
+        let chromatic = layout.chromatic[image].map_or(0..0, |at| at..at + 2);
+        let (wcs, sky) = (wcs..wcs + of.freedom.parameters(), sky..sky + of.sky.terms());
+        let all = free.chain(wcs).chain(sky.clone()).chain(chromatic);
         let slope = |at: usize| {
             let mut pixels = vec![0.0; region.len()];
-            if at >= sky {
+            if sky.contains(&at) {
                 for s in region.segments() {
                     for (k, value) in pixels[s.at..s.at + s.len].iter_mut().enumerate() {
-                        *value = sky_terms(of.size, [(s.x + k) as f64, s.y as f64])[at - sky];
+                        *value = sky_terms(of.size, [(s.x + k) as f64, s.y as f64])[at - sky.start];
                     }
                 }
             }
@@ -171,7 +199,7 @@ impl<'a> Fit<'a> {
     /// Draws all sources of an image, and adds their light and what it adds to the slopes.
     fn draw_all(&self, image: usize, state: &[f64], light: &mut [f64], slopes: &mut [Slope]) -> Vec<Drawn> {
         let (layout, of) = (self.stage.layout, &self.stage.scene.images[image]);
-        let (psf, wcs) = (layout.psfs[of.psf] - layout.shared, layout.wcs[image] - layout.shared);
+        let psf = layout.psfs[of.psf] - layout.shared;
         let renderer = self.renderer(image, state);
         let stamps = &self.stage.fields[image].stamps;
         let mut all: Vec<Drawn> = Vec::with_capacity(stamps.len());
@@ -182,14 +210,14 @@ impl<'a> Fit<'a> {
                 .map(|stamp| self.draw(image, stamp, &renderer, state));
             let mut drawn: Vec<Drawn> = drawn.collect();
             for (stamp, drawn) in chunk.iter().zip(&mut drawn) {
-                let Drawn { own, by_psf, by_wcs, flux, .. } = drawn;
-                add_light(light, &stamp.segments, &own[0], *flux);
+                let Drawn { own, by_psf, by_image, flux, .. } = drawn;
+                add_light(light, &stamp.stretches, &own[0], *flux);
                 for slope in &mut *slopes {
                     if let Some(k) = slope.at.checked_sub(psf).filter(|k| *k < PARAMETERS) {
-                        add_light(&mut slope.pixels, &stamp.segments, &by_psf[k], *flux);
-                    } else if let Some(by) = slope.at.checked_sub(wcs).and_then(|k| by_wcs.get(k)) {
+                        add_light(&mut slope.pixels, &stamp.stretches, &by_psf[k], *flux);
+                    } else if let Some((_, by)) = by_image.iter().find(|(at, _)| *at == slope.at) {
                         for (column, by) in own.iter().zip(by).filter(|(_, by)| **by != 0.0) {
-                            add_light(&mut slope.pixels, &stamp.segments, column, *by);
+                            add_light(&mut slope.pixels, &stamp.stretches, column, *by);
                         }
                     }
                 }
@@ -228,9 +256,7 @@ impl<'a> Fit<'a> {
         let (scene, layout) = (self.stage.scene, self.stage.layout);
         let of = &scene.images[image];
         let source = stamp.source;
-        let place = of.places[source].as_ref().expect("a stamp is of a source that is seen");
-        let wcs = self.stage.wcs(image, state);
-        let seen = place.seen(layout.position(source, state), &wcs);
+        let seen = layout.seen(scene, image, source, state).expect("a stamp is of a source that is seen");
         let flux_at = layout.fluxes[image][source].expect("a source that is seen has a flux");
         let (flux, first) = (state[flux_at], layout.sources[source]);
         let column = |k: usize, by: f64| {
@@ -244,34 +270,47 @@ impl<'a> Fit<'a> {
             columns
         };
         let mut chain = vec![(flux_at, column(0, 1.0))];
-        chain.extend((0..2).map(|axis| (first + axis, along(seen.by_source.map(|row| row[axis])))));
-        let mut by_wcs: Vec<_> = seen.by_wcs[..of.freedom.parameters()].iter().map(|by| along(*by)).collect();
+        // On the plane of the sources.
+        let across = |by: [f64; 2]| along(multiply(&seen.by_source, by));
+        chain.extend([(first, across([1.0, 0.0])), (first + 1, across([0.0, 1.0]))]);
+        if let (Some(at), Some(track)) = (layout.motions[source], of.tracks.get(source)) {
+            chain.extend(track.iter().enumerate().map(|(k, by)| (at + k, across(*by))));
+        }
+        let first_of_wcs = layout.wcs[image] - layout.shared;
+        let by_wcs = seen.by_wcs[..of.freedom.parameters()].iter().enumerate();
+        let mut by_image: Vec<_> = by_wcs.map(|(k, by)| (first_of_wcs + k, along(*by))).collect();
         let psf = layout.psfs[of.psf];
         let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
         let runs = stamp.runs(seen.pixel);
-        let mut own = if let Some(at) = layout.shapes[source] {
-            let parameters = std::array::from_fn(|k| state[at + k]);
-            let outline = Outline::new(parameters, seen.by_source);
+        let mut own = if let Some(outline) = layout.outline(source, &seen, state) {
+            let at = layout.shapes[source].expect("it has an outline");
             for (k, by) in outline.by_parameters().iter().enumerate() {
                 chain.push((at + k, by.map(|by| flux * by)));
             }
-            for (by, turn) in by_wcs.iter_mut().zip(place.by_source_by_wcs(&wcs)) {
+            let turns = layout.turns(scene, image, source, state);
+            for ((_, by), turn) in by_image.iter_mut().zip(turns) {
                 by[OWN..OWN + 3].copy_from_slice(&outline.w_by(&turn).map(|w| flux * w));
             }
             let profile = layout.profile(scene, of.psf, state);
-            Galaxy::new(outline.w, outline.exponent, &profile).render(&runs, wanted)
+            Galaxy::new(outline.w, outline.exponent, &profile).render(&runs, &stamp.nodes, wanted)
         } else {
             let mut columns = std::array::from_fn(|_| Vec::new());
             match &scene.psfs[of.psf].sampled {
                 Some(sampled) => sampled.render(seen.pixel, &runs, &mut columns),
-                None => renderer.render(&runs, wanted, &mut columns),
+                None => renderer.render(&runs, &stamp.nodes, wanted, &mut columns),
             }
             columns.into()
         };
+        if let Some(at) = layout.chromatic[image] {
+            let color = scene.sources[source].color;
+            let at = at - layout.shared;
+            by_image.extend([(at, across([color, 0.0])), (at + 1, across([0.0, color]))]);
+        }
         let by_psf = own.split_off(own.len() - PARAMETERS);
         let by_psf = by_psf.try_into().expect("as many as the PSF has parameters");
         let free = chain.into_iter().filter(|(at, _)| !self.stage.held[*at]);
-        Drawn { source, own, by_psf, chain: free.map(|(at, by)| (at - first, by)).collect(), by_wcs, flux }
+        let chain = free.map(|(at, by)| (at - first, by)).collect();
+        Drawn { source, own, by_psf, chain, by_image, flux }
     }
 
     /// The sky on all pixels of a region.
@@ -318,9 +357,12 @@ impl<'a> Fit<'a> {
         for (other, products) in &sums.sources {
             let other = &drawn[*other];
             for (j, by_other) in &other.chain {
-                let column: [f64; MOST_OWN] = std::array::from_fn(|c| {
-                    products.iter().zip(by_other).map(|(products, by)| products[c] * by).sum()
-                });
+                let mut column = [0.0; MOST_OWN];
+                for (products, by) in products.iter().zip(by_other) {
+                    for (sum, product) in column.iter_mut().zip(&products[..own.own.len()]) {
+                        *sum += product * by;
+                    }
+                }
                 for (i, by) in &own.chain {
                     arrow.own.add((own.source, *i), (other.source, *j), along(by, &column));
                 }
@@ -330,21 +372,21 @@ impl<'a> Fit<'a> {
 }
 
 fn along(by: &[f64; MOST_OWN], sums: &[f64; MOST_OWN]) -> f64 {
-    by.iter().zip(sums).map(|(b, s)| b * s).sum()
+    // Without an iterator: a call that is not inlined costs more than the sum.
+    let mut sum = 0.0;
+    let mut k = 0;
+    while k < MOST_OWN {
+        sum += by[k] * sums[k];
+        k += 1;
+    }
+    sum
 }
 
 /// All sums of one source.
 fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f64]) -> Sums {
-    let segments = &field.stamps[k].segments;
-    let whole = stretches(segments);
+    let Stamp { segments, stretches: whole, .. } = &field.stamps[k];
     let own = &drawn[k].own;
-    let mut weighted = own.clone();
-    for [at, from, len] in &whole {
-        for column in &mut weighted {
-            let pixels = column[*from..from + len].iter_mut().zip(&weights[*at..at + len]);
-            pixels.for_each(|(value, weight)| *value *= weight);
-        }
-    }
+    let weighted: Vec<Vec<f64>> = own.iter().map(|column| weighted(column, whole, weights)).collect();
     let with = |columns: &[&[f64]], stretches: &[[usize; 3]]| {
         vectorized(Products { weighted: &weighted, columns, stretches })
     };
@@ -359,7 +401,7 @@ fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f
             sources.push((other, with(&columns(other), &common)));
         }
     }
-    Sums { image: with(image, &whole), sources }
+    Sums { image: with(image, whole), sources }
 }
 
 impl Problem for Fit<'_> {
@@ -367,19 +409,17 @@ impl Problem for Fit<'_> {
     type System = Arrow;
 
     fn cost(&self, state: &State) -> f64 {
-        // A step that is taken is linearised next: nothing is drawn twice.
         let arrow = self.arrow(state);
         let cost = arrow.cost;
-        *self.latest.lock().expect("nobody panics with it") = Some((state.clone(), arrow));
+        self.keep(state, arrow);
         cost
     }
 
     fn linearize(&self, state: &State) -> Arrow {
-        let latest = self.latest.lock().expect("nobody panics with it").take();
-        match latest {
-            Some((of, arrow)) if of == *state => arrow,
-            _ => self.arrow(state),
-        }
+        let mut latest = self.latest.lock().expect("nobody panics with it");
+        let known = latest.iter().position(|(of, _)| of == state).and_then(|at| latest.remove(at));
+        drop(latest);
+        known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow)
     }
 
     fn step(&self, state: &State, _: &Arrow, delta: &DVector<f64>) -> Option<State> {
@@ -411,7 +451,7 @@ impl Problem for Fit<'_> {
                 }
             }
         }
-        *self.latest.lock().expect("nobody panics with it") = Some((tried.clone(), there));
+        self.keep(tried, there);
         (next != *tried && self.stage.admits(next.as_slice())).then_some(next)
     }
 }
@@ -423,7 +463,7 @@ impl Field {
         let renderer = fit.renderer(image, state.as_slice());
         for stamp in &self.stamps {
             let drawn = fit.draw(image, stamp, &renderer, state.as_slice());
-            add_light(&mut pixels, &stamp.segments, &drawn.own[0], drawn.flux);
+            add_light(&mut pixels, &stamp.stretches, &drawn.own[0], drawn.flux);
         }
         pixels
     }

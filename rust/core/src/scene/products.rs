@@ -8,8 +8,11 @@ const LANES: usize = 8;
 /// Most columns of a source's own: of a galaxy.
 pub(super) const MOST_OWN: usize = super::galaxy::OWN;
 
-/// All of a stamp as one stretch per segment: place in the region, in the stamp, and length.
-pub(super) fn stretches(segments: &[Segment]) -> Vec<[usize; 3]> {
+/// Pixels side by side: place of the first in the region, in a stamp, and how many.
+pub(super) type Span = [usize; 3];
+
+/// All of a stamp as one stretch per segment.
+pub(super) fn stretches(segments: &[Segment]) -> Vec<Span> {
     let mut before = 0;
     let one = |s: &Segment| {
         before += s.len;
@@ -19,19 +22,28 @@ pub(super) fn stretches(segments: &[Segment]) -> Vec<[usize; 3]> {
 }
 
 /// Adds the light of a source to the pixels of a region.
-pub(super) fn add_light(pixels: &mut [f64], segments: &[Segment], light: &[f64], flux: f64) {
-    for [at, from, len] in stretches(segments) {
+pub(super) fn add_light(pixels: &mut [f64], stretches: &[Span], light: &[f64], flux: f64) {
+    for &[at, from, len] in stretches {
         for (pixel, light) in pixels[at..at + len].iter_mut().zip(&light[from..from + len]) {
             *pixel += flux * light;
         }
     }
 }
 
+/// A column of a stamp times the weights of its pixels.
+pub(super) fn weighted(column: &[f64], stretches: &[Span], weights: &[f64]) -> Vec<f64> {
+    let mut weighted = Vec::with_capacity(column.len());
+    for &[at, from, len] in stretches {
+        weighted.extend(column[from..from + len].iter().zip(&weights[at..at + len]).map(|(v, w)| v * w));
+    }
+    weighted
+}
+
 /// Products of a source's weighted columns with others, over stretches: place in the others, in the source, and length.
 pub(super) struct Products<'a> {
     pub weighted: &'a [Vec<f64>],
     pub columns: &'a [&'a [f64]],
-    pub stretches: &'a [[usize; 3]],
+    pub stretches: &'a [Span],
 }
 
 impl Work for Products<'_> {

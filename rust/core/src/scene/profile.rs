@@ -6,14 +6,31 @@
 //! The exponent is `n = 1 + exp(ν)`, the radius `exp(ρ)`, so no bound has to be kept.
 //!
 //! Pixels are integrated by Gauss-Legendre quadrature with as many nodes as the profile needs at that distance for an
-//! error of `ACCURACY` of its peak.
+//! error of some part of its peak ([`Accuracy`]).
 #![allow(clippy::inline_always)] // Parts of a loop that is compiled for several kinds of machine: `vectorized`.
 
 use super::quadrature::{GAUSS, MOST_NODES};
 use crate::simd::{Work, vectorized};
 
-/// Error of a pixel that is allowed, as a part of the profile's highest value.
-const ACCURACY: f64 = 1e-7;
+/// Errors of a pixel that are allowed, as parts of the profile's highest value.
+const ACCURACIES: [f64; 4] = [1e-4, 1e-5, 1e-6, 1e-7];
+
+/// The error of a pixel that is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accuracy(usize);
+
+impl Accuracy {
+    /// The smallest error.
+    pub const FINEST: Self = Self(ACCURACIES.len() - 1);
+    /// The largest error.
+    pub const COARSEST: Self = Self(0);
+
+    /// An error that is no larger than this part of the profile's highest value, as far as there is one.
+    pub fn of(part: f64) -> Self {
+        let finer = ACCURACIES.iter().take_while(|accuracy| **accuracy > part).count();
+        Self(finer.min(Self::FINEST.0))
+    }
+}
 
 /// The kind of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +161,7 @@ impl Profile {
     }
 
     /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
-    fn thresholds(&self, accuracy: f64) -> [f64; MOST_NODES] {
+    fn thresholds(&self, accuracy: f64) -> Thresholds {
         let (minor, major) =
             (self.radius() * self.axis_ratio().sqrt(), self.radius() / self.axis_ratio().sqrt());
         let (pole, decay): (f64, Box<dyn Fn(f64) -> f64>) = match self.kind {
@@ -184,22 +201,61 @@ impl Profile {
 
     /// Made ready for many stars.
     pub fn renderer(&self) -> Renderer {
-        Renderer { shape: self.shape(), thresholds: self.thresholds(ACCURACY) }
+        Renderer { shape: self.shape() }
     }
+
+    /// How finely the pixels of its stars are to be divided.
+    pub fn nodes(&self) -> Nodes {
+        Nodes(ACCURACIES.map(|accuracy| self.thresholds(accuracy)))
+    }
+}
+
+/// Numbers of nodes per axis of a pixel, by its distance from a star and the accuracy.
+#[derive(Debug, Clone, Copy)]
+pub struct Nodes([Thresholds; ACCURACIES.len()]);
+
+/// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
+pub(super) type Thresholds = [f64; MOST_NODES];
+
+impl Nodes {
+    /// Of all pixels of runs, each less 1.
+    pub fn of(&self, runs: &[Run], accuracy: Accuracy) -> Vec<u8> {
+        nodes_of(runs, &self.0[accuracy.0])
+    }
+}
+
+/// Numbers of nodes per axis of all pixels of runs, each less 1. A star that moves a little still has enough.
+pub(super) fn nodes_of(runs: &[Run], thresholds: &Thresholds) -> Vec<u8> {
+    /// The star may be so much nearer.
+    const MARGIN: f64 = 0.3;
+    let mut nodes = Vec::with_capacity(runs.iter().map(|run| run.len).sum());
+    for run in runs {
+        for k in 0..run.len {
+            let distance = (run.x + k as f64).hypot(run.y) - MARGIN;
+            let d2 = distance.max(0.0).powi(2);
+            let more = thresholds[..MOST_NODES - 1].iter().take_while(|&&threshold| d2 < threshold).count();
+            nodes.push(more as u8);
+        }
+    }
+    nodes
 }
 
 /// What all stars of one profile share.
 #[derive(Debug, Clone, Copy)]
 pub struct Renderer {
     shape: Shape,
-    /// Squared distances beyond which one node per axis is enough, beyond which two, and so on.
-    thresholds: [f64; MOST_NODES],
 }
 
 impl Renderer {
-    /// The light of a star of flux 1 in runs of pixels, with derivatives: columns one after the other, each as long as
+    /// The light of a star of flux 1 in runs of pixels with these [`Nodes`], with derivatives: columns one after the other, each as long as
     /// all runs; those that are not wanted stay empty.
-    pub fn render(&self, runs: &[Run], wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; COLUMNS]) {
+    pub fn render(
+        &self,
+        runs: &[Run],
+        nodes: &[u8],
+        wanted: [bool; PARAMETERS],
+        columns: &mut [Vec<f64>; COLUMNS],
+    ) {
         let total = runs.iter().map(|run| run.len).sum();
         for (k, column) in columns.iter_mut().enumerate() {
             column.clear();
@@ -207,8 +263,8 @@ impl Renderer {
                 column.resize(total, 0.0);
             }
         }
-        let Self { shape, thresholds } = self;
-        let mut kinds = by_nodes(runs, thresholds);
+        let Self { shape } = self;
+        let mut kinds = by_nodes(runs, nodes);
         for (k, pixels) in kinds.iter_mut().enumerate().filter(|(_, pixels)| !pixels.at.is_empty()) {
             pixels.fill_lanes();
             vectorized(Integral { shape, pixels, nodes: k + 1, wanted, columns });
@@ -233,32 +289,27 @@ fn finish(exponent: f64, wanted: [bool; PARAMETERS], columns: &mut [Vec<f64>; CO
     }
 }
 
-/// Pixels of runs by the number of nodes per axis that they need, less 1.
-pub(super) fn by_nodes(runs: &[Run], thresholds: &[f64; MOST_NODES]) -> [Pixels; MOST_NODES] {
-    let mut kinds: [Pixels; MOST_NODES] = Default::default();
+/// Pixels of runs by the number of nodes per axis, less 1.
+pub(super) fn by_nodes(runs: &[Run], nodes: &[u8]) -> [Pixels; MOST_NODES] {
+    let mut counts = [0; MOST_NODES];
+    for kind in nodes {
+        counts[usize::from(*kind)] += 1;
+    }
+    let mut kinds = counts.map(Pixels::with_capacity);
     let mut at = 0;
     for run in runs {
         for k in 0..run.len {
-            let x = run.x + k as f64;
-            let pixels = &mut kinds[nodes_at(thresholds, x, run.y) - 1];
-            pixels.x.push(x);
+            let pixels = &mut kinds[usize::from(nodes[at])];
+            pixels.x.push(run.x + k as f64);
             pixels.y.push(run.y);
-            pixels.at.push(at + k);
+            pixels.at.push(at);
+            at += 1;
         }
-        at += run.len;
     }
     kinds
 }
 
-#[inline]
-fn nodes_at(thresholds: &[f64; MOST_NODES], x: f64, y: f64) -> usize {
-    let d2 = x * x + y * y;
-    let more = thresholds[..MOST_NODES - 1].iter().take_while(|&&threshold| d2 < threshold).count();
-    more + 1
-}
-
 /// Pixels, counted from the star, that are integrated with one number of nodes, and their places in the columns.
-#[derive(Default)]
 pub(super) struct Pixels {
     pub x: Vec<f64>,
     pub y: Vec<f64>,
@@ -266,6 +317,11 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
+    fn with_capacity(count: usize) -> Self {
+        let whole = count.next_multiple_of(LANES);
+        Self { x: Vec::with_capacity(whole), y: Vec::with_capacity(whole), at: Vec::with_capacity(count) }
+    }
+
     /// Repeats places so that they fill whole lanes.
     pub(super) fn fill_lanes(&mut self) {
         let whole = self.at.len().next_multiple_of(LANES);

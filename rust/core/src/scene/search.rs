@@ -4,7 +4,6 @@ use super::Scene;
 use super::freedom::{Affine, Freedom};
 use super::layout::Layout;
 use super::register::picture::Picture;
-use super::stage::wcs_of;
 use crate::lsq::NormalEquations;
 use crate::lsq::robust::median;
 
@@ -31,12 +30,9 @@ pub(super) fn place(
     state: &mut [f64],
 ) {
     let of = &scene.images[image];
-    let wcs = wcs_of(scene, layout, image, state);
     let mut sources: Vec<(usize, [f64; 2])> = Vec::new();
-    for (source, place) in of.places.iter().enumerate() {
-        if let Some(place) = place {
-            sources.push((source, place.seen(layout.position(source, state), &wcs).pixel));
-        }
+    for source in 0..of.places.len() {
+        sources.extend(layout.seen(scene, image, source, state).map(|seen| (source, seen.pixel)));
     }
     sources.sort_by(|a, b| brightness[b.0].total_cmp(&brightness[a.0]).then(a.0.cmp(&b.0)));
     sources.truncate(MOST_SOURCES);
@@ -96,10 +92,8 @@ fn lead(scene: &Scene<'_>, layout: &Layout, image: usize, targets: &[(usize, [f6
     let (n, first) = (of.freedom.parameters(), layout.wcs[image]);
     for _ in 0..STEPS {
         let mut equations = NormalEquations::new(n);
-        let wcs = wcs_of(scene, layout, image, state);
         for (source, target) in targets {
-            let Some(place) = &of.places[*source] else { continue };
-            let seen = place.seen(layout.position(*source, state), &wcs);
+            let Some(seen) = layout.seen(scene, image, *source, state) else { continue };
             for axis in 0..2 {
                 let row: Vec<f64> = seen.by_wcs[..n].iter().map(|by| by[axis]).collect();
                 equations.add(&row, seen.pixel[axis] - target[axis], 1.0);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::extent::Extent;
+use super::galaxy::Galaxy;
 use super::layout::Layout;
-use super::place::Wcs;
+use super::products::{Span, stretches};
 use super::profile::Run;
 use super::region::{Region, Segment, Window};
 use super::{Scene, Windows};
@@ -18,6 +19,10 @@ const LARGEST_STEP: f64 = 0.5;
 pub(super) struct Stamp {
     pub source: usize,
     pub segments: Vec<Segment>,
+    /// The same as stretches.
+    pub stretches: Vec<Span>,
+    /// Nodes of the quadrature of its pixels, less 1: the same in all steps, so that the cost is smooth.
+    pub nodes: Vec<u8>,
     /// The star has to stay in it.
     pub window: Window,
     /// Another source is a neighbour if both of these meet.
@@ -85,14 +90,9 @@ impl<'a> Stage<'a> {
     pub(super) fn groups(&self, state: &[f64], widths: f64, wanted: &dyn Fn(usize) -> bool) -> Vec<usize> {
         let mut of: Vec<usize> = (0..self.layout.sources.len()).collect();
         for (image, field) in self.fields.iter().enumerate() {
-            let places = &self.scene.images[image].places;
             let near = widths * self.layout.profile(self.scene, self.scene.images[image].psf, state).fwhm();
-            let wcs = self.wcs(image, state);
-            let pixel = |stamp: &Stamp| {
-                let place = places[stamp.source].as_ref().expect("a stamp is of a source that is seen");
-                place.seen(self.layout.position(stamp.source, state), &wcs).pixel
-            };
-            let pixels: Vec<[f64; 2]> = field.stamps.iter().map(pixel).collect();
+            let pixels: Vec<[f64; 2]> =
+                field.stamps.iter().map(|stamp| self.pixel(image, stamp, state)).collect();
             for (k, others) in field.neighbours.iter().enumerate() {
                 for &other in others {
                     let [a, b] = [k, other].map(|k| field.stamps[k].source);
@@ -114,11 +114,8 @@ impl<'a> Stage<'a> {
         for (image, field) in self.fields.iter().enumerate() {
             let of = &self.scene.images[image];
             let most = LARGEST_STEP * self.layout.profile(self.scene, of.psf, from).fwhm().max(1.0);
-            let wcs = self.wcs(image, from);
             for stamp in field.stamps.iter().filter(|stamp| stamp.inside) {
-                let Some(place) = &of.places[stamp.source] else { continue };
-                let [start, end] = [from, &*next]
-                    .map(|state| place.seen(self.layout.position(stamp.source, state), &wcs).pixel);
+                let [start, end] = [from, &*next].map(|state| self.pixel(image, stamp, state));
                 let moved = (end[0] - start[0]).hypot(end[1] - start[1]);
                 let part = (most / moved).min(1.0);
                 let stays = moved > 0.0
@@ -134,9 +131,10 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The WCS of an image at a state.
-    pub(super) fn wcs<'s>(&self, image: usize, state: &'s [f64]) -> Wcs<'s> {
-        wcs_of(self.scene, self.layout, image, state)
+    /// The pixel of a star of an image.
+    fn pixel(&self, image: usize, stamp: &Stamp, state: &[f64]) -> [f64; 2] {
+        let seen = self.layout.seen(self.scene, image, stamp.source, state);
+        seen.expect("a stamp is of a source that is seen").pixel
     }
 
     /// Whether all stars are where their light is looked for, and all shapes are sound.
@@ -164,12 +162,8 @@ impl<'a> Stage<'a> {
             && galaxies
             && state.iter().all(|v| v.is_finite())
             && self.fields.iter().enumerate().all(|(image, field)| {
-                let wcs = self.wcs(image, state);
-                field.stamps.iter().filter(|stamp| stamp.inside).all(|stamp| {
-                    let moved = self.layout.position(stamp.source, state);
-                    let place = self.scene.images[image].places[stamp.source].as_ref();
-                    place.is_some_and(|place| stamp.window.contains(place.seen(moved, &wcs).pixel))
-                })
+                let mut inside = field.stamps.iter().filter(|stamp| stamp.inside);
+                inside.all(|stamp| stamp.window.contains(self.pixel(image, stamp, state)))
             })
     }
 }
@@ -181,13 +175,6 @@ fn first_of(of: &[usize], mut k: usize) -> usize {
     k
 }
 
-/// The WCS of an image at a state.
-pub(super) fn wcs_of<'s>(scene: &Scene<'_>, layout: &Layout, image: usize, state: &'s [f64]) -> Wcs<'s> {
-    let (first, of) = (layout.wcs[image], &scene.images[image]);
-    let parameters = &state[first..first + of.freedom.parameters()];
-    Wcs { freedom: of.freedom, cd: of.cd, parameters }
-}
-
 impl Field {
     fn new(
         scene: &Scene<'_>,
@@ -197,12 +184,13 @@ impl Field {
         extent: &(dyn Fn(usize, usize) -> Extent + Sync),
     ) -> Self {
         let of = &scene.images[image];
-        let wcs = wcs_of(scene, layout, image, state);
+        let profile = layout.profile(scene, of.psf, state);
+        let nodes = profile.nodes();
         let (mut windows, mut lit) = (Vec::new(), Vec::new());
-        for (source, place) in of.places.iter().enumerate() {
-            let Some(place) = place else { continue };
-            let pixel = place.seen(layout.position(source, state), &wcs).pixel;
-            let Extent { window, light } = extent(image, source);
+        for source in 0..of.places.len() {
+            let Some(seen) = layout.seen(scene, image, source, state) else { continue };
+            let pixel = seen.pixel;
+            let Extent { window, light, accuracy } = extent(image, source);
             let own = match &of.windows {
                 Windows::Chosen => Window::about(pixel, window, of.size),
                 Windows::Side(side) => Window::about(pixel, 0.5 * (*side as f64 - 1.0), of.size),
@@ -212,7 +200,7 @@ impl Field {
             windows.extend(own);
             if let Some(lights) = Window::about(pixel, light, of.size) {
                 let near = Window::about(pixel, window, of.size).unwrap_or(lights);
-                lit.push((source, lights, near, lights.contains(pixel)));
+                lit.push((source, lights, near, lights.contains(pixel), accuracy, seen));
             }
         }
         if let Windows::One(window) = &of.windows {
@@ -221,12 +209,23 @@ impl Field {
         let region = Region::new(of.data, of.variance, of.size, windows.into_iter());
         let stamps: Vec<Stamp> = lit
             .into_iter()
-            .map(|(source, window, near, inside)| Stamp {
-                source,
-                segments: region.within(&window),
-                window,
-                near,
-                inside,
+            .map(|(source, window, near, inside, accuracy, seen)| {
+                let segments = region.within(&window);
+                let mut stamp = Stamp {
+                    source,
+                    stretches: stretches(&segments),
+                    segments,
+                    nodes: Vec::new(),
+                    window,
+                    near,
+                    inside,
+                };
+                let runs = stamp.runs(seen.pixel);
+                stamp.nodes = match layout.outline(source, &seen, state) {
+                    Some(outline) => Galaxy::new(outline.w, outline.exponent, &profile).nodes(&runs),
+                    None => nodes.of(&runs, accuracy),
+                };
+                stamp
             })
             .filter(|stamp| !stamp.segments.is_empty())
             .collect();

@@ -55,6 +55,7 @@ pub(super) fn summary(
         status,
         frozen,
         reference,
+        chromatic_reference: layout.chromatic.iter().position(|at| at.is_some_and(|at| stage.held[at])),
         history,
     }
 }

@@ -75,6 +75,8 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
         freedom,
         cd: [[-SCALE, 0.0], [0.0, SCALE]],
         places: places.clone(),
+        tracks: Vec::new(),
+        chromatic: false,
         psf: k,
         sky: Sky::None,
         windows: Windows::Chosen,
@@ -82,7 +84,10 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
     Scene {
         images: data.iter().zip(freedoms).enumerate().map(image).collect(),
         psfs: vec![psf; data.len()],
-        sources: STARS.iter().map(|(point, _)| Source { point: *point, prior: None, shape: None }).collect(),
+        sources: STARS
+            .iter()
+            .map(|(point, _)| Source { point: *point, prior: None, motion: None, color: 0.0, shape: None })
+            .collect(),
     }
 }
 

@@ -11,7 +11,8 @@ fn rendered(profile: &Profile, [x, y]: [f64; 2], half: i32) -> [Vec<f64>; COLUMN
         .map(|row| Run { x: f64::from(-half) - x, y: f64::from(row) - y, len: 2 * half as usize + 1 })
         .collect();
     let mut columns = std::array::from_fn(|_| Vec::new());
-    profile.renderer().render(&runs, [true; PARAMETERS], &mut columns);
+    let nodes = profile.nodes().of(&runs, Accuracy::FINEST);
+    profile.renderer().render(&runs, &nodes, [true; PARAMETERS], &mut columns);
     columns
 }
 
