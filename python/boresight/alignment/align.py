@@ -12,6 +12,7 @@ from boresight._utils.arguments import count
 from boresight._utils.arguments import number as checked_number
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
+from boresight.alignment.detections import Seen
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import fit_globally
 from boresight.alignment.images import ImageCatalog, ImageGroup
@@ -232,7 +233,9 @@ def align(
         if not jointly:
             return result
         catalogued = 0 if stars is None else len(stars)
-        return fit_globally(result, before, catalogued, options, share, order, model, tell)
+        return fit_globally(
+            result, before, run.seen, catalogued, options, share, order, model, tell
+        )
 
 
 def _distortion_order(
@@ -306,6 +309,7 @@ class _Run:
         self._done: dict[int, ImageAlignment] = {}
         self._order: list[int] = []
         self._waiting: list[Item] = list(items)
+        self.seen: dict[int, Seen] = {}
         self._covered: Any = refcat
         self._refcat = refcat if refcat is not None else self._own_reference()
 
@@ -333,7 +337,9 @@ class _Run:
         for member in first.members:
             member._set(member.mapping, told)
         self._covered = first
-        return ReferenceCatalog.from_images(first)
+        stars = ReferenceCatalog.from_images(first)
+        self.seen[number] = Seen.all_of(first.members, stars.rows)
+        return stars
 
     def result(self) -> AlignmentResult:
         """Align all that wait; those that fail once more when the reference has grown."""
@@ -371,6 +377,8 @@ class _Run:
         self._order.append(number)
         if self._expand and told.verdict == "good":
             self._grow(item, told)
+        elif self._options.match is None and told.matches is not None:
+            self.seen[number] = Seen.of(told.matches)
         return True
 
     def _grow(self, item: Item, told: ImageAlignment) -> None:
@@ -378,15 +386,20 @@ class _Run:
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
         skies, weights, lights, colors = [], [], [], []
+        seen, first = Seen.of(matches), len(self._refcat)
         for number, member in enumerate(item.members):
-            known_rows = matches.source[matches.member == number]
-            free = ~np.isin(member.rows, known_rows)
+            free = np.ones(len(member), bool)
+            free[matches.place[matches.member == number]] = False
             sky = member.sky()
             free &= np.isfinite(sky).all(axis=1)
+            seen = seen.joined(number, np.flatnonzero(free), first)
+            first += int(free.sum())
             skies.append(sky[free])
             weights.append(None if member._weights is None else member._weights[free])
             lights.append(None if member._brightness is None else member._brightness[free])
             colors.append(None if member._color is None else member._color[free])
+
+        self.seen[self._numbers[id(item)]] = seen
 
         def joined(columns: list[Any]) -> Any:
             return None if any(c is None for c in columns) else np.concatenate(columns)

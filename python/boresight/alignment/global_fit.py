@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
-from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
+from boresight.alignment.detections import Detections, Exposure, Seen, collect, exposure_of
 from boresight.alignment.device import Device
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
@@ -32,8 +32,7 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
-from boresight.alignment.sources import source_rows
-from boresight.alignment.statistics import closure_table, error_floor, freedom, reserved_chi2
+from boresight.alignment.statistics import closure_table, error_floor, reserved_chi2
 from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:
@@ -55,6 +54,9 @@ ONE_DETECTOR = (
     "of the images"
 )
 
+FEW_CHANGES = 1e-4
+"""Share of the detections that may still come or go when clipping ends."""
+
 FLOOR_ROUNDS = 4
 """Rounds in which the floor of the errors is found."""
 
@@ -68,6 +70,7 @@ RESERVED_SIGMAS = 6.0
 def fit_globally(
     result: AlignmentResult,
     before: list[list[Mapping]],
+    seen: dict[int, Seen],
     catalogued: int,
     options: Options,
     reserve: float,
@@ -77,35 +80,38 @@ def fit_globally(
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
-    `before` are the mappings of all items before the alignment, `catalogued` is the number of stars
-    of the reference that come from a catalogue.
+    `before` are the mappings of all items before the alignment, `seen` the objects that items have,
+    `catalogued` is the number of stars of the reference that come from a catalogue.
     """
 
     def collected(reserve: float) -> _Fit:
-        return _Fit.of(result, before, catalogued, options, reserve, distortion_order, model)
+        return _Fit.of(result, before, seen, catalogued, options, reserve, distortion_order, model)
 
     shared: list[PolynomialDistortion] = []
     for _ in range(DISTORTION_ROUNDS if distortion_order else 0):
         fit = collected(0.0)
         if len(fit.detections.exposure) == 0 or not fit.device.terms:
             break
-        solved = fit.solve(tell)
+        solved = fit.solve(tell, covariances=False)
         lenses = fit.device.distortions(solved.device)
         shared = _sum(shared, lenses)
         fit.move(solved, lenses)
+        # A distortion that is gone lets other sources match.
+        seen = {}
     fit = collected(reserve)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, (math.nan, 0), shared))
-    solved = fit.solve(tell)
-    chi2, dof = reserved_chi2(
-        d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters
+    tested = bool(d.reserved.any())
+    solved = fit.solve(tell, covariances=not tested)
+    chi2, dof, counted = reserved_chi2(
+        d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters, solved.of_maps
     )
     reserved = (chi2 if known else chi2 / solved.chi2_dof), dof
-    if d.reserved.any():
+    if tested:
         # They have served as the test: the maps are those of all objects.
         fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
-        solved = fit.solve(tell)
+        solved = fit.solve(tell, kept=solved.kept | counted, floor=solved.floor)
     lenses = fit.device.distortions(solved.device)
     summary = fit.summary(solved, reserved, _sum(shared, lenses))
     moved = fit.move(solved, lenses)
@@ -146,6 +152,7 @@ class _Fit:
         cls,
         result: AlignmentResult,
         before: list[list[Mapping]],
+        seen: dict[int, Seen],
         catalogued: int,
         options: Options,
         reserve: float,
@@ -155,7 +162,7 @@ class _Fit:
         """Find the detections of all objects where the images now have them."""
         items = zip(result.catalogs, result.images, strict=True)
         exposures = [
-            exposure_of(number, item, before[number], result.refcat, options)
+            exposure_of(number, item, before[number], seen.get(number), result.refcat, options)
             for number, (item, image) in enumerate(items)
             if image.status != "failed"
         ]
@@ -180,9 +187,19 @@ class _Fit:
         """Name of an exposure."""
         return self.result.images[self.exposures[e].number].name
 
-    def solve(self, tell: Callable[[float], object] | None) -> _Solved:
-        """Solve, clip by testing all detections anew, and find the floor of the errors."""
-        return _solve(self, tell)
+    def solve(
+        self,
+        tell: Callable[[float], object] | None,
+        *,
+        kept: NDArray[np.bool_] | None = None,
+        floor: float = 0.0,
+        covariances: bool = True,
+    ) -> _Solved:
+        """Solve, clip by testing all detections anew, and find the floor of the errors.
+
+        It starts with the detections that are `kept`, all by default, and a floor.
+        """
+        return _solve(self, tell, kept, floor, covariances)
 
     def move(self, solved: _Solved, lenses: list[PolynomialDistortion]) -> list[list[Mapping]]:
         """Correct the images, and give the new mappings of each exposure."""
@@ -247,15 +264,23 @@ class _Solved:
     share: Floats
     floor: float
     chi2_dof: float
+    of_maps: float
 
 
-def _solve(fit: _Fit, tell: Callable[[float], object] | None) -> _Solved:
+def _solve(
+    fit: _Fit,
+    tell: Callable[[float], object] | None,
+    kept: NDArray[np.bool_] | None,
+    floor: float,
+    covariances: bool,
+) -> _Solved:
     d, device, frozen, known = fit.detections, fit.device, fit.frozen, fit.known
-    options, n = fit.options, fit.model.parameters
+    options = fit.options
     geometry = options.fitgeom
     lever = max(float(np.abs(d.at).max()), 1.0)
     taken = ~d.reserved[d.object] & (d.weight > 0)
-    kept, floor = taken.copy(), 0.0
+    kept = taken if kept is None else kept & taken
+    settled = False
     parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
     parameters += 2 * fit.model.chromatic
     free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
@@ -267,33 +292,35 @@ def _solve(fit: _Fit, tell: Callable[[float], object] | None) -> _Solved:
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
             "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever,
-            "device": device.values(),
-            "motion": fit.model.motion, "years": d.years, "parallax_factors": d.factors,
-            "motion_priors": d.motion_priors, "colors": d.colors,
+            "device": device.values(), "motion": fit.model.motion, "years": d.years,
+            "parallax_factors": d.factors,
+            "motion_priors": d.motion_priors, "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
         told = core.solve_joint(values, tell)
         residuals = told["residuals"]
         square = weights * (residuals**2).sum(axis=1)
-        share = freedom(d, np.where(kept, weights, 0.0), n)
+        share = told["share"]
         spare = 2.0 * share[kept].sum() - free
         chi2_dof = float(square[kept].sum() / spare) if spare > 0 else math.nan
         solved = _Solved(
-            **told, weights=weights, kept=kept, share=share, floor=floor, chi2_dof=chi2_dof
-        )
+            **told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof,
+            of_maps=free / (spare + free) if spare > 0 else 0.0,
+        )  # fmt: skip
         if not spare > 0:
             break
-        if known and round_ >= options.clipping["rounds"]:
-            new = error_floor(residuals[kept], variance[kept], spare)
-            if abs(new - floor) < 1e-4 * (new + floor):
-                break
-            floor = new
-            continue
-        # Of both axes: the length whose mean square is 2 is told by sigma.
-        limit = 2.0 * options.clipping["sigma"] ** 2 * chi2_dof * np.maximum(share, 0.05)
-        after = taken & (square < limit)
-        if not known and (after == kept).all():
+        if not settled and round_ < options.clipping["rounds"]:
+            # Of both axes: the length whose mean square is 2 is told by sigma.
+            limit = 2.0 * options.clipping["sigma"] ** 2 * chi2_dof * np.maximum(share, 0.05)
+            before, kept = kept, taken & (square < limit)
+            settled = int((before != kept).sum()) <= FEW_CHANGES * len(kept)
+            if not settled:
+                continue
+        if not known:
             break
-        kept = after
+        new = error_floor(residuals[kept], variance[kept], spare)
+        if abs(new - floor) < 1e-4 * (new + floor):
+            break
+        floor = new
     return solved
 
 
@@ -413,16 +440,10 @@ def _apply(
     rows = d.rows_of[e]
     source = d.of_exposure[rows]
     sources = exposure.sources
-    member = sources.member[source]
-    matches = Matches(
-        source=source_rows(exposure.members, member, sources.row[source]),
-        member=member,
-        reference=refcat.ids[d.rows[d.object[rows]]],
-        pixels=sources.pixels[source],
-        sky=refcat.sky[d.rows[d.object[rows]]],
-        residuals=-solved.residuals[rows],
-        kept=solved.kept[rows],
-    )
+    matches = Matches.of(
+        exposure.members, refcat, sources.member[source], sources.row[source],
+        d.rows[d.object[rows]], -solved.residuals[rows], solved.kept[rows],
+    )  # fmt: skip
     kept = rows[solved.kept[rows]]
     squares = (solved.residuals[kept] ** 2).sum(axis=1)
     after = replace(

@@ -54,6 +54,52 @@ class Tracks:
         )
 
 
+class _Room:
+    """Rows with room behind them: what grows by parts is copied seldom."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self._rows, self._used = rows, len(rows)
+
+    def joined(self, rows: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
+        """Give rows with more behind them; arrays that were given before stay as they are."""
+        n, end = len(rows), len(rows) + len(more)
+        if n != self._used or end > len(self._rows):
+            room = np.empty((max(2 * n, end), *rows.shape[1:]), rows.dtype)
+            room[:n] = rows
+            self._rows = room
+        self._rows[n:end] = more
+        self._used = end
+        return self._rows[:end]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Stars that were added together: their rows, and the cones that they are in."""
+
+    starts: NDArray[np.int64]
+    centers: Floats
+    radii: Floats
+
+    @classmethod
+    def of(cls, start: int, sky: Floats) -> _Parts:
+        center = sky.mean(axis=0)
+        center /= max(float(np.linalg.norm(center)), 1e-300)
+        radius = np.arccos(np.clip((sky @ center).min(), -1.0, 1.0)) + 1e-9
+        return cls(np.array([start]), center[None], np.array([radius]))
+
+    def joined(self, more: _Parts) -> _Parts:
+        return _Parts(
+            np.concatenate([self.starts, more.starts]),
+            np.concatenate([self.centers, more.centers]),
+            np.concatenate([self.radii, more.radii]),
+        )
+
+    def near(self, center: Floats, radius: float) -> NDArray[np.intp]:
+        """Give the parts of which some star may be within an angle of a direction."""
+        apart = np.arccos(np.clip(self.centers @ center, -1.0, 1.0))
+        return np.flatnonzero(apart <= radius + self.radii)
+
+
 @named
 class ReferenceCatalog:
     """Directions of stars, to which images are aligned.
@@ -105,8 +151,14 @@ class ReferenceCatalog:
         self.sky = sky
         self.num_rows = len(sky) if num_rows is None else num_rows
         self.weights, self.sigma, self.brightness = weights, sigma, brightness
-        self.rows = np.arange(len(sky)) if rows is None else rows
+        self._rows = rows
         self.ids = self.rows if ids is None else ids
+        self._parts = _Parts(np.zeros(1, np.int64), np.array([[0.0, 0.0, 1.0]]), np.array([np.pi]))
+        self._rooms = {
+            name: _Room(values)
+            for name in ("sky", "weights", "ids", "brightness")
+            if (values := getattr(self, name)) is not None
+        }
 
     @classmethod
     def from_any(
@@ -216,6 +268,11 @@ class ReferenceCatalog:
             color=of(columns.optional("color", "colour", "bp_rp")),
         )
 
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of the table that the stars are from."""
+        return np.arange(len(self)) if self._rows is None else self._rows
+
     def __len__(self) -> int:
         return len(self.sky)
 
@@ -231,7 +288,13 @@ class ReferenceCatalog:
 
     def near(self, center: Floats, radius: float) -> NDArray[np.intp]:
         """Give indices of the stars within an angle of a direction, radians."""
-        return np.flatnonzero(self.sky @ center >= np.cos(min(radius, np.pi)))
+        limit, starts = np.cos(min(radius, np.pi)), self._parts.starts
+        ends = np.append(starts[1:], len(self))
+        found = [
+            starts[k] + np.flatnonzero(self.sky[starts[k] : ends[k]] @ center >= limit)
+            for k in self._parts.near(center, radius)
+        ]
+        return np.concatenate(found) if found else np.zeros(0, np.intp)
 
     def weights_for(self, rows: NDArray[np.intp], pixel_scale: float) -> Floats | None:
         """Inverse variances in 1/px^2 for an image with this many radians a pixel."""
@@ -250,19 +313,25 @@ class ReferenceCatalog:
         color: Floats | None = None,
     ) -> ReferenceCatalog:
         """Give the catalogue with more stars, whose ids continue."""
+        if len(sky) == 0:
+            return self
         first = int(self.ids.max()) + 1 if len(self) else 0
 
-        def joined(ours: Floats | None, theirs: Floats | None) -> Floats | None:
-            return None if ours is None or theirs is None else np.concatenate([ours, theirs])
+        def joined(name: str, more: NDArray[Any] | None) -> Any:
+            rows = getattr(self, name)
+            return None if rows is None or more is None else self._rooms[name].joined(rows, more)
 
-        return ReferenceCatalog(
-            np.concatenate([self.sky, sky]),
-            weights=joined(self.weights, weights),
-            ids=np.concatenate([self.ids, first + np.arange(len(sky))]),
-            brightness=joined(self.brightness, brightness),
+        grown = ReferenceCatalog(
+            joined("sky", sky),
+            weights=joined("weights", weights),
+            ids=joined("ids", first + np.arange(len(sky))),
+            brightness=joined("brightness", brightness),
             tracks=None if self.tracks is None else self.tracks.longer(len(sky)),
             color=_colors(self.color, len(self), color, len(sky)),
         )
+        grown._rooms = self._rooms
+        grown._parts = self._parts.joined(_Parts.of(len(self), sky))
+        return grown
 
 
 def _colors(ours: Floats | None, n: int, theirs: Floats | None, more: int) -> Floats | None:

@@ -317,15 +317,10 @@ def _told(
     fit = found.fit
     i, j = found.pairs.T
     matrix, shift, center = np.array(fit.matrix), np.array(fit.shift), np.array(fit.center)
-    matches = Matches(
-        source=source_rows(members, sources.member[i], sources.row[i]),
-        member=sources.member[i],
-        reference=refcat.ids[near.rows[j]],
-        pixels=sources.pixels[i],
-        sky=refcat.sky[near.rows[j]],
-        residuals=np.asarray(fit.residuals),
-        kept=np.asarray(fit.kept),
-    )
+    matches = Matches.of(
+        members, refcat, sources.member[i], sources.row[i], near.rows[j],
+        np.asarray(fit.residuals), np.asarray(fit.kept),
+    )  # fmt: skip
     corners = plane_corners(members[0].mapping, sources)
     known = sources.weights is not None or near.weights is not None
     total = replace(

@@ -66,16 +66,63 @@ Status = Literal["success", "reference", "failed"]
 
 @dataclass(frozen=True, repr=False)
 class Matches:
-    """Matched sources of an image: columns of `ImageAlignment.matched`."""
+    """Matched sources of an image: the columns of `ImageAlignment.matched`, made when asked for.
 
-    source: NDArray[np.int64]
-    member: NDArray[np.int64]
-    reference: NDArray[np.int64]
-    pixels: Floats
-    sky: Floats
-    residuals: Floats
+    `place` are numbers among the sources of a member that have a position, `star` those of stars of
+    `refcat`, `residuals` in single precision.
+    """
+
+    images: list[ImageCatalog]
+    refcat: ReferenceCatalog
+    member: NDArray[np.uint16]
+    place: NDArray[np.uint32]
+    star: NDArray[np.uint32]
+    residuals: NDArray[np.float32]
     kept: NDArray[np.bool_]
-    weights: Floats | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images: list[ImageCatalog],
+        refcat: ReferenceCatalog,
+        member: NDArray[Any],
+        place: NDArray[Any],
+        star: NDArray[Any],
+        residuals: Floats,
+        kept: NDArray[np.bool_],
+    ) -> Matches:
+        """Keep them in as few bytes as they need."""
+        return cls(
+            images, refcat, member.astype(np.uint16), place.astype(np.uint32),
+            star.astype(np.uint32), residuals.astype(np.float32), kept,
+        )  # fmt: skip
+
+    def _column(self, name: str) -> NDArray[Any]:
+        columns = [getattr(image, name) for image in self.images]
+        if len(columns) == 1:
+            return np.asarray(columns[0][self.place])
+        first = np.cumsum([0, *map(len, columns[:-1])])
+        return np.asarray(np.concatenate(columns)[first[self.member] + self.place])
+
+    @property
+    def source(self) -> NDArray[np.int64]:
+        """Rows in the lists that were given."""
+        return self._column("rows")
+
+    @property
+    def pixels(self) -> Floats:
+        """0-based array pixels, shape (n, 2)."""
+        return self._column("pixels")
+
+    @property
+    def reference(self) -> NDArray[np.int64]:
+        """Identifiers of the stars."""
+        return np.asarray(self.refcat.ids[self.star])
+
+    @property
+    def sky(self) -> Floats:
+        """Unit vectors of the stars, shape (n, 3)."""
+        return np.asarray(self.refcat.sky[self.star])
 
 
 @named
@@ -199,25 +246,18 @@ class ImageAlignment:
 
         m = self.matches
         if m is None:
-            none, nowhere = np.zeros(0, np.int64), np.zeros((0, 2))
-            m = Matches(none, none, none, nowhere, nowhere, nowhere, np.zeros(0, bool))
-        ra, dec = (
-            (np.degrees(a) for a in longitude_latitude(m.sky))
-            if m.sky.shape[1] == 3
-            else (np.zeros(0), np.zeros(0))
-        )
-        columns: dict[str, Any] = {
-            "member": m.member,
-            "source": m.source,
-            "reference": m.reference,
-            "x": m.pixels[:, 0],
-            "y": m.pixels[:, 1],
-            "ra": ra % 360.0,
-            "dec": dec,
-            "dx": m.residuals[:, 0],
-            "dy": m.residuals[:, 1],
-            "fitted": m.kept,
-        }
+            whole, real = np.zeros(0, np.int64), np.zeros(0)
+            columns: dict[str, Any] = dict.fromkeys(("member", "source", "reference"), whole)
+            columns |= dict.fromkeys(("x", "y", "ra", "dec", "dx", "dy"), real)
+            columns["fitted"] = np.zeros(0, bool)
+        else:
+            x, y = m.pixels.T
+            ra, dec = map(np.degrees, longitude_latitude(m.sky))
+            dx, dy = m.residuals.T.astype(np.float64)
+            columns = {
+                "member": m.member.astype(np.int64), "source": m.source, "reference": m.reference,
+                "x": x, "y": y, "ra": ra % 360.0, "dec": dec, "dx": dx, "dy": dy, "fitted": m.kept,
+            }  # fmt: skip
         units = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "dx": "pix", "dy": "pix"}
         return Table(columns, units=units)
 

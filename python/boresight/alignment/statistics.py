@@ -13,17 +13,9 @@ from boresight.alignment.detections import Detections, Exposure
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["closure_table", "error_floor", "freedom", "reserved_chi2"]
+__all__ = ["closure_table", "error_floor", "reserved_chi2"]
 
 Floats = NDArray[np.float64]
-
-
-def freedom(d: Detections, weights: Floats, parameters: int) -> Floats:
-    """Share of a detection's own variance that is left in its residual: 1 less its leverage."""
-    bases = d.bases(parameters)
-    inverse = np.linalg.pinv(_normal(d, weights, bases), hermitian=True)
-    leverage = ((bases @ inverse[d.object]) * bases).sum(axis=(1, 2)) / 2.0
-    return np.asarray(1.0 - weights * leverage)
 
 
 def _normal(d: Detections, weights: Floats, bases: Floats) -> Floats:
@@ -55,15 +47,23 @@ def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
 
 
 def reserved_chi2(
-    d: Detections, weighted: Floats, start: Floats, chi2_dof: float, parameters: int
-) -> tuple[float, int]:
+    d: Detections,
+    weighted: Floats,
+    start: Floats,
+    chi2_dof: float,
+    parameters: int,
+    of_maps: float,
+) -> tuple[float, int, NDArray[np.bool_]]:
     """Squares per degree of freedom of the reserved objects, each at its own best place, and these.
 
     `start` are the residuals of where they are expected: the core places no object without weight.
+    `of_maps` is the number of parameters of the maps for each degree of freedom of the fit. The
+    errors of the maps add to the squares of the reserved objects, which are spread as the others
+    are, what they have taken from those. Also which detections were counted.
     """
     mine = d.reserved[d.object] & (d.weight > 0)
     if not mine.any():
-        return math.nan, 0
+        return math.nan, 0, mine
     weights = np.where(mine, weighted, 0.0)
     bases, priors = d.bases(parameters), d.all_priors(parameters)
     normal = _normal(d, weights, bases)
@@ -80,7 +80,9 @@ def reserved_chi2(
     good = mine & (square < limit)
     known = int((priors[rows] > 0).sum())
     count = 2 * int(good.sum()) - parameters * len(rows) + known
-    return (float((square[good].sum() + prior) / count), count) if count > 0 else (math.nan, 0)
+    if count <= 0:
+        return math.nan, 0, good
+    return float((square[good].sum() + prior) / (count * (1.0 + of_maps))), count, good
 
 
 def closure_table(

@@ -33,6 +33,7 @@ pub(crate) struct JointValues<'py> {
     parallax_factors: PyReadonlyArray2<'py, f64>,
     motion_priors: PyReadonlyArray2<'py, f64>,
     colors: PyReadonlyArray1<'py, f64>,
+    covariances: bool,
 }
 
 impl JointValues<'_> {
@@ -117,12 +118,25 @@ pub(crate) fn solve_joint<'py>(
     let (motion, epochs) = (values.motion()?, values.epochs()?);
     let motions = Motions { motion, epochs: &epochs, priors: rows("motion_priors", &values.motion_priors)? };
     let colors = column("colors", &values.colors)?;
+    let with_covariances = values.covariances;
     let found = run(py, progress, |monitor| {
         let device = Device { terms: &terms, places: &on_device };
         let detections = &detections;
         let starts = &starts;
-        JointProblem { detections, starts, priors, frozen, places, geometry, lever, device, motions, colors }
-            .solve(monitor)
+        JointProblem {
+            detections,
+            starts,
+            priors,
+            frozen,
+            places,
+            geometry,
+            lever,
+            device,
+            motions,
+            colors,
+            with_covariances,
+        }
+        .solve(monitor)
     })?;
     let matrices: Vec<f64> = found.maps.iter().flat_map(|(m, _)| m.concat()).collect();
     let shifts: Vec<[f64; 2]> = found.maps.iter().map(|map| map.1).collect();
@@ -139,6 +153,7 @@ pub(crate) fn solve_joint<'py>(
     let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), 6, 6])?;
     told.set_item("covariances", covariances)?;
     told.set_item("residuals", from_rows(py, &found.residuals)?)?;
+    told.set_item("share", PyArray1::from_vec(py, found.freedom))?;
     told.set_item("undetermined", found.undetermined)?;
     told.set_item("undetermined_terms", found.undetermined_terms)?;
     Ok(told)

@@ -64,6 +64,8 @@ pub struct JointProblem<'a> {
     pub motions: Motions<'a>,
     /// Colour of the object of each detection: each exposure that is free shifts by its colour too. Empty: by none.
     pub colors: &'a [f64],
+    /// Whether the covariances are wanted.
+    pub with_covariances: bool,
 }
 
 /// Solution for all exposures at once.
@@ -81,11 +83,13 @@ pub struct JointSolution {
     pub variances: Vec<f64>,
     /// Residual of each detection, also of those without weight.
     pub residuals: Vec<Point>,
+    /// Share of each detection's own variance that its object leaves in its residual: 1 less its leverage.
+    pub freedom: Vec<f64>,
     /// Exposures of which some parameter is not determined.
     pub undetermined: Vec<usize>,
     /// Terms of the device that are not determined.
     pub undetermined_terms: Vec<usize>,
-    /// Covariance of the shift and the matrix by rows of each exposure; empty where it was solved step by step.
+    /// Covariance of the shift and the matrix by rows of each exposure; empty where it was solved step by step, or not wanted.
     pub covariances: Vec<Matrix6<f64>>,
 }
 
@@ -201,8 +205,8 @@ impl JointProblem<'_> {
     fn solve_of<const D: usize>(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         let layout = Layout::new(self);
         let owns = self.owns::<D>();
-        if let Some(pattern) = self.pattern(&layout) {
-            return self.solve_directly(&layout, pattern, &owns, monitor);
+        if let Some(blocks) = self.blocks_of(&layout) {
+            return self.solve_directly(&layout, &blocks, &owns, monitor);
         }
         let found = self.descend(&layout, &owns, monitor)?;
         Ok(self.solution(&layout, &owns, &found))
@@ -280,6 +284,7 @@ impl JointProblem<'_> {
         }
         let mut objects = vec![0.0; D * owns.len()];
         let mut variances = vec![f64::INFINITY; D * owns.len()];
+        let mut freedom = vec![1.0; self.detections.len()];
         for (object, own) in owns.iter().enumerate() {
             let Some(own) = own else { continue };
             let start = self.starts[object];
@@ -289,6 +294,11 @@ impl JointProblem<'_> {
                 *residual = self.left(start + i, *residual, &b);
             }
             objects[D * object..D * (object + 1)].copy_from_slice(&b);
+            for (i, d) in (start..).zip(self.of(object)) {
+                let basis = self.motions.basis::<D>(i, &d.jacobian).map(SVector::from);
+                let leverage: f64 = basis.iter().map(|b| b.dot(&(own * b))).sum();
+                freedom[i] = 1.0 - d.weight * leverage / 2.0;
+            }
             variances[D * object..D * (object + 1)].copy_from_slice(own.diagonal().as_slice());
         }
         let still = [0.0; MOST];
@@ -306,6 +316,7 @@ impl JointProblem<'_> {
             objects,
             variances,
             residuals,
+            freedom,
             undetermined: Vec::new(),
             undetermined_terms: Vec::new(),
             covariances: Vec::new(),
@@ -339,7 +350,7 @@ impl Layout {
     }
 
     /// Number of an exposure among those that are free.
-    fn block(&self, exposure: usize) -> Option<usize> {
+    fn number(&self, exposure: usize) -> Option<usize> {
         let start = self.starts[exposure];
         (start != usize::MAX).then(|| start / self.stride)
     }

@@ -4,12 +4,21 @@
 //! factorised as `D⁻¹ L Lᵀ D⁻¹` with the scaling D that makes the diagonal 1. As in [`normal`](super::normal), a
 //! parameter of whose information nothing is left once those before it are known is frozen: it does not move.
 
+// Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::normal::RANK_TOLERANCE;
+use crate::simd::{Work, vectorized};
 
 /// Sets of at most so many blocks are not dissected further.
 const LEAF: usize = 8;
+
+/// Multiplications of a panel with those after it from which they are shared among threads.
+const PARALLEL: usize = 1 << 20;
 
 /// Which blocks are not zero, in the order of elimination.
 #[derive(Debug, Clone, PartialEq)]
@@ -169,23 +178,28 @@ impl BlockMatrix {
         self.panels[column][(offset + i) * self.pattern.sizes[column] + j] += value;
     }
 
-    /// Adds a block of elements, rows of which are parameters of one block and columns those of another.
+    /// Adds a square of elements: so many parameters of one block, from some on, by those of another or of the same.
     ///
-    /// Of one block with itself all elements have to be given, both above and below the diagonal.
+    /// Of one block the elements both above and below the diagonal have to be added.
     ///
     /// # Panics
     /// If the blocks do not touch.
-    pub fn add_block(&mut self, a: usize, b: usize, value: impl Fn(usize, usize) -> f64) {
+    pub fn add_block(
+        &mut self,
+        (a, i): (usize, usize),
+        (b, j): (usize, usize),
+        count: usize,
+        value: impl Fn(usize, usize) -> f64,
+    ) {
         let p = &self.pattern;
-        let (a, b, turned) = match (p.place[a], p.place[b]) {
-            (a, b) if a >= b => (a, b, false),
-            (a, b) => (b, a, true),
-        };
-        let offset = p.offset(b, a).expect("blocks that touch");
-        let width = p.sizes[b];
-        let rows = &mut self.panels[b][offset * width..(offset + p.sizes[a]) * width];
+        let (a, b) = (p.place[a], p.place[b]);
+        let turned = a < b;
+        let ((row, i), (column, j)) = if turned { ((b, j), (a, i)) } else { ((a, i), (b, j)) };
+        let first = i + p.offset(column, row).expect("blocks that touch");
+        let width = p.sizes[column];
+        let rows = &mut self.panels[column][first * width..(first + count) * width];
         for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-            for (j, element) in row.iter_mut().enumerate() {
+            for (j, element) in row[j..j + count].iter_mut().enumerate() {
                 *element += if turned { value(j, i) } else { value(i, j) };
             }
         }
@@ -257,7 +271,8 @@ impl BlockMatrix {
         let (size, start, rows) = (p.sizes[at], p.starts[at], p.panel_rows(at));
         let mut panel = std::mem::take(&mut self.panels[at]);
         for j in 0..size {
-            let pivot = panel[j * size + j] - (0..j).map(|k| panel[j * size + k].powi(2)).sum::<f64>();
+            let own = &panel[j * size..j * size + j];
+            let pivot = panel[j * size + j] - dot(own, own);
             let frozen = scale[start + j] == 0.0 || pivot <= RANK_TOLERANCE || !pivot.is_finite();
             if frozen {
                 scale[start + j] = 0.0;
@@ -266,7 +281,7 @@ impl BlockMatrix {
             let root = if frozen { 1.0 } else { pivot.sqrt() };
             for i in j..rows {
                 let (row, above) = (i * size, j * size);
-                let product: f64 = (0..j).map(|k| panel[row + k] * panel[above + k]).sum();
+                let product = dot(&panel[row..row + j], &panel[above..above + j]);
                 panel[row + j] = match (i == j, frozen) {
                     (true, _) => root,
                     (false, true) => 0.0,
@@ -274,27 +289,67 @@ impl BlockMatrix {
                 };
             }
         }
-        for (k, &column) in p.rows[at].iter().enumerate() {
-            let (first, target) = (p.offsets[at][k], &mut self.panels[column]);
-            let width = p.sizes[column];
-            for (l, &row) in p.rows[at].iter().enumerate().skip(k) {
-                let to = p.offset(column, row).expect("fill is part of the pattern");
-                let from = p.offsets[at][l];
-                for i in 0..p.sizes[row] {
-                    let a = &panel[(from + i) * size..(from + i + 1) * size];
-                    for j in 0..width {
-                        let b = &panel[(first + j) * size..(first + j + 1) * size];
-                        let product: f64 = a.iter().zip(b).map(|(a, b)| a * b).sum();
-                        target[(to + i) * width + j] -= product;
-                    }
-                }
-            }
+        let of = |(k, &column): (usize, &usize)| (k, std::mem::take(&mut self.panels[column]));
+        let mut targets: Vec<(usize, Vec<f64>)> = p.rows[at].iter().enumerate().map(of).collect();
+        let update = |(k, target): &mut (usize, Vec<f64>)| {
+            vectorized(Update { pattern: &p, at, panel: &panel, k: *k, target });
+        };
+        if rows * rows * size > PARALLEL {
+            targets.par_iter_mut().for_each(update);
+        } else {
+            targets.iter_mut().for_each(update);
+        }
+        for (k, target) in targets {
+            self.panels[p.rows[at][k]] = target;
         }
         self.panels[at] = panel;
     }
 }
 
+/// A finished panel, and a later one that it is taken out of.
+struct Update<'a> {
+    pattern: &'a Pattern,
+    at: usize,
+    panel: &'a [f64],
+    /// Which of the places below the panel.
+    k: usize,
+    target: &'a mut [f64],
+}
+
+impl Work for Update<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { pattern: p, at, panel, k, target } = self;
+        let (column, size, first) = (p.rows[at][k], p.sizes[at], p.offsets[at][k]);
+        let (width, rows) = (p.sizes[column], &p.rows[at][k..]);
+        for ((&row, to), from) in rows.iter().zip(p.offsets_among(column, rows)).zip(&p.offsets[at][k..]) {
+            for i in 0..p.sizes[row] {
+                let a = &panel[(from + i) * size..(from + i + 1) * size];
+                for j in 0..width {
+                    let b = &panel[(first + j) * size..(first + j + 1) * size];
+                    target[(to + i) * width + j] -= dot(a, b);
+                }
+            }
+        }
+    }
+}
+
 impl Pattern {
+    /// First rows in panel `column` of the blocks of places that ascend from it, all of which it has.
+    #[inline(always)]
+    fn offsets_among<'a>(&'a self, column: usize, places: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+        let mut below = self.rows[column].iter().zip(&self.offsets[column]);
+        places.iter().map(move |&place| {
+            if place == column {
+                return 0;
+            }
+            let found = below.find(|(row, _)| **row == place);
+            *found.expect("fill is part of the pattern").1
+        })
+    }
+
     /// Of a panel: the first row of each block, and the first parameter that it is of.
     fn blocks(&self, at: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         let below = self.rows[at].iter().zip(&self.offsets[at]);
@@ -398,18 +453,19 @@ impl Factor {
         }
         let g = &g[size * size..];
         let mut panel = vec![0.0; rows * size];
-        for (k, &a) in p.rows[at].iter().enumerate() {
-            for (m, &b) in p.rows[at].iter().enumerate() {
-                let (row, column) = (a.max(b), a.min(b));
-                let (offset, width) =
-                    (p.offset(column, row).expect("fill is part of the pattern"), p.sizes[column]);
-                let (to, from) = (p.offsets[at][k], p.offsets[at][m] - size);
-                for i in 0..p.sizes[a] {
-                    for j in 0..p.sizes[b] {
-                        let (r, c) = if a >= b { (i, j) } else { (j, i) };
-                        let z = inverse.panels[column][(offset + r) * width + c];
+        for (m, &column) in p.rows[at].iter().enumerate() {
+            let (width, first) = (p.sizes[column], p.offsets[at][m]);
+            let rows = &p.rows[at][m..];
+            for (k, (&row, offset)) in (m..).zip(rows.iter().zip(p.offsets_among(column, rows))) {
+                let second = p.offsets[at][k];
+                for i in 0..p.sizes[row] {
+                    for j in 0..width {
+                        let z = inverse.panels[column][(offset + i) * width + j];
                         for s in 0..size {
-                            panel[(to + i) * size + s] -= z * g[(from + j) * size + s];
+                            panel[(second + i) * size + s] -= z * g[(first - size + j) * size + s];
+                            if row != column {
+                                panel[(first + j) * size + s] -= z * g[(second - size + i) * size + s];
+                            }
                         }
                     }
                 }
@@ -441,6 +497,20 @@ impl Factor {
             }
         }
     }
+}
+
+/// Sum of products, in four parts at once.
+#[inline(always)]
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (a, b) = (a.chunks_exact(4), b.chunks_exact(4));
+    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a.zip(b) {
+        for k in 0..4 {
+            sums[k] += a[k] * b[k];
+        }
+    }
+    sums[0] + sums[1] + (sums[2] + sums[3]) + rest
 }
 
 fn inverse_of_lower(l: &[f64], n: usize) -> Vec<f64> {

@@ -17,62 +17,100 @@ const MOST_WORK: f64 = 1e10;
 /// Most parameters of an exposure, a shift by colour included.
 const MOST: usize = super::MOST + 2;
 
-/// A detection in the equations: its exposure's block, and the products of its parameters with those of the object.
+/// Exposures that are near each other are solved for together, about so many: long rows are the quicker ones.
+const TOGETHER: usize = 8;
+
+/// A detection in the equations: its exposure, and the products of its parameters with those of the object.
 struct Touch<const D: usize> {
-    block: usize,
+    exposure: usize,
     coupling: [SVector<f64, D>; MOST],
 }
 
+/// Blocks of the equations, of some exposures each.
+pub(super) struct Blocks {
+    pattern: Arc<Pattern>,
+    /// Block of each free exposure, and its first parameter there.
+    of: Vec<(usize, usize)>,
+}
+
+impl Blocks {
+    /// Place of a free exposure's first parameter in the order of elimination.
+    fn start(&self, exposure: usize) -> usize {
+        let (block, first) = self.of[exposure];
+        self.pattern.start(block) + first
+    }
+}
+
+/// Halves a set of points until few are together.
+fn split(mut set: Vec<usize>, points: &[Point], sets: &mut Vec<Vec<usize>>) {
+    if set.len() <= TOGETHER {
+        sets.push(set);
+        return;
+    }
+    let spread = |axis: usize| {
+        let values = set.iter().map(|&k| points[k][axis]);
+        values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
+    };
+    let axis = usize::from(spread(1) > spread(0));
+    set.sort_by(|&a, &b| points[a][axis].total_cmp(&points[b][axis]).then(a.cmp(&b)));
+    let upper = set.split_off(set.len() / 2);
+    split(set, points, sets);
+    split(upper, points, sets);
+}
+
 impl JointProblem<'_> {
-    /// Which free exposures share an object; `None` where the equations are too many to be solved directly.
-    pub(super) fn pattern(&self, layout: &Layout) -> Option<Pattern> {
-        let n = layout.free.len();
-        let words = n.div_ceil(64);
-        let mut touching = vec![0_u64; n * words];
-        let mut work = 0.0;
-        let mut blocks = Vec::new();
-        for object in 0..self.priors.len() {
-            blocks.clear();
-            blocks.extend(
-                self.of(object)
-                    .iter()
-                    .filter(|d| d.weight > 0.0)
-                    .filter_map(|d| layout.block(d.exposure as usize)),
-            );
-            work += (blocks.len() * layout.stride).pow(2) as f64;
-            for (at, &a) in blocks.iter().enumerate() {
-                for &b in &blocks[at + 1..] {
-                    touching[a.min(b) * words + a.max(b) / 64] |= 1 << (a.max(b) % 64);
-                }
+    /// Blocks of exposures, and which share an object; `None` where there is too much to be solved directly.
+    pub(super) fn blocks_of(&self, layout: &Layout) -> Option<Blocks> {
+        let points: Vec<Point> = layout.free.iter().map(|&e| self.places[e]).collect();
+        let mut sets = Vec::new();
+        split((0..points.len()).collect(), &points, &mut sets);
+        let mut of = vec![(0, 0); points.len()];
+        for (block, set) in sets.iter().enumerate() {
+            for (k, &exposure) in set.iter().enumerate() {
+                of[exposure] = (block, k * layout.stride);
             }
         }
-        let touch = |a: usize, b: usize| touching[a * words + b / 64] >> (b % 64) & 1 == 1;
+        let n = sets.len();
+        let mut touching = vec![false; n * n];
+        let (mut work, mut seen) = (0.0, Vec::new());
+        for object in 0..self.priors.len() {
+            let detections = self.of(object).iter().filter(|d| d.weight > 0.0);
+            seen.clear();
+            seen.extend(detections.filter_map(|d| layout.number(d.exposure as usize)).map(|e| of[e].0));
+            work += (seen.len() * layout.stride).pow(2) as f64;
+            seen.sort_unstable();
+            seen.dedup();
+            for (at, &a) in seen.iter().enumerate() {
+                seen[at + 1..].iter().for_each(|&b| touching[a * n + b] = true);
+            }
+        }
         let after = |a: usize| (a + 1..n).map(move |b| (a, b));
-        let pairs: Vec<_> = (0..n).flat_map(after).filter(|&(a, b)| touch(a, b)).collect();
+        let pairs: Vec<_> = (0..n).flat_map(after).filter(|&(a, b)| touching[a * n + b]).collect();
         // Not even the elements that are given, before any fill.
-        if work + (pairs.len() * layout.stride.pow(3)) as f64 > MOST_WORK {
+        if work + (pairs.len() * (TOGETHER * layout.stride).pow(3)) as f64 > MOST_WORK {
             return None;
         }
-        let points: Vec<Point> = layout.free.iter().map(|&e| self.places[e]).collect();
-        let pattern = Pattern::new(&vec![layout.stride; n], &points, &pairs);
-        (work + pattern.work() <= MOST_WORK).then_some(pattern)
+        let sizes: Vec<usize> = sets.iter().map(|set| set.len() * layout.stride).collect();
+        let middles: Vec<Point> = sets.iter().map(|set| points[set[set.len() / 2]]).collect();
+        let pattern = Arc::new(Pattern::new(&sizes, &middles, &pairs));
+        (work + pattern.work() <= MOST_WORK).then_some(Blocks { pattern, of })
     }
 
     /// Equations of the parameters that are free, the objects eliminated.
     fn arrow<const D: usize>(
         &self,
         layout: &Layout,
-        pattern: Pattern,
+        blocks: &Blocks,
         owns: &[Option<SMatrix<f64, D, D>>],
         monitor: &dyn Monitor,
     ) -> Result<Arrow> {
         let terms = layout.size - layout.device;
-        let blocks = layout.free.len();
-        let order = |block: usize| (0..layout.stride).map(move |i| (block, i));
+        let exposures = layout.free.len();
+        let order = |exposure: usize| (blocks.start(exposure)..).take(layout.stride);
         let mut arrow = Arrow {
-            order: (0..blocks).flat_map(order).map(|(block, i)| pattern.start(block) + i).collect(),
-            own: BlockMatrix::new(Arc::new(pattern)),
-            firsts: (0..=blocks).map(|block| block * layout.stride).collect(),
+            order: (0..exposures).flat_map(order).collect(),
+            own: BlockMatrix::new(blocks.pattern.clone()),
+            firsts: (0..=exposures).map(|exposure| exposure * layout.stride).collect(),
             cross: vec![0.0; layout.device * terms],
             shared: DMatrix::zeros(terms, terms),
             gradient: vec![0.0; layout.size],
@@ -82,7 +120,7 @@ impl JointProblem<'_> {
         for (object, own) in owns.iter().enumerate() {
             checkpoint(monitor)?;
             if let Some(own) = own {
-                self.add_object(layout, object, own, &mut arrow);
+                self.add_object(layout, blocks, (object, own), &mut arrow);
             }
         }
         Ok(arrow)
@@ -91,8 +129,8 @@ impl JointProblem<'_> {
     fn add_object<const D: usize>(
         &self,
         layout: &Layout,
-        object: usize,
-        own: &SMatrix<f64, D, D>,
+        blocks: &Blocks,
+        (object, own): (usize, &SMatrix<f64, D, D>),
         arrow: &mut Arrow,
     ) {
         let terms = layout.size - layout.device;
@@ -114,27 +152,27 @@ impl JointProblem<'_> {
             for (k, step) in device {
                 of_device[k - layout.device] += coupling(step);
             }
-            if let Some(block) = layout.block(d.exposure as usize) {
-                let mut touch = Touch { block, coupling: [SVector::zeros(); MOST] };
+            if let Some(exposure) = layout.number(d.exposure as usize) {
+                let mut touch = Touch { exposure, coupling: [SVector::zeros(); MOST] };
                 for (coupled, (_, step)) in touch.coupling.iter_mut().zip(of_map) {
                     *coupled = coupling(step);
                 }
                 touches.push(touch);
             }
-            add_products(layout, (of_map, device), d.weight, arrow);
+            add_products(layout, blocks, (of_map, device), d.weight, arrow);
         }
-        eliminate(layout, own, &touches, &of_device, &of_object, arrow);
+        eliminate(layout, blocks, own, &touches, &of_device, &of_object, arrow);
     }
 
     /// Solves the equations, with what they leave open and covariances.
     pub(super) fn solve_directly<const D: usize>(
         &self,
         layout: &Layout,
-        pattern: Pattern,
+        blocks: &Blocks,
         owns: &[Option<SMatrix<f64, D, D>>],
         monitor: &dyn Monitor,
     ) -> Result<JointSolution> {
-        let arrow = self.arrow(layout, pattern, owns, monitor)?;
+        let arrow = self.arrow(layout, blocks, owns, monitor)?;
         let eliminated = arrow.eliminated(0.0, 0.0);
         let mut solution = self.solution(layout, owns, arrow.step(&eliminated).as_slice());
         let frozen = eliminated.factor.frozen();
@@ -145,7 +183,9 @@ impl JointProblem<'_> {
         solution.undetermined.dedup();
         let device = eliminated.covariance();
         solution.undetermined_terms = device.frozen;
-        solution.covariances = self.covariances(layout, &arrow, &eliminated, &device.matrix);
+        if self.with_covariances {
+            solution.covariances = self.covariances(layout, blocks, &eliminated, &device.matrix);
+        }
         Ok(solution)
     }
 
@@ -153,19 +193,22 @@ impl JointProblem<'_> {
     fn covariances(
         &self,
         layout: &Layout,
-        arrow: &Arrow,
+        blocks: &Blocks,
         eliminated: &Eliminated,
         device: &DMatrix<f64>,
     ) -> Vec<Matrix6<f64>> {
         let (p, terms) = (self.parameters(), device.nrows());
         let mut covariances = vec![Matrix6::zeros(); self.frozen.len()];
         let by_parameters = self.map_by_parameters();
-        let blocks = eliminated.factor.inverse_blocks();
-        for (block, &e) in layout.free.iter().enumerate() {
-            let given = DMatrix::from_row_slice(layout.stride, layout.stride, &blocks[block]);
-            let gain = DMatrix::from_fn(layout.stride, terms, |i, k| {
-                eliminated.gain[arrow.order[block * layout.stride + i] * (terms + 1) + k]
-            });
+        let inverses = eliminated.factor.inverse_blocks();
+        for (exposure, &e) in layout.free.iter().enumerate() {
+            let (block, first) = blocks.of[exposure];
+            let width = inverses[block].len().isqrt();
+            let element = |i: usize, j: usize| inverses[block][(first + i) * width + first + j];
+            let given = DMatrix::from_fn(layout.stride, layout.stride, element);
+            let start = blocks.start(exposure);
+            let gain =
+                DMatrix::from_fn(layout.stride, terms, |i, k| eliminated.gain[(start + i) * (terms + 1) + k]);
             let whole = given + &gain * device * gain.transpose();
             let map = whole.view((0, 0), (p, p));
             covariances[e].copy_from(&(&by_parameters * map * by_parameters.transpose()));
@@ -175,11 +218,17 @@ impl JointProblem<'_> {
 }
 
 /// Adds the products of a detection's own parameters with each other.
-fn add_products(layout: &Layout, (of_map, device): (&[Column], &[Column]), weight: f64, arrow: &mut Arrow) {
+fn add_products(
+    layout: &Layout,
+    blocks: &Blocks,
+    (of_map, device): (&[Column], &[Column]),
+    weight: f64,
+    arrow: &mut Arrow,
+) {
     let terms = layout.size - layout.device;
     let product = |a: &Point, b: &Point| weight * (a[0] * b[0] + a[1] * b[1]);
-    if let Some(block) = of_map.first().map(|(k, _)| k / layout.stride) {
-        arrow.own.add_block(block, block, |i, j| product(&of_map[i].1, &of_map[j].1));
+    if let Some(at) = of_map.first().map(|(k, _)| blocks.of[k / layout.stride]) {
+        arrow.own.add_block(at, at, layout.stride, |i, j| product(&of_map[i].1, &of_map[j].1));
     }
     for (k, a) in of_map {
         let row = arrow.order[*k] * terms;
@@ -197,6 +246,7 @@ fn add_products(layout: &Layout, (of_map, device): (&[Column], &[Column]), weigh
 /// Takes the parameters of an object out of the equations.
 fn eliminate<const D: usize>(
     layout: &Layout,
+    blocks: &Blocks,
     own: &SMatrix<f64, D, D>,
     touches: &[Touch<D>],
     of_device: &[SVector<f64, D>],
@@ -206,16 +256,21 @@ fn eliminate<const D: usize>(
     let terms = of_device.len();
     for (at, touch) in touches.iter().enumerate() {
         let gain = touch.coupling.map(|c| own * c);
-        arrow.own.add_block(touch.block, touch.block, |i, j| -gain[i].dot(&touch.coupling[j]));
+        let (mine, stride) = (blocks.of[touch.exposure], layout.stride);
+        arrow.own.add_block(mine, mine, stride, |i, j| -gain[i].dot(&touch.coupling[j]));
         for other in &touches[at + 1..] {
             let product = |i: usize, j: usize| gain[i].dot(&other.coupling[j]);
-            if other.block == touch.block {
-                arrow.own.add_block(touch.block, touch.block, |i, j| -product(i, j) - product(j, i));
-            } else {
-                arrow.own.add_block(touch.block, other.block, |i, j| -product(i, j));
+            let theirs = blocks.of[other.exposure];
+            if theirs == mine {
+                arrow.own.add_block(mine, mine, stride, |i, j| -product(i, j) - product(j, i));
+                continue;
+            }
+            arrow.own.add_block(mine, theirs, stride, |i, j| -product(i, j));
+            if theirs.0 == mine.0 {
+                arrow.own.add_block(theirs, mine, stride, |i, j| -product(j, i));
             }
         }
-        for (k, gain) in (touch.block * layout.stride..).zip(&gain[..layout.stride]) {
+        for (k, gain) in (touch.exposure * stride..).zip(&gain[..stride]) {
             arrow.gradient[k] -= gain.dot(of_object);
             let row = arrow.order[k] * terms;
             for (cross, c) in arrow.cross[row..row + terms].iter_mut().zip(of_device) {

@@ -70,6 +70,7 @@ fn still<'a>(
         device: Device::default(),
         motions: Motions::default(),
         colors: &[],
+        with_covariances: true,
     }
 }
 
@@ -199,5 +200,51 @@ fn motions_and_colours_are_recovered_both_ways() {
             assert!((bend[0] - wanted[0]).abs() + (bend[1] - wanted[1]).abs() < 1e-2, "{bend:?} {wanted:?}");
         }
         assert!(found.variances.iter().all(|v| v.is_finite() && *v > 0.0));
+    }
+}
+
+#[test]
+fn step_by_step_is_the_same_as_at_once() {
+    let terms: Vec<Term> = [[2, 0], [1, 1]].map(|degrees| term(0, degrees)).into();
+    let (detections, starts, priors, _) = chain(60);
+    let places: Vec<Place> = (0..detections.len())
+        .map(|i| Place {
+            detector: 0,
+            at: [2.0 * noise(i + 5), 2.0 * noise(i + 7)],
+            gradient: [[1.0, 0.0], [0.0, 1.0]],
+        })
+        .collect();
+    let frozen: Vec<bool> = (0..60).map(|e| e == 0).collect();
+    let problem = JointProblem {
+        device: Device { terms: &terms, places: &places },
+        ..still(&detections, &starts, &priors, &frozen, Geometry::General)
+    };
+    let found = problem.solve(&()).unwrap();
+    let (layout, owns) = (Layout::new(&problem), problem.owns::<2>());
+    let other = problem.solution(&layout, &owns, &problem.descend(&layout, &owns, &()).unwrap());
+    for (a, b) in found.maps.iter().zip(&other.maps) {
+        let flat = |map: &([[f64; 2]; 2], Point)| [map.0.concat(), map.1.to_vec()].concat();
+        assert!(flat(a).iter().zip(flat(b)).all(|(a, b)| (a - b).abs() < 1e-7), "{a:?} {b:?}");
+    }
+    assert!(found.device.iter().zip(&other.device).all(|(a, b)| (a - b).abs() < 1e-7));
+}
+
+#[test]
+fn covariances_are_those_of_the_whole_inverse() {
+    let (detections, starts, _, _) = chain(25);
+    let priors = vec![1.0; starts.len() - 1];
+    let problem = still(&detections, &starts, &priors, &[false; 25], Geometry::Shift);
+    let found = problem.solve(&()).unwrap();
+    // Of shifts along x: an object that two exposures see, with a prior, couples them by -1/3, and each has 2/3.
+    let mut matrix = DMatrix::<f64>::zeros(25, 25);
+    for object in 0..priors.len() {
+        let (a, b) = (object % 25, (object + 1) % 25);
+        for (i, j, value) in [(a, a, 2.0), (b, b, 2.0), (a, b, -1.0), (b, a, -1.0)] {
+            matrix[(i, j)] += value / 3.0;
+        }
+    }
+    let inverse = matrix.try_inverse().unwrap();
+    for (e, covariance) in found.covariances.iter().enumerate() {
+        assert!((covariance[(0, 0)] / inverse[(e, e)] - 1.0).abs() < 1e-9);
     }
 }
