@@ -98,6 +98,32 @@ def test_other_files_get_the_correction(tmp_path):
         transfer(result, [None, plain])
 
 
+def test_a_shared_distortion_goes_along(tmp_path):
+    sky = Sky(6, stars=500)
+    images = []
+    for k in range(4):
+        image = sky.image((400 * (k % 2), 300 * (k // 2)), shift=(3.0, -2.0), roll=0.02, sip=True)
+        wcs = image.catalog.wcs.deepcopy()
+        wcs.sip = None
+        wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        image.catalog = ImageCatalog(wcs, image.catalog.pixels, image_shape=(SIZE, SIZE))
+        images.append(image)
+    result = align(
+        [image.catalog for image in images], sky.table(), method="global", fitgeom="rscale",
+        distortion_order=3, searchrad=10, tolerance=4,
+    )  # fmt: skip
+    files, small = [tmp_path / f"mask{k}.fits" for k in range(4)], tmp_path / "small.fits"
+    for path, image in zip(files, images, strict=True):
+        header = image.catalog.original_wcs.to_header(relax=True)
+        fits.writeto(path, np.zeros((SIZE, SIZE), np.int16), header)
+    assert transfer(result, files) == files
+    for path, image in zip(files, images, strict=True):
+        assert image.error_px(WCS(fits.getheader(path))) < 0.03
+    fits.writeto(small, np.zeros((10, 10), np.int16), images[0].catalog.original_wcs.to_header())
+    with pytest.raises(InputError, match=r"^other_files:.*shared distortion"):
+        transfer(result, [small, None, None, None])
+
+
 def test_heads_are_read_back(tmp_path):
     images, files, result = aligned(Sky(5), tmp_path, sip=True)
     heads = write_head(result, files)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping, mapping_of
-from boresight.alignment.register import follow
+from boresight.alignment.register import difference, follow
 from boresight.alignment.result import AlignmentResult, ImageAlignment
 from boresight.errors import FileFormatError, InputError, UndeterminedError
 from boresight.solver.solution import Solution
@@ -24,6 +24,8 @@ from boresight.wcs.write import write_wcs
 if TYPE_CHECKING:
     from astropy.io.fits import Header
     from astropy.wcs import WCS
+
+    from boresight.camera.distortion import PolynomialDistortion
 
 __all__ = ["read_head", "transfer", "write", "write_head"]
 
@@ -123,8 +125,9 @@ def transfer(
     """Apply the corrections of aligned images to other files with the same pointings.
 
     Each file has a WCS of its own, which may be of another section or binning: it gets the
-    correction of its image on the sky; a distortion that all images share does not go along. As
-    by `write`, files of images that are not good stay as they are. All files are read before the
+    correction of its image on the sky. A distortion that all images share is of their pixels: it
+    goes along to files of the shape of their image, and no others can be corrected then. As by
+    `write`, files of images that are not good stay as they are. All files are read before the
     first is written.
 
     Parameters
@@ -149,8 +152,8 @@ def transfer(
     Raises
     ------
     InputError
-        If there is not one entry for each image, a file occurs twice or has no WCS, or its WCS
-        cannot hold the correction.
+        If there is not one entry for each image, a file occurs twice, has no WCS or, with a shared
+        distortion, another shape, or its WCS cannot hold the correction.
 
     Examples
     --------
@@ -158,10 +161,11 @@ def transfer(
     >>> transfer(result, ["a_mask.fits", ["b_mask.fits", "b_drz.fits"]])  # doctest: +SKIP
     [PosixPath('b_mask.fits'), PosixPath('b_drz.fits')]
     """
+    lenses = result.fit.distortion if result.fit is not None else []
     corrections = [
-        _Correction(item.members[0].original, told)
+        _Correction(item.members[0].original, told, member, lenses[k] if lenses else None)
         for item, told in zip(result.catalogs, result.images, strict=True)
-        for _ in item.members
+        for k, member in enumerate(item.members)
     ]
     lists = _lists(other_files, len(corrections))
     todo = [
@@ -179,6 +183,8 @@ class _Correction:
 
     plane: Mapping
     told: ImageAlignment
+    image: ImageCatalog
+    lens: PolynomialDistortion | None
 
     def of_file(self, path: Path) -> WCS:
         """Correct the WCS of a file."""
@@ -187,14 +193,25 @@ class _Correction:
         frame = read_frame(path)
         if frame.wcs is None:
             raise InputError(f"other_files: {path} has no WCS on the sky; give files that have one")
-        told = self.told
-        shift = told.shift + told.center - told.matrix @ told.center
         own = mapping_of(frame.wcs, frame.image_shape)
+        if self.lens is not None and own.shape != self.image.image_shape:
+            raise InputError(
+                f"other_files: {path} is of shape {own.shape}; the shared distortion is of pixels "
+                f"of images of {self.image.image_shape}; give files of that shape"
+            )
         try:
-            wcs: WCS = follow(own, self.plane, told.matrix, shift).wcs
+            wcs: WCS = self._corrected(own).wcs
         except UndeterminedError as error:
             raise InputError(f"other_files: {path}: {error}") from None
         return wcs
+
+    def _corrected(self, own: Mapping) -> Mapping:
+        told = self.told
+        if self.lens is None:
+            shift = told.shift + told.center - told.matrix @ told.center
+            return follow(own, self.plane, told.matrix, shift)
+        plane = self.image.original.distorted(self.lens)
+        return follow(own.distorted(self.lens), plane, *difference(plane, self.image.mapping))
 
 
 def _lists(other_files: Any, images: int) -> list[list[Path]]:

@@ -31,6 +31,7 @@ __all__ = [
     "combined",
     "corner_error",
     "corrected",
+    "difference",
     "follow",
     "matched",
     "plane_corners",
@@ -257,14 +258,30 @@ def _about_origin(fit: Any) -> tuple[Floats, Floats]:
 
 def follow(mapping: Mapping, plane: Mapping, matrix: Floats, shift: Floats) -> Mapping:
     """Give the linear correction of a member's own plane that is nearest to that of another."""
+    pixels = _grid(mapping)
+    wanted = plane.plane_to_sky(plane.sky_to_plane(mapping.to_sky(pixels)) @ matrix.T + shift)
+    return mapping.corrected(*_linear(mapping, pixels, wanted))
+
+
+def difference(before: Mapping, after: Mapping) -> tuple[Floats, Floats]:
+    """Give the linear correction in the plane of one mapping that is nearest to another."""
+    pixels = _grid(before)
+    return _linear(before, pixels, after.to_sky(pixels))
+
+
+def _grid(mapping: Mapping) -> Floats:
+    """Pixels all over an image, corners included."""
     height, width = mapping.shape or (1000, 1000)
     x, y = np.meshgrid(np.linspace(0, width - 1, 5), np.linspace(0, height - 1, 5))
-    pixels = np.column_stack([x.ravel(), y.ravel()])
-    wanted = plane.plane_to_sky(plane.sky_to_plane(mapping.to_sky(pixels)) @ matrix.T + shift)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _linear(mapping: Mapping, pixels: Floats, sky: Floats) -> tuple[Floats, Floats]:
+    """Give the matrix and shift in the plane of a mapping by which pixels best see directions."""
     own = mapping.to_plane(pixels)
     design = np.column_stack([own, np.ones(len(own))])
-    terms = np.linalg.lstsq(design, mapping.sky_to_plane(wanted), rcond=None)[0]
-    return mapping.corrected(np.asarray(terms[:2].T, np.float64), np.asarray(terms[2], np.float64))
+    terms = np.linalg.lstsq(design, mapping.sky_to_plane(sky), rcond=None)[0]
+    return np.asarray(terms[:2].T, np.float64), np.asarray(terms[2], np.float64)
 
 
 def _settled(
