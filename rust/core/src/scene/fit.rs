@@ -34,6 +34,8 @@ const FIRST_DAMPING: f64 = 1e-2;
 /// After so many steps of all together, sources that are not at rest are fitted for themselves, so many times.
 const JOINT_STEPS: usize = 3;
 const ROUNDS: usize = 3;
+/// That ends when these gain less than this of half of chi² of all.
+const SETTLED: f64 = 2e-3;
 /// Up to so many parameters the covariance of all with all is given.
 pub(super) const FULL_COVARIANCE: usize = 1500;
 
@@ -395,7 +397,7 @@ impl Run<'_> {
             if gain > 0.0 {
                 (ended.state, ended.cost) = (settled.state, settled.cost);
             }
-            if ended.converged && gain <= resolution * resolution {
+            if ended.converged && gain <= SETTLED {
                 break;
             }
             let sources = settled.sources.iter();

@@ -398,13 +398,24 @@ impl Integral<'_> {
                     }
                 }
             }
+            // Most pixels lie side by side in the columns too.
+            let first = self.pixels.at[done];
+            let together = lanes == LANES && self.pixels.at[done + LANES - 1] == first + LANES - 1;
             for (k, (column, sum)) in self.columns.iter_mut().zip(&sums).enumerate() {
-                if k < 3 || self.wanted[k - 3] {
-                    let mut lane = 0;
-                    while lane < lanes {
-                        column[self.pixels.at[done + lane]] = sum[lane];
+                if k >= 3 && !self.wanted[k - 3] {
+                    continue;
+                }
+                let mut lane = 0;
+                if together {
+                    let column = &mut column[first..first + LANES];
+                    while lane < LANES {
+                        column[lane] = sum[lane];
                         lane += 1;
                     }
+                }
+                while lane < lanes {
+                    column[self.pixels.at[done + lane]] = sum[lane];
+                    lane += 1;
                 }
             }
             done += lanes;
