@@ -348,7 +348,10 @@ def survey(arguments: argparse.Namespace) -> None:
 
 
 def held_out(arguments: argparse.Namespace) -> None:
-    """Residuals of stars that took no part: a polynomial of each frame's own, or one of all."""
+    """Residuals of stars that took no part: a polynomial of each frame's own, or one of all.
+
+    Also with a quadratic of each frame's own beside that of all.
+    """
     if arguments.frames is None:
         print("held_out: give --frames FOLDER")
         return
@@ -370,17 +373,19 @@ def held_out(arguments: argparse.Namespace) -> None:
             catalogs, stars, method="global", fitgeom="general", distortion_order=order,
             searchrad=40, tolerance=12, separation=0,
         )  # fmt: skip
-        together = []
+        together, bent = [], []
         for frame, catalog in zip(frames, catalogs, strict=True):
             out = np.isin(frame.ids, held)
-            off = catalog.wcs.all_pix2world(frame.xy[out], 0) - frame.sky[out]
+            off = catalog.wcs.all_pix2world(frame.xy, 0) - frame.sky
             off[:, 0] = (off[:, 0] + 180) % 360 - 180
-            off[:, 0] *= np.cos(np.radians(frame.sky[out, 1]))
-            together.append(off / frame.scale)
-        told = [np.sqrt((np.concatenate(r) ** 2).sum(axis=1).mean()) for r in (alone, together)]
+            off[:, 0] *= np.cos(np.radians(frame.sky[:, 1]))
+            together.append(off[out] / frame.scale)
+            bent.append(frame.left_of(off, 2, out))
+        squares = [(np.concatenate(r) ** 2).sum(axis=1).mean() for r in (alone, together, bent)]
+        told = np.sqrt(squares)
         print(
             f"{len(frames)} frames, order {order}: {told[0]:.3f} px each frame alone, "
-            f"{told[1]:.3f} px all at once"
+            f"{told[1]:.3f} px all at once, {told[2]:.3f} px with quadratics of their own"
         )
 
 
@@ -405,7 +410,10 @@ class Solved:
 
     def own_polynomial(self, order: int, out: NDArray[np.bool_]) -> Floats:
         """Residuals of the stars that are left out of a polynomial of this frame alone, px."""
-        plane = self.plane()[1]
+        return self.left_of(self.plane()[1], order, out)
+
+    def left_of(self, plane: Floats, order: int, out: NDArray[np.bool_]) -> Floats:
+        """Give what a polynomial of the other stars leaves of values of those left out, px."""
         x, y = ((self.xy - self.xy.mean(axis=0)) / np.abs(self.xy).max()).T
         design = np.stack(
             [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)], axis=-1
