@@ -20,9 +20,6 @@ __all__ = ["clear", "files", "folder"]
 LIMIT_BYTES = 4_000_000_000
 """Size beyond which the longest unused files are removed."""
 
-ABANDONED_SECONDS = 3600.0
-"""Temporary files of this age were left by a process that was killed."""
-
 
 def folder() -> Path:
     """Return the cache folder, which need not exist yet.
@@ -76,7 +73,7 @@ def clear() -> None:
     >>> from boresight import cache
     >>> cache.clear()  # doctest: +SKIP
     """
-    _core.remove_temporaries(folder(), 0.0)
+    _core.remove_temporaries(folder())
     for path in files():
         with contextlib.suppress(OSError):
             path.unlink()
@@ -121,7 +118,7 @@ def prune(keep: Path) -> None:
 
     `keep`, which was just made, stays.
     """
-    _core.remove_temporaries(folder(), ABANDONED_SECONDS)
+    _core.remove_temporaries(folder())
     found = []
     for path in files():
         with contextlib.suppress(OSError):

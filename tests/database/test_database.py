@@ -281,15 +281,18 @@ class TestCache:
         assert again == database
 
     def test_what_killed_processes_left_is_removed(self, own_cache):
+        fcntl = pytest.importorskip("fcntl")
         from boresight import cache
 
         SolverDatabase.generate_from_hipparcos(**SMALL)
-        old, new = own_cache / ".database-1.bsdb.x.tmp", own_cache / ".database-2.bsdb.x.tmp"
-        for path in (old, new):
+        names = [f".database-{k}.bsdb.x.boresight-tmp" for k in (1, 2)]
+        left, written = (own_cache / name for name in names)
+        for path in (left, written):
             path.write_bytes(b"half")
-        os.utime(old, (0, 0))
-        SolverDatabase.generate_from_hipparcos(**SMALL | {"patterns_per_lattice_field": 21})
-        assert (old.exists(), new.exists()) == (False, True)
+        with written.open("rb") as writer:
+            fcntl.flock(writer, fcntl.LOCK_EX)
+            SolverDatabase.generate_from_hipparcos(**SMALL | {"patterns_per_lattice_field": 21})
+            assert (left.exists(), written.exists()) == (False, True)
         cache.clear()
         assert not list(own_cache.iterdir())
 

@@ -1,9 +1,12 @@
 //! Files written whole or not at all, and files mapped into memory.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -38,10 +41,12 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     }
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    clean_once(folder);
     let mut prefix = OsString::from(".");
     prefix.push(name);
     prefix.push(".");
     if let Some(mut file) = nameless(folder) {
+        hold(&file);
         write(&mut file)?;
         file.sync_all()?;
         return link(&file, folder, &prefix)?.persist(path).map_err(|error| error.error);
@@ -51,13 +56,53 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<(
     #[cfg(unix)] // What any new file would get: the umask takes its part away.
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(folder)?;
+    hold(file.as_file());
     write(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// How the names of temporary files end.
-const SUFFIX: &str = ".tmp";
+/// How the names of temporary files end: like no other program's.
+const SUFFIX: &str = ".boresight-tmp";
+/// An empty one may have been made just now, by a process that does not hold it yet.
+const NEW: Duration = Duration::from_secs(10);
+
+/// Locks a temporary file while it is written: the lock ends with the process, whatever ends it. A file system without locks
+/// does without.
+fn hold(file: &File) {
+    #[cfg(unix)] // Elsewhere a locked file cannot be given its name.
+    let _ = file.try_lock();
+    #[cfg(not(unix))]
+    let _ = file;
+}
+
+/// Whether no process writes to a temporary file any more. Never where there are no locks to tell it.
+fn is_abandoned(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let is_new = file.metadata().is_ok_and(|data| {
+        data.len() == 0 && data.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < NEW))
+    });
+    cfg!(unix)
+        && !is_new
+        && !matches!(file.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
+}
+
+/// Removes, before the first file that this process writes to a folder, what processes left there that were killed.
+fn clean_once(folder: &Path) {
+    /// Folders that were cleaned, and the process that did so: a fork begins anew.
+    static CLEANED: Mutex<(u32, Option<HashSet<PathBuf>>)> = Mutex::new((0, None));
+    let Ok(folder) = folder.canonicalize() else { return };
+    let is_first = {
+        let mut cleaned = CLEANED.lock().unwrap_or_else(PoisonError::into_inner);
+        if cleaned.0 != std::process::id() {
+            *cleaned = (std::process::id(), None);
+        }
+        cleaned.1.get_or_insert_default().insert(folder.clone())
+    };
+    if is_first {
+        remove_temporaries(folder);
+    }
+}
 
 /// A file that has no name before it is complete, so that a process that is killed leaves nothing behind. None where the
 /// file system has no such files, or they could not be given a name.
@@ -121,16 +166,12 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
     }
 }
 
-/// Removes the temporary files that processes left in a folder when they were killed, if these are older than `age` seconds.
+/// Removes the temporary files that processes left in a folder when they were killed.
 #[pyfunction]
-pub(crate) fn remove_temporaries(folder: PathBuf, age: f64) {
-    let old = |entry: &fs::DirEntry| {
-        let modified = entry.metadata().ok()?.modified().ok()?;
-        Some(modified.elapsed().map_or(0.0, |elapsed| elapsed.as_secs_f64()) >= age)
-    };
+pub(crate) fn remove_temporaries(folder: PathBuf) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
-        if name.starts_with('.') && name.ends_with(SUFFIX) && old(&entry) == Some(true) {
+        if name.starts_with('.') && name.ends_with(SUFFIX) && is_abandoned(&entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
