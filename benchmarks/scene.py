@@ -4,8 +4,8 @@
 off, or turned by pi/32 (``--turn``); ``cold``: turned, and only whether it is found; ``minimum``:
 chi2 above that of scipy on the true model; ``phase``: bias with the phase of the pixel;
 ``epochs``: errors of ten epochs that are tied; ``big --images 10 --size 512 --stars 100``;
-``attitudes``: the same of a camera; ``crowded``: one image of many stars. All stars are drawn here
-by quadrature, apart from the package.
+``attitudes``: the same of a camera; ``crowded``: one image of many stars; ``galaxy``: a star beside
+a galaxy. All are drawn here by quadrature, apart from the package.
 """
 
 import argparse
@@ -379,9 +379,64 @@ def crowded(a):
     }  # fmt: skip
 
 
+def sersic(center, radius, n, ratio, theta, flux, psf, side, over=8):
+    """Draw a Sersic profile in a Moffat PSF (n, rd), `over` times finer than pixels."""
+    from astropy.modeling.models import Sersic2D
+    from scipy.signal import fftconvolve
+    from scipy.special import gamma, gammaincinv
+
+    b = gammaincinv(2 * n, 0.5)
+    total = 2 * np.pi * n * radius**2 * ratio * np.exp(b) * b ** (-2 * n) * gamma(2 * n)
+    x0, y0 = ((c + 0.5) * over - 0.5 for c in center)
+    model = Sersic2D(1.0, radius * over, n, x0, y0, ellip=1 - ratio, theta=theta)
+    y, x = np.mgrid[: side * over, : side * over].astype(float)
+    light, steps = model(x, y), (np.arange(40) - 19.5) / 40
+    # The cusp is finer still.
+    for j in range(int(y0) - 1, int(y0) + 3):
+        for i in range(int(x0) - 1, int(x0) + 3):
+            light[j, i] = model(i + steps[None, :], j + steps[:, None]).mean()
+    grid = np.arange(-30.0 * over, 30 * over + 1)
+    kernel = moffat(0.0, 0.0, psf[0], psf[1] * over, grid, grid, 1)
+    fine = fftconvolve(light, kernel, mode="same").reshape(side, over, side, over)
+    return flux / total / over**2 * fine.sum(axis=(1, 3))
+
+
+def galaxy(a):
+    """Measure a star 5 px from a galaxy, with the galaxy in the model and without."""
+    psf, side, grid = (2.6, 2.2), 81, np.arange(81.0)
+    wcs, star, at = header((40.0, 40.0)), np.array([36.2, 43.4]), np.array([40.3, 40.8])
+    result = {}
+    for n in (1.0, 1.5, 4.0):
+        clean = sersic(at, 5.0, n, 0.6, 0.5, 4e5, psf, side)
+        clean += 3e4 * moffat(*star, *psf, grid, grid)
+        pulls, seconds = {"with": [], "without": []}, []
+        for seed in range(a.scenes):
+            data, variance = observe(np.random.default_rng([seed, 31]), clean)
+            image = scene.Image(
+                data, wcs, variance=variance, psf=scene.Moffat(n=psf[0], rd=psf[1], free=())
+            )
+            ra, dec = wcs.pixel_to_world_values(*np.array([star + 0.1, at + 0.1]).T)
+            point = scene.PointSource(ra[0], dec[0])
+            blob = scene.SersicSource(ra[1], dec[1], radius_arcsec=1.0, n=2.0, axis_ratio=0.9)
+            for name, sources in (("with", [point, blob]), ("without", [point])):
+                before = time.process_time()
+                found = scene.fit(image, sources)
+                seconds.append(time.process_time() - before)
+                table, flux = found.sources[0], found.images[0]
+                there = wcs.world_to_pixel_values(table["ra"], table["dec"])
+                sigma = np.array([table["ra_error"].value, table["dec_error"].value]) / SCALE
+                pulls[name].append(
+                    [*((there - star) / sigma), (flux.flux[0] - 3e4) / flux.flux_error[0]]
+                )
+        for name, rows in pulls.items():
+            result[f"n{n:g}_{name}"] = np.sqrt(np.mean(np.square(rows), axis=0)).round(2).tolist()
+        result[f"n{n:g}_cpu_s"] = float(np.median(seconds[::2]))
+    return result
+
+
 MEASUREMENTS = {
     "accuracy": accuracy, "cold": cold, "minimum": minimum, "phase": phase, "epochs": epochs,
-    "big": big, "attitudes": attitudes, "crowded": crowded,
+    "big": big, "attitudes": attitudes, "crowded": crowded, "galaxy": galaxy,
 }  # fmt: skip
 
 
