@@ -91,6 +91,11 @@ def test_what_is_missing_is_named():
         scene.fit(image, [scene.PointSource(star.ra.deg, star.dec.deg, pmra_mas_yr=5.0)])
     with pytest.raises(InputError, match="negative"):
         scene.fit(image, [scene.PointSource(star.ra.deg, star.dec.deg, parallax_mas=-1.0)])
+    for name in ("pmra_mas_yr", "epoch", "pm_error_mas_yr", "color", "error_arcsec"):
+        with pytest.raises(InputError, match=name):
+            scene.fit(image, [scene.PointSource(star.ra.deg, star.dec.deg, **{name: "x"})])
+    with pytest.raises(InputError, match="motion"):
+        scene.fit(image, sources(MOTIONS), motion="all")
     with pytest.raises(InputError, match="time"):
         scene.Image(image.data, WCS, variance=image.variance, time=58000.0)
 

@@ -147,9 +147,9 @@ def fit(
 def _check(images: list[Image], schedule: str, motion: str) -> None:
     if not images or not all(isinstance(image, Image) for image in images):
         raise InputError("images: give at least one scene.Image")
-    if schedule not in ("auto", "joint"):
+    if not isinstance(schedule, str) or schedule not in ("auto", "joint"):
         raise InputError(f"schedule: {schedule!r} is unknown; give 'auto' or 'joint'")
-    if motion not in get_args(Motion):
+    if not isinstance(motion, str) or motion not in get_args(Motion):
         raise InputError(f"motion: {motion!r} is unknown; give 'still', 'proper' or 'parallax'")
     for k, image in enumerate(images):
         if image.wcs is None:

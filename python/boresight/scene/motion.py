@@ -35,8 +35,7 @@ class Motions:
     def __init__(self, sources: list[Source], motion: Motion, images: list[Image]) -> None:
         def column(name: str) -> Floats:
             # Galaxies have no motion.
-            values = [getattr(source, name, None) or 0.0 for source in sources]
-            return np.array(values, dtype=np.float64)
+            return np.array([float(getattr(source, name, None) or 0.0) for source in sources])
 
         self.sources, self.motion = sources, motion
         self.known = np.stack(
@@ -140,11 +139,10 @@ def colors_of(sources: list[Source], images: list[Image]) -> Floats:
     """Give colours from their median; those that are not known are the median."""
     if not any(image.chromatic for image in images):
         return np.zeros(len(sources))
-    colors = np.array(
-        [np.nan if source.color is None else source.color for source in sources], dtype=np.float64
-    )
+    colors = np.array([np.nan if s.color is None else float(s.color) for s in sources])
     if not np.isfinite(colors).any():
         raise InputError(
             "chromatic: nothing tells the colours; give sources a color, or the table that column"
         )
-    return np.nan_to_num(colors - np.nanmedian(colors))
+    colors[~np.isfinite(colors)] = np.nan
+    return np.asarray(np.nan_to_num(colors - np.nanmedian(colors)))

@@ -24,6 +24,12 @@ __all__ = ["PointSource", "SersicSource", "Source"]
 Floats = NDArray[np.float64]
 
 
+#: Arguments of sources that are numbers, and optional.
+NUMBERS = (
+    "pmra_mas_yr", "pmdec_mas_yr", "parallax_mas", "epoch", "pm_error_mas_yr",
+    "parallax_error_mas", "color",
+)  # fmt: skip
+
 #: Sérsic's exponents between which a fit stays.
 EXPONENTS = (0.6, 8.0)
 
@@ -41,10 +47,23 @@ class _Source:
         error = self.error_arcsec  # type: ignore[attr-defined]
         if error is None:
             return None
-        along, up = np.broadcast_to(np.asarray(error, dtype=np.float64), (2,))
-        if not (np.isfinite([along, up]).all() and min(along, up) >= 0):
+        try:
+            along, up = np.broadcast_to(np.asarray(error, dtype=np.float64), (2,)).tolist()
+        except (TypeError, ValueError):
+            along = up = math.nan
+        if not (math.isfinite(along) and math.isfinite(up) and min(along, up) >= 0):
             raise InputError(f"error_arcsec: {error} is no standard error; give arcsec from 0 up")
-        return float(along), float(up)
+        return along, up
+
+    def check(self) -> None:
+        """Refuse what is no number, or no name, where one is expected."""
+        given = self.name  # type: ignore[attr-defined]
+        if not (given is None or isinstance(given, str)):
+            raise InputError(f"name: {given!r} is no name; give a str, or leave it out")
+        for name in NUMBERS:
+            value = getattr(self, name, None)
+            if value is not None:
+                number(name, value, "give one, or leave it out")
 
 
 @named
@@ -200,6 +219,8 @@ def sources_of(given: Any, image: Image) -> list[Source]:
         sources = _found(given, image)
     if not sources:
         raise InputError("sources: there are none; give positions, or a number to find")
+    for source in sources:
+        source.check()
     bad = [k for k, s in enumerate(sources) if not np.isfinite([s.ra_deg, s.dec_deg]).all()]
     if bad:
         raise InputError(f"sources: the position of number {bad[0]} is not finite; leave it out")
