@@ -37,6 +37,8 @@ def test_options_of_all_bases_are_known():
         (lambda: arguments.cone(0.0, 0.0, -1.0), "radius_deg: is -1.0"),
         (lambda: arguments.image_size((0, 5)), r"image_shape: \(0, 5\) is no image"),
         (lambda: arguments.image_size("ab"), "image_shape: 'ab' is no shape"),
+        (lambda: arguments.image_size((3.5, 2)), r"image_shape: \(3.5, 2\) is no shape; .* whole"),
+        (lambda: arguments.image_size((3, np.nan)), "image_shape: .* is no shape"),
         (
             lambda: arguments.one_shape([("a", (1, 2)), ("b", (2, 1))]),
             r"b: \(2, 1\) contradicts a, \(1, 2\)",
@@ -53,5 +55,6 @@ def test_what_is_right_is_converted():
     assert arguments.radians("x", 180) == pytest.approx(np.pi)
     assert arguments.count("n", np.int8(3)) == 3
     assert arguments.image_size((480, 640)) == (640, 480)
+    assert arguments.image_size(np.array([480.0, 640.0])) == (640, 480)
     assert arguments.one_shape([]) is None
     assert arguments.velocity_km_s("v", [1, 2, 3]) == (1.0, 2.0, 3.0)

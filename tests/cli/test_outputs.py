@@ -1,5 +1,6 @@
 """Files that `boresight solve` writes beside the frames."""
 
+import json
 import shutil
 
 import numpy as np
@@ -68,12 +69,14 @@ def test_all_files_of_solve_field(frame, truth, tmp_path):
     true = {number: (x, y) for number, x, y in
             zip(truth.stars.catalog_id, truth.stars.x, truth.stars.y, strict=True)}  # fmt: skip
     for row in corr[:20]:
-        x, y = true[row["index_id"]]
+        x, y = true[row["id"]]
         assert np.hypot(row["field_x"] - 257 - x, row["field_y"] - 201 - y) < 0.5
     axy = Table.read(folder / "frame.axy", format="fits")
     assert (np.diff(axy["FLUX"]) <= 0).all()
     assert fits.getheader(folder / "frame.axy")["IMAGEW"] == 512
     assert len(Table.read(folder / "frame.rdls", format="fits")) == len(corr)
+    listed = run("solve", folder / "frame.axy", "--fov", "12", "--json")
+    assert json.loads(listed.stdout)[0]["num_matches"] >= 0.9 * len(corr)
     regions = (folder / "frame.reg").read_text().splitlines()
     assert sum(line.startswith("circle") for line in regions) == len(axy)
     assert sum(line.startswith("point") for line in regions) == len(corr)

@@ -162,16 +162,24 @@ def cone(ra_deg: Any, dec_deg: Any, radius_deg: Any) -> tuple[float, float, floa
 def image_size(image_shape: Any) -> tuple[int, int]:
     """Check (height, width) of an image; (width, height)."""
     try:
-        height, width = (int(side) for side in image_shape)
+        height, width = (_whole_pixels(side) for side in image_shape)
     except (TypeError, ValueError, OverflowError):
         raise InputError(
-            f"image_shape: {image_shape!r} is no shape; give (height, width)"
+            f"image_shape: {image_shape!r} is no shape; give (height, width) in whole pixels"
         ) from None
     if not (0 < height < 2**32 and 0 < width < 2**32):
         raise InputError(
             f"image_shape: {image_shape!r} is no image; give (height, width), both positive"
         )
     return width, height
+
+
+def _whole_pixels(side: Any) -> int:
+    """Take 512 and 512.0, and refuse 512.5."""
+    whole = int(side)
+    if whole != side:
+        raise ValueError
+    return whole
 
 
 def one_shape(named: list[tuple[str, Any]]) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,6 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
     InputError
         If the site is none, or the time is missing or none.
     """
-    import erfa
     from astropy.coordinates import EarthLocation
     from astropy.utils import iers
 
@@ -62,8 +62,8 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
             ut1 = when.ut1
         except (iers.IERSRangeError, IndexError):
             ut1 = when.utc
-        rotation = np.asarray(erfa.c2t06a(tt.jd1, tt.jd2, ut1.jd1, ut1.jd2, 0.0, 0.0))
-    return np.asarray(_local_axes(site) @ rotation, np.float64)
+        days = [float(day) for day in (tt.jd1, tt.jd2, ut1.jd1, ut1.jd2)]
+    return np.asarray(_local_axes(site) @ _earth_rotation(*days), np.float64)
 
 
 def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
@@ -81,7 +81,18 @@ def site_velocity_km_s(site: EarthLocation, time: Any) -> Floats:
     return np.asarray(EARTH_SPIN * axis_distance * east)
 
 
+@lru_cache(maxsize=16)
+def _earth_rotation(tt1: float, tt2: float, ut1: float, ut2: float) -> Floats:
+    """Rotation from the axes of ICRS to the Earth's at a time, (3, 3): frames ask for it often."""
+    import erfa
+
+    rotation = np.asarray(erfa.c2t06a(tt1, tt2, ut1, ut2, 0.0, 0.0))
+    rotation.flags.writeable = False
+    return rotation
+
+
 def _local_axes(site: EarthLocation) -> Floats:
     """Give the unit vectors to the east, the north and the zenith in the Earth's axes, (3, 3)."""
-    zenith = unit_vector(float(site.lon.deg), float(site.lat.deg))
+    longitude, latitude, _ = site.geodetic
+    zenith = unit_vector(float(longitude.deg), float(latitude.deg))
     return np.array([*east_north(zenith), zenith])

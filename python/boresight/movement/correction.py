@@ -264,7 +264,7 @@ class MovementCorrection:
         Returns
         -------
         image : ndarray
-            The warped image, of the same shape and dtype.
+            The warped image, of the same shape and dtype, in native byte order.
         mask : ndarray of bool, shape (rows, columns)
             Where it shows valid pixels of the given one: within the outermost pixel centres
             (nearest: within the pixels), and not NaN.
@@ -289,7 +289,7 @@ class MovementCorrection:
         Returns
         -------
         image : ndarray
-            The warped image, of the same shape and dtype.
+            The warped image, of the same shape and dtype, in native byte order.
         mask : ndarray of bool, shape (rows, columns)
             Where it shows valid pixels of the given one.
 

@@ -1,13 +1,14 @@
 """Files about a solution for other programs: the tables of Astrometry.net, and regions of DS9.
 
-Names and meaning of the columns are those of the files that `solve-field` writes beside a frame;
-pixels in them are FITS pixels, the first at (1, 1).
+Names, types and meaning of the columns are those of the files that `solve-field` writes beside a
+frame; pixels in them are FITS pixels, the first at (1, 1), and rows are counted from 0. Units are
+written as the FITS standard has them (pix, deg), and positions of stars as doubles.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,11 @@ def correspondences(solution: Solution) -> Table:
     astropy.table.Table
         ``field_x``, ``field_y``, ``field_ra``, ``field_dec``: the star in the frame and where it
         looks; ``index_x``, ``index_y``, ``index_ra``, ``index_dec``: the catalogue's, where the
-        solution images it; ``index_id``: its number in the catalogue; ``field_id``: the centroid's
-        in the list that was solved; ``match_weight``: the probability that the match is no chance;
-        ``mag`` and ``FLUX``.
+        solution images it; ``index_id``: the star's row in the ``.rdls`` file; ``field_id``: the
+        centroid's row in the list that was solved, and so in the ``.axy`` file if the list is
+        brightest first, as extraction gives it; ``match_weight``: the probability that the match
+        is no chance; ``mag`` and ``id``: the star's magnitude and its number in the catalogue;
+        ``FLUX``: of the centroid.
 
     Examples
     --------
@@ -71,10 +74,11 @@ def correspondences(solution: Solution) -> Table:
     table["field_ra"], table["field_dec"] = field_ra, field_dec
     table["index_x"], table["index_y"] = index_x + center[0], index_y + center[1]
     table["index_ra"], table["index_dec"] = index_ra % 360.0, index_dec
-    table["index_id"] = stars.catalog_ids
-    table["field_id"] = stars.centroids.astype(np.int64)
+    table["index_id"] = np.arange(len(stars), dtype=np.int32)
+    table["field_id"] = stars.centroids.astype(np.int32)
     table["match_weight"] = stars.probability
     table["mag"] = stars.magnitudes
+    table["id"] = stars.catalog_ids
     table["FLUX"] = stars.brightness
     _set_units(table)
     return table
@@ -115,6 +119,8 @@ def write_corr(path: PathLike, solution: Solution) -> Path:
 def write_rdls(path: PathLike, solution: Solution) -> Path:
     """Write the matched catalogue stars as an ``.rdls`` file: RA, DEC, mag and id.
 
+    `solve-field` writes also those stars of its index that lie in the frame and did not match.
+
     Parameters
     ----------
     path : path-like
@@ -138,10 +144,10 @@ def write_rdls(path: PathLike, solution: Solution) -> Path:
         "RA": "index_ra",
         "DEC": "index_dec",
         "mag": "mag",
-        "id": "index_id",
+        "id": "id",
     }.items():
         table[name] = rows[other]
-    return _write(path, table, solution.image_shape)
+    return _write(path, table, solution.image_shape, "RDLS")
 
 
 @named
@@ -184,7 +190,8 @@ def write_axy(path: PathLike, stars: Centroids, image_shape: tuple[int, int]) ->
     table["FLUX"] = found.brightness[order]
     table["BACKGROUND"] = found.background[order]
     _set_units(table)
-    return _write(path, table, image_shape)
+    table.meta["EXTNAME"] = "SOURCES"
+    return _write(path, table, image_shape, "XYLS")
 
 
 @named
@@ -234,9 +241,7 @@ def _region_lines(solution: Solution, stars: Centroids | None) -> Iterator[str]:
             if index not in matched:
                 yield f"circle({x:.3f},{y:.3f},{CIRCLE_PX:g}) # color=yellow"
     yield "icrs"
-    for ra, dec, number in zip(
-        table["index_ra"], table["index_dec"], table["index_id"], strict=True
-    ):
+    for ra, dec, number in zip(table["index_ra"], table["index_dec"], table["id"], strict=True):
         yield f"point({ra:.7f},{dec:.7f}) # point=cross color=cyan text={{{number}}}"
 
 
@@ -248,17 +253,21 @@ def _set_units(table: Table) -> None:
             table[name].unit = "deg"
 
 
-def _write(path: PathLike, table: Table, image_shape: tuple[int, int]) -> Path:
-    """Write a table after a primary HDU that tells the size of the image."""
+def _write(
+    path: PathLike, table: Table, image_shape: tuple[int, int], kind: str | None = None
+) -> Path:
+    """Write a table after a primary HDU that tells the image's size and the kind of file."""
     import io
 
     from astropy.io import fits
 
     height, width = image_shape
-    cards: Mapping[str, Any] = {
+    cards: dict[str, tuple[Any, str]] = {
         "IMAGEW": (width, "[pix] width of the image"),
         "IMAGEH": (height, "[pix] height of the image"),
     }
+    if kind is not None:
+        cards |= {"AN_FILE": (kind, "Astrometry.net file type")}
     primary = fits.PrimaryHDU(header=fits.Header([(k, *v) for k, v in cards.items()]))
     buffer = io.BytesIO()
     fits.HDUList([primary, fits.table_to_hdu(table)]).writeto(buffer)
