@@ -1,8 +1,10 @@
 """Benchmark of movements: detectors with truth, unrelated images, warps, and the verdict.
 
-    python benchmarks/movement.py [--pairs N] [--only stars,scenes,unrelated,warp,verdict]
+    python benchmarks/movement.py [--pairs N] [--first K] [--only WHAT,WHAT]
 
-"clouds" and "night" are asked for with --only too.
+WHAT is stars, scenes, unrelated, warp and verdict by default; "clouds" and "night" are run only if
+they are named. Unrelated images and clouds begin with pair or sequence K, so that a long run can be
+divided.
 
 Errors are root mean square displacements over the frame, pixels; right is below 1, wrong is one
 that was returned and is above 3. Scenes need scikit-image, which brings them, and OpenCV, which
@@ -153,7 +155,7 @@ STAR_CASES = {
 SCENE_CASES = {"scenes, shift to 60": (60, 0, 1), "scenes, 10 deg, 5 %": (60, 10, 1.05)}
 
 
-def detectors(count, only):
+def detectors(count, first, only):
     """Run the detectors."""
     draw = np.random.default_rng
     if "stars" in only:
@@ -172,8 +174,9 @@ def detectors(count, only):
                 ),
             )
     if "unrelated" in only:
-        score("unrelated stars", (unrelated_stars(k) for k in range(count)))
-        score("unrelated scenes", (unrelated_scenes(k, pictures) for k in range(count)))
+        every = range(first, first + count)
+        score("unrelated stars", (unrelated_stars(k) for k in every))
+        score("unrelated scenes", (unrelated_scenes(k, pictures) for k in every))
 
 
 def unrelated_stars(k):
@@ -239,7 +242,7 @@ def verdicts(count):
         print(f"{kind} at 5 sigma: {right} right, {close} within 2 sigma, of {count}", flush=True)
 
 
-def clouds(sequences, length=20):
+def clouds(sequences, first, length=20):
     """Check a camera under clouds, and update its calibration when it seems to have moved."""
     from boresight.cli.check import LEAST_STARS_UPDATE
 
@@ -248,7 +251,7 @@ def clouds(sequences, length=20):
     stars = np.column_stack([frame.stars.x, frame.stars.y])
     truth = MountedCamera(camera, quaternion_of(frame.rotation_icrs_to_camera))
     walks = moved = told = 0
-    for number in range(sequences):
+    for number in range(first, first + sequences):
         rng, camera_before = np.random.default_rng(number), truth
         for _ in range(length):
             verdict = compare(camera_before, cloudy(rng, stars))
@@ -326,16 +329,17 @@ def main():
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=28)
+    parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--only", default="stars,scenes,unrelated,warp,verdict")
     given = parser.parse_args()
     only = set(given.only.split(","))
-    detectors(given.pairs, only)
+    detectors(given.pairs, given.first, only)
     if "warp" in only:
         warps()
     if "verdict" in only:
         verdicts(given.pairs)
     if "clouds" in only:
-        clouds(given.pairs)
+        clouds(given.pairs, given.first)
     if "night" in only:
         nights()
 

@@ -19,7 +19,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, held_out_px, predicted
+from boresight.movement.change import Seen, fit_change, held_out_px, predicted, scatter
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
 
@@ -89,6 +89,38 @@ def test_unchanged_cameras_raise_no_alarm():
     ]
     assert sum(bool(j["kinds"]) for j in judged) <= 1
     assert all(j["unknown"] is None for j in judged)
+
+
+def test_the_false_alarm_rate_is_that_asked():
+    rng = np.random.default_rng(12)
+    changes = [fit_change(CAMERA, [stars(np.zeros(8), rng, 60)]) for _ in range(200)]
+    for kinds in (tuple(KINDS), ("focus", "optical centre", "distortion")):
+        found = [judge(CAMERA, c, np.zeros((8, 8)), 0.2, kinds)["kinds"] for c in changes]
+        assert 10 <= sum(map(bool, found)) <= 50
+
+
+def test_a_roll_at_five_sigma_is_noticed():
+    rng = np.random.default_rng(13)
+    unmoved = [fit_change(CAMERA, [stars(np.zeros(8), rng)]) for _ in range(20)]
+    cov = np.linalg.inv(np.mean([change.information for change in unmoved], axis=0))
+    turned = np.array([0, 0, 5.0 * np.sqrt(cov[2, 2]), 0, 0, 0, 0, 0])
+    found = [
+        judge(CAMERA, fit_change(CAMERA, [stars(turned, rng)]), np.zeros((8, 8)), 1e-3)["kinds"]
+        for _ in range(100)
+    ]
+    assert found.count(("roll",)) >= 92
+
+
+def test_the_scatter_is_efficient_and_robust():
+    rng = np.random.default_rng(14)
+    lengths = rng.rayleigh(2.0, (2000, 150))
+    found = np.array([scatter(row) for row in lengths])
+    assert found.mean() == pytest.approx(2.0, rel=0.005)
+    # The variance of the best estimate is 1 / (4 n) of its square; that of a median twice as much.
+    assert found.var() == pytest.approx(4.0 / 600, rel=0.15)
+    lengths[:, ::8] *= 20.0
+    assert np.mean([scatter(row) for row in lengths]) == pytest.approx(2.0, rel=0.15)
+    assert scatter(np.zeros(3)) == 0.0
 
 
 def test_an_uncertain_reference_raises_no_alarm():

@@ -37,9 +37,9 @@ LOST = (16.0, 8.0, 4.0)
 is followed first, and then stars matched by chance, of which a sparse frame under clouds has a few,
 have no say in it."""
 
-EFFICIENCY = 0.48
-"""Variance of the mean square length of normal residuals, over that of its estimate by the median
-length: a verdict on few stars counts with a scatter that is known so much worse."""
+EFFICIENCY = 0.98
+"""Variance of the mean square length of normal residuals, over that of its estimate by `scatter`:
+a verdict on few stars counts with a scatter that is known so much worse."""
 
 FLOOR_PX = 0.01
 """Error of each position beside its own uncertainty."""
@@ -94,7 +94,7 @@ class Change:
 
     @property
     def freedom(self) -> float:
-        """Degrees of freedom of the scatter: a median tells half of what the residuals do."""
+        """Degrees of freedom of the scatter."""
         return max(1.0, EFFICIENCY * _freedom(self.num_stars))
 
 
@@ -151,7 +151,7 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
         lengths = np.where(seen, np.linalg.norm(residuals, axis=1) / sigma, np.inf)
         if not seen.any():
             break
-        scale = max(planar_scale(lengths[seen]), 1e-9)
+        scale = max(scatter(lengths[seen]), 1e-9)
         with np.errstate(divide="ignore"):
             weights = np.minimum(1.0, (CLIP * scale / np.maximum(lengths, 1e-30)) ** 2)
         weights[lengths > LOST[min(number, len(LOST) - 1)] * scale] = 0.0
@@ -175,6 +175,19 @@ def fit_change(camera: CameraModel, frames: Sequence[Seen]) -> Change:
     # So many stars never average away what they have in common.
     common = 1.0 + number * (SYSTEMATIC_PX / noise) ** 2 if number else 1.0
     return Change(values, normal / (common * taken or 1.0), number, positions[used], noise)
+
+
+def scatter(lengths: Floats) -> float:
+    """Give the standard deviation per axis of residuals, robustly.
+
+    From the median length, one step of Huber's (1964) second proposal: the mean square of lengths
+    that are clipped at `CLIP`, over what it is for normal residuals. The median alone tells half of
+    what the residuals do, and a change would have to be larger to be significant.
+    """
+    first = planar_scale(lengths)
+    kept = lengths[lengths <= LOST[-1] * first]
+    square = np.minimum(kept, CLIP * first) ** 2
+    return float(np.sqrt(square.mean() / (2.0 * -np.expm1(-(CLIP**2) / 2.0))))
 
 
 def _freedom(number: int) -> int:

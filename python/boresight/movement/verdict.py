@@ -35,9 +35,15 @@ CELLS = 4
 LEAST_COVERAGE = 0.4
 """of which this part has to have a star: else one cause cannot be told from another."""
 
-FAMILIES = 3
-"""Tests among which the probability of a false alarm is shared: of one star or another that looks
-moved, pointing and optical centre say nearly the same, and so do focus and distortion."""
+FAMILIES = (
+    (("roll",), 0.75),
+    (("focus", "distortion"), 0.15),
+    (("pointing", "optical centre"), 0.1),
+)
+"""Kinds that one star or another that looks moved makes look changed together, and the part that
+they have of the probability of a false alarm. No other kind looks like roll, so that a roll of some
+standard deviations shows no more than these. The standard deviations of the others are wide because
+they look like one another, and a change by as many of them shows many times better."""
 
 ARCSEC = math.degrees(1.0) * 3600.0
 
@@ -201,7 +207,7 @@ def judge(
     """Choose the kinds of change that explain a fit at the least cost.
 
     The cost of some kinds is chi square without the others, and for each kind the quantile of chi
-    square that chance exceeds with the probability asked, shared among the kinds.
+    square that chance exceeds with the part of the probability asked that it has in `FAMILIES`.
 
     Parameters
     ----------
@@ -241,13 +247,15 @@ def judge(
     weight = _without(weight, free)
     scaled = change.values / units
     gradient = weight @ scaled
-    penalty = {k: chi2_quantile(false_alarm / FAMILIES, len(KINDS[k])) for k in known}
+    penalty = _penalties(false_alarm, known)
 
     def unexplained(kinds: tuple[str, ...]) -> float:
         rows = [i for kind in kinds for i in KINDS[kind]]
         part = weight[np.ix_(rows, rows)]
         drop = gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows] if rows else 0
-        # With a scatter that is measured on few stars, chance reaches further.
+        # With a scatter that is measured on few stars, chance reaches further. Parameters that did
+        # not change would add to what measures it; without them few stars, of which some may be
+        # matched by chance, alarm less often than asked.
         return change.freedom * math.log1p(max(0.0, float(whole - drop)) / change.freedom)
 
     whole = scaled @ gradient
@@ -265,6 +273,17 @@ def judge(
     return common | {
         "kinds": best, "unknown": None, "values": values, "covariance": cov, "evidence": evidence,
     }  # fmt: skip
+
+
+def _penalties(false_alarm: float, known: tuple[str, ...]) -> dict[str, float]:
+    """Give chi square that each kind exceeds by chance, all together as often as asked."""
+    families = [(set(kinds) & set(known), part) for kinds, part in FAMILIES]
+    whole = sum(part for kinds, part in families if kinds)
+    return {
+        kind: chi2_quantile(false_alarm * part / whole, len(KINDS[kind]))
+        for kinds, part in families
+        for kind in kinds
+    }
 
 
 def _joint_information(information: Floats, reference_cov: Floats, units: Floats) -> Floats:
