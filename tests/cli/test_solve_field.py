@@ -98,7 +98,7 @@ def test_parity_is_the_sign_of_minus_the_determinant(solve, tmp_path, name, pari
     told(solve(name, "--parity", parity, "--new-fits", str(copy)))
     determinant = np.linalg.det(WCS(fits.getheader(copy)).pixel_scale_matrix)
     assert (determinant < 0) == (parity == "pos")
-    result = solve(name, "--parity", other)
+    result = solve(name, "--parity", other, "--explain")
     assert result.exit_code == 1
     assert json.loads(result.stdout)[0]["diagnosis"]["findings"][0]["cause"] == "parity"
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 import boresight
-from boresight import ApparentPlace, CameraModel, Catalog, InputError
+from boresight import ApparentPlace, CameraModel, Catalog, InputError, RadialDistortion
 from boresight.solver.support import surrounded
 from helpers import RADIAL, SHAPE, polynomial_camera
 
@@ -46,6 +46,19 @@ def grid_error_px(solution, camera, reach=1.0):
     truth = camera.pixel_to_direction(x.ravel(), y.ravel()) @ ATTITUDE
     found = directions(*solution.pixel_to_world(x.ravel(), y.ravel()))
     return np.linalg.norm(found - truth, axis=1) * camera.focal_length_px
+
+
+@pytest.mark.parametrize("lens", ["auto", None])
+def test_a_known_parity_leaves_the_lens_free(lens):
+    options = {"image_shape": SHAPE, "lens": lens}
+    camera = CameraModel(2500.0, SHAPE, distortion=RadialDistortion(-0.01, scale=512.0))
+    stars = star_list(camera)
+    free, known = (boresight.solve(stars, parity_flip=p, **options) for p in (None, False))
+    assert known.camera_model.distortion is not None
+    assert known.num_matches == free.num_matches
+    np.testing.assert_allclose(
+        grid_error_px(known, camera), grid_error_px(free, camera), rtol=0, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

@@ -278,3 +278,26 @@ def test_bad_arguments_are_named(wide_database, stars, wrong, name):
 def test_no_list_of_centroids_does_harm(wide_database, centroids, fov):
     centroids[:, 2:] = abs(centroids[:, 2:])  # light
     wide_database.solve_from_centroids(centroids, fov, image_shape=SHAPE, max_patterns_checked=500)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_known_parity_restricts_the_search(wide_database, stars, mirrored):
+    side = -1.0 if mirrored else 1.0
+    rows = np.array([[side * star.x, star.y, star.brightness] for star in stars])
+    options = {"fov_estimate_deg": 12.0, "image_shape": SHAPE}
+    free = wide_database.solve_from_centroids(rows, **options)
+    known = wide_database.solve_from_centroids(rows, parity_flip=mirrored, **options)
+    assert known.parity_flip == free.parity_flip == mirrored
+    # The lens is as free as without: the same answer to the last digit that differs by order.
+    np.testing.assert_allclose(known.quaternion, free.quaternion, rtol=0, atol=1e-9)
+    assert known.num_matches == free.num_matches
+    other = wide_database.solve_from_centroids(rows, parity_flip=not mirrored, **options)
+    assert other is None
+
+
+def test_a_parity_is_no_word_and_does_not_contradict_the_camera(wide_database, stars):
+    camera = CameraModel.from_fov(12.0, SHAPE)
+    with pytest.raises(InputError, match="parity_flip: True contradicts the camera model's False"):
+        wide_database.solve_from_centroids(stars, camera_model=camera, parity_flip=True)
+    with pytest.raises(InputError, match="parity_flip: 'pos' is neither True nor False"):
+        wide_database.solve_from_centroids(stars, image_shape=SHAPE, parity_flip="pos")

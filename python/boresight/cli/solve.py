@@ -46,19 +46,6 @@ from boresight.solver.solution import Solution
 #: Time in which the cause is looked for that a frame does not solve, ms.
 EXPLAIN_MS = 10_000
 
-#: What is told of a frame that --parity leaves out.
-OTHER_PARITY = {
-    "status": "other parity",
-    "findings": [
-        {
-            "cause": "parity",
-            "text": "it solves with the other parity alone; leave out --parity, or give the other",
-            "certain": True,
-            "changes": {},
-        }
-    ],
-}
-
 _WHERE = [
     click.option(
         "-3",
@@ -108,9 +95,6 @@ class Search(NamedTuple):
         if (field := self.like.field(taken.image_shape[1])) is not None:
             fov_deg, common["fov_max_error_deg"] = field
         solution = solve(taken.found, fov_deg, image_shape=taken.image_shape, **common)
-        if solution is not None and not self.like.accepts(solution):
-            record = record_of(taken.path, len(taken.stars), None)
-            return record | {"diagnosis": OTHER_PARITY}, None
         record = record_of(taken.path, len(taken.stars), solution)
         if solution is None and self.explain:
             diagnosis = diagnose(
@@ -218,6 +202,10 @@ def _search(
         options["attitude_hint"] = (ra, dec)
     if radius is not None:
         options["hint_uncertainty_deg"] = radius
+    if like.parity is not None:
+        if model is not None and model.parity_flip != like.parity_flip:
+            raise InputError("--parity: it contradicts that of --camera; leave one of them out")
+        options["parity_flip"] = like.parity_flip
     if lens is not None:
         options["lens"] = int(lens) if lens.isdecimal() else lens
     # No stars: the arguments are checked, and nothing is searched.

@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 import click
 
 from boresight.errors import InputError
-from boresight.solver.solution import Solution
 
 __all__ = ["SolveField", "dec", "ra", "solve_field_options"]
 
@@ -98,14 +97,15 @@ class SolveField(NamedTuple):
             return 2.0 * math.degrees(math.atan(FILM_MM / 2.0 / scale))
         return 2.0 * math.degrees(math.atan(width / 2.0 * math.radians(scale / 3600.0)))
 
-    def accepts(self, solution: Solution) -> bool:
-        """Whether a solution has the parity asked for.
+    @property
+    def parity_flip(self) -> bool | None:
+        """Whether images are mirrored that have the parity asked for.
 
         That of solve-field is positive where the determinant of the WCS's matrix is negative: east
         is left of north where rows count upwards, and so images are mirrored whose first row is
         the lowest.
         """
-        return self.parity is None or solution.parity_flip == (self.parity == "pos")
+        return None if self.parity is None else self.parity == "pos"
 
 
 def solve_field_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,8 +127,8 @@ def solve_field_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "-8", "--parity", type=click.Choice(["pos", "neg"]),
-            help="Take only solutions of positive or negative parity, as solve-field names it: "
-            "with a negative or positive determinant of the WCS. [default: both]"
+            help="Search only for solutions of positive or negative parity, as solve-field names "
+            "it: with a negative or positive determinant of the WCS. [default: both]"
         ),
         click.option(
             "-l", "--cpulimit", type=click.FloatRange(min=0.001),

@@ -80,7 +80,8 @@ def attempts(
     database = choose_database(request.database, request.fov_deg, request.camera_model, lens)
     if request.projection == "auto" and request.camera_model is not None:
         raise InputError("projection: the camera model has its own; leave one of the two out")
-    cameras = start_cameras(request.camera_model, request.fov_deg, lens, image_shape)
+    flipped = request.options.get("parity_flip")
+    cameras = start_cameras(request.camera_model, request.fov_deg, lens, image_shape, flipped)
     told = () if request.header == "ignore" else by_header(request, hints, database, cameras)
     if request.header == "only" and next(_told(request, hints), None) is None:
         raise InputError(
@@ -111,11 +112,12 @@ def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
 
 def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:
     """Give the attempts with fisheyes of which the projection, or all, is unknown."""
+    flipped = request.options.get("parity_flip")
     guesses = FISHEYE_FOVS_DEG if request.fov_deg is None else (request.fov_deg,)
     for fov_deg, projection in product(guesses, FISHEYES):
         database = choose_database(request.database, fov_deg, None, "equidistant")
         try:
-            cameras = start_cameras(None, fov_deg, projection, image_shape)
+            cameras = start_cameras(None, fov_deg, projection, image_shape, flipped)
         except InputError:  # wider than this projection can be
             continue
         # A lens that is fitted would make one projection look like another.

@@ -170,6 +170,7 @@ def start_cameras(
     fov_deg: float | None,
     projection: Projection | None,
     image_shape: tuple[int, int] | None,
+    parity_flip: bool | None = None,
 ) -> list[CameraModel | None]:
     """Cameras to start from, the likelier first: the image of a fisheye may be mirrored."""
     if projection is None or fov_deg is None:
@@ -179,6 +180,7 @@ def start_cameras(
     return [
         CameraModel.from_fov(fov_deg, image_shape, parity_flip=flipped, projection=projection)
         for flipped in (False, True)
+        if parity_flip in (None, flipped)
     ]
 
 

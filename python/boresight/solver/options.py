@@ -51,6 +51,7 @@ class SolveOptions(SearchOptions, total=False):
     """Options of `solve`, `solve_many` and `diagnose`: those of `solve_from_centroids`."""
 
     lens: LensModel | None
+    parity_flip: bool | None
     attitude_hint: ArrayLike | Solution | SkyCoord | WCS | None
     hint_uncertainty_deg: float
     strict_hint: bool
@@ -90,6 +91,8 @@ class Prepared(NamedTuple):
         values = dict(self.values)
         if camera_model is not None:
             values |= {"camera": camera_model._core, "parity_known": True}
+            if values["lens"] is None:
+                values["lens"] = "none"
         if attitude_hint is not None:
             values["hint"] = self.hint_rules | expected(attitude_hint, self.image_shape)
         if place is not None:
@@ -104,7 +107,10 @@ def prepare(
     options: Mapping[str, Any],
 ) -> Prepared:
     """Check the arguments of `solve_from_centroids`; `options` has all of `SolveOptions`."""
-    camera = _camera(camera_model, image_shape)
+    flipped = options["parity_flip"]
+    camera = _with_parity(
+        _camera(camera_model, image_shape), flipped, is_given=camera_model is not None
+    )
     if fov_estimate_deg is None and camera_model is not None:
         fov_estimate_deg = camera_model.fov_deg
     place = _place(options["place"], options["observer_velocity_km_s"])
@@ -115,7 +121,7 @@ def prepare(
     }
     values = {
         "camera": camera._core,
-        "parity_known": camera_model is not None,
+        "parity_known": camera_model is not None or flipped is not None,
         "fov_estimate": arguments.radians("fov_estimate_deg", fov_estimate_deg),
         "fov_max_error": arguments.radians("fov_max_error_deg", options["fov_max_error_deg"]),
         "match_radius": float(options["match_radius"]),
@@ -123,7 +129,7 @@ def prepare(
         "match_max_error": None if match_max_error is None else float(match_max_error),
         "place": place.core,
         "hint": None,
-        **_lens(options["lens"]),
+        **_lens(options["lens"], camera_model),
         "epoch": None,
         "timeout_ms": None
         if timeout_ms is None
@@ -134,8 +140,24 @@ def prepare(
     return Prepared(place, values, rules).frame(attitude_hint=options["attitude_hint"])
 
 
-def _lens(lens: LensModel | None) -> dict[str, Any]:
-    """Form and order of the lens that is to be fitted."""
+def _with_parity(camera: CameraModel, flipped: bool | None, *, is_given: bool) -> CameraModel:
+    """Turn a camera that was not given the way round that was."""
+    if not isinstance(flipped, bool | np.bool_ | None):
+        raise InputError(f"parity_flip: {flipped!r} is neither True nor False; give one of them")
+    if flipped is None or flipped == camera.parity_flip:
+        return camera
+    if is_given:
+        raise InputError(
+            f"parity_flip: {flipped} contradicts the camera model's {camera.parity_flip}; "
+            "leave it out or give the model of this camera"
+        )
+    return camera.replace(parity_flip=bool(flipped))
+
+
+def _lens(lens: LensModel | None, camera_model: CameraModel | None) -> dict[str, Any]:
+    """Form and order of the lens that is to be fitted: none of a camera that is known."""
+    if lens is None and camera_model is not None:
+        lens = "none"
     if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
         if not 2 <= lens <= 9:
             raise InputError(f"lens: {lens} is no order of a polynomial; give 2 to 9")

@@ -46,17 +46,21 @@ def brightness(case: Case) -> Finding | None:
 
 def camera(case: Case) -> Finding | None:
     """Try the other parity, and no camera model at all."""
-    model = case.request.camera_model
-    if model is None:
+    model, given = case.request.camera_model, case.request.options.get("parity_flip")
+    if model is None and given is None:
         return None
     solution = case.solve(parity_known=False)
     if solution is not None:
-        flipped = not model.parity_flip
-        text = (
-            f"the image is the other way round; give a camera model with parity_flip={flipped}, "
-            "or read the image as it was when the model was made"
+        flipped = solution.parity_flip
+        text = "the image is the other way round; " + (
+            "leave the parity out, or give the other"
+            if model is None
+            else f"give a camera model with parity_flip={flipped}, or read the image as it was "
+            "when the model was made"
         )
         return Finding("parity", text, {"parity_flip": flipped}, solution)
+    if model is None:
+        return None
     solution = case.solve(**case.free())
     if solution is None:
         return None

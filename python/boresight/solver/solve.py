@@ -332,6 +332,7 @@ def solve_from_centroids(
     hint_uncertainty_deg: float = 1.0,
     strict_hint: bool = False,
     lens: LensModel | None = None,
+    parity_flip: bool | None = None,
     observer_velocity_km_s: ArrayLike | None = None,
     place: ApparentPlace | None = None,
     origin: Origin | None = None,
@@ -396,6 +397,9 @@ def solve_from_centroids(
         where too few stars match for it, or leave a part of the frame undetermined, less is fitted.
         ``"none"``: the lens stays as `camera_model` has it. Default: without a camera model, a
         radial coefficient and the optical centre, as far as they are significant.
+    parity_flip : bool, optional
+        Whether the image shows the sky mirrored: only such solutions, or only others, are searched
+        for. Default: that of `camera_model`, or else both.
     observer_velocity_km_s : array_like of shape (3,), optional
         Barycentric velocity (see `earth_barycentric_velocity`): stellar aberration is then taken
         into account.
@@ -436,6 +440,7 @@ def solve_from_centroids(
         "hint_uncertainty_deg": hint_uncertainty_deg,
         "strict_hint": strict_hint,
         "lens": lens,
+        "parity_flip": parity_flip,
         "observer_velocity_km_s": observer_velocity_km_s,
         "place": place,
         "origin": origin,

@@ -158,6 +158,7 @@ class Tracker:
             "hint_uncertainty_deg": self._hint_uncertainty_deg,
             "strict_hint": True,
             "lens": None,
+            "parity_flip": None,
             **options,
         }
         hinted = solve_from_centroids(

@@ -186,10 +186,9 @@ impl SolveOptions {
         }
     }
 
-    /// Whether the lens may be fitted: nothing is known of it.
+    /// Whether a coarse lens may be fitted: nothing is known of it.
     fn lens_is_free(&self) -> bool {
         self.lens.is_free()
-            && !self.parity_known
             && self.camera.projection() == Projection::Gnomonic
             && *self.camera.distortion() == Distortion::None
             && self.camera.optical_center() == [0.0; 2]
