@@ -148,6 +148,14 @@ class ReferenceCatalog:
         self.tracks, self.color = tracks, color
         if np.ndim(sky) != 2:
             raise InputError(f"sky: its shape is {np.shape(sky)}; give vectors of shape (n, 3)")
+        of_stars = {"weights": weights, "sigma": sigma, "ids": ids, "brightness": brightness,
+                    "rows": rows, "color": color}  # fmt: skip
+        for name, values in of_stars.items():
+            if values is not None and np.shape(values)[:1] != (len(sky),):
+                raise InputError(
+                    f"{name}: its shape is {np.shape(values)}; give one for each of the "
+                    f"{len(sky)} stars"
+                )
         self.sky = sky
         self.num_rows = len(sky) if num_rows is None else num_rows
         self.weights, self.sigma, self.brightness = weights, sigma, brightness

@@ -13,6 +13,8 @@ type Piece = Vec<Direction>;
 
 /// Corners that are farther behind a side than this are outside, radians: rounding is 1e-16.
 const BEHIND: f64 = 1e-15;
+/// Sides in one line are not farther from it, radians.
+const IN_LINE: f64 = 1e-12;
 /// Pieces of a smaller area are dropped, steradians: a thousandth of a microarcsecond wide and a degree long.
 const NO_AREA: f64 = 1e-17;
 
@@ -27,8 +29,8 @@ impl Footprint {
     /// The footprint within some corners, in order around it, either way.
     ///
     /// # Errors
-    /// If there are fewer than three corners, one is not a unit vector, or they reach a quarter of the sphere from
-    /// their mean.
+    /// If there are fewer than three corners, one is not a unit vector, they reach a quarter of the sphere from their
+    /// mean, or the outline crosses itself.
     pub fn polygon(corners: &[Direction]) -> Result<Self> {
         let wrong = |problem: &str, repair: &str| Err(Error::argument("footprint", problem, repair));
         if corners.len() < 3 {
@@ -40,6 +42,9 @@ impl Footprint {
         let mean: Direction = corners.iter().sum();
         if corners.iter().any(|c| c.dot(&mean) <= 0.0) {
             return wrong("it reaches over a hemisphere", "give footprints smaller than that");
+        }
+        if crosses_itself(corners) {
+            return wrong("its outline crosses itself", "give the corners in order around it");
         }
         let mut ring = corners.to_vec();
         if signed_area(&ring) < 0.0 {
@@ -119,6 +124,24 @@ fn is_convex(ring: &[Direction]) -> bool {
     })
 }
 
+/// Whether two sides of a ring cross, which then has no inside.
+fn crosses_itself(ring: &[Direction]) -> bool {
+    // Sides in one line do not cross, however their corners are rounded.
+    let parts = |a: &Direction, b: &Direction, p: &Direction, q: &Direction| {
+        let inward = normal(a, b);
+        let [p, q] = [p, q].map(|corner| inward.dot(&(corner - a)));
+        p.min(q) < -IN_LINE && p.max(q) > IN_LINE
+    };
+    let sides: Vec<_> = sides(ring).collect();
+    // Neighbours meet in a corner, the last and the first too.
+    let apart = |k: usize, l: usize| k > l + 1 && (l > 0 || k + 1 < sides.len());
+    let cross = |k: usize, l: usize| {
+        let ((a, b), (p, q)) = (sides[k], sides[l]);
+        parts(a, b, p, q) && parts(p, q, a, b)
+    };
+    (0..sides.len()).any(|k| (0..k).any(|l| apart(k, l) && cross(k, l)))
+}
+
 /// Triangles of a simple polygon: ears are cut off, those that hold no other corner.
 fn triangles(mut ring: Piece) -> Vec<Piece> {
     let mut all = Vec::new();
@@ -130,7 +153,7 @@ fn triangles(mut ring: Piece) -> Vec<Piece> {
             triangle_area(a, b, c) > 0.0
                 && ring.iter().filter(|p| *p != a && *p != b && *p != c).all(|p| !holds(&triangle, p))
         });
-        // A ring that crosses itself has no ear; then corners are cut off as they come.
+        // A ring that touches itself may have no ear; then corners are cut off as they come.
         let i = ear.unwrap_or(0);
         all.push(vec![ring[(i + n - 1) % n], ring[i], ring[(i + 1) % n]]);
         ring.remove(i);
@@ -227,6 +250,15 @@ mod tests {
         let footprint = Footprint::polygon(&octant).unwrap();
         assert!((footprint.area() - PI / 2.0).abs() < 1e-14);
         assert!((footprint.shared_area(&footprint) - PI / 2.0).abs() < 1e-14);
+    }
+
+    #[test]
+    fn an_outline_that_crosses_itself_is_refused() {
+        let mut corners = square([1.0, 0.5], 0.1, 0.4, [0.0; 2]);
+        assert!(Footprint::polygon(&corners).is_ok());
+        corners.swap(1, 2);
+        let error = Footprint::polygon(&corners).unwrap_err();
+        assert!(error.to_string().contains("crosses itself"), "{error}");
     }
 
     proptest! {
