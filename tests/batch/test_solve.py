@@ -101,6 +101,16 @@ def test_other_arguments_are_not_mixed_in(frames, tmp_path):
         batch.solve(frames / "1.fits", 14.0, output=tmp_path, jobs=1)
     with pytest.raises(InputError, match=r"output: .* another options"):
         batch.solve(frames / "1.fits", 15.0, output=tmp_path, jobs=1, match_radius=0.02)
+    with pytest.raises(InputError, match=r"output: .* another extraction"):
+        batch.solve(frames / "1.fits", 15.0, output=tmp_path, jobs=1, extraction={"fast": True})
+
+
+def test_stars_are_extracted_as_asked(frames, tmp_path):
+    names = [frames / "0.fits", frames / "1.fits"]
+    fast = batch.solve(names, 15.0, output=tmp_path, jobs=1, extraction={"fast": True})
+    for name, row in zip(names, fast, strict=True):
+        expected = boresight.solve(name, 15.0, extraction={"fast": True})
+        assert row["ra"].to_value("deg") == expected.ra_deg != boresight.solve(name, 15.0).ra_deg
 
 
 KILLED = """
@@ -332,6 +342,7 @@ def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
         ({"executor": 3}, "executor: a int"),
         ({"on_error": "ignore"}, "on_error: 'ignore'"),
         ({"match_radios": 0.1}, "match_radios"),
+        ({"extraction": {"sigma": 3.0}}, "extraction: .*sigma"),
     ],
 )
 def test_bad_arguments_are_named(frames, tmp_path, given, message):

@@ -14,6 +14,8 @@ use rayon::prelude::*;
 use super::normal::RANK_TOLERANCE;
 use crate::simd::{Work, vectorized};
 
+mod factor;
+
 /// Sets of at most so many blocks are not dissected further.
 const LEAF: usize = 8;
 
@@ -366,139 +368,6 @@ impl Pattern {
     }
 }
 
-impl Factor {
-    /// Which parameters are frozen, in the order of elimination.
-    pub fn frozen(&self) -> Vec<bool> {
-        self.scale.iter().map(|&s| s == 0.0).collect()
-    }
-
-    /// Solves for so many right-hand sides at once, rows of which are those of one parameter in the order of elimination.
-    pub fn solve(&self, right: &mut [f64], columns: usize) {
-        let p = &self.matrix.pattern;
-        let row = |i: usize| i * columns..(i + 1) * columns;
-        for (i, scale) in self.scale.iter().enumerate() {
-            right[row(i)].iter_mut().for_each(|v| *v *= scale);
-        }
-        for at in 0..p.sizes.len() {
-            let (size, start, panel) = (p.sizes[at], p.starts[at], &self.matrix.panels[at]);
-            for j in 0..size {
-                let root = if self.scale[start + j] == 0.0 { 0.0 } else { panel[j * size + j].recip() };
-                right[row(start + j)].iter_mut().for_each(|v| *v *= root);
-                let known = right[row(start + j)].to_vec();
-                for (offset, first) in p.blocks(at) {
-                    for i in if offset == 0 { j + 1 } else { 0 }..p.height(at, offset) {
-                        let factor = panel[(offset + i) * size + j];
-                        for (v, k) in right[row(first + i)].iter_mut().zip(&known) {
-                            *v -= factor * k;
-                        }
-                    }
-                }
-            }
-        }
-        for at in (0..p.sizes.len()).rev() {
-            let (size, start, panel) = (p.sizes[at], p.starts[at], &self.matrix.panels[at]);
-            for j in (0..size).rev() {
-                let mut sum = right[row(start + j)].to_vec();
-                for (offset, first) in p.blocks(at) {
-                    for i in if offset == 0 { j + 1 } else { 0 }..p.height(at, offset) {
-                        let factor = panel[(offset + i) * size + j];
-                        for (s, v) in sum.iter_mut().zip(&right[row(first + i)]) {
-                            *s -= factor * v;
-                        }
-                    }
-                }
-                let root = if self.scale[start + j] == 0.0 { 0.0 } else { panel[j * size + j].recip() };
-                for (v, s) in right[row(start + j)].iter_mut().zip(sum) {
-                    *v = s * root;
-                }
-            }
-        }
-        for (i, scale) in self.scale.iter().enumerate() {
-            right[row(i)].iter_mut().for_each(|v| *v *= scale);
-        }
-    }
-
-    /// Blocks on the diagonal of the inverse, by block as they were given, rows after rows; zeros of frozen parameters.
-    ///
-    /// Takahashi, Fagan & Chen 1973: of the inverse only what has a place in the factor is calculated.
-    pub fn inverse_blocks(&self) -> Vec<Vec<f64>> {
-        let p = &self.matrix.pattern;
-        let mut inverse = BlockMatrix::new(Arc::clone(p));
-        for at in (0..p.sizes.len()).rev() {
-            let panel = self.inverse_panel(&inverse, at);
-            inverse.panels[at] = panel;
-        }
-        let block = |&at: &usize| {
-            let (size, start) = (p.sizes[at], p.starts[at]);
-            let scaled = |k: usize| {
-                inverse.panels[at][k] * self.scale[start + k / size] * self.scale[start + k % size]
-            };
-            (0..size * size).map(scaled).collect()
-        };
-        p.place.iter().map(block).collect()
-    }
-
-    fn inverse_panel(&self, inverse: &BlockMatrix, at: usize) -> Vec<f64> {
-        let p = &self.matrix.pattern;
-        let (size, rows) = (p.sizes[at], p.panel_rows(at));
-        let below = rows - size;
-        // G = L below the diagonal times the inverse of the diagonal block.
-        let mut g = self.matrix.panels[at].clone();
-        let l = &self.matrix.panels[at][..size * size];
-        for row in g.chunks_exact_mut(size).skip(size) {
-            for j in (0..size).rev() {
-                let sum: f64 = (j + 1..size).map(|k| row[k] * l[k * size + j]).sum();
-                row[j] = (row[j] - sum) / l[j * size + j];
-            }
-        }
-        let g = &g[size * size..];
-        let mut panel = vec![0.0; rows * size];
-        for (m, &column) in p.rows[at].iter().enumerate() {
-            let (width, first) = (p.sizes[column], p.offsets[at][m]);
-            let rows = &p.rows[at][m..];
-            for (k, (&row, offset)) in (m..).zip(rows.iter().zip(p.offsets_among(column, rows))) {
-                let second = p.offsets[at][k];
-                for i in 0..p.sizes[row] {
-                    for j in 0..width {
-                        let z = inverse.panels[column][(offset + i) * width + j];
-                        for s in 0..size {
-                            panel[(second + i) * size + s] -= z * g[(first - size + j) * size + s];
-                            if row != column {
-                                panel[(first + j) * size + s] -= z * g[(second - size + i) * size + s];
-                            }
-                        }
-                    }
-                }
-            }
-        }
-        let own = inverse_of_lower(l, size);
-        for i in 0..size {
-            for j in 0..size {
-                let first: f64 = (i.max(j)..size).map(|k| own[k * size + i] * own[k * size + j]).sum();
-                let rest: f64 = (0..below).map(|k| g[k * size + i] * panel[(size + k) * size + j]).sum();
-                panel[i * size + j] = first - rest;
-            }
-        }
-        self.clear_frozen(&mut panel, at);
-        panel
-    }
-
-    /// Rows and columns of frozen parameters of a panel of the inverse are zero.
-    fn clear_frozen(&self, panel: &mut [f64], at: usize) {
-        let p = &self.matrix.pattern;
-        let (size, start) = (p.sizes[at], p.starts[at]);
-        for (offset, first) in p.blocks(at) {
-            for i in 0..p.height(at, offset) {
-                for j in 0..size {
-                    if self.scale[first + i] == 0.0 || self.scale[start + j] == 0.0 {
-                        panel[(offset + i) * size + j] = 0.0;
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Sum of products, in four parts at once.
 #[inline(always)]
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -511,17 +380,6 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
         }
     }
     sums[0] + sums[1] + (sums[2] + sums[3]) + rest
-}
-
-fn inverse_of_lower(l: &[f64], n: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; n * n];
-    for j in 0..n {
-        for i in j..n {
-            let sum: f64 = (j..i).map(|k| l[i * n + k] * inverse[k * n + j]).sum();
-            inverse[i * n + j] = (f64::from(u8::from(i == j)) - sum) / l[i * n + i];
-        }
-    }
-    inverse
 }
 
 #[cfg(test)]
