@@ -56,8 +56,8 @@ def number(name: str, value: Any, repair: str) -> float:
 
 def check_free(free: Any, known: tuple[str, ...]) -> None:
     """Refuse parameters to fit that are none of those that are known."""
-    names = [] if isinstance(free, str) or not hasattr(free, "__iter__") else list(free)
-    if isinstance(free, str) or not names == [n for n in names if n in known]:
+    names = free if isinstance(free, list | tuple | set | frozenset) else [free]
+    if not all(isinstance(name, str) and name in known for name in names) or names is not free:
         raise InputError(f"free: {free!r} has names that are none; give some of {known}")
 
 

@@ -34,6 +34,9 @@ class _Profile:
         if not math.isfinite(angle):
             raise InputError(f"angle_deg: {angle} is no angle; give degrees")
         check_free(self.free, self.parameters)  # type: ignore[attr-defined]
+        shared = self.shared  # type: ignore[attr-defined]
+        if not isinstance(shared, bool):
+            raise InputError(f"shared: {shared!r} is neither True nor False")
 
     @property
     def e1(self) -> float:
