@@ -56,8 +56,8 @@ def number(name: str, value: Any, repair: str) -> float:
 
 def check_free(free: Any, known: tuple[str, ...]) -> None:
     """Refuse parameters to fit that are none of those that are known."""
-    names = free if isinstance(free, list | tuple | set | frozenset) else [free]
-    if not all(isinstance(name, str) and name in known for name in names) or names is not free:
+    names = list(free) if isinstance(free, list | tuple | set | frozenset) else None
+    if names is None or not all(isinstance(name, str) and name in known for name in names):
         raise InputError(f"free: {free!r} has names that are none; give some of {known}")
 
 

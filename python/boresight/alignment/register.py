@@ -15,12 +15,11 @@ from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping, SolvedMapping
 from boresight.alignment.options import LEAST_MATCHES, Options
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
+from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict, of_members
 from boresight.alignment.sources import (
     Near,
     Sources,
     all_stars,
-    source_rows,
     sources_of,
     stars_near,
 )
@@ -188,7 +187,7 @@ def _match_rows(
 ) -> _Given:
     """Fit sources to the stars in the rows of their number."""
     first = np.cumsum([0, *(member.num_rows for member in members)])
-    row = first[sources.member] + source_rows(members, sources.member, sources.row)
+    row = first[sources.member] + of_members(members, "rows", sources.member, sources.row)
     _, i, j = np.intersect1d(row, refcat.rows[near.rows], return_indices=True)
     image = {"points": sources.plane, "weights": sources.weights}
     reference = {"points": near.plane, "weights": near.weights}

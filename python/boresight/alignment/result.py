@@ -28,6 +28,7 @@ __all__ = [
     "ImageAlignment",
     "Matches",
     "Reason",
+    "of_members",
 ]
 
 Floats = NDArray[np.float64]
@@ -64,6 +65,17 @@ Verdict = Literal["good", "poor", "failed"]
 Status = Literal["success", "reference", "failed"]
 
 
+def of_members(
+    images: list[ImageCatalog], name: str, member: NDArray[Any], place: NDArray[Any]
+) -> NDArray[Any]:
+    """Give the rows or pixels of sources by their members and their numbers in these."""
+    columns = [getattr(image, name) for image in images]
+    if len(columns) == 1:
+        return np.asarray(columns[0][place])
+    first = np.cumsum([0, *map(len, columns[:-1])])
+    return np.asarray(np.concatenate(columns)[first[member] + place])
+
+
 @dataclass(frozen=True, repr=False)
 class Matches:
     """Matched sources of an image: the columns of `ImageAlignment.matched`, made when asked for.
@@ -97,22 +109,15 @@ class Matches:
             star.astype(np.uint32), residuals.astype(np.float32), kept,
         )  # fmt: skip
 
-    def _column(self, name: str) -> NDArray[Any]:
-        columns = [getattr(image, name) for image in self.images]
-        if len(columns) == 1:
-            return np.asarray(columns[0][self.place])
-        first = np.cumsum([0, *map(len, columns[:-1])])
-        return np.asarray(np.concatenate(columns)[first[self.member] + self.place])
-
     @property
     def source(self) -> NDArray[np.int64]:
         """Rows in the lists that were given."""
-        return self._column("rows")
+        return of_members(self.images, "rows", self.member, self.place)
 
     @property
     def pixels(self) -> Floats:
         """0-based array pixels, shape (n, 2)."""
-        return self._column("pixels")
+        return of_members(self.images, "pixels", self.member, self.place)
 
     @property
     def reference(self) -> NDArray[np.int64]:

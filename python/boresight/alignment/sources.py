@@ -18,7 +18,6 @@ __all__ = [
     "Sources",
     "all_stars",
     "pixel_scale",
-    "source_rows",
     "sources_of",
     "stars_near",
 ]
@@ -130,14 +129,3 @@ def pixel_scale(plane: Mapping) -> float:
     near = plane.plane_to_sky(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     across = np.cross(near[1] - near[0], near[2] - near[0])
     return float(np.sqrt(np.linalg.norm(across)))
-
-
-def source_rows(
-    members: list[ImageCatalog], member: NDArray[np.int64], row: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Rows in the lists that were given, of sources that have a position."""
-    rows = row.copy()
-    for number, image in enumerate(members):
-        mine = member == number
-        rows[mine] = image.rows[rows[mine]]
-    return rows

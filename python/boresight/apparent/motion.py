@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 Motion = Literal["still", "proper", "parallax"]
-"""What is fitted of stars: a place; and a proper motion; and a parallax."""
+"""Parameters of stars that are fitted: a place; and a proper motion; and a parallax."""
 
 RADIANS_PER_MAS = np.pi / 648_000_000
 

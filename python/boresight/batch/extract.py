@@ -15,7 +15,7 @@ from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
 from boresight.batch.frames import file_of
-from boresight.batch.journal import Row
+from boresight.batch.journal import Row, noted
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import EXTRACTED
 from boresight.extraction.extract import extract_centroids
@@ -77,10 +77,7 @@ def extract(
     >>> bool(table["num_stars"][0] > 50)
     True
     """
-    settings = {
-        "command": "extract",
-        "options": {name: repr(value) for name, value in sorted(options.items())},
-    }
+    settings = {"command": "extract", "options": noted(options)}
     folder = Path(output).absolute() / STARS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return perform(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -79,6 +79,11 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def noted(options: Mapping[str, Any]) -> dict[str, str]:
+    """Give options as settings hold them."""
+    return {name: repr(value) for name, value in sorted(options.items())}
 
 
 def read_settings(path: Path) -> Row:

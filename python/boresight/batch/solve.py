@@ -11,7 +11,7 @@ from boresight._utils import arguments
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress
 from boresight.batch.command import Frames, perform
-from boresight.batch.journal import Row
+from boresight.batch.journal import Row, noted
 from boresight.batch.run import OnError, Work
 from boresight.batch.table import SOLVED
 from boresight.camera.model import CameraModel
@@ -141,8 +141,8 @@ def solve(
     settings = {
         "command": "solve",
         **solving_settings(fov_deg, camera_model, database),
-        "extraction": _told(extraction or {}),
-        "options": _told(options),
+        "extraction": noted(extraction or {}),
+        "options": noted(options),
     }
     request = {
         "fov_deg": fov_deg,
@@ -157,11 +157,6 @@ def solve(
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
         partition_by=partition_by,
     )  # fmt: skip
-
-
-def _told(options: Mapping[str, Any]) -> dict[str, str]:
-    """Tell options as a journal keeps them."""
-    return {name: repr(value) for name, value in sorted(options.items())}
 
 
 def solving_settings(

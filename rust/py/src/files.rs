@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -82,9 +82,7 @@ fn is_abandoned(path: &Path) -> bool {
     let is_new = file.metadata().is_ok_and(|data| {
         data.len() == 0 && data.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < NEW))
     });
-    cfg!(unix)
-        && !is_new
-        && !matches!(file.try_lock(), Err(TryLockError::WouldBlock | TryLockError::Error(_)))
+    cfg!(unix) && !is_new && file.try_lock().is_ok()
 }
 
 /// Removes, before the first file that this process writes to a folder, what processes left there that were killed.

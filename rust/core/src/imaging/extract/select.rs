@@ -56,7 +56,7 @@ const BESIDE_HEIGHT: f32 = 0.02;
 const LOOKED_AT: usize = 2;
 
 /// Peaks in blobs of the right size, away from the border, that stand out from their surroundings: the highest if there
-/// are too many or fewer are to be measured, with what touches those.
+/// are too many or fewer are to be measured, with those beside them.
 pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
     let mut peaks = of_right_size(frame, rejected);
     let most = most_stars(frame.image, PIXELS_PER_PEAK);
