@@ -162,3 +162,18 @@ def test_no_cards_raise(cards):
     hints = HeaderHints.from_header(cards, SHAPE)
     numbers = [hints.ra_deg, hints.dec_deg, hints.scale_arcsec, hints.fov_deg]
     assert all(number is None or np.isfinite(number) for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("size", "is_taken"), [((200, 100), True), ((5208, 3476), False), ((100, 200), False)]
+)
+def test_a_wcs_made_for_an_image_of_another_size(size, is_taken):
+    cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 80.0, "CRVAL2": 10.0,
+             "CRPIX1": 2604.5, "CRPIX2": 1738.5, "CDELT1": -0.003, "CDELT2": 0.003,
+             "IMAGEW": size[0], "IMAGEH": size[1]}  # fmt: skip
+    frame = boresight.Frame(np.zeros((100, 200)), header=Header(cards))
+    hints = frame.hints
+    assert (hints.ra_deg is not None) == is_taken
+    assert (hints.wcs is not None) == is_taken
+    assert hints.scale_arcsec == pytest.approx(10.8, rel=0.02)
+    assert [f"{size[0]} x {size[1]}" in note for note in hints.notes] == [True] * (not is_taken)

@@ -118,6 +118,47 @@ def test_a_field_too_narrow_for_any_catalogue():
     assert "generate_from_stars" in diagnosis.suspicions[0].text
 
 
+def test_a_field_too_narrow_by_the_header(monkeypatch):
+    """What cannot help is not tried."""
+    from boresight.solver import remedies
+
+    tried = []
+    monkeypatch.setattr(remedies, "projection", tried.append)
+    camera = CameraModel.from_fov(0.4, SHAPE)
+    image = simulate_frame(camera, RA, DEC, faint_limit=16.0, seed=1).image
+    frame = Frame(image, header=Header({"FOCALLEN": 1500.0, "XPIXSZ": 20.5}))
+    diagnosis = diagnose(frame, solve_timeout_ms=4000)
+    assert causes(diagnosis) == ["narrow field"]
+    assert "FOCALLEN" in diagnosis.suspicions[0].text
+    assert "0.401 degrees" in diagnosis.suspicions[0].text
+    assert not tried
+
+
+def test_a_wide_field_given_as_too_narrow(wide_frame):
+    diagnosis = diagnose(wide_frame.image, 0.4)
+    assert diagnosis.solution is None
+    assert causes(diagnosis) == ["field of view"]
+    assert diagnosis.remedy.changes["fov_deg"] == pytest.approx(FOV, abs=0.05)
+
+
+@pytest.mark.parametrize("places", [(1.0, 1.0, 0.6, 1.0), (1.0, 0.7, 0.7, 0.4)])
+def test_a_mosaic_of_colours_is_no_negative(wide_database, places):
+    sky = np.full(SHAPE, 2000.0)
+    for place, factor in enumerate(places):  # those of a Bayer filter, or of any other
+        sky[place // 2 :: 2, place % 2 :: 2] *= factor
+    diagnosis = diagnose(sky + noise(5.0), FOV, database=wide_database, solve_timeout_ms=1000)
+    assert "negative" not in causes(diagnosis)
+
+
+def test_a_header_of_the_frame_that_was_cut(wide_frame):
+    header = Header({"IMAGEW": 5208, "IMAGEH": 3476, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN",
+                     "CRVAL1": RA, "CRVAL2": DEC, "CDELT1": -0.02, "CDELT2": 0.02})  # fmt: skip
+    image = np.asarray(wide_frame.image)[:60, :60]
+    diagnosis = diagnose(Frame(image, header=header), solve_timeout_ms=1000)
+    assert diagnosis.solution is None
+    assert any("5208 x 3476" in f.text for f in diagnosis.findings if f.cause == "header")
+
+
 def test_what_was_found_as_json(wide_frame, wide_database):
     import json
 

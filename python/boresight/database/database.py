@@ -420,6 +420,11 @@ class PatternDatabase(StoredDatabase):
         return None
 
 
+def check_served(fov_deg: float) -> None:
+    """Raise `NarrowFieldError` for a field too narrow for the catalogues that are installed."""
+    _preset_for(fov_deg)
+
+
 def kept_default(fov_deg: float) -> PatternDatabase | None:
     """Return what `PatternDatabase.default` does, if that need not be made."""
     try:
@@ -456,15 +461,15 @@ def _preset_for(fov_deg: float | None) -> str:
         if fov_deg >= SMALLEST_DEFAULT_FOV_DEG:
             return "default"
         raise NarrowFieldError(
-            f"fov_deg: {fov_deg:g} degrees are too few for the stars of Hipparcos; install those "
-            "of Gaia, which serve from 1 degree (pip install boresight[gaia]), or give a database "
-            "of fainter stars, as SolverDatabase.generate_from_stars makes"
+            f"fov_deg: {fov_deg:.3g} degrees are too few for the stars of Hipparcos; install "
+            "those of Gaia, which serve from 1 degree (pip install boresight[gaia]), or give a "
+            "database of fainter stars, as SolverDatabase.generate_from_stars makes"
         )
     if fov_deg < SMALLEST_NARROW_FOV_DEG:
         raise NarrowFieldError(
-            f"fov_deg: {fov_deg:g} degrees are too few for Gaia's stars to G = 10; give a database "
-            "of fainter stars, as SolverDatabase.generate_from_stars makes of what Catalog.query "
-            "gets"
+            f"fov_deg: {fov_deg:.3g} degrees are too few for Gaia's stars to G = 10; give a "
+            "database of fainter stars, as SolverDatabase.generate_from_stars makes of what "
+            "Catalog.query gets"
         )
     return "narrow"
 

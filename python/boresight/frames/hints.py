@@ -82,7 +82,8 @@ class HeaderHints:
     pixel_ratio : float or None
         Height of a pixel over its width.
     wcs : astropy.wcs.WCS or None
-        The header's WCS for 0-based pixels of the image.
+        The header's WCS for 0-based pixels of the image; None too if it was made for an image of
+        another size, which IMAGEW and IMAGEH tell.
     sources : mapping of str to str
         Cards that the values are from, by the name of the attribute.
     notes : tuple of str
@@ -133,6 +134,8 @@ class HeaderHints:
         HeaderHints
         """
         reader = _HeaderReader(header, image_shape)
+        if wcs is not None and not reader.is_of_same_size():
+            wcs = None
         if wcs is not None:
             reader.read_wcs(wcs)
         reader.read_positions()
@@ -195,6 +198,22 @@ class _HeaderReader:
             self._found["fov_deg"] = _field(scale, self._shape[1])
         notes = tuple(dict.fromkeys(self._notes))
         return HeaderHints(**self._found, wcs=wcs, sources=self._sources, notes=notes)
+
+    def is_of_same_size(self) -> bool:
+        """Whether a WCS that says for which size of image it was made is of this one.
+
+        Others were cut or resampled since, and their reference pixel is that of the whole.
+        """
+        sizes = [card_number(self._header, name, {}, "") for name in ("IMAGEW", "IMAGEH")]
+        height, width = self._shape
+        stored = [self._header.get(f"NAXIS{axis}") for axis in (1, 2)]
+        if None in sizes or sizes in ([width, height], stored):
+            return True
+        self._notes.append(
+            f"the WCS was made for {sizes[0]:g} x {sizes[1]:g} pixels (IMAGEW, IMAGEH), and the "
+            f"image has {width} x {height}, so that it tells no position of this one"
+        )
+        return False
 
     def read_wcs(self, wcs: WCS) -> None:
         """Position, scale, rotation and handedness at the image's centre."""

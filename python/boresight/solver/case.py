@@ -18,6 +18,7 @@ from boresight.extraction.extract import ExtractionResult
 from boresight.extraction.images import pixels_of
 from boresight.extraction.stars import CentroidColumns
 from boresight.solver.attempts import Request
+from boresight.solver.findings import Finding
 from boresight.solver.inputs import Found
 from boresight.solver.options import Prepared
 from boresight.solver.solution import Solution
@@ -48,6 +49,8 @@ class Case:
         Fields of view that were searched.
     deadline : float
         When to give up, as `time.monotonic` tells.
+    narrow : Finding or None
+        The field of view that was given, or that the header tells, if no catalogue serves it.
     """
 
     found: Found
@@ -58,6 +61,7 @@ class Case:
     database: PatternDatabase
     bounds_deg: tuple[float, float]
     deadline: float
+    narrow: Finding | None = None
 
     @property
     def image_shape(self) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.naming import named
+from boresight.database.database import check_served
 from boresight.errors import NarrowFieldError
 from boresight.extraction.star_list import StarList
 from boresight.solver import image_remedies, remedies, suspicions
@@ -100,20 +101,22 @@ header, **options
     try:
         chosen = choose_database(database, fov_deg, camera_model, _lens(projection))
         request = Request(fov_deg, database, camera_model, projection, header, options)
-        narrow = None
+        narrow = _narrow_by_header(found, request)
     except NarrowFieldError as error:
         narrow = Finding("narrow field", str(error))
         chosen = choose_database(None, None, None)
         request = Request(None, chosen, camera_model, projection, header, options)
-    case, solution = _case(found, request, chosen, start, budget_ms)
+    case, solution = _case(found, request, chosen, start, budget_ms, narrow)
     outcome, status, solution = _solved(case, solution)
     remedy = _first(case) if solution is None else None
+    if solution is not None and fov_deg is not None and request.fov_deg is None:
+        # With the field that was given, `solve` raises an error.
+        remedy, solution, status = remedies.wider(fov_deg, solution), None, "no match"
     if budget_ms is not None:
         case.deadline += (1.0 - TRIES_SHARE) * budget_ms / 1e3
     best = _rejected(case, outcome) if solution is None and remedy is None else None
     height, width = case.image_shape
     low, high = (_stars_in_field(chosen, fov, height / width) for fov in case.bounds_deg)
-    seen = () if narrow is None else (narrow,)
     return Diagnosis(
         solution=solution,
         status=status,
@@ -124,12 +127,27 @@ header, **options
         candidates_checked=outcome.candidates_checked,
         best_rejected=best,
         remedy=remedy,
-        suspicions=(*seen, *_suspicions(case, solution, remedy, best, low)),
+        suspicions=tuple(_suspicions(case, solution, remedy, best, low)),
     )
 
 
 def _lens(projection: Projection | Literal["auto"] | None) -> Projection | None:
     return None if projection == "auto" else projection
+
+
+def _narrow_by_header(found: Found, request: Request) -> Finding | None:
+    """Tell that the header's field of view, where no other is given, is served by no catalogue."""
+    hints = found.hints
+    given = (request.fov_deg, request.database, request.camera_model)
+    if hints.fov_deg is None or request.header == "ignore" or given != (None, None, None):
+        return None
+    try:
+        check_served(hints.fov_deg)
+    except NarrowFieldError as error:
+        source = hints.sources.get("scale_arcsec", "header")
+        text = str(error).removeprefix("fov_deg: ")
+        return Finding("narrow field", f"the header ({source}) tells the field: {text}")
+    return None
 
 
 def _case(
@@ -138,6 +156,7 @@ def _case(
     database: PatternDatabase,
     start: float,
     budget_ms: int | None,
+    narrow: Finding | None,
 ) -> tuple[Case, Solution | None]:
     """Give the frame with its arguments checked, and the solution that only `solve` finds."""
     frame = prepared(request.fov_deg, found.image_shape, request.camera_model, request.options)
@@ -151,6 +170,7 @@ def _case(
         database=database,
         bounds_deg=_fov_bounds(frame.values, database),
         deadline=math.inf if budget_ms is None else start + TRIES_SHARE * budget_ms / 1e3,
+        narrow=narrow,
     )
     hinted = request.header != "ignore" and found.hints.ra_deg is not None
     if not (hinted or request.header == "only" or request.projection):
@@ -183,8 +203,10 @@ def _first(case: Case) -> Finding | None:
     """Give the first remedy that helps, while there is time."""
     tries = chain(remedies.of_arguments(), image_remedies.of_image(case))
     found = case.extraction
-    # Where the images are spoilt, or of noise, no other geometry makes stars of what was detected.
-    if found is None or not (blur_of(found, case.stars) or is_noise(case.stars)):
+    # Where the images are spoilt, or of noise, no other geometry makes stars of what was detected,
+    # and a field that no catalogue serves is cause enough.
+    spoilt = found is not None and (blur_of(found, case.stars) or is_noise(case.stars))
+    if case.narrow is None and not spoilt:
         tries = chain(
             tries,
             (remedies.all_sky, image_remedies.common_ratios),
@@ -209,6 +231,9 @@ def _suspicions(
     """Tell what else is seen, that the remedy does not say."""
     known = None if remedy is None else remedy.cause
     solved = solution or (None if remedy is None else remedy.solution)
+    narrow = case.narrow if solved is None else None
+    if narrow is not None:
+        yield narrow
     if solved is not None and known != "header":
         yield from suspicions.of_header(case.found.hints, solved)
     for finding in suspicions.of_image(case.pixels, case.extraction, case.stars):
@@ -216,11 +241,14 @@ def _suspicions(
             yield finding
     if remedy is None and best is not None:
         yield from suspicions.of_candidate(best)
-    if remedy is None:
+    if remedy is None and narrow is None:
         yield from suspicions.few_stars(len(case.stars), expected)
+    if solved is None and case.request.header != "ignore":
+        yield from suspicions.of_notes(case.found.hints)
     if solution is not None and (stretched := image_remedies.stretched(case, solution)):
         yield stretched
-    if solved is None and len(case.stars) >= NARROW_STARS and case.request.fov_deg is None:
+    free = case.request.fov_deg is None and narrow is None
+    if solved is None and free and len(case.stars) >= NARROW_STARS:
         least = case.database.min_fov_deg
         yield Finding(
             "narrow field",

@@ -103,6 +103,16 @@ def field_of_view(case: Case) -> Finding | None:
     return None
 
 
+def wider(fov_deg: float, solution: Solution) -> Finding:
+    """Tell the field of view of a frame that solves without the one given, which was too narrow."""
+    fov = solution.fov_deg
+    text = (
+        f"it is {fov:.2f} degrees, and not {fov_deg:g}, which no catalogue serves; give "
+        f"fov_deg={fov:.2f}"
+    )
+    return Finding("field of view", text, {"fov_deg": fov}, solution)
+
+
 def header(case: Case) -> Finding | None:
     """Use the header that was not, or leave out the one that was relied upon."""
     use, hints = case.request.header, case.found.hints

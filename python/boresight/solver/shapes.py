@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -159,11 +160,17 @@ def stretch_of(solution: Solution) -> tuple[float, float]:
 
 def is_negative(pixels: NDArray[np.float32], found: ExtractionResult) -> bool:
     """Whether what stands out of the background is dark."""
-    middle = float(np.nanmedian(pixels))
-    scale = max(1.4826 * float(np.nanmedian(np.abs(pixels - middle))), found.noise, 1e-30)
-    residual = (pixels - middle) / scale
-    dark = int((residual < -OUTSTANDING_SIGMAS).sum())
-    bright = int((residual > OUTSTANDING_SIGMAS).sum())
+    dark = bright = 0
+    # Each place of the colours' mosaic, or of two amplifiers in turn, has a background of its own.
+    for row, column in product(range(2), range(2)):
+        part = pixels[row::2, column::2]
+        if not np.isfinite(part).any():
+            continue
+        middle = float(np.nanmedian(part))
+        scale = max(1.4826 * float(np.nanmedian(np.abs(part - middle))), found.noise, 1e-30)
+        residual = (part - middle) / scale
+        dark += int((residual < -OUTSTANDING_SIGMAS).sum())
+        bright += int((residual > OUTSTANDING_SIGMAS).sum())
     return dark > FEWEST_OUTSTANDING and dark > DARK_OVER_BRIGHT * bright
 
 

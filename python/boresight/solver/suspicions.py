@@ -193,6 +193,12 @@ def of_candidate(best: RejectedCandidate) -> Iterator[Finding]:
     )
 
 
+def of_notes(hints: HeaderHints) -> Iterator[Finding]:
+    """Tell of cards that cannot be read, or that contradict each other or the image."""
+    for note in hints.notes:
+        yield Finding("header", f"{note}; mend it, or give header='ignore'")
+
+
 def of_header(hints: HeaderHints, solution: Solution) -> Iterator[Finding]:
     """Tell where the header and the stars of a frame that solves disagree."""
     from astropy.coordinates import SkyCoord
