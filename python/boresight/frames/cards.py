@@ -117,11 +117,12 @@ def card_number(
     header: Any, name: str, units: Mapping[str, float] | None = None, unit: str = ""
 ) -> float | None:
     """Return the number of a card, in the unit that its value or its comment names."""
-    value = header.get(name)
-    comment = str(header.comments[name]) if hasattr(header, "comments") and name in header else ""
+    if name not in header:
+        return None
+    comment = str(header.comments[name]) if units and hasattr(header, "comments") else ""
     for words in _COMMENT_UNIT.findall(comment):
         named = "".join(words).lower()
         if units and named in units:
             unit = named
             break
-    return number_of(value, units, unit)
+    return number_of(header[name], units, unit)

@@ -62,7 +62,7 @@ def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -
     """HDU of a header whose data begin at `offset`, and the length of its data in bytes."""
     header, notes = sound_header(text)
     bitpix, shape = array_shape(header)
-    size = data_size(header, first=index == 0)
+    size = data_size(header, bitpix, shape, first=index == 0)
     groups = index == 0 and has_groups(header)
     repeated = whole_number(header, "GCOUNT", 1, least=0) if index else 1
     kind = "PRIMARY" if index == 0 else str(header["XTENSION"]).strip().upper()

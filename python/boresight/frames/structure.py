@@ -74,9 +74,8 @@ def array_shape(header: Header) -> tuple[int, tuple[int, ...]]:
     return bitpix, tuple(reversed(lengths))
 
 
-def data_size(header: Header, *, first: bool) -> int:
-    """Length of the data of an HDU in bytes, without padding."""
-    bitpix, shape = array_shape(header)
+def data_size(header: Header, bitpix: int, shape: tuple[int, ...], *, first: bool) -> int:
+    """Length of the data of an HDU in bytes, without padding, by what `array_shape` gives."""
     groups = first and has_groups(header)
     elements = math.prod(shape[:-1] if groups else shape) if shape else 0
     extra = whole_number(header, "PCOUNT", 0, least=0) if not first or groups else 0
@@ -111,6 +110,7 @@ def raw_hdus(file: IO[bytes]) -> Iterator[RawHdu]:
             return
         header, _ = sound_header(text)
         cards = tuple(text[i : i + CARD] for i in range(0, len(text), CARD))
-        hdu = RawHdu(cards, header, offset + length, data_size(header, first=offset == 0))
+        size = data_size(header, *array_shape(header), first=offset == 0)
+        hdu = RawHdu(cards, header, offset + length, size)
         yield hdu
         offset = hdu.stop
