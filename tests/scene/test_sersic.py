@@ -86,6 +86,46 @@ def test_its_light_is_that_of_a_numerical_convolution(n):
     assert found.images[0].flux[0] == pytest.approx(4e5, rel=4e-3 * n)
 
 
+def effective(over=4, half=12):
+    """Samples of the PSF of the truth, the pixel included."""
+    at = np.arange(-half * over, half * over + 1) / over
+    u, w = np.polynomial.legendre.leggauss(6)
+    fine = (at[:, None] + u / 2).ravel()
+    light = (N_PSF - 1) / (np.pi * RD**2) * (
+        1 + (fine[:, None] ** 2 + fine**2) / RD**2
+    ) ** -N_PSF  # fmt: skip
+    shape = (len(at), 6, len(at), 6)
+    samples = np.einsum("iajb,a,b->ij", light.reshape(shape), w / 2, w / 2, optimize=True)
+    return scene.EffectivePSF(samples, oversampling=over)
+
+
+@pytest.mark.parametrize("n", [1.0, 4.0])
+def test_it_is_convolved_with_an_effective_psf_too(n):
+    light, stars = scene_of(n)
+    psf = effective()
+    angle = 90.0 + np.degrees(0.5)
+    given = source(n, radius_arcsec=5.0 * SCALE, axis_ratio=0.6, position_angle_deg=angle - 180,
+                   free=())  # fmt: skip
+    found = scene.fit(scene.Image(light, WCS_TRUE, variance=25.0, psf=psf), [given])
+    inner = np.hypot(*(np.mgrid[:81, :81] - 40)) < 30
+    assert found.status == "converged"
+    # The samples end 12 px from the star, and with them its light.
+    assert np.abs(found.model(0) - light)[inner].max() < 1e-3 * light.max()
+    data, variance = observe(light + stars, 2)
+    image = scene.Image(data, WCS_TRUE, variance=variance, psf=psf)
+    start = source(1.2 * n, radius_arcsec=1.0, axis_ratio=0.9, position_angle_deg=100.0)
+    found = scene.fit(image, [star(), start])
+    assert found.status == "converged"
+    table = found.sources
+    x, y = WCS_TRUE.world_to_pixel_values(table["ra"][:1], table["dec"][:1])
+    true = STAR[0] / SCALE * [-1, 1] + CENTER
+    sigma = np.array([table["ra_error"][0].value, table["dec_error"][0].value]) / SCALE
+    assert np.abs((np.array([x[0], y[0]]) - true) / sigma).max() < 4
+    row = found.galaxies[0]
+    assert row["n"] == pytest.approx(n, rel=0.1)
+    assert row["radius"].value == pytest.approx(5.0 * SCALE, rel=0.05 * n)
+
+
 def test_a_star_beside_a_galaxy():
     light, stars = scene_of(1.5)
     offsets, galaxies = {"with": [], "without": []}, []
@@ -154,10 +194,7 @@ def test_bad_input_is_named():
     ):  # fmt: skip
         with pytest.raises(InputError, match=name):
             scene.SersicSource(1.0, 2.0, **{name: value})
-    y, x = np.mgrid[-20:21, -20:21] / 4
-    samples = np.exp(-(x**2 + y**2) / 2) / (2 * np.pi)
-    psf = scene.EffectivePSF(samples, oversampling=4)
-    image = scene.Image(np.zeros(SHAPE), WCS_TRUE, variance=1.0, psf=psf)
-    with pytest.raises(InputError, match="EffectivePSF"):
-        scene.fit(image, [source(1.0)])
+    image = scene.Image(np.zeros(SHAPE), WCS_TRUE, variance=1.0)
+    with pytest.raises(InputError, match="error_arcsec"):
+        scene.fit(image, [source(1.0, error_arcsec=-1.0)])
     assert isinstance(WCS_TRUE, WCS)

@@ -211,12 +211,6 @@ def _problem(
                 **_windows(image, len(points)),
             }
         )
-    galaxy = any(isinstance(source, SersicSource) for source in given)
-    if galaxy and any(isinstance(psf, EffectivePSF) for psf in psfs):
-        raise InputError(
-            "psf: a SersicSource is not convolved with an EffectivePSF; give the images "
-            "scene.Moffat() or scene.Gaussian()"
-        )
     if not any(row["seen"] for row in rows):
         raise InputError("sources: none is on any image; check the positions and the WCS")
     sources = [

@@ -146,8 +146,8 @@ class SersicSource(_Source):
     Notes
     -----
     Sérsic's and Moffat's profiles are integrals of Gaussians, and Gaussians convolve exactly; the
-    sums that stand for the integrals hold the light to about 3e-4 of it. With an `EffectivePSF` the
-    fit raises an error: give a `Moffat` or `Gaussian` where there are galaxies.
+    sums that stand for the integrals hold the light to about 3e-4 of it. With an `EffectivePSF`
+    they are convolved by Fourier transforms on the lattice of its samples, which takes longer.
 
     Examples
     --------

@@ -9,6 +9,7 @@ pub mod centroid;
 mod defects;
 mod detect;
 pub mod extract;
+pub(crate) mod fourier;
 pub mod image;
 mod psf;
 mod sharp;

@@ -14,6 +14,7 @@
 //! [`register`](register::register) aligns two images by the agreement of their pixels, without sources.
 
 mod clusters;
+mod convolved;
 mod extent;
 pub mod fit;
 pub mod freedom;

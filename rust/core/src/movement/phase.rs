@@ -7,10 +7,10 @@
 use std::f64::consts::PI;
 
 use rustfft::num_complex::Complex32;
-use rustfft::{Fft, FftPlanner};
 
 use super::plane::Plane;
 use super::transform::{Point, Transform};
+use crate::imaging::fourier::{Fourier, good_side};
 
 /// Images are binned until neither side is above this: places are made exact later.
 const LARGEST_SIDE: usize = 288;
@@ -57,7 +57,7 @@ pub fn phase_candidates(reference: &Plane, moved: &Plane, turned: bool) -> Vec<C
     if small.width < 4 || small.height < 4 {
         return Vec::new();
     }
-    let mut correlator = Correlator::new([small.width, small.height].map(good_size));
+    let mut correlator = Correlator::new([small.width, small.height].map(good_side));
     let mut found = correlator.candidates(&small, &small_moved, &Transform(IDENTITY), SHIFTS);
     if turned {
         let polar = [&small, &small_moved].map(|plane| polar_spectrum(&mut correlator, plane));
@@ -99,50 +99,19 @@ fn about_middle(plane: &Plane, scale: f64, angle: f64) -> Transform {
     Transform([[a, -b, x - a * x + b * y], [b, a, y - b * x - a * y], [0.0, 0.0, 1.0]])
 }
 
-/// The next size from `side` up whose transform is quick.
-fn good_size(side: usize) -> usize {
-    let smooth = |mut n: usize| {
-        for p in [2, 3, 5] {
-            while n.is_multiple_of(p) {
-                n /= p;
-            }
-        }
-        n == 1
-    };
-    (side..2 * side).find(|&n| smooth(n)).unwrap_or(side)
-}
-
-/// Transforms images of one size.
-struct Correlator {
-    size: [usize; 2],
-    forward: [std::sync::Arc<dyn Fft<f32>>; 2],
-    inverse: [std::sync::Arc<dyn Fft<f32>>; 2],
-}
+/// Compares images of one size.
+struct Correlator(Fourier<f32>);
 
 impl Correlator {
     fn new(size: [usize; 2]) -> Self {
-        let mut planner = FftPlanner::new();
-        Self {
-            size,
-            forward: size.map(|n| planner.plan_fft_forward(n)),
-            inverse: size.map(|n| planner.plan_fft_inverse(n)),
-        }
-    }
-
-    /// Transforms in place: rows, then columns.
-    fn transform(&self, data: &mut Vec<Complex32>, plans: &[std::sync::Arc<dyn Fft<f32>>; 2]) {
-        let [width, height] = self.size;
-        plans[0].process(data);
-        let mut turned = transposed(data, width, height);
-        plans[1].process(&mut turned);
-        *data = transposed(&turned, height, width);
+        Self(Fourier::new(size))
     }
 
     /// Spectra of two real images at once: one is the real part, the other the imaginary part.
     fn spectra(&self, a: &[f32], b: &[f32]) -> Vec<[Complex32; 2]> {
-        let [width, height] = self.size;
+        let [width, height] = self.0.size();
         let mut data: Vec<Complex32> = a.iter().zip(b).map(|(&a, &b)| Complex32::new(a, b)).collect();
-        self.transform(&mut data, &self.forward);
+        self.0.forward(&mut data);
         let both = |i: usize| {
             let (x, y) = (i % width, i / width);
             let mirrored = data[(height - y) % height * width + (width - x) % width].conj();
@@ -153,7 +122,7 @@ impl Correlator {
 
     /// The shifts from b to a with the highest peaks, and the peaks' heights in standard deviations of the rest.
     fn peaks(&mut self, a: &[f32], b: &[f32], count: usize) -> Vec<(Point, f64)> {
-        let [width, height] = self.size;
+        let [width, height] = self.0.size();
         let spectra = self.spectra(a, b);
         let mut cross: Vec<Complex32> = spectra
             .iter()
@@ -162,7 +131,7 @@ impl Correlator {
                 product / product.norm().max(f32::MIN_POSITIVE)
             })
             .collect();
-        self.transform(&mut cross, &self.inverse);
+        self.0.inverse(&mut cross);
         let mut surface: Vec<f32> = cross.iter().map(|c| c.re).collect();
         let scale =
             (surface.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / surface.len() as f64).sqrt();
@@ -223,10 +192,11 @@ impl Correlator {
             (0.5 - 0.5 * (PI * edge.min(1.0)).cos()) as f32
         };
         let across: Vec<f32> = (0..plane.width).map(|x| fade(x, plane.width)).collect();
-        let mut faded = vec![0.0; self.size[0] * self.size[1]];
+        let [width, height] = self.0.size();
+        let mut faded = vec![0.0; width * height];
         for (y, row) in plane.pixels.chunks_exact(plane.width).enumerate() {
             let down = fade(y, plane.height);
-            for ((out, v), across) in faded[y * self.size[0]..].iter_mut().zip(row).zip(&across) {
+            for ((out, v), across) in faded[y * width..].iter_mut().zip(row).zip(&across) {
                 *out = v * across * down;
             }
         }
@@ -234,22 +204,12 @@ impl Correlator {
     }
 }
 
-fn transposed(data: &[Complex32], width: usize, height: usize) -> Vec<Complex32> {
-    let mut turned = vec![Complex32::default(); data.len()];
-    for (y, row) in data.chunks_exact(width).enumerate() {
-        for (x, &v) in row.iter().enumerate() {
-            turned[x * height + y] = v;
-        }
-    }
-    turned
-}
-
 /// The logarithm of the spectrum of an image by direction (rows) and logarithm of the frequency (columns).
 fn polar_spectrum(correlator: &mut Correlator, plane: &Plane) -> Plane {
-    let [width, height] = correlator.size;
+    let [width, height] = correlator.0.size();
     let faded = correlator.faded(plane);
     let mut data: Vec<Complex32> = faded.iter().map(|&v| Complex32::new(v, 0.0)).collect();
-    correlator.transform(&mut data, &correlator.forward.clone());
+    correlator.0.forward(&mut data);
     // The zero frequency in the middle.
     let centred: Vec<f32> = (0..data.len())
         .map(|i| {

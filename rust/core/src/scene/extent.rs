@@ -50,10 +50,7 @@ impl<'a> Lights<'a> {
         let flux = self.flux(state, image, source).max(0.0);
         let reach = |part: f64| self.reach(state, image, source, part * self.noise[image] / flux);
         let window = reach(WINDOW_NOISE).clamp(least.min(LARGEST_HALF), LARGEST_HALF);
-        let light = match &self.scene.psfs[psf].sampled {
-            Some(sampled) => sampled.half(),
-            None => reach(self.light_noise()),
-        };
+        let light = self.light(psf, source, reach(self.light_noise()));
         Extent {
             window,
             light: light.min(FARTHEST_LIGHT).max(window),
@@ -64,15 +61,21 @@ impl<'a> Lights<'a> {
     /// Where light is drawn in a whole image.
     pub(super) fn whole(&self, state: &[f64], image: usize, source: usize) -> Extent {
         let psf = self.scene.images[image].psf;
-        let light = if let Some(sampled) = &self.scene.psfs[psf].sampled {
-            sampled.half()
-        } else {
-            let flux = self.flux(state, image, source).abs();
-            self.reach(state, image, source, self.light_noise() * self.noise[image] / flux)
-        };
+        let flux = self.flux(state, image, source).abs();
+        let reach = self.reach(state, image, source, self.light_noise() * self.noise[image] / flux);
+        let light = self.light(psf, source, reach);
         let least = LEAST_WIDTHS * self.layout.profile(self.scene, psf, state).fwhm();
         let light = light.clamp(least, FARTHEST_LIGHT);
         Extent { window: light, light, accuracy: Accuracy::FINEST }
+    }
+
+    /// How far light reaches that would reach so far without samples: a star ends with these.
+    fn light(&self, psf: usize, source: usize, reach: f64) -> f64 {
+        match &self.scene.psfs[psf].sampled {
+            Some(sampled) if self.layout.shapes[source].is_some() => sampled.half().max(reach),
+            Some(sampled) => sampled.half(),
+            None => reach,
+        }
     }
 
     /// Half the side of a box that holds most of a galaxy's light, pixels; 0 of a star.

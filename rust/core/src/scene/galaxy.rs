@@ -199,6 +199,25 @@ impl Galaxy {
         Self { terms, psf: stretch, r2, pole: psf.radius() * psf.axis_ratio().sqrt() }
     }
 
+    /// Of Gaussians of a galaxy that are wide beside a PSF, of which they see flux and covariance matrix (xx, xy, yy); to be
+    /// drawn with one node.
+    pub(super) fn wide(w: [f64; 3], gaussians: &[Component], psf: [f64; 3], flux: f64) -> Self {
+        let term = |galaxy: &Component| {
+            let [xx, xy, yy] = std::array::from_fn(|i| galaxy.variance * w[i] + psf[i]);
+            let determinant = xx * yy - xy * xy;
+            Term {
+                inverse: [yy, -xy, xx].map(|c| c / determinant),
+                peak: flux * galaxy.part / (std::f64::consts::TAU * determinant.sqrt()),
+                of_galaxy: galaxy.variance,
+                of_psf: 0.0,
+                by_exponent: galaxy.by_exponent / galaxy.part,
+                by_nu: 0.0,
+                of_psf_by_nu: 0.0,
+            }
+        };
+        Self { terms: gaussians.iter().map(term).collect(), psf: Stretch::new(0.0, 0.0), r2: 0.0, pole: 0.0 }
+    }
+
     /// Numbers of nodes per axis of all pixels of runs, each less 1.
     pub(super) fn nodes(&self, runs: &[Run]) -> Vec<u8> {
         nodes_of(runs, &thresholds(&self.terms, self.pole))
@@ -258,7 +277,7 @@ fn thresholds(terms: &[Term], pole: f64) -> Thresholds {
     thresholds
 }
 
-fn largest_eigenvalue([xx, xy, yy]: [f64; 3]) -> f64 {
+pub(super) fn largest_eigenvalue([xx, xy, yy]: [f64; 3]) -> f64 {
     0.5 * (xx + yy) + (0.5 * (xx - yy)).hypot(xy)
 }
 

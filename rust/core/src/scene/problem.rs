@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
+use super::convolved::Convolved;
 use super::galaxy::Galaxy;
 use super::layout::sky_terms;
 use super::products::{Dot, MOST_OWN, Products, add_light, weighted};
@@ -291,8 +292,12 @@ impl<'a> Fit<'a> {
             for ((_, by), turn) in by_image.iter_mut().zip(turns) {
                 by[OWN..OWN + 3].copy_from_slice(&outline.w_by(&turn).map(|w| flux * w));
             }
-            let profile = layout.profile(scene, of.psf, state);
-            Galaxy::new(outline.w, outline.exponent, &profile).render(&runs, &stamp.nodes, wanted)
+            if let Some(psf) = &scene.psfs[of.psf].sampled {
+                Convolved::new(outline.w, outline.exponent, psf, seen.pixel).render(&runs)
+            } else {
+                let profile = layout.profile(scene, of.psf, state);
+                Galaxy::new(outline.w, outline.exponent, &profile).render(&runs, &stamp.nodes, wanted)
+            }
         } else {
             let mut columns = std::array::from_fn(|_| Vec::new());
             match &scene.psfs[of.psf].sampled {

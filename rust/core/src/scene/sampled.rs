@@ -59,6 +59,17 @@ impl Sampled {
         self.splines[self.splines.len() / 2].at(self.origin).value
     }
 
+    /// The samples about a pixel, those of several grids taken together.
+    pub(super) fn grid(&self, pixel: [f64; 2]) -> Grid {
+        let (size, parts) = (self.splines[0].size(), self.parts(pixel));
+        let sample = |i: usize| {
+            let at = [(i % size[0]) as f64, (i / size[0]) as f64];
+            parts.iter().map(|&(spline, part)| part * self.splines[spline].at(at).value).sum()
+        };
+        let samples = (0..size[0] * size[1]).map(sample).collect();
+        Grid { samples, size, oversampling: self.oversampling, origin: self.origin }
+    }
+
     /// Pixels from the star to the farthest edge of the samples.
     pub(super) fn half(&self) -> f64 {
         let [width, height] = self.splines[0].size();
@@ -115,6 +126,51 @@ impl Sampled {
             columns.map(|(column, a)| (row * self.places[0].len() + column, a * b))
         };
         rows.iter().flat_map(part).filter(|(_, part)| *part > 0.0).collect()
+    }
+}
+
+/// Samples of one place of an image, row by row.
+pub(super) struct Grid {
+    pub samples: Vec<f64>,
+    /// Columns and rows.
+    pub size: [usize; 2],
+    /// Samples per pixel along x and y.
+    pub oversampling: [f64; 2],
+    /// The sample at the star.
+    pub origin: [f64; 2],
+}
+
+/// The moments of a star's light.
+pub(super) struct Moments {
+    pub flux: f64,
+    /// In pixels from the star's place.
+    pub middle: [f64; 2],
+    /// About the middle: xx, xy, yy, square pixels.
+    pub covariance: [f64; 3],
+}
+
+impl Grid {
+    pub(super) fn moments(&self) -> Moments {
+        let place = |i: usize| {
+            let at = [i % self.size[0], i / self.size[0]];
+            [0, 1].map(|axis| (at[axis] as f64 - self.origin[axis]) / self.oversampling[axis])
+        };
+        let mean = |value: &dyn Fn([f64; 2]) -> f64| {
+            self.samples.iter().enumerate().map(|(i, sample)| sample * value(place(i))).sum::<f64>()
+        };
+        let total = mean(&|_| 1.0);
+        let middle = [0, 1].map(|axis| mean(&|at| at[axis]) / total);
+        let product = |a: usize, b: usize| mean(&|at| (at[a] - middle[a]) * (at[b] - middle[b])) / total;
+        let covariance = [product(0, 0), product(0, 1), product(1, 1)];
+        Moments { flux: total / (self.oversampling[0] * self.oversampling[1]), middle, covariance }
+    }
+}
+
+impl Moments {
+    /// Whether they are those of something like a Gaussian: noise in the wings may leave anything.
+    pub(super) fn are_sound(&self) -> bool {
+        let [xx, xy, yy] = self.covariance;
+        self.flux > 0.0 && xx > 0.0 && xx * yy > xy * xy
     }
 }
 

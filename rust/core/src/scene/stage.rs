@@ -222,6 +222,8 @@ impl Field {
                 };
                 let runs = stamp.runs(seen.pixel);
                 stamp.nodes = match layout.outline(source, &seen, state) {
+                    // Samples are the light of whole pixels.
+                    _ if scene.psfs[of.psf].sampled.is_some() => Vec::new(),
                     Some(outline) => Galaxy::new(outline.w, outline.exponent, &profile).nodes(&runs),
                     None => nodes.of(&runs, accuracy),
                 };

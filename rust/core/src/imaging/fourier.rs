@@ -1,0 +1,96 @@
+//! Fourier transforms of images of one size.
+
+use std::sync::Arc;
+
+use rustfft::num_complex::Complex;
+use rustfft::num_traits::Zero;
+use rustfft::{Fft, FftNum, FftPlanner};
+
+/// The next side from this one up whose transform is quick.
+pub(crate) fn good_side(side: usize) -> usize {
+    let smooth = |mut n: usize| {
+        for p in [2, 3, 5] {
+            while n.is_multiple_of(p) {
+                n /= p;
+            }
+        }
+        n == 1
+    };
+    (side..2 * side).find(|&n| smooth(n)).unwrap_or(side)
+}
+
+/// Transforms images of one size, in place and without a factor: forward and back, pixels are multiplied by their number.
+pub(crate) struct Fourier<T: FftNum> {
+    size: [usize; 2],
+    forward: [Arc<dyn Fft<T>>; 2],
+    inverse: [Arc<dyn Fft<T>>; 2],
+}
+
+impl<T: FftNum> Fourier<T> {
+    /// Of images of these columns and rows.
+    pub(crate) fn new(size: [usize; 2]) -> Self {
+        let mut planner = FftPlanner::new();
+        let forward = size.map(|side| planner.plan_fft_forward(side));
+        Self { size, forward, inverse: size.map(|side| planner.plan_fft_inverse(side)) }
+    }
+
+    /// Columns and rows.
+    pub(crate) fn size(&self) -> [usize; 2] {
+        self.size
+    }
+
+    /// From pixels, row after row, to frequencies, the lowest first.
+    pub(crate) fn forward(&self, data: &mut Vec<Complex<T>>) {
+        self.transform(data, &self.forward);
+    }
+
+    /// From frequencies to pixels.
+    pub(crate) fn inverse(&self, data: &mut Vec<Complex<T>>) {
+        self.transform(data, &self.inverse);
+    }
+
+    fn transform(&self, data: &mut Vec<Complex<T>>, plans: &[Arc<dyn Fft<T>>; 2]) {
+        let [width, height] = self.size;
+        plans[0].process(data);
+        let mut turned = transposed(data, width, height);
+        plans[1].process(&mut turned);
+        *data = transposed(&turned, height, width);
+    }
+}
+
+fn transposed<T: FftNum>(data: &[Complex<T>], width: usize, height: usize) -> Vec<Complex<T>> {
+    let mut turned = vec![Complex::zero(); data.len()];
+    for (y, row) in data.chunks_exact(width).enumerate() {
+        for (x, &v) in row.iter().enumerate() {
+            turned[x * height + y] = v;
+        }
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wave_is_one_frequency_and_comes_back() {
+        let size = [12, 10];
+        let fourier = Fourier::<f64>::new(size);
+        let phase =
+            |i: usize| std::f64::consts::TAU * (3.0 * (i % 12) as f64 / 12.0 + (i / 12) as f64 / 10.0);
+        let wave: Vec<_> = (0..120).map(|i| Complex::from_polar(1.0, phase(i))).collect();
+        let mut data = wave.clone();
+        fourier.forward(&mut data);
+        for (i, value) in data.iter().enumerate() {
+            let expected = if i == 12 + 3 { 120.0 } else { 0.0 };
+            assert!((value - expected).norm() < 1e-10);
+        }
+        fourier.inverse(&mut data);
+        assert!(data.iter().zip(&wave).all(|(a, b)| (a / 120.0 - b).norm() < 1e-12));
+    }
+
+    #[test]
+    fn good_sides_have_small_factors() {
+        assert_eq!([1, 7, 120, 121, 257].map(good_side), [1, 8, 120, 125, 270]);
+    }
+}
