@@ -176,6 +176,38 @@ def test_lists_of_stars(folder, sky, form):
         assert "give --size" in untold.stderr
 
 
+def test_lists_that_do_not_tell_where_they_count_from(folder, sky):
+    """Columns x and y may be anybody's: the error names an option that is there."""
+    stars = boresight.extract_centroids(sky.image).centroids[:80]
+    corner = stars.to_corner(SHAPE)
+    columns = {"x": corner[:, 0], "y": corner[:, 1], "flux": stars.brightness}
+    Table(columns).write("sep.csv")
+    size = ("--size", SHAPE[1], SHAPE[0])
+    refused = run("solve", "sep.csv", *COMMON, *size)
+    assert refused.exit_code == 1
+    assert "give --origin corner" in refused.stderr
+    (record,) = json.loads(
+        run("solve", "sep.csv", *COMMON, *size, "--origin", "corner", "--json").stdout
+    )
+    assert record["ra_deg"] == pytest.approx(RA, abs=0.01)
+    told = run("diagnose", "sep.csv", *COMMON, *size, "--origin", "corner")
+    assert told.stdout.startswith("Solved")
+
+
+def test_a_list_in_fits_of_any_name(folder, sky):
+    """SExtractor's catalogue of type FITS_LDAC: stars come after a table of the header."""
+    stars = boresight.extract_centroids(sky.image).centroids[:80]
+    corner = stars.to_corner(SHAPE)
+    header = fits.BinTableHDU(Table({"Field Header Card": ["SIMPLE"]}), name="LDAC_IMHEAD")
+    columns = {"X_IMAGE": corner[:, 0] + 1, "Y_IMAGE": corner[:, 1] + 1,
+               "FLUX_AUTO": stars.brightness}  # fmt: skip
+    objects = fits.BinTableHDU(Table(columns), name="LDAC_OBJECTS")
+    fits.HDUList([fits.PrimaryHDU(), header, objects]).writeto("test.cat")
+    size = ("--size", SHAPE[1], SHAPE[0])
+    (record,) = json.loads(run("solve", "test.cat", *COMMON, *size, "--json").stdout)
+    assert record["ra_deg"] == pytest.approx(RA, abs=0.01)
+
+
 def test_any_projection(folder):
     camera = CameraModel.from_fov(180.0, (500, 500), projection="equidistant", parity_flip=True)
     simulate_frame(camera, 289.1, 40.5, 12.0, zero_point=13.0, seed=1).write_fits("allsky.fits")

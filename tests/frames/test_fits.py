@@ -109,8 +109,10 @@ class TestChoice:
         np.testing.assert_array_equal(read_frame(file, hdu=2).image, PIXELS // 2)
         np.testing.assert_array_equal(read_frame(file, hdu="mask").image, MASK)
         np.testing.assert_array_equal(read_frame(file, hdu=-1).image, MASK)
+        for second in (("SCI", 2), "sci,2", "2", np.int64(2)):
+            np.testing.assert_array_equal(read_frame(file, hdu=second).image, PIXELS // 2)
 
-    @pytest.mark.parametrize("hdu", [0, 5, -9, "NONE", 1.5, True])
+    @pytest.mark.parametrize("hdu", [0, 5, -9, "NONE", 1.5, True, "SCI,1", ("SCI", 1), ",1", ""])
     def test_an_hdu_that_is_none(self, hdu):
         file = written(fits.PrimaryHDU(), fits.ImageHDU(PIXELS))
         with pytest.raises(InputError, match=r"hdu: "):
@@ -121,6 +123,10 @@ class TestChoice:
         mask = fits.ImageHDU(MASK, name="MASK")
         with pytest.raises(InputError, match=r"2 IMAGE MASK 20 x 30; .*only if hdu= names them"):
             read_frame(written(fits.PrimaryHDU(), table, mask))
+        with pytest.raises(InputError, match=r"Table\.read"):
+            read_frame(written(fits.PrimaryHDU(), table))
+        with pytest.raises(InputError, match=r"a plane of the cube"):
+            read_frame(written(fits.PrimaryHDU(np.zeros((9, 20, 30)))))
 
 
 class TestNumbers:

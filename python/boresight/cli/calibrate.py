@@ -12,6 +12,7 @@ from typing import Any, Literal
 import click
 import numpy as np
 
+from boresight._utils.origins import Origin
 from boresight.batch.run import reason_of
 from boresight.camera.model import Projection
 from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of
@@ -75,6 +76,7 @@ def calibrate(
     sigma: float | None,
     hdu: str | None,
     size: tuple[int, int] | None,
+    origin: Origin | None,
     plot: Path | None,
     report: Path | None,
     as_json: bool,
@@ -93,7 +95,7 @@ def calibrate(
     paths = paths_of(frames)
     for option, path in (("--output", output), ("--plot", plot), ("--report", report)):
         check_writable(option, path)
-    reading = reading_of(sigma, hdu, size)
+    reading = reading_of(sigma, hdu, size, origin)
     given = load_camera(camera)
     with messages(verbose=verbose, quiet=quiet):
         patterns = load_database(database, fov, given, projection, quiet=as_json or quiet)

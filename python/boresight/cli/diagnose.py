@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
+from boresight._utils.origins import Origin
 from boresight.cli.frames import take
-from boresight.cli.options import clear_errors, in_options, load_camera, reading_of
+from boresight.cli.options import (
+    clear_errors,
+    in_options,
+    load_camera,
+    reading_of,
+    reading_options,
+)
 from boresight.database.database import PatternDatabase
 
 
@@ -17,7 +24,7 @@ from boresight.database.database import PatternDatabase
 @click.option("--camera", type=click.Path(path_type=Path), help="Camera model (JSON).")
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
-@click.option("--hdu", help="Number or name of the HDU of a FITS file.")
+@reading_options
 @click.option(
     "--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
     help="Time in which the cause is looked for."
@@ -30,6 +37,8 @@ def diagnose(
     database: Path | None,
     sigma: float | None,
     hdu: str | None,
+    size: tuple[int, int] | None,
+    origin: Origin | None,
     seconds: float,
 ) -> None:
     """Tell why FRAME does not solve, and what to change."""
@@ -37,7 +46,7 @@ def diagnose(
 
     model = load_camera(camera)
     patterns = None if database is None else PatternDatabase.load_from_file(database)
-    taken = take(frame, reading_of(sigma, hdu, None))
+    taken = take(frame, reading_of(sigma, hdu, size, origin))
     found = diagnose(
         taken.found,
         fov,

@@ -24,7 +24,7 @@ def extract(
     check_writable("--output", output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"--output: {output} exists; add --overwrite to replace it")
-    stars = take(frame, reading_of(sigma, hdu, None)).stars
+    stars = take(frame, reading_of(sigma, hdu)).stars
     table = stars.table()
     scalar = [name for name in table.colnames if table[name].ndim == 1]
     table[scalar].write(output, overwrite=overwrite)

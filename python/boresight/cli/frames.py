@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from boresight._utils.arrays import block_means
+from boresight._utils.origins import Origin
 from boresight.batch.frames import expand
 from boresight.batch.run import FRAME_ERRORS, reason_of
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.extract import ExtractionResult, extract_centroids
 from boresight.extraction.star_list import StarList
+from boresight.frames.choice import HduName
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 from boresight.solver.inputs import Found, find_stars
@@ -46,13 +48,16 @@ class Reading(NamedTuple):
         Which HDU of a FITS file.
     image_shape : (int, int) or None
         (height, width) of the images that lists of stars are of.
+    origin : str or None
+        Where their positions are counted from; None: what the columns tell.
     downsample : int
         Side of the squares of pixels over whose means stars are found.
     """
 
     sigma: float | None = None
-    hdu: int | str | None = None
+    hdu: HduName | None = None
     image_shape: tuple[int, int] | None = None
+    origin: Origin | None = None
     downsample: int = 1
 
 
@@ -149,10 +154,10 @@ def check_time(path: Path, frame: Frame | None) -> None:
 
 def _listed(path: Path, reading: Reading) -> Taken:
     """Read a list of stars by the ending of its name."""
-    form = LISTS[path.suffix.lower()]
-    table = _fits_table(path) if form == "fits" else None
+    # Whatever its name: SExtractor's is the same for text and FITS.
+    table = _fits_table(path)
     if table is None:
-        table = _ascii_table(path, form)
+        table = _ascii_table(path, LISTS[path.suffix.lower()])
     return _of_table(path, table, reading)
 
 
@@ -198,7 +203,7 @@ def _of_table(path: Path, table: Table, reading: Reading) -> Taken:
     if shape is None:
         raise InputError(f"{path}: a list of stars; give --size, the width and height of its image")
     try:
-        stars = Centroids.from_any(table, image_shape=shape)
+        stars = Centroids.from_any(table, image_shape=shape, origin=reading.origin)
         StarList.read(stars, None, shape)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

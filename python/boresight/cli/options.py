@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import click
 
+from boresight._utils.origins import Origin
 from boresight.camera.model import CameraModel, Projection
 from boresight.cli.frames import Reading
 from boresight.database.database import PatternDatabase
@@ -68,6 +69,24 @@ report_option = click.option(
     help="Write a page about the result (HTML, in one file).",
 )
 
+#: How frames are read: the arguments of `reading_of` besides the threshold.
+READING = [
+    click.option("--hdu", help="Number or name of the HDU of FITS files. [default: the exposure]"),
+    click.option(
+        "--size",
+        nargs=2,
+        type=click.IntRange(1),
+        metavar="WIDTH HEIGHT",
+        help="Pixels of the images that lists of stars are of, where these do not tell.",
+    ),
+    click.option(
+        "--origin",
+        type=click.Choice(get_args(Origin)),
+        help="Where lists of stars count from: the image's centre, or the first pixel as 0 "
+        "(corner) or as 1 (fits). [default: what the columns tell, else center]",
+    ),
+]
+
 _OPTIONS = [
     click.option("--fov", type=float, help="Horizontal field of view in degrees, if known."),
     click.option(
@@ -94,14 +113,7 @@ _OPTIONS = [
     ),
     report_option,
     click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output."),
-    click.option("--hdu", help="Number or name of the HDU of FITS files. [default: the exposure]"),
-    click.option(
-        "--size",
-        nargs=2,
-        type=click.IntRange(1),
-        metavar="WIDTH HEIGHT",
-        help="Pixels of the images that lists of stars are of, where these do not tell.",
-    ),
+    *READING,
     click.option("-v", "--verbose", is_flag=True, help="Tell what reading and solving note."),
     click.option("-q", "--quiet", is_flag=True, help="Print results and errors alone."),
 ]
@@ -109,9 +121,16 @@ _OPTIONS = [
 
 def frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of commands that take frames."""
-    return functools.reduce(
-        lambda decorated, option: option(decorated), reversed(_OPTIONS), command
-    )
+    return _with(_OPTIONS, command)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of how a frame is read."""
+    return _with(READING, command)
+
+
+def _with(options: list[Any], command: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -138,14 +157,16 @@ def in_options(message: str) -> str:
     return _NAMED.sub(lambda m: OPTION_NAMES[m[0]], message)
 
 
-def reading_of(sigma: float | None, hdu: str | None, size: tuple[int, int] | None) -> Reading:
+def reading_of(
+    sigma: float | None,
+    hdu: str | None = None,
+    size: tuple[int, int] | None = None,
+    origin: Origin | None = None,
+) -> Reading:
     """How frames are read, by the options, which are checked."""
     if sigma is not None:
         Extractor(sigma_threshold=sigma)
-    number: int | str | None = hdu
-    if hdu is not None and hdu.lstrip("+-").isdigit():
-        number = int(hdu)
-    return Reading(sigma, number, None if not size else (size[1], size[0]))
+    return Reading(sigma, hdu, None if not size else (size[1], size[0]), origin)
 
 
 def check_writable(option: str, path: Path | None) -> None:

@@ -57,7 +57,7 @@ def plot(source: Path, output: Path, show: str, fov: float | None, database: Pat
     elif kind == ".json":
         axes = plot_distortion(_camera(source))
     else:
-        taken = take(source, reading_of(None, None, None))
+        taken = take(source, reading_of(None))
         if taken.frame is None:
             raise InputError(f"SOURCE: {source} is a list of stars; give a frame")
         if show == "stars":
@@ -93,7 +93,7 @@ def report(
     else:
         solutions, frames = [], []
         for path in sources:
-            taken = take(path, reading_of(None, None, None))
+            taken = take(path, reading_of(None))
             if taken.frame is not None:
                 frames.append(taken.frame)
                 solutions.append(_solution(taken.found, fov, database))

@@ -145,7 +145,7 @@ def solve(
     paths = check_outputs(outputs, paths_of(named))
     check_writable("--plot", plot)
     check_writable("--report", report)
-    reading = reading_of(asked.pop("sigma"), asked.pop("hdu"), asked.pop("size"))
+    reading = reading_of(*(asked.pop(name) for name in ("sigma", "hdu", "size", "origin")))
     reading = reading._replace(downsample=like.downsample)
     with messages(verbose=verbose, quiet=quiet):
         search = _search(fov, like, quiet=quiet or as_json, **asked)

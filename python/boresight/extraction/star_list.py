@@ -240,7 +240,7 @@ def _repair(
     if inside(row, column, corner):
         return (
             "they look like (y, x), as tetra3 has them: give (x, y), such as stars[:, ::-1], with "
-            "origin='corner'"
+            "origin='corner'; or image_shape is no (height, width)"
         )
     return (
         "check image_shape, (height, width), and give origin='corner' or 'fits' if they are "

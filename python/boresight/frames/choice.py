@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ AUXILIARY_WORDS = {
 #: An image of so much of the largest one's area may be the exposure; smaller ones are previews.
 COMPARABLE_AREA = 0.5
 
+
+#: How an HDU is named: by its number, its EXTNAME, or EXTNAME and EXTVER.
+HduName = int | str | tuple[str, int]
 
 Load = Callable[[tuple[int, ...], slice, slice], NDArray[Any]]
 
@@ -100,9 +104,7 @@ def frame_axes(shape: tuple[int, ...]) -> Axes | None:
     return None
 
 
-def choose(
-    hdus: Sequence[Hdu], wanted: int | str | None, source: str
-) -> tuple[Hdu, Axes, list[str]]:
+def choose(hdus: Sequence[Hdu], wanted: HduName | None, source: str) -> tuple[Hdu, Axes, list[str]]:
     """Find the HDU wanted, or else the one that holds the exposure, and say if that is a guess."""
     if wanted is not None:
         hdu = _named(hdus, wanted, source)
@@ -115,10 +117,9 @@ def choose(
     images = [(hdu, axes) for hdu in hdus if (axes := hdu.axes) is not None]
     frames = [(hdu, axes) for hdu, axes in images if not hdu.words & AUXILIARY_WORDS]
     if not frames:
-        aside = ", and masks and the like only if hdu= names them" if images else ""
         raise InputError(
             f"path: {source} holds no 2-D image, only the HDUs {_listed(hdus)}; "
-            f"give a FITS file with one{aside}"
+            f"give a FITS file with one{_aside(hdus, images)}"
         )
     largest = max(_area(hdu, axes) for hdu, axes in frames)
     ranks = [_rank(hdu, axes, largest) for hdu, axes in frames]
@@ -131,6 +132,17 @@ def choose(
             f"of several images alike ({others}) HDU {hdu.index} was taken; choose with hdu="
         )
     return hdu, axes, notes
+
+
+def _aside(hdus: Sequence[Hdu], images: Sequence[Any]) -> str:
+    """Tell how to get at what a file without a frame holds."""
+    if images:
+        return ", and masks and the like only if hdu= names them"
+    if any(len(hdu.shape) > 2 for hdu in hdus):
+        return ", or a plane of the cube as an array, such as astropy.io.fits.getdata(path)[0]"
+    if any("TABLE" in hdu.kind.upper() for hdu in hdus):
+        return ", or a list of stars as a table, which astropy.table.Table.read(path) reads"
+    return ""
 
 
 def _rank(hdu: Hdu, axes: Axes, largest: int) -> tuple[int, ...]:
@@ -149,19 +161,46 @@ def _area(hdu: Hdu, axes: Axes) -> int:
     return hdu.shape[axes.row] * hdu.shape[axes.column]
 
 
-def _named(hdus: Sequence[Hdu], wanted: int | str, source: str) -> Hdu:
-    """Find an HDU by its number or name."""
+def _named(hdus: Sequence[Hdu], wanted: HduName, source: str) -> Hdu:
+    """Find an HDU by its number, its name, or its name and EXTVER as astropy takes them."""
+    found: list[Hdu] = []
     if isinstance(wanted, str):
-        found = [hdu for hdu in hdus if hdu.name.upper() == wanted.strip().upper()]
-        if not found and wanted.strip().upper() == "PRIMARY":
-            found = list(hdus[:1])
-    elif isinstance(wanted, int) and not isinstance(wanted, bool):
-        found = list(hdus[wanted:][:1]) if -len(hdus) <= wanted else []
+        name, _, version = wanted.partition(",")
+        found = _of_name(hdus, wanted, None) or _of_name(hdus, name, _number(version))
+        number = None if found else _number(wanted)
+    elif isinstance(wanted, tuple) and len(wanted) == 2:
+        number, found = None, _of_name(hdus, str(wanted[0]), _number(wanted[1]))
     else:
-        raise InputError(f"hdu: {wanted!r} is neither a number nor a name; give one of the two")
+        number = _number(wanted)
+        if number is None:
+            raise InputError(
+                f"hdu: {wanted!r} is neither a number nor a name; give one of the two, or a name "
+                "and EXTVER, such as ('SCI', 2)"
+            )
+    if number is not None and -len(hdus) <= number:
+        found = list(hdus[number:][:1])
     if not found:
         raise InputError(f"hdu: {source} has no HDU {wanted!r}; there are {_listed(hdus)}")
     return found[0]
+
+
+def _of_name(hdus: Sequence[Hdu], name: str, version: int | None) -> list[Hdu]:
+    name = name.strip().upper()
+    if not name:
+        return []
+    if name == "PRIMARY" and version is None:
+        return list(hdus[:1])
+    found = [hdu for hdu in hdus if hdu.name.upper() == name]
+    return [h for h in found if version in (None, h.header.get("EXTVER", 1))]
+
+
+def _number(value: Any) -> int | None:
+    """Return a whole number, also one of numpy or in words; None of anything else."""
+    try:
+        number = value if isinstance(value, str) else operator.index(value)
+        return None if isinstance(value, bool) else int(number)
+    except (TypeError, ValueError):
+        return None
 
 
 def _listed(hdus: Any) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
-from boresight.frames.choice import Hdu, choose
+from boresight.frames.choice import Hdu, HduName, choose
 from boresight.frames.exif import exif_of, time_cards
 from boresight.frames.exposure import mid_exposure
 from boresight.frames.fits import DAMAGE, astropy_hdus, load_frame, read_hdus
@@ -39,7 +39,7 @@ def read_frame(
     path: str | os.PathLike[str] | IO[bytes] | Any,
     *,
     region: Region | str | None = None,
-    hdu: int | str | None = None,
+    hdu: HduName | None = None,
 ) -> Frame:
     """Read a frame from a file.
 
@@ -53,9 +53,9 @@ def read_frame(
     region : (slice, slice) or "full", optional
         Rows and columns to read, as in ``numpy.s_[0:2048, 44:2092]``. By default the science region
         where the header of a TESS full frame names one, otherwise all; ``"full"`` reads all.
-    hdu : int or str, optional
-        Number (from 0) or name of the HDU of a FITS file. By default the one that holds the
-        exposure: see the notes.
+    hdu : int, str or (str, int), optional
+        Number (from 0) or name of the HDU of a FITS file, or its name and EXTVER: ``("SCI", 2)``,
+        ``"SCI,2"``. By default the one that holds the exposure: see the notes.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def read_frame(
 
 
 def frame_of(
-    given: Any, *, region: Region | str | None = None, hdu: int | str | None = None
+    given: Any, *, region: Region | str | None = None, hdu: HduName | None = None
 ) -> Frame | None:
     """Frame of an object that holds one: an open file, HDU, HDUList or PIL image; else None."""
     # Objects of a package that nobody has imported do not exist.
@@ -144,7 +144,7 @@ def frame_of(
     return None
 
 
-def _read_path(path: Path, region: Region | str | None, hdu: int | str | None) -> Frame:
+def _read_path(path: Path, region: Region | str | None, hdu: HduName | None) -> Frame:
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def _read_path(path: Path, region: Region | str | None, hdu: int | str | None) -
         return _read(file, path, str(path), region, hdu)
 
 
-def _read_open(file: IO[bytes], region: Region | str | None, hdu: int | str | None) -> Frame:
+def _read_open(file: IO[bytes], region: Region | str | None, hdu: HduName | None) -> Frame:
     """Read an open file from its beginning, and leave it open."""
     name = getattr(file, "name", None)
     path = Path(name) if isinstance(name, str) else None
@@ -185,7 +185,7 @@ def _read(
     path: Path | None,
     source: str,
     region: Region | str | None,
-    hdu: int | str | None,
+    hdu: HduName | None,
 ) -> Frame:
     head = file.read(16)
     file.seek(0)
@@ -206,7 +206,7 @@ def _read_fits(
     path: Path | None,
     source: str,
     region: Region | str | None,
-    hdu: int | str | None,
+    hdu: HduName | None,
     *,
     stream: bool,
 ) -> Frame:
@@ -222,7 +222,7 @@ def _fits_frame(
     path: Path | None,
     source: str,
     region: Region | str | None,
-    wanted: int | str | None,
+    wanted: HduName | None,
 ) -> Frame:
     chosen, axes, choice = choose(hdus, wanted, source)
     shape = chosen.shape[axes.row], chosen.shape[axes.column]
