@@ -236,3 +236,22 @@ def test_diagnose_prints_a_report(folder):
     assert "Remedy      field of view" in result.stdout
     assert "--fov 12.0" in result.stdout
     assert run("diagnose", "sky.fits", "--fov", "12", "--database", "wide.db").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--plot", "--report"])
+@pytest.mark.parametrize("command", ["solve", "calibrate"])
+def test_figures_without_their_package_are_refused_before_the_work(
+    folder, monkeypatch, command, option
+):
+    monkeypatch.setattr("boresight._utils.extras.find_spec", lambda name: None)
+    refused = run(command, "sky.fits", *COMMON, option, "page.html")
+    assert refused.exit_code == 2
+    assert "pip install 'boresight[plot]'" in refused.stderr
+    assert not refused.stdout
+
+
+def test_a_quiet_calibration_prints_results_alone(folder):
+    quiet = run("calibrate", "sky.fits", *COMMON, "--order", "2", "--quiet")
+    assert quiet.exit_code == 0, quiet.output
+    assert "Pass" not in quiet.output
+    assert "CameraModel" in quiet.stdout

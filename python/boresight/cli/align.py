@@ -12,7 +12,7 @@ from boresight.alignment.align import align as align_images
 from boresight.alignment.files import read_head, write, write_head
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.result import AlignmentResult, Reason
-from boresight.cli.options import check_writable, clear_errors, frames_argument, report_option
+from boresight.cli.options import check_drawable, clear_errors, frames_argument, report_option
 from boresight.cli.output import save_report
 from boresight.errors import InputError
 from boresight.extraction.extract import extract_centroids
@@ -93,7 +93,7 @@ def align(
     The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
     the verdict on all images is good, and 1 otherwise.
     """
-    check_writable("--report", report)
+    check_drawable("--report", report)
     images = [_image(path, sigma) for path in frames]
     result = align_images(
         images,

@@ -18,6 +18,7 @@ from boresight.camera.model import Projection
 from boresight.cli.frames import Reading, Taken, all_taken, check_time, paths_of
 from boresight.cli.options import (
     aberration_option,
+    check_drawable,
     check_writable,
     clear_errors,
     frame_options,
@@ -93,8 +94,9 @@ def calibrate(
     if projection == "auto":
         raise InputError("--projection: calibrating needs one; give the one that solve finds")
     paths = paths_of(frames)
-    for option, path in (("--output", output), ("--plot", plot), ("--report", report)):
-        check_writable(option, path)
+    check_writable("--output", output)
+    check_drawable("--plot", plot)
+    check_drawable("--report", report)
     reading = reading_of(sigma, hdu, size, origin)
     given = load_camera(camera)
     with messages(verbose=verbose, quiet=quiet):
@@ -116,7 +118,7 @@ def calibrate(
             projection=projection,
             times=[None if one.frame is None else one.frame.time for one in taken],
             aberration=aberration,
-            on_pass=None if as_json else print_pass,
+            on_pass=None if as_json or quiet else print_pass,
         )
         records = unread + [
             record_of(one.path, len(one.stars), solution) | ({"rejected": reason} if reason else {})
@@ -132,8 +134,8 @@ def calibrate(
                 print_record(record)
             click.echo(f"{result.camera_model}")
         options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
-        _drawn(plot, report, taken, result, options)
-    raise SystemExit(0 if all(record["solved"] for record in records) else 1)
+        drawn = _drawn(plot, report, taken, result, options)
+    raise SystemExit(0 if drawn and all(record["solved"] for record in records) else 1)
 
 
 def _usable(
@@ -174,8 +176,8 @@ def _left_out(path: Path, reason: str) -> Record:
 
 def _drawn(
     plot: Path | None, report: Path | None, taken: list[Taken], result: Any, options: dict[str, Any]
-) -> None:
-    """Draw the frames and write the page; an error is said, and loses nothing."""
+) -> bool:
+    """Draw the frames and write the page; an error is said, loses nothing, and gives False."""
     drawn = [
         (one.frame, solution, one.stars)
         for one, solution in zip(taken, result.solutions, strict=True)
@@ -188,3 +190,5 @@ def _drawn(
             save_report(report, result, [frame for frame, _, _ in drawn], options)
     except (OSError, ValueError, MemoryError, ModuleNotFoundError) as error:
         click.echo(f"boresight: {reason_of(error)}", err=True)
+        return False
+    return True

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from boresight.cli.options import check_writable, clear_errors, report_option
+from boresight.cli.options import check_drawable, clear_errors, report_option
 from boresight.cli.output import save_report
 
 UNDETERMINED = 5
@@ -61,7 +61,7 @@ def movement(
     from boresight.movement import DetectionFailedError, detect_movement, manual_movement
     from boresight.movement.images import image_of
 
-    check_writable("--report", report)
+    check_drawable("--report", report)
     first, second = image_of(ref, "ref"), image_of(moved, "moved")
     try:
         if manual:

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import click
 
+from boresight._utils.extras import check_extra
 from boresight._utils.origins import Origin
 from boresight.camera.model import CameraModel, Projection
 from boresight.cli.frames import Reading
@@ -173,6 +174,13 @@ def check_writable(option: str, path: Path | None) -> None:
     """Refuse a file to be written in a folder that is not there, before anything else is done."""
     if path is not None and not path.absolute().parent.is_dir():
         raise InputError(f"{option}: there is no folder {path.parent}; make it, or name another")
+
+
+def check_drawable(option: str, path: Path | None) -> None:
+    """Refuse a figure or a page of figures that cannot be written, before anything else is done."""
+    check_writable(option, path)
+    if path is not None:
+        check_extra("matplotlib", "plot")
 
 
 @contextlib.contextmanager

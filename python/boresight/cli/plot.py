@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from boresight.cli.frames import take
-from boresight.cli.options import check_writable, clear_errors, load_database, reading_of
+from boresight.cli.options import check_drawable, clear_errors, load_database, reading_of
 from boresight.cli.output import save_report
 from boresight.errors import FileFormatError, InputError
 from boresight.solver.solution import Solution
@@ -50,7 +50,7 @@ def plot(source: Path, output: Path, show: str, fov: float | None, database: Pat
     from boresight.plot import plot_centroids, plot_distortion, plot_drift, plot_sky
     from boresight.plot.style import figure_of
 
-    check_writable("OUTPUT", output)
+    check_drawable("OUTPUT", output)
     kind = source.suffix.lower()
     if kind == ".jsonl":
         axes = plot_drift(_log(source))
@@ -83,7 +83,7 @@ def report(
     """
     from boresight.movement import MovementCorrection
 
-    check_writable("OUTPUT", output)
+    check_drawable("OUTPUT", output)
     first, kind = sources[0], sources[0].suffix.lower()
     if kind == ".jsonl":
         save_report(output, _log(first), [], {})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from boresight.cli.options import check_writable, clear_errors, report_option
+from boresight.cli.options import check_drawable, clear_errors, report_option
 from boresight.cli.output import save_report
 
 #: Freedoms of a FITS WCS.
@@ -61,7 +61,7 @@ def scene(
     """
     from boresight import scene as package
 
-    check_writable("--report", report)
+    check_drawable("--report", report)
     given: Any = num_sources
     if sources is not None:
         from astropy.table import Table

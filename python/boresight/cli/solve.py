@@ -16,7 +16,7 @@ from boresight.batch.run import FRAME_ERRORS, reason_of
 from boresight.cli.frames import Taken, all_taken, check_time, paths_of
 from boresight.cli.options import (
     aberration_option,
-    check_writable,
+    check_drawable,
     clear_errors,
     frame_options,
     in_options,
@@ -143,8 +143,8 @@ def solve(
     like.check(fov)
     named = (*frames, "-") if like.files_on_stdin else frames
     paths = check_outputs(outputs, paths_of(named))
-    check_writable("--plot", plot)
-    check_writable("--report", report)
+    check_drawable("--plot", plot)
+    check_drawable("--report", report)
     reading = reading_of(*(asked.pop(name) for name in ("sigma", "hdu", "size", "origin")))
     reading = reading._replace(downsample=like.downsample)
     with messages(verbose=verbose, quiet=quiet):
