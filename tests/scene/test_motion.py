@@ -145,6 +145,22 @@ def test_motions_that_the_epochs_do_not_tell_are_named():
     assert "parallax" not in found.sources.colnames
 
 
+def observed_again(places, seed):
+    """Pixels, variance and freedom of another image."""
+    clean = draw(places, FLUXES, 2.5, 2.8, crpix=(44.5, 44.5), shape=SHAPE)
+    return *observe(clean, seed), "shift"
+
+
+def test_a_table_tells_all_that_a_star_does():
+    start = sky_of(PLANE + 0.05, WCS)
+    table = Table({"ra": start.ra.deg, "dec": start.dec.deg})
+    table["pmra_mas_yr"] = MOTIONS[:, 0] * u.mas / u.yr
+    table["pmdec_mas_yr"] = np.ma.array(MOTIONS[:, 1], mask=[False, True, False])
+    table["parallax_mas"], table["epoch"] = MOTIONS[:, 2] / 1e3 * u.arcsec, [EPOCH] * 3
+    found, told = scene.fit(images(), table), scene.fit(images(), sources(MOTIONS))
+    np.testing.assert_allclose(found.sources["ra"], told.sources["ra"], rtol=0, atol=1e-9 * u.deg)
+
+
 def test_shifts_by_colour():
     colors = np.array([0.2, 1.6, 0.9])
     by_color = np.array([0.06, -0.04])
@@ -180,5 +196,24 @@ def test_shifts_by_colour():
     assert "the shift by colour of 'image1' is held" in both.message
     assert both.images[0].chromatic.tolist() == [0.0, 0.0]
     np.testing.assert_allclose(both.images[1].chromatic, image.chromatic, atol=1e-4)
+    # Two images of a band share it, with errors of both.
+    shared = scene.fit(
+        [
+            scene.Image(d, WCS, variance=v, psf=scene.Moffat(), wcs_freedom=f, chromatic=c, band=b)
+            for (d, v, f), c, b in zip(
+                [*pictures, observed_again(places[1], 42)], (False, True, True), "rgg", strict=True
+            )
+        ],
+        table,
+    )
+    first, second = shared.images[1:]
+    np.testing.assert_array_equal(first.chromatic, second.chromatic)
+    assert np.abs((first.chromatic - by_color) / first.chromatic_error).max() < 4.5
+    assert (first.chromatic_error < 0.95 * image.chromatic_error).all()
+    assert [n for n in shared.parameter_names if "chromatic" in n] == [
+        "g.chromatic_x", "g.chromatic_y",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="band: 3 is no name"):
+        scene.Image(np.ones(SHAPE), WCS, variance=1.0, band=3)
     with pytest.raises(InputError, match="chromatic: nothing tells the colours"):
         fit((False, True), start)

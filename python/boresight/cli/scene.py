@@ -39,6 +39,18 @@ FREEDOMS = ("shift", "rshift", "rscale", "general")
     show_default=True,
     help="Light below the sources that is fitted.",
 )
+@click.option(
+    "--motion",
+    type=click.Choice(("still", "proper", "parallax")),
+    default="still",
+    show_default=True,
+    help="Proper motions, and parallaxes, that are fitted; from the times of the files.",
+)
+@click.option(
+    "--chromatic",
+    is_flag=True,
+    help="Fit a shift by colour for each band (FILTER); --sources needs the column color.",
+)
 @click.option("--write", is_flag=True, help="Write the corrected WCS into the files (see undo).")
 @report_option
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON document.")
@@ -51,6 +63,8 @@ def scene(
     sources: Path | None,
     num_sources: int,
     sky: str,
+    motion: Any,
+    chromatic: bool,
     write: bool,
     report: Path | None,
     as_json: bool,
@@ -73,10 +87,11 @@ def scene(
             sky=sky,  # type: ignore[arg-type]
             wcs_freedom=free if k else "fixed",  # type: ignore[arg-type]
             name=f"{k + 1}:{path.name}",
+            chromatic=chromatic,
         )
         for k, path in enumerate(images)
     ]
-    result = package.fit(frames, given)
+    result = package.fit(frames, given, motion=motion)
     records = [
         {
             "file": str(path),
@@ -84,16 +99,26 @@ def scene(
             "crtan_error_arcsec": image.crtan_error_arcsec.tolist(),
             "phi_rad": image.phi_rad,
             "phi_error_rad": image.phi_error_rad,
+            "chromatic_arcsec_per_mag": image.chromatic.tolist(),
+            "chromatic_error_arcsec_per_mag": image.chromatic_error.tolist(),
             "chi2_dof": image.chi2_dof,
             "fwhm_px": image.psf.fwhm_px,
         }
         for path, image in zip(images, result.images, strict=True)
     ]
     if report is not None:
-        kept = {"free": free, "sources": sources, "num_sources": num_sources, "sky": sky}
+        kept = {
+            "free": free, "sources": sources, "num_sources": num_sources, "sky": sky,
+            "motion": motion, "chromatic": chromatic,
+        }  # fmt: skip
         save_report(report, result, images, kept)
     if as_json:
-        document = {"status": result.status, "chi2_dof": result.chi2_dof, "images": records}
+        document = {
+            "status": result.status,
+            "chi2_dof": result.chi2_dof,
+            "images": records,
+            "sources": _rows(result.sources),
+        }
         click.echo(json.dumps(document))
     else:
         click.echo(f"{result.message}; chi2/dof {result.chi2_dof:.4f}")
@@ -102,8 +127,13 @@ def scene(
             click.echo(
                 f"{record['file']}: crtan {x:+.4f} +- {dx:.4f}, {y:+.4f} +- {dy:.4f} arcsec, "
                 f"phi {record['phi_rad']:+.6f} +- {record['phi_error_rad']:.6f} rad, "
-                f"FWHM {record['fwhm_px']:.2f} px"
+                f"FWHM {record['fwhm_px']:.2f} px" + _color_shift(record, chromatic)
             )
+        if motion != "still":
+            for row in _rows(result.sources):
+                moves = (name for name in ("pmra", "pmdec", "parallax") if name in row)
+                told = (f"{n} {row[n]:+.2f} +- {row[f'{n}_error']:.2f}" for n in moves)
+                click.echo(f"{row['name']}: {', '.join(told)} (mas, years)")
     if result.status != "converged":
         context.exit(1)
     if write:
@@ -111,3 +141,26 @@ def scene(
 
         for path, image in list(zip(images, result.images, strict=True))[1:]:
             write_wcs(path, image.wcs)
+
+
+def _color_shift(record: dict[str, Any], chromatic: bool) -> str:
+    """Give the shift by colour of an image in words."""
+    if not chromatic:
+        return ""
+    x, y = record["chromatic_arcsec_per_mag"]
+    dx, dy = record["chromatic_error_arcsec_per_mag"]
+    return f", by colour {x:+.4f} +- {dx:.4f}, {y:+.4f} +- {dy:.4f} arcsec/mag"
+
+
+def _rows(table: Any) -> list[dict[str, Any]]:
+    """Give the rows of a table of sources without units; None where a value is masked."""
+    import numpy as np
+
+    columns = {name: getattr(table[name], "value", table[name]) for name in table.colnames}
+    return [
+        {
+            name: None if np.ma.is_masked(column[k]) else column[k].item()
+            for name, column in columns.items()
+        }
+        for k in range(len(table))
+    ]

@@ -62,8 +62,9 @@ def fit(
         The images. Those whose ``wcs_freedom`` is "fixed" are the reference of the others. If none
         is, and no source has an ``error_arcsec``, the first one is held and the result says so.
     sources : SkyCoord, Table, list of PointSource and SersicSource, or int
-        The sources; of a table the columns ``ra`` and ``dec`` (degrees) and ``error_arcsec`` if
-        there is one. A number is that of stars to find in the first image.
+        The sources; of a table the columns ``ra`` and ``dec`` (degrees), and of those that are
+        named as arguments of `PointSource`, such as ``error_arcsec`` and ``color``, the ones there
+        are. A number is that of stars to find in the first image.
     schedule : "auto" or "joint"
         "auto" (default) fits sources on the images that are fixed first, then free images, which
         may be 10 px and 7 degrees off, and then all; "joint" all from the beginning, where it is.
@@ -187,7 +188,9 @@ def _problem(
     psfs: list[PSF] = []
     rows: list[dict[str, Any]] = []
     given, directions = motions.sources, plane.direction(points)
-    for image, wcs in zip(images, cameras, strict=True):
+    # An image without a band is one of its own.
+    bands: list[Any] = [image.band or k for k, image in enumerate(images)]
+    for image, wcs, band in zip(images, cameras, bands, strict=True):
         psf = image.psf
         same = [k for k, other in enumerate(psfs) if other is psf and psf.shared]
         if not same:
@@ -205,7 +208,7 @@ def _problem(
                 "seen": seen,
                 "places": places,
                 "tracks": motions.tracks(directions, plane.project, image.time, name),
-                "chromatic": image.chromatic,
+                "chromatic": bands.index(band) if image.chromatic else None,
                 "psf": same[0] if same else len(psfs) - 1,
                 "sky": image.sky,
                 **_windows(image, len(points)),

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.images import pixels_of, variance_of
+from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
 from boresight.frames.times import as_time
 from boresight.scene.noise import variance_of_pixels
@@ -70,10 +71,13 @@ class Image:
     name : str, optional
         Name in tables and figures. Default: "image" and its number.
     chromatic : bool
-        Shift each source also by its colour times a factor that the image's sources share, as
-        refraction by the air and optics do. Sources need their ``color``. Default False.
+        Shift each source also by its colour times a factor that the sources share, as refraction by
+        the air and optics do. Sources need their ``color``. Default False.
     time : astropy.time.Time, datetime.datetime, str or numpy.datetime64, optional
-        Middle of the exposure, for sources that move.
+        Middle of the exposure, for sources that move. Default: that of the file.
+    band : str, optional
+        Name of the band: chromatic images of one band share their shift by colour. Default: that of
+        the file (``FILTER``); an image without a band has a shift of its own.
 
     Raises
     ------
@@ -108,10 +112,13 @@ class Image:
         name: str | None = None,
         chromatic: bool = False,
         time: Any = None,
+        band: str | None = None,
     ) -> None:
         if isinstance(data, str | os.PathLike):
             frame = read_frame(data)
             data, wcs = frame, frame.wcs if wcs is None else wcs
+            time = frame.time if time is None else time
+            band = _band_of(frame) if band is None else band
         elif wcs is None:
             wcs = getattr(data, "wcs", None)
         given = variance_of(data)
@@ -135,6 +142,9 @@ class Image:
         self.name = name
         self.chromatic = bool(chromatic)
         self.time = None if time is None else as_time(time)
+        if not (band is None or isinstance(band, str)):
+            raise InputError(f"band: {band!r} is no name; give a str, or leave it out")
+        self.band = band
 
     def _check_freedom(self) -> None:
         camera, freedom = isinstance(self.wcs, Solution), self.wcs_freedom
@@ -160,6 +170,12 @@ class Image:
             f"Image({height} x {width}, {self.psf}, sky={self.sky!r}, "
             f"wcs_freedom={self.wcs_freedom!r}, name={self.name!r})"
         )
+
+
+def _band_of(frame: Frame) -> str | None:
+    """Give the band that a FITS header names."""
+    band = None if frame.header is None else frame.header.get("FILTER")
+    return band.strip() or None if isinstance(band, str) else None
 
 
 def _bad(data: Floats, own: NDArray[np.bool_] | None, mask: ArrayLike | None) -> NDArray[np.bool_]:

@@ -73,10 +73,18 @@ def profile_of(start: PSF, values: Floats) -> PSF:
 
 
 def parameter_names(
-    layout: Any, problem: Problem, images: list[str], sources: list[str], fitted: Any
+    layout: Any,
+    problem: Problem,
+    named: tuple[list[str], list[str]],
+    sources: list[str],
+    fitted: Any,
 ) -> tuple[list[int], dict[int, str]]:
-    """Numbers of the parameters that are fitted, in order, and names of all."""
+    """Numbers of the parameters that are fitted, in order, and names of all.
+
+    `named` are the names of the images, and those of their bands.
+    """
     rows, psfs, given = problem
+    images, bands = named
     names: dict[int, str] = {}
     held = set()
     for k, first in enumerate(layout["sources"]):
@@ -106,7 +114,7 @@ def parameter_names(
             if fitted.reference == k:
                 held.add(at)
         if (at := layout["chromatic"][k]) is not None:
-            names |= {at: f"{image}.chromatic_x", at + 1: f"{image}.chromatic_y"}
+            names |= {at: f"{bands[k]}.chromatic_x", at + 1: f"{bands[k]}.chromatic_y"}
             if fitted.chromatic_reference == k:
                 held |= {at, at + 1}
         terms = {"none": (), "constant": ("",), "plane": ("", "_x", "_y")}[row["sky"]]

@@ -52,7 +52,8 @@ class FittedImage:
         Rotation, and its standard error; 0 where it is not free.
     chromatic, chromatic_error : ndarray, shape (2,)
         Shift along right ascension and declination by a unit of colour, arcsec per magnitude, from
-        the median colour of the sources, and its standard errors; 0 where it is not fitted.
+        the median colour of the sources, and its standard errors; 0 where it is not fitted. Images
+        of one band share it.
     matrix : ndarray, shape (2, 2)
         M in ``plane = CD M (pixel - crpix) + crtan``.
     psf : Moffat, Gaussian or EffectivePSF
@@ -127,8 +128,8 @@ class SceneResult:
         of a source, ``NAME.pmra``, ``NAME.pmdec`` [mas/yr], ``NAME.parallax`` [mas],
         ``NAME.radius``, ``NAME.e1``, ``NAME.e2``, ``NAME.n``, ``IMAGE.psf.rd`` and so on,
         ``IMAGE.crtan_x``, ``IMAGE.crtan_y`` [arcsec], ``IMAGE.phi`` [rad], ``IMAGE.chromatic_x``,
-        ``IMAGE.chromatic_y`` [arcsec/mag], ``IMAGE.sky``. Of more than 1500 parameters those of
-        the images alone.
+        ``IMAGE.chromatic_y`` [arcsec/mag] (``BAND.chromatic_x`` where images have a band),
+        ``IMAGE.sky``. Of more than 1500 parameters those of the images alone.
     covariance : ndarray
         Covariance of the parameters, from the noise of the pixels (not scaled by chi2).
     frozen : list of str
@@ -243,7 +244,8 @@ def collect(
     source_names = [source.name or f"source{k + 1}" for k, source in enumerate(sources)]
     for k, image in enumerate(images):
         result.images.append(_image(k, image, names[k], cameras[k], problem, fitted, (own, shared)))
-    free, labels = parameter_names(layout, problem, names, source_names, fitted)
+    bands = [image.band or name for image, name in zip(images, names, strict=True)]
+    free, labels = parameter_names(layout, problem, (names, bands), source_names, fitted)
     scales = state_scales(fitted)
     result.frozen = [labels[i] for i in fitted.frozen]
     full = fitted.covariance()
@@ -257,7 +259,7 @@ def collect(
     result.sources = _table(result, source_names, plane, points, own)
     add_motions(result.sources, motions, fitted, own)
     result.galaxies = galaxy_table(fitted, source_names)
-    result.message = _message(result, fitted, names)
+    result.message = _message(result, fitted, names, bands)
     return result
 
 
@@ -345,7 +347,7 @@ def _table(
     return table
 
 
-def _message(result: SceneResult, fitted: Any, names: list[str]) -> str:
+def _message(result: SceneResult, fitted: Any, names: list[str], bands: list[str]) -> str:
     told = {
         "converged": "converged",
         "stalled": "stalled: the steps ran out, or none helped although the slope is not zero",
@@ -358,7 +360,7 @@ def _message(result: SceneResult, fitted: Any, names: list[str]) -> str:
         )
     if fitted.chromatic_reference is not None:
         told += (
-            f"; the shift by colour of {names[fitted.chromatic_reference]!r} is held, as all "
+            f"; the shift by colour of {bands[fitted.chromatic_reference]!r} is held, as all "
             "images have one and no source has an error_arcsec"
         )
     if result.frozen:

@@ -30,6 +30,13 @@ NUMBERS = (
     "parallax_error_mas", "color",
 )  # fmt: skip
 
+#: Columns of a table of stars that are optional, as arguments of `PointSource`, and their units.
+COLUMNS = {
+    "error_arcsec": "arcsec", "pmra_mas_yr": "mas/yr", "pmdec_mas_yr": "mas/yr",
+    "parallax_mas": "mas", "epoch": "yr", "pm_error_mas_yr": "mas/yr", "parallax_error_mas": "mas",
+    "color": "mag",
+}  # fmt: skip
+
 #: Sérsic's exponents between which a fit stays.
 EXPONENTS = (0.6, 8.0)
 
@@ -227,15 +234,14 @@ def sources_of(given: Any, image: Image) -> list[Source]:
     return sources
 
 
-def _listed(ra: Any, dec: Any, errors: Any = None, colors: Any = None) -> list[Source]:
-    ra, dec = np.atleast_1d(ra).ravel(), np.atleast_1d(dec).ravel()
-    optional = [
-        [None] * len(ra) if values is None else [float(v) for v in values]
-        for values in (errors, colors)
-    ]
+def _listed(ra: Any, dec: Any, optional: dict[str, Floats] | None = None) -> list[Source]:
+    """Stars at these places; of what is optional the values that are known."""
+    columns = optional or {}
     return [
-        PointSource(float(a), float(d), error, color=color)
-        for a, d, error, color in zip(ra, dec, *optional, strict=True)
+        PointSource(
+            float(a), float(d), **{n: float(c[k]) for n, c in columns.items() if c[k] == c[k]}
+        )
+        for k, (a, d) in enumerate(zip(np.ravel(ra), np.ravel(dec), strict=True))
     ]
 
 
@@ -246,21 +252,27 @@ def _of_table(table: Any) -> list[Source]:
     pairs = (("ra", "dec"), ("ra_deg", "dec_deg"), ("raj2000", "dej2000"))
     for ra, dec in pairs:
         if ra in names and dec in names:
-            from astropy.units import Quantity
-
-            columns = (table[names[ra]], table[names[dec]])
-            degrees = [
-                Quantity(c).to_value("deg") if getattr(c, "unit", None) else np.asarray(c)
-                for c in columns
-            ]
-            optional = [
-                table[names[name]] if name in names else None for name in ("error_arcsec", "color")
-            ]
-            return _listed(degrees[0], degrees[1], *optional)
+            places = [_column(table[names[name]], "deg") for name in (ra, dec)]
+            optional = {
+                name: _column(table[names[name]], unit)
+                for name, unit in COLUMNS.items()
+                if name in names
+            }
+            return _listed(*places, optional)
     raise InputError(
         f"sources: the table has the columns {table.colnames}; give 'ra' and 'dec' in degrees, "
         "or a 'sky' of SkyCoord"
     )
+
+
+def _column(column: Any, unit: str) -> Floats:
+    """Values of a column in a unit; NaN where there is none."""
+    from astropy.units import Quantity
+
+    given = getattr(column, "unit", None)
+    values = np.ma.asarray(Quantity(column).to_value(unit) if given else column, dtype=np.float64)
+    values.mask |= np.ma.getmaskarray(np.ma.asarray(column))
+    return np.asarray(np.ma.filled(values, np.nan))
 
 
 def _found(given: Any, image: Image) -> list[Source]:

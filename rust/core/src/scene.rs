@@ -124,8 +124,8 @@ pub struct SceneImage<'a> {
     pub places: Vec<Option<Place>>,
     /// Of each source the displacement, arcsec, by a unit of each parameter of its motion; none if no motion is fitted.
     pub tracks: Vec<[[f64; 2]; MOTION]>,
-    /// Whether its sources are shifted by their colour.
-    pub chromatic: bool,
+    /// Number of the shift by which its sources are moved for their colour, which images of a band share; `None` without.
+    pub chromatic: Option<usize>,
     /// Number of its point-spread function.
     pub psf: usize,
     /// Light below the sources.

@@ -117,7 +117,7 @@ pub(crate) struct ImageInput<'py> {
     places: PyReadonlyArray2<'py, f64>,
     /// Of all sources the displacement by a unit of each parameter of motion (pmra, pmdec, parallax), as pairs x, y.
     tracks: PyReadonlyArray2<'py, f64>,
-    chromatic: bool,
+    chromatic: Option<usize>,
     psf: usize,
     sky: String,
     side: Option<usize>,

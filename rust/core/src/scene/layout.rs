@@ -29,7 +29,7 @@ pub struct Layout {
     pub wcs: Vec<usize>,
     /// First parameter of each image's sky.
     pub skies: Vec<usize>,
-    /// First parameter of each image's shift by a unit of colour, if that is fitted.
+    /// First parameter of each image's shift by a unit of colour, if that is fitted; images may share it.
     pub chromatic: Vec<Option<usize>>,
     /// Number of all.
     pub total: usize,
@@ -67,7 +67,9 @@ impl Layout {
         let psfs = scene.psfs.iter().map(|_| next(PARAMETERS)).collect();
         let wcs = scene.images.iter().map(|image| next(image.freedom.parameters())).collect();
         let skies = scene.images.iter().map(|image| next(image.sky.terms())).collect();
-        let chromatic = scene.images.iter().map(|image| image.chromatic.then(|| next(2))).collect();
+        let mut shifts = std::collections::BTreeMap::new();
+        let mut shift = |number: usize| *shifts.entry(number).or_insert_with(|| next(2));
+        let chromatic = scene.images.iter().map(|image| image.chromatic.map(&mut shift)).collect();
         Self { sources, sizes, fluxes, shapes, motions, shared, psfs, wcs, skies, chromatic, total: at }
     }
 

@@ -76,7 +76,7 @@ fn scene<'a>(data: &'a [Vec<f64>], variance: &'a [f64], freedoms: &[Freedom]) ->
         cd: [[-SCALE, 0.0], [0.0, SCALE]],
         places: places.clone(),
         tracks: Vec::new(),
-        chromatic: false,
+        chromatic: None,
         psf: k,
         sky: Sky::None,
         windows: Windows::Chosen,
