@@ -236,13 +236,13 @@ def sources_of(given: Any, image: Image) -> list[Source]:
 
 def _listed(ra: Any, dec: Any, optional: dict[str, Floats] | None = None) -> list[Source]:
     """Stars at these places; of what is optional the values that are known."""
-    columns = optional or {}
-    return [
-        PointSource(
-            float(a), float(d), **{n: float(c[k]) for n, c in columns.items() if c[k] == c[k]}
-        )
-        for k, (a, d) in enumerate(zip(np.ravel(ra), np.ravel(dec), strict=True))
-    ]
+
+    def known(k: int) -> dict[str, Any]:
+        values = {name: float(column[k]) for name, column in (optional or {}).items()}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
+
+    places = zip(np.ravel(ra), np.ravel(dec), strict=True)
+    return [PointSource(float(a), float(d), **known(k)) for k, (a, d) in enumerate(places)]
 
 
 def _of_table(table: Any) -> list[Source]:
@@ -252,13 +252,13 @@ def _of_table(table: Any) -> list[Source]:
     pairs = (("ra", "dec"), ("ra_deg", "dec_deg"), ("raj2000", "dej2000"))
     for ra, dec in pairs:
         if ra in names and dec in names:
-            places = [_column(table[names[name]], "deg") for name in (ra, dec)]
             optional = {
                 name: _column(table[names[name]], unit)
                 for name, unit in COLUMNS.items()
                 if name in names
             }
-            return _listed(*places, optional)
+            degrees = [_column(table[names[name]], "deg") for name in (ra, dec)]
+            return _listed(degrees[0], degrees[1], optional)
     raise InputError(
         f"sources: the table has the columns {table.colnames}; give 'ra' and 'dec' in degrees, "
         "or a 'sky' of SkyCoord"
