@@ -84,6 +84,31 @@ def test_a_lopsided_star_is_where_its_light_is() -> None:
     assert abs(bias["window"]) > 0.02
 
 
+@pytest.mark.parametrize(
+    ("corner", "false", "rms"), [(1.0, 0, 0.013), (1.5, 15, 0.04), (2.0, 35, 0.08)]
+)
+def test_stars_that_are_wider_in_the_corners(corner: float, false: int, rms: float) -> None:
+    """A function that is the same everywhere splits three times as many in the corners."""
+    rng = np.random.default_rng(26)
+    gx, gy = np.meshgrid(np.arange(20, 880, 30), np.arange(20, 880, 30))
+    x, y = (g.ravel() + rng.uniform(-3, 3, g.size) for g in (gx, gy))
+    flux = 3e3 * rng.uniform(0.02, 1, x.size) ** -0.8
+    fwhm = 2.0 + (corner - 1.0) * ((x - 450) ** 2 + (y - 450) ** 2) / 450**2
+    image = np.zeros((900, 900))
+    for k in range(x.size):
+        one = slice(k, k + 1)
+        image += pixel_gaussian(image.shape, x[one], y[one], flux[one], fwhm[k])
+    image = rng.poisson(image + SKY) + rng.normal(0, READ_NOISE, image.shape)
+    result = extract_centroids(image)
+    assert result.psf == ("uniform" if corner == 1.0 else "varying")
+    found, true = match(result, x, y)
+    assert len(found) > 0.99 * x.size
+    assert len(result.centroids) - len(np.unique(true)) <= false
+    bright = flux[true] > 8e3
+    error = result.centroids.xy[found] + 450 - np.column_stack([x, y])[true]
+    assert np.median(np.hypot(*error[bright].T)) < rms
+
+
 @pytest.mark.parametrize("distance", [2.5, 3.5])
 def test_close_pairs_are_told_apart(distance: float) -> None:
     rng = np.random.default_rng(23)

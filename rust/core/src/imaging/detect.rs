@@ -109,9 +109,11 @@ impl Detector {
         assign(runs, labels, &mut detection.peaks, &mut detection.blobs);
         for peak in &mut detection.peaks {
             peak.height /= correlation;
-            if bin > 1 {
-                peak.unbin(bin);
-            }
+        }
+        if bin > 1 {
+            detection.peaks.iter_mut().for_each(|peak| peak.unbin(bin));
+            // Of neighbouring rows, some have changed places.
+            detection.peaks.sort_by_key(|peak| (peak.y, peak.x));
         }
         for blob in &mut detection.blobs {
             blob.unbin(bin);
@@ -244,13 +246,21 @@ impl Scan {
 /// A bit for each pixel that is not below the level.
 #[inline(always)]
 fn reaching(word: &[f32; WORD], level: f32) -> u32 {
-    word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s >= level) << k)
+    let mut bits = 0;
+    for (k, &s) in word.iter().enumerate() {
+        bits |= u32::from(s >= level) << k;
+    }
+    bits
 }
 
 /// A bit for each pixel that is not above the level.
 #[inline(always)]
 fn reaching_down(word: &[f32; WORD], level: f32) -> u32 {
-    word.iter().enumerate().fold(0, |bits, (k, &s)| bits | u32::from(s <= level) << k)
+    let mut bits = 0;
+    for (k, &s) in word.iter().enumerate() {
+        bits |= u32::from(s <= level) << k;
+    }
+    bits
 }
 
 /// Numbers of the bits that are set, from the lowest.
@@ -266,15 +276,21 @@ fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
 /// A bit for each peak that is not below the level among the pixels of the middle row from column `start` on.
 #[inline(always)]
 fn maxima(rows: [&[f32]; 3], start: usize, level: f32) -> u32 {
-    let [above, row, below] = rows.map(|row| &row[start..start + WORD + 2]);
-    (0..WORD).fold(0, |bits, k| {
+    let [above, row, below] = [
+        &rows[0][start..start + WORD + 2],
+        &rows[1][start..start + WORD + 2],
+        &rows[2][start..start + WORD + 2],
+    ];
+    let mut bits = 0;
+    for k in 0..WORD {
         let peak = is_peak(
             row[k + 1],
             [above[k], above[k + 1], above[k + 2], row[k]],
             [row[k + 2], below[k], below[k + 1], below[k + 2]],
         );
-        bits | u32::from((row[k + 1] >= level) & peak) << k
-    })
+        bits |= u32::from((row[k + 1] >= level) & peak) << k;
+    }
+    bits
 }
 
 /// Whether a pixel is above its eight neighbours, those that come before and after it; of equal ones the first counts.

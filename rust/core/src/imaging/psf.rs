@@ -268,11 +268,6 @@ impl Psf {
         samples
     }
 
-    /// Standard error of the function, as a fraction of its highest value.
-    pub(crate) fn relative_noise(&self) -> f32 {
-        self.noise / self.brightest()
-    }
-
     fn brightest(&self) -> f32 {
         self.coefficients.iter().copied().fold(0.0, f32::max)
     }

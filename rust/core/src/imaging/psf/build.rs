@@ -39,9 +39,11 @@ const RIM_FRACTION: f32 = 0.2;
 /// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
 /// the given one on stars that do not fit are left out.
 const ROUNDS: usize = 7;
-const VARYING_ROUNDS: usize = 12;
-/// A function that varies is given up where it is not less wrong by this factor after so many rounds.
-const TRIAL_ROUNDS: usize = 5;
+const VARYING_ROUNDS: usize = 9;
+/// Rounds in which stars settle before a function may vary, to be compared with it.
+const SETTLING_ROUNDS: usize = 2;
+/// A function that varies is given up where it leaves no less than this fraction of the residuals after so many rounds.
+const TRIAL_ROUNDS: usize = 4;
 const TRIAL_GAIN: f32 = 0.97;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
@@ -55,14 +57,10 @@ const SHAPE_ERROR: f32 = 0.002;
 const ASSUMED_ERROR: f32 = 0.03;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
-/// A function that is the same everywhere and wrong by more than this fraction may vary from place to place.
-const VARYING_ERROR: f32 = 0.02;
-/// It has to be less wrong by this factor for it.
+/// A function that varies has to leave less than this fraction of the residuals, and one of more nodes than this of what is
+/// left: fitting noise leaves a little less too.
 const VARYING_GAIN: f32 = 0.8;
-/// So much less wrong for more nodes.
 const FINER_GAIN: f32 = 0.95;
-/// Its noise has to be less than this fraction of what is wrong without it: fitting noise looks like a gain too.
-const VARYING_NOISE: f32 = 0.25;
 /// Stars between four nodes, on average, and nodes along an axis at most.
 const STARS_BETWEEN_NODES: usize = 30;
 const MAX_NODES: usize = 6;
@@ -106,47 +104,44 @@ pub(crate) fn build(
     monitor: &dyn Monitor,
 ) -> Result<Built> {
     let candidates = qualified(stamps, start, sources);
-    let stars = Stars { stamps, sources, gain };
+    let mut stars = Stars { stamps, sources: sources.to_vec(), gain };
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = evenly(&candidates, MAX_STARS, CHOSEN_AMONG);
-    let Some((psf, noise)) = Builder::new(stars, &few, everywhere.clone()).run(ROUNDS, None, monitor)? else {
+    let built =
+        Builder::new(&mut stars, &few, everywhere.clone(), start.clone()).run(ROUNDS, None, monitor)?;
+    let Some((psf, noise)) = built else {
         let noise = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
         return Ok(Built { psf: everywhere, noise, kind: PsfKind::Gaussian });
     };
+    let typical = psf.node(0).clone();
     let mut best = Built { psf, noise, kind: PsfKind::Uniform };
     // With few nodes first: where they do not pay, more do not either.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     for (along, gain) in
         [(FIRST_NODES, VARYING_GAIN), (MAX_NODES, FINER_GAIN)].map(|(n, g)| (along.min(n), g))
     {
-        if best.noise.model < VARYING_ERROR * VARYING_ERROR || along <= best.psf.along() {
+        if along <= best.psf.along() {
             break;
         }
-        let divided = PsfField::divided(best.psf.at([0, 0]), size, along);
+        let divided = best.psf.divided(along);
         let chosen = spread(&candidates, sources, &divided);
-        let trial = Some(TRIAL_GAIN * TRIAL_GAIN * best.noise.model);
-        let varying = Builder::new(stars, &chosen, divided).run(VARYING_ROUNDS, trial, monitor)?;
-        let better = varying.filter(|(psf, noise)| {
-            let known = psf.relative_noise() < VARYING_NOISE * best.noise.model.sqrt();
-            known && noise.model < gain * gain * best.noise.model
-        });
-        let Some((psf, noise)) = better else { break };
+        let builder = Builder::new(&mut stars, &chosen, divided, typical.clone());
+        let Some((psf, noise)) = builder.run(VARYING_ROUNDS, Some(gain), monitor)? else { break };
         best = Built { psf, noise, kind: PsfKind::Varying };
     }
     Ok(best)
 }
 
-/// What the function is built from.
-#[derive(Clone, Copy)]
+/// What the function is built from; what is known of the stars grows with it.
 struct Stars<'a> {
     stamps: &'a Stamps,
-    sources: &'a [Source],
+    sources: Vec<Source>,
     gain: Option<f64>,
 }
 
 impl Stars<'_> {
     /// The noise of their pixels while the function is built.
-    fn noise(self) -> Noise {
+    fn noise(&self) -> Noise {
         let photon = self.gain.map_or(0.0, |g| (1.0 / g) as f32);
         Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR }
     }
@@ -216,52 +211,59 @@ fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize
 }
 
 /// Stars and the function that is built from them.
-struct Builder<'a> {
-    stamps: &'a Stamps,
-    sources: Vec<Source>,
+struct Builder<'a, 'b> {
+    stars: &'b mut Stars<'a>,
     /// Indices of the stars that are used.
     chosen: Vec<usize>,
+    /// Mean squared residual of each star in units of its noise, when it was last fitted.
+    misfits: Vec<f32>,
     psf: PsfField,
     /// What it is where the stars tell no other.
     start: Psf,
-    gain: Option<f64>,
     noise: Noise,
 }
 
-impl<'a> Builder<'a> {
-    fn new(stars: Stars<'a>, chosen: &[usize], psf: PsfField) -> Self {
-        let Stars { stamps, sources, gain } = stars;
+impl<'a, 'b> Builder<'a, 'b> {
+    fn new(stars: &'b mut Stars<'a>, chosen: &[usize], psf: PsfField, start: Psf) -> Self {
         let mut chosen = chosen.to_vec();
         // Stars of a cell after one another; within it the brightest first.
-        chosen.sort_by_key(|&i| psf.cell(sources[i].pixel));
-        let start = psf.at([0, 0]).clone();
-        Self { stamps, sources: sources.to_vec(), chosen, psf, start, gain, noise: stars.noise() }
+        chosen.sort_by_key(|&i| psf.cell(stars.sources[i].pixel));
+        let noise = stars.noise();
+        let misfits = vec![0.0; stars.sources.len()];
+        Self { stars, chosen, misfits, psf, start, noise }
     }
 
-    /// Function and noise after so many rounds; `None` if there are too few stars for them, it is that of no star, or the
-    /// error of the model is more than that of a `trial` after some rounds.
+    /// Function and noise after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
+    /// does not leave less of the residuals by the factor `gain`.
     fn run(
         mut self,
         rounds: usize,
-        trial: Option<f32>,
+        gain: Option<f32>,
         monitor: &dyn Monitor,
     ) -> Result<Option<(PsfField, Noise)>> {
+        let before = if gain.is_some() { self.settle() } else { Vec::new() };
+        let pays = |builder: &Self, gain| {
+            let sum = |misfits: &[f32]| builder.chosen.iter().map(|&i| misfits[i]).sum::<f32>();
+            sum(&builder.misfits) < gain * sum(&before)
+        };
         for round in 0..rounds {
             checkpoint(monitor)?;
-            let vain = round == TRIAL_ROUNDS && trial.is_some_and(|most| self.measure_noise().model > most);
-            if vain || self.chosen.len() < MIN_STARS {
+            let in_vain = round == TRIAL_ROUNDS && gain.is_some() && !pays(&self, TRIAL_GAIN);
+            if in_vain || self.chosen.len() < MIN_STARS {
                 return Ok(None);
             }
             self.round(round >= FIRST_CHOOSY_ROUND);
         }
         let noise = self.measure_noise();
         let sound = self.psf.nodes().iter().all(|psf| psf.resembles(&self.start));
-        Ok((sound && noise.photon.is_finite() && noise.model.is_finite()).then_some((self.psf, noise)))
+        let known = noise.photon.is_finite() && noise.model.is_finite();
+        let good = sound && known && gain.is_none_or(|gain| pays(&self, gain));
+        Ok(good.then_some((self.psf, noise)))
     }
 
     /// A step of every star and one of the shape.
     fn round(&mut self, choosy: bool) {
-        let cell = |i: &usize| self.psf.cell(self.sources[*i].pixel);
+        let cell = |i: &usize| self.psf.cell(self.stars.sources[*i].pixel);
         let tasks: Vec<&[usize]> = self
             .chosen
             .chunk_by(|a, b| cell(a) == cell(b))
@@ -291,22 +293,39 @@ impl<'a> Builder<'a> {
         }
         self.psf.update();
         let fits: Vec<Fit> = gathered.into_iter().flat_map(|(_, fits)| fits).collect();
-        for (&i, fit) in self.chosen.iter().zip(&fits) {
-            self.sources[i] = fit.source;
-        }
+        self.take(&fits);
         if choosy {
-            let misfits: Vec<f32> = fits.iter().map(|fit| fit.chi2 / fit.pixels).collect();
-            let mut sorted = misfits.clone();
+            let mut sorted: Vec<f32> = self.chosen.iter().map(|&i| self.misfits[i]).collect();
             sorted.sort_unstable_by(f32::total_cmp);
             let limit = MISFIT_FACTOR * sorted[sorted.len() / 2];
-            let mut keep = misfits.iter().map(|&m| m <= limit);
-            self.chosen.retain(|_| keep.next().unwrap_or(true));
+            let misfits = &self.misfits;
+            self.chosen.retain(|&i| misfits[i] <= limit);
+        }
+    }
+
+    /// Some steps of every star, the shape staying as it is; returns how badly each then fits.
+    fn settle(&mut self) -> Vec<f32> {
+        for _ in 0..SETTLING_ROUNDS {
+            let Self { stars: Stars { stamps, sources, .. }, psf, noise, .. } = self;
+            let step = |work: &mut Work, &i: &usize| stamps.step(psf, *noise, sources, i, work);
+            let stars = self.chosen.par_iter().with_min_len(TASK_STARS);
+            let fits: Vec<Fit> = stars.map_init(Work::default, step).collect();
+            self.take(&fits);
+        }
+        self.misfits.clone()
+    }
+
+    /// Keeps the steps of the stars.
+    fn take(&mut self, fits: &[Fit]) {
+        for (&i, fit) in self.chosen.iter().zip(fits) {
+            self.stars.sources[i] = fit.source;
+            self.misfits[i] = fit.chi2 / fit.pixels;
         }
     }
 
     /// One step of each star, all of one cell, and what its residuals say about the shape.
     fn gather(&self, stars: &[usize]) -> (Correction, Vec<Fit>) {
-        let Self { stamps, psf, noise, sources, .. } = self;
+        let Self { stars: Stars { stamps, sources, .. }, psf, noise, .. } = self;
         let mut correction = Correction::new(psf.half());
         let mut work = Work::default();
         let (mut residual, mut weight) = (Vec::new(), Vec::new());
@@ -340,7 +359,7 @@ impl<'a> Builder<'a> {
     ///
     /// Each residual is corrected for what the fit of its star took away (its leverage).
     fn measure_noise(&self) -> Noise {
-        let Self { stamps, psf, noise: building, sources, .. } = self;
+        let Self { stars: Stars { stamps, sources, gain }, psf, noise: building, .. } = self;
         let mut samples = Vec::new();
         let mut work = Work::default();
         for &i in &self.chosen {
@@ -368,7 +387,7 @@ impl<'a> Builder<'a> {
                 }
             }
         }
-        regress(&samples, self.gain)
+        regress(&samples, *gain)
     }
 }
 

@@ -30,9 +30,13 @@ impl PsfField {
         Self { size, along: 1, nodes: vec![psf.clone()], cells: vec![psf] }
     }
 
-    /// Free to vary between `along` nodes on each axis, starting as a function that is the same everywhere.
-    pub(crate) fn divided(psf: &Psf, size: [usize; 2], along: usize) -> Self {
-        let mut field = Self { size, along, nodes: vec![psf.clone(); along * along], cells: Vec::new() };
+    /// The same, free to vary between `along` nodes on each axis, two at least.
+    pub(crate) fn divided(&self, along: usize) -> Self {
+        let place = |k: usize, side: usize| (k * side / (along - 1)) as isize;
+        let node =
+            |k: usize| self.at([place(k % along, self.size[0]), place(k / along, self.size[1])]).clone();
+        let nodes = (0..along * along).map(node).collect();
+        let mut field = Self { size: self.size, along, nodes, cells: Vec::new() };
         field.update();
         field
     }
@@ -65,12 +69,6 @@ impl PsfField {
     /// The functions in the cells.
     pub(crate) fn cells(&self) -> &[Psf] {
         &self.cells
-    }
-
-    /// Standard error of the function at the nodes, as a fraction of its highest value: the root mean square.
-    pub(crate) fn relative_noise(&self) -> f32 {
-        let squares: f32 = self.nodes.iter().map(|node| node.relative_noise().powi(2)).sum();
-        (squares / self.nodes.len() as f32).sqrt()
     }
 
     /// The functions at the nodes.
@@ -158,8 +156,10 @@ mod tests {
 
     #[test]
     fn the_parts_of_every_cell_are_one() {
-        for along in [1, 2, 3, 5] {
-            let field = PsfField::divided(&Psf::gaussian(4, 1.0), [640, 480], along);
+        let everywhere = PsfField::uniform(Psf::gaussian(4, 1.0), [640, 480]);
+        for field in [everywhere.clone(), everywhere.divided(2), everywhere.divided(3), everywhere.divided(5)]
+        {
+            let along = field.along();
             for cell in 0..field.cells().len() {
                 let sum: f32 = field.parts(cell).iter().map(|&(_, part)| part).sum();
                 assert!((sum - 1.0).abs() < 1e-6);
@@ -171,18 +171,20 @@ mod tests {
     #[test]
     fn it_varies_between_its_nodes() {
         let (narrow, wide) = (Psf::gaussian(6, 1.0), Psf::gaussian(6, 2.0));
-        let mut field = PsfField::divided(&narrow, [1000, 1000], 2);
+        let mut field = PsfField::uniform(narrow.clone(), [1000, 1000]).divided(2);
         *field.node_mut(1) = wide.clone();
         *field.node_mut(3) = wide.clone();
         field.update();
         let sharpness: Vec<f32> = (0..4).map(|k| field.at([125 + 250 * k, 500]).sharpness()).collect();
         assert!(sharpness.is_sorted_by(|a, b| a > b));
         assert!(sharpness[0] < narrow.sharpness() && sharpness[3] > wide.sharpness());
+        let finer: Vec<f32> = field.divided(5).nodes()[..5].iter().map(Psf::sharpness).collect();
+        assert!(finer.is_sorted_by(|a, b| a >= b) && finer[0] > finer[4]);
     }
 
     #[test]
     fn pixels_off_the_frame_belong_to_its_edge() {
-        let field = PsfField::divided(&Psf::gaussian(4, 1.0), [300, 200], 3);
+        let field = PsfField::uniform(Psf::gaussian(4, 1.0), [300, 200]).divided(3);
         assert_eq!(field.cell([-5, -1]), 0);
         assert_eq!(field.cell([305, 999]), field.cells().len() - 1);
     }
