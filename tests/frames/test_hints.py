@@ -132,6 +132,16 @@ def test_a_wcs_of_any_frame(frame):
     assert abs(hints.scale_arcsec - 3.6) < 1e-3
 
 
+def test_ecliptic_longitudes_are_no_right_ascensions():
+    """As astropy takes them."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["ELON-TAN", "ELAT-TAN"], [83.0, -24.5]
+    wcs.wcs.cdelt, wcs.wcs.crpix = [0.001, 0.001], [SHAPE[1] / 2 + 1, SHAPE[0] / 2 + 1]
+    hints = HeaderHints.from_header({}, SHAPE, wcs=wcs)
+    true = SkyCoord(83.0, -24.5, unit="deg", frame="barycentricmeanecliptic").icrs
+    assert SkyCoord(hints.ra_deg, hints.dec_deg, unit="deg").separation(true).arcsec < 0.1
+
+
 def test_exif():
     sensor = {"FocalLength": 50.0, "FocalPlaneXResolution": 2500.0, "FocalPlaneResolutionUnit": 3}
     hints = HeaderHints.from_exif({**sensor, "ExifImageWidth": 6000}, (2000, 3000))

@@ -38,8 +38,21 @@ class TestSolve:
             lambda image: u.Quantity(image, "adu"),
             lambda image: CCDData(image, unit="adu"),
             lambda image: np.dstack([image] * 3),
+            lambda image: np.stack([image] * 3),
+            lambda image: image[None, :, :, None],
+            lambda image: image.tolist(),
         ],
-        ids=["array", "big-endian", "masked", "quantity", "CCDData", "colour"],
+        ids=[
+            "array",
+            "big-endian",
+            "masked",
+            "quantity",
+            "CCDData",
+            "colour",
+            "colours first",
+            "axes of length 1",
+            "lists",
+        ],
     )
     def test_an_image_of_any_kind(self, wide_frame, form):
         solution = boresight.solve(form(wide_frame.image))

@@ -31,11 +31,22 @@ def sky_of_pixels(wcs: Any, columns: ArrayLike, rows: ArrayLike) -> SkyCoord | N
         warnings.simplefilter("ignore")
         try:
             world = celestial.pixel_to_world(columns, rows, *further)
-            sky = next(w for w in _listed(world) if hasattr(w, "icrs")).icrs
+            sky = _icrs(celestial, next(w for w in _listed(world) if hasattr(w, "icrs")))
         except Exception:  # astropy's, wcslib's and gwcs's have no common base
             return None
     known = np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg)
     return sky if bool(np.all(known)) else None
+
+
+def _icrs(wcs: Any, sky: SkyCoord) -> SkyCoord:
+    """Turn what astropy gives for a WCS into ICRS: ecliptic longitudes it takes for equatorial."""
+    from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
+
+    if getattr(getattr(wcs, "wcs", None), "lngtyp", "").strip() != "ELON":
+        return sky.icrs
+    equinox = wcs.wcs.equinox
+    ecliptic = BarycentricMeanEcliptic(equinox=f"J{equinox if np.isfinite(equinox) else 2000.0}")
+    return SkyCoord(sky.spherical.lon, sky.spherical.lat, frame=ecliptic).icrs
 
 
 def _listed(world: Any) -> list[Any]:

@@ -106,7 +106,7 @@ class Columns:
 
 def read_columns(stars: Any, own: Sequence[str]) -> Columns:
     """Read a list in any form; `own` are the columns of `Centroids`, taken beside `x` and `y`."""
-    names = _names(stars)
+    given, names = stars, _names(stars)
     if not names and (names := _names(getattr(stars, "data", None))):
         stars = stars.data  # of an HDU
     if names:
@@ -115,7 +115,7 @@ def read_columns(stars: Any, own: Sequence[str]) -> Columns:
         stars = list(stars)
         if stars and all(hasattr(star, "x") and hasattr(star, "y") for star in stars):
             return _of_objects(stars)
-    return _of_array(stars)
+    return _of_array(stars, type(given).__name__)
 
 
 def may_hold_stars(given: Any) -> bool:
@@ -203,7 +203,7 @@ def _of_objects(stars: Sequence[Any]) -> Columns:
     return Columns(values, None, "the stars' x and y")
 
 
-def _of_array(stars: Any) -> Columns:
+def _of_array(stars: Any, kind: str) -> Columns:
     """Columns of rows x, y[, brightness]."""
     try:
         array = numbers("centroids", pixels("centroids", stars))
@@ -211,7 +211,7 @@ def _of_array(stars: Any) -> Columns:
         if "not an array" not in str(error):
             raise
         raise InputError(
-            f"centroids: {type(stars).__name__} holds no positions; "
+            f"centroids: {kind} holds no positions; "
             "give Centroids, objects with x and y, "
             "an array of shape (n, 2) or (n, 3), or a table with columns x and y"
         ) from None

@@ -181,8 +181,8 @@ def extract_centroids(
         or `~astropy.nddata.CCDData` (its mask, uncertainty and unit are used), a
         `~astropy.units.Quantity`, a `Frame`, or an HDU, HDUList, PIL image or open file that
         `read_frame` takes. NaN and infinite pixels are left out.
-        With `luminance` also (height, width, 3 or 4). float32, float64, uint16, int16 and uint8
-        are read in place.
+        With `luminance` also (height, width, 3 or 4) or (3, height, width). Axes of length 1 are
+        left out. float32, float64, uint16, int16 and uint8 are read in place.
     sigma_threshold : float, default 5.0
         Least height of a star in the filtered frame, in standard deviations of the filtered
         background.

@@ -88,10 +88,13 @@ def pixels_of(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArra
         ) from None
     if array.dtype.kind not in "biuf":
         raise InputError(f"image: its type is {array.dtype}; give real numbers")
-    if luminance and array.ndim == 3 and array.shape[2] in (3, 4):
+    array = _with_colours_last(array)
+    mask = None if mask is None else _with_colours_last(np.asarray(mask, dtype=bool))
+    is_coloured = array.ndim == 3 and array.shape[2] in (3, 4)
+    if luminance and is_coloured:
         array = to_luminance(array)
-        mask = mask.any(axis=2) if mask is not None and np.ndim(mask) == 3 else mask
-    if array.ndim == 3 and array.shape[2] in (3, 4):
+        mask = mask.any(axis=2) if mask is not None and mask.ndim == 3 else mask
+    elif is_coloured:
         raise InputError(
             f"image: its shape is {array.shape}, a colour image; "
             "pass luminance=True, or one of its channels"
@@ -101,9 +104,19 @@ def pixels_of(image: Any, luminance: bool) -> tuple[npt.NDArray[Any], npt.NDArra
             f"image: its shape is {array.shape}; give a non-empty array of shape (height, width)"
         )
     if mask is not None:
-        mask = np.broadcast_to(np.asarray(mask, dtype=bool), array.shape)
+        mask = np.broadcast_to(mask, array.shape)
         mask = mask if mask.any() else None
     return native(array), mask
+
+
+def _with_colours_last(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Leave out axes of length 1, and put three colours that come first last."""
+    kept = tuple(length for length in array.shape if length != 1)
+    if array.ndim > 2 and len(kept) > 1:
+        array = array.reshape(kept)
+    if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] not in (3, 4):
+        array = np.moveaxis(array, 0, 2)
+    return array
 
 
 def native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -28,7 +28,7 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
     except (TypeError, ValueError):
         numbers = np.empty(0)
     if numbers.shape == (3, 3):
-        return _attitude(core.quaternion_of_matrix(numbers.tolist()))
+        return _attitude(_of_matrix(numbers.tolist()))
     if numbers.shape == (2,):
         if not (np.all(np.isfinite(numbers)) and abs(numbers[1]) <= 90.0):
             raise InputError(
@@ -42,7 +42,20 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
             "quaternion (w, x, y, z), a (3, 3) rotation matrix ICRS to camera, a Solution, a WCS, "
             "a SkyCoord, or right ascension and declination in degrees"
         )
+    if not (np.all(np.isfinite(numbers)) and numbers.any()):
+        raise InputError(
+            f"attitude_hint: {numbers.tolist()} is no quaternion; give four finite numbers, scalar "
+            "first, not all zero"
+        )
     return _attitude(numbers.tolist())
+
+
+def _of_matrix(matrix: list[list[float]]) -> list[float]:
+    """Quaternion of a rotation matrix."""
+    try:
+        return core.quaternion_of_matrix(matrix)
+    except InputError as error:
+        raise InputError(f"attitude_hint: {str(error).partition(': ')[2]}") from None
 
 
 def _attitude(quaternion: list[float]) -> dict[str, Any]:
@@ -66,4 +79,4 @@ def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
     y /= length
     # Down is down in mirrored images as well; it is their right that is left.
     x = np.cross(y, center)
-    return core.quaternion_of_matrix([x.tolist(), y.tolist(), center.tolist()])
+    return _of_matrix([x.tolist(), y.tolist(), center.tolist()])

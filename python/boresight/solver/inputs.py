@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from boresight._utils import arguments
 from boresight._utils.progress import Progress
 from boresight.camera.model import CameraModel, Projection
@@ -75,6 +77,8 @@ def find_stars(
         given = read_frame(Path(given))
     elif (frame := held_frame(given)) is not None:
         given = frame
+    elif _is_of_rows(given):
+        given = np.asarray(given)
     image, mask = given, options.get("mask")
     if isinstance(given, Frame):
         image, mask = given.image, options.setdefault("mask", given.mask)
@@ -113,6 +117,14 @@ def held_frame(given: Any) -> Frame | None:
     return None if getattr(given, "is_image", True) is False else frame_of(given)
 
 
+def _is_of_rows(given: Any) -> bool:
+    """Whether these are lists of numbers with more of them than a star has: rows of an image."""
+    rows = given if isinstance(given, list | tuple) else ()
+    return len(rows) > 0 and all(
+        isinstance(row, list | tuple) and len(row) == len(rows[0]) > 3 for row in rows
+    )
+
+
 def _is_image(given: Any) -> bool:
     """Whether something with pixels was given, and not positions: those have two or three columns.
 
@@ -124,7 +136,7 @@ def _is_image(given: Any) -> bool:
     shape: tuple[int, ...] = getattr(given, "shape", ())
     if dtype is None or getattr(dtype, "names", None) is not None:
         return False
-    if len(shape) == 3:
+    if len(shape) > 2:
         return True
     if len(shape) != 2 or shape[1] <= 3:
         return False

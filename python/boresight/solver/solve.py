@@ -61,10 +61,10 @@ def solve(
     ----------
     image_or_centroids : array_like, NDData, Frame, path, Centroids, ExtractionResult or Table
         An image, of which the stars are extracted: an array of shape (height, width), or of
-        colours (height, width, 3 or 4); an `~astropy.nddata.NDData`, such as a CCDData; a `Frame`;
-        or what `read_frame` reads: the path of a file, an HDU, a PIL image. Or the stars: whatever
-        `Centroids.from_any` takes, such as an array of shape (n, 2) or (n, 3); those counted from
-        the corner with their `origin`.
+        colours (height, width, 3 or 4) or (3, height, width), besides axes of length 1; an
+        `~astropy.nddata.NDData`, such as a CCDData; a `Frame`; or what `read_frame` reads: the
+        path of a file, an HDU, a PIL image. Or the stars: whatever `Centroids.from_any` takes, such
+        as an array of shape (n, 2) or (n, 3); those counted from the corner with their `origin`.
     fov_deg : float, optional
         Horizontal field of view, edge to edge, known to 30 % (see `fov_max_error_deg`). Default:
         that of `camera_model`, or else all that the database is made for.
