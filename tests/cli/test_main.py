@@ -196,6 +196,13 @@ def test_help_and_version(run):
     assert run("--version").stdout.startswith("boresight")
 
 
+@pytest.mark.parametrize("group", [(), ("batch",), ("catalog",), ("database",)])
+def test_commands_are_told_in_whole_sentences(run, group):
+    listed = run(*group, "--help").stdout.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_messages_have_the_numbers_and_files_that_were_given(tmp_path):
     for name, pixels in (("flat", np.ones((90, 90))), ("nan", np.full((90, 90), np.nan))):
         fits.PrimaryHDU(pixels.astype("f4")).writeto(tmp_path / f"{name}.fits")

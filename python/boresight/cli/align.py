@@ -88,7 +88,7 @@ def align(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Align FRAMES, FITS files with a WCS, by the sources found in them.
+    """Align FRAMES, FITS files with a WCS, by the sources in them.
 
     The cards of a file FRAME.ahead count instead of those of the header. The exit code is 0 when
     the verdict on all images is good, and 1 otherwise.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def batch() -> None:
-    """Work through thousands of frames: bounded memory, resumable after a kill."""
+    """Work through thousands of frames, resumable after a kill."""
 
 
 output_option = click.option(
@@ -74,7 +74,10 @@ def solve(
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Tell where FRAMES look: paths, quoted globs, URLs, or - for a list on standard input."""
+    """Tell where FRAMES look.
+
+    Paths, quoted globs, URLs, or - for a list on standard input.
+    """
     from boresight.batch import solve as solve_batch
     from boresight.solver_database import SolverDatabase
 
@@ -106,7 +109,10 @@ def extract(
     partition_by: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Find the stars of FRAMES: a file of stars for each, below --output."""
+    """Find the stars of FRAMES.
+
+    A file of stars for each comes below --output.
+    """
     from boresight.batch import extract as extract_batch
 
     table = extract_batch(
@@ -150,7 +156,10 @@ def calibrate(
     num_first: int,
     as_json: bool,
 ) -> None:
-    """Calibrate the camera of FRAMES; it is in camera.json below --output."""
+    """Calibrate the camera of FRAMES.
+
+    It is in camera.json below --output.
+    """
     from boresight.batch import calibrate as calibrate_batch
 
     result = calibrate_batch(

@@ -88,7 +88,7 @@ def calibrate(
     aberration: bool | None,
     output: Path | None,
 ) -> None:
-    """Calibrate the one camera that took all FRAMES, from the stars in them."""
+    """Calibrate the camera that took all FRAMES, by their stars."""
     from boresight.calibration.calibrate import calibrate
 
     if projection == "auto":

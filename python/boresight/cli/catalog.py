@@ -17,7 +17,7 @@ from boresight.errors import InputError
 
 @click.group()
 def catalog() -> None:
-    """Tell what catalogues there are, and fetch stars from an archive."""
+    """Tell what catalogues there are; fetch stars from archives."""
 
 
 @catalog.command("info")
@@ -54,7 +54,7 @@ def fetch(
     max_magnitude: float | None,
     overwrite: bool,
 ) -> None:
-    """Fetch stars from the archive NAME into the table OUTPUT (ECSV, FITS).
+    """Fetch stars from the archive NAME into the table OUTPUT.
 
     NAME is gaia, for Gaia DR3 in ESA's archive, or a table of VizieR such as I/259/tyc2. The answer
     is kept in the cache folder.

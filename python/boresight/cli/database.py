@@ -74,7 +74,7 @@ def _told(opened: PatternDatabase) -> str:
 @database.command("list")
 @clear_errors
 def list_kept() -> None:
-    """List the databases and catalogues that are kept in the cache folder."""
+    """List the databases and catalogues in the cache folder."""
     total = 0
     for path in cache.files():
         size = path.stat().st_size
@@ -97,7 +97,10 @@ def _kept(path: Path) -> str:
 @database.command("clear")
 @clear_errors
 def clear() -> None:
-    """Remove all databases and catalogues from the cache folder: they can be made again."""
+    """Remove all databases and catalogues from the cache folder.
+
+    They can be made again.
+    """
     before = sum(path.stat().st_size for path in cache.files())
     cache.clear()
     click.echo(f"{cache.folder()}: {before / MEGABYTE:.1f} MB removed")

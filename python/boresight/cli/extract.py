@@ -20,7 +20,10 @@ from boresight.cli.options import check_writable, clear_errors, reading_of
 def extract(
     frame: Path, output: Path, sigma: float | None, hdu: str | None, overwrite: bool
 ) -> None:
-    """Find the stars of FRAME and write their table to a file, x and y from the image's centre."""
+    """Find the stars of FRAME and write a table of them.
+
+    Columns x and y are pixels from the image's centre.
+    """
     check_writable("--output", output)
     if output.exists() and not overwrite:
         raise FileExistsError(f"--output: {output} exists; add --overwrite to replace it")

@@ -39,7 +39,10 @@ def completion(context: click.Context, shell: str) -> None:
 @click.pass_context
 @clear_errors
 def manual(context: click.Context) -> None:
-    """Print the manual page: boresight man | man -l -, or into a folder man1 as boresight.1."""
+    """Print the manual page.
+
+    To read it: boresight man | man -l -; to keep it, write it to boresight.1 in a folder man1.
+    """
     root = click.Context(context.find_root().command, info_name="boresight")
     click.echo("\n".join(_page(root)))
 

@@ -69,7 +69,7 @@ def scene(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Align FITS IMAGES by their pixels: sources, PSF and WCS in one fit.
+    """Align FITS IMAGES by their pixels, in one fit with the stars.
 
     The first image is the reference. Exit code 1 if the fit does not converge.
     """

@@ -50,7 +50,7 @@ def simulate(
     faint_limit: float | None,
     seed: int,
 ) -> None:
-    """Simulate a frame of the sky and write it as the FITS file OUTPUT, with its true WCS."""
+    """Simulate a frame of the sky: a FITS file with its true WCS."""
     from boresight.simulate import simulate_frame
 
     model = load_camera(camera) or CameraModel.from_fov(fov, (size, size), projection=projection)

@@ -13,7 +13,10 @@ from boresight.cli.options import clear_errors
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @clear_errors
 def undo(files: tuple[Path, ...]) -> None:
-    """Restore the WCS that FITS FILES had before one was written into them."""
+    """Restore the WCS that FITS FILES had before.
+
+    Each run takes back the last WCS that was written into them.
+    """
     from boresight.wcs.undo import undo
 
     for file in files:
