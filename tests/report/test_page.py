@@ -388,3 +388,10 @@ def test_the_page_of_what_cannot_be_told(tmp_path):
         text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
         assert 'class="verdict bad"' in text
         Reader(text)
+
+
+def test_the_stars_of_a_solution_are_told(views, tmp_path):
+    solution = boresight.solve(views[0].image)
+    page = boresight.report(solution, tmp_path / "page.html", frames=[views[0].image])
+    assert "stars, " in solution.star_database
+    assert solution.star_database in page.read_text(encoding="utf-8")

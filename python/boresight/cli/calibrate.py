@@ -134,6 +134,7 @@ def calibrate(
                 print_record(record)
             click.echo(f"{result.camera_model}")
         options = {"fov": fov, "order": order, "model": model, "camera": camera, "sigma": sigma}
+        options |= {"database": repr(patterns)}
         drawn = _drawn(plot, report, taken, result, options)
     raise SystemExit(0 if drawn and all(record["solved"] for record in records) else 1)
 

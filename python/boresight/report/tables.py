@@ -68,12 +68,15 @@ def parameter_table(result: CalibrationResult) -> str:
 
 
 def provenance(result: Any, frames: Sequence[Frame | None], options: Mapping[str, Any]) -> str:
-    """Make the table of what made the page, of which files, with which options."""
+    """Make the table of what made the page, of which stars and files, with which options."""
     rows = [("Written", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))]
     rows += [(name, found) for name in _PACKAGES if (found := _version(name))]
     rows.append(("Python", f"{platform.python_version()} on {platform.system()}"))
     if isinstance(result, CalibrationResult):
         rows.append(("Taken out of the positions", "; ".join(result.physics) or "nothing"))
+    solutions = getattr(result, "solutions", result if isinstance(result, Sequence) else [result])
+    used = (s.star_database for s in solutions if isinstance(s, Solution))
+    rows += [("Solved with", told) for told in dict.fromkeys(used) if told]
     rows += [(f"Option {name}", str(value)) for name, value in options.items()]
     for frame in frames:
         if frame is not None and frame.path is not None and frame.path.is_file():

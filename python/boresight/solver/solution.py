@@ -238,6 +238,30 @@ class Solution(SkyExports):
         return MatchedStars._from_core(self._core.matches, self._place, self._magnitudes)
 
     @property
+    def star_database(self) -> str | None:
+        """Stars and patterns with which the frame was solved, in words.
+
+        None of a solution that was made of matches or read back.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
+        >>> boresight.solve(image, 15.0).star_database
+        '117959 stars, 8... patterns, epoch J2025.0, checksum ...'
+        """
+        database = self._magnitudes
+        if not isinstance(database, core.Database):
+            return None
+        epoch = database.parameters()["epoch"]
+        dated = "" if epoch is None else f"epoch J{epoch}, "
+        return (
+            f"{database.num_stars} stars, {database.num_patterns} patterns, {dated}"
+            f"checksum {database.checksum:08x}"
+        )
+
+    @property
     def matches(self) -> QTable:
         """The matched stars as a table with units, a row each.
 
