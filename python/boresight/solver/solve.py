@@ -396,7 +396,8 @@ def solve_from_centroids(
         ``calibrate_camera(model="auto", order="auto")`` does, and ``"polynomial"`` the best order;
         where too few stars match for it, or leave a part of the frame undetermined, less is fitted.
         ``"none"``: the lens stays as `camera_model` has it. Default: without a camera model, a
-        radial coefficient and the optical centre, as far as they are significant.
+        radial coefficient and the optical centre, as far as they are significant, by matches within
+        `match_radius`: where a lens displaces stars farther, ``"auto"`` finds it.
     parity_flip : bool, optional
         Whether the image shows the sky mirrored: only such solutions, or only others, are searched
         for. Default: that of `camera_model`, or else both.
