@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -83,6 +85,40 @@ def test_all_files_of_solve_field(frame, truth, tmp_path):
     refused = run("solve", frame, "--fov", "12", "--corr", "%s.corr", "--dir", folder)
     assert refused.exit_code == 2
     assert "--overwrite" in refused.stderr
+
+
+def test_a_list_of_stars_gets_the_files_that_need_no_image(frame, tmp_path):
+    assert run("solve", frame, "--fov", "12", "--axy", tmp_path / "list.axy").exit_code == 0
+    done = run("solve", tmp_path / "list.axy", "--fov", "12", "--wcs", "%s.wcs", "--corr",
+               "%s.corr", "--dir", tmp_path)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    header = fits.getheader(tmp_path / "list.wcs")
+    del header["NAXIS"]  # there is no image, of which astropy warns
+    there = WCS(header).pixel_to_world(256, 200)
+    assert there.dec.deg == pytest.approx(-1.2, abs=1e-3)
+    assert len(Table.read(tmp_path / "list.corr", format="fits")) > 20
+    for option in (["--write"], ["--new-fits", tmp_path / "new.fits"]):
+        refused = run("solve", tmp_path / "list.axy", "--fov", "12", *option)
+        assert refused.exit_code == 1
+        assert "a list of stars has no image" in refused.stderr
+    assert not (tmp_path / "new.fits").exists()
+
+
+def test_points_in_names_are_kept(frame, tmp_path):
+    for number in (1, 2):
+        shutil.copy(frame, tmp_path / f"2019.07.{number}.fits")
+    night = sorted(tmp_path.glob("2019*.fits"))
+    done = run("solve", *night, "--fov", "12", "--wcs", "%s.wcs", "--dir", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "2019.07.1.wcs").exists()
+    assert (tmp_path / "2019.07.2.wcs").exists()
+
+
+def test_a_reader_that_has_enough_is_no_error(frame):
+    command = [sys.executable, "-m", "boresight", "solve", str(frame), str(frame), "--fov", "12"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        running.stdout.close()
+        assert running.stderr.read() == b""
 
 
 def test_frames_do_not_share_a_file(frame, tmp_path):

@@ -141,6 +141,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
             return command(*args, **kwargs)
+        except BrokenPipeError:  # whoever reads has enough; click ends quietly
+            raise
         except (BoresightError, OSError, ModuleNotFoundError) as error:
             click.echo(f"boresight: {in_options(str(error))}", err=True)
             raise SystemExit(2) from None

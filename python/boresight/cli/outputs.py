@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from boresight._utils.files import write_atomically
+from boresight.cli.frames import Taken
 from boresight.errors import InputError
-from boresight.extraction.centroids import Centroids
 from boresight.frames.frame import Frame
 from boresight.solver.exports import SipChoice
 from boresight.solver.products import write_axy, write_corr, write_rdls, write_regions
@@ -35,6 +35,9 @@ _FILES = {
 
 #: What stands for the frame's name without its extension, as in solve-field.
 BASE = "%s"
+
+#: Extensions that stand behind that of a frame.
+COMPRESSED = (".gz", ".fz", ".bz2", ".xz")
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,16 +113,17 @@ def check_outputs(outputs: Outputs, paths: Sequence[Path]) -> list[Path]:
     return left
 
 
-def write_outputs(
-    outputs: Outputs, path: Path, frame: Frame, solution: Solution | None, stars: Centroids
-) -> list[Path]:
+def write_outputs(outputs: Outputs, taken: Taken, solution: Solution | None) -> list[Path]:
     """Write the files asked for of a frame that was solved; those written."""
+    path, frame, stars = taken.path, taken.frame, taken.stars
     targets = {name: _target(outputs, name, path) for name in _FILES}
     if outputs["keep"]:
         targets = {n: None if t is not None and t.exists() else t for n, t in targets.items()}
     done: list[Path] = []
+    if frame is None and (outputs["write"] or targets["new_fits"] is not None):
+        raise InputError("--write: a list of stars has no image; give --wcs FILE")
     if (axy := targets["axy"]) is not None:
-        done.append(write_axy(_in_folder(axy), stars, frame.image_shape))
+        done.append(write_axy(_in_folder(axy), stars, taken.image_shape))
     if solution is None:
         return done
     sip = outputs["sip"]
@@ -135,12 +139,17 @@ def write_outputs(
         if target is not None:
             done.append(write(_in_folder(target)))
     if outputs["write"]:
+        if frame is None or frame.header is None:
+            raise InputError("--write: it is no FITS file; give --new-fits FILE or --wcs FILE")
         done.append(solution.write_wcs(path, sip=sip))
     return done
 
 
-def _new_fits(file: Path, path: Path, frame: Frame, solution: Solution, sip: SipChoice) -> Path:
+def _new_fits(
+    file: Path, path: Path, frame: Frame | None, solution: Solution, sip: SipChoice
+) -> Path:
     """Write a copy with the WCS; of a picture its pixels, as they were solved."""
+    assert frame is not None
     if frame.header is not None:
         return solution.write_wcs(path, copy=file, sip=sip, overwrite=True)
     from astropy.io import fits
@@ -156,9 +165,14 @@ def _target(outputs: Outputs, name: str, path: Path) -> Path | None:
     named = outputs[name]
     if named is None or named == "none":
         return None
-    target = Path(named.replace(BASE, path.name.split(".")[0]))
+    target = Path(named.replace(BASE, _base(path)))
     folder = outputs["folder"]
     return target if folder is None or target.is_absolute() else Path(folder) / target
+
+
+def _base(path: Path) -> str:
+    """Name of a file without its extension, nor that of its compression."""
+    return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).stem
 
 
 def _in_folder(target: Path) -> Path:

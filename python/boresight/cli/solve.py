@@ -259,10 +259,8 @@ def _unread(path: Path, reason: str) -> Record:
 
 def _written(outputs: Outputs, taken: Taken, solution: Solution | None) -> bool:
     """Write the files asked for; an error is said, and loses nothing."""
-    if taken.frame is None:
-        return True
     try:
-        write_outputs(outputs, taken.path, taken.frame, solution, taken.stars)
+        write_outputs(outputs, taken, solution)
     except FRAME_ERRORS as error:
         click.echo(f"boresight: {taken.path}: {reason_of(error)}", err=True)
         return False
