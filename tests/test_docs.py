@@ -1,6 +1,7 @@
 """The Python of the documentation's pages runs as it is written, and prints what they say."""
 
 import contextlib
+import inspect
 import io
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import boresight
 from boresight import CameraModel, RadialDistortion, simulate_frame
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -62,3 +64,21 @@ def test_every_page_is_in_the_contents():
                     listed |= {page.with_suffix("") for page in page.parent.glob(f"{entry}.md")}
     pages = {page.with_suffix("") for page in DOCS.rglob("*.md") if "_build" not in page.parts}
     assert pages - {DOCS / "index"} <= listed
+
+
+def test_methods_that_texts_name_are_there():
+    """Pages, docstrings and messages: a remedy that does not exist helps nobody."""
+    package = DOCS.parent / "python" / "boresight"
+    texts = [*DOCS.rglob("*.md"), *package.rglob("*.py"), DOCS.parent / "README.md"]
+    missing = {
+        f"{path.name}: {kind}.{name}"
+        for path in texts
+        for kind, name in re.findall(
+            r"(?<!core\.)\b([A-Z]\w+)\.([a-z]\w+)\b", path.read_text("utf-8")
+        )
+        if isinstance(known := getattr(boresight, kind, None), type)
+        and not hasattr(known, name)
+        and name not in getattr(known, "__dataclass_fields__", ())
+        and f"self.{name}" not in inspect.getsource(known)
+    }
+    assert missing == set()

@@ -308,7 +308,7 @@ class PatternDatabase(StoredDatabase):
     def generate_from_gaia(
         cls, path: str | os.PathLike[str] | None = None, **options: Unpack[GenerationOptions]
     ) -> Self:
-        """Make a database of Gaia's stars to G = 10, for fields of about 1.2 degrees and wider.
+        """Make a database of Gaia's stars to G = 10, for fields of about 1 degree and wider.
 
         Parameters
         ----------
@@ -469,7 +469,7 @@ def _preset_for(fov_deg: float | None) -> str:
         raise NarrowFieldError(
             f"fov_deg: {fov_deg:.3g} degrees are too few for Gaia's stars to G = 10; give a "
             "database of fainter stars, as SolverDatabase.generate_from_stars makes of what "
-            "Catalog.query gets"
+            "Catalog.from_gaia_archive gets"
         )
     return "narrow"
 
