@@ -43,9 +43,13 @@ __all__ = [
     "calibrate_camera",
     "calibrate_rig",
     "calibration_block",
+    "changed_pixels",
     "correlate_phase",
+    "fit_change",
     "fit_linear",
+    "fit_point_pairs",
     "fit_transform",
+    "held_out_change_px",
     "match_lists",
     "mesh_pixels",
     "model_covariance",
@@ -478,6 +482,31 @@ def fit_transform(
     tolerance: float,
     covariance: NDArray[np.float64] | None,
     area: float,
+) -> dict[str, Any]: ...
+def fit_change(
+    camera: CameraModel,
+    directions: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+) -> dict[str, Any]: ...
+def held_out_change_px(
+    camera: CameraModel,
+    directions: NDArray[np.float64],
+    positions: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+) -> float: ...
+def changed_pixels(
+    camera: CameraModel, directions: NDArray[np.float64], values: Sequence[float]
+) -> NDArray[np.float64]: ...
+def fit_point_pairs(
+    pixels: NDArray[np.float64],
+    points: NDArray[np.float64],
+    directions: bool,
+    image_size: tuple[int, int],
+    camera: CameraModel | None,
+    rotation: list[list[float]] | None,
+    position: list[float] | None,
+    free: Sequence[str],
 ) -> dict[str, Any]: ...
 def write_atomically(path: Path, chunks: Iterable[bytes], mode: int | None) -> None: ...
 def remove_temporaries(folder: Path) -> None: ...

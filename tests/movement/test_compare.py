@@ -19,7 +19,7 @@ from boresight.movement import (
     place_at,
     update_calibration,
 )
-from boresight.movement.change import Seen, fit_change, held_out_px, predicted, scatter
+from boresight.movement.change import Seen, fit_change, held_out_px, predicted
 from boresight.movement.verdict import ARCSEC, KINDS, judge
 from boresight.solver.solution import Solution
 
@@ -109,18 +109,6 @@ def test_a_roll_at_five_sigma_is_noticed():
         for _ in range(100)
     ]
     assert found.count(("roll",)) >= 92
-
-
-def test_the_scatter_is_efficient_and_robust():
-    rng = np.random.default_rng(14)
-    lengths = rng.rayleigh(2.0, (2000, 150))
-    found = np.array([scatter(row) for row in lengths])
-    assert found.mean() == pytest.approx(2.0, rel=0.005)
-    # The variance of the best estimate is 1 / (4 n) of its square; that of a median twice as much.
-    assert found.var() == pytest.approx(4.0 / 600, rel=0.15)
-    lengths[:, ::8] *= 20.0
-    assert np.mean([scatter(row) for row in lengths]) == pytest.approx(2.0, rel=0.15)
-    assert scatter(np.zeros(3)) == 0.0
 
 
 def test_an_uncertain_reference_raises_no_alarm():

@@ -17,7 +17,7 @@ def missing_extra(package: str, extra: str, what: str = "") -> ModuleNotFoundErr
     extra : str
         The extra that brings it.
     what : str
-        What needs it, as the beginning of the message, such as ``"path: none is given and "``.
+        Purpose, as the beginning of the message, such as ``"path: none is given and "``.
     """
     return ModuleNotFoundError(
         f"{what}the package {package} is not installed; "

@@ -169,7 +169,7 @@ def _is_sequence(value: Any) -> bool:
     return _is_iterable(value) and hasattr(value, "__len__") and hasattr(value, "__getitem__")
 
 
-#: What a value of an annotation has to pass, and the words for it.
+#: Check of a value of an annotation, and the words for it.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "None": (lambda value: value is None, "None"),
     "float": (_is_number, "a number"),

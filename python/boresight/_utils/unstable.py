@@ -21,7 +21,7 @@ def unstable(change: str) -> Callable[[Subject], Subject]:
     Parameters
     ----------
     change : str
-        What is going to change, as a sentence without capital letter and full stop.
+        The change to expect, as a sentence without capital letter and full stop.
 
     Examples
     --------

@@ -144,7 +144,7 @@ def align(
         to 9 without `refcat` and with `fitgeom` "general". The images of a group are
         those of different detectors. Default 0: each image keeps what its WCS has.
     motion : {"still", "proper", "parallax"}
-        What the global fit finds of its objects: places; and proper motions; and parallaxes. All
+        Parameters of the objects in the global fit: places; and proper motions; and parallaxes. All
         images need a `time`. Those of `refcat`, columns ``pmra``, ``pmdec`` (mas/yr) and
         ``parallax`` (mas), are known to their errors. Default "still".
     chromatic : bool

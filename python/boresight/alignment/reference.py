@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
-from boresight._utils.arrays import east_north, unit_vector
+from boresight._utils.arrays import unit_vector
 from boresight._utils.naming import named
 from boresight.alignment.images import ImageCatalog, ImageGroup, hull
-from boresight.apparent.motion import RADIANS_PER_MAS
+from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError
 from boresight.extraction.columns import numbers
@@ -442,10 +442,9 @@ def _moved(
         raise InputError("refcat: it has proper motions and no column ref_epoch; give the epoch")
     years = year - start
     still = ~(np.isfinite(pmra) & np.isfinite(pmdec))
-    pm = np.where(still, 0.0, np.stack([pmra, pmdec])) * RADIANS_PER_MAS
-    east, north = east_north(sky)
-    there = sky + (years * pm[0])[:, None] * east + (years * pm[1])[:, None] * north
-    there /= np.linalg.norm(there, axis=1, keepdims=True)
+    # Each star has an epoch of its own: one year of its motion over all years.
+    along = np.where(still, 0.0, np.stack([pmra, pmdec]) * years)
+    there = ProperMotion(along[0], along[1], epoch=0.0).moved(sky, 1.0)
     error = [columns.optional(f"{name}_error", unit="mas / yr") for name in ("pmra", "pmdec")]
     if error[0] is not None and error[1] is not None:
         grown = np.hypot(error[0], error[1]) / np.sqrt(2.0) * RADIANS_PER_MAS * np.abs(years)

@@ -292,7 +292,7 @@ class Degeneracy:
     Attributes
     ----------
     kind : DegeneracyKind
-        What is open.
+        The part that is open.
     images : tuple of str
         Names of the images.
     message : str
@@ -327,7 +327,7 @@ class GlobalFit:
         Error per axis that was added to every detection for `chi2_dof` to be 1, in quadrature; 0
         without weights.
     degeneracies : list of Degeneracy
-        What the images leave open.
+        The part that the images leave open.
     closure : Table
         For each two images with objects in common: their numbers ``a`` and ``b``, how many, and
         the mean of the differences ``dx``, ``dy`` that are left between their positions, px, with

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from boresight import _core as core
 from boresight._utils.arguments import image_size
-from boresight._utils.arrays import Floats, rotation_about
+from boresight._utils.arrays import Floats
 from boresight._utils.documents import JsonDocument, check_kind
 from boresight._utils.naming import named
-from boresight.camera.distortion import RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import FileFormatError, InputError, UndeterminedError
 
@@ -23,12 +23,6 @@ FORMAT, VERSION = "boresight-point-pairs", 1
 
 FREEDOMS = ("focal_length", "center", "k1", "k2")
 """Names of what may be fitted beside the position and the attitude."""
-
-ROUNDS = 200
-"""Steps of the fit at most."""
-
-SETTLED = 1e-12
-"""The fit has come to rest when chi square falls by less than this part."""
 
 
 @named
@@ -136,7 +130,6 @@ class PointPairCalibration(JsonDocument):
         unknown = [name for name in free if name not in FREEDOMS]
         if unknown:
             raise InputError(f"free: {unknown[0]!r} is unknown; give some of {', '.join(FREEDOMS)}")
-        shape = (size[1], size[0])
         centred = pixels - np.array(size) / 2.0
         wanted = tuple(name for name in FREEDOMS if name in free)
         parameters = (3 if directions else 6) + len(wanted) + ("center" in wanted)
@@ -144,10 +137,23 @@ class PointPairCalibration(JsonDocument):
             raise UndeterminedError(
                 f"image_points: {len(pixels)} do not determine {parameters} numbers; give more"
             )
-        state = _start(centred, points, shape, directions, camera_model, start)
-        state = _fitted(centred, points, state, wanted, shape)
+        camera, rotation, position = camera_model, None, None
+        if start is not None:
+            camera, rotation = start.camera_model, start.rotation.tolist()
+            position = None if start.position is None else start.position.tolist()
+        optics = None if camera is None else camera._core
+        if camera is not None and camera.image_shape != (size[1], size[0]):
+            raise InputError(
+                f"image_shape: {size[1], size[0]} is not that of the camera, {camera.image_shape}; "
+                "give the same"
+            )
+        found = core.fit_point_pairs(
+            centred, points, directions, size, optics, rotation, position, wanted
+        )
+        position = found["position"]
         return cls(
-            state.camera(shape), state.rotation, state.position, pixels, points, wanted,
+            CameraModel._from_core(found["camera"]), found["rotation"],
+            None if position is None else np.array(position), pixels, points, wanted,
             tuple(history), image, mask,
         )  # fmt: skip
 
@@ -243,52 +249,10 @@ class PointPairCalibration(JsonDocument):
             raise FileFormatError(f"this calibration is damaged: {error}") from error
 
 
-@dataclass
-class _State:
-    """The numbers that are fitted."""
-
-    rotation: Floats
-    position: Floats | None
-    focal: float
-    center: Floats
-    terms: Floats
-    model: CameraModel | None
-
-    def camera(self, shape: tuple[int, int]) -> CameraModel:
-        half = float(np.hypot(*shape)) / 2.0
-        distortion: Any = None
-        if self.terms.any():
-            distortion = RadialDistortion(float(self.terms[0]), float(self.terms[1]), scale=half)
-        elif self.model is not None and not isinstance(self.model.distortion, RadialDistortion):
-            distortion = self.model.distortion
-        return CameraModel(
-            self.focal, shape, optical_center=(float(self.center[0]), float(self.center[1])),
-            distortion=distortion,
-            projection="gnomonic" if self.model is None else self.model.projection,
-            parity_flip=False if self.model is None else self.model.parity_flip,
-        )  # fmt: skip
-
-    def moved(self, delta: Floats, free: tuple[str, ...]) -> _State:
-        rest = list(delta[3:])
-        position = self.position
-        if position is not None:
-            position, rest = position + np.array(rest[:3]), rest[3:]
-        focal, center, terms = self.focal, self.center.copy(), self.terms.copy()
-        for name in free:
-            if name == "focal_length":
-                focal *= float(np.exp(rest.pop(0)))
-            elif name == "center":
-                center = center + np.array([rest.pop(0), rest.pop(0)])
-            else:
-                terms[0 if name == "k1" else 1] += rest.pop(0)
-        rotation = rotation_about(delta[:3]) @ self.rotation
-        return _State(rotation, position, focal, center, terms, self.model)
-
-
 def _pairs(image_points: ArrayLike, object_points: ArrayLike) -> tuple[Floats, Floats]:
     try:
-        pixels = np.array(image_points, np.float64)
-        points = np.array(object_points, np.float64)
+        pixels = np.array(image_points, np.float64, order="C")
+        points = np.array(object_points, np.float64, order="C")
     except (TypeError, ValueError):
         raise InputError("image_points, object_points: give arrays of numbers") from None
     if pixels.ndim != 2 or pixels.shape[1:] != (2,) or points.shape != (len(pixels), 3):
@@ -299,114 +263,3 @@ def _pairs(image_points: ArrayLike, object_points: ArrayLike) -> tuple[Floats, F
     if not (np.isfinite(pixels).all() and np.isfinite(points).all()):
         raise InputError("image_points, object_points: not finite; leave such pairs out")
     return pixels, points
-
-
-def _start(
-    pixels: Floats,
-    points: Floats,
-    shape: tuple[int, int],
-    directions: bool,
-    model: CameraModel | None,
-    start: PointPairCalibration | None,
-) -> _State:
-    if start is not None:
-        model = start.camera_model
-    center = np.zeros(2) if model is None else np.array(model.optical_center)
-    terms = np.zeros(2)
-    if model is not None and isinstance(model.distortion, RadialDistortion):
-        half = float(np.hypot(*shape)) / 2.0
-        values = model.distortion.to_dict()
-        terms = np.array([values[f"k{n}"] * (half / values["scale"]) ** (2 * n) for n in (1, 2)])
-    if start is not None:
-        focal = start.camera_model.focal_length_px
-        return _State(start.rotation, start.position, focal, center, terms, model)
-    rotation, position, focal = _direct(pixels - center, points, directions)
-    if model is not None:
-        focal = model.focal_length_px
-    return _State(rotation, position, focal, center, terms, model)
-
-
-def _direct(
-    pixels: Floats, points: Floats, directions: bool
-) -> tuple[Floats, Floats | None, float]:
-    """Direct linear transform: attitude, position and focal length of a pinhole."""
-    middle = np.zeros(3) if directions else points.mean(axis=0)
-    size = 1.0 if directions else float(np.sqrt(((points - middle) ** 2).sum(1).mean())) or 1.0
-    scale = float(np.abs(pixels).max()) or 1.0
-    homogeneous = (points - middle) / size
-    if not directions:
-        homogeneous = np.column_stack([homogeneous, np.ones(len(points))])
-    u, v = (pixels / scale).T
-    zeros = np.zeros_like(homogeneous)
-    rows = np.concatenate([
-        np.column_stack([homogeneous, zeros, -u[:, None] * homogeneous]),
-        np.column_stack([zeros, homogeneous, -v[:, None] * homogeneous]),
-    ])  # fmt: skip
-    _, singular, vectors = np.linalg.svd(rows)
-    columns = rows.shape[1]
-    if (
-        len(rows) < columns - 1
-        or singular[min(columns - 2, len(singular) - 1)] < 1e-9 * singular[0]
-    ):
-        raise UndeterminedError(
-            "image_points: too few, or all on one plane or line; give more that are not, or start="
-        )
-    matrix = vectors[-1].reshape(3, -1)
-    if (homogeneous @ matrix[2]).mean() < 0:
-        matrix = -matrix
-    m = matrix[:, :3]
-    third = np.linalg.norm(m[2])
-    # Rows of the pinhole: f r1, f r2 and r3, with f from both and the nearest rotation.
-    focal = float((np.linalg.norm(m[0]) + np.linalg.norm(m[1])) / (2.0 * third))
-    left, _, right = np.linalg.svd(np.diag([1.0 / focal, 1.0 / focal, 1.0]) @ m / third)
-    rotation = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
-    position = None if directions else middle - size * np.linalg.solve(m, matrix[:, 3])
-    return np.asarray(rotation), position, focal * scale
-
-
-def _fitted(
-    pixels: Floats, points: Floats, state: _State, free: tuple[str, ...], shape: tuple[int, int]
-) -> _State:
-    """Levenberg-Marquardt with numeric derivatives."""
-    half = float(np.abs(pixels).max()) or 1.0
-    extent = float(np.abs(points - points.mean(axis=0)).max()) or 1.0
-    steps = [1e-6] * 3 + ([] if state.position is None else [1e-6 * extent] * 3)
-    for name in free:
-        steps += {"focal_length": [1e-6], "center": [1e-6 * half] * 2}.get(name, [1e-6])
-
-    def misses(state: _State) -> Floats:
-        camera = state.camera(shape)
-        offset = points if state.position is None else points - state.position
-        x, y = camera.direction_to_pixel(offset @ state.rotation.T)
-        return np.concatenate([x, y]) - pixels.T.ravel()
-
-    damping, miss = 1e-6, misses(state)
-    cost = float(miss @ miss)
-    for _ in range(ROUNDS):
-        slopes = np.empty((len(miss), len(steps)))
-        for k, step in enumerate(steps):
-            delta = np.zeros(len(steps))
-            delta[k] = step
-            slopes[:, k] = (
-                misses(state.moved(delta, free)) - misses(state.moved(-delta, free))
-            ) / (2 * step)
-        if not np.isfinite(slopes).all() or not np.isfinite(cost):
-            raise UndeterminedError("image_points: they lead to no camera; give start= or others")
-        units = 1.0 / np.maximum(np.linalg.norm(slopes, axis=0), 1e-300)
-        scaled = slopes * units
-        normal, gradient = scaled.T @ scaled, scaled.T @ miss
-        better = False
-        while damping < 1e10 and not better:
-            delta = -units * np.linalg.solve(normal + damping * np.eye(len(steps)), gradient)
-            trial = state.moved(delta, free)
-            there = misses(trial)
-            new = float(there @ there)
-            better = bool(new < cost)
-            damping = damping / 10.0 if better else damping * 10.0
-        if not better:
-            break
-        settled = cost - new < SETTLED * cost
-        state, miss, cost = trial, there, new
-        if settled or cost < 1e-20 * len(miss):
-            break
-    return state

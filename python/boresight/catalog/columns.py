@@ -9,7 +9,7 @@ import numpy as np
 from boresight._core import Catalog as CoreCatalog
 from boresight._utils import arguments
 from boresight._utils.naming import named
-from boresight.apparent.motion import ProperMotion
+from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Star", "StarColumns"]
 
-# Radians in one milliarcsecond.
-_MAS = np.pi / 648_000_000
-
 # Names of the angles in the core, and radians in their units.
 _UNITS = {
     "ra_deg": ("ra", np.pi / 180),
     "dec_deg": ("dec", np.pi / 180),
-    "pmra_mas_yr": ("pm_ra", _MAS),
-    "pmdec_mas_yr": ("pm_dec", _MAS),
-    "parallax_mas": ("parallax", _MAS),
+    "pmra_mas_yr": ("pm_ra", RADIANS_PER_MAS),
+    "pmdec_mas_yr": ("pm_dec", RADIANS_PER_MAS),
+    "parallax_mas": ("parallax", RADIANS_PER_MAS),
 }
 
 
@@ -332,7 +329,7 @@ class StarColumns:
         """
         if not radius_arcsec >= 0:
             raise InputError(f"radius_arcsec: is {radius_arcsec}; give a distance of 0 or more")
-        return self._core.cross_match(others._core, float(radius_arcsec) * 1000 * _MAS)
+        return self._core.cross_match(others._core, float(radius_arcsec) * 1000 * RADIANS_PER_MAS)
 
     def table(self) -> QTable:
         """Return the stars as an astropy table with units; the epoch is in its `meta`.

@@ -32,7 +32,7 @@ from boresight.frames.structure import (
 if TYPE_CHECKING:
     from astropy.io.fits import Header
 
-#: What astropy, Pillow and the decompressors raise on damaged files: they have no common base.
+#: Exceptions of astropy, Pillow and the decompressors on damaged files: they have no common base.
 DAMAGE = Exception
 
 

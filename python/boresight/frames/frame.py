@@ -53,8 +53,8 @@ class Frame:
     exif : mapping of str to object
         EXIF tags of a picture by their names, such as ``FocalLength``; empty for FITS.
     notes : tuple of str
-        What reading could not take as it stands, one sentence each: unreadable cards, a time that
-        is not told, a choice between several images.
+        Notes of reading, one sentence each: unreadable cards, a time that is not told, a choice
+        between several images.
 
     See Also
     --------

@@ -107,7 +107,7 @@ class DriftLog:
         frame : path-like, optional
             Name of the frame.
         note : str, optional
-            What was done about it, such as a new calibration.
+            Action that was taken, such as a new calibration.
 
         Raises
         ------

@@ -53,7 +53,7 @@ class PageServer:
     pictures : mapping of str to bytes
         PNG pictures by name.
     actions : mapping of str to callable
-        What the page may ask for: from a JSON document to another.
+        Requests that the page may send: from a JSON document to another.
     port : int
         Port; 0 takes a free one.
 

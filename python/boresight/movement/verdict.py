@@ -56,7 +56,7 @@ class Verdict:
     Attributes
     ----------
     kinds : tuple of str
-        What changed: of "pointing", "roll", "focus", "optical centre" and "distortion"; none if
+        Kinds of change: of "pointing", "roll", "focus", "optical centre" and "distortion"; none if
         nothing significant did, or it cannot be told.
     unknown : str or None
         Why it cannot be told, or None.

@@ -27,7 +27,7 @@
 //!   stars no better than an optical centre at the image centre does (where a lens has little distortion, or the
 //!   decentring terms do the same), it is kept there: it could be anywhere.
 //!
-//! What is kept so, and what the data cannot tell from the rest, is zero and named in [`CalibrationResult::frozen`].
+//! Parameters that are kept so, and those that the data do not determine, are zero and named in [`CalibrationResult::frozen`].
 //!
 //! # Wrong matches
 //!
@@ -48,6 +48,7 @@ mod given;
 mod held_out;
 mod moments;
 mod parameters;
+pub mod point_pairs;
 mod result;
 mod rig;
 mod scale;

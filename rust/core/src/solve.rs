@@ -90,7 +90,7 @@ pub struct SolveOptions {
     pub place: ApparentPlace,
     /// Where the camera is expected to look.
     pub hint: Option<Hint>,
-    /// What is to be fitted of the lens, once the frame is solved.
+    /// Parameters of the lens to fit, once the frame is solved.
     pub lens: LensModel,
     /// Julian year of the frame, if the database's stars are those of [`Catalog::hipparcos`](crate::Catalog::hipparcos):
     /// for the fit of the lens they are moved to it.
@@ -247,7 +247,7 @@ pub enum Status {
     WorkBound,
 }
 
-/// What came of solving one frame.
+/// Outcome of solving one frame.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     /// The solution, if there is one.
@@ -370,7 +370,7 @@ fn check_positions(pixels: &[Point], place: impl Fn() -> String) -> Result<()> {
     }
 }
 
-/// What a search looks at.
+/// Input of a search.
 struct Prepared<'a> {
     field: Field,
     sky: Sky<'a>,

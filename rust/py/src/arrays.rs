@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use nalgebra::DMatrix;
-use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
 use pyo3::prelude::*;
 
 use crate::errors::InputError;
@@ -24,9 +24,10 @@ where
             "{name}: its shape is {shape:?}; give an array of shape (n, {N})"
         )));
     }
-    let flat = array
-        .as_slice()
-        .map_err(|_| InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray")))?;
+    // A slice of columns is contiguous as well.
+    let flat = array.as_slice().ok().filter(|_| array.is_c_contiguous()).ok_or_else(|| {
+        InputError::new_err(format!("{name}: not C-contiguous; use numpy.ascontiguousarray"))
+    })?;
     Ok(bytemuck::cast_slice(flat))
 }
 

@@ -222,7 +222,7 @@ impl PyDatabase {
 }
 
 impl PyDatabase {
-    /// What `work` reads from the database, if its file is the one that was opened, before and after.
+    /// Result of `work` on the database, if its file is the one that was opened, before and after.
     pub(crate) fn read<'a, T>(&'a self, work: impl FnOnce(&'a Database) -> T) -> PyResult<T> {
         self.check()?;
         let outcome = work(&self.database);

@@ -21,6 +21,7 @@ mod movement;
 mod parallel;
 mod pictures;
 mod place;
+mod point_pairs;
 mod register;
 mod scene;
 mod solve;
@@ -52,11 +53,16 @@ mod _core {
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
-    use crate::movement::{correlate_phase, fit_transform, register_images, warp_image};
+    use crate::movement::{
+        changed_pixels, correlate_phase, fit_camera_change, fit_transform, held_out_change_px,
+        register_images, warp_image,
+    };
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]
     use crate::place::{PyApparentPlace, moved};
+    #[pymodule_export]
+    use crate::point_pairs::fit_point_pairs;
     #[pymodule_export]
     use crate::register::{PyFootprint, PyLinearFit, PyRegistration, fit_linear, overlap_matrix, register};
     #[pymodule_export]

@@ -23,7 +23,7 @@ pub(crate) struct MappedFile {
     guard: guard::Guard,
 }
 
-/// What became of a file since it was mapped.
+/// State of a file since it was mapped.
 pub(crate) enum State {
     Intact,
     /// As long as it was, but written to or touched, at this time.
@@ -186,7 +186,7 @@ mod guard {
         pass_on(signal, info, context);
     }
 
-    /// What would have happened without this handler.
+    /// Passes the signal on, as without this handler.
     fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
         // SAFETY: set before the handler was installed, and never freed.
         let previous = unsafe { PREVIOUS.load(Ordering::Acquire).as_ref() };

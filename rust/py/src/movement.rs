@@ -1,12 +1,15 @@
 //! Movement of a camera between two images.
 
+use boresight::geometry::sphere::Direction;
 use boresight::imaging::warp::{Interpolation, Sample, Warp};
+use boresight::movement::change::{PARAMETERS, Seen, fit_change, held_out_px, predicted};
 use boresight::movement::{Fit, FitOptions, Kind, Plane, Transform, fit, phase_candidates, register};
-use numpy::{Element, PyArray1, PyReadonlyArray2, PyReadwriteArray2};
+use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
+use crate::camera::PyCameraModel;
 use crate::errors::{InputError, to_python};
 use crate::parallel;
 
@@ -119,4 +122,67 @@ fn fit_parts<'py>(py: Python<'py>, fit: &Fit) -> PyResult<Bound<'py, PyDict>> {
     parts.set_item("covariance", from_rows(py, &fit.covariance)?)?;
     parts.set_item("log_chance", fit.log_chance)?;
     Ok(parts)
+}
+
+/// Fit what changed of a camera to where its stars are seen; its parts by name.
+///
+/// Stars are rows: where the unmoved camera would see each, its pixel, and the uncertainty of that or NaN.
+#[pyfunction]
+#[pyo3(name = "fit_change")]
+pub(crate) fn fit_camera_change<'py>(
+    py: Python<'py>,
+    camera: &PyCameraModel,
+    directions: PyReadonlyArray2<'py, f64>,
+    positions: PyReadonlyArray2<'py, f64>,
+    sigma: PyReadonlyArray1<'py, f64>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let stars = stars(&directions, &positions, &sigma)?;
+    let change = parallel::detach(py, || fit_change(&camera.inner, &stars)).map_err(to_python)?;
+    let parts = PyDict::new(py);
+    parts.set_item("values", PyArray1::from_slice(py, &change.values))?;
+    parts.set_item("information", from_rows(py, &change.information)?)?;
+    parts.set_item("used", PyArray1::from_slice(py, &change.used))?;
+    parts.set_item("rms_px", change.rms_px)?;
+    parts.set_item("freedom", change.freedom)?;
+    Ok(parts)
+}
+
+/// Scatter per axis of stars about the fit of a change to the others.
+#[pyfunction]
+pub(crate) fn held_out_change_px(
+    py: Python<'_>,
+    camera: &PyCameraModel,
+    directions: PyReadonlyArray2<'_, f64>,
+    positions: PyReadonlyArray2<'_, f64>,
+    sigma: PyReadonlyArray1<'_, f64>,
+) -> PyResult<f64> {
+    let stars = stars(&directions, &positions, &sigma)?;
+    parallel::detach(py, || held_out_px(&camera.inner, &stars)).map_err(to_python)
+}
+
+/// Pixels at which a changed camera sees directions of the unmoved one's axes.
+#[pyfunction]
+pub(crate) fn changed_pixels<'py>(
+    py: Python<'py>,
+    camera: &PyCameraModel,
+    directions: PyReadonlyArray2<'py, f64>,
+    values: [f64; PARAMETERS],
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    map_rows(py, "directions", &directions, |direction: [f64; 3]| {
+        predicted(&camera.inner, &direction.into(), &values).unwrap_or(NOWHERE)
+    })
+}
+
+fn stars(
+    directions: &PyReadonlyArray2<'_, f64>,
+    positions: &PyReadonlyArray2<'_, f64>,
+    sigma: &PyReadonlyArray1<'_, f64>,
+) -> PyResult<Vec<Seen>> {
+    let (directions, pixels) = (rows::<f64, 3>("directions", directions)?, rows("positions", positions)?);
+    let sigma = sigma.as_slice().map_err(|_| not_contiguous("sigma"))?;
+    let seen = |((&direction, &pixel), &sigma)| Seen { direction: Direction::from(direction), pixel, sigma };
+    if directions.len() != pixels.len() || pixels.len() != sigma.len() {
+        return Err(InputError::new_err("positions: not as many as directions; give one for each star"));
+    }
+    Ok(directions.iter().zip(pixels).zip(sigma).map(seen).collect())
 }

@@ -27,7 +27,7 @@ use crate::lsq::NormalEquations;
 use crate::lsq::groups::{GroupEquations, in_chunks};
 use crate::matches::MatchedStars;
 
-/// What some frames tell about the intrinsics, near one camera.
+/// Normal equations of some frames for the intrinsics, about one camera.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CalibrationBlock {
     /// The camera about which the equations are linearised.

@@ -179,7 +179,7 @@ pub(super) fn rotation(equations: &NormalEquations) -> Option<Vector3<f64>> {
     Some(Vector3::new(step[0], step[1], step[2]))
 }
 
-/// What the residuals of one frame's stars count.
+/// Weights of the residuals of one frame's stars.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Weights {
     /// 0 to 1.

@@ -18,13 +18,14 @@ use crate::monitor::{Monitor, checkpoint};
 const MIN_STARS: usize = 4;
 /// A frame that keeps less than this fraction of its matches does not fit.
 const MIN_INLIER_FRACTION: f64 = 0.5;
-/// What a free optical centre has to lower chi-square by; chance does so by 2 on average, and by this once in 10⁵.
+/// Least fall of chi-square by which a free optical centre is significant; chance gives 2 on average, and this once in
+/// 10⁵.
 const SIGNIFICANT_GAIN: f64 = 25.0;
 /// No match closer than this is left out, px: so far do unseen neighbours and catalogue errors move a star that is
 /// the right one. Wrong matches rarely come so close.
 const MAX_DISPLACEMENT_PX: f64 = 0.3;
 
-/// The matches of all frames, and what each of them counts.
+/// The matches of all frames, and their weights.
 pub(super) struct Matches<'a> {
     pub(super) frames: &'a [Frame],
     pub(super) options: Options,
@@ -83,7 +84,7 @@ impl<'a> Fitter<'a> {
         Ok(self.problem.problem().linearize(&self.state))
     }
 
-    /// What the residuals' scale should be: the noise that was given, or 1 where all positions came with errors.
+    /// Expected scale of the residuals: the noise that was given, or 1 where all positions came with errors.
     pub(super) fn known_errors(&self) -> Option<f64> {
         let Matches { frames, options, .. } = &self.problem;
         options.noise.or(frames.iter().all(|frame| frame.whitening.is_some()).then_some(1.0))
@@ -189,7 +190,7 @@ impl Matches<'_> {
     }
 }
 
-/// What a match counts in the end, by its residual over the scale and its distance in pixels.
+/// Weight of a match in the last fit, by its residual over the scale and its distance in pixels.
 fn final_weight(z: f64, distance: f64, sigma_clip: f64) -> f64 {
     let right = z <= sigma_clip || distance <= MAX_DISPLACEMENT_PX;
     if right { clipped_weight(z, sigma_clip) } else { 0.0 }

@@ -13,7 +13,7 @@ use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
 use crate::lsq::small::{inverse, multiply};
 
-/// What all frames share: the lens, and the detectors behind it.
+/// Optics that all frames share: the lens, and the detectors behind it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Optics {
     pub(super) camera: CameraModel,

@@ -1,4 +1,4 @@
-//! What is given to a calibration: checked, and made ready to be fitted.
+//! Input of a calibration: checked, and made ready to be fitted.
 
 use super::frame::Frame;
 use super::{Model, Options};

@@ -28,7 +28,7 @@ enum Parameter {
     Decentring(usize),
 }
 
-/// What a parameter of a polynomial moves a star by.
+/// Derivative of a position by a parameter of a polynomial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     /// x^p y^q of the scaled pixel, along one axis: its number, p and q.
@@ -139,7 +139,7 @@ impl Parameters {
         columns.max().filter(|&degree| degree > 0 && self.intrinsics.iter().all(polynomial))
     }
 
-    /// What the intrinsics of a polynomial move.
+    /// Derivatives by the intrinsics of a polynomial.
     pub(super) fn columns(&self) -> impl Iterator<Item = Column> {
         self.intrinsics.iter().map(|parameter| match *parameter {
             Parameter::A(_, p, q) => Column::Power(0, p, q),
@@ -220,7 +220,7 @@ impl Parameters {
         }
     }
 
-    /// What the intrinsics are.
+    /// Values of the intrinsics.
     pub(super) fn values(&self, camera: &CameraModel) -> Vec<f64> {
         let center = camera.optical_center();
         let Terms { a, b } = Terms::of(camera.distortion());

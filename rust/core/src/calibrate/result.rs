@@ -1,4 +1,4 @@
-//! What a calibration returns, and how it is worked out from the fit.
+//! The result of a calibration, worked out from the fit.
 
 use std::fmt;
 

@@ -40,7 +40,7 @@ const CONVERGED: f64 = 1e-7;
 /// left to go is far less than the noise of a star.
 const CHOOSING: f64 = 1e-3;
 const LEADING: f64 = 0.02;
-/// What residuals beyond a few standard deviations count.
+/// Loss by which residuals lose weight beyond a few standard deviations.
 const LOSS: Loss = Loss::GemanMcClure;
 /// Smallest standard deviation by which they are judged, px.
 const MIN_SIGMA_PX: f64 = 1e-7;

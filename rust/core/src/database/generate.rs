@@ -91,7 +91,7 @@ pub(super) fn field_stars(
     Ok(lists)
 }
 
-/// What to say of stars that give no pattern.
+/// Error for stars that give no pattern.
 fn no_pattern(stars: usize, parameters: &Parameters) -> Error {
     let [low, high] = [parameters.smallest_fov(), parameters.max_fov].map(in_degrees);
     let fields = if low < high { format!("{low} to {high}") } else { high.to_string() };

@@ -84,6 +84,11 @@ impl Attitude {
         Some(Self { rotation: Rotation3::from_matrix_unchecked(u * Matrix3::from_diagonal(&sign) * v_t) })
     }
 
+    /// The rotation about a vector by its length in radians.
+    pub fn from_rotation_vector(vector: &Vector3<f64>) -> Self {
+        Self { rotation: Rotation3::new(*vector) }
+    }
+
     /// This attitude followed by the small rotation `exp([delta]×)` in the camera frame (radians).
     #[must_use]
     pub fn rotated(&self, delta: &Vector3<f64>) -> Self {

@@ -126,7 +126,7 @@ impl Detector {
         detection
     }
 
-    /// What was found last.
+    /// The last detection.
     pub(crate) fn detection(&self) -> &Detection {
         &self.detection
     }

@@ -30,7 +30,7 @@ use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};
 use select::select;
 
-/// What is special about a star, as bits.
+/// Properties of a star, as bits.
 pub mod flags {
     /// A pixel of it is saturated: flux and position are worse than their noise tells.
     pub const SATURATED: u32 = 1;
@@ -140,7 +140,7 @@ pub struct Extraction {
     pub threshold: f64,
     /// Blobs with a peak above the threshold.
     pub num_blobs_raw: usize,
-    /// What was left out.
+    /// Numbers of detections that were left out.
     pub rejected: Rejected,
     /// Value from which pixels counted as saturated.
     pub saturation_level: Option<f64>,
@@ -173,7 +173,7 @@ impl Extractor {
         Ok(Self { options, detector: Detector::default(), measured: Vec::new() })
     }
 
-    /// What it looks for and keeps.
+    /// Its options.
     pub fn options(&self) -> &ExtractOptions {
         &self.options
     }
@@ -237,7 +237,7 @@ impl Extractor {
     }
 }
 
-/// What is known of a frame when its stars are measured.
+/// A frame whose stars are to be measured.
 struct Frame<'a, T> {
     image: &'a Image<'a, T>,
     background: &'a Background,

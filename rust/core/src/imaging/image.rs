@@ -58,7 +58,7 @@ pixel!(f64; None, 1000; |v: f64, scale: f64| {
 pub(crate) struct Reading {
     /// Power of two by which the numbers are multiplied.
     pub scale: f64,
-    /// What is taken off by the parity of row and column, and the factor on what remains, after scaling.
+    /// Offset by the parity of row and column that is subtracted, and the factor on what remains, after scaling.
     pub pattern: Option<Pattern>,
     /// Distance of the scaled values, where they lie on a lattice; zero where they do not.
     pub step: f32,

@@ -302,7 +302,7 @@ impl Psf {
         rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
     }
 
-    /// What departures of each coefficient are measured in.
+    /// Unit of the departures of each coefficient.
     fn departure_scale(&self) -> impl Fn(usize) -> f32 {
         let least = WING_DEPARTURE * self.brightest();
         move |k| self.coefficients[k].max(0.0) + least

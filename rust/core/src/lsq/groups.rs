@@ -20,9 +20,9 @@ pub fn in_chunks<T: Sync, R: Send>(items: &[T], reduce: impl Fn(&[T]) -> R + Syn
 
 /// A least-squares problem of groups. It is a [`Problem`] whose state is a [`Joint`] one.
 pub trait Grouped: Sync {
-    /// What all groups share.
+    /// Parameters that all groups share.
     type Shared: Clone + Sync;
-    /// What belongs to one group.
+    /// Parameters of one group.
     type Own: Clone + Send + Sync;
     /// Number of each group's own parameters.
     const OWN: usize;
@@ -36,10 +36,10 @@ pub trait Grouped: Sync {
     /// Normal equations of a group.
     fn group_equations(&self, group: usize, shared: &Self::Shared, own: &Self::Own) -> GroupEquations;
 
-    /// What is shared, moved by a step; `None` if there is no such state.
+    /// The shared parameters moved by a step; `None` if there is no such state.
     fn step_shared(&self, shared: &Self::Shared, delta: &DVector<f64>) -> Option<Self::Shared>;
 
-    /// What belongs to a group, moved by a step.
+    /// Parameters of a group moved by a step.
     fn step_own(&self, own: &Self::Own, delta: &DVector<f64>) -> Self::Own;
 }
 
@@ -74,9 +74,9 @@ impl GroupEquations {
 /// A state of a [`Grouped`] problem.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joint<S, O> {
-    /// What all groups share.
+    /// Parameters that all groups share.
     pub shared: S,
-    /// What belongs to each.
+    /// Parameters of each group.
     pub own: Vec<O>,
 }
 

@@ -17,7 +17,7 @@ pub enum Weighting {
     Clip,
 }
 
-/// What [`Robust::weigh`] finds.
+/// Result of [`Robust::weigh`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Weighed<S> {
     /// The scales by which the residuals were weighted.

@@ -19,7 +19,7 @@ pub enum Kind {
     Similarity,
     /// Any linear transform and a shift.
     Affine,
-    /// What one plane looks like from two places.
+    /// Views of one plane from two places.
     Projective,
 }
 

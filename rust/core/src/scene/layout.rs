@@ -160,7 +160,7 @@ impl Layout {
     }
 }
 
-/// What the parameters of a sky are multiplied with at a pixel: 1, and x and y from -1/2 to 1/2 over the image.
+/// Factors of the parameters of a sky at a pixel: 1, and x and y from -1/2 to 1/2 over the image.
 pub(super) fn sky_terms([width, height]: [usize; 2], [x, y]: [f64; 2]) -> [f64; 3] {
     let over = |v: f64, side: usize| (v - 0.5 * (side as f64 - 1.0)) / side as f64;
     [1.0, over(x, width), over(y, height)]

@@ -88,7 +88,7 @@ impl<'a> Fit<'a> {
         Self { stage, loss, latest: Mutex::new(latest) }
     }
 
-    /// What it knows in the end.
+    /// The latest state, when the fit has ended.
     pub(super) fn into_latest(self) -> Latest {
         self.latest.into_inner().expect("nobody panics with it")
     }
@@ -128,7 +128,7 @@ impl<'a> Fit<'a> {
         arrow
     }
 
-    /// What is known of positions and motions beside the pixels.
+    /// Adds what is known of positions and motions beside the pixels.
     fn add_priors(&self, state: &[f64], arrow: &mut Arrow) {
         let layout = self.stage.layout;
         let mut add = |source: usize, at: usize, sigma: f64| {

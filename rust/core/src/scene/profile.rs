@@ -240,7 +240,7 @@ pub(super) fn nodes_of(runs: &[Run], thresholds: &Thresholds) -> Vec<u8> {
     nodes
 }
 
-/// What all stars of one profile share.
+/// Tables that all stars of one profile share.
 #[derive(Debug, Clone, Copy)]
 pub struct Renderer {
     shape: Shape,

@@ -200,7 +200,7 @@ fn fitted(
     (second.state, first.iterations + second.iterations, second.converged)
 }
 
-/// What the fit at the full scale found.
+/// Result of the fit at the full scale.
 struct Found {
     state: State,
     covariance: DMatrix<f64>,

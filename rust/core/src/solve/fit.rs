@@ -25,7 +25,7 @@ pub(super) const FIT_STEPS: usize = 3;
 /// Steps that lower the sum of squares by less than this many variances are the last: what is left to go is a
 /// hundredth of a standard error.
 const CONVERGED: f64 = 1e-4;
-/// What residuals beyond a few standard deviations count.
+/// Loss by which residuals lose weight beyond a few standard deviations.
 const LOSS: Loss = Loss::Cauchy;
 /// Smallest standard deviation by which they are judged, px: keeps perfect (simulated) data from dividing by zero.
 const MIN_SIGMA_PX: f64 = 4e-7;
@@ -40,7 +40,7 @@ pub(super) struct Lens {
 }
 
 impl Lens {
-    /// What the lens makes of an ideal point that was computed without it, px.
+    /// Ideal point with the lens, of one that was computed without it, px.
     #[inline]
     pub(super) fn ideal(&self, [x, y]: Point, half_width: f64) -> Point {
         if *self == Self::default() {

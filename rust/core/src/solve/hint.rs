@@ -54,7 +54,7 @@ pub enum Expected {
 /// Where the camera is expected to look, and how wrong that may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Hint {
-    /// What is expected.
+    /// The expected attitude or direction.
     pub expected: Expected,
     /// Largest angle expected between this and the true attitude or direction, radians; half as much again is allowed.
     pub uncertainty: f64,

@@ -29,7 +29,7 @@ const MOST_DETECTIONS: usize = 3000;
 /// Share of the matches of the first solution that a lens has to keep.
 const MIN_KEPT_MATCHES: f64 = 0.8;
 
-/// What is to be fitted of the lens.
+/// Parameters of the lens to fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LensModel {
     /// Where nothing is known of the lens, a radial coefficient and the optical centre, as the residuals ask for them.

@@ -46,7 +46,7 @@ const TOLERANCE: f64 = 0.05;
 /// Pairs of which none is less probable are clear, whatever σ: the next round of the fit has a better one.
 const CLEAR: f64 = 0.999;
 
-/// What pairs of stars and detections may come from, besides matches.
+/// Sources of pairs of stars and detections besides matches.
 pub(super) struct Mixture {
     /// Detections that may be matched.
     pub(super) detections: usize,

@@ -1,4 +1,4 @@
-//! What a frame that did not solve came closest to.
+//! The candidate nearest to a solution, of a frame that did not solve.
 
 use super::{Acceptance, Outcome, Prepared, Solution, SolveOptions, Status, search_all};
 use crate::database::Database;
@@ -13,7 +13,7 @@ pub struct Rejected {
     pub log_ratio: f64,
     /// Bound on the probability that chance gives such a match, at most 1.
     pub probability: f64,
-    /// What the solution would be; `None` when fewer than three stars match after all.
+    /// The solution that it would be; `None` when fewer than three stars match after all.
     pub solution: Option<Solution>,
 }
 

@@ -116,7 +116,7 @@ pub(super) fn hypotheses(
     all
 }
 
-/// What a search comes to.
+/// Result of a search.
 type End<T> = std::result::Result<T, Status>;
 
 /// Searches until a candidate is accepted or the budget is spent.

@@ -21,7 +21,7 @@ pub struct Solution {
     pub covariance: [[f64; 7]; 7],
     /// Bound on the probability that chance gives such a match.
     pub probability: f64,
-    /// What is known of the lens, if one was fitted that `covariance` has no room for.
+    /// The fitted lens, if one was fitted that `covariance` has no room for.
     pub lens: Option<FittedLens>,
 }
 

@@ -31,7 +31,7 @@ const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// Fraction of the pixels that must be good for a block to count.
 const MIN_GOOD_FRACTION: f32 = 0.25;
 
-/// What one block says: mean and deviation of its background pixels, and whether enough of them are good.
+/// Statistics of one block: mean and deviation of its background pixels, and whether enough of them are good.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Block {
     pub(super) mean: f32,

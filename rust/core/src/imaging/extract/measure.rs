@@ -32,7 +32,7 @@ const WIDTH_HALF: usize = 9;
 /// Half width of a fitted stamp in sigmas of the stars, and its range in pixels.
 const FIT_SIGMAS: f64 = 3.5;
 const FIT_HALF_RANGE: [usize; 2] = [4, 12];
-/// What is this many times wider than the stars in every direction is a glow or a cloud.
+/// A source that is this many times wider than the stars in every direction is a glow or a cloud.
 const EXTENDED_FACTOR: f64 = 3.0;
 /// There is at most one star, on average, in so many squares of their width (sigma) of the frame: more overlap so much
 /// that they cannot be told apart.

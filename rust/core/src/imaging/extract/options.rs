@@ -1,10 +1,10 @@
-//! What the extraction looks for, and how it takes the noise.
+//! Options of the extraction: sources to look for, and the noise.
 
 use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
 use crate::imaging::image::{Image, Pixel, Reading};
 
-/// What to look for and what to keep. `Default` fits most frames of the sky.
+/// Sources to look for and to keep. `Default` fits most frames of the sky.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExtractOptions {
     /// Least height of a star in the filtered frame, in standard deviations of its noise.

@@ -249,7 +249,7 @@ pub(crate) fn centre_of_light<T: Pixel>(
     })
 }
 
-/// What the height of a peak tells about its highest pixel, without looking at the frame.
+/// Bounds of the highest pixel of a peak by its height, without looking at the frame.
 struct Bounds {
     /// Highest background.
     level: f32,

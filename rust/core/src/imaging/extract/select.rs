@@ -215,7 +215,7 @@ pub(super) fn keep_highest<P: Copy>(peaks: &mut Vec<P>, most: usize, height: imp
     others
 }
 
-/// What is around a peak, in means of 3 x 3 pixels.
+/// Levels around a peak, in means of 3 x 3 pixels.
 #[derive(Debug, Clone, Copy)]
 struct Surroundings {
     /// At the peak, and the upper quartile around it.

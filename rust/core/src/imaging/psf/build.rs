@@ -33,7 +33,7 @@ const NEIGHBOUR_FRACTION: f32 = 0.02;
 const MAX_BAD: f32 = 0.25;
 /// The middle of a star may be sharper than any star's by what so many sigmas of a pixel's noise explain.
 const SHARPNESS_SIGMAS: f32 = 2.0;
-/// What is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
+/// A peak that is brighter than this fraction of its middle at the rim of its stamp, or darker, is the edge of a cloud, a roof
 /// or a mountain, or a glow. Ruling a frame, such peaks make a function of their own that is flat.
 const RIM_FRACTION: f32 = 0.2;
 /// Rounds of position, flux and shape in turn, for a function that is the same everywhere and for one that varies; from
@@ -69,7 +69,7 @@ const FIRST_NODES: usize = 3;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
 
-/// What the point-spread function of a frame is taken to be.
+/// Kind of point-spread function of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PsfKind {
     /// Measured from the frame's stars, and different from place to place.
@@ -132,7 +132,7 @@ pub(crate) fn build(
     Ok(best)
 }
 
-/// What the function is built from; what is known of the stars grows with it.
+/// Stars from which the function is built; what is known of them grows with it.
 struct Stars<'a> {
     stamps: &'a Stamps,
     sources: Vec<Source>,
@@ -218,7 +218,7 @@ struct Builder<'a, 'b> {
     /// Mean squared residual of each star in units of its noise, when it was last fitted.
     misfits: Vec<f32>,
     psf: PsfField,
-    /// What it is where the stars tell no other.
+    /// The function where the stars do not determine another.
     start: Psf,
     noise: Noise,
 }

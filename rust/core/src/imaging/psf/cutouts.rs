@@ -36,7 +36,7 @@ const CORE_WIDTH: f64 = 0.5;
 /// Stars worked on by one task.
 const TASK_STARS: usize = 128;
 
-/// What is known of the stars' images before they are fitted.
+/// Expected size of the stars' images before they are fitted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     /// Half width of a stamp.
@@ -199,7 +199,7 @@ impl Stamps {
     }
 }
 
-/// What tells pixels that stand out alone from those of stars.
+/// Limits that tell pixels that stand out alone from those of stars.
 #[derive(Debug, Clone, Copy)]
 struct Lone {
     /// Mean of the darkest neighbours of a star's pixel at least, as fractions of its height: in its core, and elsewhere.

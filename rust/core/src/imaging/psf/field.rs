@@ -122,7 +122,7 @@ impl PsfField {
 /// The effective point-spread function of a frame, as its stars tell it, at nodes of which the outermost are on its edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EffectivePsf {
-    /// What it was taken to be.
+    /// Kind of the function.
     pub kind: PsfKind,
     size: [usize; 2],
     along: usize,

@@ -47,7 +47,7 @@ impl Effort {
     }
 }
 
-/// What is known of a star.
+/// A star to be fitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Source {
     /// Column and row of the pixel in the middle of its stamp.

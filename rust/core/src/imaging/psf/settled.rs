@@ -1,4 +1,4 @@
-//! What is worked out for a star once its fit is settled.
+//! Quantities of a star that are computed once its fit is settled.
 
 use super::cutouts::Stamps;
 use super::fit::{Fit, Source, Work};

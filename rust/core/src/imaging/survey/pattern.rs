@@ -24,7 +24,7 @@ const MEDIAN_ERROR: f64 = 1.858;
 const DIFFERENCE: [f64; SIDE] = [0.25, -0.5, 0.25];
 const SMOOTHING: [f64; SIDE] = [0.25, 0.5, 0.25];
 
-/// What the four places of a pattern have more than their mean, at a level of the frame, and how that grows with the level.
+/// Excess of the four places of a pattern over their mean, at a level of the frame, and how that grows with the level.
 pub(super) struct Amplitudes {
     level: f64,
     excess: [f64; 4],

@@ -19,7 +19,7 @@ const BATCH: usize = 256;
 /// A transform has at most six parameters; then gain, offset and blur.
 const MOST: usize = 9;
 
-/// What is found: the parameters of the transform, then gain, offset and blur.
+/// State of the fit: the parameters of the transform, then gain, offset and blur.
 pub(super) type State = DVector<f64>;
 
 /// From pixels of the image to those of the reference: a known transform, and then the one that is fitted.

@@ -93,7 +93,7 @@ impl<'a, T: Pixel> Window<'a, T> {
         });
     }
 
-    /// What the window sees with its centre at a place; `photon` is the variance of light.
+    /// Weighted sums in the window with its centre at a place; `photon` is the variance of light.
     pub(super) fn sums(&self, place: [f64; 2], photon: f64) -> Sums {
         let noise = f64::from(self.background.noise.at(place[0] as f32, place[1] as f32)).powi(2);
         let [xx, xy, _] = self.inverse;

@@ -1,0 +1,324 @@
+//! The change of a calibrated camera, from where its stars are seen: a robust fit of all that may have changed.
+//!
+//! The parameters are a rotation vector from the axes of the unmoved camera to the moved one's, the logarithm of the
+//! ratio of focal lengths, the shift of the optical centre, and the displacements of the corners, in pixels, by two
+//! terms of distortion, k r (r/R)² and k r (r/R)⁴ over R, with R half the diagonal.
+//!
+//! Pixels are measured from the image's centre, as the camera's are.
+
+use nalgebra::{DVector, Matrix3, Vector3};
+
+use crate::error::{Error, Result};
+use crate::geometry::attitude::Attitude;
+use crate::geometry::camera::CameraModel;
+use crate::geometry::distortion::Point;
+use crate::geometry::residual::{ATTITUDE, Residual};
+use crate::geometry::rig::Placement;
+use crate::geometry::sphere::Direction;
+use crate::lsq::robust::{clipped_scale, clipped_weight, median, planar_scale};
+use crate::lsq::small::{inverse, multiply};
+use crate::lsq::{NormalEquations, Problem, Robust, RobustFit, RobustOptions, Weighed, Weighting};
+
+/// Number of parameters.
+pub const PARAMETERS: usize = 8;
+
+/// First parameters of the optical centre, which is followed by the distortion.
+const CENTER: usize = 4;
+const DISTORTION: usize = 6;
+const FOCAL_LENGTH: usize = 3;
+
+/// Standard deviation of how far the optical centre and the corners are expected to move, pixels. Where the stars tell
+/// these, it has no effect; a few stars of a narrow field do not tell them from pointing and focus, and a fit without it
+/// goes so far that its linear form holds no longer.
+const EXPECTED_PX: f64 = 10.0;
+/// Standard deviations beyond which a star loses weight, with the square of its distance.
+const CLIP: f64 = 3.0;
+/// Standard deviations beyond which it has none: stars matched by chance, of which a sparse frame under clouds has a
+/// few, have no say.
+const LOST: f64 = 4.0;
+/// Variance of the mean square length of normal residuals, over that of its estimate by [`clipped_scale`]: a verdict on
+/// few stars counts with a scatter that is known so much worse.
+const EFFICIENCY: f64 = 0.98;
+/// Error of each position beside its own uncertainty, pixels.
+const FLOOR_PX: f64 = 0.01;
+/// Error that all positions may have in common, as by what the camera model does not follow: however many the stars,
+/// nothing is measured better than this, pixels.
+const SYSTEMATIC_PX: f64 = 0.002;
+/// Smallest scale of the residuals, in standard deviations: what is below is rounding.
+const ROUNDING: f64 = 1e-9;
+/// Fewest stars of which a scatter is told when they are held out of the fit.
+const LEAST_HELD_OUT: usize = 4;
+
+/// Values of all parameters.
+pub type Values = [f64; PARAMETERS];
+
+/// A star of a frame.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Seen {
+    /// Where the unmoved camera would see it, a unit vector in its own axes.
+    pub direction: Direction,
+    /// Where it is seen.
+    pub pixel: Point,
+    /// Uncertainty of that per axis, pixels; NaN if it is not known.
+    pub sigma: f64,
+}
+
+/// The fit of all parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The change of each.
+    pub values: Values,
+    /// Inverse of their covariance; may be singular.
+    pub information: [[f64; PARAMETERS]; PARAMETERS],
+    /// Whether each star was used.
+    pub used: Vec<bool>,
+    /// Scatter of the residuals of these per axis, pixels; NaN of none.
+    pub rms_px: f64,
+    /// Degrees of freedom of that scatter.
+    pub freedom: f64,
+}
+
+/// Where a changed camera sees a direction of the unmoved one's axes; `None` if it does not.
+pub fn predicted(camera: &CameraModel, direction: &Direction, values: &Values) -> Option<Point> {
+    Some(Moved::new(camera, values)?.image(direction)?.0)
+}
+
+/// Fits all parameters to stars, robustly.
+///
+/// # Errors
+/// If a direction or a pixel is not finite.
+pub fn fit_change(camera: &CameraModel, stars: &[Seen]) -> Result<Change> {
+    let sound = |star: &Seen| star.pixel.iter().chain(&star.direction).all(|c| c.is_finite());
+    if !stars.iter().all(sound) {
+        let repair = "leave out stars without a position";
+        return Err(Error::argument("frames", "a position or a direction is not finite", repair));
+    }
+    let problem = Stars { camera, seen: stars, sigmas: sigmas(stars), weights: vec![], scale: 1.0 };
+    let options = RobustOptions { smallest_scale: ROUNDING, ..RobustOptions::default() };
+    let mut fit = RobustFit::new(problem, [0.0; PARAMETERS], options);
+    fit.settle()?;
+    fit.clip()?;
+    Ok(fit.problem.result(fit.state))
+}
+
+/// Scatter per axis of stars about the fit to the others: those of even number are predicted by those of odd number, and
+/// these by those; NaN of few.
+///
+/// # Errors
+/// As [`fit_change`].
+pub fn held_out_px(camera: &CameraModel, stars: &[Seen]) -> Result<f64> {
+    let mut lengths = vec![];
+    for half in [0, 1] {
+        let part = |half: usize| -> Vec<Seen> { stars.iter().skip(half).step_by(2).copied().collect() };
+        let values = fit_change(camera, &part(half))?.values;
+        let miss = |star: &Seen| {
+            let [x, y] = predicted(camera, &star.direction, &values)?;
+            Some((x - star.pixel[0]).hypot(y - star.pixel[1]))
+        };
+        lengths.extend(part(1 - half).iter().filter_map(miss));
+    }
+    Ok(if lengths.len() < LEAST_HELD_OUT { f64::NAN } else { planar_scale(&mut lengths) })
+}
+
+fn sigmas(stars: &[Seen]) -> Vec<f64> {
+    stars.iter().map(|star| if star.sigma.is_nan() { 1.0 } else { star.sigma.hypot(FLOOR_PX) }).collect()
+}
+
+/// A changed camera.
+struct Moved<'a> {
+    before: &'a CameraModel,
+    camera: CameraModel,
+    attitude: Attitude,
+    /// From a change of the rotation vector to the small rotation that it is, by columns.
+    rotation: Matrix3<f64>,
+    values: &'a Values,
+}
+
+impl<'a> Moved<'a> {
+    /// `None` where there is no such camera.
+    fn new(before: &'a CameraModel, values: &'a Values) -> Option<Self> {
+        let [x, y] = before.optical_center();
+        let focal_length = before.focal_length_px() * values[FOCAL_LENGTH].exp();
+        let sound = focal_length > 0.0 && focal_length.is_finite() && values.iter().all(|v| v.is_finite());
+        let vector = Vector3::new(values[0], values[1], values[2]);
+        sound.then(|| Self {
+            before,
+            camera: before
+                .clone()
+                .with_focal_length(focal_length)
+                .with_optical_center([x + values[CENTER], y + values[CENTER + 1]]),
+            attitude: Attitude::from_rotation_vector(&vector),
+            rotation: left_jacobian(&vector),
+            values,
+        })
+    }
+
+    /// Where it sees a direction, and the derivatives of that by all parameters.
+    fn image(&self, direction: &Direction) -> Option<(Point, [Point; PARAMETERS])> {
+        let camera = &self.camera;
+        let pixel = camera.direction_to_pixel(&self.attitude.to_camera(direction))?;
+        let residual = Residual::new(camera, &Placement::default(), &self.attitude, pixel, direction)?;
+        let to_detector = inverse(&residual.jacobian);
+        let focal_length = camera.focal_length_px();
+        let turned = residual.by_attitude(focal_length).map(|d| multiply(&to_detector, d));
+        let mut slopes = [[0.0; 2]; PARAMETERS];
+        for (k, slope) in slopes.iter_mut().take(ATTITUDE).enumerate() {
+            // The pixel moves against the derivative of the miss.
+            *slope = [0, 1]
+                .map(|axis| -(0..ATTITUDE).map(|j| turned[j][axis] * self.rotation[(j, k)]).sum::<f64>());
+        }
+        slopes[FOCAL_LENGTH] = multiply(&to_detector, residual.projected.map(|c| focal_length * c));
+        (slopes[CENTER], slopes[CENTER + 1]) = ([1.0, 0.0], [0.0, 1.0]);
+        let half = camera.half_diagonal();
+        let center = self.before.optical_center();
+        let offset = [0, 1].map(|k| (pixel[k] - center[k]) / half);
+        let square = offset[0] * offset[0] + offset[1] * offset[1];
+        let [first, second] = [self.values[DISTORTION], self.values[DISTORTION + 1]];
+        let (factor, slope) = (first * square + second * square * square, first + 2.0 * second * square);
+        // The terms of distortion follow the pixel that they displace.
+        let [x, y] = offset;
+        let displaced = [
+            [1.0 + (factor + 2.0 * x * x * slope) / half, 2.0 * x * y * slope / half],
+            [2.0 * x * y * slope / half, 1.0 + (factor + 2.0 * y * y * slope) / half],
+        ];
+        for slope in &mut slopes[..DISTORTION] {
+            *slope = multiply(&displaced, *slope);
+        }
+        slopes[DISTORTION] = offset.map(|c| c * square);
+        slopes[DISTORTION + 1] = offset.map(|c| c * square * square);
+        Some(([pixel[0] + x * factor, pixel[1] + y * factor], slopes))
+    }
+}
+
+/// The small rotation exp(v + dv) exp(v)⁻¹ is this matrix times dv.
+fn left_jacobian(vector: &Vector3<f64>) -> Matrix3<f64> {
+    let angle = vector.norm();
+    let cross = vector.cross_matrix();
+    let [first, second] = if angle < 1e-3 {
+        [0.5 - angle * angle / 24.0, 1.0 / 6.0 - angle * angle / 120.0]
+    } else {
+        [(1.0 - angle.cos()) / angle.powi(2), (angle - angle.sin()) / angle.powi(3)]
+    };
+    Matrix3::identity() + cross * first + cross * cross * second
+}
+
+/// The stars, and their weights.
+struct Stars<'a> {
+    camera: &'a CameraModel,
+    seen: &'a [Seen],
+    sigmas: Vec<f64>,
+    /// By the loss, 1 of a residual that is small.
+    weights: Vec<f64>,
+    /// Standard deviation of the residuals over their `sigmas`.
+    scale: f64,
+}
+
+impl Stars<'_> {
+    /// The normal equations, with what is expected of the parameters.
+    fn linearize(&self, values: &Values) -> NormalEquations {
+        let mut equations = NormalEquations::new(PARAMETERS);
+        let Some(moved) = Moved::new(self.camera, values) else {
+            equations.add_cost(f64::INFINITY);
+            return equations;
+        };
+        for (i, star) in self.seen.iter().enumerate().filter(|&(i, _)| self.weights[i] > 0.0) {
+            let Some((pixel, slopes)) = moved.image(&star.direction) else {
+                equations.add_cost(f64::INFINITY);
+                continue;
+            };
+            let weight = self.weights[i] / (self.sigmas[i] * self.scale).powi(2);
+            for axis in [0, 1] {
+                equations.add(&slopes.map(|s| s[axis]), pixel[axis] - star.pixel[axis], weight);
+            }
+        }
+        for k in CENTER..PARAMETERS {
+            let mut unit = [0.0; PARAMETERS];
+            unit[k] = 1.0 / EXPECTED_PX;
+            equations.add(&unit, values[k] / EXPECTED_PX, 1.0);
+        }
+        equations
+    }
+
+    fn result(&self, values: Values) -> Change {
+        let used: Vec<bool> = self.weights.iter().map(|&w| w > 0.0).collect();
+        let mut sigmas: Vec<f64> =
+            self.sigmas.iter().zip(&used).filter(|(_, used)| **used).map(|(s, _)| *s).collect();
+        let number = sigmas.len() as f64;
+        let freedom = (2.0 * number - PARAMETERS as f64).max(1.0);
+        // Residuals are smaller than the noise, by what the parameters have taken up.
+        let taken = if sigmas.is_empty() { 1.0 } else { 2.0 * number / freedom };
+        let rms_px = median(&mut sigmas) * self.scale * taken.sqrt();
+        // So many stars never average away what they have in common.
+        let common = if sigmas.is_empty() { 1.0 } else { 1.0 + number * (SYSTEMATIC_PX / rms_px).powi(2) };
+        let equations = self.linearize(&values);
+        let element = |i: usize, j: usize| equations.element(i, j) / (common * taken);
+        let information = std::array::from_fn(|i| std::array::from_fn(|j| element(i, j)));
+        Change { values, information, used, rms_px, freedom: (EFFICIENCY * freedom).max(1.0) }
+    }
+}
+
+struct Weighted<'a>(&'a Stars<'a>);
+
+impl Problem for Weighted<'_> {
+    type State = Values;
+    type System = NormalEquations;
+
+    fn cost(&self, state: &Values) -> f64 {
+        self.0.linearize(state).cost()
+    }
+
+    fn linearize(&self, state: &Values) -> NormalEquations {
+        self.0.linearize(state)
+    }
+
+    fn step(&self, state: &Values, _: &NormalEquations, delta: &DVector<f64>) -> Option<Values> {
+        Some(std::array::from_fn(|k| state[k] + delta[k]))
+    }
+}
+
+impl Robust for Stars<'_> {
+    type State = Values;
+    type Scales = f64;
+    type Problem<'a>
+        = Weighted<'a>
+    where
+        Self: 'a;
+    type Error = Error;
+
+    fn problem(&self) -> Weighted<'_> {
+        Weighted(self)
+    }
+
+    fn weigh(&mut self, state: &Values, scales: Option<f64>, weighting: Weighting) -> Weighed<f64> {
+        let moved = Moved::new(self.camera, state);
+        let length = |(star, sigma): (&Seen, &f64)| {
+            let image = moved.as_ref().and_then(|moved| moved.image(&star.direction));
+            image.map_or(f64::INFINITY, |([x, y], _)| (x - star.pixel[0]).hypot(y - star.pixel[1]) / sigma)
+        };
+        let lengths: Vec<f64> = self.seen.iter().zip(&self.sigmas).map(length).collect();
+        let finite: Vec<f64> = lengths.iter().copied().filter(|l| l.is_finite()).collect();
+        let measured = || clipped_scale(&finite, CLIP, LOST);
+        self.scale = scales.unwrap_or_else(measured).max(ROUNDING);
+        let weight = |&length: &f64| match (length / self.scale, weighting) {
+            (z, _) if !z.is_finite() => 0.0,
+            (z, Weighting::Loss(loss)) => loss.weight(z),
+            (z, Weighting::Clip) if z > LOST => 0.0,
+            (z, Weighting::Clip) => clipped_weight(z, CLIP),
+        };
+        let weights: Vec<f64> = lengths.iter().map(weight).collect();
+        let same_set = self.weights.len() == weights.len()
+            && weights.iter().zip(&self.weights).all(|(a, b)| (*a > 0.0) == (*b > 0.0));
+        let largest = weights.iter().zip(&self.weights).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        self.weights = weights;
+        let change = if same_set { largest } else { f64::INFINITY };
+        Weighed { scales: self.scale, overall: self.scale, change }
+    }
+
+    fn check(&mut self, _: usize) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;
