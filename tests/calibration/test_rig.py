@@ -32,20 +32,20 @@ OPTICS = CameraModel(
 MIDDLE = np.array([260.0, 254.0])
 
 
-def exposures(number, stars=120, noise=0.02, seed=0, outliers=0.0):
+def exposures(number, stars=120, noise=0.02, seed=0, outliers=0.0, shapes=(SHAPE,) * 4):
     """Each detector's stars and what a solver would say of it alone."""
     rng = np.random.default_rng(seed)
     results, centroids, truth = [], [], []
     for attitude in Rotation.random(number, random_state=seed):
         solved, lists = [], []
-        for detector in TRUE:
-            xy = rng.uniform(-0.5, 0.5, (stars, 2)) * SHAPE[::-1]
+        for detector, shape in zip(TRUE, shapes, strict=True):
+            xy = rng.uniform(-0.5, 0.5, (stars, 2)) * shape[::-1]
             place = np.column_stack(detector.to_focal_plane(*xy.T)) - MIDDLE
             sky = attitude.inv().apply(OPTICS.pixel_to_direction(*place.T))
             measured = xy + rng.normal(0.0, noise, xy.shape)
             wrong = rng.random(stars) < outliers
             measured[wrong] += rng.uniform(-3.0, 3.0, (wrong.sum(), 2))
-            crude = CameraModel(3500.0 * (1 + rng.normal(0.0, 1e-3)), SHAPE)
+            crude = CameraModel(3500.0 * (1 + rng.normal(0.0, 1e-3)), shape)
             own, _ = Rotation.align_vectors(crude.pixel_to_direction(*xy.T), sky)
             x, y, z, w = own.as_quat()
             order = rng.permutation(stars)
@@ -115,11 +115,12 @@ def test_a_detector_may_share_exposures_with_another_than_the_first():
     assert result.detectors[3].shift_sigma_px > result.detectors[2].shift_sigma_px
 
 
+@pytest.mark.parametrize("shapes", [(SHAPE,) * 4, (SHAPE, (240, 250), (120, 500), SHAPE)])
 @pytest.mark.parametrize("options", [{"order": 5}, {"model": "radial"}], ids=["poly", "radial"])
-def test_the_uncertainty_of_places_is_honest(options):
+def test_the_uncertainty_of_places_is_honest(options, shapes):
     pulls = []
     for seed in range(30):
-        results, centroids, _ = exposures(4, stars=60, seed=seed)
+        results, centroids, _ = exposures(4, stars=60, seed=seed, shapes=shapes)
         result = calibrate_mosaic(results, centroids, **options)
         for found, true in zip(result.detectors[1:], TRUE[1:], strict=True):
             x, y = found.shift_x_px - true.shift_x_px, found.shift_y_px - true.shift_y_px
@@ -128,6 +129,26 @@ def test_the_uncertainty_of_places_is_honest(options):
             pulls.append([x / sigma, y / sigma, turn / found.rotation_sigma_deg])
     rms = np.sqrt(np.mean(np.square(pulls), axis=0))
     assert np.all((rms > 0.7) & (rms < 1.4)), rms
+
+
+def test_detectors_may_have_different_sizes():
+    shapes = (SHAPE, (240, 250), (120, 500), SHAPE)
+    results, centroids, _ = exposures(6, shapes=shapes)
+    # Corners are those of each detector.
+    corners = [
+        [xy + np.array(shape[::-1]) / 2.0 for xy, shape in zip(lists, shapes, strict=True)]
+        for lists in centroids
+    ]
+    result = calibrate_mosaic(results, centroids, model="radial")
+    for found, true in zip(result.detectors, TRUE, strict=True):
+        shift = np.hypot(found.shift_x_px - true.shift_x_px, found.shift_y_px - true.shift_y_px)
+        assert shift < 0.05
+        assert abs(angle(found.rotation_deg - true.rotation_deg)) < 0.01
+    assert result.optics.rmse_after_px == pytest.approx(0.02 * np.sqrt(2), rel=0.1)
+    same = calibrate_mosaic(results, corners, model="radial", origin="corner")
+    assert same.detectors[2].shift_x_px == pytest.approx(result.detectors[2].shift_x_px, abs=1e-6)
+    # The smallest rectangle around all of them, turned as they are: 1025.6 by 989.2 pixels.
+    assert result.optics.camera_model.image_shape == (990, 1026)
 
 
 def test_the_covariance_holds_everything():
@@ -205,6 +226,6 @@ def test_bad_input():
         calibrate_mosaic([[r[0], None, *r[2:]] for r in results], centroids)
     with pytest.raises(UndeterminedError, match="no detector is solved"):
         calibrate_mosaic([[None] * 4], centroids[:1])
-    results[0][1] = results[0][1].replace(camera_model=CameraModel(3500.0, (10, 20)))
-    with pytest.raises(InputError, match="detectors of different sizes"):
+    results[0][1] = results[0][1].replace(camera_model=CameraModel(3500.0, (490, 500)))
+    with pytest.raises(InputError, match=r"results\[1\]\[1\].*contradicts"):
         calibrate_mosaic(results, centroids)

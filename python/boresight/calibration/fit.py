@@ -297,11 +297,17 @@ def matched_frames(
     centroids: Any,
     velocities: Sequence[ArrayLike | None] | None,
     origin: Origin | None = None,
+    *,
+    one_shape: bool = True,
 ) -> tuple[MatchedFrames, list[MatchedStars | None]]:
-    """Collect the matched stars of the frames that are solved; also those of all results."""
+    """Collect the matched stars of the frames that are solved; also those of all results.
+
+    Frames of several detectors need not be of one shape.
+    """
     results, centroids = _as_lists(results, centroids)
     given = [_matched(i, result) for i, result in enumerate(results)]
-    _common_shape(given, None, None)
+    if one_shape:
+        _common_shape(given, None, None)
     given = [
         stars
         if stars is None or found is None

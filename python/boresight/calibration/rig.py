@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import pixels
+from boresight._utils.arguments import one_shape, pixels
 from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight._utils.unstable import unstable
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Part = MatchedStars | None
 """The matched stars of one detector in one exposure, if it solved."""
 
-_unstable = unstable("detectors of different sizes and what is uncertain about them will be added")
+_unstable = unstable("detectors with pixels of different sizes will be added")
 
 
 @named
@@ -193,8 +193,8 @@ def calibrate_mosaic(
     ----------
     results : sequence of sequences of (Solution, MatchedStars or None)
         For each exposure the solution of each detector, the detectors in the same order; `None`
-        where one did not solve. The detectors have to be of one size, and no detector without any
-        solution.
+        where one did not solve. Detectors may have different numbers of pixels, but not pixels of
+        different sizes, and none may be without any solution.
     centroids : sequence of sequences
         The centroids that were solved, likewise; anything the solver takes.
     order, model, held_out, sigma_clip, noise, systematic_px, max_iterations, progress
@@ -215,8 +215,8 @@ def calibrate_mosaic(
     Raises
     ------
     InputError
-        If exposures have different numbers of detectors, detectors different sizes, or an argument
-        is out of its range.
+        If exposures have different numbers of detectors, a detector has frames of different shapes,
+        or an argument is out of its range.
     UndeterminedError
         If a detector is in no exposure solved together with the first, or with others that are, or
         too few stars match.
@@ -301,12 +301,17 @@ def _exposures(
             )
     flat = [solution for solutions in results for solution in solutions]
     listed = [stars for lists in centroids for stars in lists]
-    shapes = {solution.camera_model.image_shape for solution in flat if solution is not None}
-    if not shapes:
+    if all(solution is None for solution in flat):
         raise UndeterminedError("results: no detector is solved; solve some")
-    if len(shapes) > 1:
-        raise InputError(f"results: detectors of different sizes {sorted(shapes)}; give one size")
-    frames, parts = fit.matched_frames(flat, listed, None, origin)
+    frames, parts = fit.matched_frames(flat, listed, None, origin, one_shape=False)
+    own: list[list[tuple[str, tuple[int, int]]]] = [[] for _ in results[0]]
+    for k, part in enumerate(parts):
+        exposure, detector = divmod(k, len(own))
+        if part is not None:
+            name = f"results[{exposure}][{detector}]"
+            own[detector].append((name, part.camera_model.image_shape))
+    for named_shapes in own:
+        one_shape(named_shapes)
     stars = iter(frames.stars)
     weighted = iter([None if part is None else next(stars) for part in parts])
     return [[next(weighted) for _ in solutions] for solutions in results]
