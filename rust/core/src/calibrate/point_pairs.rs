@@ -1,6 +1,6 @@
 //! Resection: a camera from pixels of points whose places are known, for laboratory and terrestrial cameras.
 //!
-//! The [direct linear transform](direct) gives a pinhole to start from, least squares over the residuals in pixels the
+//! The direct linear transform gives a pinhole to start from, least squares over the residuals in pixels the
 //! rest.
 
 mod direct;
