@@ -32,6 +32,7 @@ __all__ = [
     "Outcome",
     "Pointing",
     "Reduction",
+    "Registrar",
     "Registration",
     "Rejected",
     "Rig",
@@ -58,7 +59,6 @@ __all__ = [
     "quaternion_of_matrix",
     "read_png",
     "register",
-    "register_images",
     "remove_temporaries",
     "scene_fit",
     "scene_measure_psf",
@@ -137,6 +137,11 @@ class CameraModel:
     def pixel_to_direction(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def direction_to_pixel(self, directions: NDArray[np.float64]) -> NDArray[np.float64]: ...
     def pixel_to_ideal(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]: ...
+
+@final
+class Registrar:
+    def __new__(cls, reference: NDArray[np.float32], moved: NDArray[np.float32]) -> Registrar: ...
+    def register(self, start: list[list[float]], kind: str) -> dict[str, Any]: ...
 
 @final
 class Extraction:
@@ -513,12 +518,6 @@ def remove_temporaries(folder: Path) -> None: ...
 def correlate_phase(
     reference: NDArray[np.float32], moved: NDArray[np.float32], turned: bool
 ) -> list[tuple[list[list[float]], float]]: ...
-def register_images(
-    reference: NDArray[np.float32],
-    moved: NDArray[np.float32],
-    start: Sequence[Sequence[float]],
-    kind: str,
-) -> dict[str, Any]: ...
 def read_png(source: str | bytes, out: NDArray[np.uint8]) -> None: ...
 def unpack_lzw(data: bytes, size: int) -> bytes: ...
 def unpack_bits(data: bytes, size: int) -> bytes: ...

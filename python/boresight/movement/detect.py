@@ -16,7 +16,7 @@ from boresight.movement.errors import DetectionFailedError
 from boresight.movement.features import feature_transforms, have_features
 from boresight.movement.fitted import fitted_correction
 from boresight.movement.images import pair_of
-from boresight.movement.stars import star_movement
+from boresight.movement.stars import star_movement, stars_of
 
 __all__ = ["detect_movement", "phase_correlation_movement"]
 
@@ -32,6 +32,12 @@ LARGEST_LOG_CHANCE = -6.0
 
 MANY_STARS = 20
 """Common stars that surely are stars: spots of a scene are fewer, and its pixels tell more."""
+
+EVEN_SPREAD = 1.5
+"""Spread of a sky's pixels over their noise, at most: that of a scene is many times more."""
+
+ROW_STEP = 8
+"""Every so many rows of an image tell that."""
 
 LEAST_PATCHES, LEAST_PART = 12, 0.25
 """Patches of the images that have to follow the movement, and the part of those with texture."""
@@ -95,20 +101,26 @@ def detect_movement(
             f"transform: {transform!r} is unknown; give {', '.join(get_args(Transform))}"
         )
     first, second = pair_of(ref, moved)
-    by_stars = None
+    by_stars, of_stars = None, False
     if method in ("auto", "stars"):
-        by_stars = star_movement(first, second, transform)
+        stars = stars_of(first), stars_of(second)
+        of_stars = min(map(len, stars)) >= MANY_STARS
+        by_stars = star_movement(*stars, first.shape, transform)
         if by_stars is not None and (method == "stars" or by_stars.inliers.sum() >= MANY_STARS):
             return by_stars
         if method == "stars":
             raise DetectionFailedError("the stars of both images show no common pattern")
+    planes = as_plane(first), as_plane(second)
     proposals = []
     if method in ("auto", "phase"):
-        proposals.append(("phase", _phase(first, second, turned=transform != "shift")))
-    if method == "features" or (method == "auto" and have_features()):
+        proposals.append(("phase", _phase(*planes, turned=transform != "shift")))
+    # A sky has no corners but its stars, which have been compared.
+    of_stars = of_stars and all(map(_is_even, planes))
+    if method == "features" or (method == "auto" and not of_stars and have_features()):
         proposals.append(("features", feature_transforms(first, second)))
+    registrar = core.Registrar(*planes)
     for name, transforms in proposals:
-        found = _first_registered(first, second, transforms, transform, name)
+        found = _first_registered(registrar, first.shape, transforms, transform, name)
         if found is not None:
             return found
     if by_stars is not None:
@@ -152,24 +164,36 @@ def phase_correlation_movement(ref: Any, moved: Any) -> MovementCorrection:
     return detect_movement(ref, moved, method="phase", transform="shift")
 
 
-def _phase(ref: NDArray[Any], moved: NDArray[Any], *, turned: bool) -> Iterator[list[list[float]]]:
+def _phase(
+    ref: NDArray[np.float32], moved: NDArray[np.float32], *, turned: bool
+) -> Iterator[list[list[float]]]:
     """Propose transforms by phase correlation."""
-    for matrix, _ in core.correlate_phase(as_plane(ref), as_plane(moved), turned):
+    for matrix, _ in core.correlate_phase(ref, moved, turned):
         yield matrix
 
 
+def _is_even(image: NDArray[np.float32]) -> bool:
+    """Tell whether most of an image is one level with noise, as the sky between stars."""
+    part = image[::ROW_STEP]
+    part = part[np.isfinite(part).all(axis=1)]
+    if part.size == 0:
+        return False
+    spread = np.median(np.abs(part - np.median(part)))
+    noise = np.median(np.abs(np.diff(part, axis=1))) / np.sqrt(2.0)
+    return bool(0.0 < spread < EVEN_SPREAD * noise)
+
+
 def _first_registered(
-    ref: NDArray[Any],
-    moved: NDArray[Any],
+    registrar: core.Registrar,
+    shape: tuple[int, ...],
     transforms: Iterator[list[list[float]]],
     kind: Transform,
     method: str,
 ) -> MovementCorrection | None:
     """Take the first of some coarse transforms on which both images agree."""
-    planes = as_plane(ref), as_plane(moved)
     for _, start in zip(range(CANDIDATES), transforms, strict=False):
         try:
-            found = core.register_images(*planes, start, kind)
+            found = registrar.register(start, kind)
         except UndeterminedError:
             continue
         following = int(np.count_nonzero(found["inliers"]))
@@ -177,7 +201,7 @@ def _first_registered(
             following >= max(LEAST_PATCHES, LEAST_PART * found["expected"])
             and found["log_chance"] <= LARGEST_LOG_CHANCE
         ):
-            return fitted_correction(found, ref.shape, method)
+            return fitted_correction(found, shape, method)
     return None
 
 

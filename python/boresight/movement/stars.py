@@ -16,7 +16,7 @@ from boresight.extraction.extract import extract_centroids
 from boresight.movement.correction import MovementCorrection
 from boresight.movement.fitted import fitted_correction
 
-__all__ = ["star_movement", "star_pairs_movement"]
+__all__ = ["star_movement", "stars_of"]
 
 LEAST_STARS = 6
 """Stars of each frame, and pairs of both: fewer make no pattern beyond chance."""
@@ -37,21 +37,11 @@ EXTRACTION: dict[str, Any] = {"method": "window", "max_centroids": MOST_STARS}
 
 
 def star_movement(
-    ref: NDArray[Any], moved: NDArray[Any], transform: str
-) -> MovementCorrection | None:
-    """Match the stars of two frames; None if they have no pattern in common."""
-    if any(image.size == 0 or not np.isfinite(image).any() for image in (ref, moved)):
-        return None
-    found = [_stars(image) for image in (ref, moved)]
-    if min(len(stars) for stars in found) < LEAST_STARS:
-        return None
-    return star_pairs_movement(found[0], found[1], ref.shape, transform)
-
-
-def star_pairs_movement(
     ref: Centroids, moved: Centroids, im_shape: tuple[int, ...], transform: str
 ) -> MovementCorrection | None:
-    """Fit the transform between two lists of stars; None if they have no pattern in common."""
+    """Fit the transform between the stars of two frames; None if they have no common pattern."""
+    if min(len(ref), len(moved)) < LEAST_STARS:
+        return None
     match = match_lists(moved, ref, radius=RADIUS_PX, scales=SCALES)
     if match is None or len(match.pairs) < LEAST_STARS:
         return None
@@ -71,7 +61,10 @@ def star_pairs_movement(
     return fitted_correction(parts, im_shape, "stars")
 
 
-def _stars(image: NDArray[Any]) -> Centroids:
+def stars_of(image: NDArray[Any]) -> Centroids:
+    """Find the brightest stars of a frame."""
+    if image.size == 0 or not np.isfinite(image).any():
+        return Centroids(np.empty(0), np.empty(0))
     mask = None if image.dtype.kind != "f" else ~np.isfinite(image)
     return extract_centroids(image, mask=mask, **EXTRACTION).centroids
 

@@ -1,7 +1,7 @@
 //! Movement of a camera between two images of the same scene.
 //!
 //! [`fit`] finds the [`Transform`] between pairs of points, some of which may be wrong. [`phase_candidates`] guesses it
-//! from the pixels, and [`register`] makes a guess exact, or refuses it. [`change`] finds what changed of a calibrated
+//! from the pixels, and a [`Registrar`] makes a guess exact, or refuses it. [`change`] finds what changed of a calibrated
 //! camera by its stars.
 //!
 //! But for [`change`], pixels are those of arrays, (column, row) counted from the centre of the first pixel, since nothing
@@ -16,7 +16,7 @@ mod plane;
 mod transform;
 
 pub use fit::{Fit, FitOptions, fit};
-pub use patches::{Registration, register};
+pub use patches::{Registrar, Registration};
 pub use phase::{Candidate, phase_candidates};
 pub use plane::Plane;
 pub use transform::{Kind, Transform};

@@ -54,8 +54,8 @@ mod _core {
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
     use crate::movement::{
-        changed_pixels, correlate_phase, fit_camera_change, fit_transform, held_out_change_px,
-        register_images, warp_image,
+        PyRegistrar, changed_pixels, correlate_phase, fit_camera_change, fit_transform, held_out_change_px,
+        warp_image,
     };
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};

@@ -3,7 +3,7 @@
 use boresight::geometry::sphere::Direction;
 use boresight::imaging::warp::{Interpolation, Sample, Warp};
 use boresight::movement::change::{PARAMETERS, Seen, fit_change, held_out_px, predicted};
-use boresight::movement::{Fit, FitOptions, Kind, Plane, Transform, fit, phase_candidates, register};
+use boresight::movement::{Fit, FitOptions, Kind, Plane, Registrar, Transform, fit, phase_candidates};
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -87,24 +87,36 @@ pub(crate) fn correlate_phase(
     Ok(found.into_iter().map(|c| (c.transform.0, c.significance)).collect())
 }
 
-/// Make a coarse transform exact by patches of both images; its parts by name.
-#[pyfunction]
-pub(crate) fn register_images<'py>(
-    py: Python<'py>,
-    reference: PyReadonlyArray2<'py, f32>,
-    moved: PyReadonlyArray2<'py, f32>,
-    start: [[f64; 3]; 3],
-    kind: &str,
-) -> PyResult<Bound<'py, PyDict>> {
-    let kind = Kind::from_name(kind).map_err(to_python)?;
-    let (reference, moved) = (plane(&reference)?, plane(&moved)?);
-    let found =
-        parallel::detach(py, || register(&reference, &moved, &Transform(start), kind)).map_err(to_python)?;
-    let parts = fit_parts(py, &found.fit)?;
-    parts.set_item("ref_points", from_rows(py, &found.reference)?)?;
-    parts.set_item("moved_points", from_rows(py, &found.moved)?)?;
-    parts.set_item("expected", found.expected)?;
-    Ok(parts)
+/// Two images, ready for coarse transforms between them to be made exact.
+#[pyclass(name = "Registrar", module = "boresight._core", frozen)]
+pub(crate) struct PyRegistrar {
+    inner: Registrar,
+}
+
+#[pymethods]
+impl PyRegistrar {
+    #[new]
+    fn new(reference: PyReadonlyArray2<'_, f32>, moved: PyReadonlyArray2<'_, f32>) -> PyResult<Self> {
+        let (reference, moved) = (plane(&reference)?, plane(&moved)?);
+        Ok(Self { inner: Registrar::new(reference, moved) })
+    }
+
+    /// Make a coarse transform exact by patches of both images; its parts by name.
+    fn register<'py>(
+        &self,
+        py: Python<'py>,
+        start: [[f64; 3]; 3],
+        kind: &str,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let kind = Kind::from_name(kind).map_err(to_python)?;
+        let found =
+            parallel::detach(py, || self.inner.register(&Transform(start), kind)).map_err(to_python)?;
+        let parts = fit_parts(py, &found.fit)?;
+        parts.set_item("ref_points", from_rows(py, &found.reference)?)?;
+        parts.set_item("moved_points", from_rows(py, &found.moved)?)?;
+        parts.set_item("expected", found.expected)?;
+        Ok(parts)
+    }
 }
 
 fn plane(image: &PyReadonlyArray2<'_, f32>) -> PyResult<Plane> {

@@ -41,7 +41,7 @@ pub(super) fn solve(kind: Kind, moved: &[Point], reference: &[Point], rows: &[us
             equations.add(&derivatives[axis][..count], depth * (image[axis] - reference[i][axis]), 1.0);
         }
     }
-    if !equations.covariance().frozen.is_empty() {
+    if !equations.inverse().1.is_empty() {
         return None;
     }
     let step = equations.solve(0.0);
@@ -63,13 +63,17 @@ pub(super) fn search(kind: Kind, moved: &[Point], reference: &[Point], tolerance
         let rows = draw(&mut random, count, least);
         let Some(parameters) = solve(kind, moved, reference, &rows) else { continue };
         let transform = kind.transform(&parameters);
+        let lowest = best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
         let (mut cost, mut following) = (0.0, 0);
         for (&from, &to) in moved.iter().zip(reference) {
             let part = squared_distance(&transform, from, to) / (tolerance * tolerance);
             cost += part.min(1.0);
             following += usize::from(part < 1.0);
+            if cost > lowest {
+                break;
+            }
         }
-        if best.as_ref().is_none_or(|(lowest, _)| cost < *lowest) {
+        if cost < lowest {
             best = Some((cost, parameters));
             let right = (following as f64 / count as f64).powi(least as i32);
             needed = MISSED.ln() / (1.0 - right.min(1.0 - 1e-9)).ln();

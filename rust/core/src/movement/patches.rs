@@ -5,6 +5,8 @@
 //! derivatives are the reference's, so that they are calculated once. The uncertainty of each comes from its texture, so
 //! that an edge counts across itself and not along.
 
+use std::sync::OnceLock;
+
 use nalgebra::{Matrix4, Vector4};
 use rayon::prelude::*;
 
@@ -64,77 +66,107 @@ impl Registration {
     }
 }
 
-/// Makes a coarse transform exact, on ever finer images.
-///
-/// [`Error::Undetermined`] if patches do not agree on one.
-pub fn register(reference: &Plane, moved: &Plane, start: &Transform, kind: Kind) -> Result<Registration> {
-    let side = reference.width.max(reference.height);
-    let mut transform = *start;
-    for coarse in COARSE_SIDES {
-        let factor = side / coarse;
-        if factor > 1 {
-            // Coarse images cannot tell the finer families apart.
-            let simple = if kind == Kind::Shift { kind } else { Kind::Similarity };
-            let found =
-                registered(&reference.binned(factor), &moved.binned(factor), &transform, simple, factor);
-            // The coarsest image may have lost what finer ones show.
-            match found.ok().filter(Registration::is_common) {
-                Some(found) => transform = found.fit.transform,
-                None if coarse == COARSE_SIDES[1] => {
-                    return Err(Error::Undetermined("the images do not agree on a movement".into()));
+/// Two images, ready for coarse transforms between them to be made exact.
+pub struct Registrar {
+    reference: Plane,
+    moved: Plane,
+    /// Made when the first transform is tried on it: those of [`COARSE_SIDES`], and the full size.
+    scales: [OnceLock<Scale>; COARSE_SIDES.len() + 1],
+}
+
+/// Both images binned by a factor.
+struct Scale {
+    factor: usize,
+    moved: Plane,
+    patches: Vec<Patch>,
+}
+
+impl Scale {
+    fn new(reference: &Plane, moved: &Plane, factor: usize) -> Self {
+        let noise = reference.noise();
+        let reference = reference.smoothed();
+        let patch = |centre| Patch::new(&reference, centre, noise);
+        let patches = centres(&reference).into_iter().filter_map(patch).collect();
+        Self { factor, moved: moved.smoothed(), patches }
+    }
+}
+
+impl Registrar {
+    /// Of a reference and a moved image.
+    pub fn new(reference: Plane, moved: Plane) -> Self {
+        Self { reference, moved, scales: Default::default() }
+    }
+
+    /// Makes a coarse transform exact, on ever finer images.
+    ///
+    /// [`Error::Undetermined`] if patches do not agree on one.
+    pub fn register(&self, start: &Transform, kind: Kind) -> Result<Registration> {
+        let (reference, moved) = (&self.reference, &self.moved);
+        let side = reference.width.max(reference.height);
+        let mut transform = *start;
+        for (scale, coarse) in self.scales.iter().zip(COARSE_SIDES) {
+            let factor = side / coarse;
+            if factor > 1 {
+                let binned = || Scale::new(&reference.binned(factor), &moved.binned(factor), factor);
+                // Coarse images cannot tell the finer families apart.
+                let simple = if kind == Kind::Shift { kind } else { Kind::Similarity };
+                let found = scale.get_or_init(binned).registered(&transform, simple);
+                // The coarsest image may have lost what finer ones show.
+                match found.ok().filter(Registration::is_common) {
+                    Some(found) => transform = found.fit.transform,
+                    None if coarse == COARSE_SIDES[1] => {
+                        return Err(Error::Undetermined("the images do not agree on a movement".into()));
+                    }
+                    None => {}
                 }
-                None => {}
             }
         }
-    }
-    let best = registered(reference, moved, &transform, kind, 1)?;
-    let [right, bottom] = [moved.width as f64, moved.height as f64];
-    let settled =
-        [[0.0, 0.0], [right, 0.0], [0.0, bottom], [right, bottom]].into_iter().all(|corner| {
+        let full = self.scales[COARSE_SIDES.len()].get_or_init(|| Scale::new(reference, moved, 1));
+        let best = full.registered(&transform, kind)?;
+        let [right, bottom] = [moved.width as f64, moved.height as f64];
+        let settled = [[0.0, 0.0], [right, 0.0], [0.0, bottom], [right, bottom]].into_iter().all(|corner| {
             match (transform.apply(corner), best.fit.transform.apply(corner)) {
                 (Some(before), Some(after)) => (before[0] - after[0]).hypot(before[1] - after[1]) < SETTLED,
                 _ => false,
             }
         });
-    if settled { Ok(best) } else { registered(reference, moved, &best.fit.transform, kind, 1) }
+        if settled { Ok(best) } else { full.registered(&best.fit.transform, kind) }
+    }
 }
 
-/// One pass on images binned by a factor; the transforms are those of the originals.
-fn registered(
-    reference: &Plane,
-    moved: &Plane,
-    start: &Transform,
-    kind: Kind,
-    factor: usize,
-) -> Result<Registration> {
-    let scale = factor as f64;
-    let nothing = || Error::Undetermined("the images have no part with texture in common".into());
-    let backward = start.inverse().ok_or_else(nothing)?;
-    let to_full = |p: Point| p.map(|c| (c + 0.5) * scale - 0.5);
-    let to_small = |p: Point| p.map(|c| (c + 0.5) / scale - 0.5);
-    let there = |p: Point| backward.apply(to_full(p)).map(to_small);
-    let noise = reference.noise();
-    let (reference, moved) = (reference.smoothed(), moved.smoothed());
-    let sought: Vec<Patch> = centres(&reference)
-        .into_iter()
-        .filter_map(|centre| Patch::new(&reference, centre, noise))
-        .filter(|patch| patch.is_expected(&moved, &there))
-        .collect();
-    let found: Vec<Option<Found>> = sought.par_iter().map(|patch| patch.find(&moved, &there)).collect();
-    let found: Vec<(Point, Found)> =
-        sought.iter().zip(found).filter_map(|(patch, found)| Some((patch.middle(), found?))).collect();
-    let from: Vec<Point> = found.iter().map(|(_, f)| to_full(f.place)).collect();
-    let to: Vec<Point> = found.iter().map(|&(p, _)| to_full(p)).collect();
-    let covariance: Vec<[f64; 3]> =
-        found.iter().map(|(_, f)| f.covariance.map(|c| c * scale * scale)).collect();
-    let options = FitOptions {
-        kind,
-        tolerance: TOLERANCE * scale,
-        covariance: Some(&covariance),
-        // A patch that is found by chance lies anywhere within reach.
-        area: std::f64::consts::PI * (REACH * scale).powi(2),
-    };
-    Ok(Registration { fit: fit(&from, &to, &options)?, reference: to, moved: from, expected: sought.len() })
+impl Scale {
+    /// One pass at this scale; the transforms are those of the originals.
+    fn registered(&self, start: &Transform, kind: Kind) -> Result<Registration> {
+        let scale = self.factor as f64;
+        let nothing = || Error::Undetermined("the images have no part with texture in common".into());
+        let backward = start.inverse().ok_or_else(nothing)?;
+        let to_full = |p: Point| p.map(|c| (c + 0.5) * scale - 0.5);
+        let to_small = |p: Point| p.map(|c| (c + 0.5) / scale - 0.5);
+        let there = |p: Point| backward.apply(to_full(p)).map(to_small);
+        let sought: Vec<&Patch> =
+            self.patches.iter().filter(|patch| patch.is_expected(&self.moved, &there)).collect();
+        let found: Vec<Option<Found>> =
+            sought.par_iter().map(|patch| patch.find(&self.moved, &there)).collect();
+        let found: Vec<(Point, Found)> =
+            sought.iter().zip(found).filter_map(|(patch, found)| Some((patch.middle(), found?))).collect();
+        let from: Vec<Point> = found.iter().map(|(_, f)| to_full(f.place)).collect();
+        let to: Vec<Point> = found.iter().map(|&(p, _)| to_full(p)).collect();
+        let covariance: Vec<[f64; 3]> =
+            found.iter().map(|(_, f)| f.covariance.map(|c| c * scale * scale)).collect();
+        let options = FitOptions {
+            kind,
+            tolerance: TOLERANCE * scale,
+            covariance: Some(&covariance),
+            // A patch that is found by chance lies anywhere within reach.
+            area: std::f64::consts::PI * (REACH * scale).powi(2),
+        };
+        Ok(Registration {
+            fit: fit(&from, &to, &options)?,
+            reference: to,
+            moved: from,
+            expected: sought.len(),
+        })
+    }
 }
 
 /// Centres of the patches.

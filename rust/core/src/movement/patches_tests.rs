@@ -33,6 +33,10 @@ fn farthest(a: &Transform, b: &Transform) -> f64 {
         .fold(0.0, f64::max)
 }
 
+fn register(reference: &Plane, moved: &Plane, start: &Transform, kind: Kind) -> Result<Registration> {
+    Registrar::new(reference.clone(), moved.clone()).register(start, kind)
+}
+
 #[test]
 fn a_shift_a_turn_and_a_scale_are_found() {
     let turned = |degrees: f64, scale: f64, x: f64, y: f64| {
