@@ -208,6 +208,9 @@ def judge(
 
     The cost of some kinds is chi square without the others, and for each kind the quantile of chi
     square that chance exceeds with the part of the probability asked that it has in `FAMILIES`.
+    Chi square is that of Box (1949, Biometrika 36, 317): the logarithm of the ratio of the sums of
+    squares with and without q parameters, times the degrees of freedom plus q/2 - 1, where q are
+    all that can be told.
 
     Parameters
     ----------
@@ -253,11 +256,10 @@ def judge(
         rows = [i for kind in kinds for i in KINDS[kind]]
         part = weight[np.ix_(rows, rows)]
         drop = gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows] if rows else 0
-        # With a scatter that is measured on few stars, chance reaches further. Parameters that did
-        # not change would add to what measures it; without them few stars, of which some may be
-        # matched by chance, alarm less often than asked.
-        return change.freedom * math.log1p(max(0.0, float(whole - drop)) / change.freedom)
+        # With a scatter that is measured on few stars, chance reaches further.
+        return multiplier * math.log1p(max(0.0, float(whole - drop)) / change.freedom)
 
+    multiplier = change.freedom + sum(len(KINDS[kind]) for kind in known) / 2.0 - 1.0
     whole = scaled @ gradient
     sets = [s for n in range(len(known) + 1) for s in itertools.combinations(known, n)]
     costs = {s: sum(penalty[k] for k in s) + unexplained(s) for s in sets}
