@@ -57,6 +57,8 @@ const SHAPE_ERROR: f32 = 0.002;
 const ASSUMED_ERROR: f32 = 0.03;
 /// Stars whose mean squared residual exceeds the median by this factor are no single stars.
 const MISFIT_FACTOR: f32 = 4.0;
+/// A function whose residuals are no more than this times the noise may stay as it is.
+const GOOD_MISFIT: f32 = 1.05;
 /// A function that varies has to leave less than this fraction of the residuals, and one of more nodes than this of what is
 /// left: fitting noise leaves a little less too.
 const VARYING_GAIN: f32 = 0.8;
@@ -107,29 +109,37 @@ pub(crate) fn build(
     let mut stars = Stars { stamps, sources: sources.to_vec(), gain };
     let everywhere = PsfField::uniform(start.clone(), size);
     let few = evenly(&candidates, MAX_STARS, CHOSEN_AMONG);
-    let built =
+    let uniform =
         Builder::new(&mut stars, &few, everywhere.clone(), start.clone()).run(ROUNDS, None, monitor)?;
-    let Some((psf, noise)) = built else {
+    let Some(mut best) = uniform else {
         let noise = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
         return Ok(Built { psf: everywhere, noise, kind: PsfKind::Gaussian });
     };
-    let typical = psf.node(0).clone();
-    let mut best = Built { psf, noise, kind: PsfKind::Uniform };
+    let typical = best.psf.node(0).clone();
     // With few nodes first: where they do not pay, more do not either.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
     for (along, gain) in
         [(FIRST_NODES, VARYING_GAIN), (MAX_NODES, FINER_GAIN)].map(|(n, g)| (along.min(n), g))
     {
-        if along <= best.psf.along() {
+        if best.misfit < GOOD_MISFIT || along <= best.psf.along() {
             break;
         }
         let divided = best.psf.divided(along);
         let chosen = spread(&candidates, sources, &divided);
         let builder = Builder::new(&mut stars, &chosen, divided, typical.clone());
-        let Some((psf, noise)) = builder.run(VARYING_ROUNDS, Some(gain), monitor)? else { break };
-        best = Built { psf, noise, kind: PsfKind::Varying };
+        let Some(better) = builder.run(VARYING_ROUNDS, Some(gain), monitor)? else { break };
+        best = better;
     }
-    Ok(best)
+    let kind = if best.psf.along() > 1 { PsfKind::Varying } else { PsfKind::Uniform };
+    Ok(Built { psf: best.psf, noise: best.noise, kind })
+}
+
+/// A function that was measured.
+struct Shape {
+    psf: PsfField,
+    noise: Noise,
+    /// Mean squared residual of the stars in units of their noise.
+    misfit: f32,
 }
 
 /// Stars from which the function is built; what is known of them grows with it.
@@ -233,19 +243,11 @@ impl<'a, 'b> Builder<'a, 'b> {
         Self { stars, chosen, misfits, psf, start, noise }
     }
 
-    /// Function and noise after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
+    /// The function after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
     /// does not leave less of the residuals by the factor `gain`.
-    fn run(
-        mut self,
-        rounds: usize,
-        gain: Option<f32>,
-        monitor: &dyn Monitor,
-    ) -> Result<Option<(PsfField, Noise)>> {
+    fn run(mut self, rounds: usize, gain: Option<f32>, monitor: &dyn Monitor) -> Result<Option<Shape>> {
         let before = if gain.is_some() { self.settle() } else { Vec::new() };
-        let pays = |builder: &Self, gain| {
-            let sum = |misfits: &[f32]| builder.chosen.iter().map(|&i| misfits[i]).sum::<f32>();
-            sum(&builder.misfits) < gain * sum(&before)
-        };
+        let pays = |builder: &Self, gain| builder.mean(&builder.misfits) < gain * builder.mean(&before);
         for round in 0..rounds {
             checkpoint(monitor)?;
             let in_vain = round == TRIAL_ROUNDS && gain.is_some() && !pays(&self, TRIAL_GAIN);
@@ -258,7 +260,13 @@ impl<'a, 'b> Builder<'a, 'b> {
         let sound = self.psf.nodes().iter().all(|psf| psf.resembles(&self.start));
         let known = noise.photon.is_finite() && noise.model.is_finite();
         let good = sound && known && gain.is_none_or(|gain| pays(&self, gain));
-        Ok(good.then_some((self.psf, noise)))
+        let misfit = self.mean(&self.misfits);
+        Ok(good.then_some(Shape { psf: self.psf, noise, misfit }))
+    }
+
+    /// Mean of a value of every star over those that are used.
+    fn mean(&self, values: &[f32]) -> f32 {
+        self.chosen.iter().map(|&i| values[i]).sum::<f32>() / self.chosen.len() as f32
     }
 
     /// A step of every star and one of the shape.
