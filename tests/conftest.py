@@ -1,6 +1,7 @@
 """Shared by all tests: deterministic hypothesis, an own cache, and a few things made once."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import HealthCheck, settings
 _cache = tempfile.TemporaryDirectory(prefix="boresight-test-cache-")
 os.environ["BORESIGHT_CACHE_DIR"] = _cache.name
 os.environ["MPLBACKEND"] = "Agg"
+
+# Tests send Ctrl-C, which is ignored where a shell runs the suite in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The Earth's rotation comes from the tables that astropy ships: no test needs the network.
 iers.conf.auto_download = False
