@@ -267,3 +267,11 @@ def test_a_tolerance_that_is_none_is_refused(tol):
     shift = MovementCorrection([[1, 0, 5], [0, 1, -2]], image.shape, [], [], "")
     with pytest.raises(InputError, match="tol"):
         shift.get_ddscore(image, image, tol)
+
+
+def test_a_correction_as_numbers_and_in_a_notebook():
+    correction = MovementCorrection([[1, 0, 3], [0, 1, -2]], (100, 200), [], [], "<by hand>")
+    told = json.loads(json.dumps(correction.to_dict(), allow_nan=False))
+    assert told["shift_px"] == [3.0, -2.0]
+    assert told["shift_sigma_px"] is None
+    assert "&lt;by hand&gt;" in correction._repr_html_()

@@ -190,6 +190,21 @@ def test_the_page_of_an_alignment(aligned):
     assert header["CRVAL1"] == pytest.approx(result.catalogs[2].wcs.wcs.crval[0], abs=1e-9)
 
 
+def is_shown(result, rows):
+    """Whether a notebook shows a result as a table, with what files say escaped."""
+    shown = result._repr_html_()
+    return shown.count("<tr>") == rows and "<0>" not in shown
+
+
+def test_an_alignment_as_numbers_and_in_a_notebook(aligned):
+    result, _ = aligned
+    told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert told["ok"] is False
+    assert [image["reason"] for image in told["images"]][3] == "no sources"
+    assert told["images"][1]["rmse_px"] == result.images[1].rmse_px
+    assert is_shown(result, 4)
+
+
 def test_matches_are_marked_in_pixels_from_the_middle(aligned):
     result, page = aligned
     svg = page.read_text(encoding="utf-8").split('class="panel"')[2].split("</svg>")[0]
@@ -246,6 +261,10 @@ def test_a_scene_with_a_wrong_wcs_is_doubtful(scene_files, tmp_path):
     text = boresight.report(result, tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'class="verdict look"' in text
     assert "its WCS needs more freedom" in text
+    told = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert told["images"][1]["chi2_dof"] == result.images[1].chi2_dof
+    assert [source["ra"] for source in told["sources"]] == result.sources["ra"].value.tolist()
+    assert is_shown(result, 2)
 
 
 def test_the_page_of_a_movement(tmp_path):

@@ -115,6 +115,18 @@ def map_points(function: Any, x: ArrayLike, y: ArrayLike) -> tuple[Floats, Float
     return split(function(points), shape)
 
 
+def plain_rows(table: Any) -> list[dict[str, Any]]:
+    """Give the rows of a table as numbers and text, without units; None where one is masked."""
+    columns = {name: getattr(table[name], "value", table[name]) for name in table.colnames}
+    return [
+        {
+            name: None if np.ma.is_masked(column[k]) else column[k].item()
+            for name, column in columns.items()
+        }
+        for k in range(len(table))
+    ]
+
+
 def plain(value: Any) -> Any:
     """Turn a value into what JSON knows: numbers, text, lists and mappings of them; NaN is None."""
     if isinstance(value, Mapping):

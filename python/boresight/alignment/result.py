@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import longitude_latitude
+from boresight._utils.html import html_table
 from boresight._utils.naming import named
 
 if TYPE_CHECKING:
@@ -266,6 +267,32 @@ class ImageAlignment:
         units = {"x": "pix", "y": "pix", "ra": "deg", "dec": "deg", "dx": "pix", "dy": "pix"}
         return Table(columns, units=units)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the verdict and its numbers, for JSON; None for what no fit tells.
+
+        Returns
+        -------
+        dict
+            ``name``, ``status``, ``verdict``, ``reason``, ``num_matches``, ``num_fitted``,
+            ``rmse_px``, ``shift_px``, ``rotation_deg`` and ``scale``.
+
+        Examples
+        --------
+        See `align`.
+        """
+        return {
+            "name": self.name,
+            "status": self.status,
+            "verdict": self.verdict,
+            "reason": self.reason.value,
+            "num_matches": int(self.num_matches),
+            "num_fitted": int(self.num_fitted),
+            "rmse_px": float(self.rmse_px) if self.num_fitted else None,
+            "shift_px": self.shift.tolist(),
+            "rotation_deg": float(self.rotation_deg),
+            "scale": float(self.scale),
+        }
+
     def __repr__(self) -> str:
         """Show the verdict and its numbers."""
         text = f"{self.name!r}, {self.verdict}: {self.reason.value}"
@@ -430,6 +457,24 @@ class AlignmentResult:
             matched.add_column(np.full(len(matched), number), index=0, name="image")
             tables.append(matched)
         return vstack(tables)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the images as numbers and text, for JSON.
+
+        Returns
+        -------
+        dict
+            ``ok``, and ``images``: `ImageAlignment.to_dict` of each.
+
+        Examples
+        --------
+        See `align`.
+        """
+        return {"ok": self.ok, "images": [image.to_dict() for image in self.images]}
+
+    def _repr_html_(self) -> str:
+        rows = ((image.name, f"{image!r}".partition(", ")[2][:-1]) for image in self.images)
+        return html_table(f"{self!r}", rows)
 
     def __repr__(self) -> str:
         """Show how many images have which verdict."""

@@ -119,7 +119,7 @@ def align(
     if plot is not None:
         _save_plot(result, plot)
     if as_json:
-        click.echo(json.dumps(_records(result), indent=2))
+        click.echo(json.dumps([_record(image) for image in result.to_dict()["images"]], indent=2))
     else:
         _print(result)
     raise SystemExit(0 if result.ok else 1)
@@ -161,23 +161,9 @@ def _reference(name: str | None) -> Any:
     return Table.read(name)
 
 
-def _records(result: AlignmentResult) -> list[dict[str, Any]]:
-    """Give the images as plain numbers."""
-    return [
-        {
-            "file": image.name,
-            "status": image.status,
-            "verdict": image.verdict,
-            "reason": image.reason.value,
-            "num_matches": image.num_matches,
-            "num_fitted": image.num_fitted,
-            "rmse_px": image.rmse_px if image.num_fitted else None,
-            "shift_px": image.shift.tolist(),
-            "rotation_deg": image.rotation_deg,
-            "scale": image.scale,
-        }
-        for image in result.images
-    ]
+def _record(image: dict[str, Any]) -> dict[str, Any]:
+    """Give the numbers of an image with its file first."""
+    return {"file": image.pop("name"), **image}
 
 
 def _print(result: AlignmentResult) -> None:

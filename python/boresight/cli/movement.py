@@ -82,18 +82,7 @@ def movement(
         save_report(report, found, [ref, moved], {"method": method, "transform": transform})
     score = found.get_ddscore(first, second)
     if as_json:
-        sigma = found.shift_sigma
-        record = {
-            "found": True,
-            "method": found.method,
-            "matrix": found.matrix.tolist(),
-            "shift_px": list(found.shift),
-            "shift_sigma_px": None if sigma is None else list(sigma),
-            "rotation_deg": found.rotation,
-            "scale": found.scale,
-            "points": int(np.count_nonzero(found.inliers)),
-            "ddscore": score,
-        }
+        record = {"found": True, **found.to_dict(), "ddscore": score}
         click.echo(json.dumps(record, indent=2))
     else:
         click.echo(f"{found!r}"[1:-1] + f", DDScore {score:+.2f}")

@@ -92,19 +92,10 @@ def scene(
         for k, path in enumerate(images)
     ]
     result = package.fit(frames, given, motion=motion)
+    document = result.to_dict()
     records = [
-        {
-            "file": str(path),
-            "crtan_arcsec": image.crtan_arcsec.tolist(),
-            "crtan_error_arcsec": image.crtan_error_arcsec.tolist(),
-            "phi_rad": image.phi_rad,
-            "phi_error_rad": image.phi_error_rad,
-            "chromatic_arcsec_per_mag": image.chromatic.tolist(),
-            "chromatic_error_arcsec_per_mag": image.chromatic_error.tolist(),
-            "chi2_dof": image.chi2_dof,
-            "fwhm_px": image.psf.fwhm_px,
-        }
-        for path, image in zip(images, result.images, strict=True)
+        {"file": str(path), **{name: value for name, value in image.items() if name != "name"}}
+        for path, image in zip(images, document["images"], strict=True)
     ]
     if report is not None:
         kept = {
@@ -113,13 +104,7 @@ def scene(
         }  # fmt: skip
         save_report(report, result, images, kept)
     if as_json:
-        document = {
-            "status": result.status,
-            "chi2_dof": result.chi2_dof,
-            "images": records,
-            "sources": _rows(result.sources),
-        }
-        click.echo(json.dumps(document))
+        click.echo(json.dumps({**document, "images": records}))
     else:
         click.echo(f"{result.message}; chi2/dof {result.chi2_dof:.4f}")
         for record in records:
@@ -130,7 +115,7 @@ def scene(
                 f"FWHM {record['fwhm_px']:.2f} px" + _color_shift(record, chromatic)
             )
         if motion != "still":
-            for row in _rows(result.sources):
+            for row in document["sources"]:
                 moves = (name for name in ("pmra", "pmdec", "parallax") if name in row)
                 told = (f"{n} {row[n]:+.2f} +- {row[f'{n}_error']:.2f}" for n in moves)
                 click.echo(f"{row['name']}: {', '.join(told)} (mas, years)")
@@ -150,17 +135,3 @@ def _color_shift(record: dict[str, Any], chromatic: bool) -> str:
     x, y = record["chromatic_arcsec_per_mag"]
     dx, dy = record["chromatic_error_arcsec_per_mag"]
     return f", by colour {x:+.4f} +- {dx:.4f}, {y:+.4f} +- {dy:.4f} arcsec/mag"
-
-
-def _rows(table: Any) -> list[dict[str, Any]]:
-    """Give the rows of a table of sources without units; None where a value is masked."""
-    import numpy as np
-
-    columns = {name: getattr(table[name], "value", table[name]) for name in table.colnames}
-    return [
-        {
-            name: None if np.ma.is_masked(column[k]) else column[k].item()
-            for name, column in columns.items()
-        }
-        for k in range(len(table))
-    ]

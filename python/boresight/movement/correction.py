@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight._utils.arguments import image_size, number
 from boresight._utils.arrays import Floats, map_points, points_of
+from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
+from boresight.movement.checks import checked_covariance, checked_matrix, checked_points, normalised
 from boresight.movement.cmc import read_cmc, write_cmc
 from boresight.movement.images import grey, image_of, noise_of
 from boresight.movement.warp import warp_plane
@@ -102,9 +104,9 @@ class MovementCorrection:
     ) -> None:
         columns, rows = image_size(im_shape)
         self.im_shape = (rows, columns)
-        self.matrix = _matrix(matrix, self.im_shape)
-        self.ref_points = _points("ref_points", ref_points)
-        self.moved_points = _points("moved_points", moved_points)
+        self.matrix = checked_matrix(matrix, self.im_shape)
+        self.ref_points = checked_points("ref_points", ref_points)
+        self.moved_points = checked_points("moved_points", moved_points)
         if len(self.ref_points) != len(self.moved_points):
             raise InputError(
                 f"moved_points: {len(self.moved_points)} for {len(self.ref_points)} points of the "
@@ -112,7 +114,7 @@ class MovementCorrection:
             )
         self.history = str(src)
         self.method = method
-        self.covariance = None if covariance is None else _covariance(covariance)
+        self.covariance = None if covariance is None else checked_covariance(covariance)
         kept = np.ones(len(self.ref_points), bool) if inliers is None else np.asarray(inliers, bool)
         if kept.shape != (len(self.ref_points),):
             raise InputError(f"inliers: their shape is {kept.shape}; give one for each pair")
@@ -242,7 +244,7 @@ class MovementCorrection:
         x, y : float or ndarray
             Columns and rows on the moved image; NaN beyond the horizon of a projective transform.
         """
-        inverse = _normalised(self._inverse, self.im_shape)
+        inverse = normalised(self._inverse, self.im_shape)
         return map_points(lambda points: self._map(inverse, points), x, y)
 
     def warp_moved_to_ref(
@@ -440,6 +442,37 @@ class MovementCorrection:
         valid = np.logical_and.reduce([mask for _, mask in warped])
         return (warped[0][0] if array.ndim == 2 else np.stack([w for w, _ in warped], 2)), valid
 
+    def to_dict(self) -> dict[str, Any]:
+        """Give the movement as numbers and text, for JSON.
+
+        Returns
+        -------
+        dict
+            ``method``, ``matrix``, ``shift_px``, ``shift_sigma_px`` (None without a covariance),
+            ``rotation_deg``, ``scale`` and ``points``, the number of those that agree with it.
+
+        Examples
+        --------
+        >>> from boresight.movement import MovementCorrection
+        >>> moved = MovementCorrection([[1, 0, 3], [0, 1, -2]], (100, 200), [], [], "by hand")
+        >>> moved.to_dict()["shift_px"]
+        [3.0, -2.0]
+        """
+        sigma = self.shift_sigma
+        return {
+            "method": self.method,
+            "matrix": self.matrix.tolist(),
+            "shift_px": [float(shift) for shift in self.shift],
+            "shift_sigma_px": None if sigma is None else [float(error) for error in sigma],
+            "rotation_deg": float(self.rotation),
+            "scale": float(self.scale),
+            "points": int(np.count_nonzero(self.inliers)),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = ((name, str(value)) for name, value in self.to_dict().items() if name != "matrix")
+        return html_table("MovementCorrection", rows, [self.src])
+
     def __repr__(self) -> str:
         (x, y), found = self.shift, "" if self.method is None else f"{self.method}: "
         sigma = self.shift_sigma
@@ -449,50 +482,3 @@ class MovementCorrection:
             f"rotation {self.rotation:.4f} deg, scale {self.scale:.5f}, "
             f"{int(self.inliers.sum())} of {len(self.inliers)} points>"
         )
-
-
-def _matrix(matrix: ArrayLike, im_shape: tuple[int, int]) -> Floats:
-    try:
-        array = np.array(matrix, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError("matrix: not numbers; give an array of shape (2, 3) or (3, 3)") from None
-    if array.shape == (2, 3):
-        array = np.vstack([array, [0.0, 0.0, 1.0]])
-    if array.shape != (3, 3):
-        raise InputError(f"matrix: its shape is {array.shape}; give (2, 3) or (3, 3)")
-    if not np.isfinite(array).all():
-        raise InputError("matrix: it is not finite; give finite numbers")
-    return _normalised(array, im_shape)
-
-
-def _normalised(matrix: Floats, im_shape: tuple[int, int]) -> Floats:
-    """Scale a matrix so that the middle of the image is in front of its horizon, and check it."""
-    rows, columns = im_shape
-    depth = float(matrix[2] @ [(columns - 1) / 2, (rows - 1) / 2, 1.0])
-    scaled = matrix if depth > 0 else -matrix
-    if scaled[2, 2] > 0:
-        scaled = scaled / scaled[2, 2]
-    # The smallest singular value of points in units of the image tells whether it folds it up.
-    size = float(max(im_shape))
-    unit = np.diag([size, size, 1.0])
-    if depth == 0 or np.linalg.cond(np.linalg.inv(unit) @ scaled @ unit) > 1e12:
-        raise InputError("matrix: it is singular; give an invertible transform of the image")
-    return scaled
-
-
-def _points(name: str, points: ArrayLike) -> Floats:
-    try:
-        array = np.array(points, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name}: not numbers; give an array of shape (n, 2)") from None
-    array = array.reshape(0, 2) if array.size == 0 else array
-    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all():
-        raise InputError(f"{name}: give finite numbers of shape (n, 2), not {array.shape}")
-    return array
-
-
-def _covariance(covariance: ArrayLike) -> Floats:
-    array = np.array(covariance, dtype=np.float64)
-    if array.shape != (8, 8) or not np.isfinite(array).all():
-        raise InputError(f"covariance: its shape is {array.shape}; give finite numbers of (8, 8)")
-    return array

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.arrays import plain_rows
+from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight.scene.galaxies import galaxy_table
 from boresight.scene.images import Image
@@ -91,6 +93,27 @@ class FittedImage:
     chi2_dof: float
     pixels: int
     windows: list[tuple[int, int, int, int] | None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the movement and quality of the image, for JSON.
+
+        Returns
+        -------
+        dict
+            ``name``, ``crtan_arcsec``, ``phi_rad``, ``chromatic_arcsec_per_mag``, each with its
+            error, ``chi2_dof`` and ``fwhm_px``.
+        """
+        return {
+            "name": self.name,
+            "crtan_arcsec": self.crtan_arcsec.tolist(),
+            "crtan_error_arcsec": self.crtan_error_arcsec.tolist(),
+            "phi_rad": self.phi_rad,
+            "phi_error_rad": self.phi_error_rad,
+            "chromatic_arcsec_per_mag": self.chromatic.tolist(),
+            "chromatic_error_arcsec_per_mag": self.chromatic_error.tolist(),
+            "chi2_dof": self.chi2_dof,
+            "fwhm_px": self.psf.fwhm_px,
+        }
 
 
 @named
@@ -217,6 +240,38 @@ class SceneResult:
         shift = np.linalg.solve(information, slope)
         errors = np.sqrt(np.diag(np.linalg.inv(information)))
         return (*shift.tolist(), *errors.tolist(), float(np.linalg.norm(slope @ shift) ** 0.5))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the result as numbers and text, for JSON; None where a value is masked.
+
+        Returns
+        -------
+        dict
+            ``status``, ``chi2_dof``, ``images`` (`FittedImage.to_dict` of each) and ``sources``, a
+            dict for each row of that table, in its units.
+
+        Examples
+        --------
+        See `boresight.scene.fit`.
+        """
+        return {
+            "status": self.status,
+            "chi2_dof": self.chi2_dof,
+            "images": [image.to_dict() for image in self.images],
+            "sources": plain_rows(self.sources),
+        }
+
+    def _repr_html_(self) -> str:
+        rows = (
+            (
+                image.name,
+                f"crtan ({x:+.4f}, {y:+.4f}) +- ({dx:.4f}, {dy:.4f}) arcsec, "
+                f"chi2/dof {image.chi2_dof:.4g}, FWHM {image.psf.fwhm_px:.2f} px",
+            )
+            for image in self.images
+            for (x, y), (dx, dy) in [(image.crtan_arcsec, image.crtan_error_arcsec)]
+        )
+        return html_table(f"{self!r}", rows, [self.message])
 
     def __repr__(self) -> str:
         return (
