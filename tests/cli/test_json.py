@@ -38,6 +38,13 @@ def test_of_align(tmp_path):
         assert set(record) == documented("align") - {"align", "ImageAlignment"}
 
 
+def test_of_diagnose(tmp_path):
+    simulate_frame(CAMERA, 83.0, -1.2).write_fits(tmp_path / "a.fits")
+    told = output("diagnose", tmp_path / "a.fits", "--fov", 25)
+    assert set(told) == documented("diagnose") - {"diagnose", "Diagnosis"}
+    assert told["solution"] is not None or told["remedy"]["cause"] == "field of view"
+
+
 def test_of_scene(tmp_path):
     for k, name in enumerate("rg"):
         data, _ = observe(draw(CENTRES, [6e3, 15e3, 30e3], 2.2, 1 / SCALE), k)

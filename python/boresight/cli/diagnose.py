@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -29,6 +30,7 @@ from boresight.database.database import PatternDatabase
     "--seconds", type=click.FloatRange(min=0.1), default=20.0, show_default=True,
     help="Time in which the cause is looked for."
 )  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON to standard output.")
 @clear_errors
 def diagnose(
     frame: Path,
@@ -40,6 +42,7 @@ def diagnose(
     size: tuple[int, int] | None,
     origin: Origin | None,
     seconds: float,
+    as_json: bool,
 ) -> None:
     """Tell why FRAME does not solve, and what to change."""
     from boresight.solver.diagnosis import diagnose
@@ -55,5 +58,8 @@ def diagnose(
         camera_model=model,
         solve_timeout_ms=round(1e3 * seconds),
     )
-    click.echo("\n".join(in_options(line) for line in str(found).split("\n")))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        click.echo("\n".join(in_options(line) for line in str(found).split("\n")))
     raise SystemExit(0 if found.solution is not None else 1)
