@@ -175,11 +175,17 @@ def test_no_cards_raise(cards):
 
 
 @pytest.mark.parametrize(
-    ("size", "is_taken"), [((200, 100), True), ((5208, 3476), False), ((100, 200), False)]
+    ("size", "place", "is_taken"),
+    [
+        ((200, 100), (2604.5, 1738.5), True),
+        ((5208, 3476), (2604.5, 1738.5), False),
+        ((100, 200), (2604.5, 1738.5), False),
+        ((5208, 3476), (120.0, 20.0), True),
+    ],
 )
-def test_a_wcs_made_for_an_image_of_another_size(size, is_taken):
+def test_a_wcs_made_for_an_image_of_another_size(size, place, is_taken):
     cards = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 80.0, "CRVAL2": 10.0,
-             "CRPIX1": 2604.5, "CRPIX2": 1738.5, "CDELT1": -0.003, "CDELT2": 0.003,
+             "CRPIX1": place[0], "CRPIX2": place[1], "CDELT1": -0.003, "CDELT2": 0.003,
              "IMAGEW": size[0], "IMAGEH": size[1]}  # fmt: skip
     frame = boresight.Frame(np.zeros((100, 200)), header=Header(cards))
     hints = frame.hints

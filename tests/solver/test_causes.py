@@ -152,7 +152,8 @@ def test_a_mosaic_of_colours_is_no_negative(wide_database, places):
 
 def test_a_header_of_the_frame_that_was_cut(wide_frame):
     header = Header({"IMAGEW": 5208, "IMAGEH": 3476, "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN",
-                     "CRVAL1": RA, "CRVAL2": DEC, "CDELT1": -0.02, "CDELT2": 0.02})  # fmt: skip
+                     "CRVAL1": RA, "CRVAL2": DEC, "CRPIX1": 2604.5, "CRPIX2": 1738.5,
+                     "CDELT1": -0.02, "CDELT2": 0.02})  # fmt: skip
     image = np.asarray(wide_frame.image)[:60, :60]
     diagnosis = diagnose(Frame(image, header=header), solve_timeout_ms=1000)
     assert diagnosis.solution is None

@@ -202,12 +202,16 @@ class _HeaderReader:
     def is_of_same_size(self) -> bool:
         """Whether a WCS that says for which size of image it was made is of this one.
 
-        Others were cut or resampled since, and their reference pixel is that of the whole.
+        Others were cut or resampled since, and their reference pixel is that of the whole, unless
+        it lies in this image: then it was moved along.
         """
-        sizes = [card_number(self._header, name, {}, "") for name in ("IMAGEW", "IMAGEH")]
         height, width = self._shape
-        stored = [self._header.get(f"NAXIS{axis}") for axis in (1, 2)]
+        sizes = [card_number(self._header, name) for name in ("IMAGEW", "IMAGEH")]
+        stored = [card_number(self._header, f"NAXIS{axis}") for axis in (1, 2)]
         if None in sizes or sizes in ([width, height], stored):
+            return True
+        places = [card_number(self._header, f"CRPIX{axis}") for axis in (1, 2)]
+        if all(p is None or 0 < p <= n for p, n in zip(places, (width, height), strict=True)):
             return True
         self._notes.append(
             f"the WCS was made for {sizes[0]:g} x {sizes[1]:g} pixels (IMAGEW, IMAGEH), and the "
