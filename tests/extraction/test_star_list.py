@@ -197,6 +197,12 @@ def test_tetra3s_rows_and_columns(array_pixels, wide_database):
     assert separation_arcsec(solution) < 5.0
 
 
+def test_square_images_tell_rows_from_columns_no_better_than_their_reader():
+    stars = np.random.default_rng(1).uniform(0, 512, (40, 2))
+    with pytest.raises(InputError, match=r"origin='corner'.*tetra3.*stars\[:, ::-1\]"):
+        Centroids.from_any(stars, image_shape=(512, 512))
+
+
 def test_every_function_that_takes_a_list_takes_its_origin(array_pixels, stars, wide_database):
     rows = np.column_stack(array_pixels)
     camera = CameraModel.from_fov(12.0, SHAPE)

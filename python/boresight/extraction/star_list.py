@@ -231,10 +231,11 @@ def _repair(
         return _lie_inside(*shifted, width, height)
 
     if origin == "center" and inside(column, row, corner):
+        either_way = "; rows (y, x), as tetra3 has them, as stars[:, ::-1]"
         return (
             "they look counted from the corner: give origin='corner' (0-based: SEP, photutils) or "
             "origin='fits' (1-based: SExtractor, FITS)"
-        )
+        ) + (either_way if inside(row, column, corner) else "")
     if origin != "center" and inside(column, row, (0.0, 0.0)):
         return "they look counted from the centre: leave origin out"
     if inside(row, column, corner):
