@@ -60,6 +60,7 @@ def test_pixels_that_are_not_square(wide_frame, wide_database, ratio):
     told = float(finding.text.split()[2])
     assert told == pytest.approx(ratio, rel=0.02)
     assert finding.solution.dec_deg == pytest.approx(DEC, abs=0.1)
+    assert diagnosis.solution is not None or causes(diagnosis) == ["non-square pixels"]
 
 
 def test_an_all_sky_lens():
@@ -79,7 +80,7 @@ def test_another_camera(wide_frame, wide_database):
 
 def test_a_saturated_and_a_blank_frame(sky):
     assert causes(diagnose(np.minimum(sky * 700.0, 65535.0), FOV))[0] == "saturation"
-    assert causes(diagnose(np.full(SHAPE, 7.0), FOV))[0] == "blank"
+    assert causes(diagnose(np.full(SHAPE, 7.0), FOV)) == ["blank"]
 
 
 def test_noise_is_no_stars():

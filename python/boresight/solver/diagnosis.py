@@ -37,6 +37,11 @@ BUDGET_MS = 20_000
 #: the rest is for looking up what the frame came closest to.
 SOLVING_SHARE, TRIES_SHARE = 0.1, 0.85
 
+#: Suspicions that a remedy explains, besides that of its own name.
+SAYS_ALREADY: dict[str | None, tuple[str, ...]] = {
+    "non-square pixels": ("non-square pixels", "trailing"),
+}
+
 #: As many stars in vain, and no other cause: the field may be narrower than the catalogue serves.
 NARROW_STARS = 30
 
@@ -236,12 +241,14 @@ def _suspicions(
         yield narrow
     if solved is not None and known != "header":
         yield from suspicions.of_header(case.found.hints, solved)
-    for finding in suspicions.of_image(case.pixels, case.extraction, case.stars):
-        if finding.cause != known:
+    image = tuple(suspicions.of_image(case.pixels, case.extraction, case.stars))
+    for finding in image:
+        if finding.cause not in SAYS_ALREADY.get(known, (known,)):
             yield finding
     if remedy is None and best is not None:
         yield from suspicions.of_candidate(best)
-    if remedy is None and narrow is None:
+    blank = any(finding.cause == "blank" for finding in image)
+    if remedy is None and narrow is None and not blank:
         yield from suspicions.few_stars(len(case.stars), expected)
     if solved is None and case.request.header != "ignore":
         yield from suspicions.of_notes(case.found.hints)

@@ -71,7 +71,9 @@ def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iter
     """Tell of pixels of one value, of saturated ones, and of negatives."""
     low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
     if low == high:
-        yield Finding("blank", f"all pixels are {low:g}; look at how the file was made")
+        yield Finding(
+            "blank", f"all pixels are {low:g}: nothing was exposed, or all of it too long"
+        )
         return
     share = float((pixels >= high).mean())
     if share > SATURATED_SHARE:
