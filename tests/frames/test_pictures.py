@@ -331,3 +331,13 @@ def test_jpeg_gives_the_luminance_that_it_stores(tmp_path):
         np.testing.assert_array_equal(np.asarray(stored)[..., 0], image)
     assert image.dtype == np.uint8
     assert len(extract_centroids(image).centroids) <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [(b"", "it is empty"), (b"x,y,flux\n1,2,3\n", r"Table\.read")]
+)
+def test_what_is_no_picture_is_told(tmp_path, content, told):
+    path = tmp_path / "stars.png"
+    path.write_bytes(content)
+    with pytest.raises(FileFormatError, match=told):
+        read_frame(path)

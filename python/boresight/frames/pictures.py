@@ -81,8 +81,13 @@ def _unreadable(source: str, head: bytes, error: Exception) -> FileFormatError:
     if head.startswith(b"\x1f\x9d"):
         return FileFormatError(f"{source} is compressed with `compress`; use `uncompress` first")
     if isinstance(error, UnidentifiedImageError):
+        aside = ""
+        if not head:
+            aside = ": it is empty"
+        elif head.isascii() and b"\0" not in head:
+            aside = "; it is text, and a list of stars is read by astropy.table.Table.read"
         return FileFormatError(
-            f"{source} is no image in a known format; give FITS, PNG, JPEG, BMP or TIFF"
+            f"{source} is no image in a known format{aside}; give FITS, PNG, JPEG, BMP or TIFF"
         )
     return FileFormatError(f"{source} is not a sound image file: {error}")
 
