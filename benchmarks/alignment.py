@@ -350,7 +350,7 @@ def survey(arguments: argparse.Namespace) -> None:
 def held_out(arguments: argparse.Namespace) -> None:
     """Residuals of stars that took no part: a polynomial of each frame's own, or one of all.
 
-    Also with a quadratic of each frame's own beside that of all.
+    Also with a quadratic of each frame's own beside that of all, in the fit.
     """
     if arguments.frames is None:
         print("held_out: give --frames FOLDER")
@@ -363,24 +363,24 @@ def held_out(arguments: argparse.Namespace) -> None:
     frames = [frame for frame in frames if abs(frame.scale / scale - 1.0) < 0.01]
     for order in (2, 3, 4, 5):
         alone = [frame.own_polynomial(order, np.isin(frame.ids, held)) for frame in frames]
-        catalogs = [frame.catalog(scale, np.isin(frame.ids, held)) for frame in frames]
         kept = [~np.isin(frame.ids, held) for frame in frames]
         known = np.concatenate([frame.ids[k] for frame, k in zip(frames, kept, strict=True)])
         sky = np.concatenate([frame.sky[k] for frame, k in zip(frames, kept, strict=True)])
         known, first = np.unique(known, return_index=True)
         stars = Table({"id": known, "RA": sky[first, 0], "DEC": sky[first, 1]})
-        align(
-            catalogs, stars, method="global", fitgeom="general", distortion_order=order,
-            searchrad=40, tolerance=12, separation=0,
-        )  # fmt: skip
         together, bent = [], []
-        for frame, catalog in zip(frames, catalogs, strict=True):
-            out = np.isin(frame.ids, held)
-            off = catalog.wcs.all_pix2world(frame.xy, 0) - frame.sky
-            off[:, 0] = (off[:, 0] + 180) % 360 - 180
-            off[:, 0] *= np.cos(np.radians(frame.sky[:, 1]))
-            together.append(off[out] / frame.scale)
-            bent.append(frame.left_of(off, 2, out))
+        for own, left in ((1, together), (2, bent)):
+            catalogs = [frame.catalog(scale, np.isin(frame.ids, held)) for frame in frames]
+            align(
+                catalogs, stars, method="global", fitgeom="general", exposure_order=own,
+                distortion_order=order, searchrad=40, tolerance=12, separation=0,
+            )  # fmt: skip
+            for frame, catalog in zip(frames, catalogs, strict=True):
+                out = np.isin(frame.ids, held)
+                off = catalog.wcs.all_pix2world(frame.xy, 0) - frame.sky
+                off[:, 0] = (off[:, 0] + 180) % 360 - 180
+                off[:, 0] *= np.cos(np.radians(frame.sky[:, 1]))
+                left.append(off[out] / frame.scale)
         squares = [(np.concatenate(r) ** 2).sum(axis=1).mean() for r in (alone, together, bent)]
         told = np.sqrt(squares)
         print(

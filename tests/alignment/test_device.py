@@ -151,3 +151,86 @@ def test_what_cannot_hold_it_is_named():
     wcs.pixel_shape = None
     with pytest.raises(InputError, match=r"^image_shape:"):
         align([ImageCatalog(wcs, image.catalog.pixels)], table, distortion_order=3, **OPTIONS)
+
+
+def bent_by_air(sky, count, *, size=2e-6, step=400, known=straight):
+    """Images of one lens, each with a quadratic of its own, whose WCS knows neither."""
+    images = []
+    for k in range(count):
+        at = ((k % 3 - 1) * step, (k // 3 - 0.5) * step)
+        image = sky.image(at, sip=True)
+        own = np.zeros((2, 4, 4))
+        own[:, 2, 0], own[:, 1, 1], own[:, 0, 2] = sky.rng.normal(0, size, (3, 2))
+        sip = image.true.sip
+        image.true.sip = type(sip)(sip.a + own[0], sip.b + own[1], None, None, sip.crpix)
+        near = image.star[image.star >= 0]
+        xy = image.true.all_world2pix(np.column_stack([sky.ra[near], sky.dec[near]]), 0)
+        xy += sky.rng.normal(0, 0.05, xy.shape)
+        image.star = near
+        image.catalog = ImageCatalog(make_wcs(at, sip=True), xy, image_shape=(SIZE, SIZE))
+        images.append(known(image))
+    return images
+
+
+def test_a_quadratic_of_each_image():
+    sky = Sky(11, stars=500, half=1500)
+    images = bent_by_air(sky, 6)
+    run(images, sky.table(), distortion_order=3)
+    assert np.median([image.error_px() for image in images]) > 0.15
+    images = bent_by_air(sky, 6)
+    fit = run(images, sky.table(), distortion_order=3, exposure_order=2).fit
+    assert max(image.error_px() for image in images) < 0.03
+    assert 0.8 < fit.reserved_chi2_dof < 1.25
+    assert len(fit.exposure_distortion) == 6
+    # What is common to all is shared, but for the scatter of the six.
+    common = np.mean([lens.a_coeffs[3:6] for lens in fit.exposure_distortion], axis=0)
+    single = np.std([lens.a_coeffs[3:6] for lens in fit.exposure_distortion], axis=0)
+    assert (np.abs(common) < 0.1 * single).all()
+    assert all(image.catalog.alignment.corner_error_px < 0.05 for image in images)
+
+
+def test_a_quadratic_needs_matches_all_over_the_image():
+    sky = Sky(12, stars=500, half=1500)
+    images = bent_by_air(sky, 6, size=0.0)
+    for k, keep in ((1, 30), (4, 400)):
+        xy = images[k].catalog.pixels
+        # Few; and many in one corner.
+        xy = xy[:keep] if k == 1 else xy[(xy < SIZE / 2).all(axis=1)]
+        images[k].catalog = ImageCatalog(images[k].catalog.wcs, xy, image_shape=(SIZE, SIZE))
+    result = run(images, sky.table(), distortion_order=3, exposure_order=2)
+    few = [d for d in result.fit.degeneracies if d.kind is DegeneracyKind.FEW_MATCHES]
+    assert [d.images for d in few] == [("image 1",), ("image 4",)]
+    assert [lens is None for lens in result.fit.exposure_distortion] == [
+        False, True, False, False, True, False,
+    ]  # fmt: skip
+    # They keep the shared distortion; that of a corner is linear beyond it.
+    assert images[1].error_px() < 0.1
+    assert images[4].error_px() < 0.2
+
+
+def test_a_quadratic_without_a_catalogue_leaves_the_reference():
+    sky = Sky(13, stars=500, half=1500)
+    images = bent_by_air(sky, 4, step=100, known=lambda image: image)
+    first = images[0]
+    first.catalog = ImageCatalog(first.true, first.catalog.pixels, image_shape=(SIZE, SIZE))
+    result = run(images, exposure_order=2)
+    assert result.images[0].status == "reference"
+    assert result.fit.exposure_distortion[0] is None
+    assert result.fit.rmse_px < 0.1
+    assert np.median([image.error_px() for image in images[1:]]) < 0.1
+
+
+def test_what_cannot_have_a_quadratic_is_named():
+    sky = Sky(14, stars=200)
+    pair, table = [sky.image(), sky.image()], sky.table()
+    for options, match in (
+        ({"exposure_order": 3}, "out of range"),
+        ({"exposure_order": 2, "method": "sequential"}, "global"),
+        ({"exposure_order": 2, "fitgeom": "rscale"}, "general"),
+    ):
+        with pytest.raises(InputError, match=rf"^exposure_order:.*{match}"):
+            run(pair, table, **options)
+    with pytest.raises(InputError, match=r"^exposure_order:.*group"):
+        align([ImageGroup([image.catalog for image in pair])], table, exposure_order=2, **OPTIONS)
+    with pytest.raises(InputError, match=r"^distortion_order:.*4 to 9"):
+        run(pair, distortion_order=3, exposure_order=2)

@@ -120,8 +120,44 @@ def test_a_shared_distortion_goes_along(tmp_path):
     for path, image in zip(files, images, strict=True):
         assert image.error_px(WCS(fits.getheader(path))) < 0.03
     fits.writeto(small, np.zeros((10, 10), np.int16), images[0].catalog.original_wcs.to_header())
-    with pytest.raises(InputError, match=r"^other_files:.*shared distortion"):
+    with pytest.raises(InputError, match=r"^other_files:.*fitted distortion"):
         transfer(result, [small, None, None, None])
+
+
+def bent_images(folder):
+    """Images whose WCS but the first lack a part of their distortion, and files of each."""
+    sky = Sky(8, stars=500)
+    images, files = [], [folder / f"mask{k}.fits" for k in range(4)]
+    for k, path in enumerate(files):
+        image = sky.image((150 * (k % 2), 100 * (k // 2)), sip=True)
+        wcs = image.catalog.wcs.deepcopy()
+        a = wcs.sip.a.copy()
+        a[0, 2] += 2e-6 * (k > 0)
+        wcs.sip = type(wcs.sip)(a, wcs.sip.b, None, None, wcs.sip.crpix)
+        image.catalog = ImageCatalog(wcs, image.catalog.pixels, image_shape=(SIZE, SIZE))
+        images.append(image)
+        header = wcs.to_header(relax=True)
+        fits.writeto(path, np.zeros((SIZE, SIZE), np.int16), header, overwrite=True)
+    return images, files
+
+
+@pytest.mark.parametrize(
+    ("options", "of_reference"),
+    [({"exposure_order": 2}, False), ({"distortion_order": 3, "fitgeom": "rscale"}, True)],
+)
+def test_a_distortion_goes_along_to_files_of_the_reference(tmp_path, options, of_reference):
+    """A shared one is of its pixels too; of its own the reference has none."""
+    images, files = bent_images(tmp_path)
+    result = align(
+        [image.catalog for image in images], method="global", searchrad=10, tolerance=4, **options
+    )
+    assert result.images[0].status == "reference"
+    assert transfer(result, files) == files[not of_reference :]
+    xy = np.random.default_rng(1).uniform(0, SIZE, (50, 2))
+    for path, image in zip(files, images, strict=True):
+        written, told = WCS(fits.getheader(path)), image.catalog.wcs
+        off = written.all_pix2world(xy, 0) - told.all_pix2world(xy, 0)
+        assert np.abs(off).max() < 0.02 * 1e-4
 
 
 def test_heads_are_read_back(tmp_path):

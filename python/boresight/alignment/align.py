@@ -64,6 +64,7 @@ def align(
     without_motion: WithoutMotion = "keep",
     reserve: float = 0.2,
     distortion_order: int = 0,
+    exposure_order: int = 1,
     motion: Motion = "still",
     chromatic: bool = False,
     progress: Progress = None,
@@ -143,6 +144,11 @@ def align(
         Order of a polynomial distortion that all images share and the global fit finds, 2 to 9; 3
         to 9 without `refcat` and with `fitgeom` "general". The images of a group are
         those of different detectors. Default 0: each image keeps what its WCS has.
+    exposure_order : int
+        2 gives each image in the global fit a quadratic of its own beside its linear map, as where
+        the air bends images low over the horizon; without `refcat`, `distortion_order` is from 4
+        then. It needs `fitgeom` "general", and images without groups. Images whose matches do not
+        tell it all over the detector keep a linear map, and the result names them. Default 1.
     motion : {"still", "proper", "parallax"}
         Parameters of the objects in the global fit: places; and proper motions; and parallaxes. All
         images need a `time`. Those of `refcat`, columns ``pmra``, ``pmdec`` (mas/yr) and
@@ -214,7 +220,9 @@ def align(
     share = checked_number("reserve", reserve, "give a share such as 0.2")
     if not 0 <= share <= 0.5:
         raise InputError(f"reserve: {share} is out of range; give a share from 0 to 0.5")
-    order = _distortion_order(distortion_order, items, method, fitgeom, refcat is not None)
+    own_order = _exposure_order(exposure_order, items, method, fitgeom)
+    kind = fitgeom, refcat is not None, own_order
+    orders = _distortion_order(distortion_order, items, method, kind), own_order
     known("motion", motion, Motion)
     if method != "global" and (motion != "still" or chromatic):
         name = "chromatic" if chromatic else "motion"
@@ -234,28 +242,51 @@ def align(
             return result
         catalogued = 0 if stars is None else len(stars)
         return fit_globally(
-            result, before, run.seen, catalogued, options, share, order, model, tell
+            result, before, run.seen, catalogued, options, share, orders, model, tell
         )
 
 
+def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitGeometry) -> int:
+    """Check the order of what each image has for itself, and that every WCS can hold it."""
+    order = count("exposure_order", value)
+    if order not in (1, 2):
+        raise InputError(f"exposure_order: {order} is out of range; give 1 or 2")
+    if order == 1:
+        return 1
+    if method != "global":
+        raise InputError("exposure_order: needs all images at once; give method='global'")
+    if fitgeom != "general":
+        raise InputError(f"exposure_order: 2 needs fitgeom='general', not {fitgeom!r}")
+    if any(len(item.members) > 1 for item in items):
+        raise InputError("exposure_order: images of a group have one map; give 1, or images alone")
+    _check_distorted(items)
+    return 2
+
+
+def _check_distorted(items: list[Item]) -> None:
+    """Refuse a WCS that holds no polynomials."""
+    for item in items:
+        for member in item.members:
+            member.mapping.distorted(PolynomialDistortion(2, 1.0))
+
+
 def _distortion_order(
-    value: Any, items: list[Item], method: Method, fitgeom: FitGeometry, catalogued: bool
+    value: Any, items: list[Item], method: Method, kind: tuple[FitGeometry, bool, int]
 ) -> int:
     """Check the order of the shared distortion, and that every WCS can hold it."""
-    order = count("distortion_order", value)
+    order, (fitgeom, catalogued, own_order) = count("distortion_order", value), kind
     if order == 0:
         return 0
     if method != "global":
         raise InputError("distortion_order: needs all images at once; give method='global'")
-    lowest = lowest_degree(fitgeom, int(catalogued))
+    lowest = lowest_degree(fitgeom, int(catalogued), own_order)
     if not lowest <= order <= HIGHEST_ORDER:
         raise InputError(
             f"distortion_order: {order} is out of range; give {lowest} to {HIGHEST_ORDER} with "
-            f"fitgeom={fitgeom!r} and {'a' if catalogued else 'no'} refcat"
+            f"fitgeom={fitgeom!r}, exposure_order={own_order} and {'a' if catalogued else 'no'} "
+            "refcat"
         )
-    for item in items:
-        for member in item.members:
-            member.mapping.distorted(PolynomialDistortion(2, 1.0))
+    _check_distorted(items)
     return order
 
 

@@ -1,13 +1,13 @@
-"""The distortion that all images of a detector share, as part of the global fit."""
+"""The distortion that all images of a detector share, and that of each, in the global fit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.legendre import leg2poly
+from numpy.polynomial.legendre import leg2poly, legvander
 from numpy.typing import NDArray
 
 from boresight.alignment.detections import Detections, Exposure
@@ -16,7 +16,7 @@ from boresight.alignment.sip import by_degree
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 
-__all__ = ["Device", "lowest_degree"]
+__all__ = ["Bent", "Device", "added", "lowest_degree"]
 
 Floats = NDArray[np.float64]
 
@@ -47,19 +47,41 @@ LINEAR: dict[FitGeometry, tuple[tuple[Product, Product], ...]] = {
 """Linear terms that the maps of the exposures lack: both shears, scale, rotation."""
 
 
-def lowest_degree(geometry: FitGeometry, catalogued: int) -> int:
+LARGEST_LEVERAGE = 0.5
+"""Variance of the polynomial of an exposure at a corner of its detector, in that of one source, up
+to which it has one: it takes fifty sources all over the detector."""
+
+
+PRIOR_SOURCES = 0.1
+"""So many sources say that a term of an exposure is 0: enough that what all have is shared."""
+
+
+def lowest_degree(geometry: FitGeometry, catalogued: int, exposure_order: int = 1) -> int:
     """Lowest degree of the shared distortion that the maps of the exposures do not stand for.
 
-    Without a catalogue a quadratic distortion differs between two pointings by a linear map.
+    Without a catalogue a distortion differs between two pointings by a map of a degree less.
     """
-    return 3 if catalogued == 0 and geometry == "general" else 2
+    return exposure_order + 2 if catalogued == 0 and geometry == "general" else 2
+
+
+def added(
+    lens: PolynomialDistortion | None, more: PolynomialDistortion | None
+) -> PolynomialDistortion | None:
+    """Add polynomials of one scale; either may be none."""
+    if lens is None or more is None:
+        return lens or more
+    high, low = sorted((lens, more), key=lambda one: -one.order)
+    missing = (0, len(high.a_coeffs) - len(low.a_coeffs))
+    a, b = (np.pad(coeffs, missing) for coeffs in (low.a_coeffs, low.b_coeffs))
+    return PolynomialDistortion(high.order, high.scale, high.a_coeffs + a, high.b_coeffs + b)
 
 
 @dataclass
 class Device:
     """Terms of the shared distortion, and where each detection is on its detector.
 
-    A detector is the number of an image in its group; images alone are of detector 0.
+    A detector is the number of an image in its group; images alone are of detector 0, and only
+    they have terms of their own.
     """
 
     order: int
@@ -68,19 +90,24 @@ class Device:
     detector: NDArray[np.uint32]
     at: Floats
     gradient: Floats
+    own: list[tuple[int, tuple[Product, Product]]] = field(default_factory=list)
+    bends: list[bool] = field(default_factory=list)
 
     @classmethod
     def of(
         cls,
         exposures: list[Exposure],
         d: Detections,
-        order: int,
+        orders: tuple[int, int],
         geometry: FitGeometry,
         catalogued: int,
     ) -> Device:
-        """Give the device of all exposures; `order` 0: they share nothing."""
-        n = len(d.exposure)
-        if order == 0:
+        """Give the device of all exposures.
+
+        `orders` are those of what they share, 0: nothing, and of what each has, 1: a linear map.
+        """
+        n, (order, own_order) = len(d.exposure), orders
+        if order == 0 and own_order == 1:
             return cls(0, [], [], np.zeros(n, np.uint32), np.zeros((n, 2)), np.zeros((n, 4)))
         halves = [np.array(shape[::-1]) / 2 for shape in _shapes(exposures)]
         detector, at, gradient = np.zeros(n, np.uint32), np.zeros((n, 2)), np.zeros((n, 4))
@@ -97,17 +124,51 @@ class Device:
         terms = [
             (number, term)
             for number in range(len(halves))
-            for term in _terms(number, order, geometry, catalogued)
+            for term in _terms(number, orders, geometry, catalogued)
         ]
-        return cls(order, halves, terms, detector, at, gradient)
+        device = cls(order, halves, terms, detector, at, gradient)
+        if own_order > 1:
+            device.own = [(0, term) for term in _whole(2, own_order)]
+            device.bends = [device._is_known(rows, own_order) for rows in d.rows_of]
+        return device
 
-    def values(self) -> dict[str, Any]:
-        """Give it as the core takes it."""
+    def _is_known(self, rows: NDArray[np.intp], order: int) -> bool:
+        """Tell whether detections determine a polynomial all over the detector."""
+        products = [(degree - j, j) for degree in range(order + 1) for j in range(degree + 1)]
+        if len(rows) < len(products):
+            return False
+        half = self.halves[0] / self.halves[0].max()
+        corners = half * np.array([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+        design, there = (_values(at, products) for at in (self.at[rows], corners))
+        information = design.T @ design
+        if np.linalg.cond(information) > 1e12:
+            return False
+        leverage = np.einsum("ij,ij->i", there, np.linalg.solve(information, there.T).T)
+        return bool(leverage.max() <= LARGEST_LEVERAGE)
+
+    def own_design(self, exposure: Exposure, pixels: Floats) -> Floats:
+        """Displacements (n, 2, terms) of pixels of an exposure by its own terms."""
+        half = self.halves[0]
+        at, gradient = (pixels - half) / half.max(), _gradient(exposure, 0, pixels)
+        steps = np.stack(
+            [
+                [factor * _values(at, [(i, j)])[:, 0] for i, j, factor in term]
+                for _, term in self.own
+            ]
+        )
+        design: Floats = np.einsum("nij,kjn->nik", gradient.reshape(-1, 2, 2), steps)
+        return design
+
+    def values(self, weight: float) -> dict[str, Any]:
+        """Give it as the core takes it; `weight` is that of a source."""
         return {
             "terms": self.terms,
             "detector": self.detector,
             "at": self.at,
             "gradient": self.gradient,
+            "own": self.own,
+            "bends": self.bends,
+            "own_prior": PRIOR_SOURCES * weight,
         }
 
     def is_undithered(self, d: Detections) -> bool:
@@ -117,17 +178,58 @@ class Device:
         return float(np.quantile(np.hypot(*spread.T), 0.9)) < UNDITHERED
 
     def distortions(self, parameters: Sequence[float]) -> list[PolynomialDistortion]:
-        """Give the polynomials of each detector, about its middle."""
-        size = self.order + 1
+        """Give the polynomials of each detector, about its middle; none if nothing is shared."""
+        if self.order == 0:
+            return []
+        return self._polynomials(self.terms, parameters, self.order)
+
+    def own_distortions(self, parameters: Floats) -> list[PolynomialDistortion | None]:
+        """Give the polynomial of each exposure; None of those that have none."""
+        if not self.own:
+            return [None] * len(parameters)
+        order = max(i + j for _, term in self.own for i, j, _ in term)
+        return [
+            self._polynomials(self.own, row, order)[0] if bends else None
+            for row, bends in zip(parameters, self.bends, strict=True)
+        ]
+
+    def _polynomials(
+        self,
+        terms: list[tuple[int, tuple[Product, Product]]],
+        parameters: Sequence[float] | Floats,
+        order: int,
+    ) -> list[PolynomialDistortion]:
+        size = order + 1
         sums = np.zeros((len(self.halves), 2, size, size))
-        for (detector, term), value in zip(self.terms, parameters, strict=True):
+        for (detector, term), value in zip(terms, parameters, strict=True):
             for axis, (i, j, factor) in enumerate(term):
                 x, y = (leg2poly([0.0] * degree + [1.0]) for degree in (i, j))
                 sums[detector, axis, : i + 1, : j + 1] += value * factor * np.outer(x, y)
         return [
-            PolynomialDistortion(self.order, float(half.max()), *(by_degree(c) for c in of))
+            PolynomialDistortion(order, float(half.max()), *(by_degree(c) for c in of))
             for half, of in zip(self.halves, sums, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class Bent:
+    """Distortions: what all images share, for each detector, and what each image has."""
+
+    shared: list[PolynomialDistortion]
+    own: list[PolynomialDistortion | None]
+
+    def and_more(self, more: Bent) -> Bent:
+        """Add others."""
+        shared = self.shared or more.shared
+        if self.shared and more.shared:
+            both = zip(self.shared, more.shared, strict=True)
+            shared = [lens for pair in both if (lens := added(*pair)) is not None]
+        return Bent(shared, [added(*pair) for pair in zip(self.own, more.own, strict=True)])
+
+    def of_image(self, number: int, members: int) -> list[PolynomialDistortion | None]:
+        """Give those of the members of an image, which alone has its own."""
+        lenses = self.shared[:members] if self.shared else [None] * members
+        return [added(lens, self.own[number]) for lens in lenses]
 
 
 def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
@@ -146,20 +248,38 @@ def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:
 
 
 def _terms(
-    number: int, order: int, geometry: FitGeometry, catalogued: int
+    number: int, orders: tuple[int, int], geometry: FitGeometry, catalogued: int
 ) -> Iterator[tuple[Product, Product]]:
     """Terms of a detector: of the first those that the maps of the exposures do not stand for."""
-    lowest = 0 if number else lowest_degree(geometry, catalogued)
-    if number == 0 and catalogued:
+    order, own_order = orders
+    if order == 0:
+        return
+    if number:
+        yield from _whole(0, order)
+        return
+    if catalogued:
         yield from LINEAR[geometry]
+    # Of the quadratic maps, z² and i z² differ between pointings by rotation and scale alone: the
+    # terms in x² and y² stand for all others.
+    without = [(1, 1)] if geometry == "rscale" and not catalogued else []
+    yield from _whole(lowest_degree(geometry, catalogued, own_order), order, without)
+
+
+def _whole(
+    lowest: int, order: int, without: Sequence[tuple[int, int]] = ()
+) -> Iterator[tuple[Product, Product]]:
+    """All terms of some degrees along either axis, but for some products."""
     for degree in range(lowest, order + 1):
         for j in range(degree + 1):
-            if number == 0 and (degree, j) == (2, 1) and geometry == "rscale" and not catalogued:
-                # Of the quadratic maps, z² and i z² differ between pointings by rotation and scale
-                # alone: the terms in x² and y² stand for all others.
-                continue
-            yield (degree - j, j, 1.0), (0, 0, 0.0)
-            yield (0, 0, 0.0), (degree - j, j, 1.0)
+            if (degree - j, j) not in without:
+                yield (degree - j, j, 1.0), (0, 0, 0.0)
+                yield (0, 0, 0.0), (degree - j, j, 1.0)
+
+
+def _values(at: Floats, products: list[tuple[int, int]]) -> Floats:
+    """Values (n, products) of products of Legendre polynomials at places (n, 2)."""
+    x, y = (legvander(axis, max(map(max, products))) for axis in at.T)
+    return np.column_stack([x[:, i] * y[:, j] for i, j in products])
 
 
 def _gradient(exposure: Exposure, number: int, pixels: Floats) -> Floats:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.naming import named
+from boresight.alignment.device import added
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.register import difference, follow
@@ -125,10 +126,10 @@ def transfer(
     """Apply the corrections of aligned images to other files with the same pointings.
 
     Each file has a WCS of its own, which may be of another section or binning: it gets the
-    correction of its image on the sky. A distortion that all images share is of their pixels: it
-    goes along to files of the shape of their image, and no others can be corrected then. As by
-    `write`, files of images that are not good stay as they are. All files are read before the
-    first is written.
+    correction of its image on the sky. A distortion that the fit found is of pixels: it goes along
+    to files of the shape of their image, and no others can be corrected then. As by `write`, files
+    of images that are not good stay as they are, and those of the reference unless the fit found a
+    distortion, as its WCS is the same. All files are read before the first is written.
 
     Parameters
     ----------
@@ -152,7 +153,7 @@ def transfer(
     Raises
     ------
     InputError
-        If there is not one entry for each image, a file occurs twice, has no WCS or, with a shared
+        If there is not one entry for each image, a file occurs twice, has no WCS or, with a fitted
         distortion, another shape, or its WCS cannot hold the correction.
 
     Examples
@@ -161,20 +162,29 @@ def transfer(
     >>> transfer(result, ["a_mask.fits", ["b_mask.fits", "b_drz.fits"]])  # doctest: +SKIP
     [PosixPath('b_mask.fits'), PosixPath('b_drz.fits')]
     """
-    lenses = result.fit.distortion if result.fit is not None else []
     corrections = [
-        _Correction(item.members[0].original, told, member, lenses[k] if lenses else None)
-        for item, told in zip(result.catalogs, result.images, strict=True)
-        for k, member in enumerate(item.members)
+        _Correction(item.members[0].original, told, member, lens)
+        for number, (item, told) in enumerate(zip(result.catalogs, result.images, strict=True))
+        for member, lens in zip(item.members, _lenses(result, number), strict=True)
     ]
     lists = _lists(other_files, len(corrections))
     todo = [
         (path, correction.of_file(path), correction.told)
         for correction, paths in zip(corrections, lists, strict=True)
-        if correction.told.status == "success" and (correction.told.verdict == "good" or poor)
+        if correction.is_one and (correction.told.verdict == "good" or poor)
         for path in paths
     ]
     return _write_all("other_files", todo, output_dir, overwrite)
+
+
+def _lenses(result: AlignmentResult, number: int) -> list[PolynomialDistortion | None]:
+    """Give the distortion that was added to each image of an item."""
+    members, fit = len(result.catalogs[number].members), result.fit
+    if fit is None:
+        return [None] * members
+    shared = fit.distortion[:members] if fit.distortion else [None] * members
+    own = fit.exposure_distortion[number] if fit.exposure_distortion else None
+    return [added(lens, own) for lens in shared]
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,12 @@ class _Correction:
     image: ImageCatalog
     lens: PolynomialDistortion | None
 
+    @property
+    def is_one(self) -> bool:
+        """Whether it changes anything: the reference has no more than a shared distortion."""
+        told = self.told.status
+        return told == "success" or (told == "reference" and self.lens is not None)
+
     def of_file(self, path: Path) -> WCS:
         """Correct the WCS of a file."""
         from boresight.frames.read import read_frame
@@ -196,7 +212,7 @@ class _Correction:
         own = mapping_of(frame.wcs, frame.image_shape)
         if self.lens is not None and own.shape != self.image.image_shape:
             raise InputError(
-                f"other_files: {path} is of shape {own.shape}; the shared distortion is of pixels "
+                f"other_files: {path} is of shape {own.shape}; the fitted distortion is of pixels "
                 f"of images of {self.image.image_shape}; give files of that shape"
             )
         try:

@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight.alignment.degeneracies import (
+    ONE_DETECTOR,
+    UNDITHERED,
+    degeneracies,
+    few_matches,
+)
 from boresight.alignment.detections import Detections, Exposure, Seen, collect, exposure_of
-from boresight.alignment.device import Device
+from boresight.alignment.device import Bent, Device
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
 from boresight.alignment.options import Options
 from boresight.alignment.register import (
     corner_error,
+    corner_pixels,
     corrected,
     plane_corners,
     total_correction,
@@ -45,15 +52,6 @@ Floats = NDArray[np.float64]
 DISTORTION_ROUNDS = 3
 """Rounds in which a shared distortion is found before the last: each matches the sources anew."""
 
-UNDITHERED = (
-    "undithered: each object is on one pixel in all images, so that a distortion cannot be told "
-    "from positions; none is fitted"
-)
-ONE_DETECTOR = (
-    "one detector: its shift, and rotation and scale as far as each image has its own, are those "
-    "of the images"
-)
-
 FEW_CHANGES = 1e-4
 """Share of the detections that may still come or go when clipping ends."""
 
@@ -74,34 +72,35 @@ def fit_globally(
     catalogued: int,
     options: Options,
     reserve: float,
-    distortion_order: int,
+    orders: tuple[int, int],
     model: ObjectModel,
     tell: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
     `before` are the mappings of all items before the alignment, `seen` the objects that items have,
-    `catalogued` is the number of stars of the reference that come from a catalogue.
+    `catalogued` is the number of stars of the reference that come from a catalogue, `orders` are
+    those of the distortion that images share and of what each has.
     """
 
     def collected(reserve: float) -> _Fit:
-        return _Fit.of(result, before, seen, catalogued, options, reserve, distortion_order, model)
+        return _Fit.of(result, before, seen, catalogued, options, reserve, orders, model)
 
-    shared: list[PolynomialDistortion] = []
-    for _ in range(DISTORTION_ROUNDS if distortion_order else 0):
+    bent = Bent([], [None] * len(result.images))
+    for _ in range(DISTORTION_ROUNDS if orders != (0, 1) else 0):
         fit = collected(0.0)
-        if len(fit.detections.exposure) == 0 or not fit.device.terms:
+        if len(fit.detections.exposure) == 0 or not (fit.device.terms or any(fit.device.bends)):
             break
         solved = fit.solve(tell, covariances=False)
-        lenses = fit.device.distortions(solved.device)
-        shared = _sum(shared, lenses)
-        fit.move(solved, lenses)
+        more = fit.bent(solved)
+        bent = bent.and_more(more)
+        fit.move(solved, more)
         # A distortion that is gone lets other sources match.
         seen = {}
     fit = collected(reserve)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
-        return replace(result, fit=fit.summary(None, (math.nan, 0), shared))
+        return replace(result, fit=fit.summary(None, (math.nan, 0), bent))
     tested = bool(d.reserved.any())
     solved = fit.solve(tell, covariances=not tested)
     chi2, dof, counted = reserved_chi2(
@@ -112,25 +111,13 @@ def fit_globally(
         # They have served as the test: the maps are those of all objects.
         fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
         solved = fit.solve(tell, kept=solved.kept | counted, floor=solved.floor)
-    lenses = fit.device.distortions(solved.device)
-    summary = fit.summary(solved, reserved, _sum(shared, lenses))
-    moved = fit.move(solved, lenses)
+    more = fit.bent(solved)
+    summary = fit.summary(solved, reserved, bent.and_more(more))
+    moved = fit.move(solved, more)
     images = list(result.images)
     for e, exposure in enumerate(fit.exposures):
         images[exposure.number] = _apply(fit, e, moved[e], solved, summary)
     return replace(result, images=images, fit=summary)
-
-
-def _sum(
-    lenses: list[PolynomialDistortion], more: list[PolynomialDistortion]
-) -> list[PolynomialDistortion]:
-    """Add polynomials of one order and scale; either may be none."""
-    if not (lenses and more):
-        return lenses or more
-    return [
-        PolynomialDistortion(a.order, a.scale, a.a_coeffs + b.a_coeffs, a.b_coeffs + b.b_coeffs)
-        for a, b in zip(lenses, more, strict=True)
-    ]
 
 
 @dataclass
@@ -156,7 +143,7 @@ class _Fit:
         catalogued: int,
         options: Options,
         reserve: float,
-        distortion_order: int,
+        orders: tuple[int, int],
         model: ObjectModel,
     ) -> _Fit:
         """Find the detections of all objects where the images now have them."""
@@ -171,15 +158,19 @@ class _Fit:
             for exposure in exposures
         ]
         detections = collect(exposures, result.refcat, catalogued, reserve, model)
-        found = _degeneracies(exposures, detections, result, catalogued)
-        device = Device.of(exposures, detections, distortion_order, options.fitgeom, catalogued)
-        if distortion_order and len(detections.exposure):
+        found = degeneracies(exposures, result, catalogued)
+        device = Device.of(exposures, detections, orders, options.fitgeom, catalogued)
+        if orders[0] and len(detections.exposure):
             names = tuple(result.images[exposure.number].name for exposure in exposures)
             if catalogued == 0 and device.is_undithered(detections):
                 found.append(Degeneracy(DegeneracyKind.UNDITHERED, names, UNDITHERED))
-                device = Device.of(exposures, detections, 0, options.fitgeom, catalogued)
+                orders = 0, orders[1]
+                device = Device.of(exposures, detections, orders, options.fitgeom, catalogued)
             elif len(device.halves) == 1:
                 found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
+        device.bends = [b and not f for b, f in zip(device.bends, frozen, strict=False)]
+        straight = [e for e, b in enumerate(device.bends) if not (b or frozen[e])]
+        found += [few_matches(result.images[exposures[e].number].name) for e in straight]
         known = all(exposure.sources.weights is not None for exposure in exposures)
         return cls(result, exposures, detections, device, found, frozen, known, model, options)
 
@@ -201,14 +192,26 @@ class _Fit:
         """
         return _solve(self, tell, kept, floor, covariances)
 
-    def move(self, solved: _Solved, lenses: list[PolynomialDistortion]) -> list[list[Mapping]]:
+    def bent(self, solved: _Solved) -> Bent:
+        """Give the distortions that were found."""
+        own: list[PolynomialDistortion | None] = [None] * len(self.result.images)
+        for exposure, lens in zip(
+            self.exposures, self.device.own_distortions(solved.bends), strict=True
+        ):
+            own[exposure.number] = lens
+        return Bent(self.device.distortions(solved.device), own)
+
+    def move(self, solved: _Solved, bent: Bent) -> list[list[Mapping]]:
         """Correct the images, and give the new mappings of each exposure."""
         moved = []
         for e, exposure in enumerate(self.exposures):
             starts = list(exposure.mappings)
-            if lenses:
-                starts = [m.distorted(lens) for m, lens in zip(starts, lenses, strict=False)]
-            if lenses or self.result.images[exposure.number].status != "reference":
+            lenses = bent.of_image(exposure.number, len(starts))
+            starts = [
+                mapping if lens is None else mapping.distorted(lens)
+                for mapping, lens in zip(starts, lenses, strict=True)
+            ]
+            if any(lenses) or self.result.images[exposure.number].status != "reference":
                 starts = corrected(starts, starts[0], solved.matrices[e], solved.shifts[e])
             moved.append(starts)
             for image, mapping in zip(exposure.members, starts, strict=True):
@@ -219,7 +222,7 @@ class _Fit:
         self,
         solved: _Solved | None,
         reserved: tuple[float, int],
-        shared: list[PolynomialDistortion],
+        bent: Bent,
     ) -> GlobalFit:
         """Tell of the fit."""
         found = list(self.degeneracies)
@@ -242,7 +245,7 @@ class _Fit:
                         "determined; they stay as they were",
                     )
                 )
-        return _summary(self, solved, reserved, found, shared)
+        return _summary(self, solved, reserved, found, bent)
 
 
 @dataclass
@@ -252,6 +255,7 @@ class _Solved:
     matrices: Floats
     shifts: Floats
     device: list[float]
+    bends: Floats
     chromatic: Floats
     objects: Floats
     variances: Floats
@@ -284,15 +288,17 @@ def _solve(
     parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
     parameters += 2 * fit.model.chromatic
     free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
+    free += len(device.own) * sum(device.bends)
     with np.errstate(divide="ignore"):
         variance = 1.0 / d.weight
     for round_ in range(options.clipping["rounds"] + 1 + FLOOR_ROUNDS * known):
         weights = 1.0 / (variance + floor**2)
+        weight = float(np.median(weights[kept])) if kept.any() else 0.0
         values = {
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
             "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever,
-            "device": device.values(), "motion": fit.model.motion, "years": d.years,
+            "device": device.values(weight), "motion": fit.model.motion, "years": d.years,
             "parallax_factors": d.factors,
             "motion_priors": d.motion_priors, "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
@@ -329,14 +335,14 @@ def _summary(
     solved: _Solved | None,
     reserved: tuple[float, int],
     degeneracies: list[Degeneracy],
-    shared: list[PolynomialDistortion],
+    bent: Bent,
 ) -> GlobalFit:
     d, known, exposures = fit.detections, fit.known, fit.exposures
     if solved is None:
         none = math.nan
         closure = closure_table(d, np.zeros((0, 2)), np.zeros(0, bool), exposures)
         return GlobalFit(
-            0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), shared
+            0, 0, none, none, none, 0.0, degeneracies, closure, np.zeros((0, 2)), bent.shared
         )
     kept = solved.kept
     share = solved.share[kept]
@@ -354,7 +360,8 @@ def _summary(
         degeneracies=degeneracies,
         closure=closure_table(d, solved.residuals, kept, exposures),
         pulls=pulls[share > 1e-6],
-        distortion=shared,
+        distortion=bent.shared,
+        exposure_distortion=bent.own if fit.device.own else [],
         objects=_objects(fit, solved),
         chromatic=solved.chromatic,
     )
@@ -372,43 +379,6 @@ def _objects(fit: _Fit, solved: _Solved) -> QTable:
     )  # fmt: skip
 
 
-def _degeneracies(
-    exposures: list[Exposure], d: Detections, result: AlignmentResult, catalogued: int
-) -> list[Degeneracy]:
-    """Give what the images leave open before anything is fitted."""
-    names = [result.images[exposure.number].name for exposure in exposures]
-    found = []
-    if catalogued == 0:
-        first = [n for e, n in zip(exposures, names, strict=True)
-                 if result.images[e.number].status == "reference"]  # fmt: skip
-        found.append(
-            Degeneracy(
-                DegeneracyKind.NO_REFERENCE,
-                tuple(first),
-                f"no reference catalogue: the position, rotation and scale of all images are those "
-                f"of {', '.join(first)}, which is frozen",
-            )
-        )
-    if len(exposures) == 1:
-        found.append(
-            Degeneracy(
-                DegeneracyKind.ONE_IMAGE,
-                tuple(names),
-                "one image: nothing but the catalogue tells of it, and there is no loop to close",
-            )
-        )
-    apart = [i.name for i in result.images if i.reason is Reason.NO_OVERLAP]
-    if apart:
-        found.append(
-            Degeneracy(
-                DegeneracyKind.DISCONNECTED,
-                tuple(apart),
-                f"{', '.join(apart)}: not connected with the others by any object; not fitted",
-            )
-        )
-    return found
-
-
 def _is_contradicted(summary: GlobalFit) -> bool:
     """Tell whether the reserved objects are off by more than their number explains."""
     low, high = RESERVED_CHI2
@@ -420,8 +390,11 @@ def _is_contradicted(summary: GlobalFit) -> bool:
 
 
 def _about(covariance: Floats, center: Floats) -> Floats:
-    """Covariance of the shift at a centre and of the matrix, from that at the origin."""
-    lever = np.eye(6)
+    """Covariance of the shift at a centre and of the matrix, from that at the origin.
+
+    Covariances with what follows them are taken along.
+    """
+    lever = np.eye(len(covariance))
     for k in range(2):
         lever[k, 2 + 2 * k : 4 + 2 * k] = center
     return np.asarray(lever @ covariance @ lever.T)
@@ -465,8 +438,11 @@ def _apply(
     if len(solved.covariances):
         unit = 1.0 if known else solved.chi2_dof
         covariance = _about(solved.covariances[e] * unit, after.center)
-        error = corner_error(covariance, after.center, plane_corners(moved[0], sources))
-        after = replace(after, covariance=covariance, corner_error_px=error)
+        own, corners = None, plane_corners(moved[0], sources)
+        if fit.device.own and moved[0].shape is not None:
+            own = fit.device.own_design(exposure, corner_pixels(moved[0].shape))
+        error = corner_error(covariance, after.center, corners, own)
+        after = replace(after, covariance=covariance[:6, :6], corner_error_px=error)
     if told.status != "reference":
         verdict, reason = verdict_of(after, fit.options)
         after = replace(after, verdict=verdict, reason=reason)

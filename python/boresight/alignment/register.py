@@ -381,26 +381,36 @@ def _fraction(matched: int, possible: int) -> float:
     return matched / possible if possible else math.nan
 
 
-def corner_error(covariance: Floats, center: Floats, corners: Floats) -> float:
+def corner_error(
+    covariance: Floats, center: Floats, corners: Floats, own: Floats | None = None
+) -> float:
     """Largest standard deviation, of both axes, that a fit has at some corners.
+
+    `own` are displacements (n, 2, terms) of the corners by what the fit has beside its linear map.
 
     NaN when the covariance is not known: as many matches as parameters leave nothing to tell it.
     """
     if not np.isfinite(covariance).all():
         return math.nan
     worst = 0.0
-    for x, y in corners - center:
+    for k, (x, y) in enumerate(corners - center):
         design = np.array([[1, 0, x, y, 0, 0], [0, 1, 0, 0, x, y]], dtype=float)
+        if own is not None:
+            design = np.hstack([design, own[k]])
         worst = max(worst, float(np.trace(design @ covariance @ design.T)))
     return math.sqrt(worst)
+
+
+def corner_pixels(shape: tuple[int, int]) -> Floats:
+    """Give the pixels in the corners of an image."""
+    height, width = shape
+    return np.array([[0.0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
 
 
 def plane_corners(plane: Mapping, sources: Sources) -> Floats:
     """Corners of the first image in its plane, or those of the sources' rectangle."""
     if plane.shape is not None:
-        height, width = plane.shape
-        corners = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]])
-        return plane.to_plane(corners.astype(np.float64))
+        return plane.to_plane(corner_pixels(plane.shape))
     x, y = sources.plane.T
     low, high = (x.min(), y.min()), (x.max(), y.max())
     return np.array([low, (high[0], low[1]), high, (low[0], high[1])])

@@ -310,6 +310,7 @@ class DegeneracyKind(StrEnum):
     UNDITHERED = "undithered"
     ONE_DETECTOR = "one detector"
     UNDETERMINED = "undetermined"
+    FEW_MATCHES = "few matches"
 
 
 @dataclass(frozen=True)
@@ -364,6 +365,9 @@ class GlobalFit:
     distortion : list of PolynomialDistortion
         The distortion that all images share, which was added to theirs, one for each detector:
         of the pixel from the middle of the image. Empty where none was asked for.
+    exposure_distortion : list of PolynomialDistortion or None
+        What was added to each image's own beside that, None where its matches do not tell it; empty
+        where none was asked for.
     objects : QTable or None
         The objects at the epoch of the fit: ``id``, ``ra``, ``dec`` and their errors, as the maps
         have them, ``num_detections``, and where they were asked for ``pmra``, ``pmdec``,
@@ -383,6 +387,7 @@ class GlobalFit:
     closure: Table
     pulls: Floats
     distortion: list[PolynomialDistortion] = field(default_factory=list)
+    exposure_distortion: list[PolynomialDistortion | None] = field(default_factory=list)
     objects: QTable | None = None
     reserved_dof: int = 0
     chromatic: Floats = field(default_factory=lambda: np.zeros((0, 2)))

@@ -49,6 +49,13 @@ from boresight.frames.read import read_frame
     help="Of a polynomial that all images share; --method global finds it.",
 )
 @click.option(
+    "--exposure-order",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="2: a quadratic of each image's own, with --method global and --fitgeom general.",
+)
+@click.option(
     "--motion",
     type=click.Choice(["still", "proper", "parallax"]),
     default="still",
@@ -75,6 +82,7 @@ def align(
     method: Any,
     fitgeom: Any,
     distortion_order: int,
+    exposure_order: int,
     motion: Any,
     searchrad: float,
     tolerance: float,
@@ -102,6 +110,7 @@ def align(
         expand_refcat=reference is None,
         fitgeom=fitgeom,
         distortion_order=distortion_order,
+        exposure_order=exposure_order,
         motion=motion,
         searchrad=searchrad,
         tolerance=tolerance,

@@ -56,27 +56,33 @@ impl JointValues<'_> {
 /// Degrees in x and y, and factor.
 type Values = (usize, usize, f64);
 
-/// Terms and places of the device, as a mapping; a term is its detector and, for either axis, degrees and factor.
+/// Terms of the device, places on it, terms that exposures have for themselves, and which have them, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct DeviceValues<'py> {
-    terms: Vec<(u32, [Values; 2])>,
+    terms: Vec<TermValues>,
     detector: PyReadonlyArray1<'py, u32>,
     at: PyReadonlyArray2<'py, f64>,
     gradient: PyReadonlyArray2<'py, f64>,
+    own: Vec<TermValues>,
+    bends: Vec<bool>,
+    own_prior: f64,
+}
+
+/// Detector, and for either axis degrees and factor.
+type TermValues = (u32, [Values; 2]);
+
+fn terms_of(values: &[TermValues]) -> Vec<Term> {
+    let product = |&(i, j, factor): &Values| Product { degrees: [i, j], factor };
+    let term = |(detector, axes): &TermValues| Term {
+        detector: *detector,
+        x: product(&axes[0]),
+        y: product(&axes[1]),
+    };
+    values.iter().map(term).collect()
 }
 
 impl DeviceValues<'_> {
-    fn terms(&self) -> Vec<Term> {
-        let product = |&(i, j, factor): &Values| Product { degrees: [i, j], factor };
-        let term = |(detector, axes): &(u32, [Values; 2])| Term {
-            detector: *detector,
-            x: product(&axes[0]),
-            y: product(&axes[1]),
-        };
-        self.terms.iter().map(term).collect()
-    }
-
     fn places(&self) -> PyResult<Vec<Place>> {
         let at: &[[f64; 2]] = rows("at", &self.at)?;
         let gradients: &[[f64; 4]] = rows("gradient", &self.gradient)?;
@@ -114,13 +120,15 @@ pub(crate) fn solve_joint<'py>(
     let geometry = geometry_of(&values.geometry)?;
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
     let places = rows("places", &values.places)?;
-    let (terms, on_device) = (values.device.terms(), values.device.places()?);
+    let (terms, on_device) = (terms_of(&values.device.terms), values.device.places()?);
+    let (own, bends) = (terms_of(&values.device.own), &values.device.bends);
+    let own_prior = values.device.own_prior;
     let (motion, epochs) = (values.motion()?, values.epochs()?);
     let motions = Motions { motion, epochs: &epochs, priors: rows("motion_priors", &values.motion_priors)? };
     let colors = column("colors", &values.colors)?;
     let with_covariances = values.covariances;
     let found = run(py, progress, |monitor| {
-        let device = Device { terms: &terms, places: &on_device };
+        let device = Device { terms: &terms, places: &on_device, own: &own, bends, own_prior };
         let detections = &detections;
         let starts = &starts;
         JointProblem {
@@ -150,7 +158,10 @@ pub(crate) fn solve_joint<'py>(
         told.set_item(name, PyArray1::from_vec(py, values).reshape(shape)?)?;
     }
     let covariances: Vec<f64> = found.covariances.iter().flat_map(|m| m.iter().copied()).collect();
-    let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), 6, 6])?;
+    let side = 6 + own.len();
+    let covariances = PyArray1::from_vec(py, covariances).reshape([found.covariances.len(), side, side])?;
+    let bends = PyArray1::from_vec(py, found.own.concat()).reshape([found.own.len(), own.len()])?;
+    told.set_item("bends", bends)?;
     told.set_item("covariances", covariances)?;
     told.set_item("residuals", from_rows(py, &found.residuals)?)?;
     told.set_item("share", PyArray1::from_vec(py, found.freedom))?;

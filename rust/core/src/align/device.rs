@@ -1,4 +1,5 @@
-//! The distortion of a device, which all exposures share: products of Legendre polynomials of the pixel.
+//! The distortion of a device, which all exposures share, and what each has beside it: products of Legendre polynomials of
+//! the pixel.
 //!
 //! These are nearly orthogonal over a detector, so that terms of different order do not stand for each other.
 
@@ -45,18 +46,39 @@ pub struct Device<'a> {
     pub terms: &'a [Term],
     /// The place of each detection; may be empty without terms.
     pub places: &'a [Place],
+    /// Terms of which every exposure that bends has parameters of its own.
+    pub own: &'a [Term],
+    /// Whether each exposure bends; may be empty where none does.
+    pub bends: &'a [bool],
+    /// Inverse variance of these parameters about 0: what all exposures have in common is that of the device then.
+    pub own_prior: f64,
 }
+
+/// Most terms that an exposure has for itself: those of second degree.
+pub const MOST_OWN: usize = 6;
 
 impl Device<'_> {
     /// Tells why it does not fit this many detections.
-    pub(super) fn problem(&self, detections: usize) -> Option<&'static str> {
+    pub(super) fn problem(&self, detections: usize, exposures: usize) -> Option<&'static str> {
         let finite = |p: &Place| p.at.iter().chain(p.gradient.iter().flatten()).all(|x| x.is_finite());
         let degrees = |t: &Term| [t.x.degrees, t.y.degrees];
-        if !self.terms.is_empty() && self.places.len() != detections {
+        let any = !(self.terms.is_empty() && self.own.is_empty());
+        if any && self.places.len() != detections {
             Some("they have not a place on a detector each")
+        } else if self.own.len() > MOST_OWN || ![0, exposures].contains(&self.bends.len()) {
+            Some("exposures have too many terms of their own, or it is not known which")
+        } else if !(self.own_prior >= 0.0 && self.own_prior.is_finite()) {
+            Some("the prior of the exposures' own terms is negative")
         } else if !self.places.iter().all(finite) {
             Some("a place on a detector is not finite")
-        } else if self.terms.iter().flat_map(degrees).flatten().any(|degree| degree > HIGHEST_DEGREE) {
+        } else if self
+            .terms
+            .iter()
+            .chain(self.own)
+            .flat_map(degrees)
+            .flatten()
+            .any(|degree| degree > HIGHEST_DEGREE)
+        {
             Some("a polynomial of the device is of too high a degree")
         } else {
             None
@@ -64,14 +86,30 @@ impl Device<'_> {
     }
 
     /// Calls with each term of a detection's detector, and what it displaces the detection by in the plane.
-    pub fn for_each(&self, detection: usize, mut call: impl FnMut(usize, Point)) {
-        if self.terms.is_empty() {
+    pub fn for_each(&self, detection: usize, call: impl FnMut(usize, Point)) {
+        self.displace(self.terms, detection, call);
+    }
+
+    /// The same with the terms that an exposure has for itself, if it bends.
+    pub fn for_each_own(&self, detection: usize, exposure: usize, call: impl FnMut(usize, Point)) {
+        if self.bends(exposure) {
+            self.displace(self.own, detection, call);
+        }
+    }
+
+    /// Whether an exposure has terms of its own.
+    pub(super) fn bends(&self, exposure: usize) -> bool {
+        self.bends.get(exposure).copied().unwrap_or(false)
+    }
+
+    fn displace(&self, terms: &[Term], detection: usize, mut call: impl FnMut(usize, Point)) {
+        if terms.is_empty() {
             return;
         }
         let place = &self.places[detection];
         let [x, y] = place.at.map(legendre);
         let value = |p: &Product| p.factor * x[p.degrees[0]] * y[p.degrees[1]];
-        for (k, term) in self.terms.iter().enumerate().filter(|(_, t)| t.detector == place.detector) {
+        for (k, term) in terms.iter().enumerate().filter(|(_, t)| t.detector == place.detector) {
             let step = [value(&term.x), value(&term.y)];
             call(k, place.gradient.map(|row| row[0] * step[0] + row[1] * step[1]));
         }
@@ -111,9 +149,20 @@ mod tests {
             y: Product { degrees: [0, 1], factor: -2.0 },
         };
         let place = Place { detector: 1, at: [0.5, 0.25], gradient: [[0.0, 1.0], [1.0, 0.0]] };
-        let device = Device { terms: &[term(0), term(1)], places: &[place] };
+        let own = [term(1)];
+        let device = Device {
+            terms: &[term(0), term(1)],
+            places: &[place],
+            own: &own,
+            bends: &[false, true],
+            own_prior: 0.0,
+        };
         let mut found = Vec::new();
         device.for_each(0, |k, step| found.push((k, step)));
+        device.for_each_own(0, 0, |k, step| found.push((k, step)));
         assert_eq!(found, [(1, [-0.5, -0.125])]);
+        device.for_each_own(0, 1, |k, step| found.push((k, step)));
+        assert_eq!(found[1], (0, [-0.5, -0.125]));
+        assert!(device.problem(1, 2).is_none() && device.problem(1, 3).is_some());
     }
 }

@@ -6,8 +6,8 @@
 //! r = u - x + B(u) a + D(p) c - J T(t) b,
 //! ```
 //!
-//! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share,
-//! p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
+//! a being the few parameters of the exposure's map, c those of the [`device`](super::device) that all exposures share, with
+//! some that each exposure may have for itself, p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
 //! motion and parallax (T), and J what a displacement is in that plane. A map may also shift by the object's colour.
 //! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone, of
 //! which those touch whose exposures share objects. They are solved by a sparse factor (`direct`), which tells what is
@@ -17,7 +17,7 @@
 mod descent;
 mod direct;
 
-use nalgebra::{DMatrix, Matrix6, SMatrix, SVector};
+use nalgebra::{DMatrix, SMatrix, SVector};
 
 use super::device::Device;
 use super::linear::Geometry;
@@ -75,6 +75,8 @@ pub struct JointSolution {
     pub maps: Vec<([[f64; 2]; 2], Point)>,
     /// Parameters of the terms of the device.
     pub device: Vec<f64>,
+    /// Parameters of the terms that each exposure has for itself; 0 of those that do not bend.
+    pub own: Vec<Vec<f64>>,
     /// Shift of each exposure by a unit of colour; empty without colours.
     pub chromatic: Vec<Point>,
     /// Parameters of each object, one after the other.
@@ -89,8 +91,9 @@ pub struct JointSolution {
     pub undetermined: Vec<usize>,
     /// Terms of the device that are not determined.
     pub undetermined_terms: Vec<usize>,
-    /// Covariance of the shift and the matrix by rows of each exposure; empty where it was solved step by step, or not wanted.
-    pub covariances: Vec<Matrix6<f64>>,
+    /// Covariance of the shift and the matrix by rows of each exposure, and of its own terms, of those that bend for a known
+    /// device; empty where it was solved step by step, or not wanted.
+    pub covariances: Vec<DMatrix<f64>>,
 }
 
 /// Most parameters of a map.
@@ -234,7 +237,7 @@ impl JointProblem<'_> {
         if self.places.len() != self.frozen.len() || !self.places.iter().flatten().all(|x| x.is_finite()) {
             return wrong("exposures have not a place each");
         }
-        if let Some(problem) = self.device.problem(self.detections.len()) {
+        if let Some(problem) = self.device.problem(self.detections.len(), self.frozen.len()) {
             return wrong(problem);
         }
         let problem = self.motions.problem(self.detections.len(), self.priors.len());
@@ -249,6 +252,12 @@ impl JointProblem<'_> {
         Ok(())
     }
 
+    /// Parameters with a prior about 0.
+    fn with_prior<'l>(&'l self, layout: &'l Layout) -> impl Iterator<Item = usize> + 'l {
+        let bends = layout.free.iter().filter(|&&e| self.device.bends(e));
+        bends.flat_map(|&e| (layout.starts[e] + layout.own..).take(self.device.own.len()))
+    }
+
     /// Derivatives of the position of a detection by all parameters that are free.
     fn columns(&self, layout: &Layout, detection: usize, columns: &mut Vec<Column>) {
         columns.clear();
@@ -261,6 +270,8 @@ impl JointProblem<'_> {
             if let Some(&color) = self.colors.get(detection) {
                 columns.extend([(start + p, [color, 0.0]), (start + p + 1, [0.0, color])]);
             }
+            let own = start + layout.own;
+            self.device.for_each_own(detection, d.exposure as usize, |k, step| columns.push((own + k, step)));
         }
         self.device.for_each(detection, |k, step| columns.push((layout.device + k, step)));
     }
@@ -305,8 +316,13 @@ impl JointProblem<'_> {
         let map = |&start: &usize| self.map(if start == usize::MAX { &still } else { &a[start..start + p] });
         let shift =
             |&start: &usize| if start == usize::MAX { [0.0; 2] } else { [a[start + p], a[start + p + 1]] };
+        let own = |&start: &usize| {
+            let count = self.device.own.len();
+            if start == usize::MAX { vec![0.0; count] } else { a[start + layout.own..][..count].to_vec() }
+        };
         JointSolution {
             maps: layout.starts.iter().map(map).collect(),
+            own: layout.starts.iter().map(own).collect(),
             chromatic: if self.colors.is_empty() {
                 Vec::new()
             } else {
@@ -330,8 +346,9 @@ struct Layout {
     free: Vec<usize>,
     /// First parameter of each exposure; `usize::MAX` of those whose map stays.
     starts: Vec<usize>,
-    /// Parameters of an exposure.
+    /// Parameters of an exposure: of its map, its shift by colour, and from `own` on of its own terms.
     stride: usize,
+    own: usize,
     /// First parameter of the device.
     device: usize,
     size: usize,
@@ -341,12 +358,13 @@ impl Layout {
     fn new(problem: &JointProblem<'_>) -> Self {
         let free: Vec<usize> = (0..problem.frozen.len()).filter(|&e| !problem.frozen[e]).collect();
         let mut starts = vec![usize::MAX; problem.frozen.len()];
-        let stride = problem.parameters() + if problem.colors.is_empty() { 0 } else { 2 };
+        let own = problem.parameters() + if problem.colors.is_empty() { 0 } else { 2 };
+        let stride = own + problem.device.own.len();
         for (k, &e) in free.iter().enumerate() {
             starts[e] = k * stride;
         }
         let device = free.len() * stride;
-        Self { free, starts, stride, device, size: device + problem.device.terms.len() }
+        Self { free, starts, stride, own, device, size: device + problem.device.terms.len() }
     }
 
     /// Number of an exposure among those that are free.

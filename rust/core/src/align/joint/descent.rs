@@ -45,6 +45,9 @@ impl JointProblem<'_> {
                 }
             }
         }
+        for k in self.with_prior(layout) {
+            out[k] += self.device.own_prior * a[k];
+        }
     }
 
     /// Inverses of the exposures' own blocks, and of the diagonal of the device.
@@ -65,7 +68,18 @@ impl JointProblem<'_> {
                 }
             }
         }
-        let invert = |m: DMatrix<f64>| m.clone().cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse());
+        for k in self.with_prior(layout) {
+            sums[k / n][(k % n, k % n)] += self.device.own_prior;
+        }
+        let invert = |mut m: DMatrix<f64>| {
+            // Of what an exposure does not have nothing is told, and it stays.
+            (0..n)
+                .filter(|&k| m[(k, k)] == 0.0)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|k| m[(k, k)] = 1.0);
+            m.cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse())
+        };
         let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
         (sums.into_iter().map(invert).collect(), diagonal.into_iter().map(invert_one).collect())
     }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use nalgebra::{DMatrix, Matrix6, SMatrix, SVector};
+use nalgebra::{DMatrix, SMatrix, SVector};
 
+use super::super::device::MOST_OWN;
 use super::{Column, JointProblem, JointSolution, Layout};
 use crate::error::Result;
 use crate::geometry::distortion::Point;
@@ -14,8 +15,8 @@ use crate::monitor::{Monitor, checkpoint};
 /// Multiplications above which products with the matrix, step by step, are the quicker way.
 const MOST_WORK: f64 = 1e10;
 
-/// Most parameters of an exposure, a shift by colour included.
-const MOST: usize = super::MOST + 2;
+/// Most parameters of an exposure, a shift by colour and its own terms included.
+const MOST: usize = super::MOST + 2 + MOST_OWN;
 
 /// Exposures that are near each other are solved for together, about so many: long rows are the quicker ones.
 const TOGETHER: usize = 8;
@@ -123,6 +124,11 @@ impl JointProblem<'_> {
                 self.add_object(layout, blocks, (object, own), &mut arrow);
             }
         }
+        for k in self.with_prior(layout) {
+            let (block, first) = blocks.of[k / layout.stride];
+            let at = (block, first + k % layout.stride);
+            arrow.own.add(at, at, self.device.own_prior);
+        }
         Ok(arrow)
     }
 
@@ -178,7 +184,9 @@ impl JointProblem<'_> {
         let frozen = eliminated.factor.frozen();
         solution.undetermined = (0..layout.device)
             .filter(|&k| frozen[arrow.order[k]])
-            .map(|k| layout.free[k / layout.stride])
+            .map(|k| (layout.free[k / layout.stride], k % layout.stride))
+            .filter(|&(exposure, k)| k < layout.own || self.device.bends(exposure))
+            .map(|(exposure, _)| exposure)
             .collect();
         solution.undetermined.dedup();
         let device = eliminated.covariance();
@@ -189,17 +197,19 @@ impl JointProblem<'_> {
         Ok(solution)
     }
 
-    /// Covariances of the shift and the matrix of each exposure.
+    /// Covariances of the shift, the matrix and the own terms of each exposure.
     fn covariances(
         &self,
         layout: &Layout,
         blocks: &Blocks,
         eliminated: &Eliminated,
         device: &DMatrix<f64>,
-    ) -> Vec<Matrix6<f64>> {
-        let (p, terms) = (self.parameters(), device.nrows());
-        let mut covariances = vec![Matrix6::zeros(); self.frozen.len()];
-        let by_parameters = self.map_by_parameters();
+    ) -> Vec<DMatrix<f64>> {
+        let (terms, own) = (device.nrows(), self.device.own.len());
+        let mut covariances = vec![DMatrix::zeros(6 + own, 6 + own); self.frozen.len()];
+        let mut by_parameters = DMatrix::zeros(6 + own, layout.stride);
+        by_parameters.view_mut((0, 0), (6, self.parameters())).copy_from(&self.map_by_parameters());
+        by_parameters.view_mut((6, layout.own), (own, own)).fill_with_identity();
         let inverses = eliminated.factor.inverse_blocks();
         for (exposure, &e) in layout.free.iter().enumerate() {
             let (block, first) = blocks.of[exposure];
@@ -209,9 +219,9 @@ impl JointProblem<'_> {
             let start = blocks.start(exposure);
             let gain =
                 DMatrix::from_fn(layout.stride, terms, |i, k| eliminated.gain[(start + i) * (terms + 1) + k]);
-            let whole = given + &gain * device * gain.transpose();
-            let map = whole.view((0, 0), (p, p));
-            covariances[e].copy_from(&(&by_parameters * map * by_parameters.transpose()));
+            // What all have in common of their own terms is told from the device by the prior alone: only the sum is known.
+            let whole = if self.device.bends(e) { given } else { given + &gain * device * gain.transpose() };
+            covariances[e] = &by_parameters * whole * by_parameters.transpose();
         }
         covariances
     }
@@ -228,7 +238,7 @@ fn add_products(
     let terms = layout.size - layout.device;
     let product = |a: &Point, b: &Point| weight * (a[0] * b[0] + a[1] * b[1]);
     if let Some(at) = of_map.first().map(|(k, _)| blocks.of[k / layout.stride]) {
-        arrow.own.add_block(at, at, layout.stride, |i, j| product(&of_map[i].1, &of_map[j].1));
+        arrow.own.add_block(at, at, of_map.len(), |i, j| product(&of_map[i].1, &of_map[j].1));
     }
     for (k, a) in of_map {
         let row = arrow.order[*k] * terms;
@@ -255,8 +265,11 @@ fn eliminate<const D: usize>(
 ) {
     let terms = of_device.len();
     for (at, touch) in touches.iter().enumerate() {
-        let gain = touch.coupling.map(|c| own * c);
         let (mine, stride) = (blocks.of[touch.exposure], layout.stride);
+        let mut gain = [SVector::zeros(); MOST];
+        for (gain, coupling) in gain.iter_mut().zip(&touch.coupling).take(stride) {
+            *gain = own * coupling;
+        }
         arrow.own.add_block(mine, mine, stride, |i, j| -gain[i].dot(&touch.coupling[j]));
         for other in &touches[at + 1..] {
             let product = |i: usize, j: usize| gain[i].dot(&other.coupling[j]);

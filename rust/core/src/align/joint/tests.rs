@@ -126,7 +126,7 @@ fn a_shared_distortion_is_recovered_both_ways() {
                 gradient: [[1.0, 0.0], [0.0, 1.0]],
             };
             places.push(place);
-            let device = Device { terms: &terms, places: &places };
+            let device = Device { terms: &terms, places: &places, ..Device::default() };
             let mut bend = [0.0; 2];
             device.for_each(i, |k, step| bend = [0, 1].map(|c| bend[c] + truth[k] * step[c]));
             d.at = [d.at[0] - bend[0], d.at[1] - bend[1]];
@@ -134,7 +134,7 @@ fn a_shared_distortion_is_recovered_both_ways() {
         let mut frozen = vec![false; exposures];
         frozen[0] = true;
         let problem = JointProblem {
-            device: Device { terms: &terms, places: &places },
+            device: Device { terms: &terms, places: &places, ..Device::default() },
             ..still(&detections, &starts, &priors, &frozen, Geometry::Rshift)
         };
         let found = problem.solve(&()).unwrap();
@@ -215,11 +215,14 @@ fn step_by_step_is_the_same_as_at_once() {
         })
         .collect();
     let frozen: Vec<bool> = (0..60).map(|e| e == 0).collect();
+    let own = [[0, 2], [2, 0]].map(|degrees| term(1, degrees));
+    let bends: Vec<bool> = (0..60).map(|e| e % 3 == 1).collect();
     let problem = JointProblem {
-        device: Device { terms: &terms, places: &places },
+        device: Device { terms: &terms, places: &places, own: &own, bends: &bends, own_prior: 0.01 },
         ..still(&detections, &starts, &priors, &frozen, Geometry::General)
     };
     let found = problem.solve(&()).unwrap();
+    assert!(found.undetermined.is_empty());
     let (layout, owns) = (Layout::new(&problem), problem.owns::<2>());
     let other = problem.solution(&layout, &owns, &problem.descend(&layout, &owns, &()).unwrap());
     for (a, b) in found.maps.iter().zip(&other.maps) {
@@ -227,6 +230,38 @@ fn step_by_step_is_the_same_as_at_once() {
         assert!(flat(a).iter().zip(flat(b)).all(|(a, b)| (a - b).abs() < 1e-7), "{a:?} {b:?}");
     }
     assert!(found.device.iter().zip(&other.device).all(|(a, b)| (a - b).abs() < 1e-7));
+    for ((own, other), bends) in found.own.iter().zip(&other.own).zip(&bends) {
+        assert!(own.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-7 && (*a != 0.0) == *bends));
+    }
+}
+
+#[test]
+fn what_an_exposure_has_for_itself_is_recovered() {
+    let own: Vec<Term> =
+        [[2, 0], [1, 1], [0, 2]].into_iter().flat_map(|d| [term(0, d), term(1, d)]).collect();
+    let (mut detections, starts, _, _) = chain(30);
+    let priors = vec![1.0; starts.len() - 1];
+    let bends: Vec<bool> = (0..30_usize).map(|e| e.is_multiple_of(2)).collect();
+    let truth = |e: usize, k: usize| if e.is_multiple_of(2) { 0.4 * noise(50 * e + k) } else { 0.0 };
+    let place =
+        |d: &Detection| Place { detector: 0, at: d.at.map(|c| c / 50.0), gradient: [[1.0, 0.0], [0.0, 1.0]] };
+    let places: Vec<Place> = detections.iter().map(place).collect();
+    let device = Device { places: &places, own: &own, bends: &bends, ..Device::default() };
+    for (i, d) in detections.iter_mut().enumerate() {
+        let (e, mut bend) = (d.exposure as usize, [0.0; 2]);
+        device.for_each_own(i, e, |k, step| bend = [0, 1].map(|c| bend[c] + truth(e, k) * step[c]));
+        // Objects are where their catalogue says, but for its errors.
+        d.at = [d.expected[0] - bend[0], d.expected[1] - bend[1]];
+    }
+    let problem =
+        JointProblem { device, ..still(&detections, &starts, &priors, &[false; 30], Geometry::General) };
+    let found = problem.solve(&()).unwrap();
+    assert!(found.undetermined.is_empty());
+    for (e, own) in found.own.iter().enumerate() {
+        assert!(own.iter().enumerate().all(|(k, v)| (v - truth(e, k)).abs() < 1e-6), "{e} {own:?}");
+        let variances = found.covariances[e].diagonal();
+        assert!((variances[6] > 0.0) == bends[e] && variances[0] > 0.0, "{variances}");
+    }
 }
 
 #[test]

@@ -1,0 +1,63 @@
+"""Freedoms that the images of a global fit leave open, found before it and named."""
+
+from __future__ import annotations
+
+from boresight.alignment.detections import Exposure
+from boresight.alignment.result import AlignmentResult, Degeneracy, DegeneracyKind, Reason
+
+__all__ = ["ONE_DETECTOR", "UNDITHERED", "degeneracies", "few_matches"]
+
+UNDITHERED = (
+    "undithered: each object is on one pixel in all images, so that a distortion cannot be told "
+    "from positions; none is fitted"
+)
+ONE_DETECTOR = (
+    "one detector: its shift, and rotation and scale as far as each image has its own, are those "
+    "of the images"
+)
+
+
+def degeneracies(
+    exposures: list[Exposure], result: AlignmentResult, catalogued: int
+) -> list[Degeneracy]:
+    """Give what the images leave open before anything is fitted."""
+    names = [result.images[exposure.number].name for exposure in exposures]
+    found = []
+    if catalogued == 0:
+        first = [n for e, n in zip(exposures, names, strict=True)
+                 if result.images[e.number].status == "reference"]  # fmt: skip
+        found.append(
+            Degeneracy(
+                DegeneracyKind.NO_REFERENCE,
+                tuple(first),
+                f"no reference catalogue: the position, rotation and scale of all images are those "
+                f"of {', '.join(first)}, which is frozen",
+            )
+        )
+    if len(exposures) == 1:
+        found.append(
+            Degeneracy(
+                DegeneracyKind.ONE_IMAGE,
+                tuple(names),
+                "one image: nothing but the catalogue tells of it, and there is no loop to close",
+            )
+        )
+    apart = [i.name for i in result.images if i.reason is Reason.NO_OVERLAP]
+    if apart:
+        found.append(
+            Degeneracy(
+                DegeneracyKind.DISCONNECTED,
+                tuple(apart),
+                f"{', '.join(apart)}: not connected with the others by any object; not fitted",
+            )
+        )
+    return found
+
+
+def few_matches(name: str) -> Degeneracy:
+    """Tell of an exposure that has no polynomial of its own."""
+    message = (
+        f"{name}: too few matches, or not all over the image, for a polynomial of its own; its map "
+        "is linear"
+    )
+    return Degeneracy(DegeneracyKind.FEW_MATCHES, (name,), message)
