@@ -449,3 +449,17 @@ def turned_wcs(wcs, rotation):
     new.wcs.cd = frame(center) @ rotation @ frame(wcs.wcs.crval).T @ wcs.wcs.cd
     new.wcs.set()
     return new
+
+
+@pytest.mark.parametrize("ctype", [("RA---TAN", "DEC--TAN"), ("GLAT-TAN", "GLON-TAN")])
+def test_the_plane_of_a_projection_is_that_of_wcslib(ctype):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.lonpole = list(ctype), 30.0
+    wcs.wcs.crval = [150.0, 89.9] if ctype[0][0] == "R" else [-30.0, 20.0]
+    wcs.wcs.crpix, wcs.wcs.cd = [300.0, 700.0], 1e-3 * np.array([[-1.0, 0.2], [0.1, 1.1]])
+    wcs.wcs.set()
+    xy = np.random.default_rng(1).uniform(0, 1000, (200, 2))
+    mapping = ImageCatalog(wcs, xy, image_shape=(1000, 1000)).mapping
+    sky = mapping.to_sky(xy)
+    np.testing.assert_allclose(mapping.sky_to_plane(sky), mapping.to_plane(xy), atol=1e-8)
+    assert np.isnan(mapping.sky_to_plane(-sky)).all()

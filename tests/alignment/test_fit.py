@@ -123,7 +123,8 @@ def test_images_of_a_group_move_as_one():
     wcs = true_wcs(np.eye(2), np.array([2.0, 1.0]))
     xy, table = stars(wcs)
     halves = [ImageCatalog(ASSUMED, part, image_shape=(1000, 1000)) for part in (xy[:15], xy[15:])]
-    told = fit_wcs(ImageGroup(halves), table)
+    # What is left is rounding, which is not to be clipped.
+    told = fit_wcs(ImageGroup(halves), table, nclip=0)
     assert told.num_fitted == 40
     for image in halves:
         found = image.wcs.all_pix2world(xy, 0)

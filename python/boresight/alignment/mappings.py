@@ -32,6 +32,9 @@ Floats = NDArray[np.float64]
 EXACT_PX = 1e-5
 """A corrected FITS WCS that misses the correction by more than this, in pixels, is refused."""
 
+FAR_RAD = 0.1
+"""Distance of the places by which a FITS WCS gets its plane: far beyond rounding."""
+
 STEP_PX = 1.0
 """Step of the numerical derivative by which a gwcs gets its plane; the plane may be any."""
 
@@ -88,6 +91,7 @@ class FitsMapping:
         shape = wcs.pixel_shape
         self.shape = image_shape or (None if shape is None else (int(shape[1]), int(shape[0])))
         self._crpix = np.array(wcs.wcs.crpix) - 1.0
+        self._tangent: TangentPlane | None = None
         frame = wcs.wcs.radesys.strip().upper()
         self._icrs = frame in ("", "ICRS", "FK5") and wcs.wcs.lngtyp == "RA"
         if not np.isfinite(wcs.pixel_scale_matrix).all() or not np.linalg.det(
@@ -130,7 +134,26 @@ class FitsMapping:
         """Undistorted pixels of directions, NaN on the far side of the sky."""
         if len(sky) == 0:
             return np.zeros((0, 2))
+        if self._tangent is None and self.projection in ("TAN", "TAN-SIP"):
+            self._tangent = self._tangent_plane()
+        if self._tangent is not None:
+            return self._tangent.of_sky(sky)
         return np.asarray(self.wcs.wcs_world2pix(self._world(sky), 0) - self._crpix)
+
+    @property
+    def projection(self) -> str:
+        """Its letters in the header, with "-SIP" of one that has such polynomials."""
+        # WCSLIB takes TPV apart into TAN and a distortion; its header tells.
+        if "TPV" in self.wcs.wcs.to_header():
+            return "TPV"
+        return str(self.wcs.wcs.ctype[0])[5:]
+
+    def _tangent_plane(self) -> TangentPlane:
+        """Give the plane of a TAN projection, from three of its places: it is linear there."""
+        length = FAR_RAD / np.sqrt(abs(np.linalg.det(np.radians(self.wcs.pixel_scale_matrix))))
+        center, *ends = self.plane_to_sky(length * np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        steps = [end / (end @ center) - center for end in ends]
+        return TangentPlane.about(center, np.array(steps) / length)
 
     def plane_to_sky(self, plane: Floats) -> Floats:
         """Directions of undistorted pixels."""
@@ -167,11 +190,9 @@ class FitsMapping:
         if self.shape is None:
             raise InputError("image_shape: needed for a shared distortion; give (height, width)")
         wcs = self.wcs.deepcopy()
-        # WCSLIB takes TPV apart into TAN and a distortion; its header tells.
-        projection = "TPV" if "TPV" in wcs.wcs.to_header() else str(wcs.wcs.ctype[0])[5:]
-        if projection not in ("TAN", "TAN-SIP"):
+        if self.projection not in ("TAN", "TAN-SIP"):
             raise InputError(
-                f"imcat: a WCS of {projection} holds no shared distortion; give TAN or TAN-SIP, or "
+                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN or TAN-SIP, or "
                 "Solutions"
             )
         half = np.array(self.shape[::-1]) / 2

@@ -129,12 +129,12 @@ pub fn fit_linear(
             * match clipping.statistic {
                 ClipStatistic::Rmse => fit.rmse,
                 ClipStatistic::Mae => fit.mae,
-                ClipStatistic::Mad => fit.mad,
+                ClipStatistic::Mad => median_length(&fit, &kept, &weight),
                 ClipStatistic::Std => fit.std,
             };
         // All are tested each round, so that what was clipped by a poor fit comes back.
         let next: Vec<bool> =
-            fit.residuals.iter().zip(&usable).map(|(r, &ok)| ok && r[0].hypot(r[1]) < cut).collect();
+            fit.residuals.iter().zip(&usable).map(|(r, &ok)| ok && length(r) < cut).collect();
         let count = next.iter().filter(|&&k| k).count();
         if next == kept || count < clipping.least_pairs.max(geometry.least_pairs()) {
             break;
@@ -150,6 +150,8 @@ pub fn fit_linear(
         .filter(|&i| kept[i])
         .map(|i| weight(i) * (fit.residuals[i][0].powi(2) + fit.residuals[i][1].powi(2)))
         .sum();
+    // The only one that needs the residuals in order.
+    fit.mad = median_length(&fit, &kept, &weight);
     fit.chi2_dof = if freedom > 0 { chi2 / freedom as f64 } else { f64::NAN };
     if weights.is_none() {
         // Nothing is known of the errors but the residuals.
@@ -291,29 +293,33 @@ fn statistics(fit: &mut LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64
     for (i, r) in fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]) {
         let w = weight(i) / total;
         squares += w * (r[0] * r[0] + r[1] * r[1]);
-        lengths += w * r[0].hypot(r[1]);
+        lengths += w * length(r);
         sum = [sum[0] + w * r[0], sum[1] + w * r[1]];
         weights2 += w * w;
         count += 1;
     }
     fit.rmse = squares.sqrt();
     fit.mae = lengths;
-    fit.mad = median_length(fit, kept, weight) * SQRT_2 / RAYLEIGH_MEDIAN;
     let spread = (squares - sum[0] * sum[0] - sum[1] * sum[1]).max(0.0);
     fit.std = if count > 1 { (spread / (1.0 - weights2)).sqrt() } else { 0.0 };
 }
 
-/// Length that half of the weight of the residuals kept does not exceed.
+fn length(r: &Point) -> f64 {
+    // Residuals are pixels: nothing that their squares could not hold, which `hypot` takes its time for.
+    (r[0] * r[0] + r[1] * r[1]).sqrt()
+}
+
+/// Length that half of the weight of the residuals kept does not exceed, in units of that of normal residuals.
 fn median_length(fit: &LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64) -> f64 {
     let residuals = fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]);
-    let mut lengths: Vec<(f64, f64)> = residuals.map(|(i, r)| (r[0].hypot(r[1]), weight(i))).collect();
+    let mut lengths: Vec<(f64, f64)> = residuals.map(|(i, r)| (length(r), weight(i))).collect();
     lengths.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let half = lengths.iter().map(|(_, w)| w).sum::<f64>() / 2.0;
     let mut below = 0.0;
     for (length, w) in lengths {
         below += w;
         if below >= half {
-            return length;
+            return length * SQRT_2 / RAYLEIGH_MEDIAN;
         }
     }
     0.0
