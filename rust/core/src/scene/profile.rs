@@ -228,14 +228,15 @@ impl Nodes {
 pub(super) fn nodes_of(runs: &[Run], thresholds: &Thresholds) -> Vec<u8> {
     /// The star may be so much nearer.
     const MARGIN: f64 = 0.3;
+    let farther = |threshold: f64| if threshold > 0.0 { (threshold.sqrt() + MARGIN).powi(2) } else { 0.0 };
+    let limits = thresholds.map(farther);
     let mut nodes = Vec::with_capacity(runs.iter().map(|run| run.len).sum());
     for run in runs {
-        for k in 0..run.len {
-            let distance = (run.x + k as f64).hypot(run.y) - MARGIN;
-            let d2 = distance.max(0.0).powi(2);
-            let more = thresholds[..MOST_NODES - 1].iter().take_while(|&&threshold| d2 < threshold).count();
-            nodes.push(more as u8);
-        }
+        let y2 = run.y * run.y;
+        nodes.extend((0..run.len).map(|k| {
+            let d2 = (run.x + k as f64).powi(2) + y2;
+            limits[..MOST_NODES - 1].iter().take_while(|&&limit| d2 < limit).count() as u8
+        }));
     }
     nodes
 }
@@ -296,15 +297,20 @@ pub(super) fn by_nodes(runs: &[Run], nodes: &[u8]) -> [Pixels; MOST_NODES] {
         counts[usize::from(*kind)] += 1;
     }
     let mut kinds = counts.map(Pixels::with_capacity);
-    let mut at = 0;
+    let mut first = 0;
     for run in runs {
-        for k in 0..run.len {
-            let pixels = &mut kinds[usize::from(nodes[at])];
-            pixels.x.push(run.x + k as f64);
-            pixels.y.push(run.y);
-            pixels.at.push(at);
-            at += 1;
+        let mut rest = &nodes[first..first + run.len];
+        while let Some(kind) = rest.first() {
+            // Most pixels side by side are of one kind.
+            let same = rest.iter().take_while(|other| *other == kind).count();
+            let begin = run.len - rest.len();
+            let pixels = &mut kinds[usize::from(*kind)];
+            pixels.x.extend((begin..begin + same).map(|k| run.x + k as f64));
+            pixels.y.resize(pixels.y.len() + same, run.y);
+            pixels.at.extend(first + begin..first + begin + same);
+            rest = &rest[same..];
         }
+        first += run.len;
     }
     kinds
 }
