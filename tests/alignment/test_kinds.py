@@ -2,9 +2,16 @@
 
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import Table, vstack
 
-from boresight import CameraModel, ImageCatalog, RadialDistortion, Solution, align
+from boresight import (
+    CameraModel,
+    ImageCatalog,
+    PolynomialDistortion,
+    RadialDistortion,
+    Solution,
+    align,
+)
 from boresight._core import quaternion_of_matrix
 from boresight.alignment import Reason
 from boresight.solver.matches import MatchedStars
@@ -66,6 +73,29 @@ def test_a_solution_gets_its_scale():
     image = ImageCatalog(solution(true, wrong), xy)
     align([image], table, searchrad=5)
     assert abs(image.wcs.camera_model.focal_length_px / 2500.0 - 1) < 2e-5
+
+
+def test_a_radial_lens_takes_up_a_shared_distortion():
+    """Brown's terms are polynomials, to which others are added exactly."""
+    lens = RadialDistortion(k1=-0.02, k2=0.004, k3=-0.001, p1=1e-4, p2=-2e-4, scale=512.0)
+    camera = CameraModel(2500.0, (768, 1024), distortion=lens, optical_center=(12.0, -7.0))
+    start = solution(rotation(80.0, 20.0, 10.0), camera)
+    mapping = ImageCatalog(start, np.zeros((1, 2))).mapping
+    xy = np.random.default_rng(1).uniform(0, [1024, 768], (200, 2))
+    same = mapping.distorted(PolynomialDistortion(2, 512.0))
+    assert np.abs(same.to_plane(xy) - mapping.to_plane(xy)).max() < 1e-7
+    # A frame of another lens, aligned by stars that the true one has seen.
+    images, stars = [], []
+    for k, off in enumerate((-6.0, 0.0, 6.0)):
+        true = rotation(80.0 + off, 20.0, 10.0)
+        seen, _, table = stars_of(true, seed=k, count=400)
+        wrong = CAMERA.replace(distortion=RadialDistortion(k1=-0.015, scale=512.0))
+        images.append(ImageCatalog(solution(true, wrong), seen))
+        stars.append(table)
+    result = align(images, vstack(stars), method="global", fitgeom="rscale", distortion_order=3,
+                   searchrad=10, tolerance=5)  # fmt: skip
+    assert result.ok
+    assert result.fit.rmse_px < 0.05
 
 
 def test_a_camera_cannot_be_mirrored():

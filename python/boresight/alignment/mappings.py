@@ -20,7 +20,7 @@ from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
-from boresight.wcs.polynomials import Polynomials
+from boresight.wcs.polynomials import Polynomials, fit_nodes
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -192,8 +192,8 @@ class FitsMapping:
         wcs = self.wcs.deepcopy()
         if self.projection not in ("TAN", "TAN-SIP"):
             raise InputError(
-                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN or TAN-SIP, or "
-                "Solutions"
+                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN or "
+                "TAN-SIP, or Solutions"
             )
         half = np.array(self.shape[::-1]) / 2
         bend = Polynomials.of_lens(lens)
@@ -390,19 +390,27 @@ class SolvedMapping(TangentMapping):
         """Give the camera with a polynomial distortion to which that of a lens is added."""
         camera = self.wcs.camera_model
         old = camera.distortion
-        if isinstance(old, RadialDistortion):
-            raise InputError(
-                "imcat: a camera with radial distortion holds no shared polynomials; solve with "
-                "one whose distortion is a PolynomialDistortion or None"
-            )
         bend = Polynomials.of_lens(lens)
         a, b = (expanded(p, np.array(camera.optical_center)) for p in (bend.a, bend.b))
-        if old is not None:
+        if isinstance(old, RadialDistortion):
+            before = _polynomials_of(old, camera.image_shape)
+        elif old is not None:
             before = Polynomials.of_lens(old)
+        if old is not None:
             a, b = summed(a, before.a), summed(b, before.b)
         terms = (by_degree(p, lens.scale) for p in (a, b))
         camera = camera.replace(distortion=PolynomialDistortion(len(a) - 1, lens.scale, *terms))
         return SolvedMapping(moved(self.wcs, self.wcs.rotation_matrix_icrs_to_camera, camera))
+
+
+def _polynomials_of(lens: RadialDistortion, image_shape: tuple[int, int]) -> Polynomials:
+    """Give the polynomials that a radial distortion is: of odd degree, with decentring squares."""
+    highest = max(
+        (k for k, c in enumerate((lens.k1, lens.k2, lens.k3, lens.k4), 1) if c), default=0
+    )
+    points = fit_nodes(image_shape)
+    bend = np.column_stack(lens.undistort(*points.T)) - points
+    return Polynomials.fit(points, bend, range(max(2 * highest + 1, 2) + 1))
 
 
 def _turn_between(before: Floats, after: Floats) -> Floats:
