@@ -1,6 +1,6 @@
 """Extraction side by side with SEP and tetra3rs, where they are installed.
 
-    python benchmarks/extract.py [--stars 3000] [--fwhm 2.0] [--repeat 9]
+    python benchmarks/extract.py [--stars 3000] [--fwhm 2.0] [--corner 1.0] [--repeat 9]
 
 Simulates isolated or crowded fields, matches what each method finds with the truth, and prints the
 root-mean-square position error in units of the Cramer-Rao bound by signal to noise, completeness,
@@ -27,23 +27,29 @@ BINS = [5, 10, 20, 50, 100, 200, 500]
 Method = Callable[[np.ndarray], np.ndarray]
 
 
-def profile(offset: np.ndarray, fwhm: float, half: int) -> np.ndarray:
+def profile(offset: np.ndarray, fwhm: np.ndarray, half: int) -> np.ndarray:
     """Fraction of a Gaussian's light in each pixel along one axis."""
-    scale = np.sqrt(2) * fwhm / np.sqrt(8 * np.log(2))
+    scale = np.sqrt(2) * fwhm[..., None] / np.sqrt(8 * np.log(2))
     d = np.arange(-half, half + 1) - offset[..., None]
     return 0.5 * (erf((d + 0.5) / scale) - erf((d - 0.5) / scale))
 
 
-def simulate(rng: np.random.Generator, stars: int, fwhm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Frame in electrons, and truth with columns x, y, flux, bound, signal to noise."""
+def simulate(
+    rng: np.random.Generator, stars: int, fwhm_px: float, corner: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frame in electrons, and truth with columns x, y, flux, bound, signal to noise, FWHM.
+
+    Stars have the width `fwhm_px` in the middle and `corner` times that in the corners.
+    """
     flux = 150.0 * rng.uniform(1e-5, 1, stars) ** (-1 / 0.55)
     xy = rng.uniform(8, SIZE - 9, (stars, 2))
     pixel = np.rint(xy).astype(int)
-    half, step = 8, 1e-3
+    fwhm = fwhm_px * (1 + (corner - 1) * np.sum((2 * xy / SIZE - 1) ** 2, axis=1) / 2)
+    half, step = int(4 * fwhm_px * corner), 1e-3
     frac = xy - pixel
     px, py = profile(frac[:, 0], fwhm, half), profile(frac[:, 1], fwhm, half)
     image = np.full((SIZE, SIZE), SKY)
-    truth = np.empty((stars, 5))
+    truth = np.empty((stars, 6))
     dx = (profile(frac[:, 0] + step, fwhm, half) - profile(frac[:, 0] - step, fwhm, half)) / 2e-3
     dy = (profile(frac[:, 1] + step, fwhm, half) - profile(frac[:, 1] - step, fwhm, half)) / 2e-3
     for i in range(stars):
@@ -54,7 +60,7 @@ def simulate(rng: np.random.Generator, stars: int, fwhm: float) -> tuple[np.ndar
         ).reshape(3, -1)
         cov = np.linalg.inv((derivatives * weight.ravel()) @ derivatives.T)
         bound = np.sqrt((cov[0, 0] + cov[1, 1]) / 2)
-        truth[i] = *xy[i], flux[i], bound, flux[i] / np.sqrt(cov[2, 2])
+        truth[i] = *xy[i], flux[i], bound, flux[i] / np.sqrt(cov[2, 2]), fwhm[i]
         (c, r), lo, hi = pixel[i], -half, half + 1
         rows, cols = slice(max(r + lo, 0), r + hi), slice(max(c + lo, 0), c + hi)
         image[rows, cols] += (flux[i] * stamp[max(-(r + lo), 0) :, max(-(c + lo), 0) :])[
@@ -129,11 +135,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stars", type=int, default=3000)
     parser.add_argument("--fwhm", type=float, default=2.0)
+    parser.add_argument("--corner", type=float, default=1.0, help="width in the corners, relative")
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    image, truth = simulate(np.random.default_rng(options.seed), options.stars, options.fwhm)
-    peak = profile(np.zeros(1), options.fwhm, 0)[0, 0] ** 2
+    rng = np.random.default_rng(options.seed)
+    image, truth = simulate(rng, options.stars, options.fwhm, options.corner)
+    peak = profile(np.zeros(options.stars), truth[:, 5], 0)[:, 0] ** 2
     saturated = truth[:, 2] * peak + SKY > 0.98 * FULL_WELL
     run = methods(options.fwhm)
     times: dict[str, list[float]] = {name: [] for name in run}
@@ -145,7 +153,8 @@ def main() -> None:
             run[name](image)
             times[name].append(time.perf_counter() - start)
     slowest = max(np.median(t) for t in times.values())
-    print(f"{options.stars} stars of FWHM {options.fwhm} px: error / bound, completeness")
+    widths = f"FWHM {options.fwhm} px, in the corners {options.corner * options.fwhm} px"
+    print(f"{options.stars} stars of {widths}: error / bound, completeness")
     print(
         f"{'':18s}"
         + " ".join(f"{f'{a}-{b}':>10s}" for a, b in itertools.pairwise(BINS))

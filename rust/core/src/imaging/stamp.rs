@@ -110,6 +110,15 @@ pub(crate) fn cut<T: Pixel>(
     }
 }
 
+/// The part of a frame of this width and height that a pixel is in, if there are so many along each axis; row by row.
+pub(crate) fn part_of(pixel: [isize; 2], size: [usize; 2], along: usize) -> usize {
+    let [column, row] = [0, 1].map(|k| {
+        let inside = pixel[k].clamp(0, size[k] as isize - 1) as usize;
+        inside * along / size[k]
+    });
+    row * along + column
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

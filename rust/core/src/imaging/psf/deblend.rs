@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::cutouts::Stamps;
 use super::fit::{Fit, Source, Work};
-use super::noise::Noise;
+use super::noise::{Noise, NoiseField};
 use super::{Rendering, field::PsfField};
 use crate::imaging::stamp::{Crop, is_good};
 
@@ -40,22 +40,25 @@ pub(crate) struct Hidden {
 }
 
 /// Stars that show in the residuals of those that do not fit, `misfits`; `sigma` is the width of a star's image.
+///
+/// A point-spread function that varies is less well known in some parts of the frame, which the `local` noise tells.
 pub(crate) fn hidden(
     stamps: &Stamps,
     psf: &PsfField,
-    noise: Noise,
+    (noise, local): (Noise, &NoiseField),
     fits: &[Fit],
     misfits: &[usize],
     sigma: f32,
 ) -> Vec<Hidden> {
     let sources: Vec<Source> = fits.iter().map(|fit| fit.source).collect();
-    let wings = (WING_ERRORS * noise.model.sqrt()).max(MIN_WINGS);
     let mut found: Vec<Hidden> = misfits
         .par_iter()
         .with_min_len(TASK_STARS)
         .map_init(
             || (Work::default(), Vec::new(), Rendering::default()),
             |(work, residual, kernel), &i| {
+                let known = if psf.along() > 1 { local.at(sources[i].pixel) } else { noise };
+                let wings = (WING_ERRORS * known.model.sqrt()).max(MIN_WINGS);
                 stamps.step(psf, noise, &sources, i, work);
                 weigh(stamps, noise, &sources, i, work, residual);
                 psf.at(sources[i].pixel).render_value([0.0, 0.0], Crop::whole(psf.half()), kernel);

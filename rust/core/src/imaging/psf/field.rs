@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::Psf;
 use super::build::PsfKind;
+use crate::imaging::stamp::part_of;
 
 /// Cells between two nodes, along each axis. In a cell the function is taken as constant.
 const CELLS_BETWEEN_NODES: usize = 4;
@@ -53,12 +54,7 @@ impl PsfField {
 
     /// The cell that a pixel is in.
     pub(crate) fn cell(&self, pixel: [isize; 2]) -> usize {
-        let across = self.across();
-        let [column, row] = [0, 1].map(|k| {
-            let inside = pixel[k].clamp(0, self.size[k] as isize - 1) as usize;
-            inside * across / self.size[k]
-        });
-        row * across + column
+        part_of(pixel, self.size, self.across())
     }
 
     /// The function at a pixel.

@@ -120,6 +120,11 @@ impl Fit {
         if source == self.source { self } else { Self { settled: false, source, ..self } }
     }
 
+    /// Light over its error.
+    pub(super) fn snr(&self) -> f32 {
+        self.source.flux / self.flux_error
+    }
+
     /// The same star, to be fitted further.
     pub(crate) fn unsettled(self) -> Self {
         Self { settled: false, ..self }

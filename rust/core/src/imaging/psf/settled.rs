@@ -9,10 +9,17 @@ use crate::imaging::stamp::is_good;
 const KNOWN_BACKGROUND: f32 = 0.05;
 
 impl Stamps {
-    /// The fit with what the error of the point-spread function adds to its covariance, beyond what the weights know;
-    /// `work` holds the star's model and its neighbours' light.
-    pub(crate) fn with_model_error(&self, fit: Fit, noise: Noise, i: usize, work: &Work) -> Fit {
-        let weighting = noise.weighting();
+    /// The fit with what the error of the point-spread function adds to its covariance, beyond what its weights, those of the
+    /// noise `assumed`, know; `work` holds the star's model and its neighbours' light.
+    pub(crate) fn with_model_error(
+        &self,
+        fit: Fit,
+        assumed: Noise,
+        noise: Noise,
+        i: usize,
+        work: &Work,
+    ) -> Fit {
+        let weighting = assumed.weighting();
         let (flux, inverse) = (fit.source.flux, fit.inverse());
         if noise == weighting || !fit.flux_error.is_finite() {
             return fit;

@@ -16,6 +16,7 @@ use crate::imaging::psf::cutouts::{Shape, Stamps};
 use crate::imaging::psf::deblend::Hidden;
 use crate::imaging::psf::field::EffectivePsf;
 use crate::imaging::psf::fit::{Effort, Fit, Source, Work};
+use crate::imaging::psf::noise::NoiseField;
 use crate::imaging::psf::outliers::outliers;
 use crate::imaging::psf::{Psf, deblend};
 use crate::imaging::stamp::is_good;
@@ -40,6 +41,8 @@ struct Field {
     detected: usize,
     stamps: Stamps,
     built: Built,
+    /// The noise with the error of the point-spread function that the stars show where they are.
+    local: NoiseField,
     /// Centroid of the point-spread function in each of its cells.
     centroids: Vec<[f64; 2]>,
     sources: Vec<Source>,
@@ -97,12 +100,13 @@ impl<T: Pixel> Measure<'_, T> {
         let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * FITTED_STARS));
         let guesses = guesses.into_iter().map(Fit::guess).collect();
         let mut fits = stamps.fit(psf, noise, guesses, &mut effort, monitor)?;
+        let local = NoiseField::local(noise, size, &fits);
         self.mask_outliers(candidates, &mut stamps, &built, &mut fits, &mut effort);
         fits = stamps.fit(psf, noise, fits, &mut effort, monitor)?;
         for pass in 0..MAX_PASSES {
             // The later passes only clear up.
             let hidden = if pass < DEBLEND_PASSES {
-                self.hidden(&stamps, &built, &fits, room, &mut effort)
+                self.hidden(&stamps, &built, &local, &fits, room, &mut effort)
             } else {
                 Vec::new()
             };
@@ -125,7 +129,7 @@ impl<T: Pixel> Measure<'_, T> {
         }
         let sources = fits.iter().map(|fit| fit.source).collect();
         let centroids = psf.cells().iter().map(Psf::centroid).collect();
-        Ok(Field { detected: candidates.len(), stamps, built, centroids, sources, owner })
+        Ok(Field { detected: candidates.len(), stamps, built, local, centroids, sources, owner })
     }
 
     /// Masks pixels that stand out alone from what the fits leave of stars that do not fit.
@@ -154,6 +158,7 @@ impl<T: Pixel> Measure<'_, T> {
         &self,
         stamps: &Stamps,
         built: &Built,
+        local: &NoiseField,
         fits: &[Fit],
         room: usize,
         effort: &mut Effort,
@@ -164,7 +169,8 @@ impl<T: Pixel> Measure<'_, T> {
         if no_stars || !effort.spend(HIDDEN_COST * stamps.layout().len() * misfits.len()) {
             return Vec::new();
         }
-        let mut found = deblend::hidden(stamps, &built.psf, built.noise, fits, &misfits, self.sigma as f32);
+        let noise = (built.noise, local);
+        let mut found = deblend::hidden(stamps, &built.psf, noise, fits, &misfits, self.sigma as f32);
         found.truncate(room.saturating_sub(fits.len()));
         found
     }
@@ -182,7 +188,7 @@ impl<T: Pixel> Measure<'_, T> {
         let pixel = sources[i].pixel;
         let found_beside = i >= field.detected;
         let fit = stamps.step(psf, *noise, sources, i, work);
-        let fit = stamps.with_model_error(fit, *noise, i, work);
+        let fit = stamps.with_model_error(fit, *noise, field.local.at(pixel), i, work);
         let unsure = self.background_uncertainty(pixel);
         let (fit, higher) = stamps.with_background(fit, *noise, i, work, unsure);
         let flux = fit.source.flux;
