@@ -46,7 +46,7 @@ def extracted(sectors):
 def calibrate(stars, database, frames, **options):
     return boresight.calibrate(
         stars, database, image_shape=SHAPE, fov_estimate_deg=11.8,
-        velocities=[frame.velocity_km_s for frame in frames], **options,
+        velocities_km_s=[frame.velocity_km_s for frame in frames], **options,
     )  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def test_reference_sectors(database, reference_sectors):
     truth = [data for _, data in reference_sectors]
     result = boresight.calibrate(
         [path for path, _ in reference_sectors], database, fov_estimate_deg=11.8, order=5,
-        extraction={"sigma_threshold": 100}, velocities=[data["velocity"] for data in truth],
+        extraction={"sigma_threshold": 100}, velocities_km_s=[data["velocity"] for data in truth],
     )  # fmt: skip
     assert isinstance(result.camera_model, CameraModel)
     for solution, data in zip(result.solutions, truth, strict=True):

@@ -199,7 +199,7 @@ def test_aberration_needs_times_and_counts(frames, stars, database, result):
         image_shape=SHAPE,
         fov_estimate_deg=14.0,
         order=4,
-        velocities=[velocity] * 4,
+        velocities_km_s=[velocity] * 4,
     )
     for solution in found.solutions:
         np.testing.assert_allclose(solution.observer_velocity_km_s, velocity)
@@ -215,8 +215,8 @@ def test_bad_input(stars, database):
         boresight.calibrate([np.zeros((20, 30)), np.zeros((30, 20))], database)
     with pytest.raises(InputError, match=r"frames\[0\]"):
         boresight.calibrate([3], database, image_shape=SHAPE)
-    with pytest.raises(InputError, match="velocities: 1 for 4 frames"):
-        boresight.calibrate(stars, database, image_shape=SHAPE, velocities=[None])
+    with pytest.raises(InputError, match="velocities_km_s: 1 for 4 frames"):
+        boresight.calibrate(stars, database, image_shape=SHAPE, velocities_km_s=[None])
     with pytest.raises(UndeterminedError, match="none of the 1 frames solves in pass 1"):
         boresight.calibrate([np.zeros((5, 2))], database, image_shape=SHAPE)
     with pytest.raises(FileNotFoundError):

@@ -197,9 +197,9 @@ def test_aberration_is_taken_out_exactly():
     results, centroids, truth = simulate(camera, noise=0.0, frames=3, velocity=velocity)
     result = calibrate_camera(results, centroids, order=3)
     assert sky_error_px(camera, result, truth).max() < 1e-4
-    # The same velocities given by hand, to results that do not know of any.
+    # The same velocities_km_s given by hand, to results that do not know of any.
     blind = [r.replace(place=None) for r in results]
-    given = calibrate_camera(blind, centroids, order=3, velocities=[velocity] * 3)
+    given = calibrate_camera(blind, centroids, order=3, velocities_km_s=[velocity] * 3)
     assert given.camera_model == result.camera_model
     assert calibrate_camera(blind, centroids, order=3).rmse_after_px > 1e-3
 
@@ -305,9 +305,9 @@ class TestBadInput:
             (lambda r, c: (r, c), {"model": "fisheye"}, "^model"),
             (lambda r, c: (r, c), {"sigma_clip": 0.0}, "^sigma_clip"),
             (lambda r, c: (r, c), {"sigma_clip": np.nan}, "^sigma_clip"),
-            (lambda r, c: (r, c), {"velocities": [None]}, "^velocities"),
-            (lambda r, c: (r, c), {"velocities": [None, (1, 2)]}, r"^velocities\[1\]"),
-            (lambda r, c: (r, c), {"velocities": [None, (3e5, 0, 0)]}, "^velocities"),
+            (lambda r, c: (r, c), {"velocities_km_s": [None]}, "^velocities_km_s"),
+            (lambda r, c: (r, c), {"velocities_km_s": [None, (1, 2)]}, r"^velocities_km_s\[1\]"),
+            (lambda r, c: (r, c), {"velocities_km_s": [None, (3e5, 0, 0)]}, "^velocities_km_s"),
             (
                 lambda r, c: ([r[0], r[1].replace(camera_model=CameraModel(9.0, (9, 9)))], c),
                 {},

@@ -184,15 +184,15 @@ def test_velocities_are_those_of_exposures():
     results, centroids, _ = exposures(3)
     plain = calibrate_mosaic(results, centroids, model="radial")
     velocity = np.array([20.0, -15.0, 10.0])
-    moving = calibrate_mosaic(results, centroids, model="radial", velocities=[velocity] * 3)
+    moving = calibrate_mosaic(results, centroids, model="radial", velocities_km_s=[velocity] * 3)
     # The stars are shifted together, which turns the attitudes by up to v/c.
     turned = [
         np.linalg.norm(a.quaternion - b.quaternion)
         for a, b in zip(plain.optics.frames, moving.optics.frames, strict=True)
     ]
     assert 1e-5 < max(turned) < 1e-4
-    with pytest.raises(InputError, match="velocities: 2 for 3 exposures"):
-        calibrate_mosaic(results, centroids, velocities=[None, None])
+    with pytest.raises(InputError, match="velocities_km_s: 2 for 3 exposures"):
+        calibrate_mosaic(results, centroids, velocities_km_s=[None, None])
 
 
 def test_position_uncertainties_count():

@@ -217,7 +217,7 @@ def calibration_block(
     noise: float,
     parameter_names: Sequence[str] | None = None,
     sigma_clip: float = 3.0,
-    velocities: Sequence[ArrayLike | None] | None = None,
+    velocities_km_s: Sequence[ArrayLike | None] | None = None,
 ) -> CalibrationBlock:
     """Reduce some frames to what they tell about their camera.
 
@@ -238,7 +238,7 @@ def calibration_block(
     parameter_names : sequence of str, optional
         What to fit: `CalibrationResult.parameter_names`, or part of them. Default: all of the
         camera's form.
-    sigma_clip, velocities
+    sigma_clip, velocities_km_s
         As for `calibrate_camera`.
 
     Returns
@@ -274,7 +274,7 @@ def calibration_block(
     >>> step.change < 1e-2
     True
     """
-    frames, _ = matched_frames(results, centroids, velocities)
+    frames, _ = matched_frames(results, centroids, velocities_km_s)
     return CalibrationBlock(
         core.calibration_block(
             [stars._core for stars in frames.stars],

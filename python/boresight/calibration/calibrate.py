@@ -54,7 +54,7 @@ def calibrate(
     projection: Projection | None = None,
     times: Sequence[Any] | None = None,
     aberration: bool | None = None,
-    velocities: Sequence[ArrayLike | None] | None = None,
+    velocities_km_s: Sequence[ArrayLike | None] | None = None,
     catalog: Catalog | None = None,
     site: EarthLocation | None = None,
     weather: Mapping[str, float] | None = None,
@@ -96,7 +96,7 @@ def calibrate(
         the times of all of them are known. Without, of it remain a scale that differs by up to 1e-4
         between frames (2 arcsec at the edge of a field of 10 degrees) and 0.1 arcsec, which nothing
         else can take up.
-    velocities : sequence of (array_like of shape (3,) or None), optional
+    velocities_km_s : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
     catalog : Catalog, optional
         Stars with proper motions and the database's identifiers, such as `Catalog.hipparcos()`:
@@ -165,7 +165,7 @@ def calibrate(
     if database is None and catalog is None and None not in known_times:
         catalog = Catalog.hipparcos()
     database = choose_database(database, fov_estimate_deg, camera_model, projection)
-    places = FramePlaces(known_times, aberration, velocities, catalog, site, weather)
+    places = FramePlaces(known_times, aberration, velocities_km_s, catalog, site, weather)
     shape = _shape(taken, image_shape, camera_model)
     solving = {
         "image_shape": shape,

@@ -83,7 +83,7 @@ def calibrate_camera(
     systematic_px: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     camera_model: CameraModel | None = None,
-    velocities: Sequence[ArrayLike | None] | None = None,
+    velocities_km_s: Sequence[ArrayLike | None] | None = None,
     origin: Origin | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> CalibrationResult:
@@ -132,7 +132,7 @@ def calibrate_camera(
     camera_model : CameraModel, optional
         Camera whose focal length the fit starts from, and whose projection it has. Default: the
         median of the results', and theirs.
-    velocities : sequence of (array_like of shape (3,) or None), optional
+    velocities_km_s : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each frame, to take stellar aberration out
         (exactly). Default: what each result was solved with.
     origin : {"center", "corner", "fits"}, optional
@@ -183,7 +183,7 @@ def calibrate_camera(
     >>> result.rmse_after_px < 0.1
     True
     """
-    frames, given = matched_frames(results, centroids, velocities, origin)
+    frames, given = matched_frames(results, centroids, velocities_km_s, origin)
     shape = _common_shape(given, image_shape, camera_model)
     solved = [i for i, result in enumerate(given) if result is not None]
     if not solved:
@@ -295,7 +295,7 @@ class MatchedFrames(NamedTuple):
 def matched_frames(
     results: Any,
     centroids: Any,
-    velocities: Sequence[ArrayLike | None] | None,
+    velocities_km_s: Sequence[ArrayLike | None] | None,
     origin: Origin | None = None,
     *,
     one_shape: bool = True,
@@ -315,14 +315,14 @@ def matched_frames(
         for i, (stars, found) in enumerate(zip(given, centroids, strict=True))
     ]
     places = None
-    if velocities is not None:
-        if len(velocities) != len(results):
+    if velocities_km_s is not None:
+        if len(velocities_km_s) != len(results):
             raise InputError(
-                f"velocities: {len(velocities)} for {len(results)} results; "
+                f"velocities_km_s: {len(velocities_km_s)} for {len(results)} results; "
                 "give one (or None) for each"
             )
         places = [
-            moving(i, stars.place, velocities[i]).core
+            moving(i, stars.place, velocities_km_s[i]).core
             for i, stars in enumerate(given)
             if stars is not None
         ]
@@ -353,7 +353,7 @@ def _matched(index: int, result: Any) -> MatchedStars | None:
 
 def moving(index: int, place: ApparentPlace, velocity: ArrayLike | None) -> ApparentPlace:
     """Change the velocity of a place."""
-    name = f"velocities[{index}]"
+    name = f"velocities_km_s[{index}]"
     return dataclasses.replace(place, velocity_km_s=arguments.velocity_km_s(name, velocity))
 
 

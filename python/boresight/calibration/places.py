@@ -33,7 +33,7 @@ class FramePlaces:
         self,
         times: list[Time | None],
         aberration: bool | None,
-        velocities: Sequence[ArrayLike | None] | None,
+        velocities_km_s: Sequence[ArrayLike | None] | None,
         catalog: Catalog | None,
         site: EarthLocation | None,
         weather: Mapping[str, float] | None,
@@ -41,7 +41,7 @@ class FramePlaces:
         if aberration is None:
             aberration = None not in times
         for name, wanted in (
-            ("aberration", aberration and velocities is None),
+            ("aberration", aberration and velocities_km_s is None),
             ("catalog", catalog is not None),
             ("site", site is not None),
         ):
@@ -49,22 +49,25 @@ class FramePlaces:
                 raise InputError(
                     f"{name}: the time of frames[{times.index(None)}] is unknown; give times"
                 )
-        if velocities is not None and len(velocities) != len(times):
+        if velocities_km_s is not None and len(velocities_km_s) != len(times):
             raise InputError(
-                f"velocities: {len(velocities)} for {len(times)} frames; give one (or None) each"
+                f"velocities_km_s: {len(velocities_km_s)} for {len(times)} frames; "
+                "give one (or None) each"
             )
         if catalog is not None and not len(catalog):
             raise InputError("catalog: it has no stars; give the one that the database was made of")
         self._catalog = catalog
         given = (
-            velocities if velocities is not None else ["earth" if aberration else None] * len(times)
+            velocities_km_s
+            if velocities_km_s is not None
+            else ["earth" if aberration else None] * len(times)
         )
         self.places = [
             ApparentPlace.at(time, velocity_km_s=velocity, site=site, weather=weather)
             for time, velocity in zip(times, given, strict=True)
         ]
         words = []
-        if velocities is not None:
+        if velocities_km_s is not None:
             words.append("aberration by the velocities given")
         elif aberration:
             words.append("aberration by the Earth's motion at each frame's time")

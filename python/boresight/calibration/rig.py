@@ -183,7 +183,7 @@ def calibrate_mosaic(
     systematic_px: float | None = None,
     max_iterations: int = fit.MAX_ITERATIONS,
     camera_model: CameraModel | None = None,
-    velocities: Sequence[ArrayLike | None] | None = None,
+    velocities_km_s: Sequence[ArrayLike | None] | None = None,
     origin: Origin | None = None,
     progress: Callable[[float], object] | None = None,
 ) -> MosaicResult:
@@ -202,7 +202,7 @@ def calibrate_mosaic(
     camera_model : CameraModel, optional
         Camera whose focal length the fit starts from, and whose projection it has. Default: the
         median of the results', and theirs.
-    velocities : sequence of (array_like of shape (3,) or None), optional
+    velocities_km_s : sequence of (array_like of shape (3,) or None), optional
         The observer's barycentric velocity in km/s at each exposure. Default: what each result was
         solved with.
     origin : {"center", "corner", "fits"}, optional
@@ -253,7 +253,7 @@ def calibrate_mosaic(
     exposures = _exposures(results, centroids, origin)
     used = [i for i, parts in enumerate(exposures) if any(part is not None for part in parts)]
     given = [[None if p is None else p._core for p in exposures[i]] for i in used]
-    places = None if velocities is None else _places(exposures, velocities, used)
+    places = None if velocities_km_s is None else _places(exposures, velocities_km_s, used)
 
     options = fit.fit_options(
         model,
@@ -319,17 +319,17 @@ def _exposures(
 
 def _places(
     exposures: Sequence[Sequence[Part]],
-    velocities: Sequence[ArrayLike | None],
+    velocities_km_s: Sequence[ArrayLike | None],
     used: Sequence[int],
 ) -> list[core.ApparentPlace]:
     """Places of the exposures that are used, with the velocities given."""
-    if len(velocities) != len(exposures):
+    if len(velocities_km_s) != len(exposures):
         raise InputError(
-            f"velocities: {len(velocities)} for {len(exposures)} exposures; "
+            f"velocities_km_s: {len(velocities_km_s)} for {len(exposures)} exposures; "
             "give one (or None) for each"
         )
     first = {i: next(part for part in exposures[i] if part is not None) for i in used}
-    return [fit.moving(i, first[i].place, velocities[i]).core for i in used]
+    return [fit.moving(i, first[i].place, velocities_km_s[i]).core for i in used]
 
 
 def _detectors(best: core.CalibrationResult) -> tuple[Detector, ...]:

@@ -94,7 +94,7 @@ def run(folder: Path, *, binning: int = 1) -> bool:
         fov_estimate_deg=11.8,
         fov_max_error_deg=0.5,
         order=6,
-        velocities=[earth_barycentric_velocity(frame.time) for frame in frames if frame.time],
+        velocities_km_s=[earth_barycentric_velocity(frame.time) for frame in frames if frame.time],
         on_pass=lambda number, result: step(_summary(number, result)),
     )
     step("Drawing the matched stars")
