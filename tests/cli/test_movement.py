@@ -93,6 +93,20 @@ def test_check(sky):
     assert run("check", sky / "a.fits", "--calibration", sky / "a.fits").exit_code == 2
 
 
+def test_check_of_a_part_of_the_frame_cannot_tell(sky):
+    image = fits.getdata(sky / "c.fits").astype(np.float32)
+    image[:, 120:] = np.random.default_rng(0).normal(np.median(image), 1.0, image[:, 120:].shape)
+    fits.PrimaryHDU(image).writeto(sky / "part.fits")
+    common = ["--calibration", sky / "cam.json", "--database", sky / "db.bin"]
+    done = run("check", sky / "part.fits", *common, "--json")
+    assert done.exit_code == 5, done.output
+    told = json.loads(done.stdout)
+    assert told["solved"]
+    assert told["moved"] is None
+    assert "covered" in told["unknown"]
+    assert run("check", sky / "a.fits", sky / "part.fits", *common).exit_code == 5
+
+
 def test_check_updates_and_keeps_the_one_before(sky):
     common = ["--calibration", sky / "cam.json", "--database", sky / "db.bin"]
     before = (sky / "cam.json").read_text()
