@@ -1,10 +1,9 @@
-//! Fourier transforms of images of one size.
+//! Fourier transforms of images of one size, in single precision: both would take 150 kB of the extension.
 
 use std::sync::Arc;
 
-use rustfft::num_complex::Complex;
-use rustfft::num_traits::Zero;
-use rustfft::{Fft, FftNum, FftPlanner};
+use rustfft::num_complex::Complex32;
+use rustfft::{Fft, FftPlanner};
 
 /// The next side from this one up whose transform is quick.
 pub(crate) fn good_side(side: usize) -> usize {
@@ -20,13 +19,13 @@ pub(crate) fn good_side(side: usize) -> usize {
 }
 
 /// Transforms images of one size, in place and without a factor: forward and back, pixels are multiplied by their number.
-pub(crate) struct Fourier<T: FftNum> {
+pub(crate) struct Fourier {
     size: [usize; 2],
-    forward: [Arc<dyn Fft<T>>; 2],
-    inverse: [Arc<dyn Fft<T>>; 2],
+    forward: [Arc<dyn Fft<f32>>; 2],
+    inverse: [Arc<dyn Fft<f32>>; 2],
 }
 
-impl<T: FftNum> Fourier<T> {
+impl Fourier {
     /// Of images of these columns and rows.
     pub(crate) fn new(size: [usize; 2]) -> Self {
         let mut planner = FftPlanner::new();
@@ -40,16 +39,16 @@ impl<T: FftNum> Fourier<T> {
     }
 
     /// From pixels, row after row, to frequencies, the lowest first.
-    pub(crate) fn forward(&self, data: &mut Vec<Complex<T>>) {
+    pub(crate) fn forward(&self, data: &mut Vec<Complex32>) {
         self.transform(data, &self.forward);
     }
 
     /// From frequencies to pixels.
-    pub(crate) fn inverse(&self, data: &mut Vec<Complex<T>>) {
+    pub(crate) fn inverse(&self, data: &mut Vec<Complex32>) {
         self.transform(data, &self.inverse);
     }
 
-    fn transform(&self, data: &mut Vec<Complex<T>>, plans: &[Arc<dyn Fft<T>>; 2]) {
+    fn transform(&self, data: &mut Vec<Complex32>, plans: &[Arc<dyn Fft<f32>>; 2]) {
         let [width, height] = self.size;
         plans[0].process(data);
         let mut turned = transposed(data, width, height);
@@ -58,8 +57,8 @@ impl<T: FftNum> Fourier<T> {
     }
 }
 
-fn transposed<T: FftNum>(data: &[Complex<T>], width: usize, height: usize) -> Vec<Complex<T>> {
-    let mut turned = vec![Complex::zero(); data.len()];
+fn transposed(data: &[Complex32], width: usize, height: usize) -> Vec<Complex32> {
+    let mut turned = vec![Complex32::default(); data.len()];
     for (y, row) in data.chunks_exact(width).enumerate() {
         for (x, &v) in row.iter().enumerate() {
             turned[x * height + y] = v;
@@ -75,18 +74,18 @@ mod tests {
     #[test]
     fn a_wave_is_one_frequency_and_comes_back() {
         let size = [12, 10];
-        let fourier = Fourier::<f64>::new(size);
+        let fourier = Fourier::new(size);
         let phase =
-            |i: usize| std::f64::consts::TAU * (3.0 * (i % 12) as f64 / 12.0 + (i / 12) as f64 / 10.0);
-        let wave: Vec<_> = (0..120).map(|i| Complex::from_polar(1.0, phase(i))).collect();
+            |i: usize| std::f32::consts::TAU * (3.0 * (i % 12) as f32 / 12.0 + (i / 12) as f32 / 10.0);
+        let wave: Vec<_> = (0..120).map(|i| Complex32::from_polar(1.0, phase(i))).collect();
         let mut data = wave.clone();
         fourier.forward(&mut data);
         for (i, value) in data.iter().enumerate() {
             let expected = if i == 12 + 3 { 120.0 } else { 0.0 };
-            assert!((value - expected).norm() < 1e-10);
+            assert!((value - expected).norm() < 1e-4);
         }
         fourier.inverse(&mut data);
-        assert!(data.iter().zip(&wave).all(|(a, b)| (a / 120.0 - b).norm() < 1e-12));
+        assert!(data.iter().zip(&wave).all(|(a, b)| (a / 120.0 - b).norm() < 1e-6));
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn about_middle(plane: &Plane, scale: f64, angle: f64) -> Transform {
 }
 
 /// Compares images of one size.
-struct Correlator(Fourier<f32>);
+struct Correlator(Fourier);
 
 impl Correlator {
     fn new(size: [usize; 2]) -> Self {

@@ -8,7 +8,7 @@
 
 use std::f64::consts::TAU;
 
-use rustfft::num_complex::Complex64;
+use rustfft::num_complex::{Complex32, Complex64};
 
 use super::galaxy::{Galaxy, largest_eigenvalue};
 use super::mixture::{self, Component};
@@ -62,11 +62,11 @@ impl Convolved {
         let reach = narrow.first().map_or(0.0, |c| REACH * (c.variance * major).sqrt());
         let pad = grid.oversampling.map(|samples| (reach * samples).ceil() as usize);
         let size = [0, 1].map(|axis| good_side(grid.size[axis] + 2 * pad[axis]));
-        let mut samples = vec![Complex64::default(); size[0] * size[1]];
+        let mut samples = vec![Complex32::default(); size[0] * size[1]];
         for (y, row) in grid.samples.chunks_exact(grid.size[0]).enumerate() {
             let at = (y + pad[1]) * size[0] + pad[0];
             for (to, from) in samples[at..].iter_mut().zip(row) {
-                to.re = *from;
+                to.re = *from as f32;
             }
         }
         let narrow = convolved(&narrow, w, samples, size, grid.oversampling);
@@ -116,7 +116,7 @@ impl Convolved {
 fn convolved(
     gaussians: &[Component],
     w: [f64; 3],
-    mut samples: Vec<Complex64>,
+    mut samples: Vec<Complex32>,
     size: [usize; 2],
     oversampling: [f64; 2],
 ) -> [Vec<f64>; CONVOLVED] {
@@ -125,24 +125,30 @@ fn convolved(
     let [across, down] = [0, 1].map(|axis| frequencies(size[axis], oversampling[axis]));
     // Of two real images one is the real part, the other the imaginary part; that of the mixed derivative stays alone, as
     // its transform at the highest frequency is not that of a real image.
-    let mut packed: [Vec<Complex64>; 3] = std::array::from_fn(|_| vec![Complex64::default(); samples.len()]);
+    let mut packed: [Vec<Complex32>; 3] = std::array::from_fn(|_| vec![Complex32::default(); samples.len()]);
     let unit = 1.0 / samples.len() as f64;
     for (row, &ky) in down.iter().enumerate() {
         let at = row * size[0];
         let sums = vectorized(Transforms { gaussians, w, across: &across, ky });
         for (column, (&kx, [light, by_variance, by_exponent])) in across.iter().zip(sums).enumerate() {
-            let sample = samples[at + column] * unit;
+            let sample = samples[at + column];
             let (xx, xy, yy) = (kx * kx, kx * ky, ky * ky);
-            packed[0][at + column] = sample * Complex64::new(light, by_exponent);
-            packed[1][at + column] = sample * Complex64::new(-0.5 * xx, -0.5 * yy) * by_variance;
-            packed[2][at + column] = sample * (-xy * by_variance);
+            let filters = [
+                Complex64::new(light, by_exponent),
+                Complex64::new(-0.5 * xx, -0.5 * yy) * by_variance,
+                Complex64::new(-xy * by_variance, 0.0),
+            ];
+            for (packed, filter) in packed.iter_mut().zip(filters) {
+                let filter = filter * unit;
+                packed[at + column] = sample * Complex32::new(filter.re as f32, filter.im as f32);
+            }
         }
     }
     for spectrum in &mut packed {
         fourier.inverse(spectrum);
     }
-    let real = |k: usize| packed[k].iter().map(|c| c.re).collect();
-    let imaginary = |k: usize| packed[k].iter().map(|c| c.im).collect();
+    let real = |k: usize| packed[k].iter().map(|c| f64::from(c.re)).collect();
+    let imaginary = |k: usize| packed[k].iter().map(|c| f64::from(c.im)).collect();
     [real(0), real(1), real(2), imaginary(1), imaginary(0)]
 }
 
