@@ -110,3 +110,9 @@ def test_positions_are_taken_from_the_list_that_was_solved():
 def test_bad_columns_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         matches().replace(**changes)
+
+
+@pytest.mark.parametrize("magnitudes", [5.0, np.zeros(3), np.zeros((20, 1))])
+def test_magnitudes_are_one_for_each_star(magnitudes):
+    with pytest.raises(InputError, match="magnitudes: its shape is"):
+        matches(magnitudes=magnitudes)

@@ -105,7 +105,8 @@ class MatchedStars:
 
         self._magnitudes = None if magnitudes is None else column(magnitudes, 0, np.float64)
         if self._magnitudes is not None and self._magnitudes.shape != (n,):
-            raise InputError(f"magnitudes: {len(self._magnitudes)} for {n} stars; give one each")
+            shape = self._magnitudes.shape
+            raise InputError(f"magnitudes: its shape is {shape}, of {n} stars; give one each")
         cov = None
         if position_cov is not None:
             given = np.asarray(position_cov, dtype=np.float64)
