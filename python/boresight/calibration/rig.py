@@ -293,6 +293,10 @@ def _exposures(
         raise InputError(
             f"centroids: {len(centroids)} exposures, but {len(results)} in results; give as many"
         )
+    for name, exposures in (("results", results), ("centroids", centroids)):
+        for i, detectors in enumerate(exposures):
+            if not isinstance(detectors, Sequence | np.ndarray):
+                raise InputError(f"{name}[{i}]: {detectors!r}; give a list, one for every detector")
     for i, (solutions, stars) in enumerate(zip(results, centroids, strict=True)):
         if len(solutions) != len(stars) or len(solutions) != len(results[0]):
             raise InputError(
