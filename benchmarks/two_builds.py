@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 Task = tuple[Callable[[], Any], Callable[[Any], str]]
-"""What is timed, and how its result is told."""
+"""Function to be timed, and the words for its result."""
 
 SOLVED = (
     "noise 0.5 px", "25 % false, 20 % missing", "50 % false, 20 % missing",

@@ -13,7 +13,7 @@ from boresight import (
 
 
 def opencv_project(matrix, coefficients, directions):
-    """What OpenCV's manual says of projectPoints, point by point."""
+    """Project points by the formulas of OpenCV's manual for projectPoints."""
     k1, k2, p1, p2, k3, k4, k5, k6 = [*coefficients, 0.0, 0.0, 0.0][:8]
     pixels = []
     for x, y, z in directions:

@@ -19,7 +19,7 @@ def similarity(degrees, scale, shift):
 
 
 def scene(matrix, seed, noise=2.0):
-    """What a matrix makes of a scene that is known at every place: waves of all directions."""
+    """Move a scene that is known at every place, waves of all directions, by a matrix."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]].astype(float)
     u, v, w = np.tensordot(matrix, np.stack([x, y, np.ones(SHAPE)]), 1)

@@ -315,7 +315,7 @@ PHONE = """<!DOCTYPE html><link rel="icon" href="data:,">
 
 
 def seen_on_a_phone(page, probe, folder):
-    """What a script finds on a page 400 pixels wide, which asks for nothing but itself."""
+    """Run a script on a page 400 pixels wide, which asks for nothing but itself."""
     shutil.copy(page, folder / "page.html")
     (folder / "phone.html").write_text(PHONE.replace("PROBE", probe), encoding="utf-8")
     asked = []

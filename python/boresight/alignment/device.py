@@ -16,7 +16,7 @@ from boresight.alignment.sip import by_degree
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
 
-__all__ = ["Bent", "Device", "added", "lowest_degree"]
+__all__ = ["Bent", "Device", "lowest_degree"]
 
 Floats = NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def lowest_degree(geometry: FitGeometry, catalogued: int, exposure_order: int = 
     return exposure_order + 2 if catalogued == 0 and geometry == "general" else 2
 
 
-def added(
+def _added(
     lens: PolynomialDistortion | None, more: PolynomialDistortion | None
 ) -> PolynomialDistortion | None:
     """Add polynomials of one scale; either may be none."""
@@ -213,7 +213,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Bent:
-    """Distortions: what all images share, for each detector, and what each image has."""
+    """Distortions that all images share, by detector, and those of each image; may be empty."""
 
     shared: list[PolynomialDistortion]
     own: list[PolynomialDistortion | None]
@@ -223,13 +223,14 @@ class Bent:
         shared = self.shared or more.shared
         if self.shared and more.shared:
             both = zip(self.shared, more.shared, strict=True)
-            shared = [lens for pair in both if (lens := added(*pair)) is not None]
-        return Bent(shared, [added(*pair) for pair in zip(self.own, more.own, strict=True)])
+            shared = [lens for pair in both if (lens := _added(*pair)) is not None]
+        return Bent(shared, [_added(*pair) for pair in zip(self.own, more.own, strict=True)])
 
     def of_image(self, number: int, members: int) -> list[PolynomialDistortion | None]:
         """Give those of the members of an image, which alone has its own."""
         lenses = self.shared[:members] if self.shared else [None] * members
-        return [added(lens, self.own[number]) for lens in lenses]
+        own = self.own[number] if self.own else None
+        return [_added(lens, own) for lens in lenses]
 
 
 def _shapes(exposures: list[Exposure]) -> list[tuple[int, int]]:

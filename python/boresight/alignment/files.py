@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.naming import named
-from boresight.alignment.device import added
+from boresight.alignment.device import Bent
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping, mapping_of
 from boresight.alignment.register import difference, follow
@@ -182,9 +182,7 @@ def _lenses(result: AlignmentResult, number: int) -> list[PolynomialDistortion |
     members, fit = len(result.catalogs[number].members), result.fit
     if fit is None:
         return [None] * members
-    shared = fit.distortion[:members] if fit.distortion else [None] * members
-    own = fit.exposure_distortion[number] if fit.exposure_distortion else None
-    return [added(lens, own) for lens in shared]
+    return Bent(fit.distortion, fit.exposure_distortion).of_image(number, members)
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,11 @@ impl JointProblem<'_> {
         }
         let invert = |mut m: DMatrix<f64>| {
             // Of what an exposure does not have nothing is told, and it stays.
-            (0..n)
-                .filter(|&k| m[(k, k)] == 0.0)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|k| m[(k, k)] = 1.0);
+            for k in 0..n {
+                if m[(k, k)] == 0.0 {
+                    m[(k, k)] = 1.0;
+                }
+            }
             m.cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse())
         };
         let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };

@@ -2,6 +2,7 @@
 
 use super::fit::Fit;
 use crate::imaging::stamp::part_of;
+use crate::lsq::robust::median;
 
 /// Relative error of the point-spread function that is counted at most in the weights of pixels.
 const MAX_WEIGHT_ERROR: f32 = 0.03;
@@ -41,10 +42,10 @@ impl Noise {
 /// on average; parts along an axis at most.
 const TELLING_SNR: f32 = 30.0;
 const STARS_A_PART: usize = 10;
-/// One in so many of them, the brightest, are asked, but so many at least.
+const MAX_PARTS: usize = 8;
+/// The brightest of a part, asked besides all: one in so many, but so many at least.
 const BRIGHTEST_SHARE: usize = 3;
 const FEWEST_STARS: usize = 5;
-const MAX_PARTS: usize = 8;
 /// The function is taken to be no more wrong than this fraction of the light.
 const WORST_ERROR: f32 = 0.3;
 
@@ -87,9 +88,8 @@ impl NoiseField {
     }
 }
 
-/// What the squared residuals exceed their expectation by, as a fraction of the squared light: the median.
+/// Median excess of the squared residuals over their expectation, as a fraction of the squared light.
 fn median_excess(stars: &[&Fit]) -> f32 {
-    let mut excess: Vec<f32> = stars.iter().map(|fit| (fit.chi2 - fit.pixels) / fit.snr().powi(2)).collect();
-    let middle = excess.len() / 2;
-    *excess.select_nth_unstable_by(middle, f32::total_cmp).1
+    let excess = |fit: &&Fit| f64::from((fit.chi2 - fit.pixels) / fit.snr().powi(2));
+    median(&mut stars.iter().map(excess).collect::<Vec<f64>>()) as f32
 }
