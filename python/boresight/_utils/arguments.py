@@ -90,6 +90,8 @@ def pixels(name: str, values: Any) -> Any:
 
 def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
     """Check an angle: a number of degrees or a Quantity."""
+    if type(value) is float:  # nearly always
+        return value
     return number(name, angles(name, value, repair), repair)
 
 

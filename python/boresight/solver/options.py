@@ -30,6 +30,12 @@ __all__ = ["LensModel", "Prepared", "SearchOptions", "SolveOptions", "detections
 LensModel = Literal["auto", "none", "pinhole", "radial", "polynomial"] | int
 """Model of the lens that is fitted to one frame: a form, or the order of a polynomial."""
 
+LENS_FORMS: tuple[str, ...] = get_args(get_args(LensModel)[0])
+
+
+AT_REST = ApparentPlace()
+"""Where nothing displaces the stars."""
+
 
 class SearchOptions(TypedDict, total=False):
     """Options of `Tracker`: those of `solve_from_centroids`, which explains them, but the hint."""
@@ -106,7 +112,10 @@ def prepare(
     camera_model: CameraModel | None,
     options: Mapping[str, Any],
 ) -> Prepared:
-    """Check the arguments of `solve_from_centroids`; `options` has all of `SolveOptions`."""
+    """Check the arguments of `solve_from_centroids`; `options` has all of `SolveOptions`.
+
+    Trackers call this thousands of times a second: what is left at its default is not looked at.
+    """
     flipped = options["parity_flip"]
     camera = _with_parity(
         _camera(camera_model, image_shape), flipped, is_given=camera_model is not None
@@ -137,14 +146,17 @@ def prepare(
     }
     for name in ("pattern_checking_stars", "refine_iterations", "max_patterns_checked"):
         values[name] = arguments.count(name, options[name])
-    return Prepared(place, values, rules).frame(attitude_hint=options["attitude_hint"])
+    frame, hint = Prepared(place, values, rules), options["attitude_hint"]
+    return frame if hint is None else frame.frame(attitude_hint=hint)
 
 
 def _with_parity(camera: CameraModel, flipped: bool | None, *, is_given: bool) -> CameraModel:
     """Turn a camera that was not given the way round that was."""
-    if not isinstance(flipped, bool | np.bool_ | None):
+    if flipped is None:
+        return camera
+    if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"parity_flip: {flipped!r} is neither True nor False; give one of them")
-    if flipped is None or flipped == camera.parity_flip:
+    if flipped == camera.parity_flip:
         return camera
     if is_given:
         raise InputError(
@@ -156,17 +168,16 @@ def _with_parity(camera: CameraModel, flipped: bool | None, *, is_given: bool) -
 
 def _lens(lens: LensModel | None, camera_model: CameraModel | None) -> dict[str, Any]:
     """Form and order of the lens that is to be fitted: none of a camera that is known."""
-    if lens is None and camera_model is not None:
-        lens = "none"
+    if lens is None:
+        return {"lens": None if camera_model is None else "none", "lens_order": None}
     if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
         if not 2 <= lens <= 9:
             raise InputError(f"lens: {lens} is no order of a polynomial; give 2 to 9")
         return {"lens": "polynomial", "lens_order": int(lens)}
-    names = get_args(get_args(LensModel)[0])
-    if lens is not None and lens not in names:
+    if lens not in LENS_FORMS:
+        known = ", ".join(map(repr, LENS_FORMS))
         raise InputError(
-            f"lens: {lens!r} is unknown; give one of {', '.join(map(repr, names))}, or the order "
-            "of a polynomial"
+            f"lens: {lens!r} is unknown; give one of {known}, or the order of a polynomial"
         )
     return {"lens": lens, "lens_order": None}
 
@@ -194,6 +205,8 @@ def _is_plain(centroids: Any, image_shape: tuple[int, int]) -> bool:
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:
     """Take the apparent place given, or that of an observer of the velocity given."""
+    if place is None and velocity is None:
+        return AT_REST
     if place is None:
         checked = arguments.velocity_km_s("observer_velocity_km_s", velocity)
         return ApparentPlace(velocity_km_s=checked)

@@ -80,7 +80,7 @@ pub struct Change {
 
 /// Where a changed camera sees a direction of the unmoved one's axes; `None` if it does not.
 pub fn predicted(camera: &CameraModel, direction: &Direction, values: &Values) -> Option<Point> {
-    Some(Moved::new(camera, values)?.image(direction)?.0)
+    Moved::new(camera, values)?.image(direction)
 }
 
 /// Fits all parameters to stars, robustly.
@@ -153,8 +153,23 @@ impl<'a> Moved<'a> {
         })
     }
 
+    /// Where it sees a direction.
+    fn image(&self, direction: &Direction) -> Option<Point> {
+        let pixel = self.camera.direction_to_pixel(&self.attitude.to_camera(direction))?;
+        Some(self.displacement(pixel).of(pixel))
+    }
+
+    /// By how much the terms of distortion displace a pixel.
+    fn displacement(&self, pixel: Point) -> Displacement {
+        let (half, center) = (self.camera.half_diagonal(), self.before.optical_center());
+        let offset = [0, 1].map(|k| (pixel[k] - center[k]) / half);
+        let square = offset[0] * offset[0] + offset[1] * offset[1];
+        let [first, second] = [self.values[DISTORTION], self.values[DISTORTION + 1]];
+        Displacement { offset, square, factor: first * square + second * square * square }
+    }
+
     /// Where it sees a direction, and the derivatives of that by all parameters.
-    fn image(&self, direction: &Direction) -> Option<(Point, [Point; PARAMETERS])> {
+    fn linearize(&self, direction: &Direction) -> Option<(Point, [Point; PARAMETERS])> {
         let camera = &self.camera;
         let pixel = camera.direction_to_pixel(&self.attitude.to_camera(direction))?;
         let residual = Residual::new(camera, &Placement::default(), &self.attitude, pixel, direction)?;
@@ -169,14 +184,11 @@ impl<'a> Moved<'a> {
         }
         slopes[FOCAL_LENGTH] = multiply(&to_detector, residual.projected.map(|c| focal_length * c));
         (slopes[CENTER], slopes[CENTER + 1]) = ([1.0, 0.0], [0.0, 1.0]);
+        let displacement = self.displacement(pixel);
+        let Displacement { offset: [x, y], square, factor } = displacement;
+        let slope = self.values[DISTORTION] + 2.0 * self.values[DISTORTION + 1] * square;
         let half = camera.half_diagonal();
-        let center = self.before.optical_center();
-        let offset = [0, 1].map(|k| (pixel[k] - center[k]) / half);
-        let square = offset[0] * offset[0] + offset[1] * offset[1];
-        let [first, second] = [self.values[DISTORTION], self.values[DISTORTION + 1]];
-        let (factor, slope) = (first * square + second * square * square, first + 2.0 * second * square);
         // The terms of distortion follow the pixel that they displace.
-        let [x, y] = offset;
         let displaced = [
             [1.0 + (factor + 2.0 * x * x * slope) / half, 2.0 * x * y * slope / half],
             [2.0 * x * y * slope / half, 1.0 + (factor + 2.0 * y * y * slope) / half],
@@ -184,9 +196,24 @@ impl<'a> Moved<'a> {
         for slope in &mut slopes[..DISTORTION] {
             *slope = multiply(&displaced, *slope);
         }
-        slopes[DISTORTION] = offset.map(|c| c * square);
-        slopes[DISTORTION + 1] = offset.map(|c| c * square * square);
-        Some(([pixel[0] + x * factor, pixel[1] + y * factor], slopes))
+        slopes[DISTORTION] = [x * square, y * square];
+        slopes[DISTORTION + 1] = [x * square * square, y * square * square];
+        Some((displacement.of(pixel), slopes))
+    }
+}
+
+/// The terms of distortion at a pixel.
+struct Displacement {
+    /// From the optical centre before, in half diagonals, and the square of its length.
+    offset: Point,
+    square: f64,
+    /// The displacement over `offset`, pixels.
+    factor: f64,
+}
+
+impl Displacement {
+    fn of(&self, pixel: Point) -> Point {
+        [0, 1].map(|k| pixel[k] + self.offset[k] * self.factor)
     }
 }
 
@@ -214,19 +241,39 @@ struct Stars<'a> {
 }
 
 impl Stars<'_> {
-    /// The normal equations, with what is expected of the parameters.
+    /// The stars that count, with their weights.
+    fn weighted(&self) -> impl Iterator<Item = (&Seen, f64)> {
+        let weight = |i: usize| self.weights[i] / (self.sigmas[i] * self.scale).powi(2);
+        let counts = |&(i, _): &(usize, _)| self.weights[i] > 0.0;
+        self.seen.iter().enumerate().filter(counts).map(move |(i, star)| (star, weight(i)))
+    }
+
+    /// Half the weighted sum of squares, with what is expected of the parameters.
+    fn cost(&self, values: &Values) -> f64 {
+        let Some(moved) = Moved::new(self.camera, values) else { return f64::INFINITY };
+        let squares = self.weighted().map(|(star, weight)| {
+            let miss = |pixel: Point| {
+                let [x, y] = [0, 1].map(|axis| pixel[axis] - star.pixel[axis]);
+                x * x + y * y
+            };
+            weight * moved.image(&star.direction).map_or(f64::INFINITY, miss)
+        });
+        let expected: f64 = values[CENTER..].iter().map(|value| (value / EXPECTED_PX).powi(2)).sum();
+        0.5 * (squares.sum::<f64>() + expected)
+    }
+
+    /// The normal equations of the same.
     fn linearize(&self, values: &Values) -> NormalEquations {
         let mut equations = NormalEquations::new(PARAMETERS);
         let Some(moved) = Moved::new(self.camera, values) else {
             equations.add_cost(f64::INFINITY);
             return equations;
         };
-        for (i, star) in self.seen.iter().enumerate().filter(|&(i, _)| self.weights[i] > 0.0) {
-            let Some((pixel, slopes)) = moved.image(&star.direction) else {
+        for (star, weight) in self.weighted() {
+            let Some((pixel, slopes)) = moved.linearize(&star.direction) else {
                 equations.add_cost(f64::INFINITY);
                 continue;
             };
-            let weight = self.weights[i] / (self.sigmas[i] * self.scale).powi(2);
             for axis in [0, 1] {
                 equations.add(&slopes.map(|s| s[axis]), pixel[axis] - star.pixel[axis], weight);
             }
@@ -264,7 +311,7 @@ impl Problem for Weighted<'_> {
     type System = NormalEquations;
 
     fn cost(&self, state: &Values) -> f64 {
-        self.0.linearize(state).cost()
+        self.0.cost(state)
     }
 
     fn linearize(&self, state: &Values) -> NormalEquations {
@@ -293,7 +340,7 @@ impl Robust for Stars<'_> {
         let moved = Moved::new(self.camera, state);
         let length = |(star, sigma): (&Seen, &f64)| {
             let image = moved.as_ref().and_then(|moved| moved.image(&star.direction));
-            image.map_or(f64::INFINITY, |([x, y], _)| (x - star.pixel[0]).hypot(y - star.pixel[1]) / sigma)
+            image.map_or(f64::INFINITY, |[x, y]| (x - star.pixel[0]).hypot(y - star.pixel[1]) / sigma)
         };
         let lengths: Vec<f64> = self.seen.iter().zip(&self.sigmas).map(length).collect();
         let finite: Vec<f64> = lengths.iter().copied().filter(|l| l.is_finite()).collect();

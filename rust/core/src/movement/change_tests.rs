@@ -42,7 +42,7 @@ fn derivatives_are_those_of_the_prediction() {
     let (camera, step) = (camera(), 1e-6);
     let values = [0.02, -0.03, 0.4, 1e-2, 0.7, -0.4, 3.0, -2.0];
     for star in stars(&values, 0.0).iter().step_by(13) {
-        let (_, slopes) = Moved::new(&camera, &values).unwrap().image(&star.direction).unwrap();
+        let (_, slopes) = Moved::new(&camera, &values).unwrap().linearize(&star.direction).unwrap();
         for (k, slope) in slopes.iter().enumerate() {
             let at = |sign: f64| {
                 let mut moved = values;
