@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +92,16 @@ def test_every_real_type_and_byte_order(dtype: type, order: str) -> None:
         (20, 20),
         (55, 40),
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "window"}, {"fast": True}])
+def test_the_same_numbers_in_another_type_give_the_same_stars(options: dict[str, Any]) -> None:
+    image, *_ = field(4, shape=(200, 260), n=40)
+    image = np.clip(np.round(image / 4), 0, 255)
+    expected = extract_centroids(image, **options).centroids
+    assert len(expected) > 20
+    for dtype in (np.uint8, np.int16, np.uint16, np.float32):
+        assert extract_centroids(image.astype(dtype), **options).centroids == expected
 
 
 def test_views_of_larger_arrays_are_read_as_they_are() -> None:

@@ -11,6 +11,7 @@ mod detect;
 pub mod extract;
 pub(crate) mod fourier;
 pub mod image;
+mod pixels;
 mod psf;
 mod sharp;
 pub mod spline;

@@ -8,7 +8,7 @@ use boresight::imaging::extract::{
 };
 use boresight::imaging::image::{Image, Pixel};
 use numpy::ndarray::Axis;
-use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2, PyUntypedArrayMethods};
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -213,15 +213,15 @@ impl Extractor {
     ) -> PyResult<Extraction> {
         let (mask, noise) = (mask.as_ref(), noise.as_ref());
         if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f32>>() {
-            self.run(py, &image, mask, noise)
+            self.run(py, &view(&image, mask, noise)?)
         } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u16>>() {
-            self.run(py, &image, mask, noise)
+            self.run(py, &view(&image, mask, noise)?)
         } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, u8>>() {
-            self.run(py, &image, mask, noise)
+            self.run(py, &view(&image, mask, noise)?)
         } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, i16>>() {
-            self.run(py, &image, mask, noise)
+            self.run(py, &view(&image, mask, noise)?)
         } else if let Ok(image) = image.extract::<PyReadonlyArray2<'_, f64>>() {
-            self.run(py, &image, mask, noise)
+            self.run(py, &view(&image, mask, noise)?)
         } else {
             Err(InputError::new_err(
                 "image: its type is not supported here; give float32, float64, uint16, int16 or uint8",
@@ -231,27 +231,29 @@ impl Extractor {
 }
 
 impl Extractor {
-    fn run<T: Element + Pixel>(
-        &self,
-        py: Python<'_>,
-        image: &PyReadonlyArray2<'_, T>,
-        mask: Option<&PyReadonlyArray2<'_, bool>>,
-        noise: Option<&PyReadonlyArray2<'_, f32>>,
-    ) -> PyResult<Extraction> {
-        let size = [image.shape()[1], image.shape()[0]];
-        let mask = mask.map(|mask| rows("mask", mask)).transpose()?;
-        let mut image = Image::new(rows("image", image)?, mask).map_err(to_python)?;
-        if let Some(noise) = noise {
-            image = image.with_noise(rows("noise", noise)?).map_err(to_python)?;
-        }
+    fn run(&self, py: Python<'_>, image: &Image<'_>) -> PyResult<Extraction> {
         let inner = py.detach(|| {
             // One frame leaves no trace in the next, whatever happened to it. The lock is this thread's: one of the pool
             // that held it could come to another frame of the same extractor while it waits for a part of this one.
             let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let extractor = &mut *guard;
-            monitor::watch(None, |monitor| extractor.extract(&image, monitor))
+            monitor::watch(None, |monitor| extractor.extract(image, monitor))
         })?;
-        Ok(Extraction { inner, size })
+        Ok(Extraction { inner, size: [image.width(), image.height()] })
+    }
+}
+
+/// An image of arrays, where they are.
+fn view<'a, T: Element + Pixel>(
+    image: &'a PyReadonlyArray2<'_, T>,
+    mask: Option<&'a PyReadonlyArray2<'_, bool>>,
+    noise: Option<&'a PyReadonlyArray2<'_, f32>>,
+) -> PyResult<Image<'a>> {
+    let mask = mask.map(|mask| rows("mask", mask)).transpose()?;
+    let image = Image::new(rows("image", image)?, mask).map_err(to_python)?;
+    match noise {
+        Some(noise) => image.with_noise(rows("noise", noise)?).map_err(to_python),
+        None => Ok(image),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::imaging::survey::survey;
 use crate::simd::vectorized;
 
@@ -41,13 +41,13 @@ pub struct Background {
 
 impl Background {
     /// Measures a frame in blocks of about `block_size` pixels, looking at [`FINE_SAMPLES`] in each.
-    pub fn measure<T: Pixel>(image: &Image<'_, T>, block_size: usize) -> Option<Self> {
+    pub fn measure(image: &Image<'_>, block_size: usize) -> Option<Self> {
         Self::sample(image, block_size, FINE_SAMPLES)
     }
 
     /// Measures a frame in blocks of about `block_size` pixels, looking at about `samples` in each; `None` if no
     /// pixel is good.
-    pub fn sample<T: Pixel>(image: &Image<'_, T>, block_size: usize, samples: usize) -> Option<Self> {
+    pub fn sample(image: &Image<'_>, block_size: usize, samples: usize) -> Option<Self> {
         let size = [image.width(), image.height()];
         let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
         let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];

@@ -1,8 +1,5 @@
 //! Defects: pixels that are no stars, and not read.
 
-// Read in loops that are compiled for several kinds of machine: `vectorized`.
-#![allow(clippy::inline_always)]
-
 /// The defects of a frame, by rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Defects {
@@ -41,7 +38,6 @@ impl Defects {
     }
 
     /// Marks those among the pixels from column `x0` on of row `y`.
-    #[inline(always)]
     pub(crate) fn blank(&self, y: usize, x0: usize, out: &mut [f32]) {
         let row = &self.columns[self.starts[y] as usize..self.starts[y + 1] as usize];
         if row.is_empty() {

@@ -14,7 +14,7 @@ use mirror::Mirror;
 
 use crate::imaging::background::Background;
 use crate::imaging::blobs::{Blob, Labels, Run};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::simd::vectorized;
 
 mod filter;
@@ -83,9 +83,9 @@ pub(crate) struct Detector {
 impl Detector {
     /// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
     /// faster, and a little less sensitive.
-    pub(crate) fn detect<T: Pixel>(
+    pub(crate) fn detect(
         &mut self,
-        image: &Image<'_, T>,
+        image: &Image<'_>,
         background: &Background,
         filter_sigma: Option<f64>,
         threshold: f32,
@@ -132,7 +132,7 @@ impl Detector {
     }
 
     /// Collects what is above `cut`, and below minus what of it is noise: without the plateau.
-    fn scan<T: Pixel>(&mut self, filter: &Filter<'_, T>, cut: f32, plateau: f32) {
+    fn scan(&mut self, filter: &Filter<'_>, cut: f32, plateau: f32) {
         let Self { bands, runs, troughs, detection, .. } = self;
         let [_, height] = filter.size();
         bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);

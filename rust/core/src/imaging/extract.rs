@@ -10,7 +10,7 @@ use crate::imaging::background::Background;
 use crate::imaging::centroid::{self, Moments};
 use crate::imaging::defects::Defects;
 use crate::imaging::detect::{Detection, Detector};
-use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::image::{Image, Reading};
 use crate::imaging::sharp;
 use crate::imaging::survey::survey;
 use crate::monitor::{Monitor, checkpoint};
@@ -154,7 +154,7 @@ pub struct Extraction {
 const MIN_BINNED_SIZE: usize = 16;
 
 /// Finds and measures the stars of a frame. For many frames, see [`Extractor`].
-pub fn extract<T: Pixel>(image: &Image<'_, T>, options: &ExtractOptions) -> Result<Extraction> {
+pub fn extract(image: &Image<'_>, options: &ExtractOptions) -> Result<Extraction> {
     Extractor::new(options.clone())?.extract(image, &())
 }
 
@@ -179,7 +179,7 @@ impl Extractor {
     }
 
     /// The stars of one frame; those before leave no trace in them. Stops soon after the monitor wants it to.
-    pub fn extract<T: Pixel>(&mut self, image: &Image<'_, T>, monitor: &dyn Monitor) -> Result<Extraction> {
+    pub fn extract(&mut self, image: &Image<'_>, monitor: &dyn Monitor) -> Result<Extraction> {
         // All that follows is in units in which the frame scatters by about one.
         let reading = self.reading(image)?;
         let Self { options, detector, measured } = self;
@@ -222,7 +222,7 @@ impl Extractor {
     }
 
     /// How to read the image. What the places of a pattern differ in, without light, the sky tells; with light, the stars.
-    fn reading<T: Pixel>(&mut self, image: &Image<'_, T>) -> Result<Reading> {
+    fn reading(&mut self, image: &Image<'_>) -> Result<Reading> {
         let reading = survey(image);
         let Some(pattern) = reading.pattern else { return Ok(reading) };
         let (image, options) = (&image.with_reading(reading), self.options.scaled(&reading));
@@ -238,8 +238,8 @@ impl Extractor {
 }
 
 /// A frame whose stars are to be measured.
-struct Frame<'a, T> {
-    image: &'a Image<'a, T>,
+struct Frame<'a> {
+    image: &'a Image<'a>,
     background: &'a Background,
     detection: &'a Detection,
     options: &'a ExtractOptions,
@@ -248,9 +248,9 @@ struct Frame<'a, T> {
 }
 
 /// Detects what is on a frame without its defects, and returns these.
-fn detect<T: Pixel>(
+fn detect(
     detector: &mut Detector,
-    image: &Image<'_, T>,
+    image: &Image<'_>,
     background: &Background,
     options: &ExtractOptions,
     monitor: &dyn Monitor,

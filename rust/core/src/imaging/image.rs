@@ -1,57 +1,15 @@
 //! Images as the extraction reads them: rows of any pixel type, in place, with bad pixels left out.
 
-// Reading is a part of loops that are compiled for several kinds of machine: `lanes::vectorized`.
-#![allow(clippy::inline_always)]
-
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::imaging::defects::Defects;
+use crate::imaging::pixels::ScaledRow;
+pub use crate::imaging::pixels::{Pixel, Rows};
+use crate::simd::{Work, vectorized};
 
-/// Floating-point pixels beyond this are bad: their squares would not fit.
-pub(crate) const LIMIT: f32 = 1e15;
-
-/// A type images are made of.
-pub trait Pixel: Copy + Send + Sync {
-    /// Distance between neighbouring values, for integers.
-    const STEP: Option<f64>;
-    /// Largest binary exponent of a scale that [`Self::scaled`] can apply.
-    const MAX_EXPONENT: i32;
-
-    /// The pixel times `scale` in the precision the extraction works with; NaN if that is not finite (or beyond 1e15).
-    fn scaled(self, scale: f64) -> f32;
-
-    /// The pixel as it is.
-    fn wide(self) -> f64;
-}
-
-macro_rules! pixel {
-    ($($kind:ty),*; $step:expr, $exponent:expr; $convert:expr) => {$(
-        impl Pixel for $kind {
-            const STEP: Option<f64> = $step;
-            const MAX_EXPONENT: i32 = $exponent;
-
-            #[inline(always)]
-            fn scaled(self, scale: f64) -> f32 {
-                $convert(self, scale)
-            }
-
-            #[inline(always)]
-            fn wide(self) -> f64 {
-                f64::from(self)
-            }
-        }
-    )*};
-}
-pixel!(u8, i16, u16; Some(1.0), 126; |v, scale: f64| f32::from(v) * scale as f32);
-pixel!(f32; None, 126; |v: f32, scale: f64| {
-    let v = v * scale as f32;
-    if v.abs() <= LIMIT { v } else { f32::NAN }
-});
-pixel!(f64; None, 1000; |v: f64, scale: f64| {
-    let v = v * scale;
-    if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN }
-});
+/// Rows of fewer pixels gain nothing from wide vector instructions.
+const SHORT: usize = 64;
 
 /// How the numbers of an image are read: times a power of two, less a pattern of period two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,8 +69,8 @@ impl Pattern {
 ///
 /// Pixels that are not finite (or beyond 1e15), or for which the mask holds true, are bad: they are never used.
 #[derive(Debug, Clone)]
-pub struct Image<'a, T> {
-    rows: Vec<&'a [T]>,
+pub struct Image<'a> {
+    rows: Rows<'a>,
     mask: Option<Vec<&'a [bool]>>,
     noise: Option<Vec<&'a [f32]>>,
     width: usize,
@@ -122,9 +80,9 @@ pub struct Image<'a, T> {
     defects: Option<Arc<Defects>>,
 }
 
-impl<'a, T: Pixel> Image<'a, T> {
+impl<'a> Image<'a> {
     /// Refuses an image without pixels, rows of different length, and a mask of another shape.
-    pub fn new(rows: Vec<&'a [T]>, mask: Option<Vec<&'a [bool]>>) -> Result<Self> {
+    pub fn new<T: Pixel>(rows: Vec<&'a [T]>, mask: Option<Vec<&'a [bool]>>) -> Result<Self> {
         let width = rows.first().map_or(0, |row| row.len());
         if width == 0 {
             return Err(Error::argument(
@@ -145,11 +103,11 @@ impl<'a, T: Pixel> Image<'a, T> {
                 "give one boolean per pixel, true where the pixel is bad",
             ));
         }
-        Ok(Self { rows, mask, noise: None, width, reading: None, defects: None })
+        Ok(Self { rows: T::rows(rows), mask, noise: None, width, reading: None, defects: None })
     }
 
     /// An image of contiguous rows.
-    pub fn from_slice(pixels: &'a [T], width: usize) -> Result<Self> {
+    pub fn from_slice<T: Pixel>(pixels: &'a [T], width: usize) -> Result<Self> {
         if width == 0 || !pixels.len().is_multiple_of(width) {
             return Err(Error::argument(
                 "width",
@@ -196,10 +154,33 @@ impl<'a, T: Pixel> Image<'a, T> {
         self.reading.as_ref()
     }
 
-    /// A pixel as it is; `None` if it is masked or not finite.
-    pub(crate) fn raw(&self, x: usize, y: usize) -> Option<f64> {
-        let masked = self.mask.as_ref().is_some_and(|mask| mask[y][x]);
-        Some(self.rows[y][x].wide()).filter(|v| !masked && v.is_finite())
+    /// Pixels as they are, from column and row `from` on, each `step` from the one before; NaN where they are masked or not
+    /// finite.
+    pub(crate) fn line(&self, from: [usize; 2], step: [usize; 2], out: &mut [f64]) {
+        self.rows.line(from, step, out);
+        for (k, v) in out.iter_mut().enumerate() {
+            let [x, y] = [0, 1].map(|axis| from[axis] + k * step[axis]);
+            if !v.is_finite() || self.mask.as_ref().is_some_and(|mask| mask[y][x]) {
+                *v = f64::NAN;
+            }
+        }
+    }
+
+    /// A pixel as it is; NaN if it is masked or not finite.
+    pub(crate) fn raw(&self, x: usize, y: usize) -> f64 {
+        let mut pixel = [f64::NAN];
+        self.line([x, y], [1, 0], &mut pixel);
+        pixel[0]
+    }
+
+    /// Distance between neighbouring values, for integers.
+    pub(crate) fn step(&self) -> Option<f64> {
+        self.rows.step()
+    }
+
+    /// Largest binary exponent of a scale with which it can be read.
+    pub(crate) fn max_exponent(&self) -> i32 {
+        self.rows.max_exponent()
     }
 
     /// The same image in which some pixels more are bad.
@@ -223,18 +204,20 @@ impl<'a, T: Pixel> Image<'a, T> {
     }
 
     /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
-    #[inline(always)]
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
-        let row = &self.rows[y][x0..x0 + out.len()];
         let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
-        for (o, &v) in out.iter_mut().zip(row) {
-            *o = v.scaled(scale);
+        let row = ScaledRow { rows: &self.rows, y, x0, scale, out };
+        // Those of a stamp are read before the machine's instructions are chosen.
+        if row.out.len() < SHORT {
+            row.call();
+        } else {
+            vectorized(row);
         }
         if let Some(Reading { pattern: Some(pattern), .. }) = &self.reading {
             pattern.flatten(y, x0, out);
         }
         if let Some(mask) = &self.mask {
-            for (o, &bad) in out.iter_mut().zip(&mask[y][x0..x0 + row.len()]) {
+            for (o, &bad) in out.iter_mut().zip(&mask[y][x0..]) {
                 if bad {
                     *o = f32::NAN;
                 }
@@ -252,8 +235,8 @@ mod tests {
 
     #[test]
     fn bad_shapes_are_refused() {
-        assert!(Image::<f32>::new(vec![], None).is_err());
-        assert!(Image::<f32>::new(vec![&[], &[]], None).is_err());
+        assert!(Image::new::<f32>(vec![], None).is_err());
+        assert!(Image::new::<f32>(vec![&[], &[]], None).is_err());
         assert!(Image::new(vec![&[1_u8, 2][..], &[3][..]], None).is_err());
         assert!(Image::new(vec![&[1_u8, 2][..]], Some(vec![&[false][..]])).is_err());
         assert!(Image::from_slice(&[1.0_f32; 7], 2).is_err());
@@ -261,6 +244,31 @@ mod tests {
         assert!(image.clone().with_noise(vec![&[1.0, 1.0]]).is_err());
         assert!(image.clone().with_noise(vec![&[1.0, 1.0], &[1.0, 0.0]]).is_err());
         assert!(image.with_noise(vec![&[1.0, 1.0], &[1.0, 2.0]]).is_ok());
+    }
+
+    /// Reads the middle of a row of seven pixels, multiplied by a power of two.
+    fn scaled<T: Pixel>(pixels: &[T; 7], scale: f64) -> [f32; 5] {
+        let image = Image::from_slice(pixels, 7).unwrap();
+        let reading = Reading { scale, pattern: None, step: 0.0, plateau: 0.0, least_noise: 0.0 };
+        let mut row = [0.0; 5];
+        image.with_reading(reading).read(0, 1, &mut row);
+        row
+    }
+
+    #[test]
+    fn pixels_of_every_type_are_scaled() {
+        assert_eq!(scaled(&[9_u8, 0, 1, 2, 254, 255, 9], 0.5), [0.0, 0.5, 1.0, 127.0, 127.5]);
+        let short = [-32768.0, -1.0, 0.0, 1.0, 32767.0].map(|v: f32| v * 4.0);
+        assert_eq!(scaled(&[9_i16, -32768, -1, 0, 1, 32767, 9], 4.0), short);
+        assert_eq!(scaled(&[9_u16, 0, 1, 2, 65534, 65535, 9], 0.25), [0.0, 0.25, 0.5, 16383.5, 16383.75]);
+        let single = scaled(&[9.0_f32, -0.1, f32::NAN, f32::INFINITY, 5e14, 1e14, 9.0], 4.0);
+        assert!(single[1..4].iter().all(|v| v.is_nan()));
+        assert_eq!([single[0], single[4]], [-0.4, 4e14]);
+        // What is beyond single precision may be within it once scaled.
+        let double = scaled(&[9.0, -1e300, f64::NAN, 2e300, 0.0, 1e299, 9.0], 2.0_f64.powi(-960));
+        let small = 2.0_f64.powi(-960);
+        assert_eq!([double[0], double[2], double[4]], [-1e300, 2e300, 1e299].map(|v| (v * small) as f32));
+        assert!(double[1].is_nan() && double[3] == 0.0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::imaging::background::Background;
 use crate::imaging::defects::Defects;
 use crate::imaging::detect::Peak;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
 /// A pixel is looked at closely if it is higher than one beside it by so many sigmas: fewer hardly make a detection.
@@ -82,7 +82,7 @@ impl Neighbours {
 }
 
 /// Pixels sharper than `limit`, (height - mean of the neighbours) / height, by more than noise explains.
-pub(crate) fn find<T: Pixel>(image: &Image<'_, T>, background: &Background, limit: f64) -> Defects {
+pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64) -> Defects {
     let least = (1.0 - limit) as f32;
     if least <= 0.0 {
         return Defects::none(image.height());
@@ -103,12 +103,7 @@ pub(crate) fn find<T: Pixel>(image: &Image<'_, T>, background: &Background, limi
 }
 
 /// Whether some of the peaks are defects, so many that it pays to search the whole frame for them.
-pub(crate) fn are_among<T: Pixel>(
-    image: &Image<'_, T>,
-    background: &Background,
-    peaks: &[Peak],
-    limit: f64,
-) -> bool {
+pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> bool {
     let sample = peaks.iter().step_by(peaks.len().div_ceil(SAMPLED_PEAKS).max(1));
     let is_alone = |peak: &&Peak| {
         let [level, noise] =
@@ -144,14 +139,14 @@ struct Defect {
 }
 
 /// The search of some rows.
-struct Search<'a, T> {
-    image: &'a Image<'a, T>,
+struct Search<'a> {
+    image: &'a Image<'a>,
     background: &'a Background,
     rows: Range<usize>,
     least: f32,
 }
 
-impl<T: Pixel> Work for Search<'_, T> {
+impl Work for Search<'_> {
     type Output = Vec<Defect>;
 
     #[inline(always)]
@@ -182,7 +177,7 @@ impl<T: Pixel> Work for Search<'_, T> {
     }
 }
 
-impl<T: Pixel> Search<'_, T> {
+impl Search<'_> {
     /// Adds those that stand out alone among the pixels of a row from a place on; `part` begins with the one before.
     #[inline(always)]
     fn look(&self, [x, y]: [usize; 2], part: &[f32], level: f32, noise: f32, found: &mut Vec<Defect>) {

@@ -4,7 +4,7 @@
 #![allow(clippy::inline_always)]
 
 use crate::imaging::background::Background;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::simd::LANES;
 
 /// Stands for a pixel of a stamp that is bad, saturated or outside the frame: larger than any that is good.
@@ -81,8 +81,8 @@ impl Crop {
 
 /// Reads the stamp about column and row `centre`: frame less background, [`BAD`] where it cannot be used, which
 /// includes pixels from `saturation` on.
-pub(crate) fn cut<T: Pixel>(
-    image: &Image<'_, T>,
+pub(crate) fn cut(
+    image: &Image<'_>,
     background: &Background,
     [x, y]: [isize; 2],
     half: usize,

@@ -3,7 +3,7 @@
 //! A few thousand pixels tell it. What is found decides how the frame is read from then on ([`Reading`]), so that nothing
 //! after it depends on the units of the image, or knows of mosaics of colours and of columns read by two amplifiers.
 
-use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::image::{Image, Reading};
 
 use lattice::Lattice;
 use pattern::pattern;
@@ -28,15 +28,15 @@ const EXPONENT_BIAS: i32 = f64::MAX_EXP - 1;
 type Patch = [f64; SIDE * SIDE];
 
 /// How to read an image whose units nothing is known of.
-pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
+pub(crate) fn survey(image: &Image<'_>) -> Reading {
     let (patches, columns) = patches(image);
     let mut values: Vec<f64> = patches.iter().flatten().copied().filter(|v| v.is_finite()).collect();
     values.sort_unstable_by(f64::total_cmp);
     let spread = spread(&values);
     // Integers scatter by a step at least.
-    let range = if T::STEP.is_none() && is_noiseless(&values) { range(image, &values) } else { None };
+    let range = if image.step().is_none() && is_noiseless(&values) { range(image, &values) } else { None };
     let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
-    let scale = power_of_two(unit, T::MAX_EXPONENT);
+    let scale = power_of_two(unit, image.max_exponent());
     let Lattice { step, plateau } = Lattice::new(image, &values, spread, middle_half(&values));
     let pattern = pattern(&patches, columns).map(|amplitudes| amplitudes.scaled(scale));
     let least_noise = range.map_or(0.0, |range| range * NOISELESS_FRACTION);
@@ -45,7 +45,7 @@ pub(crate) fn survey<T: Pixel>(image: &Image<'_, T>) -> Reading {
 }
 
 /// Patches all over the frame, in rows of so many.
-fn patches<T: Pixel>(image: &Image<'_, T>) -> (Vec<Patch>, usize) {
+fn patches(image: &Image<'_>) -> (Vec<Patch>, usize) {
     let corners = |size: usize| {
         let last = size.saturating_sub(SIDE);
         let count = PATCHES.min(last / SIDE + 1);
@@ -53,7 +53,7 @@ fn patches<T: Pixel>(image: &Image<'_, T>) -> (Vec<Patch>, usize) {
     };
     let value = |x: usize, y: usize| {
         let inside = x < image.width() && y < image.height();
-        inside.then(|| image.raw(x, y)).flatten().unwrap_or(f64::NAN)
+        if inside { image.raw(x, y) } else { f64::NAN }
     };
     let at = |(x, y): (usize, usize)| std::array::from_fn(|k| value(x + k % SIDE, y + k / SIDE));
     let columns: Vec<usize> = corners(image.width()).collect();
@@ -86,11 +86,13 @@ fn is_noiseless(values: &[f64]) -> bool {
 }
 
 /// How far pixels are from the median of sorted values, at most; those beyond a gap of many magnitudes are no data.
-fn range<T: Pixel>(image: &Image<'_, T>, values: &[f64]) -> Option<f64> {
+fn range(image: &Image<'_>, values: &[f64]) -> Option<f64> {
     let median = *values.get(values.len() / 2)?;
     let mut seen = [false; EXPONENTS];
+    let mut row = vec![0.0; image.width()];
     for y in 0..image.height() {
-        for v in (0..image.width()).filter_map(|x| image.raw(x, y)) {
+        image.line([0, y], [1, 0], &mut row);
+        for v in row.iter().filter(|v| v.is_finite()) {
             seen[biased_exponent((v - median).abs())] = true;
         }
     }
@@ -121,6 +123,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::imaging::image::Pixel;
 
     /// Standard normal numbers: sums of twelve uniform ones from a small generator.
     fn noise(n: usize) -> Vec<f64> {

@@ -5,7 +5,8 @@
 // Many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
-use crate::imaging::image::{Image, LIMIT, Pixel};
+use crate::imaging::image::Image;
+use crate::imaging::pixels::LIMIT;
 use crate::simd::Work;
 
 /// Pixels of a block whose quartiles tell where to begin.
@@ -46,8 +47,8 @@ pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
 }
 
 /// One row of blocks, from row `bounds[0]` to `bounds[1]`, of which every so many-th line is looked at.
-pub(super) struct BlockRow<'a, T> {
-    pub(super) image: &'a Image<'a, T>,
+pub(super) struct BlockRow<'a> {
+    pub(super) image: &'a Image<'a>,
     pub(super) columns: usize,
     pub(super) bounds: [usize; 2],
     pub(super) wanted: usize,
@@ -55,7 +56,7 @@ pub(super) struct BlockRow<'a, T> {
     pub(super) step: f32,
 }
 
-impl<T: Pixel> Work for BlockRow<'_, T> {
+impl Work for BlockRow<'_> {
     type Output = Vec<Block>;
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::Scan;
 use super::skewed::Skewed;
 use crate::imaging::background::{Background, Mesh, RowScratch};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
 /// The kernel ends at this many of its sigmas.
@@ -30,8 +30,8 @@ const BIN: usize = 2;
 const BLOCK: usize = 32;
 
 /// The matched filter: a separable Gaussian on the frame less its level, over its noise.
-pub(super) struct Filter<'a, T> {
-    image: &'a Image<'a, T>,
+pub(super) struct Filter<'a> {
+    image: &'a Image<'a>,
     /// The background of a pixel of the filtered frame, and one over the noise of the mean of those it is made of.
     level: Mesh,
     weight: Mesh,
@@ -43,9 +43,9 @@ pub(super) struct Filter<'a, T> {
     pub(super) gain: f32,
 }
 
-impl<'a, T: Pixel> Filter<'a, T> {
+impl<'a> Filter<'a> {
     pub(super) fn new(
-        image: &'a Image<'a, T>,
+        image: &'a Image<'a>,
         background: &'a Background,
         sigma: Option<f64>,
         binned: bool,
@@ -229,13 +229,13 @@ impl Visitor<'_> {
 }
 
 /// Some rows of the frame, filtered and shown to a visitor one by one.
-pub(super) struct Pass<'a, T> {
-    pub(super) filter: &'a Filter<'a, T>,
+pub(super) struct Pass<'a> {
+    pub(super) filter: &'a Filter<'a>,
     pub(super) rows: Range<usize>,
     pub(super) visit: Visitor<'a>,
 }
 
-impl<T: Pixel> Work for Pass<'_, T> {
+impl Work for Pass<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 
 use super::{Peak, Trough};
 use crate::imaging::background::Background;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 
 /// Troughs that may be left: one, so many times those of white noise, and this fraction of the peaks.
 const WHITE_FACTOR: f64 = 4.0;
@@ -24,8 +24,8 @@ const DEAD: f32 = 0.75;
 /// Pixels about a trough, each way, among which its lowest is.
 const REACH: usize = 2;
 
-pub(super) struct Mirror<'a, T> {
-    pub image: &'a Image<'a, T>,
+pub(super) struct Mirror<'a> {
+    pub image: &'a Image<'a>,
     pub background: &'a Background,
     /// Pixels of the frame, each way, that are one of the filtered frame.
     pub bin: usize,
@@ -33,7 +33,7 @@ pub(super) struct Mirror<'a, T> {
     pub white: f64,
 }
 
-impl<T: Pixel> Mirror<'_, T> {
+impl Mirror<'_> {
     /// The threshold above `cut` at which few enough detections are false; `None` if that is `cut`.
     pub(super) fn threshold(&self, peaks: &[Peak], troughs: &[Trough], cut: f32) -> Option<f32> {
         let allowed = |peaks: usize| 1.0 + WHITE_FACTOR * self.white + FRACTION * peaks as f64;
@@ -58,7 +58,7 @@ impl<T: Pixel> Mirror<'_, T> {
     }
 
     /// Where troughs count: everywhere, or in the half of the frame that has no foreground.
-    fn counts(&self, troughs: &[Trough]) -> impl Fn(usize, usize) -> bool + use<T> {
+    fn counts(&self, troughs: &[Trough]) -> impl Fn(usize, usize) -> bool + use<> {
         let size = [self.image.width(), self.image.height()].map(|n| (n / self.bin).max(1));
         let tile = move |x: usize, y: usize| {
             let [i, j] = [x * TILES / size[0], y * TILES / size[1]].map(|k| k.min(TILES - 1));

@@ -11,7 +11,7 @@ use crate::imaging::background::Background;
 use crate::imaging::blobs::Blob;
 use crate::imaging::centroid::{self, Moments, PIXEL_VARIANCE, eigenvalues};
 use crate::imaging::detect::{Detection, Peak};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::index::point_grid::PointGrid;
 use crate::lsq::robust::median;
 use window::{Sums, Window};
@@ -83,11 +83,7 @@ type Found = Result<Star, fn(&mut Rejected)>;
 
 impl Large {
     /// The shape, if the images of the frame are large and alike.
-    pub(super) fn find<T: Pixel>(
-        image: &Image<'_, T>,
-        background: &Background,
-        detection: &Detection,
-    ) -> Option<Self> {
+    pub(super) fn find(image: &Image<'_>, background: &Background, detection: &Detection) -> Option<Self> {
         let pixels = image.width() * image.height();
         let blobs = bright(detection);
         let looks: Vec<Look> = blobs.iter().map(Look::of).collect();
@@ -129,7 +125,7 @@ impl Large {
     }
 
     /// Whether they are rings or discs.
-    fn are_rings<T: Pixel>(&self, image: &Image<'_, T>, background: &Background, blobs: &[&Blob]) -> bool {
+    fn are_rings(&self, image: &Image<'_>, background: &Background, blobs: &[&Blob]) -> bool {
         if median(&mut blobs.iter().map(|blob| blob.peaks as f64).collect::<Vec<_>>()) < RING_PEAKS as f64 {
             return false;
         }
@@ -147,7 +143,7 @@ impl Large {
     }
 
     /// The stars, in no order.
-    pub(super) fn stars<T: Pixel>(&self, frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Star> {
+    pub(super) fn stars(&self, frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Star> {
         let mut peaks: Vec<&Peak> = frame.detection.peaks.iter().collect();
         peaks.sort_by(|a, b| a.blob.cmp(&b.blob).then_with(|| b.height.total_cmp(&a.height)));
         let blobs: Vec<&[&Peak]> = peaks.chunk_by(|a, b| a.blob == b.blob).collect();
@@ -167,7 +163,7 @@ impl Large {
 
     /// The images in one blob: one about its middle, or, if it is too large for that, one from each of its peaks, the
     /// highest first, that is not on one that was found already.
-    fn in_blob<T: Pixel>(&self, frame: &Frame<'_, T>, peaks: &[&Peak]) -> Vec<Found> {
+    fn in_blob(&self, frame: &Frame<'_>, peaks: &[&Peak]) -> Vec<Found> {
         let blob = &frame.detection.blobs[peaks[0].blob];
         if blob.pixels < frame.options.min_pixels {
             return Vec::new();
@@ -194,7 +190,7 @@ impl Large {
     }
 
     /// The image whose middle a window finds from a seed, or how to count that it is none.
-    fn star<T: Pixel>(&self, frame: &Frame<'_, T>, seed: [f64; 2], blob: &Blob) -> Found {
+    fn star(&self, frame: &Frame<'_>, seed: [f64; 2], blob: &Blob) -> Found {
         let Frame { image, background, options, .. } = frame;
         let window = Window::new(image, background, self.shape);
         let photon = options.gain.map_or(0.0, |gain| 1.0 / gain);
@@ -240,7 +236,7 @@ impl Large {
     }
 
     /// Flux that the error of the background makes in a window.
-    fn unknown_background<T: Pixel>(&self, frame: &Frame<'_, T>, place: [f64; 2]) -> f64 {
+    fn unknown_background(&self, frame: &Frame<'_>, place: [f64; 2]) -> f64 {
         let noise = f64::from(frame.background.noise.at(place[0] as f32, place[1] as f32));
         let [large, small] = eigenvalues(self.shape);
         BACKGROUND_ERROR * noise * 4.0 * std::f64::consts::PI * (large * small).sqrt()

@@ -13,7 +13,7 @@ use crate::imaging::background::Background;
 use crate::imaging::blobs::Blob;
 use crate::imaging::centroid::{self, Moments, Seen, View};
 use crate::imaging::detect::{Detection, Peak};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::imaging::psf::field::EffectivePsf;
 use crate::imaging::stamp::{self, Crop, Layout, is_good};
 use crate::lsq::robust;
@@ -57,8 +57,8 @@ const SHARPNESS_SIGMAS: f64 = 2.0;
 pub(super) type Measured = std::result::Result<Star, Refusal>;
 
 /// Everything needed to measure peaks.
-pub(super) struct Measure<'a, T> {
-    image: &'a Image<'a, T>,
+pub(super) struct Measure<'a> {
+    image: &'a Image<'a>,
     background: &'a Background,
     detection: &'a Detection,
     options: &'a ExtractOptions,
@@ -88,8 +88,8 @@ struct Top {
     sharpness: f64,
 }
 
-impl<'a, T: Pixel> Measure<'a, T> {
-    pub(super) fn new(frame: &Frame<'a, T>, candidates: &[Candidate]) -> Self {
+impl<'a> Measure<'a> {
+    pub(super) fn new(frame: &Frame<'a>, candidates: &[Candidate]) -> Self {
         let &Frame { image, background, detection, options, saturation } = frame;
         let (sigma, trail, sharpest) = (DEFAULT_SIGMA, None, 1.0);
         let mut measure = Self { image, background, detection, options, saturation, sigma, trail, sharpest };

@@ -2,7 +2,7 @@
 
 use crate::imaging::background::Background;
 use crate::imaging::detect::Peak;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::imaging::stamp::{self, Layout, is_good};
 
 /// So many of the highest peaks are looked at, no lower than so many sigmas; fewer tell nothing.
@@ -16,8 +16,8 @@ const RANGE: [f32; 2] = [0.1, 4.0];
 
 /// Sensitivity to the light of stars by the parity of row and column, relative to the mean; `None` if the peaks do not
 /// tell. Stars stand anywhere in the pattern, so the typical one gives its light to each place by its sensitivity.
-pub(super) fn sensitivities<T: Pixel>(
-    image: &Image<'_, T>,
+pub(super) fn sensitivities(
+    image: &Image<'_>,
     background: &Background,
     peaks: &[Peak],
 ) -> Option<[[f32; 2]; 2]> {
@@ -37,7 +37,7 @@ pub(super) fn sensitivities<T: Pixel>(
 }
 
 /// Four times the fractions of a star's light in the places.
-fn shares<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> Option<[f32; 4]> {
+fn shares(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<[f32; 4]> {
     let layout = Layout::new(HALF);
     let mut stamp = vec![0.0; layout.len()];
     stamp::cut(image, background, [peak.x as isize, peak.y as isize], HALF, f32::INFINITY, &mut stamp);

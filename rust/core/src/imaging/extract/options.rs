@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::imaging::background::{Background, COARSE_SAMPLES, FINE_SAMPLES, Mesh};
-use crate::imaging::image::{Image, Pixel, Reading};
+use crate::imaging::image::{Image, Reading};
 
 /// Sources to look for and to keep. `Default` fits most frames of the sky.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,7 +154,7 @@ impl ExtractOptions {
     }
 
     /// The background, and its noise: that of the image's pixels (as it is read), of a gain and read noise, or measured.
-    pub(super) fn background<T: Pixel>(&self, image: &Image<'_, T>, reading: &Reading) -> Result<Background> {
+    pub(super) fn background(&self, image: &Image<'_>, reading: &Reading) -> Result<Background> {
         let samples = if self.fast { COARSE_SAMPLES } else { FINE_SAMPLES };
         let Some(mut background) = Background::sample(image, self.local_bg_block_size, samples) else {
             return Err(Error::argument(

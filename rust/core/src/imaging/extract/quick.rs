@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 
 use crate::imaging::background::Background;
 use crate::imaging::centroid::{Moments, PIXEL_VARIANCE, Seen, unwindow, window_reach, window_sigma};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::imaging::stamp::Layout;
 use crate::simd::{self, LANES, Lanes, vectorized};
 
@@ -70,9 +70,9 @@ impl Quick {
     }
 
     /// Reads the stamp about a pixel; `None` if it reaches out of the frame.
-    pub(super) fn cut<'s, T: Pixel>(
+    pub(super) fn cut<'s>(
         &self,
-        image: &Image<'_, T>,
+        image: &Image<'_>,
         background: &Background,
         [x, y]: [usize; 2],
         pixels: &'s mut [f32],

@@ -8,7 +8,7 @@ use crate::imaging::background::Background;
 use crate::imaging::blobs::{Blob, Labels, Run};
 use crate::imaging::centroid::Seen;
 use crate::imaging::detect::Peak;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 
 /// A flat top lies within this fraction of the highest pixel's height above the background.
 const FLAT_TOP: f32 = 0.01;
@@ -43,16 +43,12 @@ pub(crate) struct Candidate {
 
 /// Value from which pixels are saturated: the one that is given or, without, that of a flat top that the peaks show;
 /// infinite where nothing is.
-pub(super) fn level<T: Pixel>(frame: &Frame<'_, T>, peaks: &[Peak]) -> f32 {
+pub(super) fn level(frame: &Frame<'_>, peaks: &[Peak]) -> f32 {
     frame.options.saturation_level.map_or_else(|| flat_top(frame, peaks), |level| level as f32)
 }
 
 /// The peaks with their saturated regions, of which each keeps the highest alone, and which may not be too large.
-pub(super) fn candidates<T: Pixel>(
-    frame: &Frame<'_, T>,
-    peaks: &[Peak],
-    rejected: &mut Rejected,
-) -> Vec<Candidate> {
+pub(super) fn candidates(frame: &Frame<'_>, peaks: &[Peak], rejected: &mut Rejected) -> Vec<Candidate> {
     let &Frame { image, saturation: level, .. } = frame;
     let bounds = Bounds::new(frame);
     let saturated = |peak: &Peak| {
@@ -91,7 +87,7 @@ struct Regions {
 
 impl Regions {
     /// Those of pixels from `level` on that are joined to `places`; each is gone through once.
-    fn find<T: Pixel>(image: &Image<'_, T>, level: f32, places: impl Iterator<Item = [usize; 2]>) -> Self {
+    fn find(image: &Image<'_>, level: f32, places: impl Iterator<Item = [usize; 2]>) -> Self {
         let mut flood = Flood::new(image, level);
         let mut found = Self::default();
         for place in places {
@@ -108,8 +104,8 @@ impl Regions {
 }
 
 /// Goes through saturated pixels from one to the next.
-struct Flood<'a, T> {
-    image: &'a Image<'a, T>,
+struct Flood<'a> {
+    image: &'a Image<'a>,
     level: f32,
     /// A bit for each pixel that was gone through.
     seen: Vec<u64>,
@@ -117,8 +113,8 @@ struct Flood<'a, T> {
     open: Vec<Run>,
 }
 
-impl<'a, T: Pixel> Flood<'a, T> {
-    fn new(image: &'a Image<'a, T>, level: f32) -> Self {
+impl<'a> Flood<'a> {
+    fn new(image: &'a Image<'a>, level: f32) -> Self {
         let words = (image.width() * image.height()).div_ceil(64);
         Self { image, level, seen: vec![0; words], open: Vec::new() }
     }
@@ -196,8 +192,8 @@ pub(crate) fn with_known_flux(seen: Seen, area: f64, clipped: f64) -> Seen {
 }
 
 /// Centre of the light of a saturated star, from its saturated pixels and those around; its flux is what is left of it.
-pub(crate) fn centre_of_light<T: Pixel>(
-    image: &Image<'_, T>,
+pub(crate) fn centre_of_light(
+    image: &Image<'_>,
     background: &Background,
     region: &Blob,
     sigma: f64,
@@ -258,7 +254,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn new<T>(frame: &Frame<'_, T>) -> Self {
+    fn new(frame: &Frame<'_>) -> Self {
         let [_, level] = frame.background.level.range();
         let [_, noise] = frame.background.noise.range();
         Self { level, pixel: SLACK * noise / frame.detection.single }
@@ -271,7 +267,7 @@ impl Bounds {
 }
 
 /// Level of the flat top of the brightest stars; infinite if they have none.
-fn flat_top<T: Pixel>(frame: &Frame<'_, T>, peaks: &[Peak]) -> f32 {
+fn flat_top(frame: &Frame<'_>, peaks: &[Peak]) -> f32 {
     let &Frame { image, background, .. } = frame;
     let bounds = Bounds::new(frame);
     let highest = |window: &Window| window.pixels().map(|(_, _, v)| v).fold(f32::NEG_INFINITY, f32::max);
@@ -309,7 +305,7 @@ struct Window {
 const SIDE: usize = 2 * REACH + 1;
 
 impl Window {
-    fn read<T: Pixel>(image: &Image<'_, T>, peak: &Peak) -> Self {
+    fn read(image: &Image<'_>, peak: &Peak) -> Self {
         let origin = [peak.x.saturating_sub(REACH), peak.y.saturating_sub(REACH)];
         let columns = (peak.x + REACH + 1).min(image.width()) - origin[0];
         let rows = (peak.y + REACH + 1).min(image.height()) - origin[1];

@@ -8,7 +8,7 @@ use super::{Frame, Rejected};
 use crate::imaging::background::Background;
 use crate::imaging::blobs::Blob;
 use crate::imaging::detect::Peak;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 
 /// In a blob of so many pixels a peak has to stand out from what is around it: in the light of a beam, a lamp or a roof
 /// there is noise and there are edges, in a crowd and in front of a nebula there are stars.
@@ -57,7 +57,7 @@ const LOOKED_AT: usize = 2;
 
 /// Peaks in blobs of the right size, away from the border, that stand out from their surroundings: the highest if there
 /// are too many or fewer are to be measured, with those beside them.
-pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
+pub(super) fn select(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
     let mut peaks = of_right_size(frame, rejected);
     let most = most_stars(frame.image, PIXELS_PER_PEAK);
     rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
@@ -72,7 +72,7 @@ pub(super) fn select<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) ->
 }
 
 /// Peaks in blobs of the right size, away from the border.
-fn of_right_size<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec<Peak> {
+fn of_right_size(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
     let &Frame { image, detection, options, .. } = frame;
     let too_large = |blob: &Blob| blob.pixels > options.max_pixels.saturating_mul(blob.peaks);
     for blob in detection.blobs.iter().filter(|b| b.peaks > 0) {
@@ -98,15 +98,15 @@ fn of_right_size<T: Pixel>(frame: &Frame<'_, T>, rejected: &mut Rejected) -> Vec
 }
 
 /// Peaks, some of them in large blobs.
-struct Crowd<'a, T> {
-    frame: &'a Frame<'a, T>,
+struct Crowd<'a> {
+    frame: &'a Frame<'a>,
     peaks: &'a [Peak],
     /// By large blob, how the variance of the light grows with it.
     photon: HashMap<usize, f32>,
 }
 
-impl<'a, T: Pixel> Crowd<'a, T> {
-    fn new(frame: &'a Frame<'a, T>, peaks: &'a [Peak]) -> Self {
+impl<'a> Crowd<'a> {
+    fn new(frame: &'a Frame<'a>, peaks: &'a [Peak]) -> Self {
         let mut crowd = Self { frame, peaks, photon: HashMap::new() };
         let mut members: HashMap<usize, Vec<usize>> = HashMap::new();
         for (k, peak) in peaks.iter().enumerate().filter(|(_, peak)| crowd.is_in_large(peak)) {
@@ -189,7 +189,7 @@ impl<'a, T: Pixel> Crowd<'a, T> {
 }
 
 /// How many stars may be measured if each has so many pixels of the frame, on average.
-pub(super) fn most_stars<T: Pixel>(image: &Image<'_, T>, pixels: usize) -> usize {
+pub(super) fn most_stars(image: &Image<'_>, pixels: usize) -> usize {
     (image.width() * image.height() / pixels).max(FEW_PEAKS)
 }
 
@@ -230,7 +230,7 @@ struct Surroundings {
 
 impl Surroundings {
     /// `None` where too much of them is beyond the frame, or bad.
-    fn of<T: Pixel>(image: &Image<'_, T>, background: &Background, peak: &Peak) -> Option<Self> {
+    fn of(image: &Image<'_>, background: &Background, peak: &Peak) -> Option<Self> {
         let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
         let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
         let mut pixels = [[f32::NAN; SIDE]; SIDE];

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::fit::Source;
 use crate::imaging::background::Background;
 use crate::imaging::centroid::gaussian_neighbours;
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 use crate::imaging::sharp::Neighbours;
 use crate::imaging::stamp::{self, BAD, Crop, Layout, is_good};
 use crate::index::point_grid::PointGrid;
@@ -97,8 +97,8 @@ impl Stamps {
     ///
     /// Of stamps that were cut before, and the indices there of the first of `sources`, those that have not moved are
     /// taken over.
-    pub(crate) fn cut<T: Pixel>(
-        image: &Image<'_, T>,
+    pub(crate) fn cut(
+        image: &Image<'_>,
         background: &Background,
         sources: &[Source],
         shape: Shape,

@@ -1,6 +1,6 @@
 //! The lattice that values lie on, and pixels that are rounded alike.
 
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 
 /// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
 const LATTICE_RECURRENCE: usize = 3;
@@ -41,21 +41,13 @@ pub(super) struct Lattice {
 
 impl Lattice {
     /// Of sorted values of an image that have this spread, the middle half of them that other one.
-    pub(super) fn new<T: Pixel>(
-        image: &Image<'_, T>,
-        values: &[f64],
-        spread: Option<f64>,
-        middle_half: f64,
-    ) -> Self {
-        let step = step(values, spread).or(T::STEP).unwrap_or(0.0);
+    pub(super) fn new(image: &Image<'_>, values: &[f64], spread: Option<f64>, middle_half: f64) -> Self {
+        let step = step(values, spread).or(image.step()).unwrap_or(0.0);
         // Where there are many steps of noise, neither rounding nor blocks are left to be seen.
         if step <= 0.0 || middle_half >= FEW_STEPS * step {
             return Self { step, plateau: 0.0 };
         }
-        let rows = |x: usize, y: usize| image.raw(x, y);
-        let columns = |y: usize, x: usize| image.raw(x, y);
-        let size = [image.width(), image.height()];
-        let edges = [first_edge(rows, size), first_edge(columns, [size[1], size[0]])];
+        let edges = [first_edge(image, 0), first_edge(image, 1)];
         let blocks = match edges {
             [Some(x), Some(y)] => step.max(block_step(image, [x, y], step)),
             [None, None] => 0.0,
@@ -88,15 +80,15 @@ fn step(values: &[f64], spread: Option<f64>) -> Option<f64> {
 /// Least difference of flat windows, if most are flat and not all of one level.
 ///
 /// Noise far below a step, and blocks of JPEG that are a mean and nothing else, are rounded alike over many pixels.
-fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
+fn plateau(image: &Image<'_>) -> f64 {
     let corner = |i: usize, size: usize| (2 * i + 1) * size.saturating_sub(WINDOW) / (2 * WINDOWS);
     let flat = |k: usize| {
         let [x, y] = [corner(k % WINDOWS, image.width()), corner(k / WINDOWS, image.height())];
         let rows = y..(y + WINDOW).min(image.height());
         let mut pixels =
             rows.flat_map(|y| (x..(x + WINDOW).min(image.width())).map(move |x| image.raw(x, y)));
-        let first = pixels.next()??;
-        pixels.all(|v| v == Some(first)).then_some(first)
+        let first = pixels.next().filter(|v| v.is_finite())?;
+        pixels.all(|v| v == first).then_some(first)
     };
     let mut levels: Vec<f64> = (0..WINDOWS * WINDOWS).filter_map(flat).collect();
     if 2 * levels.len() < WINDOWS * WINDOWS {
@@ -110,21 +102,25 @@ fn plateau<T: Pixel>(image: &Image<'_, T>) -> f64 {
     levels.windows(2).map(|pair| pair[1] - pair[0]).filter(|&gap| gap > 0.0).fold(f64::INFINITY, f64::min)
 }
 
-/// First edge of blocks along lines of pixels, as JPEG leaves them where it keeps little else: too many of all differences
-/// of neighbours are at one place in eight, or of those that stand alone (stars have other differences beside them).
-fn first_edge(raw: impl Fn(usize, usize) -> Option<f64>, [width, height]: [usize; 2]) -> Option<usize> {
+/// First edge of blocks along the lines of pixels of an axis, as JPEG leaves them where it keeps little else: too many of all
+/// differences of neighbours are at one place in eight, or of those that stand alone (stars have other differences beside them).
+fn first_edge(image: &Image<'_>, axis: usize) -> Option<usize> {
     let [mut all, mut alone] = [[0_usize; BLOCK]; 2];
-    let lines = BLOCK_ROWS.min(height);
-    for y in (0..lines).map(|k| (2 * k + 1) * height / (2 * lines)) {
-        let mut last = raw(0, y);
+    let (length, across) = (image.size()[axis], image.size()[1 - axis]);
+    let lines = BLOCK_ROWS.min(across);
+    let mut line = vec![0.0; length];
+    for k in 0..lines {
+        let mut from = [(2 * k + 1) * across / (2 * lines); 2];
+        from[axis] = 0;
+        image.line(from, [1 - axis, axis], &mut line);
         // Whether there was a difference at the pixel before, and at the one before that.
         let mut before = [false; 2];
-        for x in 1..width {
-            let v = raw(x, y);
-            let differs = matches!((last, v), (Some(a), Some(b)) if a != b);
+        for (x, pair) in (1..).zip(line.windows(2)) {
+            // False where either is bad.
+            let differs = (pair[1] - pair[0]).abs() > 0.0;
             all[x % BLOCK] += usize::from(differs);
             alone[(x - 1) % BLOCK] += usize::from(before == [true, false] && !differs);
-            (last, before) = (v, [differs, before[0]]);
+            before = [differs, before[0]];
         }
     }
     let crowded = |differences: [usize; BLOCK], fraction: f64| {
@@ -137,13 +133,17 @@ fn first_edge(raw: impl Fn(usize, usize) -> Option<f64>, [width, height]: [usize
 }
 
 /// Step of the means of blocks that begin at `first`: JPEG rounds them to a coarser lattice than that of the values.
-fn block_step<T: Pixel>(image: &Image<'_, T>, first: [usize; 2], step: f64) -> f64 {
+fn block_step(image: &Image<'_>, first: [usize; 2], step: f64) -> f64 {
     let [columns, rows] = [(image.width(), first[0]), (image.height(), first[1])]
         .map(|(size, first)| size.saturating_sub(first) / BLOCK);
     let mean = |i: usize, j: usize| -> Option<f64> {
         let [x, y] = [first[0] + i * BLOCK, first[1] + j * BLOCK];
-        let pixels = (0..BLOCK * BLOCK).map(|k| image.raw(x + k % BLOCK, y + k / BLOCK));
-        Some(pixels.sum::<Option<f64>>()? / (BLOCK * BLOCK) as f64)
+        let mut pixels = [0.0; BLOCK * BLOCK];
+        for (y, row) in (y..).zip(pixels.chunks_exact_mut(BLOCK)) {
+            image.line([x, y], [1, 0], row);
+        }
+        let sum: f64 = pixels.iter().sum();
+        sum.is_finite().then_some(sum / (BLOCK * BLOCK) as f64)
     };
     let lines = (BLOCKS / columns.max(1)).clamp(1, rows.max(1));
     let mut steps = Vec::new();

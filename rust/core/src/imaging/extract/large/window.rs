@@ -5,7 +5,7 @@
 
 use crate::imaging::background::Background;
 use crate::imaging::centroid::{Moments, PIXEL_VARIANCE};
-use crate::imaging::image::{Image, Pixel};
+use crate::imaging::image::Image;
 
 /// The window ends at so many of its sigmas.
 const CUT: f64 = 2.6;
@@ -16,8 +16,8 @@ const MAX_STEP: f64 = 0.7;
 const MIN_DETERMINANT: f64 = 0.05;
 
 /// A window of the shape of the images.
-pub(super) struct Window<'a, T> {
-    image: &'a Image<'a, T>,
+pub(super) struct Window<'a> {
+    image: &'a Image<'a>,
     background: &'a Background,
     /// Inverse of the second moments.
     inverse: Moments,
@@ -50,8 +50,8 @@ fn inverse([xx, xy, yy]: Moments) -> Moments {
     [yy / determinant, -xy / determinant, xx / determinant]
 }
 
-impl<'a, T: Pixel> Window<'a, T> {
-    pub(super) fn new(image: &'a Image<'a, T>, background: &'a Background, shape: Moments) -> Self {
+impl<'a> Window<'a> {
+    pub(super) fn new(image: &'a Image<'a>, background: &'a Background, shape: Moments) -> Self {
         let reach = [shape[0], shape[2]].map(|m| CUT * m.sqrt());
         Self { image, background, inverse: inverse(shape), reach }
     }

@@ -10,7 +10,6 @@ use crate::imaging::detect::Peak;
 use crate::imaging::extract::saturation::Candidate;
 use crate::imaging::extract::select::keep_highest;
 use crate::imaging::extract::{Star, flags};
-use crate::imaging::image::Pixel;
 use crate::imaging::psf::build::{Built, build};
 use crate::imaging::psf::cutouts::{Shape, Stamps};
 use crate::imaging::psf::deblend::Hidden;
@@ -50,7 +49,7 @@ struct Field {
     owner: Vec<usize>,
 }
 
-impl<T: Pixel> Measure<'_, T> {
+impl Measure<'_> {
     /// By the frame's own point-spread function.
     pub(super) fn fitted(
         &self,
