@@ -58,3 +58,11 @@ def wide_frame():
     from boresight import CameraModel, simulate_frame
 
     return simulate_frame(CameraModel.from_fov(12.0, (512, 512)), 83.8, -1.2, 30.0, seed=1)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Cache folder of one test, which does not exist yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(folder))
+    return folder

@@ -17,6 +17,14 @@ from boresight import (
 SHAPE = (768, 1024)
 HALF = np.array([512.0, 384.0])
 
+# Parameters of a small database: made in milliseconds.
+SMALL_DATABASE = {
+    "max_fov_deg": 60.0,
+    "lattice_field_oversampling": 20,
+    "patterns_per_lattice_field": 20,
+    "verification_stars_per_fov": 60,
+}
+
 
 def quaternion(rotation):
     x, y, z, w = rotation.as_quat()

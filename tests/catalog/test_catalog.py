@@ -16,16 +16,13 @@ from hypothesis import strategies as st
 
 from boresight import Catalog, InputError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 ROOT = Path(__file__).parents[2]
 HIPPARCOS = Catalog.hipparcos()
 
 angles = st.floats(0, 360)
 declinations = st.one_of(st.sampled_from([-90.0, 0.0, 90.0]), st.floats(-90, 90))
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def directions(catalog):

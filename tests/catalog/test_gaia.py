@@ -8,12 +8,9 @@ import pytest
 
 from boresight import Catalog, FileFormatError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 HIPPARCOS = Catalog.hipparcos()
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def gaia_file(path, rows):

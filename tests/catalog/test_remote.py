@@ -13,13 +13,10 @@ from astropy.table import MaskedColumn, Table
 
 from boresight import Catalog, InputError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 ROOT = Path(__file__).parents[2]
 HIPPARCOS = Catalog.hipparcos()
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "cache"))
 
 
 class FakeVizier:

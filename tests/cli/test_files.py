@@ -42,23 +42,21 @@ def folder(tmp_path_factory, wide_database):
     return folder
 
 
-def test_databases_are_told_listed_and_cleared(folder, tmp_path, monkeypatch, wide_database):
-    kept = tmp_path / "cache"
-    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(kept))
+def test_databases_are_told_listed_and_cleared(folder, tmp_path, own_cache, wide_database):
     told = run("database", "info", folder / "wide.db", "--verify").stdout
     assert f"{wide_database.num_stars} stars, {wide_database.num_patterns} patterns" in told
-    assert run("database", "list").stdout.endswith(f"0.0 MB  in {kept}\n")
+    assert run("database", "list").stdout.endswith(f"0.0 MB  in {own_cache}\n")
     made = run("database", "make", tmp_path / "own.db", "--max-fov", "50").stdout
     assert "patterns" in made
-    kept.mkdir()
-    shutil.copy(folder / "wide.db", kept / "database-0.bsdb")
-    (kept / "database-1.bsdb").write_bytes(b"no database")
-    (kept / "mine.txt").write_text("not of the package")
+    own_cache.mkdir()
+    shutil.copy(folder / "wide.db", own_cache / "database-0.bsdb")
+    (own_cache / "database-1.bsdb").write_bytes(b"no database")
+    (own_cache / "mine.txt").write_text("not of the package")
     told = run("database", "list").stdout
     assert f"database-0.bsdb: {wide_database.num_stars} stars" in told
     assert "database-1.bsdb: damaged" in told
     assert "removed" in run("database", "clear").stdout
-    assert [path.name for path in kept.iterdir()] == ["mine.txt"]
+    assert [path.name for path in own_cache.iterdir()] == ["mine.txt"]
     assert "no such file" in run("database", "info", tmp_path / "none", code=2).stderr.lower()
 
 

@@ -18,34 +18,9 @@ from boresight import (
     InputError,
     SolverDatabase,
 )
+from helpers import SMALL_DATABASE as SMALL
 
 HIPPARCOS = Catalog.hipparcos()
-
-# A small one: made in milliseconds.
-SMALL = {
-    "max_fov_deg": 60.0,
-    "lattice_field_oversampling": 20,
-    "patterns_per_lattice_field": 20,
-    "verification_stars_per_fov": 60,
-}
-
-
-@pytest.fixture(scope="module")
-def database():
-    return SolverDatabase.generate_from_hipparcos(**SMALL, cache=False)
-
-
-@pytest.fixture(scope="module")
-def content(database):
-    return pickle.loads(pickle.dumps(database))._core.to_bytes()
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(folder))
-    return folder
-
 
 ENDED = """
 import os, sys, threading, time
