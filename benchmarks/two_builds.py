@@ -1,6 +1,6 @@
 """Two builds of the package side by side: extraction, solving and calibration, call by call.
 
-    python benchmarks/two_builds.py BEFORE AFTER [--scripts FOLDER] [--seconds 150]
+    python benchmarks/two_builds.py BEFORE AFTER [--scripts FOLDER] [--only extract] [--seconds 150]
 
 BEFORE and AFTER are folders that hold a package `boresight` each. Every build has a process of its
 own, and they take turns call by call, so that the machine's load hits both alike. Prints, for each
@@ -132,11 +132,14 @@ def calibrations() -> Iterator[tuple[str, Task]]:
             yield f"calibrate, {kind} positions, {words}", (run, told)
 
 
-def work() -> None:
+KINDS = {"extract": extractions, "solve": fields, "calibrate": calibrations}
+
+
+def work(kinds: list[str]) -> None:
     """Do what is asked for on the standard input, in the process of one build."""
     tasks: dict[str, Task] = {}
-    for made in (extractions, fields, calibrations):
-        tasks |= dict(made())
+    for kind in kinds:
+        tasks |= dict(KINDS[kind]())
     print(json.dumps(list(tasks)), flush=True)
     for line in sys.stdin:
         run, told = tasks[line.rstrip("\n")]
@@ -151,12 +154,14 @@ def main() -> None:
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--scripts", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--only", choices=KINDS, help="tasks of one kind")
     parser.add_argument("--seconds", type=float, default=150.0)
     options = parser.parse_args()
     workers = []
     for folder in (options.before, options.after):
         env = os.environ | {"PYTHONPATH": str(folder.resolve()), "RAYON_NUM_THREADS": "1"}
         command = [sys.executable, "-W", "ignore", __file__, "--work", str(options.scripts)]
+        command += [options.only] if options.only else list(KINDS)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         workers.append(subprocess.Popen(command, env=env, **pipes))
     ready = [json.loads(worker.stdout.readline()) for worker in workers]
@@ -193,6 +198,6 @@ def main() -> None:
 if __name__ == "__main__":
     if "--work" in sys.argv:
         sys.path.insert(0, sys.argv[2])
-        work()
+        work(sys.argv[3:])
     else:
         main()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::imaging::defects::Defects;
-use crate::imaging::pixels::ScaledRow;
+use crate::imaging::pixels::ScaledBlock;
 pub use crate::imaging::pixels::{Pixel, Rows};
 use crate::simd::{Work, vectorized};
 
@@ -205,26 +205,39 @@ impl<'a> Image<'a> {
 
     /// Pixels `x0..x0 + out.len()` of row `y`; NaN where they are bad.
     pub fn read(&self, y: usize, x0: usize, out: &mut [f32]) {
+        let columns = out.len();
+        self.read_block([x0, y], columns, out, columns.max(1));
+    }
+
+    /// So many columns from column and row `from` on, of as many rows as `out` has; each row is `stride` after the one before.
+    pub(crate) fn read_block(&self, from: [usize; 2], columns: usize, out: &mut [f32], stride: usize) {
         let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
-        let row = ScaledRow { rows: &self.rows, y, x0, scale, out };
-        // Those of a stamp are read before the machine's instructions are chosen.
-        if row.out.len() < SHORT {
-            row.call();
+        let block = ScaledBlock { rows: &self.rows, from, columns, scale, out: &mut *out, stride };
+        if columns < SHORT {
+            block.call();
         } else {
-            vectorized(row);
+            vectorized(block);
         }
-        if let Some(Reading { pattern: Some(pattern), .. }) = &self.reading {
-            pattern.flatten(y, x0, out);
+        let pattern = self.reading.as_ref().and_then(|reading| reading.pattern.as_ref());
+        if pattern.is_none() && self.mask.is_none() && self.defects.is_none() {
+            return;
         }
-        if let Some(mask) = &self.mask {
-            for (o, &bad) in out.iter_mut().zip(&mask[y][x0..]) {
-                if bad {
-                    *o = f32::NAN;
+        let x0 = from[0];
+        for (y, out) in (from[1]..).zip(out.chunks_mut(stride)) {
+            let out = &mut out[..columns];
+            if let Some(pattern) = pattern {
+                pattern.flatten(y, x0, out);
+            }
+            if let Some(mask) = &self.mask {
+                for (o, &bad) in out.iter_mut().zip(&mask[y][x0..]) {
+                    if bad {
+                        *o = f32::NAN;
+                    }
                 }
             }
-        }
-        if let Some(defects) = &self.defects {
-            defects.blank(y, x0, out);
+            if let Some(defects) = &self.defects {
+                defects.blank(y, x0, out);
+            }
         }
     }
 }

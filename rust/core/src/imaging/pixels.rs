@@ -83,38 +83,45 @@ fn along<T: Copy + Into<f64>>(rows: &[&[T]], [x, y]: [usize; 2], step: [usize; 2
     }
 }
 
-/// Pixels from column `x0` of row `y` on, to be multiplied by `scale`; NaN where that is not finite (or beyond 1e15).
-pub(crate) struct ScaledRow<'a> {
+/// A block of pixels to be multiplied by `scale`; NaN where that is not finite (or beyond 1e15).
+pub(crate) struct ScaledBlock<'a> {
     pub(crate) rows: &'a Rows<'a>,
-    pub(crate) y: usize,
-    pub(crate) x0: usize,
+    /// Its first column and row, and how many columns it has.
+    pub(crate) from: [usize; 2],
+    pub(crate) columns: usize,
     pub(crate) scale: f64,
+    /// Row after row, each `stride` after the one before.
     pub(crate) out: &'a mut [f32],
+    pub(crate) stride: usize,
 }
 
-impl Work for ScaledRow<'_> {
+impl Work for ScaledBlock<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self { rows, y, x0, scale, out } = self;
+        let scale = self.scale;
         let factor = scale as f32;
         let single = |v: f32| if v.abs() <= LIMIT { v } else { f32::NAN };
         let double = |v: f64| if v.abs() <= f64::from(LIMIT) { v as f32 } else { f32::NAN };
-        match rows {
-            Rows::U8(rows) => convert(rows[y], x0, out, |v| f32::from(v) * factor),
-            Rows::I16(rows) => convert(rows[y], x0, out, |v| f32::from(v) * factor),
-            Rows::U16(rows) => convert(rows[y], x0, out, |v| f32::from(v) * factor),
-            Rows::F32(rows) => convert(rows[y], x0, out, |v| single(v * factor)),
-            Rows::F64(rows) => convert(rows[y], x0, out, |v| double(v * scale)),
+        match self.rows {
+            Rows::U8(rows) => self.convert(rows, |v| f32::from(v) * factor),
+            Rows::I16(rows) => self.convert(rows, |v| f32::from(v) * factor),
+            Rows::U16(rows) => self.convert(rows, |v| f32::from(v) * factor),
+            Rows::F32(rows) => self.convert(rows, |v| single(v * factor)),
+            Rows::F64(rows) => self.convert(rows, |v| double(v * scale)),
         }
     }
 }
 
-#[inline(always)]
-fn convert<T: Copy>(row: &[T], x0: usize, out: &mut [f32], converted: impl Fn(T) -> f32) {
-    let row = &row[x0..x0 + out.len()];
-    for (o, &v) in out.iter_mut().zip(row) {
-        *o = converted(v);
+impl ScaledBlock<'_> {
+    #[inline(always)]
+    fn convert<T: Copy>(self, rows: &[&[T]], converted: impl Fn(T) -> f32) {
+        let [x, y] = self.from;
+        for (out, row) in self.out.chunks_mut(self.stride).zip(&rows[y..]) {
+            for (o, &v) in out[..self.columns].iter_mut().zip(&row[x..x + self.columns]) {
+                *o = converted(v);
+            }
+        }
     }
 }

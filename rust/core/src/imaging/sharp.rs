@@ -111,9 +111,8 @@ pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Pea
         let mut pixels = [[f32::NAN; 5]; 5];
         let origin = [peak.x, peak.y].map(|v| v.saturating_sub(2));
         let columns = (image.width() - origin[0]).min(5);
-        for (row, y) in pixels.iter_mut().zip(origin[1]..image.height()) {
-            image.read(y, origin[0], &mut row[..columns]);
-        }
+        let rows = (image.height() - origin[1]).min(5);
+        image.read_block(origin, columns, pixels[..rows].as_flattened_mut(), 5);
         let inner = (1..4).flat_map(|j| (1..4).map(move |i| [i, j]));
         let highest = inner.max_by(|a, b| pixels[a[1]][a[0]].total_cmp(&pixels[b[1]][b[0]]));
         highest.is_some_and(|[i, j]| {

@@ -93,17 +93,21 @@ pub(crate) fn cut(
     stamp.fill(BAD);
     let (left, top) = (x - half as isize, y - half as isize);
     let columns = left.max(0)..(left + side as isize).min(image.width() as isize);
+    let rows = top.max(0)..(top + side as isize).min(image.height() as isize);
+    if columns.is_empty() || rows.is_empty() {
+        return;
+    }
     let level = background.level.at(x as f32, y as f32);
     let slope = [
         background.level.at(x as f32 + 1.0, y as f32) - level,
         background.level.at(x as f32, y as f32 + 1.0) - level,
     ];
-    for row in top.max(0)..(top + side as isize).min(image.height() as isize) {
-        let start = (row - top) as usize * stride + (columns.start - left) as usize;
-        let pixels = &mut stamp[start..start + columns.len()];
-        image.read(row as usize, columns.start as usize, pixels);
+    let first = (rows.start - top) as usize * stride + (columns.start - left) as usize;
+    let stamp = &mut stamp[first..][..(rows.len() - 1) * stride + columns.len()];
+    image.read_block([columns.start as usize, rows.start as usize], columns.len(), stamp, stride);
+    for (row, pixels) in rows.zip(stamp.chunks_mut(stride)) {
         let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
-        for v in pixels {
+        for v in &mut pixels[..columns.len()] {
             *v = if *v < saturation { *v - under } else { BAD };
             under += slope[0];
         }

@@ -90,9 +90,7 @@ impl Mirror<'_> {
         let columns = x.saturating_sub(reach)..(x + reach + 1).min(self.image.width());
         let rows = y.saturating_sub(reach)..(y + reach + 1).min(self.image.height());
         let mut pixels = vec![0.0; columns.len() * rows.len()];
-        for (y, line) in rows.zip(pixels.chunks_exact_mut(columns.len())) {
-            self.image.read(y, columns.start, line);
-        }
+        self.image.read_block([columns.start, rows.start], columns.len(), &mut pixels, columns.len());
         let mut depths: Vec<f32> = pixels.iter().map(|v| level - v).filter(|v| v.is_finite()).collect();
         depths.sort_unstable_by(|a, b| b.total_cmp(a));
         matches!(depths[..], [first, second, ..] if second < (1.0 - DEAD) * first)

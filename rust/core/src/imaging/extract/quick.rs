@@ -83,11 +83,9 @@ impl Quick {
             return None;
         }
         let level = Lanes::splat(background.level.at(x as f32, y as f32));
-        for (row, pixels) in (top..).zip(pixels.chunks_exact_mut(stride)) {
-            image.read(row, left, pixels);
-            for part in pixels.chunks_exact_mut(LANES) {
-                (Lanes::load(part) - level).store(part);
-            }
+        image.read_block([left, top], stride, pixels, stride);
+        for part in pixels.chunks_exact_mut(LANES) {
+            (Lanes::load(part) - level).store(part);
         }
         Some(Stamp { layout: self.layout, pixels })
     }

@@ -310,9 +310,7 @@ impl Window {
         let columns = (peak.x + REACH + 1).min(image.width()) - origin[0];
         let rows = (peak.y + REACH + 1).min(image.height()) - origin[1];
         let mut values = [[f32::NAN; SIDE]; SIDE];
-        for (j, row) in values[..rows].iter_mut().enumerate() {
-            image.read(origin[1] + j, origin[0], &mut row[..columns]);
-        }
+        image.read_block(origin, columns, values[..rows].as_flattened_mut(), SIDE);
         Self { origin, values }
     }
 

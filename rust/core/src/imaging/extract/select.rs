@@ -234,9 +234,8 @@ impl Surroundings {
         let origin = [peak.x, peak.y].map(|v| v.saturating_sub(REACH));
         let end = [(peak.x + REACH + 1).min(image.width()), (peak.y + REACH + 1).min(image.height())];
         let mut pixels = [[f32::NAN; SIDE]; SIDE];
-        for (row, y) in pixels.iter_mut().zip(origin[1]..end[1]) {
-            image.read(y, origin[0], &mut row[..end[0] - origin[0]]);
-        }
+        let [columns, rows] = [0, 1].map(|k| end[k] - origin[k]);
+        image.read_block(origin, columns, pixels[..rows].as_flattened_mut(), SIDE);
         let place = [peak.x - origin[0], peak.y - origin[1]].map(|v| v as isize);
         let mut around = [0.0; RING.len()];
         let mut count = 0;

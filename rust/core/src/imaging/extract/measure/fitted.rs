@@ -234,7 +234,8 @@ impl Measure<'_> {
         let [x, y] = pixel.map(|p| p as f32);
         let step = self.options.local_bg_block_size as f32;
         let level = |dx: f32, dy: f32| self.background.level.at(x + dx * step, y + dy * step);
-        let bend = |dx: f32, dy: f32| level(dx, dy) + level(-dx, -dy) - 2.0 * level(0.0, 0.0);
+        let twice = 2.0 * level(0.0, 0.0);
+        let bend = |dx: f32, dy: f32| level(dx, dy) + level(-dx, -dy) - twice;
         (bend(1.0, 0.0).abs() + bend(0.0, 1.0).abs()) / 4.0
     }
 
