@@ -134,17 +134,17 @@ def velocity_km_s(name: str, velocity: ArrayLike | None) -> tuple[float, float, 
     """Check a velocity along the axes of ICRS, which may be missing."""
     if velocity is None:
         return None
-    components = np.asarray(velocity, dtype=np.float64)
-    if components.shape != (3,):
+    components = vector(name, velocity)
+    if len(components) != 3:
         raise InputError(
-            f"{name}: its shape is {components.shape}; give the three ICRS components in km/s"
+            f"{name}: its shape is ({len(components)},); give the three ICRS components in km/s"
         )
     if not np.linalg.norm(components) < SPEED_OF_LIGHT_KM_S:
         raise InputError(
             f"{name}: it is not finite or not below the speed of light; "
             "give the barycentric velocity in km/s, see earth_barycentric_velocity"
         )
-    x, y, z = components.tolist()
+    x, y, z = components
     return x, y, z
 
 

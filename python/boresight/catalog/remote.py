@@ -145,8 +145,14 @@ def _region(
         raise InputError("radius_deg: a region has a centre and a radius; give both or neither")
     if center_deg is None:
         return None, None
-    arguments.cone(*center_deg, radius_deg)
-    ra, dec = (arguments.degrees("center_deg", angle) for angle in center_deg)
+    try:
+        ra, dec = center_deg
+    except (TypeError, ValueError):
+        raise InputError(
+            f"center_deg: {center_deg!r} is no pair; give right ascension and declination, degrees"
+        ) from None
+    ra, dec = (arguments.degrees("center_deg", angle) for angle in (ra, dec))
+    arguments.cone(ra, dec, radius_deg)
     return (ra, dec), arguments.degrees("radius_deg", radius_deg)
 
 

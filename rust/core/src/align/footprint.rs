@@ -17,6 +17,9 @@ const BEHIND: f64 = 1e-15;
 const IN_LINE: f64 = 1e-12;
 /// Pieces of a smaller area are dropped, steradians: a thousandth of a microarcsecond wide and a degree long.
 const NO_AREA: f64 = 1e-17;
+/// Thinner pieces are dropped, radians: where sides nearly coincide, rounding makes slivers that are larger than `NO_AREA`,
+/// and of which each cut would make more.
+const NO_WIDTH: f64 = 1e-14;
 
 /// A part of the sky.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -51,7 +54,7 @@ impl Footprint {
             ring.reverse();
         }
         let pieces = if is_convex(&ring) { vec![ring] } else { triangles(ring) };
-        Ok(Self { pieces: pieces.into_iter().filter(|piece| area_of(piece) > NO_AREA).collect() })
+        Ok(Self { pieces: pieces.into_iter().filter(|piece| !is_sliver(piece)).collect() })
     }
 
     /// The union of footprints.
@@ -105,6 +108,12 @@ fn signed_area(ring: &[Direction]) -> f64 {
 
 fn area_of(piece: &[Direction]) -> f64 {
     if piece.len() < 3 { 0.0 } else { signed_area(piece).max(0.0) }
+}
+
+/// Whether a piece is one of rounding alone.
+fn is_sliver(piece: &[Direction]) -> bool {
+    let outline: f64 = sides(piece).map(|(a, b)| (b - a).norm()).sum();
+    area_of(piece) <= NO_AREA.max(NO_WIDTH * outline)
 }
 
 /// Sides of a ring: from corner to corner.
@@ -206,7 +215,7 @@ fn common(a: &[Direction], b: &[Direction]) -> Piece {
 
 /// Difference of two convex pieces, in convex pieces.
 fn without(piece: Piece, other: &[Direction]) -> Vec<Piece> {
-    if area_of(&common(&piece, other)) <= NO_AREA {
+    if is_sliver(&common(&piece, other)) {
         return vec![piece];
     }
     let (mut rest, mut outer) = (piece, Vec::new());
@@ -216,7 +225,7 @@ fn without(piece: Piece, other: &[Direction]) -> Vec<Piece> {
             continue;
         }
         let (inside, outside) = split(&rest, &inward, from);
-        if area_of(&outside) > NO_AREA {
+        if !is_sliver(&outside) {
             outer.push(outside);
         }
         rest = inside;
