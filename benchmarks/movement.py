@@ -244,7 +244,7 @@ def verdicts(count):
 
 def clouds(sequences, first, length=20):
     """Check a camera under clouds, and update its calibration when it seems to have moved."""
-    from boresight.cli.check import LEAST_STARS_UPDATE
+    from boresight.cli.check import refusal
 
     camera = CameraModel.from_fov(12.0, (512, 512))
     frame = simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
@@ -256,8 +256,10 @@ def clouds(sequences, first, length=20):
         for _ in range(length):
             verdict = compare(camera_before, cloudy(rng, stars))
             told += verdict.moved is not None
-            moved += bool(verdict.moved)
-            if verdict.moved and verdict.num_stars >= LEAST_STARS_UPDATE:
+            if verdict.moved:
+                moved += 1
+                print(f"sequence {number}: {verdict}, {verdict.evidence}", flush=True)
+            if verdict.moved and refusal(verdict) is None:
                 with contextlib.suppress(UndeterminedError):
                     camera_before = update_calibration(camera_before, None, verdict)
         turn = camera_before.matrix @ truth.matrix.T

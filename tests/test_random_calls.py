@@ -105,7 +105,9 @@ def test_errors_name_the_argument(things, tmp_path, monkeypatch):
     faults = []
     try:
         for name, function in public_functions(owners):
-            rng = random.Random(name + SEED)  # so that a new function changes no calls of the others
+            rng = random.Random(
+                name + SEED
+            )  # so that a new function changes no calls of the others
             for _ in range(CALLS):
                 chosen = arguments_of(function, right, wrong, rng) | LITTLE.get(name, {})
                 signal.setitimer(signal.ITIMER_REAL, SECONDS)

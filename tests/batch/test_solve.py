@@ -336,6 +336,7 @@ def test_errors_of_the_network_are_rows(tmp_path, monkeypatch):
     [
         ({"frames": []}, "frames: nothing"),
         ({"partition_by": ["night"]}, "partition_by: "),
+        ({"partition_by": np.zeros((2, 2))}, "partition_by: "),
         ({"frames": "/nowhere/*.fits"}, "frames: nothing"),
         ({"frames": [3]}, "frames: 3 is no path"),
         ({"jobs": -1}, "jobs: -1"),

@@ -113,6 +113,10 @@ def test_bad_input():
         calibration_block(results, centroids, camera, noise=0)
     with pytest.raises(InputError, match="parameter_names: they are not parameters"):
         calibration_block(results, centroids, camera, noise=NOISE, parameter_names=["k1"])
+    with pytest.raises(InputError, match=r"parameter_names: .* are no names"):
+        calibration_block(results, centroids, camera, noise=NOISE, parameter_names=[1, 2])
+    with pytest.raises(InputError, match=r"velocities_km_s\[0\]: not numbers"):
+        calibration_block(results, centroids, camera, noise=NOISE, velocities_km_s=["a", "b"])
     with pytest.raises(InputError, match="results: their frames differ in size"):
         calibration_block(results, centroids, CameraModel(2000.0, (10, 10)), noise=NOISE)
     with pytest.raises(UndeterminedError, match="0 stars in 0 frames"):

@@ -92,6 +92,9 @@ class TestVizier:
             Catalog.from_vizier("J/unknown", max_magnitude=5)
         with pytest.raises(InputError, match=r"^radius_deg: "):
             Catalog.from_vizier(center_deg=(1.0, 2.0))
+        for wrong in ((1.0, 2.0, 3.0), 5.0, ("a", 2.0), [[1.0, 2.0], [3.0, 4.0]]):
+            with pytest.raises(InputError, match=r"^center_deg: "):
+                Catalog.from_gaia_archive(center_deg=wrong, radius_deg=1.0)
         monkeypatch.setattr(vizier, "answer", [])
         with pytest.raises(InputError, match=r"^catalog: "):
             Catalog.from_vizier()

@@ -10,7 +10,8 @@ from PIL import Image
 
 import boresight
 from boresight.cli import main
-from boresight.movement import DriftLog, MountedCamera, MovementCorrection
+from boresight.cli.check import refusal
+from boresight.movement import DriftLog, MountedCamera, MovementCorrection, Verdict
 
 CAMERA = boresight.CameraModel.from_fov(12.0, (512, 512))
 
@@ -105,6 +106,23 @@ def test_check_of_a_part_of_the_frame_cannot_tell(sky):
     assert told["moved"] is None
     assert "covered" in told["unknown"]
     assert run("check", sky / "a.fits", sky / "part.fits", *common).exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"num_stars": 12}, "12 stars are too few"),
+        ({"coverage": 0.44}, "cover 44% of the frame"),
+        ({"held_out_px": 0.5}, "held out"),
+        ({"held_out_px": float("nan")}, "held out"),
+    ],
+)
+def test_what_clouds_may_feign_is_no_new_calibration(changes, reason):
+    given = {"num_stars": 40, "coverage": 0.9, "rms_px": 0.1, "held_out_px": 0.11} | changes
+    verdict = Verdict(("roll",), None, True, CAMERA, 1e-3, **given)
+    told = refusal(verdict)
+    assert told is None if reason is None else reason in told
 
 
 def test_check_updates_and_keeps_the_one_before(sky):

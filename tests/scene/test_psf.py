@@ -123,6 +123,7 @@ def test_samples_that_are_none():
         ((0 * good,), "no light"),
         ((good, 0), "oversampling"),
         ((good, 4, (-5, 0)), "no light"),
+        ((good, 4, (1, 2, 3)), "origin"),
     ):
         with pytest.raises(InputError, match=match):
             scene.EffectivePSF(*arguments)

@@ -2,6 +2,8 @@
 
 import pickle
 import threading
+from importlib import import_module
+from types import SimpleNamespace
 
 import astropy.units as u
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import boresight
 from boresight import CameraModel, InputError, extract_centroids
 
 SHAPE = (512, 512)
@@ -261,6 +264,29 @@ BAD = [
     ({"attitude_hint": np.zeros(4)}, "attitude_hint: .* is no quaternion"),
     ({"attitude_hint": [1.0, 0, 0, 0], "hint_uncertainty_deg": 90.0}, "hint_uncertainty_deg"),
 ]
+
+
+def test_the_time_given_is_for_all_attempts(wide_database, monkeypatch):
+    clock, bounds = [0.0], []
+
+    def vain(_database, _stars, values):
+        bounds.append(values["timeout_ms"])
+        clock[0] += 0.1
+
+    solve, attempts = (import_module(f"boresight.solver.{name}") for name in ("solve", "attempts"))
+    monkeypatch.setattr(solve, "core", SimpleNamespace(solve=vain))
+    monkeypatch.setattr(solve, "solution_of", lambda *_: None)
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    xy = np.random.default_rng(1).uniform(-200, 200, (30, 2))
+    arguments = {"image_shape": SHAPE, "database": wide_database, "projection": "auto"}
+    boresight.solve(xy, 150.0, solve_timeout_ms=450, **arguments)
+    assert bounds == [450, 250, 250, 150, 50]
+    bounds.clear()
+    boresight.solve(xy, 150.0, solve_timeout_ms=0, **arguments)
+    assert bounds == [0]
+    bounds.clear()
+    boresight.solve(xy, 150.0, **arguments)
+    assert len(bounds) > 10
 
 
 @pytest.mark.parametrize(("wrong", "name"), BAD, ids=[str(i) for i in range(len(BAD))])

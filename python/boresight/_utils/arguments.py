@@ -47,8 +47,10 @@ def check_keywords(
 
 
 def number(name: str, value: Any, repair: str) -> float:
-    """Check a number."""
+    """Check a number; True and False are none."""
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise InputError(f"{name}: {value!r} is not a number; {repair}") from None

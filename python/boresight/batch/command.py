@@ -42,7 +42,9 @@ def perform(
     if work.on_error not in ("row", "raise"):
         raise InputError(f"on_error: {work.on_error!r} is unknown; give 'row' or 'raise'")
     known = {"date", *(column.name for column in schema)}
-    if isinstance(partition_by, str) or not known.issuperset(partition_by):
+    if not isinstance(partition_by, list | tuple) or not all(
+        isinstance(name, str) and name in known for name in partition_by
+    ):
         raise InputError(f"partition_by: {partition_by!r}; give a list of some of {sorted(known)}")
     names, folder = expand(frames), Path(output)
     with Journal(folder, settings, resume=resume) as journal:

@@ -14,7 +14,7 @@ from boresight._utils.documents import pack_arrays, unpack_arrays
 from boresight._utils.naming import named
 from boresight.calibration.fit import matched_frames
 from boresight.camera.model import CameraModel
-from boresight.errors import FileFormatError
+from boresight.errors import FileFormatError, InputError
 
 if TYPE_CHECKING:
     from boresight.solver.matches import MatchedStars
@@ -275,12 +275,17 @@ def calibration_block(
     True
     """
     frames, _ = matched_frames(results, centroids, velocities_km_s)
+    names = None if parameter_names is None else list(parameter_names)
+    if names is not None and not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"parameter_names: {names[:3]!r} are no names; give CalibrationResult.parameter_names"
+        )
     return CalibrationBlock(
         core.calibration_block(
             [stars._core for stars in frames.stars],
             frames.places,
             camera_model._core,
-            None if parameter_names is None else list(parameter_names),
+            names,
             float(noise),
             float(sigma_clip),
         )

@@ -18,7 +18,11 @@ MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
 """Exit codes; the first of them that a frame calls for, else 0."""
 
 LEAST_STARS_UPDATE = 20
-"""Stars that an automatic update of the calibration needs."""
+"""Stars that an automatic update of the calibration needs,"""
+
+LEAST_COVERAGE_UPDATE = 0.6
+"""and the part of the frame's cells that have one. A verdict takes less: a false one is told once,
+but what has become the calibration is compared with every frame that follows."""
 
 WORST_HELD_OUT = 2.0
 """Scatter of held-out stars over that of the stars of the fit, for an automatic update at most."""
@@ -131,16 +135,26 @@ def _load(path: Path) -> Any:
         return CameraModel.load(path)
 
 
+def refusal(verdict: Verdict) -> str | None:
+    """Tell why a camera that moved is not calibrated anew from what a verdict was given for."""
+    if verdict.num_stars < LEAST_STARS_UPDATE:
+        return f"{verdict.num_stars} stars are too few"
+    if verdict.coverage < LEAST_COVERAGE_UPDATE:
+        return f"stars cover {verdict.coverage:.0%} of the frame, too little"
+    if not verdict.held_out_px <= WORST_HELD_OUT * verdict.rms_px:
+        return "the change does not predict stars that are held out of its fit"
+    return None
+
+
 def _updated(
     before: MountedCamera, verdict: Verdict, path: Path
 ) -> tuple[MountedCamera, str | None]:
-    """Mend the calibration and keep the one before; a few stars do not suffice."""
+    """Mend the calibration and keep the one before; stars of a part do not suffice."""
     from boresight.movement import update_calibration
 
-    if verdict.num_stars < LEAST_STARS_UPDATE:
-        return before, f"not updated: {verdict.num_stars} stars are too few"
-    if not verdict.held_out_px <= WORST_HELD_OUT * verdict.rms_px:
-        return before, "not updated: the change does not predict stars that are held out of its fit"
+    reason = refusal(verdict)
+    if reason is not None:
+        return before, f"not updated: {reason}"
     try:
         after: MountedCamera = update_calibration(before, None, verdict)
     except BoresightError as error:

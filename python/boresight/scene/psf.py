@@ -212,8 +212,11 @@ class EffectivePSF:
             raise InputError(f"oversampling: {oversampling} is no sampling; give 1 or more")
         self.oversampling: tuple[float, float] = (float(over[0]), float(over[1]))
         middle = ((samples.shape[2] - 1) / 2, (samples.shape[1] - 1) / 2)
-        x, y = middle if origin is None else origin
-        self.origin: tuple[float, float] = (float(x), float(y))
+        try:
+            x, y = (float(value) for value in (middle if origin is None else origin))
+        except (TypeError, ValueError):
+            raise InputError(f"origin: {origin!r} is no sample; give its (x, y)") from None
+        self.origin: tuple[float, float] = (x, y)
         order, self.columns, self.rows = _lattice(grid_xypos, len(samples))
         self.data: Floats = np.ascontiguousarray(samples[order])
         inside = 0 <= self.origin[0] <= 2 * middle[0] and 0 <= self.origin[1] <= 2 * middle[1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any, Literal, NamedTuple, get_args
 
+from boresight._utils import arguments
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
@@ -108,6 +111,26 @@ def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
         bound_ms = most_ms if given_ms is None else min(given_ms, most_ms)
         options: SolveOptions = {**attempt.options, "solve_timeout_ms": bound_ms}
         yield attempt._replace(options=options)
+
+
+def deadline_of(options: SolveOptions) -> float:
+    """Give when the time of all attempts ends, as `time.monotonic` tells; without one, never."""
+    given_ms = options.get("solve_timeout_ms")
+    if given_ms is None:
+        return math.inf
+    return time.monotonic() + arguments.count("solve_timeout_ms", given_ms) / 1e3
+
+
+def until(attempts: Iterable[Attempt], deadline: float) -> Iterator[Attempt]:
+    """Give the attempts while there is time, the first in any case; each gets what is left."""
+    for number, attempt in enumerate(attempts):
+        left = deadline - time.monotonic()
+        if number and left <= 0.0:
+            return
+        if left == math.inf:
+            yield attempt
+        else:
+            yield from bounded([attempt], max(0, round(1e3 * left)))
 
 
 def fisheyes(request: Request, image_shape: tuple[int, int] | None) -> Iterator[Attempt]:

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 SMALLEST_IMAGE = 8
 """Arrays with fewer rows or columns are no image in which stars can be recognised."""
 
+#: An image of fewer detections that does not solve is looked at once more with this threshold, in
+#: standard deviations: of ten stars half may be between it and the usual one, and the one or two
+#: false ones that it adds to a megapixel do no harm.
+FEW_DETECTIONS, LOWER_SIGMA = 20, 4.0
+
 
 class Found(NamedTuple):
     """Stars of what was given, and what it says about itself.
@@ -208,3 +213,14 @@ def common_shape(lists: list[Any], image_shape: tuple[int, int] | None) -> tuple
                     f"{tuple(image_shape)}; give frames of one camera"
                 )
     return image_shape
+
+
+def more_stars(found: Found, extraction: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell how to extract more stars of an image that does not solve; nothing if there are none."""
+    if found.is_partial and "max_measured" not in extraction:
+        return {"max_measured": None}
+    stars = found.stars
+    few = isinstance(stars, ExtractionResult) and len(stars.centroids) < FEW_DETECTIONS
+    if few and found.image is not None and "sigma_threshold" not in extraction:
+        return {"sigma_threshold": LOWER_SIGMA}
+    return {}

@@ -16,9 +16,16 @@ from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
-from boresight.extraction.extract import ExtractionResult
-from boresight.solver.attempts import FISHEYES, Attempt, HeaderUse, Request, attempts
-from boresight.solver.inputs import Found, choose_database, common_shape, find_stars
+from boresight.solver.attempts import (
+    FISHEYES,
+    Attempt,
+    HeaderUse,
+    Request,
+    attempts,
+    deadline_of,
+    until,
+)
+from boresight.solver.inputs import Found, choose_database, common_shape, find_stars, more_stars
 from boresight.solver.mapping import Intrinsics
 from boresight.solver.options import LensModel, Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
@@ -35,11 +42,6 @@ SAME_ATTITUDE_DEG = 5.0
 #: Detections that are measured of an image, the brightest: the search takes tens, a lens some
 #: hundred, and where catalogue stars are the brightest of many they are among these.
 MOST_MEASURED = 1000
-
-#: An image of fewer detections that does not solve is looked at once more with this threshold, in
-#: standard deviations: of ten stars half may be between it and the usual one, and the one or two
-#: false ones that it adds to a megapixel do no harm.
-FEW_DETECTIONS, LOWER_SIGMA = 20, 4.0
 
 
 @named
@@ -91,7 +93,8 @@ def solve(
         help, the frame is solved as without them, so that a wrong header costs some time and
         nothing else; not used; or relied upon, and nothing else tried.
     **options
-        Further arguments of `solve_from_centroids`. Here the `lens` is ``"auto"``, unless a
+        Further arguments of `solve_from_centroids`. Here `solve_timeout_ms`, where it is given, is
+        for all attempts together, after the extraction; the `lens` is ``"auto"``, unless a
         `camera_model`, a `projection` or an `attitude_hint` is given; and of a frame whose time is
         known the `place` has the aberration by the Earth's motion, and the stars of the default
         database are moved to that time when a lens is fitted.
@@ -125,11 +128,12 @@ def solve(
     found = find_stars(image_or_centroids, image_shape, extraction, MOST_MEASURED)
     if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
         options["place"] = ApparentPlace.at(found.time, velocity_km_s="earth")
-    solution = _first_solution(found, request)
-    more = {} if solution is not None else _more_stars(found, extraction or {})
+    deadline = deadline_of(options)
+    solution = _first_solution(found, request, deadline)
+    more = {} if solution is not None else more_stars(found, extraction or {})
     if more:
         found = find_stars(image_or_centroids, image_shape, {**(extraction or {}), **more})
-        solution = _first_solution(found, request)
+        solution = _first_solution(found, request, deadline)
     return solution
 
 
@@ -138,20 +142,9 @@ def _default_lens(camera: object, options: SolveOptions) -> LensModel | None:
     return "auto" if camera is None and options.get("attitude_hint") is None else None
 
 
-def _more_stars(found: Found, extraction: Mapping[str, Any]) -> dict[str, Any]:
-    """Tell how to extract more stars of an image that does not solve; nothing if there are none."""
-    if found.is_partial and "max_measured" not in extraction:
-        return {"max_measured": None}
-    stars = found.stars
-    few = isinstance(stars, ExtractionResult) and len(stars.centroids) < FEW_DETECTIONS
-    if few and found.image is not None and "sigma_threshold" not in extraction:
-        return {"sigma_threshold": LOWER_SIGMA}
-    return {}
-
-
-def _first_solution(found: Found, request: Request) -> Solution | None:
+def _first_solution(found: Found, request: Request, deadline: float) -> Solution | None:
     """Solve by the first attempt that succeeds."""
-    for attempt in attempts(request, found.hints, found.image_shape):
+    for attempt in until(attempts(request, found.hints, found.image_shape), deadline):
         solution = solve_from_centroids(
             attempt.database,
             found.stars,

@@ -297,13 +297,14 @@ impl Budget<'_> {
             return Ok(Some(Status::WorkBound));
         }
         self.patterns += 1;
-        if self.patterns.is_multiple_of(CLOCK_INTERVAL) {
-            checkpoint(self.monitor)?;
-            if self.timeout.is_some_and(|limit| self.started.elapsed() > limit) {
-                return Ok(Some(Status::Timeout));
-            }
-        }
-        Ok(None)
+        if self.patterns.is_multiple_of(CLOCK_INTERVAL) { self.look() } else { Ok(None) }
+    }
+
+    /// Looks at the monitor and the clock; says why to stop, if so.
+    fn look(&self) -> Result<Option<Status>> {
+        checkpoint(self.monitor)?;
+        let late = self.timeout.is_some_and(|limit| self.started.elapsed() > limit);
+        Ok(late.then_some(Status::Timeout))
     }
 
     /// Whether a candidate of this likelihood ratio is accepted, and then the bound on the probability that chance

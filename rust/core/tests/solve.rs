@@ -3,7 +3,9 @@
 mod common;
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use boresight::Monitor;
 use boresight::calibrate::Form;
 use boresight::catalog::Catalog;
 use boresight::database::{Database, Parameters};
@@ -350,6 +352,37 @@ fn work_is_bounded() {
     assert_eq!((outcome.status, outcome.patterns_checked), (Status::WorkBound, 10));
     let outcome = solve(&DATABASE, &pixels[..3], &options(12.0), &()).unwrap();
     assert_eq!(outcome.status, Status::TooFew);
+}
+
+/// Counts how often it is asked whether to stop.
+#[derive(Default)]
+struct Asked(AtomicU64);
+
+impl Monitor for Asked {
+    fn cancelled(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+#[test]
+fn time_is_looked_at_among_the_candidates_of_one_pattern() {
+    let mut random = Random(6);
+    let pixels: Vec<_> = (0..30).map(|_| pixel(&mut random)).collect();
+    let wide = SolveOptions {
+        match_max_error: Some(0.05),
+        max_patterns_checked: 20,
+        timeout: None,
+        ..options(12.0)
+    };
+    let asked = Asked::default();
+    let outcome = solve(&DATABASE, &pixels, &wide, &asked).unwrap();
+    assert_eq!((outcome.status, outcome.patterns_checked), (Status::WorkBound, 20));
+    let looks = asked.0.into_inner();
+    assert!(
+        outcome.candidates_checked > 10_000 && looks > outcome.candidates_checked / 100,
+        "{outcome:?} {looks}"
+    );
 }
 
 #[test]

@@ -57,8 +57,10 @@ const DENSITY_WIDENING: f64 = 4.0;
 /// Patterns looked up together at most: enough to keep the memory busy, few enough to stay in the cache.
 const MAX_BATCH: usize = 64;
 
-/// Where a batch finds more than so many, the next one is small: time-outs are heard between batches.
+/// Where a batch finds more than so many, the next one is small: time-outs are not heard while it is looked up.
 const MANY_FOUND: usize = 50_000;
+/// Candidates that are verified between two looks at the clock: each takes some microseconds.
+const LOOK_INTERVAL: usize = 64;
 
 /// A range of focal lengths narrow enough for one set of directions.
 pub(super) struct Hypothesis {
@@ -285,7 +287,7 @@ impl Round<'_, '_, '_, '_> {
                 }
             }
         }
-        Ok(self.try_all(&mut batch).ok_or(Status::NoMatch))
+        Ok(self.try_all(&mut batch)?.unwrap_or(Err(Status::NoMatch)))
     }
 
     /// The patterns of a group whose faintest star is number `d`; the last of them may be left in the batch.
@@ -306,9 +308,9 @@ impl Round<'_, '_, '_, '_> {
                             self.add(used, hypothesis, batch);
                         }
                         if (stopped.is_some() || batch.is_full())
-                            && let Some(accepted) = self.try_all(batch)
+                            && let Some(end) = self.try_all(batch)?
                         {
-                            return Ok(Some(Ok(accepted)));
+                            return Ok(Some(end));
                         }
                         if let Some(status) = stopped {
                             return Ok(Some(Err(status)));
@@ -341,13 +343,22 @@ impl Round<'_, '_, '_, '_> {
         batch.tried.push(Tried { used, hypothesis, shape, tolerance, lengths });
     }
 
-    /// Looks the batch up and verifies what is found; the batch is empty afterwards.
-    fn try_all(&mut self, batch: &mut Batch<'_>) -> Option<Accepted> {
+    /// Looks the batch up and verifies what is found, until one is accepted or time is up; the batch is empty afterwards.
+    fn try_all(&mut self, batch: &mut Batch<'_>) -> Result<Option<End<Accepted>>> {
         self.search.sky.database.look_up(&mut batch.lookups, &mut batch.found);
-        let accepted =
-            batch.found.iter().find_map(|(number, pattern)| self.try_one(&batch.tried[*number], pattern));
+        let mut end = None;
+        for (place, (number, pattern)) in batch.found.iter().enumerate() {
+            end = self.try_one(&batch.tried[*number], pattern).map(Ok);
+            // With wide tolerances one pattern finds tens of thousands.
+            if end.is_none() && place % LOOK_INTERVAL == LOOK_INTERVAL - 1 {
+                end = self.search.budget.look()?.map(Err);
+            }
+            if end.is_some() {
+                break;
+            }
+        }
         batch.restart();
-        accepted
+        Ok(end)
     }
 
     fn try_one(&mut self, tried: &Tried<'_>, pattern: &Pattern) -> Option<Accepted> {
