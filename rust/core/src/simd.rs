@@ -17,6 +17,16 @@ pub(crate) fn vectorized<W: Work>(work: W) -> W::Output {
     pulp::Arch::new().dispatch(work)
 }
 
+/// Does work that moves numbers more than it calculates with them: there the widest instructions are slower, since memory is
+/// seldom aligned for them.
+pub(crate) fn streamed<W: Work>(work: W) -> W::Output {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return pulp::Simd::vectorize(simd, work);
+    }
+    work.call()
+}
+
 /// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 4;
 

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::imaging::defects::Defects;
 use crate::imaging::pixels::ScaledBlock;
 pub use crate::imaging::pixels::{Pixel, Rows};
-use crate::simd::{Work, vectorized};
+use crate::simd::{Work, streamed};
 
 /// Rows of fewer pixels gain nothing from wide vector instructions.
 const SHORT: usize = 64;
@@ -216,7 +216,7 @@ impl<'a> Image<'a> {
         if columns < SHORT {
             block.call();
         } else {
-            vectorized(block);
+            streamed(block);
         }
         let pattern = self.reading.as_ref().and_then(|reading| reading.pattern.as_ref());
         if pattern.is_none() && self.mask.is_none() && self.defects.is_none() {

@@ -1,6 +1,6 @@
 //! Rows of pixels of any type, read as single-precision numbers: all that is compiled for each type.
 
-// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+// Parts of loops that are compiled for several kinds of machine: `streamed`.
 #![allow(clippy::inline_always)]
 
 use crate::simd::Work;

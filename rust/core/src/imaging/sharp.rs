@@ -161,12 +161,15 @@ impl Work for Search<'_> {
                 let middle = [(start + end) as f32 / 2.0, y as f32];
                 let noise = self.background.noise.at(middle[0], middle[1]);
                 let step = LOOK_SIGMAS * noise;
+                // Only where something stands out.
+                let mut known = None;
                 for word in (start..end).step_by(WORD) {
                     let part = &row[word..word + WORD + 2];
                     let stands_out =
                         |k: usize| (part[k + 1] - part[k] > step) | (part[k + 1] - part[k + 2] > step);
                     if (0..WORD).fold(false, |any, k| any | stands_out(k)) {
-                        let level = self.background.level.at(middle[0], middle[1]);
+                        let level =
+                            *known.get_or_insert_with(|| self.background.level.at(middle[0], middle[1]));
                         self.look([word, y], part, level, noise, &mut found);
                     }
                 }

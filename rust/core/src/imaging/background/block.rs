@@ -93,7 +93,7 @@ impl Work for BlockRow<'_> {
 }
 
 #[inline(always)]
-fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec<f32>) -> Block {
+fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec<i32>) -> Block {
     if samples.is_empty() {
         return Block { mean: f32::NAN, deviation: f32::NAN, good: false, floored: false };
     }
@@ -135,14 +135,20 @@ struct Start {
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
 #[inline(always)]
-fn start(samples: &[f32], few: &mut Vec<f32>) -> Start {
+fn start(samples: &[f32], few: &mut Vec<i32>) -> Start {
     few.clear();
-    few.extend(samples.iter().step_by(samples.len().div_ceil(START_SAMPLES)));
-    let few = &mut few[..];
-    few.sort_unstable_by(f32::total_cmp);
-    let [lowest, floor, quartile, median] =
-        [0.0, FLOORED_FRACTION, 0.25, 0.5].map(|q| few[(q * (few.len() - 1) as f32) as usize]);
+    let chosen = samples.iter().step_by(samples.len().div_ceil(START_SAMPLES));
+    few.extend(chosen.map(|v| ordered(v.to_bits() as i32)));
+    few.sort_unstable();
+    let value = |q: f32| f32::from_bits(ordered(few[(q * (few.len() - 1) as f32) as usize]) as u32);
+    let [lowest, floor, quartile, median] = [0.0, FLOORED_FRACTION, 0.25, 0.5].map(value);
     Start { median, scale: QUARTILE_TO_SIGMA * (median - quartile), floored: floor == lowest }
+}
+
+/// A whole number that is as large among those of others as a number is among these, from its bits; and these from it.
+#[inline(always)]
+fn ordered(bits: i32) -> i32 {
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
 impl Start {
