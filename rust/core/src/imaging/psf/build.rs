@@ -9,9 +9,10 @@ use super::correction::Correction;
 use super::cutouts::Stamps;
 use super::field::PsfField;
 use super::fit::{Fit, Source, Work};
-use super::noise::Noise;
+use super::noise::{Noise, Sample};
 use crate::error::Result;
 use crate::imaging::stamp::{Crop, Layout, is_good};
+use crate::lsq::robust::median;
 use crate::monitor::{Monitor, checkpoint};
 
 /// So many stars are used, taken evenly from this many of the brightest that qualify: the very brightest of equal stars are
@@ -153,7 +154,7 @@ impl Stars<'_> {
     /// The noise of their pixels while the function is built.
     fn noise(&self) -> Noise {
         let photon = self.gain.map_or(0.0, |g| (1.0 / g) as f32);
-        Noise { photon, model: BUILDING_ERROR * BUILDING_ERROR }
+        Noise { faint: 0.0, photon, model: BUILDING_ERROR * BUILDING_ERROR }
     }
 }
 
@@ -258,7 +259,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         }
         let noise = self.measure_noise();
         let sound = self.psf.nodes().iter().all(|psf| psf.resembles(&self.start));
-        let known = noise.photon.is_finite() && noise.model.is_finite();
+        let known = [noise.faint, noise.photon, noise.model].iter().all(|part| part.is_finite());
         let good = sound && known && gain.is_none_or(|gain| pays(&self, gain));
         let misfit = self.mean(&self.misfits);
         Ok(good.then_some(Shape { psf: self.psf, noise, misfit }))
@@ -363,11 +364,13 @@ impl<'a, 'b> Builder<'a, 'b> {
         (correction, fits)
     }
 
-    /// Photon noise and error of the shape, from how the squared residuals grow with the light.
+    /// Light of faint stars, photon noise and error of the shape, from how the squared residuals grow with the light.
     ///
     /// Each residual is corrected for what the fit of its star took away (its leverage).
     fn measure_noise(&self) -> Noise {
         let Self { stars: Stars { stamps, sources, gain }, psf, noise: building, .. } = self;
+        let mut fluxes: Vec<f64> = self.chosen.iter().map(|&i| f64::from(sources[i].flux)).collect();
+        let typical = median(&mut fluxes) as f32;
         let mut samples = Vec::new();
         let mut work = Work::default();
         for &i in &self.chosen {
@@ -391,50 +394,16 @@ impl<'a, 'b> Builder<'a, 'b> {
                 }
                 if leverage < 0.9 {
                     let r = d - other - light;
-                    samples.push([light, r * r / (1.0 - leverage) - background, background]);
+                    let of_faint_star = source.flux < typical;
+                    samples.push(Sample {
+                        light,
+                        square: r * r / (1.0 - leverage),
+                        background,
+                        of_faint_star,
+                    });
                 }
             }
         }
-        regress(&samples, *gain)
+        Noise::measured(&samples, *building, gain.is_some())
     }
-}
-
-/// Least squares of `excess = photon · light + model · light²`, each weighted with its own expected scatter.
-fn regress(samples: &[[f32; 3]], gain: Option<f64>) -> Noise {
-    let given = gain.map(|g| 1.0 / g);
-    let mut noise = Noise { photon: given.unwrap_or(0.0) as f32, model: BUILDING_ERROR * BUILDING_ERROR };
-    for _ in 0..4 {
-        let (mut a, mut b, mut c, mut u, mut v) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for &[light, excess, background] in samples {
-            let expected = noise.variance(background, light);
-            // A residual of many sigmas is a neighbour or a cosmic ray.
-            if excess + background > 25.0 * expected {
-                continue;
-            }
-            let weight = f64::from(1.0 / (expected * expected));
-            let (m, e) = (f64::from(light), f64::from(excess));
-            a += weight * m * m;
-            b += weight * m * m * m;
-            c += weight * m * m * m * m;
-            u += weight * m * e;
-            v += weight * m * m * e;
-        }
-        if let Some(photon) = given {
-            noise.model = ((v - photon * b) / c).max(0.0) as f32;
-        } else {
-            let determinant = a * c - b * b;
-            let mut photon = (c * u - b * v) / determinant;
-            let mut model = (a * v - b * u) / determinant;
-            if photon < 0.0 {
-                (photon, model) = (0.0, v / c);
-            } else if model < 0.0 {
-                (photon, model) = (u / a, 0.0);
-            }
-            if !(photon.is_finite() && model.is_finite()) {
-                return noise;
-            }
-            noise = Noise { photon: photon.max(0.0) as f32, model: model.max(0.0) as f32 };
-        }
-    }
-    noise
 }

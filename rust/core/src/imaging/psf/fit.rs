@@ -342,8 +342,8 @@ impl Stamps {
 
     #[inline(always)]
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
-        let (background, flux) = (Lanes::splat(self.variance(i)), Lanes::splat(flux));
-        let Noise { photon, model } = noise.weighting();
+        let Noise { faint, photon, model } = noise.weighting();
+        let (background, flux) = (Lanes::splat(self.variance(i) + faint), Lanes::splat(flux));
         let (photon, model_error) = (Lanes::splat(photon), Lanes::splat(model));
         let (zero, one) = (Lanes::splat(0.0), Lanes::splat(1.0));
         let [mut xx, mut xy, mut xf, mut yy, mut yf, mut ff, mut bx, mut by, mut bf, mut chi2, mut pixels] =

@@ -1,26 +1,87 @@
 //! The noise of pixels with stars on them.
 
+use nalgebra::{Matrix3, Vector3};
+
 use super::fit::Fit;
 use crate::imaging::stamp::part_of;
 use crate::lsq::robust::median;
 
 /// Relative error of the point-spread function that is counted at most in the weights of pixels.
 const MAX_WEIGHT_ERROR: f32 = 0.03;
+/// Rounds in which the noise is measured with the weights that itself gives.
+const ROUNDS: usize = 4;
+/// A residual of more standard deviations is a neighbour or a cosmic ray.
+const OUTLIER: f32 = 5.0;
 
-/// Variance of a pixel: `σ² + photon · light + model · light²`, of the light of all stars on it.
+/// Variance of a pixel: `σ² + faint + photon · light + model · light²`, of the light of all stars on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Noise {
+    /// Variance of the light of stars that are too faint to be told from the star.
+    pub faint: f32,
     /// Units of the image per electron.
     pub photon: f32,
     /// Square of the relative error of the point-spread function.
     pub model: f32,
 }
 
+/// A pixel of a star.
+pub(super) struct Sample {
+    /// Light of the star.
+    pub light: f32,
+    /// Square of the residual.
+    pub square: f32,
+    /// Variance of the background.
+    pub background: f32,
+    /// Whether the star is one of the fainter ones.
+    pub of_faint_star: bool,
+}
+
 impl Noise {
+    /// The noise that pixels of stars have, by least squares of their squared residuals; no part of it is negative. The photon
+    /// noise of `start` stays if it is `known`.
+    ///
+    /// The fainter stars tell of the light of those too faint to see, for the error of the shape is a fraction of theirs.
+    pub(super) fn measured(samples: &[Sample], start: Self, known: bool) -> Self {
+        let mut noise = start;
+        for _ in 0..ROUNDS {
+            let kept = if known { start.photon } else { 0.0 };
+            let faint_stars = samples.iter().filter(|sample| sample.of_faint_star);
+            let (left, right) = noise.normal_equations(faint_stars, kept);
+            let Some([faint, ..]) = positive_parts(&left, &right, [true, !known, true]) else { return noise };
+            let (left, right) = noise.normal_equations(samples.iter(), kept);
+            let rest = right - left.column(0) * faint;
+            let Some([_, photon, model]) = positive_parts(&left, &rest, [false, !known, true]) else {
+                return noise;
+            };
+            noise = Self { faint: faint as f32, photon: kept + photon as f32, model: model as f32 };
+        }
+        noise
+    }
+
+    /// Normal equations of `faint`, `photon` beyond what is kept, and `model`, each sample weighted with its expected scatter.
+    fn normal_equations<'a>(
+        self,
+        samples: impl Iterator<Item = &'a Sample>,
+        kept_photon: f32,
+    ) -> (Matrix3<f64>, Vector3<f64>) {
+        let (mut left, mut right) = (Matrix3::zeros(), Vector3::zeros());
+        for &Sample { light, square, background, .. } in samples {
+            let expected = self.variance(background, light);
+            if square > OUTLIER * OUTLIER * expected {
+                continue;
+            }
+            let excess = f64::from((square - background - kept_photon * light) / expected);
+            let terms = Vector3::new(1.0, light, light * light).map(|term| f64::from(term / expected));
+            left += terms * terms.transpose();
+            right += terms * excess;
+        }
+        (left, right)
+    }
+
     #[inline]
     pub(crate) fn variance(self, background: f32, light: f32) -> f32 {
         let light = light.max(0.0);
-        background + self.photon * light + self.model * light * light
+        background + self.faint + self.photon * light + self.model * light * light
     }
 
     /// The variance to weight pixels with, which grows with the light no more than is sure.
@@ -33,7 +94,7 @@ impl Noise {
         if self.model <= known {
             self
         } else {
-            Self { photon: self.photon * known / self.model, model: known }
+            Self { photon: self.photon * known / self.model, model: known, ..self }
         }
     }
 }
@@ -92,4 +153,66 @@ impl NoiseField {
 fn median_excess(stars: &[&Fit]) -> f32 {
     let excess = |fit: &&Fit| f64::from((fit.chi2 - fit.pixels) / fit.snr().powi(2));
     median(&mut stars.iter().map(excess).collect::<Vec<f64>>()) as f32
+}
+
+/// The solution of normal equations for the unknowns that are `free`, without those that would be negative; the others are 0.
+fn positive_parts(left: &Matrix3<f64>, right: &Vector3<f64>, mut free: [bool; 3]) -> Option<[f64; 3]> {
+    // In units in which the diagonal is 1.
+    let scale = left.diagonal().map(f64::sqrt);
+    loop {
+        let element = |i: usize, j: usize| {
+            let unit = f64::from(u8::from(i == j));
+            if free[i] && free[j] { left[(i, j)] / (scale[i] * scale[j]) } else { unit }
+        };
+        let wanted = Vector3::from_fn(|i, _| if free[i] { right[i] / scale[i] } else { 0.0 });
+        let parts = Matrix3::from_fn(element).cholesky()?.solve(&wanted);
+        let (least, _) = parts.argmin();
+        if parts[least] >= 0.0 {
+            return Some(std::array::from_fn(|i| if free[i] { parts[i] / scale[i] } else { 0.0 }));
+        }
+        free[least] = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Squared residuals of just the size that is to be expected, of stars of several fluxes.
+    fn samples(noise: Noise) -> Vec<Sample> {
+        let sample = |k: i32| {
+            let light = 2.0 * 1.005_f32.powi(k % 1500);
+            Sample { light, square: noise.variance(4.0, light), background: 4.0, of_faint_star: k > 1500 }
+        };
+        (0..3000).map(sample).collect()
+    }
+
+    #[test]
+    fn each_part_of_the_noise_is_measured() {
+        for faint in [0.0, 3.0, 50.0] {
+            for photon in [0.0, 0.5] {
+                for model in [1e-6, 1e-4, 1e-3] {
+                    let truth = Noise { faint, photon, model };
+                    let start = Noise { faint: 0.0, photon: 0.0, model: 1e-4 };
+                    let found = Noise::measured(&samples(truth), start, false);
+                    assert!((found.faint - faint).abs() < 0.05 * (faint + 4.0), "{found:?} {truth:?}");
+                    assert!((found.photon - photon).abs() < 0.05, "{found:?} {truth:?}");
+                    assert!((found.model / model - 1.0).abs() < 0.1, "{found:?} {truth:?}");
+                    let known = Noise::measured(&samples(truth), Noise { photon, ..start }, true);
+                    assert!((known.photon - photon).abs() < 1e-6, "{known:?} {truth:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_outskirts_of_bright_stars_are_no_faint_stars() {
+        // Twice as wide as it is taken to be: there is light where there should be little.
+        let mut pixels = samples(Noise { faint: 0.0, photon: 0.0, model: 1e-4 });
+        for sample in pixels.iter_mut().filter(|sample| !sample.of_faint_star && sample.light < 10.0) {
+            sample.square += 8.0;
+        }
+        let start = Noise { faint: 0.0, photon: 0.0, model: 1e-4 };
+        assert!(Noise::measured(&pixels, start, true).faint < 0.1);
+    }
 }
