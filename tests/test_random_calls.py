@@ -38,8 +38,11 @@ LEFT_OUT = frozenset(
     }
 )  # fmt: skip
 
-#: Work that is long with the defaults is asked for in the smallest amount.
-LITTLE = {"certify": {"num_fields": 1, "kinds": ["random"]}}
+#: Work that is long with the defaults is asked for in the smallest amount; nobody comes to a page.
+LITTLE = {
+    "certify": {"num_fields": 1, "kinds": ["random"]},
+    "movement.manual_movement": {"timeout": 0.1},
+}
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,7 @@ def test_check_of_a_part_of_the_frame_cannot_tell(sky):
     [
         ({}, None),
         ({"num_stars": 12}, "12 stars are too few"),
-        ({"coverage": 0.44}, "cover 44% of the frame"),
+        ({"coverage": 0.63}, "cover 63% of the frame"),
         ({"held_out_px": 0.5}, "held out"),
         ({"held_out_px": float("nan")}, "held out"),
     ],

@@ -20,7 +20,7 @@ MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
 LEAST_STARS_UPDATE = 20
 """Stars that an automatic update of the calibration needs,"""
 
-LEAST_COVERAGE_UPDATE = 0.6
+LEAST_COVERAGE_UPDATE = 0.75
 """and the part of the frame's cells that have one. A verdict takes less: a false one is told once,
 but what has become the calibration is compared with every frame that follows."""
 

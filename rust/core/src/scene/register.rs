@@ -19,7 +19,7 @@ use self::level::{Level, Mapping, State};
 use self::picture::{convolved, kernel, noise_factor};
 use super::freedom::{Affine, Freedom};
 use crate::error::{Error, Result};
-use crate::lsq::{Loss, Options, minimize};
+use crate::lsq::{Loss, Options, minimize_watched};
 use crate::monitor::{Monitor, checkpoint};
 
 pub use self::picture::Picture;
@@ -131,7 +131,7 @@ pub fn register(
         }
         let mut level = Level::new([image, reference], [SMOOTHING; 2], mapping, &state, (factor, false));
         if level.compared() >= LEAST_PIXELS {
-            state = fitted(&mut level, &state, options, 1e-6).0;
+            state = fitted(&mut level, &state, options, 1e-6, monitor)?.0;
         }
     }
     let found = finest([image, reference], mapping, &state, options, monitor)?;
@@ -188,16 +188,17 @@ fn fitted(
     state: &State,
     options: &RegisterOptions,
     tolerance: f64,
-) -> (State, usize, bool) {
+    monitor: &dyn Monitor,
+) -> Result<(State, usize, bool)> {
     let steps = Options { max_iterations: options.max_iterations, tolerance, ..Options::default() };
     level.set_loss(Loss::Squares, state);
-    let first = minimize(level, level.regressed(state), &steps);
+    let first = minimize_watched(level, level.regressed(state), &steps, |_| checkpoint(monitor))?;
     level.set_loss(options.loss, &first.state);
     if options.loss == Loss::Squares {
-        return (first.state, first.iterations, first.converged);
+        return Ok((first.state, first.iterations, first.converged));
     }
-    let second = minimize(level, first.state, &steps);
-    (second.state, first.iterations + second.iterations, second.converged)
+    let second = minimize_watched(level, first.state, &steps, |_| checkpoint(monitor))?;
+    Ok((second.state, first.iterations + second.iterations, second.converged))
 }
 
 /// Result of the fit at the full scale.
@@ -225,7 +226,7 @@ fn finest(
         checkpoint(monitor)?;
         monitor.progress(0.5 + 0.5 * round as f64 / MATCHING_ROUNDS as f64);
         let mut level = compared(pictures, smoothing, mapping, &state, true)?;
-        let (next, steps, _) = fitted(&mut level, &state, options, 1e-6);
+        let (next, steps, _) = fitted(&mut level, &state, options, 1e-6, monitor)?;
         let blur = next[n + 2];
         let side = usize::from(blur > 0.0);
         (state, iterations) = (next, iterations + steps);
@@ -237,7 +238,7 @@ fn finest(
     }
     // With equal widths the model's derivatives are exact, and the blur counts for the covariance alone.
     let mut level = compared(pictures, smoothing, mapping, &state, false)?;
-    let (state, steps, converged) = fitted(&mut level, &state, options, 1e-10);
+    let (state, steps, converged) = fitted(&mut level, &state, options, 1e-10, monitor)?;
     level.set_loss(options.loss, &state);
     level.set_blurs(options.match_psf);
     let (covariance, chi2_dof) = covariance(&level, &state, smoothing, pictures);
