@@ -25,6 +25,9 @@ __all__ = ["named"]
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
 
+#: Functions that name their arguments already: one that is a method too does so once.
+_NAMED: set[Callable[..., Any]] = set()
+
 #: Errors that a value of the wrong kind leads to.
 FOREIGN = (ValueError, TypeError, AttributeError, OverflowError, LookupError)
 
@@ -50,6 +53,9 @@ def _wrap_member(owner: type, name: str, member: Any) -> None:
 
 
 def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    if function in _NAMED:
+        return function
+
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -62,6 +68,7 @@ def _wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             raise InputError(message) from error
 
+    _NAMED.add(call)
     return call
 
 
