@@ -409,8 +409,10 @@ def test_the_page_of_what_cannot_be_told(tmp_path):
         Reader(text)
 
 
-def test_the_stars_of_a_solution_are_told(views, tmp_path):
+def test_the_database_of_a_result_is_told(views, result, tmp_path):
     solution = boresight.solve(views[0].image)
     page = boresight.report(solution, tmp_path / "page.html", frames=[views[0].image])
     assert "stars, " in solution.star_database
     assert solution.star_database in page.read_text(encoding="utf-8")
+    page = boresight.report(result, tmp_path / "page.html")
+    assert result.solutions[0].star_database in page.read_text(encoding="utf-8")

@@ -87,6 +87,16 @@ def test_they_are_pickled_selected_and_replaced():
     assert not np.allclose(still.residuals_arcsec, full.residuals_arcsec)
 
 
+def test_magnitudes_of_a_database_follow_the_numbers(wide_frame, wide_database):
+    stars = boresight.solve(wide_frame.image, database=wide_database).matched_stars
+    few = stars.select(np.arange(3, 8))
+    np.testing.assert_array_equal(few.magnitudes, stars.magnitudes[3:8])
+    assert np.isfinite(few.magnitudes).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(few)).magnitudes, few.magnitudes)
+    assert few.replace(magnitudes=np.arange(5.0)).magnitudes.tolist() == [0, 1, 2, 3, 4]
+    assert np.isnan(few.replace(magnitudes=None).magnitudes).all()
+
+
 def test_positions_are_taken_from_the_list_that_was_solved():
     order = np.array([3, 0, 2])
     listed = Centroids(x=[1.0, 2.0, 3.0, 4.0], y=[5.0, 6.0, 7.0, 8.0])

@@ -177,7 +177,7 @@ class MatchedStars:
         if isinstance(self._magnitudes, core.Database):
             rows = self._magnitudes.rows_of_ids(self.catalog_ids)
             found = self._magnitudes.stars(np.maximum(rows, 0)).magnitude.astype(np.float64)
-            self._magnitudes = np.where(rows >= 0, found, np.nan)
+            return np.where(rows >= 0, found, np.nan)
         if self._magnitudes is None:
             return np.full(len(self), np.nan)
         return self._magnitudes
@@ -227,7 +227,10 @@ class MatchedStars:
         -------
         MatchedStars
         """
-        return MatchedStars(**(self._arguments() | changes))
+        stars = MatchedStars(**(self._arguments() | changes))
+        if "magnitudes" not in changes and isinstance(self._magnitudes, core.Database):
+            stars._magnitudes = self._magnitudes
+        return stars
 
     def select(self, rows: ArrayLike) -> MatchedStars:
         """Take some of the matches.
@@ -295,7 +298,7 @@ class MatchedStars:
         return MatchedStars._from_core(weighted, self.place, self._magnitudes)
 
     def _arguments(self) -> dict[str, Any]:
-        """Arguments of the constructor that make the same."""
+        """Arguments of the constructor that make the same, but for a database's magnitudes."""
         return {
             "positions_px": self.positions_px,
             "directions": self.directions,
@@ -307,11 +310,12 @@ class MatchedStars:
             "catalog_ids": self.catalog_ids,
             "centroids": self.centroids,
             "probability": self.probability,
-            "magnitudes": None if self._magnitudes is None else self.magnitudes,
+            "magnitudes": None if isinstance(self._magnitudes, core.Database) else self._magnitudes,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._arguments(),)
+        known = None if self._magnitudes is None else self.magnitudes
+        return _restore, (self._arguments() | {"magnitudes": known},)
 
     def __repr__(self) -> str:
         return f"<MatchedStars: {len(self)} stars, {self.camera_model!r}>"
