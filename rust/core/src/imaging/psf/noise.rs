@@ -47,7 +47,8 @@ impl Noise {
             let kept = if known { start.photon } else { 0.0 };
             let faint_stars = samples.iter().filter(|sample| sample.of_faint_star);
             let (left, right) = noise.normal_equations(faint_stars, kept);
-            let Some([faint, ..]) = positive_parts(&left, &right, [true, !known, true]) else { return noise };
+            let told = positive_parts(&left, &right, [true, !known, true]);
+            let faint = told.map_or(0.0, |[faint, ..]| faint);
             let (left, right) = noise.normal_equations(samples.iter(), kept);
             let rest = right - left.column(0) * faint;
             let Some([_, photon, model]) = positive_parts(&left, &rest, [false, !known, true]) else {
@@ -86,7 +87,7 @@ impl Noise {
 
     /// The variance to weight pixels with, which grows with the light no more than is sure.
     ///
-    /// Where the point-spread function is not known well, its error, and stars too faint to see, pass for photon noise.
+    /// Where the point-spread function is not known well, its error, and stars that its light hides, pass for photon noise.
     /// Counted in full they would leave a bright star to its faint wings, and to neighbouring stars.
     #[inline]
     pub(super) fn weighting(self) -> Self {
@@ -203,6 +204,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn stars_of_one_flux_tell_the_error_of_the_shape() {
+        let truth = Noise { faint: 0.0, photon: 0.5, model: 1e-4 };
+        let mut pixels = samples(truth);
+        pixels.retain(|sample| !sample.of_faint_star);
+        let found = Noise::measured(&pixels, Noise { photon: 0.0, model: 1e-2, ..truth }, false);
+        assert!((found.model / truth.model - 1.0).abs() < 0.1, "{found:?}");
     }
 
     #[test]
