@@ -19,3 +19,26 @@ impl Monitor for () {}
 pub(crate) fn checkpoint(monitor: &dyn Monitor) -> Result<()> {
     if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
 }
+
+/// For tests: wants to stop after it was asked so many times.
+#[cfg(test)]
+pub(crate) struct StopAfter(std::sync::atomic::AtomicUsize);
+
+#[cfg(test)]
+impl StopAfter {
+    pub(crate) fn new(times: usize) -> Self {
+        Self(times.into())
+    }
+
+    /// How many times more it may be asked.
+    pub(crate) fn left(self) -> usize {
+        self.0.into_inner()
+    }
+}
+
+#[cfg(test)]
+impl Monitor for StopAfter {
+    fn cancelled(&self) -> bool {
+        self.0.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 0
+    }
+}

@@ -6,6 +6,7 @@ use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point, PolynomialDistortion, RadialDistortion};
 use crate::geometry::sphere::{ARCSEC, Direction};
+use crate::monitor::StopAfter;
 
 /// Repeatable numbers in -1..1 (a linear congruential generator).
 pub(super) struct Random(pub(super) u64);
@@ -157,14 +158,8 @@ fn threads_do_not_change_a_bit() {
 
 #[test]
 fn it_can_be_interrupted() {
-    struct Stop;
-    impl Monitor for Stop {
-        fn cancelled(&self) -> bool {
-            true
-        }
-    }
     let (model, camera) = cameras().remove(0);
-    let outcome = observe(camera, 2, 20, 0.1).calibrate(model, &Stop);
+    let outcome = observe(camera, 2, 20, 0.1).calibrate(model, &StopAfter::new(0));
     assert_eq!(outcome.unwrap_err(), Error::Interrupted);
 }
 

@@ -279,19 +279,9 @@ fn descending(value: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
     use crate::error::Error;
-
-    /// Stops at the checkpoint after so many.
-    struct Stop(AtomicUsize);
-
-    impl Monitor for Stop {
-        fn cancelled(&self) -> bool {
-            self.0.fetch_sub(1, Ordering::Relaxed) == 0
-        }
-    }
+    use crate::monitor::StopAfter;
 
     #[test]
     fn it_stops_wherever_it_is_asked_to() {
@@ -307,7 +297,7 @@ mod tests {
         assert_eq!((whole.stars.len(), whole.psf), (100, Some(PsfKind::Uniform)));
         let mut stops = 0;
         loop {
-            let outcome = extractor.extract(&image, &Stop(AtomicUsize::new(stops)));
+            let outcome = extractor.extract(&image, &StopAfter::new(stops));
             if let Ok(found) = outcome {
                 assert_eq!(found, whole);
                 break;

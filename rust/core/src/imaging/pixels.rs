@@ -71,7 +71,7 @@ impl Rows<'_> {
         }
     }
 
-    /// Largest binary exponent of a scale that [`ScaledRow`] can apply.
+    /// Largest binary exponent of a scale that [`ScaledBlock`] can apply.
     pub(crate) fn max_exponent(&self) -> i32 {
         if matches!(self, Self::F64(_)) { 1000 } else { 126 }
     }

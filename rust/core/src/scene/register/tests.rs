@@ -1,6 +1,5 @@
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use super::*;
+use crate::monitor::StopAfter;
 
 /// Blobs of light at known places, seen through a transform: pixel p of the image shows the sky at `see(p)`.
 fn blobs(size: [usize; 2], see: &Affine, width: f64, gain: f64, noise: f64, seed: u64) -> Picture {
@@ -112,15 +111,6 @@ fn images_of_nothing_in_common_do_not_agree() {
     assert!(register(&tiny, &tiny, &RegisterOptions::default(), &()).is_err());
 }
 
-/// Wants to stop after it was asked so many times.
-struct Stop(AtomicUsize);
-
-impl Monitor for Stop {
-    fn cancelled(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::Relaxed) == 0
-    }
-}
-
 #[test]
 fn it_stops_at_every_step() {
     let size = [128, 110];
@@ -128,12 +118,12 @@ fn it_stops_at_every_step() {
         blobs(size, &Affine { shift: [1.4, 0.3], ..Affine::IDENTITY }, 0.0, 1.0, 1.0, 3),
         blobs(size, &Affine::IDENTITY, 0.0, 1.0, 1.0, 4),
     );
-    let never = Stop(AtomicUsize::new(usize::MAX));
+    let never = StopAfter::new(usize::MAX);
     let found = register(&image, &reference, &RegisterOptions::default(), &never).unwrap();
-    let asked = usize::MAX - never.0.into_inner();
+    let asked = usize::MAX - never.left();
     assert!(asked > found.iterations, "{asked} {}", found.iterations);
     for after in [0, asked / 2, asked - 1] {
-        let stop = Stop(AtomicUsize::new(after));
+        let stop = StopAfter::new(after);
         let outcome = register(&image, &reference, &RegisterOptions::default(), &stop);
         assert!(matches!(outcome, Err(Error::Interrupted)));
     }
