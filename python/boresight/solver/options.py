@@ -32,7 +32,6 @@ LensModel = Literal["auto", "none", "pinhole", "radial", "polynomial"] | int
 
 LENS_FORMS: tuple[str, ...] = get_args(get_args(LensModel)[0])
 
-
 AT_REST = ApparentPlace()
 """Where nothing displaces the stars."""
 
@@ -205,14 +204,12 @@ def _is_plain(centroids: Any, image_shape: tuple[int, int]) -> bool:
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:
     """Take the apparent place given, or that of an observer of the velocity given."""
-    if place is None and velocity is None:
-        return AT_REST
-    if place is None:
-        checked = arguments.velocity_km_s("observer_velocity_km_s", velocity)
-        return ApparentPlace(velocity_km_s=checked)
-    if velocity is not None:
+    if velocity is None:
+        return AT_REST if place is None else place
+    if place is not None:
         raise InputError("observer_velocity_km_s: place has a velocity already; leave one out")
-    return place
+    checked = arguments.velocity_km_s("observer_velocity_km_s", velocity)
+    return ApparentPlace(velocity_km_s=checked)
 
 
 def _camera(camera_model: CameraModel | None, image_shape: tuple[int, int] | None) -> CameraModel:
