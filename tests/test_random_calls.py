@@ -1,4 +1,4 @@
-"""Whatever arguments a public function gets, its error names one of them, and it ends soon."""
+"""An error names an argument and comes soon, whatever arguments a public function gets."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""What is public and unsettled says so in its docstring; what is settled does not."""
+"""Public names that are unsettled say so in their docstring; settled ones do not."""
 
 import inspect
 

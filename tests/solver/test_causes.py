@@ -120,7 +120,7 @@ def test_a_field_too_narrow_for_any_catalogue():
 
 
 def test_a_field_too_narrow_by_the_header(monkeypatch):
-    """What cannot help is not tried."""
+    """Nothing is tried that cannot help."""
     from boresight.solver import remedies
 
     tried = []

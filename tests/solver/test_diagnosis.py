@@ -1,4 +1,4 @@
-"""What is wrong with a frame is found: one simulated frame per cause."""
+"""The cause that a frame does not solve is found: one simulated frame per cause."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What headers say is tried first: right or wrong, the answer is that of the stars."""
+"""Headers are tried first: right or wrong, the answer is that of the stars."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What changes nothing: units, threads, the order of the detections, and their repetition."""
+"""Units, threads, the order of the detections and their repetition change nothing."""
 
 import os
 import subprocess

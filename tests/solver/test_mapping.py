@@ -1,4 +1,4 @@
-"""What pixels see: stars, and what is near."""
+"""Stars and near objects that pixels see."""
 
 import numpy as np
 import pytest
