@@ -18,9 +18,11 @@ RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust data -name '*.rs' -o -na
 .PHONY: demo test lint docs bench clean
 .DEFAULT_GOAL := test
 
+# Packages are built without isolation, so that the extension is compiled once: what builds them is installed
+# here. Setuptools and wheel are for dependencies that come as source only (PIMS, through reproject).
 $(VENV)/python.stamp: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) --upgrade pip
+	$(PIP) --upgrade pip setuptools wheel
 	$(PIP) "maturin>=1.9,<2"
 	@touch $@
 
