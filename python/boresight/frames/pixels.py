@@ -26,8 +26,13 @@ def luminance(colours: NDArray[Any]) -> NDArray[Any]:
     """
     kind = np.result_type(colours.dtype, np.float32)
     grey = np.empty(colours.shape[:2], kind)
-    weights = np.asarray(LUMINANCE, kind)
     for start in range(0, len(grey), ROWS):
         rows = slice(start, start + ROWS)
-        np.matmul(colours[rows, :, :3].astype(kind, copy=False), weights, out=grey[rows])
+        red, green, blue = (
+            np.multiply(colours[rows, :, k], weight, dtype=kind)
+            for k, weight in enumerate(LUMINANCE)
+        )
+        # One after the other: a matrix product would add them up differently for parts of an image.
+        np.add(red, green, out=grey[rows])
+        grey[rows] += blue
     return grey
