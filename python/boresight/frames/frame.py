@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-import warnings
 from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from numpy.typing import NDArray
 from boresight._utils.arrays import plain
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
+from boresight.frames.celestial import celestial_wcs
 from boresight.frames.hints import HeaderHints
 
 if TYPE_CHECKING:
@@ -86,8 +84,7 @@ class Frame:
 
         Examples
         --------
-        >>> import numpy as np
-        >>> from boresight import Frame
+        >>>         >>> from boresight import Frame
         >>> Frame(np.zeros((3, 4))).to_dict()["image_shape"]
         [3, 4]
         """
@@ -130,14 +127,9 @@ class Frame:
 
         None too if it cannot be worked with, or needs tables of the file besides the header.
         """
-        if self.header is None or not _has_wcs(self.header, self.axes):
+        if self.header is None:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return _celestial_wcs(self.header, self.axes, self.origin, self.image_shape)
-            except Exception:  # astropy's and wcslib's have no common base, and headers no limit
-                return None
+        return celestial_wcs(self.header, self.axes, self.origin, self.image_shape)
 
     @property
     def hints(self) -> HeaderHints:
@@ -145,37 +137,3 @@ class Frame:
         if self.header is None:
             return HeaderHints.from_exif(self.exif, self.image_shape)
         return HeaderHints.from_header(self.header, self.image_shape, wcs=self.wcs)
-
-
-#: Cards of a WCS that hold numbers. A parser that cannot read one takes its default, mostly 0.
-_WCS_NUMBERS = re.compile(
-    r"(CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC)\d_\d|[AB]P?_\d_\d|PV\d_\d+|LONPOLE|LATPOLE"
-)
-
-
-def _has_wcs(header: Header, axes: tuple[int, int]) -> bool:
-    """Whether there are the cards of a WCS of the image's axes, and all are of their type."""
-    types = [header.get(f"CTYPE{axis}") for axis in axes]
-    numbers = [header[name] for name in header if _WCS_NUMBERS.fullmatch(name)]
-    return (
-        all(isinstance(kind, str) and kind.strip() for kind in types)
-        and all(f"CRVAL{axis}" in header for axis in axes)
-        and all(isinstance(n, Real) and not isinstance(n, bool) for n in numbers)
-    )
-
-
-def _celestial_wcs(
-    header: Header, axes: tuple[int, int], origin: tuple[int, int], shape: tuple[int, int]
-) -> WCS | None:
-    from astropy.wcs import WCS
-    from astropy.wcs.utils import wcs_to_celestial_frame
-
-    wcs = WCS(header, naxis=2) if axes == (1, 2) else WCS(header).sub(list(axes))
-    if not wcs.has_celestial:
-        return None
-    wcs_to_celestial_frame(wcs)  # raises for a reference system that nobody knows
-    row, column = origin
-    wcs = wcs[row:, column:]
-    height, width = shape
-    center = wcs.all_pix2world([[width / 2, height / 2]], 0)
-    return wcs if np.isfinite(center).all() else None

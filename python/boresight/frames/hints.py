@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from boresight._utils.arrays import east_north, unit_vector
 from boresight._utils.celestial import sky_of_pixels
 from boresight.frames.cards import card_number, number_of
 from boresight.frames.exif import exif_number
@@ -230,18 +233,19 @@ class _HeaderReader:
         )
         if around is None:
             return
-        center, right, left, up, down = around
-        across, along = right.separation(left).rad, up.separation(down).rad
+        ra, dec = around.ra.deg, around.dec.deg
+        center, right, left, up, down = unit_vector(ra, dec)
+        across, along = (2 * math.asin(np.linalg.norm(v) / 2) for v in (right - left, up - down))
         if not across * along > 0.0:
             return
-        self._keep("ra_deg", float(center.ra.deg), "CRVAL")
-        self._keep("dec_deg", float(center.dec.deg), "CRVAL")
+        self._keep("ra_deg", float(ra[0]), "CRVAL")
+        self._keep("dec_deg", float(dec[0]), "CRVAL")
         self._keep("scale_arcsec", math.sqrt(across * along) / ARCSEC, "WCS")
-        self._keep("pixel_ratio", float(along / across), "WCS")
-        angle = down.position_angle(up).deg
-        self._keep("roll_deg", float(angle) % 360.0, "WCS")
-        turn = (left.position_angle(right).deg - angle) % 360.0
-        self._keep("parity_flip", bool(turn < 180.0), "WCS")
+        self._keep("pixel_ratio", along / across, "WCS")
+        east, north = east_north(down)
+        roll = math.degrees(math.atan2(east.dot(up), north.dot(up)))
+        self._keep("roll_deg", roll % 360.0, "WCS")
+        self._keep("parity_flip", bool(np.cross(right - left, up - down).dot(center) > 0.0), "WCS")
 
     def read_positions(self) -> None:
         """Pairs of cards with a right ascension and a declination."""
