@@ -43,8 +43,8 @@ const ROUNDS: usize = 7;
 const VARYING_ROUNDS: usize = 9;
 /// Rounds in which stars settle before a function may vary, to be compared with it.
 const SETTLING_ROUNDS: usize = 2;
-/// A function that varies is given up where it leaves no less than this fraction of the residuals after so many rounds.
-const TRIAL_ROUNDS: usize = 4;
+/// A function that varies is given up as soon as it leaves no less than this fraction of the residuals, from so many rounds on.
+const TRIAL_ROUNDS: usize = 2;
 const TRIAL_GAIN: f32 = 0.97;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
@@ -251,7 +251,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         let pays = |builder: &Self, gain| builder.mean(&builder.misfits) < gain * builder.mean(&before);
         for round in 0..rounds {
             checkpoint(monitor)?;
-            let in_vain = round == TRIAL_ROUNDS && gain.is_some() && !pays(&self, TRIAL_GAIN);
+            let in_vain = round >= TRIAL_ROUNDS && gain.is_some() && !pays(&self, TRIAL_GAIN);
             if in_vain || self.chosen.len() < MIN_STARS {
                 return Ok(None);
             }
@@ -384,14 +384,10 @@ impl<'a, 'b> Builder<'a, 'b> {
                 if !is_good(d) || light * light < background {
                     continue;
                 }
-                let variance = building.variance(background, light + other);
                 let g = [source.flux * px, source.flux * py, p];
-                let mut leverage = 0.0;
-                for (a, row) in inverse.iter().enumerate() {
-                    for (b, c) in row.iter().enumerate() {
-                        leverage += g[a] * c * g[b] / variance;
-                    }
-                }
+                let along = inverse.map(|row| row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
+                let leverage = (g[0] * along[0] + g[1] * along[1] + g[2] * along[2])
+                    / building.variance(background, light + other);
                 if leverage < 0.9 {
                     let r = d - other - light;
                     let of_faint_star = source.flux < typical;

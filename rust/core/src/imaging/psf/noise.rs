@@ -45,12 +45,11 @@ impl Noise {
         let mut noise = start;
         for _ in 0..ROUNDS {
             let kept = if known { start.photon } else { 0.0 };
-            let faint_stars = samples.iter().filter(|sample| sample.of_faint_star);
-            let (left, right) = noise.normal_equations(faint_stars, kept);
-            let told = positive_parts(&left, &right, [true, !known, true]);
+            let [bright_stars, faint_stars] = noise.normal_equations(samples, kept);
+            let told = positive_parts(&faint_stars.0, &faint_stars.1, [true, !known, true]);
             let faint = told.map_or(0.0, |[faint, ..]| faint);
-            let (left, right) = noise.normal_equations(samples.iter(), kept);
-            let rest = right - left.column(0) * faint;
+            let left = bright_stars.0 + faint_stars.0;
+            let rest = bright_stars.1 + faint_stars.1 - left.column(0) * faint;
             let Some([_, photon, model]) = positive_parts(&left, &rest, [false, !known, true]) else {
                 return noise;
             };
@@ -59,24 +58,33 @@ impl Noise {
         noise
     }
 
-    /// Normal equations of `faint`, `photon` beyond what is kept, and `model`, each sample weighted with its expected scatter.
-    fn normal_equations<'a>(
-        self,
-        samples: impl Iterator<Item = &'a Sample>,
-        kept_photon: f32,
-    ) -> (Matrix3<f64>, Vector3<f64>) {
-        let (mut left, mut right) = (Matrix3::zeros(), Vector3::zeros());
-        for &Sample { light, square, background, .. } in samples {
+    /// Normal equations of `faint`, `photon` beyond what is kept, and `model`, each sample weighted with its expected scatter:
+    /// of the brighter stars, and of the fainter ones.
+    fn normal_equations(self, samples: &[Sample], kept_photon: f32) -> [(Matrix3<f64>, Vector3<f64>); 2] {
+        let (mut left, mut right) = ([[0.0; 5]; 2], [[0.0; 3]; 2]);
+        for &Sample { light, square, background, of_faint_star } in samples {
             let expected = self.variance(background, light);
             if square > OUTLIER * OUTLIER * expected {
                 continue;
             }
-            let excess = f64::from((square - background - kept_photon * light) / expected);
-            let terms = Vector3::new(1.0, light, light * light).map(|term| f64::from(term / expected));
-            left += terms * terms.transpose();
-            right += terms * excess;
+            let [expected, excess, light] =
+                [expected, square - background - kept_photon * light, light].map(f64::from);
+            let weight = (expected * expected).recip();
+            let square = light * light;
+            // The terms are powers of the light, and their products are.
+            let powers = [1.0, light, square, square * light, square * square];
+            let part = usize::from(of_faint_star);
+            for (sum, power) in left[part].iter_mut().zip(powers) {
+                *sum += weight * power;
+            }
+            for (sum, power) in right[part].iter_mut().zip(powers) {
+                *sum += weight * excess * power;
+            }
         }
-        (left, right)
+        [0, 1].map(|part| {
+            let products = left[part];
+            (Matrix3::from_fn(|i, j| products[i + j]), Vector3::from(right[part]))
+        })
     }
 
     #[inline]
