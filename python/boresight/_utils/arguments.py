@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,13 @@ def number(name: str, value: Any, repair: str) -> float:
         raise InputError(f"{name}: {value!r} is not a number; {repair}") from None
 
 
-def check_free(free: Any, known: tuple[str, ...]) -> None:
-    """Refuse parameters to fit that are none of those that are known."""
-    names = list(free) if isinstance(free, list | tuple | set | frozenset) else None
+def check_names(argument: str, given: Any, known: Collection[str]) -> None:
+    """Refuse names that are none of those that are known."""
+    names = list(given) if isinstance(given, list | tuple | set | frozenset) else None
     if names is None or not all(isinstance(name, str) and name in known for name in names):
-        raise InputError(f"free: {free!r} has names that are none; give some of {known}")
+        raise InputError(
+            f"{argument}: {given!r} has names that are unknown; give a list of some of {list(known)}"
+        )
 
 
 def _in_unit(name: str, value: Any, unit: str, same: tuple[str, ...], repair: str) -> Any:

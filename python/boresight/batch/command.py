@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boresight._utils import arguments
 from boresight._utils.progress import Progress, progress_callback
 from boresight.batch.frames import expand
 from boresight.batch.journal import Journal, Row
@@ -42,10 +43,7 @@ def perform(
     if work.on_error not in ("row", "raise"):
         raise InputError(f"on_error: {work.on_error!r} is unknown; give 'row' or 'raise'")
     known = {"date", *(column.name for column in schema)}
-    if not isinstance(partition_by, list | tuple) or not all(
-        isinstance(name, str) and name in known for name in partition_by
-    ):
-        raise InputError(f"partition_by: {partition_by!r}; give a list of some of {sorted(known)}")
+    arguments.check_names("partition_by", partition_by, sorted(known))
     names, folder = expand(frames), Path(output)
     with Journal(folder, settings, resume=resume) as journal:
         done = {row["path"] for row in journal.rows()}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
-from boresight._utils.arguments import check_free, number
+from boresight._utils.arguments import check_names, number
 from boresight._utils.naming import named
 from boresight.errors import InputError
 
@@ -33,7 +33,7 @@ class _Profile:
         angle = number("angle_deg", self.angle_deg, "give degrees")  # type: ignore[attr-defined]
         if not math.isfinite(angle):
             raise InputError(f"angle_deg: {angle} is no angle; give degrees")
-        check_free(self.free, self.parameters)  # type: ignore[attr-defined]
+        check_names("free", self.free, self.parameters)  # type: ignore[attr-defined]
         shared = self.shared  # type: ignore[attr-defined]
         if not isinstance(shared, bool):
             raise InputError(f"shared: {shared!r} is neither True nor False")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.arguments import check_free, number
+from boresight._utils.arguments import check_names, number
 from boresight._utils.naming import named
 from boresight.errors import InputError
 from boresight.extraction.extract import extract_centroids
@@ -189,7 +189,7 @@ class SersicSource(_Source):
         angle = number("position_angle_deg", self.position_angle_deg, "give degrees")
         if not math.isfinite(angle):
             raise InputError(f"position_angle_deg: {angle} is no angle; give degrees")
-        check_free(self.free, self.parameters)
+        check_names("free", self.free, self.parameters)
 
     @property
     def start(self) -> tuple[list[float], list[bool]]:
