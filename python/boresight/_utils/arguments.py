@@ -61,7 +61,7 @@ def check_names(argument: str, given: Any, known: Collection[str]) -> None:
     names = list(given) if isinstance(given, list | tuple | set | frozenset) else None
     if names is None or not all(isinstance(name, str) and name in known for name in names):
         raise InputError(
-            f"{argument}: {given!r} has names that are unknown; give a list of some of {list(known)}"
+            f"{argument}: {given!r} has unknown names; give a list of some of {list(known)}"
         )
 
 

@@ -1,8 +1,12 @@
 //! Solutions and the inverse of a factorised system of blocks.
 
+// Parts of a loop that is compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use std::sync::Arc;
 
-use super::{BlockMatrix, Factor};
+use super::{BlockMatrix, Factor, Pattern};
+use crate::simd::{Work, vectorized};
 
 impl Factor {
     /// Which parameters are frozen, in the order of elimination.
@@ -91,24 +95,7 @@ impl Factor {
         }
         let g = &g[size * size..];
         let mut panel = vec![0.0; rows * size];
-        for (m, &column) in p.rows[at].iter().enumerate() {
-            let (width, first) = (p.sizes[column], p.offsets[at][m]);
-            let rows = &p.rows[at][m..];
-            for (k, (&row, offset)) in (m..).zip(rows.iter().zip(p.offsets_among(column, rows))) {
-                let second = p.offsets[at][k];
-                for i in 0..p.sizes[row] {
-                    for j in 0..width {
-                        let z = inverse.panels[column][(offset + i) * width + j];
-                        for s in 0..size {
-                            panel[(second + i) * size + s] -= z * g[(first - size + j) * size + s];
-                            if row != column {
-                                panel[(first + j) * size + s] -= z * g[(second - size + i) * size + s];
-                            }
-                        }
-                    }
-                }
-            }
-        }
+        vectorized(Below { pattern: p, inverse, at, g, panel: &mut panel });
         let own = inverse_of_lower(l, size);
         for i in 0..size {
             for j in 0..size {
@@ -134,6 +121,58 @@ impl Factor {
                 }
             }
         }
+    }
+}
+
+/// The part below the diagonal block of a panel of the inverse, from the panels after it.
+struct Below<'a> {
+    pattern: &'a Pattern,
+    inverse: &'a BlockMatrix,
+    at: usize,
+    /// Rows of the factor below the diagonal block times the inverse of that.
+    g: &'a [f64],
+    panel: &'a mut [f64],
+}
+
+impl Work for Below<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { pattern: p, inverse, at, g, panel } = self;
+        let size = p.sizes[at];
+        let row_of = |i: usize| i * size..(i + 1) * size;
+        for (m, &column) in p.rows[at].iter().enumerate() {
+            let (width, first) = (p.sizes[column], p.offsets[at][m]);
+            let rows = &p.rows[at][m..];
+            for (k, (&row, offset)) in (m..).zip(rows.iter().zip(p.offsets_among(column, rows))) {
+                let (height, second) = (p.sizes[row], p.offsets[at][k]);
+                let z = &inverse.panels[column][offset * width..(offset + height) * width];
+                for i in 0..height {
+                    let out = &mut panel[row_of(second + i)];
+                    for j in 0..width {
+                        subtract(z[i * width + j], &g[row_of(first - size + j)], out);
+                    }
+                }
+                if row == column {
+                    continue;
+                }
+                for j in 0..width {
+                    let out = &mut panel[row_of(first + j)];
+                    for i in 0..height {
+                        subtract(z[i * width + j], &g[row_of(second - size + i)], out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Takes a multiple of one row from another.
+#[inline(always)]
+fn subtract(factor: f64, row: &[f64], from: &mut [f64]) {
+    for (v, r) in from.iter_mut().zip(row) {
+        *v -= factor * r;
     }
 }
 
