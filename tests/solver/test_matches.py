@@ -126,3 +126,24 @@ def test_bad_columns_are_refused(changes, message):
 def test_magnitudes_are_one_for_each_star(magnitudes):
     with pytest.raises(InputError, match="magnitudes: its shape is"):
         matches(magnitudes=magnitudes)
+
+
+def test_stars_that_their_neighbours_draw_aside_are_known(wide_database, wide_frame):
+    camera = wide_frame.camera_model
+    solution = boresight.solve(wide_frame.image, database=wide_database, camera_model=camera)
+    stars = solution.matched_stars
+    around = wide_database.cone_search(solution.ra_deg, solution.dec_deg, 12.0)
+    places = np.column_stack(solution.world_to_pixel(around.ra_deg, around.dec_deg))
+    expected, clear = np.zeros(len(stars)), np.ones(len(stars), bool)
+    for k, star in enumerate(stars.catalog_ids):
+        (own,) = np.flatnonzero(around.ids == star)
+        far = np.hypot(*(places - places[own]).T)
+        near = (far < 3.0) & (around.ids != star)
+        clear[k] = not (np.abs(far - 3.0) < 0.05).any()
+        light = 10.0 ** (0.4 * (around.magnitude[own] - around.magnitude[near]))
+        expected[k] = (light * far[near]).sum() / (1.0 + light.sum())
+    assert 0 < np.count_nonzero(expected > 0.02) < len(stars) / 3
+    assert stars.blend_px(3.0)[clear] == pytest.approx(expected[clear], abs=1e-3)
+    assert stars.select(clear & (expected > 0.02)).blend_px(3.0).min() > 0.019
+    assert stars.select([False] * len(stars)).blend_px(3.0).shape == (0,)
+    assert not matches().blend_px(3.0).any()

@@ -182,6 +182,52 @@ class MatchedStars:
             return np.full(len(self), np.nan)
         return self._magnitudes
 
+    def blend_px(self, reach_px: float) -> Floats:
+        """How far the neighbours of each star in the catalogue may draw its image, shape (n,).
+
+        It is the distance of the centre of light of a star and its neighbours from the star, were
+        they all on one side of it. Of two stars that lie closer than their positions can tell,
+        either may have been matched: the fainter one is then off by nearly their distance.
+
+        Parameters
+        ----------
+        reach_px : float
+            How near neighbours are, pixels.
+
+        Returns
+        -------
+        ndarray
+            Pixels; zero where the database of the stars is not known.
+
+        Examples
+        --------
+        >>> import boresight
+        >>> camera = boresight.CameraModel.from_fov(15.0, (512, 512))
+        >>> image = boresight.simulate_frame(camera, ra_deg=83.8, dec_deg=-1.2, seed=1).image
+        >>> stars = boresight.solve(image, 15.0).matched_stars
+        >>> blended = stars.blend_px(3.0) > 0.02
+        >>> int(blended.sum()), len(stars)
+        (85, 856)
+        """
+        blend = np.zeros(len(self))
+        database = self._magnitudes
+        if not isinstance(database, core.Database) or not len(self):
+            return blend
+        x, y, z = self.directions.T
+        places = zip(np.arctan2(y, x).tolist(), np.arcsin(z.clip(-1, 1)).tolist(), strict=True)
+        reach = float(np.radians(reach_px * self.camera_model.pixel_scale_arcsec / 3600.0))
+        around = [database.cone(ra, dec, reach) for ra, dec in places]
+        owner = np.repeat(np.arange(len(self)), [len(rows) for rows in around])
+        near = database.stars(np.concatenate(around))
+        other = near.ids != self.catalog_ids[owner]
+        ra, dec, owner = near.ra[other], near.dec[other], owner[other]
+        light = 10.0 ** (0.4 * (self.magnitudes[owner] - near.magnitude[other]))
+        sky = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        gap = self._core.sky_to_pixel(sky) - self._core.sky_to_pixel(self.directions)[owner]
+        lever = light * np.hypot(*gap.T)
+        total = np.bincount(owner, lever, len(self))
+        return total / (1.0 + np.bincount(owner, light, len(self)))
+
     @property
     def directions(self) -> Floats:
         """ICRS unit vectors of the catalogue stars, at the epoch of the frame, shape (n, 3)."""
