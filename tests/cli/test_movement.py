@@ -108,6 +108,41 @@ def test_check_of_a_part_of_the_frame_cannot_tell(sky):
     assert run("check", sky / "a.fits", sky / "part.fits", *common).exit_code == 5
 
 
+def test_check_goes_on_from_the_last_frames_of_the_log(sky):
+    for name, seed in (("still", 1), ("roll3", 3), ("roll4", 4)):
+        frame = boresight.simulate_frame(
+            CAMERA, 83.8, -1.2, 30.0 if name == "still" else 30.008, seed=seed, epoch=2025.0,
+            zero_point=12.0, faint_limit=6.5,
+        )  # fmt: skip
+        fits.PrimaryHDU(frame.image).writeto(sky / f"{name}.fits")
+        if name == "still":
+            turn = frame.rotation_icrs_to_camera.tolist()
+            before = MountedCamera(CAMERA, boresight._core.quaternion_of_matrix(turn))
+            before.save(sky / "true.json")
+    common = ["--calibration", sky / "true.json", "--database", sky / "db.bin", "--json"]
+    log = ["--log", sky / "drift.jsonl"]
+    done = run("check", sky / "roll3.fits", *common, *log)
+    assert done.exit_code == 5, done.output
+    assert json.loads(done.stdout)["suspected"] == ["roll"]
+    # The same frame does not confirm it; nor does another one that knows of none before.
+    assert run("check", sky / "roll3.fits", *common, *log).exit_code == 5
+    assert run("check", sky / "roll4.fits", *common).exit_code == 5
+    page = sky / "page.html"
+    done = run("check", sky / "roll4.fits", *common, *log, "--report", page)
+    assert done.exit_code == 3, done.output
+    assert json.loads(done.stdout)["kinds"] == ["roll"]
+    assert "roll may have changed" in page.read_text(encoding="utf-8")
+    # Also where all are given at once, or the frames before are lost.
+    frames = [sky / f"{name}.fits" for name in ("still", "roll3", "clouds", "roll4")]
+    assert run("check", *frames, *common, "--report", page).exit_code == 3
+    assert "The camera has moved: roll" in page.read_text(encoding="utf-8")
+    (sky / "roll3.fits").unlink()
+    log = ["--log", sky / "other.jsonl"]
+    DriftLog(log[1]).append(Verdict((), "?", True, CAMERA, 1e-3, suspected=("roll",)), frames[1])
+    assert DriftLog(log[1]).suspects() == [str(frames[1])]
+    assert run("check", sky / "roll4.fits", *common, *log).exit_code == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [

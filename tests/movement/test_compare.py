@@ -229,6 +229,31 @@ def test_mounted_cameras_are_saved(tmp_path):
             MountedCamera.load(tmp_path / "bad.json")
 
 
+def test_stars_that_are_one_image_take_no_part(wide_database):
+    camera, rng = CameraModel.from_fov(12.0, (512, 512)), np.random.default_rng(14)
+    frame = boresight.simulate_frame(camera, 83.8, -1.2, 30.0, seed=1, epoch=2025.0)
+    before = MountedCamera(
+        camera, boresight._core.quaternion_of_matrix(frame.rotation_icrs_to_camera.tolist())
+    )
+    inside = (np.abs([frame.stars.x, frame.stars.y]) < 256).all(axis=0)
+    places = np.column_stack([frame.stars.x, frame.stars.y])[inside][:60]
+    found = boresight.Centroids(
+        *(places + rng.normal(0, 0.05, (60, 2))).T, brightness=np.arange(60.0, 0.0, -1.0)
+    )
+    verdict = compare(before, found, database=wide_database)
+    assert verdict.moved is False
+    matched = verdict.solutions[0].matched_stars
+    # Two of which either may have been matched, at a distance of 0.15 px.
+    assert np.isin([26549, 26551], matched.catalog_ids).any()
+    single = matched.blend_px(3.0) <= 0.02
+    assert 20 < verdict.num_stars <= np.count_nonzero(single) < len(matched)
+    # What they are drawn aside by is no movement.
+    off = places + rng.normal(0, 0.05, (60, 2))
+    off[matched.centroids[~single]] += [0.2, 0.0]
+    found = boresight.Centroids(*off.T, brightness=np.arange(60.0, 0.0, -1.0))
+    assert compare(before, found, database=wide_database).moved is False
+
+
 def test_bad_arguments():
     frame = solution(np.zeros(8), np.random.default_rng(9))
     with pytest.raises(InputError, match="calibration"):

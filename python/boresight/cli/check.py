@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from boresight.cli.options import clear_errors, frames_argument
 from boresight.errors import BoresightError, FileFormatError
 
 if TYPE_CHECKING:
-    from boresight.movement import DriftLog, MountedCamera, Verdict
+    from boresight.movement import DriftLog, MountedCamera, Verdict, Watch
 
 MOVED, UNSOLVED, UNKNOWN = 3, 4, 5
 """Exit codes; the first of them that a frame calls for, else 0."""
@@ -36,14 +38,24 @@ WORST_HELD_OUT = 2.0
     required=True,
     help="The camera before: a MountedCamera or a camera model (JSON).",
 )
-@click.option("--log", type=click.Path(path_type=Path), help="Append to this drift log.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    help="Append to this drift log, and go on from its last frames.",
+)
 @click.option(
     "--site",
     type=float,
     nargs=3,
     help="Latitude and longitude in degrees and height in metres of a camera fixed to the ground.",
 )
-@click.option("--false-alarm", type=float, default=1e-3, show_default=True, help="Probability.")
+@click.option(
+    "--false-alarm",
+    type=float,
+    default=1e-3,
+    show_default=True,
+    help="Probability that a camera is said to have moved in 1,000 frames though it has not.",
+)
 @click.option("--database", type=click.Path(path_type=Path), help="Database file.")
 @click.option(
     "--update",
@@ -68,13 +80,13 @@ def check(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell whether a camera has moved, by the stars of FRAMES.
+    """Tell whether a camera has moved, by the stars of FRAMES, which follow one another.
 
     The exit code is 0 if it has not, 3 if it has, 4 if a frame did not solve, 5 if it cannot be
-    told (clouds).
+    told (clouds, or a change that is small and that another frame has to confirm).
     """
     from boresight.database.database import PatternDatabase
-    from boresight.movement import DriftLog, MountedCamera, compare
+    from boresight.movement import DriftLog, MountedCamera, Watch
 
     before = _load(calibration)
     place = None
@@ -85,16 +97,21 @@ def check(
     patterns = None if database is None else PatternDatabase.load_from_file(database)
     drift, codes = None if log is None else DriftLog(log), set()
     last: tuple[Verdict, Path] | None = None
+    watch = Watch(before, site=place, false_alarm=false_alarm, database=patterns)
+    if drift is not None:
+        _go_on(watch, drift)
     for path in frames:
         try:
-            verdict = compare(before, path, site=place, false_alarm=false_alarm, database=patterns)
+            verdict = watch.look(path)
         except (BoresightError, OSError) as error:
             click.echo(f"boresight: {path}: {error}", err=True)
             codes.add(UNSOLVED)
             continue
         note = None
         if update and verdict.moved and isinstance(before, MountedCamera):
-            before, note = _updated(before, verdict, calibration)
+            after, note = _updated(before, verdict, calibration)
+            if after is not before:
+                before = watch.calibration = after
         if drift is not None:
             drift.append(verdict, path, note)
         codes.add(_code(verdict))
@@ -107,6 +124,13 @@ def check(
     raise SystemExit(next((code for code in (MOVED, UNSOLVED, UNKNOWN) if code in codes), 0))
 
 
+def _go_on(watch: Watch, drift: DriftLog) -> None:
+    """Look again at the last frames that seem to show a change, those that are still there."""
+    for path in map(Path, drift.suspects()):
+        with contextlib.suppress(BoresightError, OSError):
+            watch.look(path)
+
+
 def _report(page: Path, drift: DriftLog | None, last: tuple[Verdict, Path] | None) -> None:
     """Write the page about the log, or about the last verdict."""
     from boresight.report.page import report
@@ -115,7 +139,8 @@ def _report(page: Path, drift: DriftLog | None, last: tuple[Verdict, Path] | Non
         report(drift, page)
     elif last is not None:
         verdict, path = last
-        report(verdict, page, frames=[path][: len(verdict.solutions)])
+        shown = dataclasses.replace(verdict, solutions=verdict.solutions[-1:])
+        report(shown, page, frames=[path][: len(shown.solutions)])
 
 
 def _code(verdict: Verdict) -> int:

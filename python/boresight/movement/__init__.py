@@ -16,3 +16,4 @@ from boresight.movement.platepar import read_platepar as read_platepar
 from boresight.movement.platepar import write_platepar as write_platepar
 from boresight.movement.update import update_calibration as update_calibration
 from boresight.movement.verdict import Verdict as Verdict
+from boresight.movement.watch import Watch as Watch

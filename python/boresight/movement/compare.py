@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,13 @@ FALSE_ALARM = 1e-3
 
 HINT_DEG = 1.0
 """How far a camera is expected to have moved at most; farther, the frame is solved blind."""
+
+NEIGHBOURS_PX = 3.0
+"""How near stars of the catalogue may be one image, or draw at each other's."""
+
+MOST_BLEND_PX = 0.02
+"""How far a star may be drawn aside by these at most to take part. More stars take part if it is
+more, and verdicts are wrong more often where positions are better than that."""
 
 OPTICS = ("focus", "optical centre", "distortion")
 """Kinds of change that can be told of a camera whose attitude is not known."""
@@ -65,7 +73,9 @@ def compare(
     time : Time, datetime or str, or a list of these, optional
         Middle of each exposure. Default: that of the frame's header.
     false_alarm : float
-        Probability of a change where there is none. Default 1e-3.
+        Probability of a change where there is none. Default 1e-3. Where stars cover less than three
+        quarters of the frame, as under clouds, it is a two-thousandth of that; a change that would
+        be told without this is `suspected`.
     database : SolverDatabase, optional
         Stars and their patterns. Default: that of `boresight.solve`.
     weather : mapping, optional
@@ -85,6 +95,11 @@ def compare(
     A robust fit of all that may have changed gives the change and its covariance, to which that of
     the calibration is added. Of the kinds of change those are taken that explain the stars at the
     least cost: a likelihood ratio test of nested models (see `boresight.movement.verdict.judge`).
+    Stars that others of the catalogue may draw aside take no part.
+
+    See Also
+    --------
+    Watch : frames one after another, at a rate of false alarms for a thousand of them.
 
     Examples
     --------
@@ -97,46 +112,95 @@ def compare(
     >>> verdict.kinds, round(sum(v**2 for v in verdict.pointing_arcsec) ** 0.5)
     (('pointing',), 360)
     """
-    alarm = number("false_alarm", false_alarm, "give a probability")
-    if not 0.0 < alarm < 1.0:
-        raise InputError(f"false_alarm: {false_alarm} is no probability; give one above 0, below 1")
-    before, known, cov = _reference(calibration, site)
+    alarm = probability(false_alarm)
+    reference = reference_of(calibration, site)
     frames = list(frame) if isinstance(frame, list | tuple) else [frame]
     times = list(time) if isinstance(time, list | tuple) else [time] * len(frames)
     if not frames or len(times) != len(frames):
         raise InputError(f"time: {len(times)} for {len(frames)} frames; give one for each")
-    solutions: list[Solution] = []
-    seen: list[Seen] = []
-    when: str | None = None
-    for given, moment in zip(frames, times, strict=True):
-        at = _time_of(given, moment)
-        told = None if at is None else _utc(at)
-        solution = _solved(before, given, at, known, database, weather)
-        if not seen and (solution is not None or when is None):
-            when = told
-        if solution is not None:
-            solutions.append(solution)
-            seen.append(_seen(before, solution, at, known))
+    pairs = zip(frames, times, strict=True)
+    return verdict_on(
+        reference, [look_at(reference, *pair, database, weather) for pair in pairs], alarm
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What frames are compared with.
+
+    Attributes
+    ----------
+    camera : MountedCamera
+        The camera before.
+    known : tuple of str
+        Kinds of change that can be told of it.
+    covariance : ndarray of shape (8, 8)
+        Its uncertainty.
+    """
+
+    camera: MountedCamera
+    known: tuple[str, ...]
+    covariance: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A frame: when it was taken (UTC), its solution, and its stars as the camera before sees them.
+
+    The latter two are None of a frame that did not solve.
+    """
+
+    time: str | None
+    solution: Solution | None = None
+    seen: Seen | None = None
+
+
+def probability(false_alarm: float) -> float:
+    """Check a probability of false alarms."""
+    alarm = number("false_alarm", false_alarm, "give a probability")
+    if not 0.0 < alarm < 1.0:
+        raise InputError(f"false_alarm: {false_alarm} is no probability; give one above 0, below 1")
+    return alarm
+
+
+def look_at(
+    reference: Reference,
+    given: Any,
+    time: Any,
+    database: PatternDatabase | None,
+    weather: Mapping[str, float] | None,
+) -> Look:
+    """Solve a frame, and find where its stars would be if nothing had changed."""
+    at = _time_of(given, time)
+    told = None if at is None else _utc(at)
+    solution = _solved(reference, given, at, database, weather)
+    return Look(told) if solution is None else Look(told, solution, _seen(reference, solution, at))
+
+
+def verdict_on(
+    reference: Reference, looks: Sequence[Look], false_alarm: float, sure: bool = False
+) -> Verdict:
+    """Judge frames together; `sure` as in `judge`."""
+    solved = [look for look in looks if look.solution is not None]
+    times = [look.time for look in solved or looks if look.time is not None]
+    camera = reference.camera.camera_model
     common: dict[str, Any] = {
-        "camera_model": before.camera_model,
-        "false_alarm": alarm,
-        "time": when,
-    }
+        "camera_model": camera, "false_alarm": false_alarm, "time": times[0] if times else None,
+        "solutions": tuple(look.solution for look in solved),
+    }  # fmt: skip
+    seen = [look.seen for look in solved if look.seen is not None]
     if not seen:
-        reason = "the frame did not solve" if len(frames) == 1 else "no frame solved"
+        reason = "the frame did not solve" if len(looks) == 1 else "no frame solved"
         return Verdict(kinds=(), unknown=reason, solved=False, **common)
-    change = fit_change(before.camera_model, seen)
-    judged = judge(before.camera_model, change, cov, alarm, known)
+    change = fit_change(camera, seen)
+    judged = judge(camera, change, reference.covariance, false_alarm, reference.known, sure)
     if judged["kinds"]:
-        common["held_out_px"] = held_out_px(before.camera_model, seen)
-    return Verdict(solved=True, solutions=tuple(solutions), **common, **judged)
+        common["held_out_px"] = held_out_px(camera, seen)
+    return Verdict(solved=True, **common, **judged)
 
 
-def _reference(
-    calibration: Any, site: EarthLocation | None
-) -> tuple[MountedCamera, tuple[str, ...], Floats]:
-    """Give the camera before, the kinds of change that can be told, and its covariance."""
-    kinds = tuple(KINDS)
+def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
+    """Find out what is known of the camera before."""
     if isinstance(calibration, Solution):
         if site is not None:
             raise InputError(
@@ -154,10 +218,11 @@ def _reference(
                 if first in names and second in names:
                     value = calibration.covariance[names.index(first), names.index(second)]
                     cov[3 + i, 3 + j] = value * scale[i] * scale[j]
-        return MountedCamera(calibration.camera_model, np.array([1.0, 0, 0, 0]), cov), OPTICS, cov
+        bare = MountedCamera(calibration.camera_model, np.array([1.0, 0, 0, 0]), cov)
+        return Reference(bare, OPTICS, cov)
     if isinstance(calibration, CameraModel):
         bare = MountedCamera(calibration, np.array([1.0, 0, 0, 0]))
-        return bare, OPTICS, np.zeros((8, 8))
+        return Reference(bare, OPTICS, np.zeros((8, 8)))
     if not isinstance(calibration, MountedCamera):
         raise InputError(
             f"calibration: a {type(calibration).__name__} is none; give a MountedCamera, a "
@@ -169,7 +234,7 @@ def _reference(
             "MountedCamera.from_solution(solution, site=site, time=time)"
         )
     assert calibration.covariance is not None
-    return calibration, kinds, calibration.covariance
+    return Reference(calibration, tuple(KINDS), calibration.covariance)
 
 
 def _utc(time: Any) -> str:
@@ -194,10 +259,9 @@ def _time_of(given: Any, time: Any) -> Any:
 
 
 def _solved(
-    before: MountedCamera,
+    reference: Reference,
     given: Any,
     time: Any,
-    known: tuple[str, ...],
     database: PatternDatabase | None,
     weather: Mapping[str, float] | None,
 ) -> Solution | None:
@@ -205,14 +269,14 @@ def _solved(
         return given
     found = find_stars(given)
     stars, shape = found.stars, found.image_shape
-    camera = before.camera_model
+    before, camera = reference.camera, reference.camera.camera_model
     if shape is not None and tuple(shape) != camera.image_shape:
         raise InputError(
             f"frame: its shape {tuple(shape)} is not that of the camera, {camera.image_shape}; "
             "give frames of this camera"
         )
     options: dict[str, Any] = {}
-    if known != OPTICS:
+    if reference.known != OPTICS:
         options = {"attitude_hint": before.attitude(time), "hint_uncertainty_deg": HINT_DEG}
     place = place_at(before.site, time, weather)
     return solve(
@@ -221,13 +285,20 @@ def _solved(
     )  # fmt: skip
 
 
-def _seen(before: MountedCamera, solution: Solution, time: Any, known: tuple[str, ...]) -> Seen:
-    """Where the unmoved camera would see the matched stars of a frame, and where they are."""
+def _seen(reference: Reference, solution: Solution, time: Any) -> Seen:
+    """Where the unmoved camera would see the matched stars of a frame, and where they are.
+
+    Stars that their neighbours may draw aside are left out: which of two that are one image was
+    matched, and where the light of both has its centre, the fit would take for a movement.
+    """
     stars = solution.matched_stars
-    attitude = solution.rotation_matrix_icrs_to_camera if known == OPTICS else before.attitude(time)
-    directions = solution.place.apparent(stars.directions) @ attitude.T
+    single = stars.blend_px(NEIGHBOURS_PX) <= MOST_BLEND_PX
+    attitude = solution.rotation_matrix_icrs_to_camera
+    if reference.known != OPTICS:
+        attitude = reference.camera.attitude(time)
+    directions = solution.place.apparent(stars.directions[single]) @ attitude.T
     sigma = None
     if stars.has_position_cov:
-        cov = np.asarray(stars.position_cov)
+        cov = np.asarray(stars.position_cov)[single]
         sigma = np.sqrt((cov[:, 0, 0] + cov[:, 1, 1]) / 2.0)
-    return Seen(np.ascontiguousarray(directions), np.asarray(stars.positions_px), sigma)
+    return Seen(np.ascontiguousarray(directions), np.asarray(stars.positions_px)[single], sigma)

@@ -17,6 +17,7 @@ from boresight._utils.statistics import chi2_quantile
 from boresight.errors import FileFormatError, InputError
 from boresight.movement.mounted import PARAMETERS
 from boresight.movement.verdict import ARCSEC, KINDS, Verdict
+from boresight.movement.watch import MOST_FRAMES
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -103,7 +104,8 @@ class DriftLog:
         Parameters
         ----------
         verdict : Verdict
-            Of `compare`.
+            Of `compare` or a `Watch`. Of one on several frames, of which those before have lines of
+            their own, change points are found by the last.
         frame : path-like, optional
             Name of the frame.
         note : str, optional
@@ -115,7 +117,7 @@ class DriftLog:
             If the file cannot be written.
         """
         record = {"schema": SCHEMA, "frame": None if frame is None else str(frame), "note": note}
-        values, sigma = _followed(verdict)
+        values, sigma = _followed(verdict.alone or verdict)
         record |= verdict.to_dict() | {"all_values": _plain(values), "all_sigma": _plain(sigma)}
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -155,16 +157,38 @@ class DriftLog:
     def __len__(self) -> int:
         return len(self.records())
 
+    def suspects(self, most: int = MOST_FRAMES) -> list[str]:
+        """Name the last frames that show, or seem to show, a change: a `Watch` goes on from these.
+
+        Parameters
+        ----------
+        most : int
+            So many of them at most.
+
+        Returns
+        -------
+        list of str
+            In order, since the last frame that was told unmoved.
+        """
+        names: list[str] = []
+        for record in reversed(self.records()):
+            if record["kinds"] or record.get("suspected"):
+                names.append(record["frame"])
+            elif record["unknown"] is None or len(names) == most:
+                break
+        return [name for name in names[:most][::-1] if name is not None]
+
     def table(self) -> Table:
         """Give one row for each frame.
 
         Returns
         -------
         astropy.table.Table
-            Columns ``time``, ``frame``, ``kinds`` (comma separated), ``unknown`` (why it cannot be
-            told, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec), ``focus`` (relative), of
-            the fit that leaves the optics' form, their standard deviations with ``_sigma``,
-            ``num_stars``, ``coverage``, ``rms_px`` and ``note``. What is not known is NaN.
+            Columns ``time``, ``frame``, ``kinds`` and ``suspected`` (comma separated), ``unknown``
+            (why it cannot be told, or empty), ``about_x``, ``about_y``, ``roll`` (arcsec),
+            ``focus`` (relative), of the fit that leaves the optics' form, their standard deviations
+            with ``_sigma``, ``num_stars``, ``coverage``, ``rms_px`` and ``note``. What is not known
+            is NaN.
         """
         from astropy.table import Table
 
@@ -173,6 +197,7 @@ class DriftLog:
         table["time"] = [r["time"] or "" for r in records]
         table["frame"] = [r["frame"] or "" for r in records]
         table["kinds"] = [", ".join(r["kinds"]) for r in records]
+        table["suspected"] = [", ".join(r.get("suspected", ())) for r in records]
         table["unknown"] = [r["unknown"] or "" for r in records]
         units = (ARCSEC, ARCSEC, ARCSEC, 1.0)
         for k, (name, unit) in enumerate(
@@ -207,7 +232,7 @@ class DriftLog:
         """
         if not 0.0 < false_alarm < 1.0:
             raise InputError(f"false_alarm: {false_alarm} is no probability; give 0 to 1")
-        told = [r for r in self.records() if r["unknown"] is None and r["time"] and _is_known(r)]
+        told = [r for r in self.records() if _is_told(r) and r["time"] and _is_known(r)]
         if len(told) < 2 * LEAST_SEGMENT:
             return []
         from astropy.time import Time
@@ -255,6 +280,11 @@ def _followed(verdict: Verdict) -> tuple[Floats, Floats]:
         values[rows] = inverse @ (verdict.information @ verdict.all_values)[rows]
         sigma[rows] = np.sqrt(np.maximum(np.diag(inverse), 0.0))
     return values, sigma
+
+
+def _is_told(record: dict[str, Any]) -> bool:
+    """Whether its stars tell something, be it that a change is not sure."""
+    return record["unknown"] is None or bool(record.get("suspected"))
 
 
 def _is_known(record: dict[str, Any]) -> bool:

@@ -35,6 +35,13 @@ CELLS = 4
 LEAST_COVERAGE = 0.4
 """of which this part has to have a star: else one cause cannot be told from another."""
 
+WELL_COVERED = 0.75
+"""Where fewer cells have a star, as under clouds, a change has to be sure before it is told,"""
+
+SURE = 5e-4
+"""which it is at this part of the probability of a false alarm: two tests of each of a thousand
+frames then have, all together, the probability that is asked."""
+
 FAMILIES = (
     (("roll",), 0.75),
     (("focus", "distortion"), 0.15),
@@ -63,9 +70,13 @@ class Verdict:
     solved : bool
         Whether the frames were solved.
     values : ndarray of shape (8,)
-        The change, in the order of `boresight.movement.PARAMETERS`: zero for what did not.
+        The change, or that suspected, in the order of `boresight.movement.PARAMETERS`: zero for
+        what did not.
     covariance : ndarray of shape (8, 8)
         Its covariance: that of the parameters that changed.
+    suspected : tuple of str
+        Kinds that seem to have changed where it cannot be told: at the probability asked they have,
+        but that does not suffice, as `unknown` says.
     all_values, information : ndarray of shape (8,) and (8, 8)
         The fit of all parameters, and the inverse of its covariance.
     evidence : dict of str to float
@@ -83,9 +94,11 @@ class Verdict:
     false_alarm : float
         Probability of a change where there is none, as asked.
     time : str or None
-        Middle of the (first) exposure, UTC.
+        Middle of the (first) exposure, UTC; `to_dict` gives that of the last of a `Watch`.
     solutions : tuple
         Solutions of the frames that were solved.
+    alone : Verdict or None
+        Of frames that a `Watch` judged together: the verdict on the last of them alone.
     """
 
     kinds: tuple[str, ...]
@@ -104,6 +117,8 @@ class Verdict:
     held_out_px: float = math.nan
     time: str | None = None
     solutions: tuple[Any, ...] = ()
+    suspected: tuple[str, ...] = ()
+    alone: Verdict | None = None
 
     @property
     def moved(self) -> bool | None:
@@ -162,8 +177,9 @@ class Verdict:
             "moved": self.moved,
             "kinds": list(self.kinds),
             "unknown": self.unknown,
+            "suspected": list(self.suspected),
             "solved": self.solved,
-            "time": self.time,
+            "time": (self.alone or self).time,
             "pointing_arcsec": list(self.pointing_arcsec),
             "roll_arcsec": self.roll_arcsec,
             "focus": self.focus,
@@ -203,6 +219,7 @@ def judge(
     reference_cov: Floats,
     false_alarm: float,
     known: tuple[str, ...] = tuple(KINDS),
+    sure: bool = False,
 ) -> dict[str, Any]:
     """Choose the kinds of change that explain a fit at the least cost.
 
@@ -224,6 +241,9 @@ def judge(
         Probability of a change where there is none.
     known : tuple of str
         Kinds that can be told; parameters of the others may have any value.
+    sure : bool
+        Whether a change has to be there at a part of that probability too, `SURE`, to be told, and
+        else is suspected. So it is wherever stars cover less than `WELL_COVERED`.
 
     Returns
     -------
@@ -244,37 +264,66 @@ def judge(
     if coverage < LEAST_COVERAGE:
         unknown = f"too little of the frame is covered by stars: {coverage:.0%}"
         return common | {"kinds": (), "unknown": unknown}
-    units = 1.0 / np.sqrt(np.maximum(np.diag(change.information), 1e-300))
-    weight = _joint_information(change.information, reference_cov, units)
-    free = [i for kind, rows in KINDS.items() if kind not in known for i in rows]
-    weight = _without(weight, free)
-    scaled = change.values / units
-    gradient = weight @ scaled
-    penalty = _penalties(false_alarm, known)
+    fitted = _Fitted(change, reference_cov, known)
+    found = fitted.cheapest(false_alarm)
+    needs_more = sure or coverage < WELL_COVERED
+    if needs_more and found["kinds"] and not fitted.cheapest(SURE * false_alarm)["kinds"]:
+        unknown = _doubt(found["kinds"], coverage)
+        return common | found | {"kinds": (), "unknown": unknown, "suspected": found["kinds"]}
+    return common | found | {"unknown": None}
 
-    def unexplained(kinds: tuple[str, ...]) -> float:
+
+def _doubt(suspected: tuple[str, ...], coverage: float) -> str:
+    """Say why a change is not told though it seems to be there."""
+    where = "" if coverage >= WELL_COVERED else f" by stars in {coverage:.0%} of the frame"
+    return f"{' and '.join(suspected)} may have changed, which is not sure{where}"
+
+
+class _Fitted:
+    """The fit of all parameters against an uncertain reference, and what kinds of change explain.
+
+    Parameters
+    ----------
+    change, reference_cov, known
+        As of `judge`.
+    """
+
+    def __init__(self, change: Change, reference_cov: Floats, known: tuple[str, ...]) -> None:
+        self._known, self._freedom = known, change.freedom
+        self._units = 1.0 / np.sqrt(np.maximum(np.diag(change.information), 1e-300))
+        weight = _joint_information(change.information, reference_cov, self._units)
+        free = [i for kind, rows in KINDS.items() if kind not in known for i in rows]
+        self._weight = _without(weight, free)
+        scaled = change.values / self._units
+        self._gradient = self._weight @ scaled
+        self._whole = float(scaled @ self._gradient)
+        sets = [s for n in range(len(known) + 1) for s in itertools.combinations(known, n)]
+        self._left = {kinds: self._unexplained(kinds) for kinds in sets}
+
+    def _unexplained(self, kinds: tuple[str, ...]) -> float:
+        """Chi square that is left when some kinds have changed."""
         rows = [i for kind in kinds for i in KINDS[kind]]
-        part = weight[np.ix_(rows, rows)]
-        drop = gradient[rows] @ np.linalg.pinv(part, hermitian=True) @ gradient[rows] if rows else 0
+        part, gradient = self._weight[np.ix_(rows, rows)], self._gradient[rows]
+        drop = gradient @ np.linalg.pinv(part, hermitian=True) @ gradient if rows else 0.0
         # With a scatter that is measured on few stars, chance reaches further.
-        return multiplier * math.log1p(max(0.0, float(whole - drop)) / change.freedom)
+        multiplier = self._freedom + sum(len(KINDS[kind]) for kind in self._known) / 2.0 - 1.0
+        return multiplier * math.log1p(max(0.0, float(self._whole - drop)) / self._freedom)
 
-    multiplier = change.freedom + sum(len(KINDS[kind]) for kind in known) / 2.0 - 1.0
-    whole = scaled @ gradient
-    sets = [s for n in range(len(known) + 1) for s in itertools.combinations(known, n)]
-    costs = {s: sum(penalty[k] for k in s) + unexplained(s) for s in sets}
-    best = min(sets, key=lambda s: costs[s])
-    rows = [i for kind in best for i in KINDS[kind]]
-    values, cov = np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
-    if rows:
-        inverse = np.linalg.pinv(weight[np.ix_(rows, rows)], hermitian=True)
-        values[rows] = units[rows] * (inverse @ gradient[rows])
-        cov[np.ix_(rows, rows)] = units[rows][:, None] * inverse * units[rows]
-    left = unexplained(best)
-    evidence = {k: unexplained(tuple(o for o in best if o != k)) - left for k in best}
-    return common | {
-        "kinds": best, "unknown": None, "values": values, "covariance": cov, "evidence": evidence,
-    }  # fmt: skip
+    def cheapest(self, false_alarm: float) -> dict[str, Any]:
+        """Choose kinds: these, the change with its covariance, and how chi square rises without."""
+        penalty = _penalties(false_alarm, self._known)
+        costs = {s: sum(penalty[k] for k in s) + left for s, left in self._left.items()}
+        best = min(costs, key=lambda s: costs[s])
+        rows = [i for kind in best for i in KINDS[kind]]
+        values, cov = np.zeros(PARAMETERS), np.zeros((PARAMETERS, PARAMETERS))
+        if rows:
+            units = self._units[rows]
+            inverse = np.linalg.pinv(self._weight[np.ix_(rows, rows)], hermitian=True)
+            values[rows] = units * (inverse @ self._gradient[rows])
+            cov[np.ix_(rows, rows)] = units[:, None] * inverse * units
+        left = self._left
+        evidence = {k: left[tuple(o for o in best if o != k)] - left[best] for k in best}
+        return {"kinds": best, "values": values, "covariance": cov, "evidence": evidence}
 
 
 def _penalties(false_alarm: float, known: tuple[str, ...]) -> dict[str, float]:

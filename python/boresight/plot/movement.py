@@ -49,7 +49,8 @@ def plot_drift(log: DriftLog, ax: Axes | None = None, **kwargs: Any) -> Axes:
     boresight.errors.InputError: log: no frame in it could be told; give a log with some
     """
     table = log.table()
-    known = (table["unknown"] == "") & (table["time"] != "") if len(table) else np.zeros(0, bool)
+    told = (table["unknown"] == "") | (table["suspected"] != "")
+    known = told & (table["time"] != "") if len(table) else np.zeros(0, bool)
     if not np.any(known):
         raise InputError("log: no frame in it could be told; give a log with some")
     import matplotlib.pyplot as plt
