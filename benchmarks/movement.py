@@ -32,6 +32,7 @@ from boresight.movement import (
     DetectionFailedError,
     MountedCamera,
     MovementCorrection,
+    Watch,
     compare,
     detect_movement,
     place_at,
@@ -243,30 +244,37 @@ def verdicts(count):
 
 
 def clouds(sequences, first, length=20):
-    """Check a camera under clouds, and update its calibration when it seems to have moved."""
+    """Watch a camera under clouds, and update its calibration when it seems to have moved."""
     from boresight.cli.check import refusal
 
     camera = CameraModel.from_fov(12.0, (512, 512))
     frame = simulate_frame(camera, 83.8, -1.2, 30.0, seed=1)
     stars = np.column_stack([frame.stars.x, frame.stars.y])
     truth = MountedCamera(camera, quaternion_of(frame.rotation_icrs_to_camera))
-    walks = moved = told = 0
+    counts = Counter()
     for number in range(first, first + sequences):
-        rng, camera_before = np.random.default_rng(number), truth
+        rng, watch = np.random.default_rng(number), Watch(truth)
         for _ in range(length):
-            verdict = compare(camera_before, cloudy(rng, stars))
-            told += verdict.moved is not None
+            verdict = watch.look(cloudy(rng, stars))
+            alone = verdict.alone or verdict
+            counts["told"] += alone.moved is not None or bool(alone.suspected)
+            counts["suspected"] += bool(alone.kinds or alone.suspected)
+            if alone.suspected:
+                counts["compare"] += bool(compare(watch.calibration, alone.solutions[0]).moved)
             if verdict.moved:
-                moved += 1
+                counts["compare"] += bool(alone.kinds)
+                counts["moved"] += 1
                 print(f"sequence {number}: {verdict}, {verdict.evidence}", flush=True)
-            if verdict.moved and refusal(verdict) is None:
-                with contextlib.suppress(UndeterminedError):
-                    camera_before = update_calibration(camera_before, None, verdict)
-        turn = camera_before.matrix @ truth.matrix.T
-        walks += np.degrees(np.arccos(min(1.0, (np.trace(turn) - 1) / 2))) * 3600 > 60.0
+                if refusal(verdict) is None:
+                    with contextlib.suppress(UndeterminedError):
+                        watch.calibration = update_calibration(watch.calibration, None, verdict)
+        turn = watch.calibration.matrix @ truth.matrix.T
+        far = np.degrees(np.arccos(min(1.0, (np.trace(turn) - 1) / 2))) * 3600
+        counts["walks"] += bool(far > 60.0)
     print(
-        f"clouds: {walks} walks beyond 60 arcsec, {moved} verdicts of movement, "
-        f"{told} frames told, of {sequences} sequences of {length}",
+        f"clouds: {counts['walks']} walks beyond 60 arcsec, {counts['moved']} verdicts of movement "
+        f"({counts['compare']} of compare), {counts['suspected']} frames suspected, "
+        f"{counts['told']} frames told, of {sequences} sequences of {length}",
         flush=True,
     )
 
