@@ -15,6 +15,8 @@ const LEAST_DAMPING: f64 = 1e-3;
 #[derive(Debug, Clone)]
 pub(crate) struct Arrow {
     pub own: BlockMatrix,
+    /// Which of the blocks' parameters do not move, in the order of elimination; none if it is empty.
+    pub held: Vec<bool>,
     /// Place of each of the blocks' parameters in the order of elimination.
     pub order: Vec<usize>,
     /// First parameter of each block in the order of the state, and at last of the shared ones.
@@ -76,7 +78,7 @@ impl Arrow {
     /// Eliminates the blocks, with some damping of what is shared and of the blocks' own.
     pub(crate) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
         let (n, p) = (self.own_count(), self.shared.nrows());
-        let factor = self.own.factor(own_damping);
+        let factor = self.own.factor(own_damping, &self.held);
         let mut gain = vec![0.0; n * (p + 1)];
         for (i, &at) in self.order.iter().enumerate() {
             gain[at * (p + 1)..at * (p + 1) + p].copy_from_slice(&self.cross[at * p..(at + 1) * p]);
@@ -142,5 +144,13 @@ impl System for Arrow {
 
     fn largest_decrease(&self, delta: &DVector<f64>) -> f64 {
         0.5 * self.slopes(delta).into_iter().map(f64::abs).fold(0.0, f64::max)
+    }
+
+    fn matters_to_few(&self, delta: &DVector<f64>, limit: f64, few: f64) -> bool {
+        let mut slopes = self.slopes(delta);
+        let shared = slopes.pop().map_or(0.0, f64::abs);
+        let moving = slopes.iter().map(|slope| slope.abs()).filter(|slope| 0.5 * slope > limit);
+        let (count, gain) = moving.fold((0_usize, 0.0), |(count, gain), slope| (count + 1, gain + slope));
+        count as f64 <= few * slopes.len() as f64 && shared < gain
     }
 }

@@ -20,6 +20,9 @@ pub trait Problem {
     /// The state moved by `delta`, in the order of the normal equations; `None` if there is no such state.
     fn step(&self, state: &Self::State, system: &Self::System, delta: &DVector<f64>) -> Option<Self::State>;
 
+    /// Takes back normal equations about a state at which the fit ends, if somebody may ask for them again.
+    fn keep(&self, _: &Self::State, _: Self::System) {}
+
     /// A state between one and another that was tried, of which each group of parameters goes as far as its slope at both
     /// ends tells; `None` if the problem does not know.
     fn shortened(&self, _: &Self::State, _: &Self::System, _: &Self::State) -> Option<Self::State> {
@@ -42,6 +45,12 @@ pub trait System {
     /// whether a step matters is asked of each of them, or many at rest would hide one that is not.
     fn largest_decrease(&self, delta: &DVector<f64>) -> f64 {
         self.decrease(delta)
+    }
+
+    /// Whether a step promises more than a limit to no more than this part of all groups of parameters, and these gain more
+    /// by it than what they share.
+    fn matters_to_few(&self, _: &DVector<f64>, _: f64, _: f64) -> bool {
+        false
     }
 }
 

@@ -19,6 +19,9 @@ mod factor;
 /// Sets of at most so many blocks are not dissected further.
 const LEAF: usize = 8;
 
+/// Parameters of the blocks that are multiplied without loops.
+const SMALL: usize = 3;
+
 /// Multiplications of a panel with those after it from which they are shared among threads.
 const PARALLEL: usize = 1 << 20;
 
@@ -234,13 +237,15 @@ impl BlockMatrix {
         out
     }
 
-    /// Factorises the matrix with this much of its diagonal added to it.
-    pub fn factor(&self, damping: f64) -> Factor {
+    /// Factorises the matrix with this much of its diagonal added to it. Parameters that are held, in the order of
+    /// elimination, are frozen; none are if the list is empty.
+    pub fn factor(&self, damping: f64, held: &[bool]) -> Factor {
         let mut scale: Vec<f64> = self
             .diagonal()
             .iter()
             .map(|d| if *d > 0.0 && d.is_finite() { d.sqrt().recip() } else { 0.0 })
             .collect();
+        scale.iter_mut().zip(held).filter(|(_, held)| **held).for_each(|(scale, _)| *scale = 0.0);
         let mut matrix = self.clone();
         matrix.rescale(&scale, damping);
         for at in 0..self.pattern.sizes.len() {
@@ -326,7 +331,14 @@ impl Work for Update<'_> {
         let Self { pattern: p, at, panel, k, target } = self;
         let (column, size, first) = (p.rows[at][k], p.sizes[at], p.offsets[at][k]);
         let (width, rows) = (p.sizes[column], &p.rows[at][k..]);
+        // Most blocks are of stars in one image.
+        let small = (size == SMALL && width == SMALL).then(|| square(&panel[first * SMALL..]));
         for ((&row, to), from) in rows.iter().zip(p.offsets_among(column, rows)).zip(&p.offsets[at][k..]) {
+            if let Some(b) = &small {
+                let (from, to, len) = (from * SMALL, to * SMALL, p.sizes[row] * SMALL);
+                take_out(&mut target[to..to + len], &panel[from..from + len], b);
+                continue;
+            }
             for i in 0..p.sizes[row] {
                 let a = &panel[(from + i) * size..(from + i + 1) * size];
                 for j in 0..width {
@@ -365,6 +377,31 @@ impl Pattern {
         }
         let k = self.offsets[at].binary_search(&offset).expect("a block's first row");
         self.offsets[at][k + 1] - offset
+    }
+}
+
+/// A block of [`SMALL`] rows and columns.
+type Square = [[f64; SMALL]; SMALL];
+
+/// The block with which a panel begins.
+#[inline(always)]
+fn square(panel: &[f64]) -> Square {
+    let mut block = [[0.0; SMALL]; SMALL];
+    for i in 0..SMALL {
+        for j in 0..SMALL {
+            block[i][j] = panel[i * SMALL + j];
+        }
+    }
+    block
+}
+
+/// Takes products of rows with those of a block out of rows.
+#[inline(always)]
+fn take_out(target: &mut [f64], rows: &[f64], block: &Square) {
+    for (target, row) in target.chunks_exact_mut(SMALL).zip(rows.chunks_exact(SMALL)) {
+        for (value, other) in target.iter_mut().zip(block) {
+            *value -= row[0] * other[0] + row[1] * other[1] + row[2] * other[2];
+        }
     }
 }
 

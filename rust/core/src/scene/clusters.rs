@@ -18,9 +18,9 @@ use crate::lsq::{self, Problem, minimize};
 /// Sources that are nearer than so many full widths of the PSF are of one cluster.
 const NEAR_WIDTHS: f64 = 2.0;
 /// If more than this part of all sources move, they are better fitted together.
-const MOST_RESTLESS: f64 = 0.3;
+pub(super) const MOST_RESTLESS: f64 = 0.3;
 /// Steps of a cluster at most.
-const MOST_STEPS: usize = 100;
+const MOST_STEPS: usize = 300;
 
 /// Sources that were settled.
 pub(super) struct Settled {
@@ -52,7 +52,7 @@ pub(super) fn settle(
 ) -> Settled {
     let residuals: Vec<Vec<f64>> =
         (0..fit.stage.fields.len()).map(|image| fit.residual(image, state.as_slice())).collect();
-    let options = lsq::Options { max_iterations: MOST_STEPS, ..*options };
+    let options = lsq::Options { max_iterations: MOST_STEPS, leave_few: 0.0, ..*options };
     let mut clusters: Vec<Vec<usize>> = vec![Vec::new(); fit.stage.scene.sources.len()];
     let groups = fit.stage.groups(state.as_slice(), NEAR_WIDTHS, &|k| restless.binary_search(&k).is_ok());
     for &source in &restless {

@@ -1,7 +1,5 @@
 //! The fit of a scene, stage after stage.
 
-use std::mem::take;
-
 use nalgebra::{DMatrix, DVector};
 
 use super::clusters;
@@ -31,8 +29,7 @@ const RESOLUTION: f64 = 1e-2;
 const ROUGH_RESOLUTION: f64 = 0.3;
 /// Damping after a step that did not help: sources are always damped, by a tenth of this.
 const FIRST_DAMPING: f64 = 1e-2;
-/// After so many steps of all together, sources that are not at rest are fitted for themselves, so many times.
-const JOINT_STEPS: usize = 3;
+/// The few sources that do not come to rest with all others are fitted for themselves so many times.
 const ROUNDS: usize = 3;
 /// That ends when these gain less than this of half of chi² of all.
 const SETTLED: f64 = 2e-3;
@@ -328,9 +325,9 @@ impl Run<'_> {
         let fixed: Vec<bool> = free.iter().map(|f| !f).collect();
         let mut history = Vec::new();
         if fixed.iter().any(|f| *f) {
-            let mut stage = self.stage(state, &fixed);
+            let stage = self.stage(state, &fixed);
             if stage.pixels() > 0 {
-                let ended = self.minimize(0, &mut stage, state, ROUGH_RESOLUTION)?;
+                let ended = self.minimize(0, &stage, state, ROUGH_RESOLUTION)?;
                 history.extend(ended.history);
                 *state = ended.state;
             }
@@ -338,7 +335,7 @@ impl Run<'_> {
         let mut stage = self.stage(state, free);
         (0..self.layout.sources.len()).for_each(|source| stage.hold(self.layout.place_and_shape(source)));
         if stage.pixels() > 0 {
-            let ended = self.minimize(1, &mut stage, state, ROUGH_RESOLUTION)?;
+            let ended = self.minimize(1, &stage, state, ROUGH_RESOLUTION)?;
             history.extend(ended.history);
             *state = ended.state;
         }
@@ -347,92 +344,83 @@ impl Run<'_> {
     }
 
     /// Minimizes a stage: all together, and those few sources that do not come to rest in turn with all others.
-    fn minimize(
-        &self,
-        number: usize,
-        stage: &mut Stage<'_>,
-        state: &State,
-        resolution: f64,
-    ) -> Result<Ended> {
-        let held = stage.held.clone();
-        let free = held.iter().filter(|held| !**held).count();
+    fn minimize(&self, number: usize, stage: &Stage<'_>, state: &State, resolution: f64) -> Result<Ended> {
+        let free = stage.held.iter().filter(|held| !**held).count();
         let dof = (stage.pixels() as f64 - free as f64).max(1.0);
-        let mut ended = Ended::at(state);
-        let (mut tried, mut together) = (0, JOINT_STEPS);
-        for round in 0.. {
-            let options = lsq::Options {
-                max_iterations: together.min(self.options.max_iterations.saturating_sub(tried)),
-                resolution,
-                first_damping: FIRST_DAMPING,
-                shorten: true,
-                ..Default::default()
-            };
-            tried += self.together(number, stage, &options, &mut ended, (dof, tried))?;
-            if stage.held != held {
-                stage.held.clone_from(&held);
-                ended.latest.clear();
-            }
-            let out = tried >= self.options.max_iterations || !ended.cost.is_finite();
-            if out || round == ROUNDS || together > JOINT_STEPS {
+        let mut ended = Ended::at(number, dof, state);
+        let mut fit = Fit::new(stage, self.options.loss);
+        let together = lsq::Options {
+            max_iterations: self.options.max_iterations,
+            resolution,
+            first_damping: FIRST_DAMPING,
+            shorten: true,
+            ..Default::default()
+        };
+        let until_few = lsq::Options { leave_few: clusters::MOST_RESTLESS, ..together };
+        // Whether all others are, while those that are settled are held.
+        let mut at_rest = false;
+        for round in 1.. {
+            self.steps(&fit, &until_few, &mut ended)?;
+            if ended.tried >= together.max_iterations || !ended.cost.is_finite() {
                 break;
             }
-            let fit = Fit::after(stage, self.options.loss, take(&mut ended.latest));
-            let Some(restless) = clusters::restless(&fit, &ended.state, &options) else {
-                ended.latest = fit.into_latest();
-                if ended.converged {
-                    break;
+            let Some(restless) = clusters::restless(&fit, &ended.state, &together) else {
+                if !ended.converged {
+                    self.steps(&fit, &together, &mut ended)?;
                 }
-                together = self.options.max_iterations;
-                continue;
+                break;
             };
             if resolution > RESOLUTION {
-                ended.latest = fit.into_latest();
                 break;
             }
-            let found = ended.state.as_slice();
-            let extent = |image: usize, source: usize| self.lights.extent(found, image, source);
-            let settled = clusters::settle(&fit, &ended.state, restless, &extent, &options);
+            let before = ended.state.clone();
+            let extent = |image: usize, source: usize| self.lights.extent(before.as_slice(), image, source);
+            let settled = clusters::settle(&fit, &before, restless, &extent, &together);
             let gain = ended.cost - settled.cost;
-            ended.latest = fit.into_latest();
             if gain > 0.0 {
                 (ended.state, ended.cost) = (settled.state, settled.cost);
             }
-            if ended.converged && gain <= SETTLED {
+            if (at_rest || ended.converged) && gain <= SETTLED {
+                ended.converged = true;
                 break;
             }
-            let sources = settled.sources.iter();
-            ended.latest.clear();
-            stage.hold(sources.flat_map(|&k| (self.layout.sources[k]..).take(self.layout.sizes[k])));
-            checkpoint(self.monitor)?;
+            fit.hold(&settled.sources);
+            let last = round == ROUNDS;
+            let steps = if last { together.max_iterations } else { 1 };
+            self.steps(&fit, &lsq::Options { max_iterations: steps, ..together }, &mut ended)?;
+            fit.hold(&[]);
+            if last {
+                break;
+            }
+            at_rest = ended.converged;
         }
+        ended.latest = fit.into_latest();
         Ok(ended)
     }
 
-    /// Steps of all parameters that are free; gives their number.
-    fn together(
-        &self,
-        number: usize,
-        stage: &Stage<'_>,
-        options: &lsq::Options,
-        ended: &mut Ended,
-        (dof, tried): (f64, usize),
-    ) -> Result<usize> {
-        let fit = Fit::after(stage, self.options.loss, take(&mut ended.latest));
-        let outcome = minimize_watched(&fit, ended.state.clone(), options, |iteration| {
-            let iteration_number = tried + iteration.steps;
-            let part = iteration_number as f64 / self.options.max_iterations.max(1) as f64;
-            self.monitor.progress((number as f64 + part.min(1.0)) / 3.0);
+    /// Steps of all parameters that are free, as many as are left.
+    fn steps(&self, fit: &Fit<'_>, options: &lsq::Options, ended: &mut Ended) -> Result<()> {
+        let most = self.options.max_iterations;
+        let max_iterations = options.max_iterations.min(most.saturating_sub(ended.tried));
+        if max_iterations == 0 {
+            return Ok(());
+        }
+        let (start, tried) = (ended.state.clone(), ended.tried);
+        let outcome = minimize_watched(fit, start, &lsq::Options { max_iterations, ..*options }, |now| {
+            let iteration = tried + now.steps;
+            let part = iteration as f64 / most.max(1) as f64;
+            self.monitor.progress((ended.stage as f64 + part.min(1.0)) / 3.0);
             ended.history.push(Step {
-                stage: number,
-                iteration: iteration_number,
-                chi2_dof: 2.0 * iteration.cost / dof,
-                damping: iteration.damping,
+                stage: ended.stage,
+                iteration,
+                chi2_dof: 2.0 * now.cost / ended.dof,
+                damping: now.damping,
             });
             checkpoint(self.monitor)
         })?;
-        ended.latest = fit.into_latest();
+        ended.tried += outcome.iterations;
         (ended.state, ended.cost, ended.converged) = (outcome.state, outcome.cost, outcome.converged);
-        Ok(outcome.iterations)
+        Ok(())
     }
 
     fn finish(mut self, state: State, reference: Option<usize>) -> Result<Fitted> {
@@ -440,13 +428,13 @@ impl Run<'_> {
         let mut state = state;
         if self.options.staged {
             // Once roughly, so that windows and light are those of what is found.
-            let mut stage = self.stage(&state, &all);
-            let rough = self.minimize(2, &mut stage, &state, ROUGH_RESOLUTION)?;
+            let stage = self.stage(&state, &all);
+            let rough = self.minimize(2, &stage, &state, ROUGH_RESOLUTION)?;
             self.history.extend(rough.history);
             state = rough.state;
         }
-        let mut stage = self.stage(&state, &all);
-        let ended = self.minimize(2, &mut stage, &state, RESOLUTION)?;
+        let stage = self.stage(&state, &all);
+        let ended = self.minimize(2, &stage, &state, RESOLUTION)?;
         let mut history = self.history.clone();
         history.extend(ended.history);
         let arrow = Fit::after(&stage, self.options.loss, ended.latest).linearize(&ended.state);
@@ -459,19 +447,25 @@ impl Run<'_> {
     }
 }
 
+/// A stage that is fitted, as far as it is.
 struct Ended {
+    stage: usize,
+    /// Degrees of freedom.
+    dof: f64,
     state: State,
     cost: f64,
     converged: bool,
+    /// Steps tried.
+    tried: usize,
     history: Vec<Step>,
     /// Normal equations at its state, if these are known.
     latest: Latest,
 }
 
 impl Ended {
-    fn at(state: &State) -> Self {
-        let state = state.clone();
-        Self { state, cost: 0.0, converged: false, history: Vec::new(), latest: Latest::new() }
+    fn at(stage: usize, dof: f64, state: &State) -> Self {
+        let (state, history, latest) = (state.clone(), Vec::new(), Latest::new());
+        Self { stage, dof, state, cost: 0.0, converged: false, tried: 0, history, latest }
     }
 }
 

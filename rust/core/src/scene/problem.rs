@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::convolved::Convolved;
 use super::galaxy::Galaxy;
 use super::layout::sky_terms;
-use super::products::{Dot, MOST_OWN, Products, add_light, weighted};
+use super::products::{Dot, MOST_OWN, Products, Weighted, add_light};
 use super::profile::{PARAMETERS, Renderer};
 use super::region::shared;
 use super::stage::{Field, Stage, Stamp};
@@ -44,6 +44,8 @@ pub(super) struct Fit<'a> {
     pub stage: &'a Stage<'a>,
     pub loss: Loss,
     latest: Mutex<Latest>,
+    /// Parameters of sources that are held for some time, in the order of elimination: see [`Arrow`].
+    held: Vec<bool>,
 }
 
 /// The latest states and their normal equations: a step that is taken is linearised next, and nothing is drawn twice.
@@ -85,19 +87,21 @@ impl<'a> Fit<'a> {
 
     /// One that knows normal equations of the same stage.
     pub(super) fn after(stage: &'a Stage<'a>, loss: Loss, latest: Latest) -> Self {
-        Self { stage, loss, latest: Mutex::new(latest) }
+        Self { stage, loss, latest: Mutex::new(latest), held: Vec::new() }
+    }
+
+    /// Holds these sources and no others, beside what the stage holds. Normal equations that are known remain so.
+    pub(super) fn hold(&mut self, sources: &[usize]) {
+        let Stage { layout, pattern, .. } = self.stage;
+        self.held = vec![false; if sources.is_empty() { 0 } else { layout.shared }];
+        for &source in sources {
+            self.held[pattern.start(source)..][..layout.sizes[source]].fill(true);
+        }
     }
 
     /// The latest state, when the fit has ended.
     pub(super) fn into_latest(self) -> Latest {
         self.latest.into_inner().expect("nobody panics with it")
-    }
-
-    /// Keeps normal equations that may be asked for again.
-    pub(super) fn keep(&self, state: &State, arrow: Arrow) {
-        let mut latest = self.latest.lock().expect("nobody panics with it");
-        latest.truncate(MOST_LATEST - 1);
-        latest.push_front((state.clone(), arrow));
     }
 
     /// Normal equations at a state.
@@ -111,6 +115,7 @@ impl<'a> Fit<'a> {
         }
         let mut arrow = Arrow {
             own,
+            held: Vec::new(),
             order,
             firsts: layout.sources.iter().copied().chain([layout.shared]).collect(),
             cross: vec![0.0; layout.shared * shared],
@@ -203,12 +208,13 @@ impl<'a> Fit<'a> {
         let psf = layout.psfs[of.psf] - layout.shared;
         let renderer = self.renderer(image, state);
         let stamps = &self.stage.fields[image].stamps;
+        let by_psf = slopes.iter().any(|slope| (psf..psf + PARAMETERS).contains(&slope.at));
         let mut all: Vec<Drawn> = Vec::with_capacity(stamps.len());
         for chunk in stamps.chunks(DRAWN_AT_ONCE) {
             let drawn = chunk
                 .par_iter()
                 .with_min_len(LEAST_SOURCES)
-                .map(|stamp| self.draw(image, stamp, &renderer, state));
+                .map(|stamp| self.draw(image, stamp, &renderer, state, by_psf));
             let mut drawn: Vec<Drawn> = drawn.collect();
             for (stamp, drawn) in chunk.iter().zip(&mut drawn) {
                 let Drawn { own, by_psf, by_image, flux, .. } = drawn;
@@ -241,7 +247,7 @@ impl<'a> Fit<'a> {
 
     /// Light of one star on the segments of its stamp.
     pub(super) fn light(&self, image: usize, stamp: &Stamp, state: &[f64]) -> Vec<f64> {
-        let Drawn { mut own, flux, .. } = self.draw(image, stamp, &self.renderer(image, state), state);
+        let Drawn { mut own, flux, .. } = self.draw(image, stamp, &self.renderer(image, state), state, false);
         let mut light = own.swap_remove(0);
         for value in &mut light {
             *value *= flux;
@@ -253,7 +259,8 @@ impl<'a> Fit<'a> {
         self.stage.layout.profile(self.stage.scene, self.stage.scene.images[image].psf, state).renderer()
     }
 
-    fn draw(&self, image: usize, stamp: &Stamp, renderer: &Renderer, state: &[f64]) -> Drawn {
+    /// Draws a source, with its derivatives by the PSF if they are asked for.
+    fn draw(&self, image: usize, stamp: &Stamp, renderer: &Renderer, state: &[f64], by_psf: bool) -> Drawn {
         let (scene, layout) = (self.stage.scene, self.stage.layout);
         let of = &scene.images[image];
         let source = stamp.source;
@@ -281,7 +288,8 @@ impl<'a> Fit<'a> {
         let by_wcs = seen.by_wcs[..of.freedom.parameters()].iter().enumerate();
         let mut by_image: Vec<_> = by_wcs.map(|(k, by)| (first_of_wcs + k, along(*by))).collect();
         let psf = layout.psfs[of.psf];
-        let wanted = std::array::from_fn(|k| scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
+        let wanted =
+            std::array::from_fn(|k| by_psf && scene.psfs[of.psf].free[k] && !self.stage.held[psf + k]);
         let runs = stamp.runs(seen.pixel);
         let mut own = if let Some(outline) = layout.outline(source, &seen, state) {
             let at = layout.shapes[source].expect("it has an outline");
@@ -391,9 +399,9 @@ fn along(by: &[f64; MOST_OWN], sums: &[f64; MOST_OWN]) -> f64 {
 fn sums(field: &Field, k: usize, drawn: &[Drawn], image: &[&[f64]], weights: &[f64]) -> Sums {
     let Stamp { segments, stretches: whole, .. } = &field.stamps[k];
     let own = &drawn[k].own;
-    let weighted: Vec<Vec<f64>> = own.iter().map(|column| weighted(column, whole, weights)).collect();
+    let weighted = vectorized(Weighted { columns: own, stretches: whole, weights });
     let with = |columns: &[&[f64]], stretches: &[[usize; 3]]| {
-        vectorized(Products { weighted: &weighted, columns, stretches })
+        Products { weighted: &weighted, columns, stretches }.sums()
     };
     let itself: Vec<[usize; 3]> = vec![[0, 0, own[0].len()]];
     let columns = |other: usize| drawn[other].own.iter().map(|c| &c[..]).collect::<Vec<_>>();
@@ -424,13 +432,21 @@ impl Problem for Fit<'_> {
         let mut latest = self.latest.lock().expect("nobody panics with it");
         let known = latest.iter().position(|(of, _)| of == state).and_then(|at| latest.remove(at));
         drop(latest);
-        known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow)
+        let arrow = known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow);
+        Arrow { held: self.held.clone(), ..arrow }
+    }
+
+    fn keep(&self, state: &State, arrow: Arrow) {
+        let mut latest = self.latest.lock().expect("nobody panics with it");
+        latest.truncate(MOST_LATEST - 1);
+        latest.push_front((state.clone(), arrow));
     }
 
     fn step(&self, state: &State, _: &Arrow, delta: &DVector<f64>) -> Option<State> {
         let mut next = state + delta;
         self.stage.keep_near(state.as_slice(), next.as_mut_slice());
-        self.stage.admits(next.as_slice()).then_some(next)
+        // Where the only sources that move would leave their windows, they may stay inside by a smaller step.
+        (next != *state && self.stage.admits(next.as_slice())).then_some(next)
     }
 
     fn shortened(&self, state: &State, system: &Arrow, tried: &State) -> Option<State> {
@@ -467,7 +483,7 @@ impl Field {
         let mut pixels = fit.sky(image, state.as_slice());
         let renderer = fit.renderer(image, state.as_slice());
         for stamp in &self.stamps {
-            let drawn = fit.draw(image, stamp, &renderer, state.as_slice());
+            let drawn = fit.draw(image, stamp, &renderer, state.as_slice(), false);
             add_light(&mut pixels, &stamp.stretches, &drawn.own[0], drawn.flux);
         }
         pixels

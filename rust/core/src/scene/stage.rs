@@ -13,6 +13,9 @@ use crate::lsq::sparse::Pattern;
 
 /// A source moves at most so many full widths of the PSF in one step.
 const LARGEST_STEP: f64 = 0.5;
+/// Stars are taken from top to bottom in stripes of so many columns: wide enough that few have neighbours in another stripe, and
+/// so narrow that pixels of a star are still at hand when the next one below is drawn.
+const STRIPE: usize = 128;
 
 /// The light of a source in one image.
 #[derive(Debug, Clone)]
@@ -206,6 +209,8 @@ impl Field {
         if let Windows::One(window) = &of.windows {
             windows.push(*window);
         }
+        // Neighbours one after the other: what they share is then in the cache.
+        lit.sort_by_key(|(source, window, ..)| (window.x0 / STRIPE, window.y0, *source));
         let region = Region::new(of.data, of.variance, of.size, windows.into_iter());
         let stamps: Vec<Stamp> = lit
             .into_iter()

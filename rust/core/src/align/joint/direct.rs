@@ -111,6 +111,7 @@ impl JointProblem<'_> {
         let mut arrow = Arrow {
             order: (0..exposures).flat_map(order).collect(),
             own: BlockMatrix::new(blocks.pattern.clone()),
+            held: Vec::new(),
             firsts: (0..=exposures).map(|exposure| exposure * layout.stride).collect(),
             cross: vec![0.0; layout.device * terms],
             shared: DMatrix::zeros(terms, terms),
