@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.nddata import CCDData, StdDevUncertainty
 from astropy.table import Table
@@ -362,6 +363,30 @@ def test_what_cannot_be_told_is_flagged_and_finite():
     # A PSF that is wider than the window is no crash either.
     tight = scene.Image(g.data, g.wcs, variance=g.variance, psf=scene.Moffat(rd=30.0), window=5)
     assert scene.fit(tight, START).status in ("converged", "stalled")
+
+
+@pytest.mark.parametrize("psf", [scene.Moffat(), scene.Moffat(n=2.0, rd=60.0)])
+def test_a_moffat_becomes_a_gaussian_where_stars_have_no_wings(psf):
+    y, x = np.mgrid[:80, :80]
+    places = np.array([[25.0, 30.0], [50.0, 22.0], [44.0, 60.0]])
+    rng = np.random.default_rng(5)
+    image = sum(500 * np.exp(-((x - a) ** 2 + (y - b) ** 2) / 8) for a, b in places)
+    image += rng.normal(0, 2, image.shape)
+    wcs = header((40.5, 40.5))
+    start = SkyCoord(wcs.pixel_to_world(*places.T))
+    found, expected = (
+        scene.fit(scene.Image(image, wcs, variance=4.0, psf=given), start)
+        for given in (psf, scene.Gaussian())
+    )
+    assert (found.status, expected.status) == ("converged", "converged")
+    # It stays there, and is named.
+    assert found.images[0].psf.n > 100
+    assert found.frozen == ["image1.psf.n"]
+    assert len(found.history) < 40
+    # A Gaussian to one part in 150.
+    assert found.chi2_dof < expected.chi2_dof + 0.01
+    np.testing.assert_allclose(found.images[0].flux, expected.images[0].flux, rtol=5e-3)
+    np.testing.assert_allclose(found.sources["ra_error"], expected.sources["ra_error"], rtol=0.01)
 
 
 def test_a_source_that_one_image_does_not_see():

@@ -50,6 +50,15 @@ impl Arrow {
         self.firsts.iter().zip(ends).map(|(&first, end)| first..end)
     }
 
+    /// Holds a shared parameter: no data tell of it.
+    pub(crate) fn hold_shared(&mut self, k: usize) {
+        let (n, p) = (self.own_count(), self.shared.nrows());
+        self.cross.iter_mut().skip(k).step_by(p).for_each(|cross| *cross = 0.0);
+        self.shared.row_mut(k).fill(0.0);
+        self.shared.column_mut(k).fill(0.0);
+        self.gradient[n + k] = 0.0;
+    }
+
     /// Of each of the [`parts`](Self::parts) the slope along a step.
     pub(crate) fn slopes(&self, step: &DVector<f64>) -> Vec<f64> {
         let slope = |k: usize| self.gradient[k] * step[k];

@@ -18,9 +18,9 @@ use crate::lsq::arrow::Arrow;
 use crate::lsq::{self, Loss, Problem, minimize_watched};
 use crate::monitor::{Monitor, checkpoint};
 
-/// Radii of the PSF that are tried at the start, times the given one: the wider ones while they fit better.
+/// Radii of the PSF that are tried at the start, times the given one: wider and narrower ones while they fit better.
 const WIDER: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
-const NARROWER: f64 = 0.5;
+const NARROWER: [f64; 4] = [0.5, 0.25, 0.125, 0.0625];
 /// Half the side of windows and light at the start, pixels.
 const START_HALF: f64 = 12.0;
 /// The last stage ends when a step promises to lower half of chi² by less than the square of this for every source and for
@@ -233,9 +233,10 @@ impl Run<'_> {
         let mut best: Vec<(f64, State)> = Vec::new();
         let mut better = true;
         let any_free = self.scene.psfs.iter().any(|psf| psf.free[0]);
-        for factor in WIDER.into_iter().chain([NARROWER]) {
+        for factor in WIDER.into_iter().chain(NARROWER) {
             checkpoint(self.monitor)?;
-            if (!better && factor > 1.0) || (!any_free && factor != 1.0) {
+            let first = [WIDER[0], NARROWER[0]].contains(&factor);
+            if !(better || first) || (!any_free && factor != 1.0) {
                 continue;
             }
             let mut tried = state.clone();

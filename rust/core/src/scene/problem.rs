@@ -432,7 +432,14 @@ impl Problem for Fit<'_> {
         let mut latest = self.latest.lock().expect("nobody panics with it");
         let known = latest.iter().position(|(of, _)| of == state).and_then(|at| latest.remove(at));
         drop(latest);
-        let arrow = known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow);
+        let mut arrow = known.map_or_else(|| self.arrow(state), |(_, arrow)| arrow);
+        let exponents = self.stage.without_wings(state);
+        if !exponents.is_empty() {
+            let step = arrow.whole_step();
+            for at in exponents.into_iter().filter(|&at| step[at] > 0.0) {
+                arrow.hold_shared(at - self.stage.layout.shared);
+            }
+        }
         Arrow { held: self.held.clone(), ..arrow }
     }
 
@@ -443,7 +450,7 @@ impl Problem for Fit<'_> {
     }
 
     fn step(&self, state: &State, _: &Arrow, delta: &DVector<f64>) -> Option<State> {
-        let mut next = state + delta;
+        let mut next = self.stage.moved(state, delta);
         self.stage.keep_near(state.as_slice(), next.as_mut_slice());
         // Where the only sources that move would leave their windows, they may stay inside by a smaller step.
         (next != *state && self.stage.admits(next.as_slice())).then_some(next)

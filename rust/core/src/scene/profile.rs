@@ -43,6 +43,8 @@ pub enum Kind {
 
 /// Number of a profile's parameters: ρ (log of the radius), e1, e2, ν (log of the exponent less 1).
 pub const PARAMETERS: usize = 4;
+/// Number of ν among them.
+pub(super) const EXPONENT: usize = 3;
 
 /// A profile.
 #[derive(Debug, Clone, Copy, PartialEq)]

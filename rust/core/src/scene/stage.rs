@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::extent::Extent;
 use super::galaxy::Galaxy;
 use super::layout::Layout;
+use super::problem::State;
 use super::products::{Span, stretches};
-use super::profile::Run;
+use super::profile::{EXPONENT, Run};
 use super::region::{Region, Segment, Window};
 use super::{Scene, Windows};
 use crate::lsq::sparse::Pattern;
@@ -16,6 +17,9 @@ const LARGEST_STEP: f64 = 0.5;
 /// Stars are taken from top to bottom in stripes of so many columns: wide enough that few have neighbours in another stripe, and
 /// so narrow that pixels of a star are still at hand when the next one below is drawn.
 const STRIPE: usize = 128;
+
+/// Bounds of a PSF's ν: an exponent of 1.02, and one of 149, which is a Gaussian for all that pixels tell.
+const EXPONENTS: [f64; 2] = [-4.0, 5.0];
 
 /// The light of a source in one image.
 #[derive(Debug, Clone)]
@@ -110,6 +114,28 @@ impl<'a> Stage<'a> {
         (0..of.len()).map(|k| first_of(&of, k)).collect()
     }
 
+    /// A state moved by a step, which ends where the first PSF becomes a Gaussian: without wings there is no exponent.
+    pub(super) fn moved(&self, state: &State, delta: &State) -> State {
+        let last = EXPONENTS[1];
+        let exponents = self.layout.psfs.iter().map(|psf| psf + EXPONENT);
+        let ends = exponents.filter(|&at| state[at] <= last && state[at] + delta[at] > last);
+        let ends = ends.map(|at| (at, (last - state[at]) / delta[at]));
+        match ends.min_by(|(_, a), (_, b)| a.total_cmp(b)) {
+            None => state + delta,
+            Some((at, part)) => {
+                let mut next = state + delta * part;
+                next[at] = last;
+                next
+            }
+        }
+    }
+
+    /// Exponents of PSFs that became Gaussians.
+    pub(super) fn without_wings(&self, state: &State) -> Vec<usize> {
+        let exponents = self.layout.psfs.iter().map(|psf| psf + EXPONENT);
+        exponents.filter(|&at| state[at] == EXPONENTS[1] && !self.held[at]).collect()
+    }
+
     /// Shortens the steps of sources that move further than a model that is linear can tell; those that would leave
     /// their windows stay.
     pub(super) fn keep_near(&self, from: &[f64], next: &mut [f64]) {
@@ -144,7 +170,6 @@ impl<'a> Stage<'a> {
     pub(super) fn admits(&self, state: &[f64]) -> bool {
         const RADII: [f64; 2] = [0.02, 1e3];
         const MOST_STRETCH: f64 = 3.0;
-        const EXPONENTS: [f64; 2] = [-4.0, 5.0];
         const GALAXY_RADII: [f64; 2] = [1e-4, 1e5];
         const LARGEST_NU: f64 = 12.0;
         let sound = (0..self.scene.psfs.len()).all(|psf| {
