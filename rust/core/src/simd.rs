@@ -27,6 +27,28 @@ pub(crate) fn streamed<W: Work>(work: W) -> W::Output {
     work.call()
 }
 
+/// Adds a multiple of other numbers.
+pub(crate) fn add_scaled(to: &mut [f32], factor: f32, numbers: &[f32]) {
+    vectorized(AddScaled { to, factor, numbers });
+}
+
+struct AddScaled<'a> {
+    to: &'a mut [f32],
+    factor: f32,
+    numbers: &'a [f32],
+}
+
+impl Work for AddScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (t, &n) in self.to.iter_mut().zip(self.numbers) {
+            *t += self.factor * n;
+        }
+    }
+}
+
 /// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 4;
 

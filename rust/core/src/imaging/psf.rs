@@ -153,9 +153,7 @@ impl Psf {
         psf.coefficients.fill(0.0);
         psf.noise = 0.0;
         for (part, weight) in parts {
-            for (c, &p) in psf.coefficients.iter_mut().zip(&part.coefficients) {
-                *c += weight * p;
-            }
+            simd::add_scaled(&mut psf.coefficients, weight, &part.coefficients);
             psf.noise += weight * part.noise;
         }
         psf

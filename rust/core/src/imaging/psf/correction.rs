@@ -36,11 +36,8 @@ impl Correction {
 
     /// Joins a part of what another task gathered.
     pub(crate) fn merge(&mut self, other: &Self, part: f32) {
-        for (mine, theirs) in [(&mut self.sum, &other.sum), (&mut self.weight, &other.weight)] {
-            for (m, t) in mine.iter_mut().zip(theirs) {
-                *m += part * t;
-            }
-        }
+        simd::add_scaled(&mut self.sum, part, &other.sum);
+        simd::add_scaled(&mut self.weight, part, &other.weight);
     }
 
     /// Mean weight of a coefficient.
