@@ -80,10 +80,11 @@ def check(
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Tell whether a camera has moved, by the stars of FRAMES, which follow one another.
+    """Tell whether a camera has moved, by the stars of FRAMES.
 
-    The exit code is 0 if it has not, 3 if it has, 4 if a frame did not solve, 5 if it cannot be
-    told (clouds, or a change that is small and that another frame has to confirm).
+    The frames follow one another. The exit code is 0 if it has not, 3 if it has, 4 if a frame did
+    not solve, 5 if it cannot be told (clouds, or a change that is small and that another frame has
+    to confirm).
     """
     from boresight.database.database import PatternDatabase
     from boresight.movement import DriftLog, MountedCamera, Watch

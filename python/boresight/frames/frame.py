@@ -84,7 +84,8 @@ class Frame:
 
         Examples
         --------
-        >>>         >>> from boresight import Frame
+        >>> import numpy as np
+        >>> from boresight import Frame
         >>> Frame(np.zeros((3, 4))).to_dict()["image_shape"]
         [3, 4]
         """
