@@ -56,6 +56,14 @@ def number(name: str, value: Any, repair: str) -> float:
         raise InputError(f"{name}: {value!r} is not a number; {repair}") from None
 
 
+def probability(name: str, value: Any) -> float:
+    """Check a probability: 0 and 1 are none that can be asked for."""
+    asked = number(name, value, "give a probability")
+    if not 0.0 < asked < 1.0:
+        raise InputError(f"{name}: {value} is no probability; give one above 0, below 1")
+    return asked
+
+
 def check_names(argument: str, given: Any, known: Collection[str]) -> None:
     """Refuse names that are none of those that are known."""
     names = list(given) if isinstance(given, list | tuple | set | frozenset) else None

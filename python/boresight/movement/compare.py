@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boresight._utils.arguments import number
+from boresight._utils.arguments import probability
 from boresight._utils.arrays import Floats
 from boresight._utils.naming import named
 from boresight.calibration.result import CalibrationResult
@@ -112,7 +112,7 @@ def compare(
     >>> verdict.kinds, round(sum(v**2 for v in verdict.pointing_arcsec) ** 0.5)
     (('pointing',), 360)
     """
-    alarm = probability(false_alarm)
+    alarm = probability("false_alarm", false_alarm)
     reference = reference_of(calibration, site)
     frames = list(frame) if isinstance(frame, list | tuple) else [frame]
     times = list(time) if isinstance(time, list | tuple) else [time] * len(frames)
@@ -126,7 +126,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What frames are compared with.
+    """The camera that frames are compared with, and how well it is known.
 
     Attributes
     ----------
@@ -153,14 +153,6 @@ class Look:
     time: str | None
     solution: Solution | None = None
     seen: Seen | None = None
-
-
-def probability(false_alarm: float) -> float:
-    """Check a probability of false alarms."""
-    alarm = number("false_alarm", false_alarm, "give a probability")
-    if not 0.0 < alarm < 1.0:
-        raise InputError(f"false_alarm: {false_alarm} is no probability; give one above 0, below 1")
-    return alarm
 
 
 def look_at(

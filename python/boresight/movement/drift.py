@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils.arguments import probability
 from boresight._utils.arrays import Floats
 from boresight._utils.naming import named
 from boresight._utils.statistics import chi2_quantile
-from boresight.errors import FileFormatError, InputError
+from boresight.errors import FileFormatError
 from boresight.movement.mounted import PARAMETERS
 from boresight.movement.verdict import ARCSEC, KINDS, Verdict
 from boresight.movement.watch import MOST_FRAMES
@@ -230,8 +231,7 @@ class DriftLog:
         Binary segmentation: the split into two straight lines that lowers chi square most is taken
         while it is significant. The scatter about the lines is measured.
         """
-        if not 0.0 < false_alarm < 1.0:
-            raise InputError(f"false_alarm: {false_alarm} is no probability; give 0 to 1")
+        false_alarm = probability("false_alarm", false_alarm)
         told = [r for r in self.records() if _is_told(r) and r["time"] and _is_known(r)]
         if len(told) < 2 * LEAST_SEGMENT:
             return []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils.arguments import probability
 from boresight._utils.naming import named
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
@@ -15,7 +16,6 @@ from boresight.movement.compare import (
     FALSE_ALARM,
     Look,
     look_at,
-    probability,
     reference_of,
     verdict_on,
 )
@@ -81,7 +81,7 @@ class Watch:
         database: PatternDatabase | None = None,
         weather: Mapping[str, float] | None = None,
     ) -> None:
-        self._false_alarm = probability(false_alarm)
+        self._false_alarm = probability("false_alarm", false_alarm)
         self._site, self._database, self._weather = site, database, weather
         self.calibration = calibration
 

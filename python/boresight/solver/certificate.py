@@ -223,8 +223,7 @@ def certify(
         "num_detections", num_detections, FEWEST_DETECTIONS, MOST_DETECTIONS
     )
     seed = arguments.count("seed", seed)
-    if not 0.0 < confidence < 1.0:
-        raise InputError(f"confidence: {confidence} is no probability; give one such as 0.95")
+    confidence = arguments.probability("confidence", confidence)
     if options.get("origin") not in (None, "center"):
         raise InputError("origin: fields are made about the image's centre; leave it out")
     if camera_model is not None:
