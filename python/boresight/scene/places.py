@@ -58,8 +58,8 @@ class Plane:
 
     def sky(self, points: Floats) -> tuple[Floats, Floats]:
         """Right ascension and declination, degrees, of points (n, 2), arcsec."""
-        x, y, z = self.direction(points).T
-        return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+        ra, dec = longitude_latitude(self.direction(points))
+        return np.degrees(ra) % 360.0, np.degrees(dec)
 
 
 def image_places(

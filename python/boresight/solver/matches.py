@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
 from boresight._utils import arguments
+from boresight._utils.arrays import longitude_latitude, unit_vector
 from boresight._utils.naming import named
 from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
@@ -213,16 +214,15 @@ class MatchedStars:
         database = self._magnitudes
         if not isinstance(database, core.Database) or not len(self):
             return blend
-        x, y, z = self.directions.T
-        places = zip(np.arctan2(y, x).tolist(), np.arcsin(z.clip(-1, 1)).tolist(), strict=True)
+        places = zip(*longitude_latitude(self.directions), strict=True)
         reach = float(np.radians(reach_px * self.camera_model.pixel_scale_arcsec / 3600.0))
         around = [database.cone(ra, dec, reach) for ra, dec in places]
         owner = np.repeat(np.arange(len(self)), [len(rows) for rows in around])
         near = database.stars(np.concatenate(around))
         other = near.ids != self.catalog_ids[owner]
-        ra, dec, owner = near.ra[other], near.dec[other], owner[other]
+        owner = owner[other]
         light = 10.0 ** (0.4 * (self.magnitudes[owner] - near.magnitude[other]))
-        sky = np.column_stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        sky = unit_vector(np.degrees(near.ra[other]), np.degrees(near.dec[other]))
         gap = self._core.sky_to_pixel(sky) - self._core.sky_to_pixel(self.directions)[owner]
         lever = light * np.hypot(*gap.T)
         total = np.bincount(owner, lever, len(self))
