@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _NUMBERS = re.compile(
     r"(CRVAL|CRPIX|CDELT|CROTA)\d|(CD|PC)\d_\d|[AB]P?_\d_\d|PV\d_\d+|LONPOLE|LATPOLE"
 )
-_SIP = re.compile(r"([AB]P?)_(ORDER|DMAX|(\d)_(\d))")
+#: Polynomials of the SIP convention: to the tangent plane, and back.
+SIP = ("A", "B", "AP", "BP")
+_SIP_CARD = re.compile(r"([AB]P?)_(ORDER|DMAX|(\d)_(\d))")
 
 
 def celestial_wcs(
@@ -66,7 +68,8 @@ def _read(
     if axes == (1, 2):
         linear, sip = _without_sip(header)
         wcs = WCS(linear, naxis=2)
-        wcs.sip = wcs.sip if sip is None else sip
+        if sip is not None:
+            wcs.sip = sip
     else:
         wcs = WCS(header).sub(list(axes))
     if not wcs.has_celestial:
@@ -88,19 +91,18 @@ def _without_sip(header: Header) -> tuple[Header, Sip | None]:
     from astropy.wcs import Sip
 
     follows = all(str(header[f"CTYPE{axis}"]).rstrip().endswith("-TAN-SIP") for axis in (1, 2))
-    orders = [header.get(f"{name}_ORDER") for name in ("A", "B", "AP", "BP")]
+    orders = [header.get(f"{name}_ORDER") for name in SIP]
     stated = orders if orders[2:] != [None, None] else orders[:2]
     if not (follows and all(type(order) is int and 1 < order < 10 for order in stated)):
         return header, None
     if any(f"CRPIX{axis}" not in header for axis in (1, 2)):
         return header, None
     polynomials: dict[str, NDArray[Any]] = {
-        name: np.zeros((order + 1, order + 1))
-        for name, order in zip(("A", "B", "AP", "BP"), stated, strict=False)
+        name: np.zeros((order + 1, order + 1)) for name, order in zip(SIP, stated, strict=False)
     }
     kept = []
     for card in header.cards:
-        found = _SIP.fullmatch(card.keyword)
+        found = _SIP_CARD.fullmatch(card.keyword)
         if card.keyword.startswith("PV"):  # those of SCAMP, which astropy tells from others
             return header, None
         if found is None:
@@ -109,5 +111,5 @@ def _without_sip(header: Header) -> tuple[Header, Sip | None]:
             i, j, polynomial = int(found[3]), int(found[4]), polynomials[found[1]]
             if i + j < len(polynomial):
                 polynomial[i, j] = card.value
-    a, b, ap, bp = (polynomials.get(name) for name in ("A", "B", "AP", "BP"))
-    return Header(kept), Sip(a, b, ap, bp, (header["CRPIX1"], header["CRPIX2"]))
+    places = header["CRPIX1"], header["CRPIX2"]
+    return Header(kept), Sip(*(polynomials.get(name) for name in SIP), places)
