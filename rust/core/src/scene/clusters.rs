@@ -52,7 +52,7 @@ pub(super) fn settle(
 ) -> Settled {
     let residuals: Vec<Vec<f64>> =
         (0..fit.stage.fields.len()).map(|image| fit.residual(image, state.as_slice())).collect();
-    let options = lsq::Options { max_iterations: MOST_STEPS, leave_few: 0.0, ..*options };
+    let options = lsq::Options { max_iterations: MOST_STEPS, ..*options };
     let mut clusters: Vec<Vec<usize>> = vec![Vec::new(); fit.stage.scene.sources.len()];
     let groups = fit.stage.groups(state.as_slice(), NEAR_WIDTHS, &|k| restless.binary_search(&k).is_ok());
     for &source in &restless {

@@ -77,7 +77,7 @@ impl Products<'_> {
         // Apart from where they are added up: the compiler would not keep lanes together that it sees added to each other.
         let lanes = vectorized(self);
         let of_all = |lanes: &[Lanes; _]| {
-            let sum = |k: usize| lanes[k / AT_ONCE][k % AT_ONCE].iter().sum();
+            let sum = |k: usize| total(&lanes[k / AT_ONCE][k % AT_ONCE]);
             std::array::from_fn(sum)
         };
         lanes.iter().map(of_all).collect()
