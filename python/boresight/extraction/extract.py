@@ -242,7 +242,9 @@ def extract_centroids(
         sensitive. For trackers; see also `Extractor`.
     max_measured : int, optional
         Measure so many of the highest peaks only, and those beside them: `solve` needs no more of a
-        rich frame. Default: all.
+        rich frame. Where there are several times as many, the others are not even looked for: then
+        `num_blobs_raw` is without them, and their number (``rejected["unmeasured"]``) is estimated
+        from a part of the frame. Default: all.
 
     Returns
     -------

@@ -108,6 +108,13 @@ impl Lanes {
     }
 }
 
+/// The sums of several. By themselves, for the compiler would pair up what is added up in the loop before as the sums need it,
+/// and do the rest of that loop number by number.
+#[inline(never)]
+pub(crate) fn sums<const N: usize>(lanes: &[Lanes; N]) -> [f32; N] {
+    lanes.map(Lanes::sum)
+}
+
 macro_rules! operator {
     ($trait:ident, $method:ident, $op:tt) => {
         impl $trait for Lanes {

@@ -7,9 +7,11 @@
 // Many comparisons at once, without branches.
 #![allow(clippy::needless_bitwise_bool)]
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
-use filter::{Filter, Pass, Visitor};
+use filter::{Filter, Level, Pass, Visitor};
 use mirror::Mirror;
 
 use crate::imaging::background::Background;
@@ -18,6 +20,7 @@ use crate::imaging::image::Image;
 use crate::simd::vectorized;
 
 mod filter;
+mod highest;
 mod mirror;
 mod skewed;
 
@@ -27,9 +30,6 @@ const BAND_ROWS: usize = 128;
 const WORD: usize = 32;
 /// Blobs reach down to this fraction of the threshold, so that a star just found has pixels to count.
 const ISOPHOTE_FRACTION: f32 = 0.6;
-
-/// Standard deviation of rounding, in steps.
-const ROUNDING: f32 = 0.288_675;
 
 /// A local maximum of the filtered frame.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,6 +46,17 @@ pub(crate) struct Peak {
 }
 
 impl Peak {
+    /// The one at a place of three rows, at `at` column and row of the frame.
+    #[inline(always)]
+    fn at([x, y]: [usize; 2], rows: [&[f32]; 3], place: usize) -> Self {
+        let height = rows[1][place];
+        let vertex = [
+            x as f32 + vertex(rows[1][place - 1], height, rows[1][place + 1]),
+            y as f32 + vertex(rows[0][place], height, rows[2][place]),
+        ];
+        Self { x, y, vertex, height, blob: 0 }
+    }
+
     /// From the filtered frame to the frame itself.
     fn unbin(&mut self, bin: usize) {
         self.vertex = self.vertex.map(|v| (v + 0.5) * bin as f32 - 0.5);
@@ -68,6 +79,19 @@ pub(crate) struct Detection {
     pub gain: f32,
     /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
     pub single: f32,
+    /// About how many peaks there are, where only the highest were looked for.
+    pub about: Option<usize>,
+}
+
+impl Detection {
+    /// Tells what peaks above a level of a filtered frame are.
+    fn describe(&mut self, filter: &Filter<'_>, Level { cut, correlation, .. }: Level) {
+        self.found = self.blobs.iter().filter(|blob| blob.peaks > 0).count();
+        self.correlation = correlation;
+        self.threshold = cut / correlation;
+        self.gain = filter.gain;
+        self.single = filter.single() / correlation;
+    }
 }
 
 /// Finds peaks, in buffers that are kept from frame to frame.
@@ -92,23 +116,25 @@ impl Detector {
         binned: bool,
     ) -> &Detection {
         let filter = Filter::new(image, background, filter_sigma, binned);
-        let bin = filter.bin;
-        let noise = filter.noise(background);
-        // The noise is on top of areas that may be a step higher than most, and too rare to be seen in it.
-        let plateau = filter.plateau(background);
-        let correlation = noise.deviation.max(plateau * ROUNDING);
-        let mut cut = noise.exceeded(threshold) + plateau;
-        self.scan(&filter, cut, plateau);
-        let mirror = Mirror { image, background, bin, white: filter.maxima(threshold) };
-        if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, cut) {
-            cut = higher;
-            self.scan(&filter, cut, plateau);
+        let mut level = filter.level(background, threshold);
+        self.scan(&filter, level, |band| band);
+        let mirror = Mirror { image, background, bin: filter.bin, white: filter.maxima(threshold) };
+        if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, level.cut) {
+            level.cut = higher;
+            self.scan(&filter, level, |band| band);
         }
+        self.put_together(&filter, level);
+        &self.detection
+    }
+
+    /// Makes blobs of the runs, and the detection of them and the peaks.
+    fn put_together(&mut self, filter: &Filter<'_>, level: Level) {
         let Self { runs, labels, detection, .. } = self;
+        let bin = filter.bin;
         labels.label(runs, &mut detection.blobs);
         assign(runs, labels, &mut detection.peaks, &mut detection.blobs);
         for peak in &mut detection.peaks {
-            peak.height /= correlation;
+            peak.height /= level.correlation;
         }
         if bin > 1 {
             detection.peaks.iter_mut().for_each(|peak| peak.unbin(bin));
@@ -118,12 +144,8 @@ impl Detector {
         for blob in &mut detection.blobs {
             blob.unbin(bin);
         }
-        detection.found = detection.blobs.iter().filter(|blob| blob.peaks > 0).count();
-        detection.correlation = correlation;
-        detection.threshold = cut / correlation;
-        detection.gain = filter.gain;
-        detection.single = filter.single() / correlation;
-        detection
+        detection.about = None;
+        detection.describe(filter, level);
     }
 
     /// The last detection.
@@ -131,14 +153,20 @@ impl Detector {
         &self.detection
     }
 
-    /// Collects what is above `cut`, and below minus what of it is noise: without the plateau.
-    fn scan(&mut self, filter: &Filter<'_>, cut: f32, plateau: f32) {
+    /// Collects what is above the cut, and below minus what of it is noise (without the plateau), in a part of each band of
+    /// rows.
+    fn scan(
+        &mut self,
+        filter: &Filter<'_>,
+        Level { cut, plateau, .. }: Level,
+        part: impl Fn(Range<usize>) -> Range<usize> + Sync,
+    ) {
         let Self { bands, runs, troughs, detection, .. } = self;
         let [_, height] = filter.size();
         bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
         bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
             scan.restart(ISOPHOTE_FRACTION * cut, cut, plateau);
-            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height);
+            let rows = part(band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height));
             vectorized(Pass { filter, rows, visit: Visitor::Scan(scan) });
         });
         detection.peaks.clear();
@@ -198,7 +226,7 @@ impl Scan {
             }
             if any(&|s| s >= cut) {
                 for k in ones(maxima(rows, c * WORD, cut) & inside) {
-                    self.keep(y, rows, c * WORD + k);
+                    self.peaks.push(Peak::at([c * WORD + k, y], rows, c * WORD + k + 1));
                 }
             }
             if deep {
@@ -219,17 +247,6 @@ impl Scan {
         self.runs.clear();
         self.peaks.clear();
         self.troughs.clear();
-    }
-
-    /// Keeps the peak at column `x`.
-    #[inline(always)]
-    fn keep(&mut self, y: usize, rows: [&[f32]; 3], x: usize) {
-        let height = rows[1][x + 1];
-        let vertex = [
-            x as f32 + vertex(rows[1][x], height, rows[1][x + 2]),
-            y as f32 + vertex(rows[0][x + 1], height, rows[2][x + 1]),
-        ];
-        self.peaks.push(Peak { x, y, vertex, height, blob: 0 });
     }
 
     /// Keeps the pixel at column `x` if it is a trough.

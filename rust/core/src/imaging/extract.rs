@@ -28,7 +28,7 @@ pub use crate::imaging::psf::field::EffectivePsf;
 use large::Large;
 use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};
-use select::select;
+use select::{Chosen, select};
 
 /// Properties of a star, as bits.
 pub mod flags {
@@ -125,7 +125,7 @@ pub struct Rejected {
     pub faint: usize,
     /// Beyond the brightest `max_centroids`.
     pub surplus: usize,
-    /// Not measured, since they are beyond the highest `max_measured`.
+    /// Not measured, since they are beyond the highest `max_measured`; about so many where these alone were looked for.
     pub unmeasured: usize,
 }
 
@@ -150,6 +150,8 @@ pub struct Extraction {
     pub effective_psf: Option<EffectivePsf>,
 }
 
+/// One in so many of the highest peaks may be defects or stand in light that they do not stand out from.
+const SPARE: usize = 4;
 /// Smallest frame that is binned for fast detection.
 const MIN_BINNED_SIZE: usize = 16;
 
@@ -186,23 +188,28 @@ impl Extractor {
         let (image, options) = (&image.with_reading(reading), &options.scaled(&reading));
         let background = options.background(image, &reading)?;
         checkpoint(monitor)?;
-        let defects = Arc::new(detect(detector, image, &background, options, monitor)?);
+        let (defects, brightest) = match detect_brightest(detector, image, &background, options) {
+            Some((defects, peaks)) => (defects, Some(peaks)),
+            None => (Arc::new(detect(detector, image, &background, options, monitor)?), None),
+        };
         let (image, detection) = (&image.without(defects.clone()), detector.detection());
         checkpoint(monitor)?;
-        let sharp = defects.higher_than(detection.threshold / detection.single);
         let mut frame =
             Frame { image, background: &background, detection, options, saturation: f32::INFINITY };
-        let mut rejected = Rejected { sharp, ..Rejected::default() };
-        let (mut stars, psf) = if let Some(large) = Large::find(image, &background, detection) {
+        let large = if brightest.is_none() { Large::find(image, &background, detection) } else { None };
+        let mut rejected = Rejected::default();
+        let (mut stars, psf) = if let Some(large) = large {
             frame.saturation = saturation::level(&frame, &detection.peaks);
             (large.stars(&frame, &mut rejected), None)
         } else {
-            let peaks = select(&frame, &mut rejected);
+            let peaks;
+            (peaks, rejected) = brightest.unwrap_or_else(|| select(&frame));
             frame.saturation = saturation::level(&frame, &peaks);
             let candidates = saturation::candidates(&frame, &peaks, &mut rejected);
             checkpoint(monitor)?;
             Measure::new(&frame, &candidates).stars(candidates, measured, &mut rejected, monitor)?
         };
+        rejected.sharp += defects.higher_than(detection.threshold / detection.single);
         stars.sort_by_cached_key(|star| descending(star.flux));
         let keep = options.max_centroids.unwrap_or(usize::MAX).min(stars.len());
         rejected.surplus += stars.len() - keep;
@@ -269,6 +276,31 @@ fn detect(
     checkpoint(monitor)?;
     detector.detect(&image.without(defects.clone()), background, sigma, threshold, binned);
     Ok(Arc::unwrap_or_clone(defects))
+}
+
+/// Detects the brightest stars of a rich frame, if they are all that is to be measured; returns what of the peaks are defects,
+/// and those that may be stars.
+fn detect_brightest(
+    detector: &mut Detector,
+    image: &Image<'_>,
+    background: &Background,
+    options: &ExtractOptions,
+) -> Option<(Arc<Defects>, Chosen)> {
+    let most = options.max_measured?;
+    let (sigma, threshold) = (options.matched_filter_sigma, options.sigma_threshold as f32);
+    let sharpness = options.max_sharpness.unwrap_or(1.0);
+    if !detector.detect_highest(image, background, sigma, threshold, most + most / SPARE) {
+        return None;
+    }
+    let defects = Arc::new(sharp::among(image, background, &detector.detection().peaks, sharpness));
+    let image = &image.without(defects.clone());
+    if !options.fast || !defects.is_empty() {
+        detector.look_closely(image, background, sigma, threshold);
+    }
+    let detection = detector.detection();
+    let frame = Frame { image, background, detection, options, saturation: f32::INFINITY };
+    let chosen = select(&frame);
+    (chosen.0.len() >= most).then_some((defects, chosen))
 }
 
 /// A number that rises as `value` falls.

@@ -42,7 +42,7 @@ const MAX_WIDTH_FACTOR: f64 = 1.8;
 const SPLINE_VARIANCE: f64 = 1.0 / 12.0;
 
 /// A point-spread function on stamps of 2 `half` + 1 pixels a side.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Psf {
     half: usize,
     /// Rows of coefficients, each as its even columns, padded, and then its odd ones.
@@ -147,16 +147,16 @@ impl Psf {
         psf
     }
 
-    /// A mean of four with weights that add up to one.
-    pub(crate) fn blended(parts: [(&Self, f32); 4]) -> Self {
-        let mut psf = parts[0].0.clone();
-        psf.coefficients.fill(0.0);
-        psf.noise = 0.0;
-        for (part, weight) in parts {
-            simd::add_scaled(&mut psf.coefficients, weight, &part.coefficients);
-            psf.noise += weight * part.noise;
+    /// Becomes the mean of four with weights that add up to one.
+    pub(crate) fn blend(&mut self, parts: [(&Self, f32); 4]) {
+        self.half = parts[0].0.half;
+        self.coefficients.clear();
+        self.coefficients.resize(parts[0].0.coefficients.len(), 0.0);
+        self.noise = 0.0;
+        for (part, weight) in parts.into_iter().filter(|&(_, weight)| weight != 0.0) {
+            simd::add_scaled(&mut self.coefficients, weight, &part.coefficients);
+            self.noise += weight * part.noise;
         }
-        psf
     }
 
     #[inline(always)]

@@ -105,30 +105,51 @@ pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64) -> De
 /// Whether some of the peaks are defects, so many that it pays to search the whole frame for them.
 pub(crate) fn are_among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> bool {
     let sample = peaks.iter().step_by(peaks.len().div_ceil(SAMPLED_PEAKS).max(1));
-    let is_alone = |peak: &&Peak| {
-        let [level, noise] =
-            [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
-        let mut pixels = [[f32::NAN; 5]; 5];
-        let origin = [peak.x, peak.y].map(|v| v.saturating_sub(2));
-        let columns = (image.width() - origin[0]).min(5);
-        let rows = (image.height() - origin[1]).min(5);
-        image.read_block(origin, columns, pixels[..rows].as_flattened_mut(), 5);
-        let inner = (1..4).flat_map(|j| (1..4).map(move |i| [i, j]));
-        let highest = inner.max_by(|a, b| pixels[a[1]][a[0]].total_cmp(&pixels[b[1]][b[0]]));
-        highest.is_some_and(|[i, j]| {
-            let mut around = Neighbours::NONE;
-            for (y, row) in pixels.iter().enumerate().skip(j - 1).take(3) {
-                for (x, v) in row.iter().enumerate().skip(i - 1).take(3) {
-                    if [x, y] != [i, j] && v.is_finite() {
-                        around.add(v - level);
-                    }
-                }
-            }
-            around.are_dark(pixels[j][i] - level, noise, (1.0 - limit) as f32, ALONE_SIGMAS, PAIRED)
-        })
-    };
     let looked_at = sample.len();
-    sample.filter(is_alone).count() as f64 > DEFECTIVE_PEAKS * looked_at as f64
+    let alone = sample.filter(|peak| lone_near(image, background, peak, (1.0 - limit) as f32).is_some());
+    alone.count() as f64 > DEFECTIVE_PEAKS * looked_at as f64
+}
+
+/// The defects among the peaks, one each.
+pub(crate) fn among(image: &Image<'_>, background: &Background, peaks: &[Peak], limit: f64) -> Defects {
+    let least = (1.0 - limit) as f32;
+    let mut lone: Vec<Defect> =
+        peaks.par_iter().filter_map(|peak| lone_near(image, background, peak, least)).collect();
+    lone.sort_unstable_by_key(|defect| (defect.y, defect.x));
+    lone.dedup_by_key(|defect| (defect.y, defect.x));
+    let mut found = Defects::none(0);
+    for Defect { x, y, height } in lone {
+        found.push([x, y], height);
+    }
+    found.close(image.height());
+    found
+}
+
+/// The highest pixel about a peak, if it stands out alone.
+fn lone_near(image: &Image<'_>, background: &Background, peak: &Peak, least: f32) -> Option<Defect> {
+    let [level, noise] =
+        [&background.level, &background.noise].map(|mesh| mesh.at(peak.x as f32, peak.y as f32));
+    let mut pixels = [[f32::NAN; 5]; 5];
+    let origin = [peak.x, peak.y].map(|v| v.saturating_sub(2));
+    let columns = (image.width() - origin[0]).min(5);
+    let rows = (image.height() - origin[1]).min(5);
+    image.read_block(origin, columns, pixels[..rows].as_flattened_mut(), 5);
+    let inner = (1..4).flat_map(|j| (1..4).map(move |i| [i, j]));
+    let [i, j] = inner.max_by(|a, b| pixels[a[1]][a[0]].total_cmp(&pixels[b[1]][b[0]]))?;
+    let mut around = Neighbours::NONE;
+    for (y, row) in pixels.iter().enumerate().skip(j - 1).take(3) {
+        for (x, v) in row.iter().enumerate().skip(i - 1).take(3) {
+            if [x, y] != [i, j] && v.is_finite() {
+                around.add(v - level);
+            }
+        }
+    }
+    let height = pixels[j][i] - level;
+    around.are_dark(height, noise, least, ALONE_SIGMAS, PAIRED).then(|| Defect {
+        x: origin[0] + i,
+        y: origin[1] + j,
+        height: height / noise,
+    })
 }
 
 struct Defect {

@@ -26,6 +26,10 @@ const NOISE_STEP: usize = 2;
 const MAX_CORRELATION: f32 = 3.0;
 /// Pixels, each way, that fast detection adds up first.
 const BIN: usize = 2;
+/// Pixels a side of the squares that are filtered by themselves.
+pub(super) const SQUARE: usize = 16;
+/// Standard deviation of rounding, in steps.
+const ROUNDING: f32 = 0.288_675;
 /// Filtered rows are padded to a multiple of this many pixels.
 const BLOCK: usize = 32;
 
@@ -33,7 +37,7 @@ const BLOCK: usize = 32;
 pub(super) struct Filter<'a> {
     image: &'a Image<'a>,
     /// The background of a pixel of the filtered frame, and one over the noise of the mean of those it is made of.
-    level: Mesh,
+    under: Mesh,
     weight: Mesh,
     /// Half of the symmetric kernel, from its centre outwards, of unit square sum.
     kernel: Vec<f32>,
@@ -63,7 +67,7 @@ impl<'a> Filter<'a> {
         let weight = background.noise.map(|noise| if noise > 0.0 { bin as f32 / noise } else { 0.0 });
         let kernel = kernel.iter().map(|k| (k / norm) as f32).collect();
         let gain = (sum * sum) as f32 * bin as f32;
-        Self { image, level: background.level.binned(bin), weight: weight.binned(bin), kernel, bin, gain }
+        Self { image, under: background.level.binned(bin), weight: weight.binned(bin), kernel, bin, gain }
     }
 
     /// Number of columns and rows of the filtered frame.
@@ -89,8 +93,17 @@ impl<'a> Filter<'a> {
         (width * height) as f64 * maxima.min(pixels)
     }
 
+    /// How high a peak has to be at least, so many sigmas of the noise.
+    pub(super) fn level(&self, background: &Background, threshold: f32) -> Level {
+        let noise = self.noise(background);
+        // The noise is on top of areas that may be a step higher than most, and too rare to be seen in it.
+        let plateau = self.plateau(background);
+        let correlation = noise.deviation.max(plateau * ROUNDING);
+        Level { cut: noise.exceeded(threshold) + plateau, plateau, correlation }
+    }
+
     /// Response to the step between areas of which all pixels are rounded alike, zero where there are none.
-    pub(super) fn plateau(&self, background: &Background) -> f32 {
+    fn plateau(&self, background: &Background) -> f32 {
         let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
         let noise = background.noise.mean() as f32;
         if plateau > 0.0 && noise > 0.0 { plateau * self.gain / noise } else { 0.0 }
@@ -105,7 +118,7 @@ impl<'a> Filter<'a> {
     /// Noise of the filtered frame, in units of that of white noise, from its lower half: stars are in the upper.
     ///
     /// Noise of few steps may be skewed, or so correlated that the pixels do not show it.
-    pub(super) fn noise(&self, background: &Background) -> Skewed {
+    fn noise(&self, background: &Background) -> Skewed {
         let [_, height] = self.size();
         let coarse = background.skewness > 0.0;
         let rows = if coarse { COARSE_ROWS } else { NOISE_ROWS };
@@ -166,6 +179,61 @@ impl<'a> Filter<'a> {
         }
     }
 
+    /// Pixels on each side of one that it is filtered with.
+    pub(super) fn reach(&self) -> usize {
+        self.kernel.len() - 1
+    }
+
+    /// The filtered frame, which is not binned, in a square from column and row `from` on; zeros outside the frame.
+    #[inline(always)]
+    pub(super) fn square(&self, from: [isize; 2], scratch: &mut Square, out: &mut [[f32; SQUARE]; SQUARE]) {
+        let (reach, n) = (self.reach(), SQUARE + 2 * self.reach());
+        let size = self.size().map(|n| n as isize);
+        // The part of the frame that is read, from its first to beyond its last pixel.
+        let first = from.map(|v| v - reach as isize);
+        let [left, top] = first.map(|v| v.max(0));
+        let [right, bottom] = [0, 1].map(|k| (first[k] + n as isize).min(size[k]));
+        let Square { pixels, across } = scratch;
+        pixels.clear();
+        pixels.resize(n * n, 0.0);
+        across.resize(n, [0.0; SQUARE]);
+        let middle = from.map(|v| (v + SQUARE as isize / 2) as f32);
+        let [level, weight] = [&self.under, &self.weight].map(|mesh| mesh.at(middle[0], middle[1]));
+        let columns = (right - left) as usize;
+        let start = (top - first[1]) as usize * n + (left - first[0]) as usize;
+        let inside = &mut pixels[start..][..((bottom - top) as usize - 1) * n + columns];
+        self.image.read_block([left as usize, top as usize], columns, inside, n);
+        for v in inside.chunks_mut(n).flat_map(|row| &mut row[..columns]) {
+            *v = above(*v, level) * weight;
+        }
+        for (row, out) in pixels.chunks_exact(n).zip(&mut *across) {
+            *out = self.weighted(|tap| row[tap..].first_chunk());
+        }
+        for (y, out) in out.iter_mut().enumerate() {
+            *out = self.weighted(|tap| across.get(y + tap));
+            let row = from[1] + y as isize;
+            for (x, v) in (from[0]..).zip(out) {
+                let seen = (0..size[0]).contains(&x) & (0..size[1]).contains(&row);
+                *v = if seen { *v } else { 0.0 };
+            }
+        }
+    }
+
+    /// The sum of rows times the kernel.
+    #[inline(always)]
+    fn weighted<'r>(&self, row: impl Fn(usize) -> Option<&'r [f32; SQUARE]>) -> [f32; SQUARE] {
+        let mut sum = [0.0; SQUARE];
+        let reach = self.reach();
+        for (i, k) in self.kernel.iter().enumerate() {
+            let Some((before, after)) = row(reach - i).zip(row(reach + i)) else { break };
+            let k = if i == 0 { 0.5 * k } else { *k };
+            for ((s, a), b) in sum.iter_mut().zip(before).zip(after) {
+                *s += k * (a + b);
+            }
+        }
+        sum
+    }
+
     /// One row in units of the noise, filtered along itself; zeros outside the frame and for bad pixels.
     #[inline(always)]
     fn filter_row(&self, y: isize, scratch: &mut Scratch, along: &[[usize; 2]], out: &mut [f32]) {
@@ -177,9 +245,8 @@ impl<'a> Filter<'a> {
         let (y, reach) = (y as usize, self.kernel.len() - 1);
         let Scratch { row, lines: [first, second], level, weight, rows } = scratch;
         let (level, weight) = (&mut level[..width], &mut weight[..width]);
-        self.level.fill_row(y, rows, level);
+        self.under.fill_row(y, rows, level);
         self.weight.fill_row(y, rows, weight);
-        let above = |v: f32, level: f32| if (v - level).abs() < f32::INFINITY { v - level } else { 0.0 };
         let inner = &mut row[reach..reach + width];
         if self.bin == 1 {
             self.image.read(y, 0, inner);
@@ -204,6 +271,23 @@ impl<'a> Filter<'a> {
         }
         symmetric(&self.kernel, along, row, out);
     }
+}
+
+/// What a pixel has more than the background; nothing if it is bad.
+#[inline(always)]
+fn above(v: f32, level: f32) -> f32 {
+    if (v - level).abs() < f32::INFINITY { v - level } else { 0.0 }
+}
+
+/// Heights in the filtered frame, in units of white noise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Level {
+    /// That of the lowest peak.
+    pub(super) cut: f32,
+    /// That of areas above the others.
+    pub(super) plateau: f32,
+    /// Standard deviation of the noise.
+    pub(super) correlation: f32,
 }
 
 /// Looks at filtered rows: one type, so that the filter is compiled once for each type of pixel.
@@ -242,6 +326,13 @@ impl Work for Pass<'_> {
     fn call(self) {
         self.filter.triples(self.rows, self.visit);
     }
+}
+
+/// Buffers for a square: the pixels of the frame, and those filtered along rows.
+#[derive(Default)]
+pub(super) struct Square {
+    pixels: Vec<f32>,
+    across: Vec<[f32; SQUARE]>,
 }
 
 /// Buffers of a task.

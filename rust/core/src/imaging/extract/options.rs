@@ -15,7 +15,8 @@ pub struct ExtractOptions {
     pub max_pixels: usize,
     /// Keep so many of the brightest stars.
     pub max_centroids: Option<usize>,
-    /// Measure so many of the highest peaks, and those beside them. The others are counted.
+    /// Measure so many of the highest peaks, and those beside them. The others are counted; in a frame of several times as
+    /// many they are not looked for, and their number is estimated.
     pub max_measured: Option<usize>,
     /// Side in pixels of the blocks in which the background is measured.
     pub local_bg_block_size: usize,

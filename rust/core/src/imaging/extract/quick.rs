@@ -179,7 +179,7 @@ impl Quick {
             wxy = wxy + first * down1;
             wyy = wyy + flat * down2;
         }
-        [w.sum(), wx.sum(), wy.sum(), wxx.sum(), wxy.sum(), wyy.sum()]
+        simd::sums(&[w, wx, wy, wxx, wxy, wyy])
     }
 }
 

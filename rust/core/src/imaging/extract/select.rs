@@ -55,10 +55,14 @@ const BESIDE_HEIGHT: f32 = 0.02;
 /// Of so many times the peaks to be measured it is asked first whether they stand out, then of more.
 const LOOKED_AT: usize = 2;
 
+/// Peaks that may be stars, and how many were left out.
+pub(super) type Chosen = (Vec<Peak>, Rejected);
+
 /// Peaks in blobs of the right size, away from the border, that stand out from their surroundings: the highest if there
 /// are too many or fewer are to be measured, with those beside them.
-pub(super) fn select(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
-    let mut peaks = of_right_size(frame, rejected);
+pub(super) fn select(frame: &Frame<'_>) -> Chosen {
+    let mut rejected = Rejected::default();
+    let mut peaks = of_right_size(frame, &mut rejected);
     let most = most_stars(frame.image, PIXELS_PER_PEAK);
     rejected.surplus += keep_highest(&mut peaks, most, |peak| peak.height).len();
     let crowd = Crowd::new(frame, &peaks);
@@ -67,8 +71,9 @@ pub(super) fn select(frame: &Frame<'_>, rejected: &mut Rejected) -> Vec<Peak> {
         None => crowd.standing_out((0..peaks.len()).collect()),
     };
     rejected.extended += refused;
-    rejected.unmeasured = peaks.len() - kept.len() - refused;
-    kept.into_iter().map(|k| peaks[k]).collect()
+    let found = frame.detection.about.unwrap_or(0).max(peaks.len());
+    rejected.unmeasured = found - kept.len() - refused;
+    (kept.into_iter().map(|k| peaks[k]).collect(), rejected)
 }
 
 /// Peaks in blobs of the right size, away from the border.
@@ -181,10 +186,11 @@ impl<'a> Crowd<'a> {
     /// Peaks beside one, which is among them; they are in reading order.
     fn beside(&self, k: usize) -> impl Iterator<Item = usize> {
         let Peak { x, y, height, .. } = self.peaks[k];
-        let first = |x: usize, y: usize| self.peaks.partition_point(|peak| (peak.y, peak.x) < (y, x));
-        let rows = y.saturating_sub(BESIDE)..=y + BESIDE;
-        let span = move |y| first(x.saturating_sub(BESIDE), y)..first(x + BESIDE + 1, y);
-        rows.flat_map(span).filter(move |&k| self.peaks[k].height >= BESIDE_HEIGHT * height)
+        let near_row = move |&k: &usize| self.peaks[k].y.abs_diff(y) <= BESIDE;
+        let rows = (0..k).rev().take_while(near_row).chain((k..self.peaks.len()).take_while(near_row));
+        rows.filter(move |&k| {
+            self.peaks[k].x.abs_diff(x) <= BESIDE && self.peaks[k].height >= BESIDE_HEIGHT * height
+        })
     }
 }
 

@@ -348,14 +348,15 @@ impl<'a, 'b> Builder<'a, 'b> {
                     let highest = work.own.value.iter().copied().fold(0.0, f32::max);
                     let error = SHAPE_ERROR * flux * highest;
                     let w = flux * flux / (stamps.variance(i) + error * error);
-                    residual.clear();
+                    let good = |d: f32| if is_good(d) { w } else { 0.0 };
                     weight.clear();
-                    for ((&d, &p), &light) in stamps.data(i).iter().zip(&work.own.value).zip(&work.light) {
-                        let r = d - light - flux * p;
-                        let good = is_good(d);
-                        weight.push(if good { w } else { 0.0 });
-                        residual.push(if good { w * r / flux } else { 0.0 });
-                    }
+                    weight.extend(stamps.data(i).iter().map(|&d| good(d)));
+                    residual.clear();
+                    let models = work.own.value.iter().zip(&work.light);
+                    residual.extend(stamps.data(i).iter().zip(models).map(|(&d, (&p, &light))| {
+                        let r = good(d) / flux * (d - light - flux * p);
+                        if is_good(d) { r } else { 0.0 }
+                    }));
                     correction.add(offset, &residual, &weight);
                 }
                 fit

@@ -98,10 +98,12 @@ impl PsfField {
     /// Works out the cells from the nodes.
     pub(crate) fn update(&mut self) {
         let across = self.across();
-        self.cells = (0..across * across)
-            .into_par_iter()
-            .map(|cell| Psf::blended(self.parts(cell).map(|(node, part)| (&self.nodes[node], part))))
-            .collect();
+        let mut cells = std::mem::take(&mut self.cells);
+        cells.resize_with(across * across, Psf::default);
+        cells.par_iter_mut().enumerate().for_each(|(cell, psf)| {
+            psf.blend(self.parts(cell).map(|(node, part)| (&self.nodes[node], part)));
+        });
+        self.cells = cells;
     }
 
     /// The functions at the nodes alone.

@@ -377,8 +377,9 @@ impl Stamps {
                 pixels = pixels + good;
             }
         }
-        let left = [xx.sum(), xy.sum(), xf.sum(), yy.sum(), yf.sum(), ff.sum()];
-        Normal { left, right: [bx.sum(), by.sum(), bf.sum()], chi2: chi2.sum(), pixels: pixels.sum() }
+        let [left @ .., bx, by, bf, chi2, pixels] =
+            simd::sums(&[xx, xy, xf, yy, yf, ff, bx, by, bf, chi2, pixels]);
+        Normal { left, right: [bx, by, bf], chi2, pixels }
     }
 }
 

@@ -1,0 +1,217 @@
+//! The highest peaks of a rich frame without the others: a first pass over binned pixels, at a level that leaves about as many
+//! as are wanted, and a close look at each.
+//!
+//! This is for speed alone. Of fifty thousand stars a solution needs the brightest thousand; what is faint would be filtered,
+//! listed, and joined into blobs to be left out in the end.
+
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
+use rayon::prelude::*;
+
+use super::filter::{Filter, Level, SQUARE, Square};
+use super::{BAND_ROWS, Detector, Peak, is_peak};
+use crate::imaging::background::Background;
+use crate::imaging::image::Image;
+use crate::simd::{Work, vectorized};
+
+/// So many times the wanted peaks are looked for, for their number to be no less.
+const AMPLE: usize = 2;
+/// Rows of each band of which the peaks tell how many there are of each height.
+const SAMPLE_ROWS: usize = 16;
+/// So many of the wanted peaks have to be among them, for the number of the others to be known to a tenth.
+const MIN_SAMPLED: usize = 100;
+/// Frames with this many times the wanted peaks are rich.
+const RICH: usize = 4;
+/// Wider filters (pixels of the binned frame) reach so far beyond the squares that a look at all pixels is quicker.
+const MAX_REACH: usize = 6;
+/// More troughs than one in so many peaks are noise, which the search for all peaks knows to deal with.
+const PEAKS_PER_TROUGH: usize = 50;
+/// Peaks looked at by one task.
+const TASK_PEAKS: usize = 64;
+/// Pixels from the place of a peak of the binned frame to the corner of the square that is looked at.
+const HALF: isize = (SQUARE / 2) as isize - 1;
+
+impl Detector {
+    /// Finds about the `wanted` highest peaks, by binned pixels. Returns false, with a detection that is of no use, if there are
+    /// not many more, or most of them share their blobs with others: those of noise on large images do.
+    pub(crate) fn detect_highest(
+        &mut self,
+        image: &Image<'_>,
+        background: &Background,
+        filter_sigma: Option<f64>,
+        threshold: f32,
+        wanted: usize,
+    ) -> bool {
+        let filter = Filter::new(image, background, filter_sigma, true);
+        let level = filter.level(background, threshold);
+        let Some((cut, about)) = self.highest(&filter, level, wanted) else { return false };
+        self.scan(&filter, Level { cut, ..level }, |band| band);
+        if let Some(least) = lowest_of(wanted, &mut self.heights()) {
+            self.detection.peaks.retain(|peak| peak.height >= least);
+        }
+        if PEAKS_PER_TROUGH * self.troughs.len() > self.detection.peaks.len() {
+            return false;
+        }
+        self.put_together(&filter, level);
+        self.detection.about = Some(about);
+        let alone = self.detection.blobs.iter().filter(|blob| blob.peaks == 1).count();
+        2 * alone > self.detection.peaks.len()
+    }
+
+    /// The level above which there are about as many peaks as wanted, and how many there are in all; `None` if the frame is
+    /// not rich.
+    fn highest(&mut self, filter: &Filter<'_>, level: Level, wanted: usize) -> Option<(f32, usize)> {
+        let [width, height] = filter.size();
+        let sampled = height.div_ceil(BAND_ROWS) * SAMPLE_ROWS;
+        let wanted_here = AMPLE * wanted * sampled / height.max(1);
+        if wanted_here < MIN_SAMPLED || filter.reach() > MAX_REACH || width < SQUARE {
+            return None;
+        }
+        self.scan(filter, level, |band| {
+            let start = band.start + band.len().saturating_sub(SAMPLE_ROWS) / 2;
+            start..(start + SAMPLE_ROWS).min(band.end)
+        });
+        let about = self.detection.peaks.len() * height / sampled;
+        let cut = lowest_of(wanted_here, &mut self.heights()).filter(|_| about > RICH * wanted)?;
+        Some((cut, about))
+    }
+
+    /// Heights of the peaks.
+    fn heights(&self) -> Vec<f32> {
+        self.detection.peaks.iter().map(|peak| peak.height).collect()
+    }
+
+    /// Replaces the peaks of binned pixels by those of the frame itself that are on or beside them. What is beside a star is
+    /// taken to be of its blob.
+    pub(crate) fn look_closely(
+        &mut self,
+        image: &Image<'_>,
+        background: &Background,
+        filter_sigma: Option<f64>,
+        threshold: f32,
+    ) {
+        let filter = Filter::new(image, background, filter_sigma, false);
+        let level = filter.level(background, threshold);
+        let Self { detection, .. } = self;
+        let mut found: Vec<Near> = detection
+            .peaks
+            .par_chunks(TASK_PEAKS)
+            .flat_map_iter(|peaks| vectorized(Look { filter: &filter, level, peaks }))
+            .collect();
+        // One that several see is of the nearest.
+        let place = |near: &Near| (near.peak.y, near.peak.x);
+        found.sort_unstable_by_key(|near| (place(near), near.distance, near.peak.blob));
+        found.dedup_by_key(|near| place(near));
+        detection.peaks.clear();
+        detection.blobs.iter_mut().for_each(|blob| blob.peaks = 0);
+        for Near { peak, .. } in found {
+            detection.blobs[peak.blob].peaks += 1;
+            detection.peaks.push(peak);
+        }
+        detection.describe(&filter, level);
+    }
+}
+
+/// The lowest of the `count` highest; `None` if there are no more.
+fn lowest_of(count: usize, heights: &mut [f32]) -> Option<f32> {
+    let surplus = heights.len().checked_sub(count).filter(|_| count > 0)?;
+    Some(*heights.select_nth_unstable_by(surplus, f32::total_cmp).1)
+}
+
+/// A peak, and the square of its distance from the one beside which it was found.
+struct Near {
+    peak: Peak,
+    distance: usize,
+}
+
+/// A close look at some peaks.
+struct Look<'a> {
+    filter: &'a Filter<'a>,
+    level: Level,
+    peaks: &'a [Peak],
+}
+
+impl Work for Look<'_> {
+    type Output = Vec<Near>;
+
+    #[inline(always)]
+    fn call(self) -> Vec<Near> {
+        let (mut scratch, mut square) = (Square::default(), [[0.0; SQUARE]; SQUARE]);
+        let mut found = Vec::new();
+        for of in self.peaks {
+            let from = [of.x, of.y].map(|v| v as isize - HALF);
+            self.filter.square(from, &mut scratch, &mut square);
+            for j in 1..SQUARE - 1 {
+                let rows = [&square[j - 1][..], &square[j][..], &square[j + 1][..]];
+                for i in (1..SQUARE - 1).filter(|&i| rows[1][i] >= self.level.cut) {
+                    let [above, row, below] = rows.map(|row| [row[i - 1], row[i], row[i + 1]]);
+                    let before = [above[0], above[1], above[2], row[0]];
+                    if is_peak(row[1], before, [row[2], below[0], below[1], below[2]]) {
+                        // Nothing is outside the frame: zeros are below the level.
+                        let [x, y] = [from[0] + i as isize, from[1] + j as isize].map(|v| v as usize);
+                        let peak = Peak::at([x, y], rows, i);
+                        let peak =
+                            Peak { height: peak.height / self.level.correlation, blob: of.blob, ..peak };
+                        let distance = x.abs_diff(of.x).pow(2) + y.abs_diff(of.y).pow(2);
+                        found.push(Near { peak, distance });
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTH: usize = 1024;
+
+    /// Stars on a lattice, so many pixels apart, with light of many magnitudes, in even noise.
+    fn frame(spacing: usize) -> Vec<f32> {
+        let mut state = 5_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1_u64 << 24) as f32
+        };
+        let mut pixels: Vec<f32> = (0..WIDTH * WIDTH).map(|_| 100.0 + 6.0 * random()).collect();
+        let places = || (spacing / 2..WIDTH - 5).step_by(spacing);
+        for (x, y) in places().flat_map(|y| places().map(move |x| (x, y))) {
+            let (dx, dy, height) = (random() - 0.5, random() - 0.5, 40.0 / (random() + 0.002));
+            for (k, pixel) in pixels.iter_mut().enumerate().skip((y - 4) * WIDTH).take(9 * WIDTH) {
+                let [u, v] = [(k % WIDTH) as f32 - x as f32 - dx, (k / WIDTH) as f32 - y as f32 - dy];
+                if u.abs() < 5.0 {
+                    *pixel += height * (-0.5 * (u * u + v * v)).exp();
+                }
+            }
+        }
+        pixels
+    }
+
+    #[test]
+    fn the_highest_are_those_of_all() {
+        let pixels = frame(9);
+        let image = Image::from_slice(&pixels, WIDTH).unwrap();
+        let background = Background::measure(&image, 64).unwrap();
+        let all = Detector::default().detect(&image, &background, Some(1.5), 5.0, false).clone();
+        let mut detector = Detector::default();
+        assert!(detector.detect_highest(&image, &background, Some(1.5), 5.0, 1000));
+        let about = detector.detection().about.unwrap();
+        assert!(about.abs_diff(all.peaks.len()) < all.peaks.len() / 8, "{about} {}", all.peaks.len());
+        detector.look_closely(&image, &background, Some(1.5), 5.0);
+        let some = detector.detection();
+        assert!((1000..3000).contains(&some.peaks.len()) && 4 * some.peaks.len() < all.peaks.len());
+        assert!(some.peaks.is_sorted_by_key(|peak| (peak.y, peak.x)));
+        let mut highest = all.peaks.clone();
+        highest.sort_by(|a, b| b.height.total_cmp(&a.height));
+        for peak in &highest[..700] {
+            let k = some.peaks.binary_search_by_key(&(peak.y, peak.x), |peak| (peak.y, peak.x)).unwrap();
+            assert!((some.peaks[k].height / peak.height - 1.0).abs() < 0.01);
+            assert!((some.peaks[k].vertex[0] - peak.vertex[0]).abs() < 0.01);
+        }
+        // As many as are looked for are no frame of many more.
+        assert!(!detector.detect_highest(&image, &background, Some(1.5), 5.0, all.peaks.len() / 3));
+    }
+}
