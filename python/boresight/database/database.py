@@ -122,11 +122,6 @@ class PatternDatabase(StoredDatabase):
                 stored = _defaults[name] = cls(stored._core, stored._path)
             return stored
 
-    @property
-    def is_default(self) -> bool:
-        """Whether `default` gives it: of Hipparcos, whose stars' motions are known."""
-        return any(self is known for known in _defaults.values())
-
     @classmethod
     def preset(
         cls,

@@ -101,7 +101,7 @@ class Prepared(NamedTuple):
         if attitude_hint is not None:
             values["hint"] = self.hint_rules | expected(attitude_hint, self.image_shape)
         if place is not None:
-            values["place"] = place.core
+            values |= {"place": place.core, "epoch": place.epoch}
         return Prepared(self.place if place is None else place, values, self.hint_rules)
 
 
@@ -138,7 +138,7 @@ def prepare(
         "place": place.core,
         "hint": None,
         **_lens(options["lens"], camera_model),
-        "epoch": None,
+        "epoch": place.epoch,
         "timeout_ms": None
         if timeout_ms is None
         else arguments.count("solve_timeout_ms", timeout_ms),

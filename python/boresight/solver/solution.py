@@ -229,7 +229,11 @@ class Solution(SkyExports):
 
     @property
     def matched_directions(self) -> Floats:
-        """ICRS unit vectors of the matched stars at the database's epoch, shape (n, 3)."""
+        """ICRS unit vectors of the matched stars, shape (n, 3).
+
+        At the epoch of the `place` for stars of Hipparcos; of others, or without an epoch, at that
+        of the database.
+        """
         return self._core.matches.directions
 
     @property

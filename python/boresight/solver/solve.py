@@ -96,8 +96,8 @@ def solve(
         Further arguments of `solve_from_centroids`. Here `solve_timeout_ms`, where it is given, is
         for all attempts together, after the extraction; the `lens` is ``"auto"``, unless a
         `camera_model`, a `projection` or an `attitude_hint` is given; and of a frame whose time is
-        known the `place` has the aberration by the Earth's motion, and the stars of the default
-        database are moved to that time when a lens is fitted.
+        known the `place` has the aberration by the Earth's motion, and stars of Hipparcos are moved
+        to that time.
 
     Returns
     -------
@@ -291,8 +291,6 @@ def solve_many(
         )
     ]
     database = choose_database(database, fov_deg, camera_model)
-    for frame in each:
-        _date(frame, database, options)
     with progress_callback(progress, "Solving") as callback:
         outcomes = core.solve_many(
             database._core, frames, [frame.values for frame in each], callback
@@ -441,15 +439,8 @@ def solve_from_centroids(
     }
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
     stars = detections(centroids, origin, frame.image_shape)
-    _date(frame, database, options)
     outcome = core.solve(database._core, stars, frame.values)
     return solution_of(outcome, frame.place, len(stars["stars"]), database)
-
-
-def _date(frame: Prepared, database: PatternDatabase, options: SolveOptions) -> None:
-    """Move the stars to the time of the frame, where that matters and they are known to move."""
-    if options.get("lens") is not None and database.is_default:
-        frame.values["epoch"] = frame.place.epoch
 
 
 _DEFAULTS = arguments.keyword_defaults(solve_from_centroids)

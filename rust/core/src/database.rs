@@ -3,9 +3,9 @@
 //! A database is one run of bytes, the same in memory and on disk (`database/format.rs` says how),
 //! so opening a file costs the same whatever its size, and processes that map one file share its memory.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Motions};
 use crate::error::{Error, Result};
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellStar, CellView, SkyGrid};
@@ -43,6 +43,11 @@ const LOOK: f64 = 1.8;
 /// Every further look is so much wider.
 const LOOK_FURTHER: f64 = 3.0;
 
+/// Stars by which a database of Hipparcos is recognised, the brightest.
+const RECOGNISED_BY: usize = 32;
+/// These are where Hipparcos has them at the database's epoch, to so much, radians (0.2 mas).
+const SAME_PLACE: f64 = 1e-9;
+
 /// Bytes that may be owned, mapped or borrowed from elsewhere.
 pub type SharedBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 
@@ -56,6 +61,7 @@ pub struct Database {
     epoch: f64,
     sky: SkyGrid,
     ratios: RatioGrid,
+    of_hipparcos: OnceLock<bool>,
 }
 
 impl Database {
@@ -82,7 +88,7 @@ impl Database {
         parameters.check().map_err(|error| Error::Format(format!("damaged database: {error}")))?;
         let sky = SkyGrid::with_bands(header.sky_bands as usize);
         let ratios = RatioGrid { coarse: header.ratio_coarse, fine: header.ratio_fine };
-        let database = Self { image, parameters, epoch, sky, ratios };
+        let database = Self { image, parameters, epoch, sky, ratios, of_hipparcos: OnceLock::new() };
         database.check_sizes()?;
         Ok(database)
     }
@@ -136,6 +142,17 @@ impl Database {
     /// ICRS unit vectors at the database's epoch, brightest star first.
     pub fn directions(&self) -> &[[f64; 3]] {
         self.image.section(Section::Directions)
+    }
+
+    /// How the stars move, by their identifiers; `None` unless they are those of [`Catalog::hipparcos`].
+    pub fn motions(&self) -> Option<&'static Motions> {
+        let known = Motions::hipparcos();
+        let same = |(id, listed): (&i64, &[f64; 3])| {
+            let expected = known.direction_at(*id, self.epoch);
+            expected.is_some_and(|there| (there - Direction::from(*listed)).norm() < SAME_PLACE)
+        };
+        let recognised = || self.ids().iter().zip(self.directions()).take(RECOGNISED_BY).all(same);
+        self.of_hipparcos.get_or_init(recognised).then_some(known)
     }
 
     /// Magnitudes, ascending.

@@ -92,8 +92,8 @@ pub struct SolveOptions {
     pub hint: Option<Hint>,
     /// Parameters of the lens to fit, once the frame is solved.
     pub lens: LensModel,
-    /// Julian year of the frame, if the database's stars are those of [`Catalog::hipparcos`](crate::Catalog::hipparcos):
-    /// for the fit of the lens they are moved to it.
+    /// Julian year of the frame: once it is solved, the stars are moved to it as far as
+    /// [`Database::motions`] knows how.
     pub epoch: Option<f64>,
 }
 
@@ -401,15 +401,15 @@ impl<'a> Prepared<'a> {
     /// The solution that an accepted candidate leads to; `None` if too few stars match.
     fn finish(&self, pixels: &[Point], options: &SolveOptions, accepted: &Accepted) -> Option<Solution> {
         let Self { field, sky, radius, separation } = self;
+        let moved = Sky { database: sky.database, place: sky.place, epoch: options.epoch };
         let refiner = Refiner {
             field,
-            sky,
+            sky: &moved,
             radius: *radius,
             rounds: options.refine_iterations,
             lens_is_free: options.lens_is_free(),
         };
         let refined = refiner.refine(accepted)?;
-        let moved = Sky { database: sky.database, place: sky.place, epoch: options.epoch };
         let with_lens = match options.lens {
             LensModel::Fitted(..) => {
                 LensFitter::new(pixels, &moved, options, *separation).fit(field, &refined)
@@ -418,7 +418,7 @@ impl<'a> Prepared<'a> {
         };
         Some(match with_lens {
             Some(found) => Solution::with_lens(&found, &moved, pixels, accepted.probability),
-            None => Solution::new(field, sky, pixels, &refined, accepted.probability),
+            None => Solution::new(field, &moved, pixels, &refined, accepted.probability),
         })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::f64::consts::TAU;
 
-use crate::catalog::Motions;
 use crate::database::Database;
 use crate::geometry::apparent::ApparentPlace;
 use crate::geometry::attitude::Attitude;
@@ -278,7 +277,7 @@ pub(super) fn stars_wanted(detections: usize) -> usize {
 pub(super) struct Sky<'a> {
     pub(super) database: &'a Database,
     pub(super) place: ApparentPlace,
-    /// Julian year to which stars are moved that Hipparcos knows the motions of.
+    /// Julian year to which stars are moved whose motions are known.
     pub(super) epoch: Option<f64>,
 }
 
@@ -293,7 +292,10 @@ impl Sky<'_> {
 
     /// Its direction at the epoch.
     pub(super) fn catalogued(&self, star: u32) -> Option<Direction> {
-        let moved = |year| Motions::hipparcos().direction_at(*self.database.ids().get(star as usize)?, year);
+        let moved = |year| {
+            let id = *self.database.ids().get(star as usize)?;
+            self.database.motions()?.direction_at(id, year)
+        };
         let listed = || Some(Direction::from(*self.database.directions().get(star as usize)?));
         self.epoch.and_then(moved).or_else(listed)
     }
