@@ -254,6 +254,24 @@ def test_stars_that_are_one_image_take_no_part(wide_database):
     assert compare(before, found, database=wide_database).moved is False
 
 
+def test_the_motion_of_stars_is_no_movement(wide_database):
+    camera, time = CameraModel.from_fov(12.0, (512, 512)), "1900-01-01T00:00:00"
+    place = place_at(None, time)
+    frame = boresight.simulate_frame(
+        camera, 83.8, -1.2, 30.0, seed=1, epoch=place.epoch, velocity_km_s=place.velocity_km_s
+    )
+    before = MountedCamera(
+        camera, boresight._core.quaternion_of_matrix(frame.rotation_icrs_to_camera.tolist())
+    )
+    inside = (np.abs([frame.stars.x, frame.stars.y]) < 256).all(axis=0)
+    places = np.column_stack([frame.stars.x, frame.stars.y])[inside][:80]
+    places = places + np.random.default_rng(3).normal(0, 0.005, places.shape)
+    found = boresight.Centroids(*places.T, brightness=np.arange(len(places), 0.0, -1.0))
+    verdict = compare(before, found, time=time, database=wide_database)
+    assert verdict.moved is False
+    assert verdict.rms_px < 0.007
+
+
 def test_bad_arguments():
     frame = solution(np.zeros(8), np.random.default_rng(9))
     with pytest.raises(InputError, match="calibration"):

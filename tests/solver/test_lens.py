@@ -141,11 +141,12 @@ def test_a_camera_that_is_given_stays_as_it_is():
     assert asked.camera_model.distortion.order >= 2
 
 
-def test_stars_of_the_default_database_move_to_the_time_of_the_frame():
+@pytest.mark.parametrize("lens", ["auto", "none"])
+def test_stars_move_to_the_time_of_the_frame(lens):
     camera = CameraModel(2500.0, SHAPE)
     stars = star_list(camera, noise=0.001, false=0, epoch=1925.0)
     place = ApparentPlace(epoch=1925.0)
-    solution = boresight.solve(stars, image_shape=SHAPE, place=place)
+    solution = boresight.solve(stars, image_shape=SHAPE, place=place, lens=lens)
     there = STARS.at_epoch(1925.0).get(solution.matched_catalog_ids)
     np.testing.assert_allclose(
         solution.matched_directions, directions(there.ra_deg, there.dec_deg), atol=1e-9

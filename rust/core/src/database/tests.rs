@@ -166,6 +166,19 @@ fn look_up_equals_looking_at_all() {
 }
 
 #[test]
+fn stars_of_hipparcos_are_known_to_move() {
+    let parameters = Parameters { epoch: Some(2010.0), ..wide() };
+    let moving = Database::generate(&Catalog::hipparcos(), &parameters, &()).unwrap();
+    let motions = moving.motions().unwrap();
+    let (id, there) = (moving.ids()[0], Direction::from(moving.directions()[0]));
+    assert!((motions.direction_at(id, 2010.0).unwrap() - there).norm() < 1e-12);
+    // Other stars that have the same numbers.
+    let mut others = Catalog::hipparcos();
+    others.ids.reverse();
+    assert!(Database::generate(&others, &parameters, &()).unwrap().motions().is_none());
+}
+
+#[test]
 fn a_pattern_is_found_by_its_stars() {
     let database = small();
     for pattern in database.patterns().iter().step_by(31) {
