@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,9 @@ DEFECT_SNR = 100.0
 
 #: Pixels that are hot belong to the detector: the same in every frame of one shape.
 HOT_PIXEL_SEED = 20_180_725
+
+#: Rows that get their noise in one step. Between steps Ctrl-C is heard; more rows take more memory.
+NOISE_ROWS = 256
 
 
 @named
@@ -401,12 +405,21 @@ def simulate_frame(
         DEFECT_SNR * noise, hot_pixels
     )
     # Photons arrive by chance, then the pixel is full or not, then it is read.
-    image += rng.standard_normal(image.shape) * np.sqrt(image)
+    _add_noise(image, np.sqrt, rng)
     add_cosmic_rays(image, cosmic_rays, DEFECT_SNR * noise, rng)
     if full_well_e is not None:
         image = bleed(image, full_well_e) if bleeding else np.minimum(image, full_well_e)
-    image += rng.standard_normal(image.shape) * read_noise_e
+    _add_noise(image, lambda _: read_noise_e, rng)
     return dataclasses.replace(truth, image=(image / gain).astype(np.float32), stars=stars)
+
+
+def _add_noise(
+    image: Floats, scale: Callable[[Floats], Floats | float], rng: np.random.Generator
+) -> None:
+    """Add normal noise of a scale that may depend on the pixel."""
+    for start in range(0, len(image), NOISE_ROWS):
+        part = image[start : start + NOISE_ROWS]
+        part += rng.standard_normal(part.shape) * scale(part)
 
 
 def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:
