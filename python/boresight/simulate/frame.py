@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,8 +55,8 @@ DEFECT_SNR = 100.0
 #: Pixels that are hot belong to the detector: the same in every frame of one shape.
 HOT_PIXEL_SEED = 20_180_725
 
-#: Rows that get their noise in one step. Between steps Ctrl-C is heard; more rows take more memory.
-NOISE_ROWS = 256
+#: Rows that get their light in one step. Between steps Ctrl-C is heard; more rows take more memory.
+PART_ROWS = 256
 
 
 @named
@@ -398,28 +398,29 @@ def simulate_frame(
     psf = Psf(psf_fwhm_px, moffat_beta, stretch, coma, camera_model)
     image = psf.draw(stars.x, stars.y, electrons, stars.catalog_id > 0, max(noise, 1.0))
     rows, columns = np.linspace(-0.5, 0.5, height), np.linspace(-0.5, 0.5, width)
-    tilt = 1.0 + background_tilt[0] * columns + background_tilt[1] * rows[:, None]
-    image += background * exposure_s * np.maximum(tilt, 0.0)
+    for part in _parts(image):
+        tilt = 1.0 + background_tilt[0] * columns + background_tilt[1] * rows[part, None]
+        image[part] += background * exposure_s * np.maximum(tilt, 0.0)
     fixed = np.random.default_rng([HOT_PIXEL_SEED, height, width])
     image.ravel()[fixed.integers(0, image.size, hot_pixels)] += fixed.exponential(
         DEFECT_SNR * noise, hot_pixels
     )
     # Photons arrive by chance, then the pixel is full or not, then it is read.
-    _add_noise(image, np.sqrt, rng)
+    for part in _parts(image):
+        image[part] += rng.standard_normal(image[part].shape) * np.sqrt(image[part])
     add_cosmic_rays(image, cosmic_rays, DEFECT_SNR * noise, rng)
     if full_well_e is not None:
         image = bleed(image, full_well_e) if bleeding else np.minimum(image, full_well_e)
-    _add_noise(image, lambda _: read_noise_e, rng)
-    return dataclasses.replace(truth, image=(image / gain).astype(np.float32), stars=stars)
+    read = np.empty(image.shape, np.float32)
+    for part in _parts(image):
+        image[part] += rng.standard_normal(image[part].shape) * read_noise_e
+        read[part] = image[part] / gain
+    return dataclasses.replace(truth, image=read, stars=stars)
 
 
-def _add_noise(
-    image: Floats, scale: Callable[[Floats], Floats | float], rng: np.random.Generator
-) -> None:
-    """Add normal noise of a scale that may depend on the pixel."""
-    for start in range(0, len(image), NOISE_ROWS):
-        part = image[start : start + NOISE_ROWS]
-        part += rng.standard_normal(part.shape) * scale(part)
+def _parts(image: Floats) -> Iterator[slice]:
+    """Divide the rows of an image."""
+    return (slice(start, start + PART_ROWS) for start in range(0, len(image), PART_ROWS))
 
 
 def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:

@@ -98,9 +98,7 @@ class Psf:
         columns = np.broadcast_to((near_column[:, None] + steps)[:, None, :], light.shape)
         rows = np.broadcast_to((near_row[:, None] + steps)[:, :, None], light.shape)
         inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-        image += np.bincount(
-            (rows * width + columns)[inside], weights=light[inside], minlength=image.size
-        )
+        np.add.at(image, (rows * width + columns)[inside], light[inside])
 
     def _orientation(self, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
         """Direction away from the axis (cosine, sine) and distance from it, 1 at the far corner."""
