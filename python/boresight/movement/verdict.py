@@ -43,9 +43,9 @@ SURE = 5e-4
 frames then have, all together, the probability that is asked."""
 
 FAMILIES = (
-    (("roll",), 0.75),
-    (("focus", "distortion"), 0.15),
-    (("pointing", "optical centre"), 0.1),
+    (("roll",), 0.9),
+    (("focus", "distortion"), 0.06),
+    (("pointing", "optical centre"), 0.04),
 )
 """Kinds that one star or another that looks moved makes look changed together, and the part that
 they have of the probability of a false alarm. No other kind looks like roll, so that a roll of some
