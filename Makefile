@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust data -name '*.rs' -o -name Cargo.toml -o -name '*.bin')
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test test-rust test-python lint lint-rust lint-python docs bench clean
 .DEFAULT_GOAL := test
 
 # Packages are built without isolation, so that the extension is compiled once: what builds them is installed
@@ -39,14 +39,23 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/package.stamp
 demo: $(VENV)/package.stamp
 	$(BIN)/boresight demo
 
-test: $(VENV)/package.stamp $(VENV)/dev.stamp
+# What concerns Rust alone needs no environment: `make --jobs=2 test lint` runs it beside the rest.
+test: test-rust test-python
+
+test-rust:
 	cargo test --quiet
+
+test-python: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --quiet
 
-lint: $(VENV)/package.stamp $(VENV)/dev.stamp
+lint: lint-rust lint-python
+
+lint-rust:
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps
+
+lint-python: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
