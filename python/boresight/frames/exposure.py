@@ -287,6 +287,8 @@ class _Reader:
             self._unread("TIMESYS", f"is no time scale that is known here; {name} is not used")
             return None
         try:
+            # Told the form of text, astropy need not try all that it knows.
+            form = {"format": "isot", **form}
             time = Time(value, scale="tai" if scale == "gps" else scale, **form)
         except (ValueError, TypeError, LookupError, ArithmeticError):
             self._unread(name)

@@ -13,6 +13,7 @@ from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
 from boresight.frames.hints import HeaderHints
+from boresight.solver.hints import attitude_of
 from boresight.solver.inputs import choose_database, start_cameras
 from boresight.solver.options import SolveOptions
 
@@ -154,8 +155,10 @@ def _told(request: Request, hints: HeaderHints) -> Iterator[dict[str, Any]]:
     scale_is_free = (request.fov_deg, request.camera_model) == (None, None)
     fov_deg = hints.fov_deg if scale_is_free else None
     if request.options.get("attitude_hint") is None and hints.ra_deg is not None:
-        if hints.wcs is not None and hints.roll_deg is not None:
-            near = _near(hints.wcs, ATTITUDE_ERROR_DEG)
+        if hints.wcs is not None and hints.dec_deg is not None and hints.roll_deg is not None:
+            near = _near(
+                attitude_of(hints.ra_deg, hints.dec_deg, hints.roll_deg), ATTITUDE_ERROR_DEG
+            )
             if fov_deg is not None and request.options.get("fov_max_error_deg") is None:
                 near["fov_max_error_deg"] = WCS_SCALE_ERROR * fov_deg
             yield {"fov_deg": fov_deg, "options": near}

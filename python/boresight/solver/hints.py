@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import angles
-from boresight._utils.arrays import unit_vector
+from boresight._utils.arrays import east_north, unit_vector
 from boresight._utils.celestial import is_wcs, sky_of_pixels
 from boresight.errors import InputError
 
@@ -48,6 +49,15 @@ def expected(hint: Any, image_shape: tuple[int, int]) -> dict[str, Any]:
             "first, not all zero"
         )
     return _attitude(numbers.tolist())
+
+
+def attitude_of(ra_deg: float, dec_deg: float, roll_deg: float) -> NDArray[np.float64]:
+    """Give the rotation matrix ICRS to camera of the image's centre and the roll of its up."""
+    center, roll = unit_vector(ra_deg, dec_deg), np.radians(roll_deg)
+    east, north = east_north(center)
+    down = -(np.cos(roll) * north + np.sin(roll) * east)
+    # Down is down in mirrored images as well; it is their right that is left.
+    return np.array([np.cross(down, center), down, center])
 
 
 def _of_matrix(matrix: list[list[float]]) -> list[float]:
