@@ -54,15 +54,11 @@ impl Background {
         let step = image.reading().map_or_else(|| survey(image).step, |reading| reading.step);
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
-            .flat_map_iter(|j| {
-                vectorized(BlockRow {
-                    image,
-                    columns,
-                    bounds: edges(j, rows, size[1]),
-                    wanted: samples,
-                    step,
-                })
+            .map_init(Vec::new, |lines, j| {
+                let bounds = edges(j, rows, size[1]);
+                vectorized(BlockRow { image, columns, bounds, wanted: samples, step, lines })
             })
+            .flatten_iter()
             .collect();
         if !blocks.iter().any(|b| b.good) {
             let any = blocks.iter().find(|b| b.mean.is_finite())?;

@@ -54,6 +54,8 @@ pub(super) struct BlockRow<'a> {
     pub(super) wanted: usize,
     /// Distance of the values of a lattice; zero where there is none.
     pub(super) step: f32,
+    /// Buffer for the lines.
+    pub(super) lines: &'a mut Vec<f32>,
 }
 
 impl Work for BlockRow<'_> {
@@ -61,14 +63,14 @@ impl Work for BlockRow<'_> {
 
     #[inline(always)]
     fn call(self) -> Vec<Block> {
-        let Self { image, columns, bounds: [y0, y1], wanted, step: lattice } = self;
+        let Self { image, columns, bounds: [y0, y1], wanted, step: lattice, lines } = self;
         let (width, height) = (image.width(), y1 - y0);
         let step = (width.div_ceil(columns) * height).div_ceil(wanted).min(height.div_ceil(4).max(1));
         // Rows of both parities, where they differ.
         let patterned = image.reading().is_some_and(|reading| reading.pattern.is_some());
         let step = if patterned && step.is_multiple_of(2) { step - 1 } else { step };
         let rows = (y0 + step / 2..y1).step_by(step);
-        let mut lines = vec![0.0; rows.len() * width];
+        lines.resize(rows.len() * width, 0.0);
         for (y, line) in rows.zip(lines.chunks_exact_mut(width)) {
             image.read(y, 0, line);
         }

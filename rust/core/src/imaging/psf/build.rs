@@ -232,6 +232,8 @@ struct Builder<'a, 'b> {
     /// The function where the stars do not determine another.
     start: Psf,
     noise: Noise,
+    /// What the tasks of a round gather.
+    corrections: Vec<Correction>,
 }
 
 impl<'a, 'b> Builder<'a, 'b> {
@@ -241,7 +243,7 @@ impl<'a, 'b> Builder<'a, 'b> {
         chosen.sort_by_key(|&i| psf.cell(stars.sources[i].pixel));
         let noise = stars.noise();
         let misfits = vec![0.0; stars.sources.len()];
-        Self { stars, chosen, misfits, psf, start, noise }
+        Self { stars, chosen, misfits, psf, start, noise, corrections: Vec::new() }
     }
 
     /// The function after so many rounds; `None` if there are too few stars for them, it is that of no star, or it
@@ -278,10 +280,17 @@ impl<'a, 'b> Builder<'a, 'b> {
             .chunk_by(|a, b| cell(a) == cell(b))
             .flat_map(|stars| stars.chunks(TASK_STARS))
             .collect();
-        let gathered: Vec<(Correction, Vec<Fit>)> =
-            tasks.par_iter().map(|stars| self.gather(stars)).collect();
+        let mut gathered = std::mem::take(&mut self.corrections);
+        gathered.resize_with(gathered.len().max(tasks.len()), || Correction::new(self.psf.half()));
+        let fits: Vec<Vec<Fit>> = tasks
+            .par_iter()
+            .zip(&mut gathered)
+            .map_init(Default::default, |scratch, (stars, correction)| {
+                self.gather(stars, correction, scratch)
+            })
+            .collect();
         let mut corrections: BTreeMap<usize, Correction> = BTreeMap::new();
-        for (stars, (correction, _)) in tasks.iter().zip(&gathered) {
+        for (stars, correction) in tasks.iter().zip(&gathered) {
             for (node, part) in self.psf.parts(cell(&stars[0])) {
                 if part > 0.0 {
                     let of_node = corrections.entry(node);
@@ -301,8 +310,8 @@ impl<'a, 'b> Builder<'a, 'b> {
             correction.apply(self.psf.node_mut(node), &self.start, freedom, prior);
         }
         self.psf.update();
-        let fits: Vec<Fit> = gathered.into_iter().flat_map(|(_, fits)| fits).collect();
-        self.take(&fits);
+        self.corrections = gathered;
+        self.take(&fits.concat());
         if choosy {
             let mut sorted: Vec<f32> = self.chosen.iter().map(|&i| self.misfits[i]).collect();
             sorted.sort_unstable_by(f32::total_cmp);
@@ -333,15 +342,18 @@ impl<'a, 'b> Builder<'a, 'b> {
     }
 
     /// One step of each star, all of one cell, and what its residuals say about the shape.
-    fn gather(&self, stars: &[usize]) -> (Correction, Vec<Fit>) {
+    fn gather(
+        &self,
+        stars: &[usize],
+        correction: &mut Correction,
+        (work, residual, weight): &mut (Work, Vec<f32>, Vec<f32>),
+    ) -> Vec<Fit> {
         let Self { stars: Stars { stamps, sources, .. }, psf, noise, .. } = self;
-        let mut correction = Correction::new(psf.half());
-        let mut work = Work::default();
-        let (mut residual, mut weight) = (Vec::new(), Vec::new());
-        let fits = stars
+        correction.clear();
+        stars
             .iter()
             .map(|&i| {
-                let fit = stamps.step(psf, *noise, sources, i, &mut work);
+                let fit = stamps.step(psf, *noise, sources, i, work);
                 let Source { offset, flux, .. } = fit.source;
                 if flux > 0.0 {
                     psf.at(fit.source.pixel).render_value(offset, Crop::whole(psf.half()), &mut work.own);
@@ -357,12 +369,11 @@ impl<'a, 'b> Builder<'a, 'b> {
                         let r = good(d) / flux * (d - light - flux * p);
                         if is_good(d) { r } else { 0.0 }
                     }));
-                    correction.add(offset, &residual, &weight);
+                    correction.add(offset, residual, weight);
                 }
                 fit
             })
-            .collect();
-        (correction, fits)
+            .collect()
     }
 
     /// Light of faint stars, photon noise and error of the shape, from how the squared residuals grow with the light.

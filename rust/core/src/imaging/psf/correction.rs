@@ -29,6 +29,12 @@ impl Correction {
         Self { grid, sum: zeros(), weight: zeros(), rows: [row(), row()] }
     }
 
+    /// Forgets all residuals.
+    pub(crate) fn clear(&mut self) {
+        self.sum.fill(0.0);
+        self.weight.fill(0.0);
+    }
+
     /// Spreads weighted residuals (in fractions of the star's flux) and their weights over the coefficients under them.
     pub(crate) fn add(&mut self, offset: [f32; 2], residual: &[f32], weight: &[f32]) {
         vectorized(Spread { correction: self, offset, stamps: [residual, weight] });
