@@ -303,6 +303,7 @@ def joint(_: argparse.Namespace) -> None:
         noise = rng.normal(0, NOISE, (n, 2))
         device = {
             "terms": [], "detector": exposure[:0], "at": at[:0], "gradient": np.zeros((0, 4)),
+            "own": [], "bends": [], "own_prior": 0.0,
         }  # fmt: skip
         values = {
             "exposure": exposure, "at": at, "expected": at + truth[exposure] + noise,
@@ -312,6 +313,7 @@ def joint(_: argparse.Namespace) -> None:
             "places": np.column_stack([np.arange(exposures), np.zeros(exposures)]).astype(float),
             "device": device, "motion": "still", "years": np.zeros(0), "colors": np.zeros(0),
             "parallax_factors": np.zeros((0, 2)), "motion_priors": np.zeros((0, 2)),
+            "covariances": True,
         }  # fmt: skip
         start, clock = time.process_time(), time.perf_counter()
         shifts = core.solve_joint(values, None)["shifts"]

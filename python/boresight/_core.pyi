@@ -45,6 +45,7 @@ __all__ = [
     "calibrate_rig",
     "calibration_block",
     "changed_pixels",
+    "closure_of",
     "correlate_phase",
     "fit_change",
     "fit_linear",
@@ -56,6 +57,7 @@ __all__ = [
     "model_covariance",
     "moved",
     "overlap_matrix",
+    "project",
     "quaternion_of_matrix",
     "read_png",
     "register",
@@ -70,6 +72,7 @@ __all__ = [
     "unpack_bits",
     "unpack_lzw",
     "warp_image",
+    "within",
     "write_atomically",
 ]
 
@@ -674,6 +677,19 @@ class Footprint:
     def shared_area(self, other: Footprint) -> float: ...
 
 def overlap_matrix(footprints: Sequence[Footprint]) -> NDArray[np.float64]: ...
+def project(
+    sky: NDArray[np.float64], axes: NDArray[np.float64], matrix: NDArray[np.float64]
+) -> NDArray[np.float64]: ...
+def within(
+    sky: NDArray[np.float64], runs: NDArray[np.int64], center: NDArray[np.float64], least: float
+) -> NDArray[np.int64]: ...
+def closure_of(
+    images: int,
+    exposures: NDArray[np.uint32],
+    starts: NDArray[np.uint64],
+    residuals: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]: ...
 def solve_joint(
     values: dict[str, Any], progress: Callable[[float], object] | None
 ) -> dict[str, Any]: ...

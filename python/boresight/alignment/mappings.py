@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core as core
 from boresight._utils.arrays import east_north, longitude_latitude, quaternion_of, unit_vector
 from boresight.alignment.sip import by_degree, expanded, move_sip, summed
 from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
@@ -238,7 +239,7 @@ class TangentPlane:
 
     def __init__(self, axes: Floats, matrix: Floats) -> None:
         self._axes, self._matrix = axes, matrix
-        self._inverse = np.linalg.inv(matrix)
+        self._inverse: Floats = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
     @classmethod
     def about(cls, center: Floats, along: Floats) -> TangentPlane:
@@ -250,10 +251,7 @@ class TangentPlane:
 
     def of_sky(self, sky: Floats) -> Floats:
         """Plane coordinates; NaN on the far side."""
-        v = sky @ self._axes.T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            flat = np.where(v[:, 2:] > 0, v[:, :2] / v[:, 2:], np.nan)
-        return np.asarray(flat @ self._inverse.T)
+        return core.project(np.ascontiguousarray(sky), self._axes, self._inverse)
 
     def to_sky(self, plane: Floats) -> Floats:
         """Give unit vectors."""

@@ -294,15 +294,11 @@ class ReferenceCatalog:
             return core.Footprint.union([])
         return core.Footprint.polygon(np.ascontiguousarray(hull(self.sky)))
 
-    def near(self, center: Floats, radius: float) -> NDArray[np.intp]:
+    def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
         """Give indices of the stars within an angle of a direction, radians."""
-        limit, starts = np.cos(min(radius, np.pi)), self._parts.starts
-        ends = np.append(starts[1:], len(self))
-        found = [
-            starts[k] + np.flatnonzero(self.sky[starts[k] : ends[k]] @ center >= limit)
-            for k in self._parts.near(center, radius)
-        ]
-        return np.concatenate(found) if found else np.zeros(0, np.intp)
+        starts, parts = self._parts.starts, self._parts.near(center, radius)
+        runs = np.column_stack([starts, np.append(starts[1:], len(self))])[parts]
+        return core.within(self.sky, runs, center, np.cos(min(radius, np.pi)))
 
     def weights_for(self, rows: NDArray[np.intp], pixel_scale: float) -> Floats | None:
         """Inverse variances in 1/px^2 for an image with this many radians a pixel."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core as core
 from boresight.alignment.detections import Detections, Exposure
 
 if TYPE_CHECKING:
@@ -91,31 +92,18 @@ def closure_table(
     """Mean differences that are left between each two images, by the objects that both have."""
     from astropy.table import Table
 
-    rows = np.flatnonzero(kept)
-    of, exposure = d.object[rows], d.exposure[rows].astype(np.int64)
-    r = residuals[rows]
-    n = len(exposures)
-    sums = np.zeros((n * n, 4))
-    for apart in range(1, n):
-        same = np.flatnonzero(of[apart:] == of[:-apart]) if apart < len(of) else np.zeros(0, int)
-        if len(same) == 0:
-            break
-        a, b = exposure[same], exposure[same + apart]
-        step = (r[same] - r[same + apart]) * np.where(a < b, 1.0, -1.0)[:, None]
-        terms = np.column_stack([np.ones(len(same)), step, (step**2).sum(axis=1)])
-        np.add.at(sums, np.minimum(a, b) * n + np.maximum(a, b), terms)
-    pairs = np.flatnonzero(sums[:, 0])
-    counts = sums[pairs, 0]
-    means, squares = sums[pairs, 1:3] / counts[:, None], sums[pairs, 3] / counts
+    pairs, counts, means, errors = core.closure_of(
+        len(exposures), d.exposure, d.starts, residuals, kept
+    )
     numbers = np.array([exposure.number for exposure in exposures], dtype=np.int64)
     return Table(
         {
-            "a": numbers[pairs // n] if n else pairs,
-            "b": numbers[pairs % n] if n else pairs,
-            "num_objects": counts.astype(np.int64),
+            "a": numbers[pairs[:, 0]],
+            "b": numbers[pairs[:, 1]],
+            "num_objects": counts,
             "dx": means[:, 0],
             "dy": means[:, 1],
-            "error": np.sqrt(squares / 2 / counts),
+            "error": errors,
         },
         units={"dx": "pix", "dy": "pix", "error": "pix"},
     )

@@ -6,6 +6,7 @@
 //! the pairs ([`linear`]). All exposures at once, with the positions and motions of the [`objects`] and the
 //! distortion of the [`device`], are the matter of [`joint`]. Which images share sky is asked of their footprints ([`footprint`]).
 
+pub mod closure;
 pub mod device;
 pub mod footprint;
 pub mod growth;

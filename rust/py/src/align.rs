@@ -1,10 +1,10 @@
 //! Alignment of star lists across the border.
 
 use boresight::align::{MatchOptions, match_lists as match_in_core};
-use numpy::{PyArray2, PyReadonlyArray1, PyReadonlyArray2};
+use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
-use crate::arrays::{from_rows, rows};
+use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
 use crate::errors::InputError;
 use crate::monitor::run;
 
@@ -48,8 +48,8 @@ impl PyListMatch {
     }
 }
 
-/// The column of a brightness for each star.
-pub(crate) fn column<'a>(name: &str, values: &'a PyReadonlyArray1<'_, f64>) -> PyResult<&'a [f64]> {
+/// A column of a number for each star.
+pub(crate) fn column<'a, T: Element>(name: &str, values: &'a PyReadonlyArray1<'_, T>) -> PyResult<&'a [T]> {
     let problem = |_| InputError::new_err(format!("{name}: not contiguous; use numpy.ascontiguousarray"));
     values.as_slice().map_err(problem)
 }
@@ -77,4 +77,40 @@ pub(crate) fn match_lists(
     };
     let found = run(py, None, |monitor| match_in_core(first, second, light, &options, monitor))?;
     Ok(found.map(PyListMatch))
+}
+
+fn product(a: &[f64; 3], b: &[f64; 3]) -> f64 {
+    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+}
+
+/// Rows of the directions in some runs of rows whose product with another one has at least a value.
+#[pyfunction]
+pub(crate) fn within<'py>(
+    py: Python<'py>,
+    sky: PyReadonlyArray2<'py, f64>,
+    runs: PyReadonlyArray2<'py, i64>,
+    center: [f64; 3],
+    least: f64,
+) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    let (sky, runs) = (rows::<f64, 3>("sky", &sky)?, rows::<i64, 2>("runs", &runs)?);
+    let inside = |run: &[i64; 2]| {
+        (run[0]..run[1].min(sky.len() as i64)).filter(|&i| product(&sky[i as usize], &center) >= least)
+    };
+    let found = runs.iter().filter(|run| run[0] >= 0).flat_map(inside).collect();
+    Ok(PyArray1::from_vec(py, found))
+}
+
+/// Places of directions in a tangent plane, by its axes and a matrix of what lies in it; NaN on the far side.
+#[pyfunction]
+pub(crate) fn project<'py>(
+    py: Python<'py>,
+    sky: PyReadonlyArray2<'py, f64>,
+    axes: [[f64; 3]; 3],
+    matrix: [[f64; 2]; 2],
+) -> PyResult<Bound<'py, PyArray2<f64>>> {
+    map_rows(py, "sky", &sky, |v: [f64; 3]| {
+        let [x, y, depth] = axes.each_ref().map(|axis| product(axis, &v));
+        let flat = [x / depth, y / depth];
+        if depth > 0.0 { matrix.map(|row| row[0] * flat[0] + row[1] * flat[1]) } else { NOWHERE }
+    })
 }

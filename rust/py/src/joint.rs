@@ -1,11 +1,12 @@
 //! The joint fit of all exposures across the border.
 
+use boresight::align::closure::closures;
 use boresight::align::device::{Device, Place, Product, Term};
 use boresight::align::objects::{Epoch, Motion, Motions};
 use boresight::align::{Detection, JointProblem};
 use numpy::{PyArray1, PyArrayMethods, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::align::column;
 use crate::arrays::{from_rows, rows};
@@ -168,4 +169,26 @@ pub(crate) fn solve_joint<'py>(
     told.set_item("undetermined", found.undetermined)?;
     told.set_item("undetermined_terms", found.undetermined_terms)?;
     Ok(told)
+}
+
+/// What is left between each two images: their numbers, the number of their objects, the mean difference and its error.
+#[pyfunction]
+pub(crate) fn closure_of<'py>(
+    py: Python<'py>,
+    images: usize,
+    exposures: PyReadonlyArray1<'py, u32>,
+    starts: PyReadonlyArray1<'py, u64>,
+    residuals: PyReadonlyArray2<'py, f64>,
+    kept: PyReadonlyArray1<'py, bool>,
+) -> PyResult<Bound<'py, PyTuple>> {
+    let starts: Vec<usize> = starts.as_array().iter().map(|&s| s as usize).collect();
+    let (exposures, kept) = (column("exposures", &exposures)?, column("kept", &kept)?);
+    let residuals = rows("residuals", &residuals)?;
+    let found = run(py, None, |_| closures(images, exposures, &starts, residuals, kept))?;
+    let pairs: Vec<[u64; 2]> = found.iter().map(|c| c.images.map(|e| e as u64)).collect();
+    let means: Vec<[f64; 2]> = found.iter().map(|c| c.mean).collect();
+    let counts: Vec<i64> = found.iter().map(|c| c.objects as i64).collect();
+    let errors: Vec<f64> = found.iter().map(|c| c.error).collect();
+    let (pairs, means) = (from_rows(py, &pairs)?, from_rows(py, &means)?);
+    (pairs, PyArray1::from_vec(py, counts), means, PyArray1::from_vec(py, errors)).into_pyobject(py)
 }

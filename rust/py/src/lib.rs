@@ -30,7 +30,7 @@ mod solve;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::align::{PyListMatch, match_lists};
+    use crate::align::{PyListMatch, match_lists, project, within};
     #[pymodule_export]
     use crate::calibrate::{
         PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, PyRig, calibrate_camera,
@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use crate::files::{remove_temporaries, write_atomically};
     #[pymodule_export]
-    use crate::joint::solve_joint;
+    use crate::joint::{closure_of, solve_joint};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]

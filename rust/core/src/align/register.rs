@@ -151,14 +151,15 @@ pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
         let order = light(j).total_cmp(&light(i)).then(points[i][1].total_cmp(&points[j][1]));
         order.then(points[i][0].total_cmp(&points[j][0])).then(i.cmp(&j))
     };
-    let grid = PointGrid::new(points, separation);
+    let grid = PointGrid::new(points, 0.0);
     let near = |i: usize| {
         grid.around(points[i], separation).map(|j| j as usize).filter(move |&j| {
             let d = [points[i][0] - points[j][0], points[i][1] - points[j][1]];
             j != i && d[0] * d[0] + d[1] * d[1] < separation * separation
         })
     };
-    let mut crowded: Vec<usize> = (0..points.len()).filter(|&i| near(i).next().is_some()).collect();
+    let mut crowded: Vec<usize> =
+        (0..points.len()).filter(|&i| grid.is_crowded(points[i], separation)).collect();
     crowded.sort_by(|&i, &j| before(i, j));
     let mut kept = vec![true; points.len()];
     for &i in &crowded {

@@ -65,7 +65,9 @@ impl PointGrid {
             radius,
             extent,
         };
-        grid.note_nearness(points, NEARNESS_MARGIN * radius);
+        if radius > 0.0 {
+            grid.note_nearness(points, NEARNESS_MARGIN * radius);
+        }
         let cell_of = |p: &Point| grid.row(p[1]) * columns + grid.column(p[0]);
         let cells: Vec<usize> = points.iter().map(cell_of).collect();
         for &cell in &cells {
@@ -143,9 +145,26 @@ impl PointGrid {
         (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
     }
 
+    /// Whether more than one point is closer than `radius`.
+    pub fn is_crowded(&self, at: Point, radius: f64) -> bool {
+        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
+        let mut count = 0;
+        for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
+            let first = self.starts[row * self.columns + left] as usize;
+            let last = self.starts[row * self.columns + right + 1] as usize;
+            for point in &self.points[first..last] {
+                let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
+                count += usize::from(dx * dx + dy * dy < radius * radius);
+            }
+        }
+        count > 1
+    }
+
     /// Whether the coarse map tells that there is no point within a radius.
     fn none_near(&self, at: Point, radius: f64) -> bool {
-        radius <= self.radius && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
+        self.radius > 0.0
+            && radius <= self.radius
+            && self.nearness[self.square(1, at[1])] >> self.square(0, at[0]) & 1 == 0
     }
 
     fn square(&self, axis: usize, x: f64) -> usize {
@@ -174,7 +193,10 @@ mod tests {
             radius in 0.1..80.0,
             usual in prop_oneof![Just(0.0), Just(5.0), Just(80.0)],
         ) {
-            let found = PointGrid::new(&points, usual).nearest(at, radius);
+            let grid = PointGrid::new(&points, usual);
+            let found = grid.nearest(at, radius);
+            let near = |p: &&Point| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2) < radius * radius;
+            prop_assert_eq!(grid.is_crowded(at, radius), points.iter().filter(near).count() > 1);
             let expected = points
                 .iter()
                 .map(|p| (p[0] - at[0]).powi(2) + (p[1] - at[1]).powi(2))

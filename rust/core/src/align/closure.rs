@@ -1,0 +1,80 @@
+//! What a joint fit leaves between each two images: the mean difference of the residuals of the objects that both have.
+
+use crate::error::{Error, Result};
+use crate::geometry::distortion::Point;
+
+/// Differences between two images.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Closure {
+    /// The images, the lower number first.
+    pub images: [usize; 2],
+    /// Objects that both have.
+    pub objects: usize,
+    /// Mean of the residuals of the first less those of the second.
+    pub mean: Point,
+    /// Its error per axis, by the scatter.
+    pub error: f64,
+}
+
+/// Differences between each two of so many images: of each object its detections from one of `starts` to the next, of which
+/// those that are kept count.
+///
+/// # Errors
+/// If an image is out of range or the lists do not fit each other.
+pub fn closures(
+    images: usize,
+    exposures: &[u32],
+    starts: &[usize],
+    residuals: &[Point],
+    kept: &[bool],
+) -> Result<Vec<Closure>> {
+    let n = exposures.len();
+    let fits = residuals.len() == n && kept.len() == n && starts.is_sorted();
+    if !fits || starts.last().is_some_and(|&end| end > n) || exposures.iter().any(|&e| e as usize >= images) {
+        return Err(Error::argument(
+            "detections",
+            "the lists do not fit each other",
+            "give one row for each",
+        ));
+    }
+    // Number, sums along x and y, and sum of squares.
+    let mut sums = vec![[0.0_f64; 4]; images * images];
+    let mut seen: Vec<(usize, Point)> = Vec::new();
+    for of in starts.windows(2) {
+        seen.clear();
+        seen.extend((of[0]..of[1]).filter(|&i| kept[i]).map(|i| (exposures[i] as usize, residuals[i])));
+        seen.sort_by_key(|(exposure, _)| *exposure);
+        for (k, (first, a)) in seen.iter().enumerate() {
+            let row = &mut sums[first * images..(first + 1) * images];
+            for (second, b) in &seen[k + 1..] {
+                let step = [a[0] - b[0], a[1] - b[1]];
+                let terms = [1.0, step[0], step[1], step[0] * step[0] + step[1] * step[1]];
+                row[*second].iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
+            }
+        }
+    }
+    let told = |(k, [count, x, y, squares]): (usize, &[f64; 4])| Closure {
+        images: [k / images, k % images],
+        objects: *count as usize,
+        mean: [x / count, y / count],
+        error: (squares / count / 2.0 / count).sqrt(),
+    };
+    Ok(sums.iter().enumerate().filter(|(_, sums)| sums[0] > 0.0).map(told).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_of_objects_that_two_images_have() {
+        let exposures = [2, 0, 1, 0, 2, 1];
+        let residuals = [[3.0, 0.0], [1.0, 1.0], [9.0, 9.0], [2.0, 0.0], [0.0, 2.0], [5.0, 5.0]];
+        let kept = [true, true, false, true, true, true];
+        let found = closures(3, &exposures, &[0, 3, 5, 6], &residuals, &kept).unwrap();
+        // The first object differs by (-2, 1) between images 0 and 2, the second by (2, -2).
+        let error = (13.0 / 2.0 / 2.0 / 2.0_f64).sqrt();
+        assert_eq!(found, [Closure { images: [0, 2], objects: 2, mean: [0.0, -0.5], error }]);
+        assert!(closures(2, &exposures, &[0, 3, 5, 6], &residuals, &kept).is_err());
+    }
+}
