@@ -10,16 +10,22 @@
 //! some that each exposure may have for itself, p the pixel, b the displacement of the object from where it is expected, which may change with the time t by proper
 //! motion and parallax (T), and J what a displacement is in that plane. A map may also shift by the object's colour.
 //! Catalogue stars have a prior on b. The objects are eliminated: what remains are equations for the maps alone, of
-//! which those touch whose exposures share objects. They are solved by a sparse factor (`direct`), which tells what is
-//! not determined, and the covariances. Where exposures touch so many others that the factor is large, as a thousand of
-//! one field, conjugate gradients do (`descent`): one pass over the detections a step.
+//! which those touch whose exposures share objects.
+//!
+//! They are solved by conjugate gradients, one pass over the detections a step, from an approximate inverse. Its heart is a
+//! sparse factor (`coarse`), which tells what is not determined, and the covariances: of all exposures, where that is
+//! little work, and it is exact; or else of `groups` of exposures that show the same objects, as those of a pointing in
+//! several bands, each of which moves against its group as if the objects stayed (`descent`). What the covariances of single
+//! exposures lack then is of second order (`covariance`).
 
+mod coarse;
+mod covariance;
 mod descent;
-mod direct;
+mod groups;
 
 use nalgebra::{DMatrix, SMatrix, SVector};
 
-use super::device::Device;
+use super::device::{Device, MOST_OWN};
 use super::linear::Geometry;
 use super::objects::{Motion, Motions};
 use crate::error::{Error, Result};
@@ -92,15 +98,19 @@ pub struct JointSolution {
     /// Terms of the device that are not determined.
     pub undetermined_terms: Vec<usize>,
     /// Covariance of the shift and the matrix by rows of each exposure, and of its own terms, of those that bend for a known
-    /// device; empty where it was solved step by step, or not wanted.
+    /// device; empty where groups of exposures tell too little of them, or not wanted.
     pub covariances: Vec<DMatrix<f64>>,
 }
 
-/// Most parameters of a map.
-const MOST: usize = 6;
+/// Largest part of a variance that may be missing because exposures are solved for in groups: that of the worst combination of
+/// parameters. Those of maps have a tenth of it.
+const COVARIANCE_ERROR: f64 = 0.05;
 
-/// A parameter, and the derivative of a position by it.
-type Column = (usize, Point);
+/// Most parameters of a map.
+const MOST_OF_MAP: usize = 6;
+
+/// Most parameters of an exposure, a shift by colour and its own terms included.
+const MOST: usize = MOST_OF_MAP + 2 + MOST_OWN;
 
 impl JointProblem<'_> {
     fn parameters(&self) -> usize {
@@ -108,7 +118,7 @@ impl JointProblem<'_> {
     }
 
     /// Derivatives of a mapped position by the parameters of its map.
-    fn rows(&self, at: Point) -> [[f64; MOST]; 2] {
+    fn rows(&self, at: Point) -> [[f64; MOST_OF_MAP]; 2] {
         let [u, v] = at.map(|c| c / self.lever);
         match self.geometry {
             Geometry::Shift => [[1.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0, 0.0, 0.0]],
@@ -208,11 +218,23 @@ impl JointProblem<'_> {
     fn solve_of<const D: usize>(&self, monitor: &dyn Monitor) -> Result<JointSolution> {
         let layout = Layout::new(self);
         let owns = self.owns::<D>();
-        if let Some(blocks) = self.blocks_of(&layout) {
-            return self.solve_directly(&layout, &blocks, &owns, monitor);
+        let products = self.products(&layout, &owns);
+        let coarse = self.coarse(&layout, &owns, &products, monitor)?;
+        let found = self.descend(&layout, &owns, &coarse, monitor)?;
+        let mut solution = self.solution(&layout, &owns, &found.x);
+        solution.undetermined = coarse.undetermined(&layout, &self.device);
+        solution.undetermined_terms.clone_from(&coarse.frozen_terms);
+        if self.with_covariances {
+            let fine = if found.spread().powi(2) <= COVARIANCE_ERROR {
+                Some(coarse)
+            } else {
+                self.of_each_alone(&layout, &owns, &products, coarse::MOST_WORK, monitor)?
+            };
+            if let Some(coarse) = fine {
+                solution.covariances = self.covariances(&layout, &owns, &products, &coarse);
+            }
         }
-        let found = self.descend(&layout, &owns, monitor)?;
-        Ok(self.solution(&layout, &owns, &found))
+        Ok(solution)
     }
 
     fn check(&self) -> Result<()> {
@@ -258,22 +280,44 @@ impl JointProblem<'_> {
         bends.flat_map(|&e| (layout.starts[e] + layout.own..).take(self.device.own.len()))
     }
 
-    /// Derivatives of the position of a detection by all parameters that are free.
-    fn columns(&self, layout: &Layout, detection: usize, columns: &mut Vec<Column>) {
-        columns.clear();
-        let d = &self.detections[detection];
-        let start = layout.starts[d.exposure as usize];
+    /// Calls with each parameter that is free, and the derivative of the position of a detection by it.
+    #[inline]
+    fn for_each_column(&self, layout: &Layout, detection: usize, mut call: impl FnMut(usize, Point)) {
+        let start = layout.starts[self.detections[detection].exposure as usize];
         if start != usize::MAX {
-            let rows = self.rows(d.at);
-            let p = self.parameters();
-            columns.extend((0..p).map(|i| (start + i, [rows[0][i], rows[1][i]])));
-            if let Some(&color) = self.colors.get(detection) {
-                columns.extend([(start + p, [color, 0.0]), (start + p + 1, [0.0, color])]);
-            }
-            let own = start + layout.own;
-            self.device.for_each_own(detection, d.exposure as usize, |k, step| columns.push((own + k, step)));
+            self.for_each_of_map(layout, detection, |k, step| call(start + k, step));
         }
-        self.device.for_each(detection, |k, step| columns.push((layout.device + k, step)));
+        self.device.for_each(detection, |k, step| call(layout.device + k, step));
+    }
+
+    /// The same of the parameters of the exposure alone, by their place among these, as if it were free.
+    #[inline]
+    fn for_each_of_map(&self, layout: &Layout, detection: usize, mut call: impl FnMut(usize, Point)) {
+        let d = &self.detections[detection];
+        let (rows, p) = (self.rows(d.at), self.parameters());
+        (0..p).for_each(|i| call(i, [rows[0][i], rows[1][i]]));
+        if let Some(&color) = self.colors.get(detection) {
+            call(p, [color, 0.0]);
+            call(p + 1, [0.0, color]);
+        }
+        self.device.for_each_own(detection, d.exposure as usize, |k, step| call(layout.own + k, step));
+    }
+
+    /// The same as a list; zeros of parameters that the exposure has not.
+    #[inline]
+    fn of_map(&self, layout: &Layout, detection: usize) -> [Point; MOST] {
+        let mut columns = [[0.0; 2]; MOST];
+        self.for_each_of_map(layout, detection, |k, step| columns[k] = step);
+        columns
+    }
+
+    /// What parameters move the position of a detection by.
+    fn moved(&self, layout: &Layout, detection: usize, a: &[f64]) -> Point {
+        let mut moved = [0.0; 2];
+        self.for_each_column(layout, detection, |k, step| {
+            moved = [moved[0] + step[0] * a[k], moved[1] + step[1] * a[k]];
+        });
+        moved
     }
 
     /// Maps, objects and residuals of parameters.
@@ -284,15 +328,11 @@ impl JointProblem<'_> {
         a: &[f64],
     ) -> JointSolution {
         let p = self.parameters();
-        let mut columns = Vec::new();
-        let mut residuals: Vec<Point> = Vec::with_capacity(self.detections.len());
-        for (i, d) in self.detections.iter().enumerate() {
-            self.columns(layout, i, &mut columns);
-            residuals.push([0, 1].map(|axis| {
-                let moved = columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>();
-                d.at[axis] - d.expected[axis] + moved
-            }));
-        }
+        let residual = |(i, d): (usize, &Detection)| {
+            let moved = self.moved(layout, i, a);
+            [0, 1].map(|axis| d.at[axis] - d.expected[axis] + moved[axis])
+        };
+        let mut residuals: Vec<Point> = self.detections.iter().enumerate().map(residual).collect();
         let mut objects = vec![0.0; D * owns.len()];
         let mut variances = vec![f64::INFINITY; D * owns.len()];
         let mut freedom = vec![1.0; self.detections.len()];
@@ -312,7 +352,7 @@ impl JointProblem<'_> {
             }
             variances[D * object..D * (object + 1)].copy_from_slice(own.diagonal().as_slice());
         }
-        let still = [0.0; MOST];
+        let still = [0.0; MOST_OF_MAP];
         let map = |&start: &usize| self.map(if start == usize::MAX { &still } else { &a[start..start + p] });
         let shift =
             |&start: &usize| if start == usize::MAX { [0.0; 2] } else { [a[start + p], a[start + p + 1]] };

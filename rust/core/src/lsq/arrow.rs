@@ -84,6 +84,27 @@ impl Arrow {
         delta
     }
 
+    /// Solution for another right-hand side in the order of the state, given the inverse of the equations that are shared.
+    pub(crate) fn solve_with(
+        &self,
+        eliminated: &Eliminated,
+        shared: &DMatrix<f64>,
+        right: &[f64],
+    ) -> Vec<f64> {
+        let (n, p) = (self.own_count(), self.shared.nrows());
+        let mut own = vec![0.0; n];
+        let mut left = DVector::from_column_slice(&right[n..]);
+        let gain = |at: usize| &eliminated.gain[at * (p + 1)..at * (p + 1) + p];
+        for (&at, value) in self.order.iter().zip(right) {
+            own[at] = *value;
+            left.iter_mut().zip(gain(at)).for_each(|(left, gain)| *left -= gain * value);
+        }
+        eliminated.factor.solve(&mut own, 1);
+        let shared = shared * left;
+        let moved = |at: usize| gain(at).iter().zip(shared.iter()).map(|(g, s)| g * s).sum::<f64>();
+        self.order.iter().map(|&at| own[at] - moved(at)).chain(shared.iter().copied()).collect()
+    }
+
     /// Eliminates the blocks, with some damping of what is shared and of the blocks' own.
     pub(crate) fn eliminated(&self, damping: f64, own_damping: f64) -> Eliminated {
         let (n, p) = (self.own_count(), self.shared.nrows());

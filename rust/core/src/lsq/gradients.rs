@@ -1,11 +1,47 @@
 //! Conjugate gradients (Hestenes & Stiefel 1952): symmetric systems whose matrix is never formed.
 
+use nalgebra::DMatrix;
+
 use crate::error::Result;
 use crate::monitor::{Monitor, checkpoint};
 
 /// Relative residual, in the norm of the preconditioner, at which they stop, and steps at most.
 const RELATIVE_RESIDUAL: f64 = 1e-10;
 const MAX_STEPS: usize = 3000;
+
+/// Most steps of which the spectrum is told.
+const MAX_SPECTRUM: usize = 300;
+
+/// Where conjugate gradients have stopped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Solution {
+    /// The solution.
+    pub x: Vec<f64>,
+    /// Length of each step, and how much of it the next direction has kept.
+    steps: Vec<(f64, f64)>,
+}
+
+impl Solution {
+    /// Largest difference from 1 of the eigenvalues of A times the approximate inverse, as far as the steps have met them: those
+    /// of the tridiagonal matrix of Lanczos (Golub & Van Loan 2013, section 11.3). Infinite after many steps.
+    pub fn spread(&self) -> f64 {
+        let (n, steps) = (self.steps.len(), &self.steps);
+        if n == 0 {
+            return 0.0;
+        }
+        if n > MAX_SPECTRUM {
+            return f64::INFINITY;
+        }
+        let element = |i: usize, j: usize| match (i.min(j), i.abs_diff(j)) {
+            (0, 0) => steps[0].0.recip(),
+            (i, 0) => steps[i].0.recip() + steps[i - 1].1 / steps[i - 1].0,
+            (i, 1) => steps[i].1.sqrt() / steps[i].0,
+            _ => 0.0,
+        };
+        let values = DMatrix::from_fn(n, n, element).symmetric_eigenvalues();
+        values.iter().map(|value| (value - 1.0).abs()).fold(0.0, f64::max)
+    }
+}
 
 /// Solves `A x = right`: `multiply` writes the product of A with a vector, `precondition` gives that of an approximate
 /// inverse.
@@ -19,7 +55,7 @@ pub fn conjugate_gradients(
     mut multiply: impl FnMut(&[f64], &mut [f64]),
     precondition: impl Fn(&[f64]) -> Vec<f64>,
     monitor: &dyn Monitor,
-) -> Result<Vec<f64>> {
+) -> Result<Solution> {
     let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
     let mut x = vec![0.0; right.len()];
     let mut image = vec![0.0; right.len()];
@@ -27,6 +63,7 @@ pub fn conjugate_gradients(
     let mut z = precondition(&r);
     let mut direction = z.clone();
     let mut rz = dot(&r, &z);
+    let mut steps = Vec::new();
     let stop = rz * RELATIVE_RESIDUAL * RELATIVE_RESIDUAL;
     for step in 0..MAX_STEPS {
         if rz <= stop {
@@ -49,9 +86,10 @@ pub fn conjugate_gradients(
         for i in 0..x.len() {
             direction[i] = z[i] + next / rz * direction[i];
         }
+        steps.push((length, next / rz));
         rz = next;
     }
-    Ok(x)
+    Ok(Solution { x, steps })
 }
 
 #[cfg(test)]
@@ -71,15 +109,19 @@ mod tests {
     fn solutions_fulfil_the_equations() {
         let right: Vec<f64> = (0..200).map(|i| f64::from(i % 7) - 3.0).collect();
         let half = |r: &[f64]| r.iter().map(|r| r / 2.01).collect();
-        let x = conjugate_gradients(right.clone(), multiply, half, &()).unwrap();
+        let found = conjugate_gradients(right.clone(), multiply, half, &()).unwrap();
         let mut image = vec![0.0; right.len()];
-        multiply(&x, &mut image);
+        multiply(&found.x, &mut image);
         assert!(image.iter().zip(&right).all(|(a, b)| (a - b).abs() < 1e-8));
+        // Eigenvalues are 2.01 - 2 cos(k π / 201), k = 1 ... 200.
+        let largest = 2.0 * (std::f64::consts::PI / 201.0).cos() / 2.01;
+        assert!((found.spread() / largest - 1.0).abs() < 1e-3);
     }
 
     #[test]
     fn nothing_is_the_solution_of_nothing() {
         let same = |r: &[f64]| r.to_vec();
-        assert_eq!(conjugate_gradients(vec![0.0; 5], multiply, same, &()).unwrap(), vec![0.0; 5]);
+        let found = conjugate_gradients(vec![0.0; 5], multiply, same, &()).unwrap();
+        assert_eq!((found.spread(), found.x), (0.0, vec![0.0; 5]));
     }
 }

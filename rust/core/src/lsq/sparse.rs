@@ -210,6 +210,18 @@ impl BlockMatrix {
         }
     }
 
+    /// One element: parameter `i` of one block and `j` of another that touches it, or of the same.
+    ///
+    /// # Panics
+    /// If the blocks do not touch.
+    pub fn element(&self, (a, i): (usize, usize), (b, j): (usize, usize)) -> f64 {
+        let p = &self.pattern;
+        let (a, b) = (p.place[a], p.place[b]);
+        let ((row, i), (column, j)) = if a >= b { ((a, i), (b, j)) } else { ((b, j), (a, i)) };
+        let offset = p.offset(column, row).expect("blocks that touch");
+        self.panels[column][(offset + i) * p.sizes[column] + j]
+    }
+
     /// The diagonal, in the order of elimination.
     pub fn diagonal(&self) -> Vec<f64> {
         let sizes = &self.pattern.sizes;

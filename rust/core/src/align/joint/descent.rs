@@ -1,11 +1,12 @@
-//! The same equations by products with their matrix alone, which is never formed.
+//! The same equations by products with their matrix, which is never formed, from the solution for groups.
 
-use nalgebra::{DMatrix, DVector, SMatrix};
+use nalgebra::{DMatrix, SMatrix};
 
-use super::{Column, JointProblem, Layout};
+use super::coarse::Coarse;
+use super::{JointProblem, Layout};
 use crate::error::Result;
 use crate::geometry::distortion::Point;
-use crate::lsq::gradients::conjugate_gradients;
+use crate::lsq::gradients::{Solution, conjugate_gradients};
 use crate::monitor::Monitor;
 
 impl JointProblem<'_> {
@@ -19,30 +20,20 @@ impl JointProblem<'_> {
         out: &mut [f64],
     ) {
         out.fill(0.0);
-        let mut moved: Vec<(Vec<Column>, Point)> = Vec::new();
+        let mut moved: Vec<Point> = Vec::new();
         for (object, own) in owns.iter().enumerate() {
             let Some(own) = own else { continue };
-            let start = self.starts[object];
-            let detections = self.of(object);
-            moved.resize_with(detections.len().max(moved.len()), Default::default);
-            for (i, (columns, y)) in moved[..detections.len()].iter_mut().enumerate() {
-                self.columns(layout, start + i, columns);
-                let d = &detections[i];
-                *y = [0, 1].map(|axis| {
-                    let start = if constant { d.at[axis] - d.expected[axis] } else { 0.0 };
-                    start + columns.iter().map(|(k, step)| step[axis] * a[*k]).sum::<f64>()
-                });
-            }
-            let b = self.best(object, own, |i| moved[i].1);
-            for (i, (columns, y)) in moved[..detections.len()].iter().enumerate() {
-                let weight = detections[i].weight;
-                if weight == 0.0 {
-                    continue;
-                }
-                let r = self.left(start + i, *y, &b).map(|r| weight * r);
-                for (k, step) in columns {
-                    out[*k] += step[0] * r[0] + step[1] * r[1];
-                }
+            let (start, detections) = (self.starts[object], self.of(object));
+            moved.clear();
+            moved.extend((start..).zip(detections).map(|(i, d)| {
+                let moved = self.moved(layout, i, a);
+                let start = |axis: usize| if constant { d.at[axis] - d.expected[axis] } else { 0.0 };
+                [0, 1].map(|axis| start(axis) + moved[axis])
+            }));
+            let b = self.best(object, own, |i| moved[i]);
+            for (i, d) in detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
+                let r = self.left(start + i, moved[i], &b).map(|r| d.weight * r);
+                self.for_each_column(layout, start + i, |k, step| out[k] += step[0] * r[0] + step[1] * r[1]);
             }
         }
         for k in self.with_prior(layout) {
@@ -50,61 +41,50 @@ impl JointProblem<'_> {
         }
     }
 
-    /// Inverses of the exposures' own blocks, and of the diagonal of the device.
-    fn blocks(&self, layout: &Layout) -> (Vec<DMatrix<f64>>, Vec<f64>) {
-        let n = layout.stride;
-        let mut sums = vec![DMatrix::<f64>::zeros(n, n); layout.free.len()];
-        let mut diagonal = vec![0.0; self.device.terms.len()];
-        let mut columns = Vec::new();
-        for (i, d) in self.detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
-            self.columns(layout, i, &mut columns);
-            let of_map = columns.iter().take_while(|(k, _)| *k < layout.device).count();
-            for (k, step) in &columns[of_map..] {
-                diagonal[k - layout.device] += d.weight * (step[0].powi(2) + step[1].powi(2));
-            }
-            for (k, a) in &columns[..of_map] {
-                for (l, b) in &columns[..of_map] {
-                    sums[k / n][(k % n, l % n)] += d.weight * (a[0] * b[0] + a[1] * b[1]);
-                }
-            }
-        }
-        for k in self.with_prior(layout) {
-            sums[k / n][(k % n, k % n)] += self.device.own_prior;
-        }
-        let invert = |mut m: DMatrix<f64>| {
-            // Of what an exposure does not have nothing is told, and it stays.
-            for k in 0..n {
-                if m[(k, k)] == 0.0 {
-                    m[(k, k)] = 1.0;
-                }
-            }
-            m.cholesky().map_or(DMatrix::zeros(n, n), |c| c.inverse())
-        };
-        let invert_one = |d: f64| if d > 0.0 { 1.0 / d } else { 0.0 };
-        (sums.into_iter().map(invert).collect(), diagonal.into_iter().map(invert_one).collect())
-    }
-
     /// Solves for the parameters that are free, by conjugate gradients.
     pub(super) fn descend<const D: usize>(
         &self,
         layout: &Layout,
         owns: &[Option<SMatrix<f64, D, D>>],
+        coarse: &Coarse,
         monitor: &dyn Monitor,
-    ) -> Result<Vec<f64>> {
-        let (blocks, diagonal) = self.blocks(layout);
-        let precondition = |r: &[f64]| -> Vec<f64> {
-            let (of_maps, of_device) = r.split_at(layout.device);
-            let block = |(block, r): (&DMatrix<f64>, &[f64])| block * DVector::from_column_slice(r);
-            let maps = blocks.iter().zip(of_maps.chunks(layout.stride));
-            let maps = maps.flat_map(|pair| block(pair).as_slice().to_vec());
-            maps.chain(diagonal.iter().zip(of_device).map(|(d, r)| d * r)).collect()
-        };
+    ) -> Result<Solution> {
         let mut right = vec![0.0; layout.size];
         self.apply(layout, owns, &vec![0.0; layout.size], true, &mut right);
         for r in &mut right {
             *r = -*r;
         }
         let multiply = |x: &[f64], out: &mut [f64]| self.apply(layout, owns, x, false, out);
-        conjugate_gradients(right, multiply, precondition, monitor)
+        conjugate_gradients(right, multiply, |r| coarse.precondition(layout, r), monitor)
+    }
+}
+
+impl Coarse {
+    /// Approximate solution: of each group as a whole, and of each exposure against its group as if the objects stayed.
+    fn precondition(&self, layout: &Layout, right: &[f64]) -> Vec<f64> {
+        let n = layout.stride;
+        let (of_maps, of_device) = right.split_at(layout.device);
+        let columns: Vec<_> = of_maps.chunks(n).map(|r| DMatrix::from_column_slice(n, 1, r)).collect();
+        let mut of_groups = vec![DMatrix::zeros(n, 1); self.groups.first.len()];
+        for (exposure, column) in columns.iter().enumerate() {
+            of_groups[self.groups.of[exposure]] += self.groups.gathered(exposure, column);
+        }
+        let all: Vec<f64> = of_groups.iter().flatten().chain(of_device).copied().collect();
+        let solved = self.solve(&all);
+        let (maps, device) = solved.split_at(of_groups.len() * n);
+        let mut out = Vec::with_capacity(right.len());
+        for (exposure, column) in columns.iter().enumerate() {
+            let group = self.groups.of[exposure];
+            let mut of_group = DMatrix::from_column_slice(n, 1, &maps[group * n..(group + 1) * n]);
+            if !self.groups.has_own(exposure) {
+                out.extend_from_slice(of_group.as_slice());
+                continue;
+            }
+            of_group -= &self.together[group] * &of_groups[group];
+            let moved = self.groups.carried(exposure, &of_group) + &self.own[exposure] * column;
+            out.extend_from_slice(moved.as_slice());
+        }
+        out.extend_from_slice(device);
+        out
     }
 }

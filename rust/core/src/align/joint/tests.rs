@@ -100,6 +100,19 @@ fn without_anything_fixed_the_gauge_is_named() {
     assert!(JointProblem { priors: &catalogued, ..problem }.solve(&()).unwrap().undetermined.is_empty());
 }
 
+#[test]
+fn where_nothing_is_to_be_found_nothing_moves() {
+    let (mut detections, starts, priors, _) = chain(4);
+    let told = still(&detections, &starts, &priors, &[true; 4], Geometry::Shift).solve(&()).unwrap();
+    assert!(told.maps.iter().all(|map| map.1 == [0.0; 2]) && told.undetermined.is_empty());
+    for d in &mut detections {
+        d.at = d.expected;
+    }
+    let frozen = [true, false, false, false];
+    let told = still(&detections, &starts, &priors, &frozen, Geometry::Rscale).solve(&()).unwrap();
+    assert!(told.maps.iter().all(|map| map.1 == [0.0; 2]) && told.covariances[1][(0, 0)] > 0.0);
+}
+
 /// Term of one axis by degrees.
 fn term(axis: usize, degrees: [usize; 2]) -> Term {
     let product = |k| Product { degrees, factor: f64::from(u8::from(k == axis)) };
@@ -203,35 +216,72 @@ fn motions_and_colours_are_recovered_both_ways() {
     }
 }
 
-#[test]
-fn step_by_step_is_the_same_as_at_once() {
-    let terms: Vec<Term> = [[2, 0], [1, 1]].map(|degrees| term(0, degrees)).into();
-    let (detections, starts, priors, _) = chain(60);
-    let places: Vec<Place> = (0..detections.len())
-        .map(|i| Place {
-            detector: 0,
-            at: [2.0 * noise(i + 5), 2.0 * noise(i + 7)],
-            gradient: [[1.0, 0.0], [0.0, 1.0]],
-        })
+/// Two pointings half a field apart, each in some bands with small dithers; of the stars in a field a fifth is missing.
+fn bands(count: usize) -> Chain {
+    let exposures = 2 * count;
+    let truth: Vec<(f64, Point)> = (0..exposures)
+        .map(|e| if e == 0 { (0.0, [0.0; 2]) } else { (1e-3 * noise(e), [noise(e + 31), noise(e + 57)]) })
         .collect();
-    let frozen: Vec<bool> = (0..60).map(|e| e == 0).collect();
-    let own = [[0, 2], [2, 0]].map(|degrees| term(1, degrees));
-    let bends: Vec<bool> = (0..60).map(|e| e % 3 == 1).collect();
-    let problem = JointProblem {
-        device: Device { terms: &terms, places: &places, own: &own, bends: &bends, own_prior: 0.01 },
-        ..still(&detections, &starts, &priors, &frozen, Geometry::General)
-    };
-    let found = problem.solve(&()).unwrap();
-    assert!(found.undetermined.is_empty());
-    let (layout, owns) = (Layout::new(&problem), problem.owns::<2>());
-    let other = problem.solution(&layout, &owns, &problem.descend(&layout, &owns, &()).unwrap());
-    for (a, b) in found.maps.iter().zip(&other.maps) {
-        let flat = |map: &([[f64; 2]; 2], Point)| [map.0.concat(), map.1.to_vec()].concat();
-        assert!(flat(a).iter().zip(flat(b)).all(|(a, b)| (a - b).abs() < 1e-7), "{a:?} {b:?}");
+    let (mut detections, mut starts) = (Vec::new(), vec![0]);
+    for object in 0..300 {
+        let sky = [150.0 * noise(3 * object), 100.0 * noise(3 * object + 1)];
+        for (e, (turn, shift)) in truth.iter().enumerate() {
+            let middle = [50.0 * (e / count) as f64 - 25.0 + 4.0 * noise(e + 7), 4.0 * noise(e + 9)];
+            let off = [sky[0] - middle[0], sky[1] - middle[1]];
+            let missing = noise(exposures * object + e + 4000) > 0.3;
+            if off.iter().any(|c| c.abs() > 50.0) || missing {
+                continue;
+            }
+            let x = [off[0] - shift[0], off[1] - shift[1]];
+            let at = [x[0] + turn * x[1], x[1] - turn * x[0]].map(|c| c / (1.0 + turn * turn));
+            let at = [0, 1].map(|k| at[k] + 0.02 * noise(2 * (exposures * object + e) + k + 9000));
+            let jacobian = [[1.0, 0.0], [0.0, 1.0]];
+            detections.push(Detection { exposure: e as u32, at, expected: off, jacobian, weight: 1e3 });
+        }
+        starts.push(detections.len());
     }
-    assert!(found.device.iter().zip(&other.device).all(|(a, b)| (a - b).abs() < 1e-7));
-    for ((own, other), bends) in found.own.iter().zip(&other.own).zip(&bends) {
-        assert!(own.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-7 && (*a != 0.0) == *bends));
+    (detections, starts, vec![0.0; 300], truth)
+}
+
+#[test]
+fn groups_of_exposures_give_the_same_as_each_alone() {
+    let terms: Vec<Term> = [[2, 0], [1, 1]].map(|degrees| term(0, degrees)).into();
+    let own = [[0, 2], [2, 0]].map(|degrees| term(1, degrees));
+    for (geometry, bent) in [(Geometry::Rscale, false), (Geometry::General, true)] {
+        let (detections, starts, priors, _) = bands(10);
+        let gradient = [[1.0, 0.0], [0.0, 1.0]];
+        let place = |d: &Detection| Place { detector: 0, at: d.at.map(|c| c / 50.0), gradient };
+        let places: Vec<Place> = detections.iter().map(place).collect();
+        let frozen: Vec<bool> = (0..20).map(|e| e == 0).collect();
+        let bends: Vec<bool> = (0..20).map(|e| e % 3 == 1).collect();
+        let own = Device { own: &own, bends: &bends, own_prior: 0.01, ..Device::default() };
+        let device = Device { terms: &terms, places: &places, ..if bent { own } else { Device::default() } };
+        let problem = JointProblem { device, ..still(&detections, &starts, &priors, &frozen, geometry) };
+        let found = problem.solve(&()).unwrap();
+        assert!(found.undetermined.is_empty());
+        let (layout, owns) = (Layout::new(&problem), problem.owns::<2>());
+        let products = problem.products(&layout, &owns);
+        let groups = problem.groups(&layout, &owns, 0.5);
+        assert_eq!(groups.first.len(), if bent { 4 } else { 2 });
+        let blocks = problem.blocks_of(&layout, &groups, f64::INFINITY).unwrap();
+        let coarse = problem.factorised(&layout, &owns, &products, (groups, blocks), &()).unwrap();
+        let descent = problem.descend(&layout, &owns, &coarse, &()).unwrap();
+        let other = problem.solution(&layout, &owns, &descent.x);
+        for (a, b) in found.maps.iter().zip(&other.maps) {
+            let flat = |map: &([[f64; 2]; 2], Point)| [map.0.concat(), map.1.to_vec()].concat();
+            assert!(flat(a).iter().zip(flat(b)).all(|(a, b)| (a - b).abs() < 1e-6), "{a:?} {b:?}");
+        }
+        assert!(found.device.iter().zip(&other.device).all(|(a, b)| (a - b).abs() < 1e-6));
+        for ((own, other), bends) in found.own.iter().zip(&other.own).zip(&bends) {
+            let is_there = *bends && bent;
+            assert!(own.iter().zip(other).all(|(a, b)| (a - b).abs() < 1e-6 && (*a != 0.0) == is_there));
+        }
+        let error = descent.spread().powi(2);
+        let covariances = problem.covariances(&layout, &owns, &products, &coarse);
+        for (a, b) in found.covariances.iter().zip(&covariances).skip(1) {
+            let ratios = b.diagonal().component_div(&a.diagonal());
+            assert!(ratios.iter().filter(|r| r.is_finite()).all(|r| *r < 1.0 + 1e-9 && *r > 1.0 - error));
+        }
     }
 }
 

@@ -60,24 +60,23 @@ impl Factor {
         }
     }
 
-    /// Blocks on the diagonal of the inverse, by block as they were given, rows after rows; zeros of frozen parameters.
+    /// The inverse, as far as it has a place in the factor; zeros of frozen parameters.
     ///
     /// Takahashi, Fagan & Chen 1973: of the inverse only what has a place in the factor is calculated.
-    pub fn inverse_blocks(&self) -> Vec<Vec<f64>> {
-        let p = &self.matrix.pattern;
-        let mut inverse = BlockMatrix::new(Arc::clone(p));
-        for at in (0..p.sizes.len()).rev() {
+    pub fn inverse(&self) -> BlockMatrix {
+        let mut inverse = BlockMatrix::new(Arc::clone(&self.matrix.pattern));
+        for at in (0..inverse.panels.len()).rev() {
             let panel = self.inverse_panel(&inverse, at);
             inverse.panels[at] = panel;
         }
-        let block = |&at: &usize| {
-            let (size, start) = (p.sizes[at], p.starts[at]);
-            let scaled = |k: usize| {
-                inverse.panels[at][k] * self.scale[start + k / size] * self.scale[start + k % size]
-            };
-            (0..size * size).map(scaled).collect()
-        };
-        p.place.iter().map(block).collect()
+        inverse.rescale(&self.scale, 0.0);
+        inverse
+    }
+
+    /// Blocks on the diagonal of the inverse, by block as they were given, rows after rows.
+    pub fn inverse_blocks(&self) -> Vec<Vec<f64>> {
+        let (p, inverse) = (&self.matrix.pattern, self.inverse());
+        p.place.iter().map(|&at| inverse.panels[at][..p.sizes[at] * p.sizes[at]].to_vec()).collect()
     }
 
     fn inverse_panel(&self, inverse: &BlockMatrix, at: usize) -> Vec<f64> {

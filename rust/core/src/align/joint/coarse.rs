@@ -1,0 +1,397 @@
+//! The equations of all groups of exposures, which touch where these share objects, and their solution by a sparse factor.
+
+use std::sync::Arc;
+
+use nalgebra::{DMatrix, SMatrix, SVector};
+
+use super::super::device::Device;
+use super::groups::{Groups, inverse_of_known};
+use super::{JointProblem, Layout, MOST};
+use crate::error::Result;
+use crate::geometry::distortion::Point;
+use crate::lsq::arrow::{Arrow, Eliminated};
+use crate::lsq::sparse::{BlockMatrix, Pattern};
+use crate::monitor::{Monitor, checkpoint};
+
+/// Multiplications for the factor of each exposure alone that are worth it, for each detection and at least: with more, those
+/// of groups and some products with the whole matrix are the quicker way.
+const WORK_PER_DETECTION: f64 = 600.0;
+const LEAST_WORK: f64 = 1e7;
+
+/// Most multiplications for any factor.
+pub(super) const MOST_WORK: f64 = 1e10;
+
+/// Shares of the objects of either exposure that those of a group have in common with the first: at least the first of these,
+/// and where the factor would be too large the next.
+const COMMON: [f64; 3] = [0.5, 0.2, 0.0];
+
+/// Groups that are near each other are solved for together, about so many: long rows are the quicker ones.
+const TOGETHER: usize = 8;
+
+/// An exposure or a group of them in the equations, and the products of its parameters with those of an object.
+#[derive(Clone)]
+pub(super) struct Touch<const D: usize> {
+    pub number: usize,
+    pub coupling: [SVector<f64, D>; MOST],
+}
+
+/// Products of the derivatives of the detections by their own parameters, objects left aside.
+pub(super) struct Products {
+    /// Of each exposure's parameters with themselves, and with those of the device.
+    pub own: Vec<DMatrix<f64>>,
+    pub cross: Vec<DMatrix<f64>>,
+    /// Of those of the device.
+    pub device: DMatrix<f64>,
+}
+
+/// The factorised equations of groups and of the device.
+pub(super) struct Coarse {
+    pub groups: Groups,
+    pub arrow: Arrow,
+    pub eliminated: Eliminated,
+    /// Covariance of the parameters of the device, and which of them are not determined.
+    pub device: DMatrix<f64>,
+    pub frozen_terms: Vec<usize>,
+    /// Inverse of each exposure's own products, and of those of its group; empty of those that are alone.
+    pub own: Vec<DMatrix<f64>>,
+    pub together: Vec<DMatrix<f64>>,
+    pub blocks: Blocks,
+}
+
+/// Blocks of the equations, of some groups each.
+pub(super) struct Blocks {
+    pattern: Arc<Pattern>,
+    /// Block of each group, and its first parameter there.
+    of: Vec<(usize, usize)>,
+}
+
+impl Blocks {
+    /// Place of a group's first parameter in the order of elimination.
+    pub(super) fn start(&self, group: usize) -> usize {
+        let (block, first) = self.of[group];
+        self.pattern.start(block) + first
+    }
+
+    /// The square of a matrix that is of two groups which touch.
+    pub(super) fn square(&self, matrix: &BlockMatrix, (a, b): (usize, usize), side: usize) -> DMatrix<f64> {
+        let ((row, i), (column, j)) = (self.of[a], self.of[b]);
+        DMatrix::from_fn(side, side, |k, l| matrix.element((row, i + k), (column, j + l)))
+    }
+}
+
+/// Halves a set of points until few are together.
+fn split(mut set: Vec<usize>, points: &[Point], sets: &mut Vec<Vec<usize>>) {
+    if set.len() <= TOGETHER {
+        sets.extend((!set.is_empty()).then_some(set));
+        return;
+    }
+    let spread = |axis: usize| {
+        let values = set.iter().map(|&k| points[k][axis]);
+        values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
+    };
+    let axis = usize::from(spread(1) > spread(0));
+    set.sort_by(|&a, &b| points[a][axis].total_cmp(&points[b][axis]).then(a.cmp(&b)));
+    let upper = set.split_off(set.len() / 2);
+    split(set, points, sets);
+    split(upper, points, sets);
+}
+
+impl JointProblem<'_> {
+    /// Groups whose equations are worth a factor, and it.
+    pub(super) fn coarse<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        products: &Products,
+        monitor: &dyn Monitor,
+    ) -> Result<Coarse> {
+        let limit = LEAST_WORK.max(WORK_PER_DETECTION * self.detections.len() as f64);
+        if let Some(alone) = self.of_each_alone(layout, owns, products, limit, monitor)? {
+            return Ok(alone);
+        }
+        let tried = COMMON.map(|common| (common, if common > 0.0 { MOST_WORK } else { f64::INFINITY }));
+        let chosen = tried.into_iter().find_map(|(common, limit)| {
+            let groups = self.groups(layout, owns, common);
+            let blocks = self.blocks_of(layout, &groups, limit)?;
+            Some((groups, blocks))
+        });
+        self.factorised(layout, owns, products, chosen.expect("the last has no limit"), monitor)
+    }
+
+    /// Equations of each exposure alone, and their factor, if that is no more work than a limit.
+    pub(super) fn of_each_alone<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        products: &Products,
+        limit: f64,
+        monitor: &dyn Monitor,
+    ) -> Result<Option<Coarse>> {
+        let alone = Groups::alone(layout.free.len());
+        let blocks = self.blocks_of(layout, &alone, limit);
+        blocks.map(|blocks| self.factorised(layout, owns, products, (alone, blocks), monitor)).transpose()
+    }
+
+    /// Blocks of groups, and which share an object; `None` where that is too much to be solved.
+    pub(super) fn blocks_of(&self, layout: &Layout, groups: &Groups, limit: f64) -> Option<Blocks> {
+        let points: Vec<Point> = groups.first.iter().map(|&e| self.places[layout.free[e]]).collect();
+        let mut sets = Vec::new();
+        split((0..points.len()).collect(), &points, &mut sets);
+        let mut of = vec![(0, 0); points.len()];
+        for (block, set) in sets.iter().enumerate() {
+            for (k, &group) in set.iter().enumerate() {
+                of[group] = (block, k * layout.stride);
+            }
+        }
+        let n = sets.len();
+        let mut touching = vec![false; n * n];
+        let (mut work, mut seen) = (0.0, Vec::new());
+        for object in 0..self.priors.len() {
+            seen.clear();
+            seen.extend(self.touching(layout, object).map(|(exposure, _)| groups.of[exposure]));
+            if !groups.are_alone() {
+                seen.sort_unstable();
+                seen.dedup();
+            }
+            work += (seen.len() * layout.stride).pow(2) as f64;
+            for group in &mut seen {
+                *group = of[*group].0;
+            }
+            seen.sort_unstable();
+            seen.dedup();
+            for (at, &a) in seen.iter().enumerate() {
+                seen[at + 1..].iter().for_each(|&b| touching[a * n + b] = true);
+            }
+        }
+        let after = |a: usize| (a + 1..n).map(move |b| (a, b));
+        let pairs: Vec<_> = (0..n).flat_map(after).filter(|&(a, b)| touching[a * n + b]).collect();
+        // Not even the elements that are given, before any fill.
+        if work + (pairs.len() * (TOGETHER * layout.stride).pow(3)) as f64 > limit {
+            return None;
+        }
+        let sizes: Vec<usize> = sets.iter().map(|set| set.len() * layout.stride).collect();
+        let middles: Vec<Point> = sets.iter().map(|set| points[set[set.len() / 2]]).collect();
+        let pattern = Arc::new(Pattern::new(&sizes, &middles, &pairs));
+        work += pattern.work();
+        (work <= limit).then_some(Blocks { pattern, of })
+    }
+
+    /// Products of the detections' own parameters with each other.
+    pub(super) fn products<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+    ) -> Products {
+        let (n, exposures, terms) = (layout.stride, layout.free.len(), layout.size - layout.device);
+        let mut products = Products {
+            own: vec![DMatrix::zeros(n, n); exposures],
+            cross: vec![DMatrix::zeros(n, terms); exposures],
+            device: DMatrix::zeros(terms, terms),
+        };
+        let mut of_device: Vec<(usize, Point)> = Vec::new();
+        for (object, _) in owns.iter().enumerate().filter(|(_, own)| own.is_some()) {
+            for (i, d) in (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0) {
+                of_device.clear();
+                self.device.for_each(i, |k, step| of_device.push((k, step)));
+                if let Some(exposure) = layout.number(d.exposure as usize) {
+                    let of_map = self.of_map(layout, i);
+                    let own = products.own[exposure].as_mut_slice();
+                    own.chunks_exact_mut(n)
+                        .zip(&of_map)
+                        .for_each(|(to, b)| add_products(to, &of_map, b, d.weight));
+                    for (l, b) in &of_device {
+                        let mut column = products.cross[exposure].column_mut(*l);
+                        add_products(column.as_mut_slice(), &of_map, b, d.weight);
+                    }
+                }
+                for (l, b) in &of_device {
+                    for (k, a) in &of_device {
+                        products.device[(*k, *l)] += d.weight * (a[0] * b[0] + a[1] * b[1]);
+                    }
+                }
+            }
+        }
+        for k in self.with_prior(layout) {
+            products.own[k / n][(k % n, k % n)] += self.device.own_prior;
+        }
+        products
+    }
+
+    /// Equations of the parameters of groups and of the device, the objects eliminated, and their factor.
+    pub(super) fn factorised<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        products: &Products,
+        (groups, blocks): (Groups, Blocks),
+        monitor: &dyn Monitor,
+    ) -> Result<Coarse> {
+        let (n, terms) = (layout.stride, layout.size - layout.device);
+        let number = groups.first.len();
+        let order = |group: usize| (blocks.start(group)..).take(n);
+        let mut arrow = Arrow {
+            order: (0..number).flat_map(order).collect(),
+            own: BlockMatrix::new(blocks.pattern.clone()),
+            held: Vec::new(),
+            firsts: (0..=number).map(|group| group * n).collect(),
+            cross: vec![0.0; number * n * terms],
+            shared: products.device.clone(),
+            gradient: vec![0.0; number * n + terms],
+            cost: 0.0,
+            costs: Vec::new(),
+        };
+        let mut together = vec![DMatrix::zeros(n, n); number];
+        for (exposure, &group) in groups.of.iter().enumerate() {
+            // Of both sides of a symmetric matrix.
+            let own =
+                groups.gathered(exposure, &groups.gathered(exposure, &products.own[exposure]).transpose());
+            let at = blocks.of[group];
+            arrow.own.add_block(at, at, n, |i, j| own[(i, j)]);
+            together[group] += own;
+            let cross = groups.gathered(exposure, &products.cross[exposure]);
+            for i in 0..n {
+                let row = arrow.order[group * n + i] * terms;
+                (0..terms).for_each(|k| arrow.cross[row + k] += cross[(i, k)]);
+            }
+        }
+        let (mut touches, mut device) = (Vec::new(), vec![SVector::zeros(); terms]);
+        for (object, own) in owns.iter().enumerate() {
+            checkpoint(monitor)?;
+            if let Some(own) = own {
+                self.touches(layout, object, &mut touches, &mut device);
+                groups.merge(&mut touches, n);
+                eliminate(&blocks, own, &touches, &device, (n, &mut arrow));
+            }
+        }
+        let has_own = |exposure: &usize| groups.has_own(*exposure);
+        let invert = |matrix: &DMatrix<f64>| inverse_of_known(matrix.clone()).unwrap_or(DMatrix::zeros(n, n));
+        let own = (0..groups.of.len())
+            .map(|e| if has_own(&e) { invert(&products.own[e]) } else { DMatrix::zeros(0, 0) });
+        let own = own.collect();
+        let together = together.iter().map(invert).collect();
+        let eliminated = arrow.eliminated(0.0, 0.0);
+        let (device, frozen_terms) = eliminated.equations.inverse();
+        Ok(Coarse { groups, arrow, eliminated, device, frozen_terms, own, together, blocks })
+    }
+
+    /// What couples exposures, each once, and the device to an object.
+    pub(super) fn touches<const D: usize>(
+        &self,
+        layout: &Layout,
+        object: usize,
+        touches: &mut Vec<Touch<D>>,
+        of_device: &mut [SVector<f64, D>],
+    ) {
+        touches.clear();
+        of_device.fill(SVector::zeros());
+        for (i, d) in (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0) {
+            let basis = self.motions.basis::<D>(i, &d.jacobian).map(SVector::from);
+            let coupling = |step: Point| (basis[0] * step[0] + basis[1] * step[1]) * d.weight;
+            self.device.for_each(i, |k, step| of_device[k] += coupling(step));
+            if let Some(number) = layout.number(d.exposure as usize) {
+                let mut touch = Touch { number, coupling: [SVector::zeros(); MOST] };
+                self.for_each_of_map(layout, i, |k, step| touch.coupling[k] = coupling(step));
+                touches.push(touch);
+            }
+        }
+        touches.sort_by_key(|touch| touch.number);
+        touches.dedup_by(|more, touch| more.number == touch.number && touch.add(more));
+    }
+}
+
+/// Adds weighted products of derivatives with another one.
+fn add_products(to: &mut [f64], rows: &[Point], column: &Point, weight: f64) {
+    let column = column.map(|c| weight * c);
+    to.iter_mut().zip(rows).for_each(|(to, a)| *to += a[0] * column[0] + a[1] * column[1]);
+}
+
+impl<const D: usize> Touch<D> {
+    /// Adds another touch of the same, of which nothing is left then.
+    fn add(&mut self, other: &Self) -> bool {
+        self.coupling.iter_mut().zip(&other.coupling).for_each(|(a, b)| *a += b);
+        true
+    }
+}
+
+impl Groups {
+    /// Makes of the touches of exposures those of groups.
+    pub(super) fn merge<const D: usize>(&self, touches: &mut Vec<Touch<D>>, stride: usize) {
+        if self.are_alone() {
+            return;
+        }
+        for mut touch in std::mem::take(touches) {
+            if let Some(carry) = self.carry(touch.number) {
+                let mut carried = [SVector::zeros(); MOST];
+                for (j, carried) in carried.iter_mut().enumerate().take(stride) {
+                    *carried = carry.column(j).iter().zip(&touch.coupling).map(|(c, t)| t * *c).sum();
+                }
+                touch.coupling = carried;
+            }
+            touch.number = self.of[touch.number];
+            // An object is seen by few groups.
+            match touches.iter_mut().find(|other| other.number == touch.number) {
+                Some(other) => drop(other.add(&touch)),
+                None => touches.push(touch),
+            }
+        }
+    }
+}
+
+impl Coarse {
+    /// Exposures of which some parameter is not determined: of a group the first.
+    pub(super) fn undetermined(&self, layout: &Layout, device: &Device<'_>) -> Vec<usize> {
+        let frozen = self.eliminated.factor.frozen();
+        let told = |k: &usize| {
+            let exposure = layout.free[self.groups.first[k / layout.stride]];
+            let is_there = k % layout.stride < layout.own || device.bends(exposure);
+            (frozen[self.arrow.order[*k]] && is_there).then_some(exposure)
+        };
+        let mut exposures: Vec<usize> = (0..self.arrow.order.len()).filter_map(|k| told(&k)).collect();
+        exposures.dedup();
+        exposures
+    }
+
+    /// Solution for another right-hand side, of the groups' parameters and those of the device.
+    pub(super) fn solve(&self, right: &[f64]) -> Vec<f64> {
+        self.arrow.solve_with(&self.eliminated, &self.device, right)
+    }
+}
+
+/// Takes the parameters of an object out of the equations.
+fn eliminate<const D: usize>(
+    blocks: &Blocks,
+    own: &SMatrix<f64, D, D>,
+    touches: &[Touch<D>],
+    of_device: &[SVector<f64, D>],
+    (stride, arrow): (usize, &mut Arrow),
+) {
+    let terms = of_device.len();
+    for (at, touch) in touches.iter().enumerate() {
+        let mine = blocks.of[touch.number];
+        let mut gain = [SVector::zeros(); MOST];
+        for (gain, coupling) in gain.iter_mut().zip(&touch.coupling).take(stride) {
+            *gain = own * coupling;
+        }
+        arrow.own.add_block(mine, mine, stride, |i, j| -gain[i].dot(&touch.coupling[j]));
+        for other in &touches[at + 1..] {
+            let product = |i: usize, j: usize| gain[i].dot(&other.coupling[j]);
+            let theirs = blocks.of[other.number];
+            arrow.own.add_block(mine, theirs, stride, |i, j| -product(i, j));
+            if theirs.0 == mine.0 {
+                arrow.own.add_block(theirs, mine, stride, |i, j| -product(j, i));
+            }
+        }
+        for (k, gain) in (touch.number * stride..).zip(&gain[..stride]) {
+            let row = arrow.order[k] * terms;
+            for (cross, c) in arrow.cross[row..row + terms].iter_mut().zip(of_device) {
+                *cross -= gain.dot(c);
+            }
+        }
+    }
+    for (k, coupling) in of_device.iter().enumerate() {
+        let gain = own * coupling;
+        for (l, other) in of_device.iter().enumerate() {
+            arrow.shared[(k, l)] -= gain.dot(other);
+        }
+    }
+}

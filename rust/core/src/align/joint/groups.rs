@@ -1,0 +1,157 @@
+//! Exposures that show the same objects, as those of one pointing in several bands.
+//!
+//! What moves such exposures together is told by other groups, and what moves them against each other by their own objects
+//! alone, of which each has many detections. So a group has one set of parameters, those of its first exposure, in the
+//! equations whose factor grows faster than their number.
+
+use nalgebra::{DMatrix, SMatrix, Vector2};
+
+use super::{JointProblem, Layout, MOST};
+
+/// Free exposures in groups.
+pub(super) struct Groups {
+    /// First exposure of each group, by its number among those that are free.
+    pub first: Vec<usize>,
+    /// Number of exposures of each group.
+    pub sizes: Vec<usize>,
+    /// Group of each exposure.
+    pub of: Vec<usize>,
+    /// What moves the objects of an exposure as a parameter of the first of its group does: columns, by that parameter; `None`
+    /// of the first itself.
+    carry: Vec<Option<DMatrix<f64>>>,
+}
+
+/// Objects that an exposure sees, ascending, and its detections of them.
+type Seen = Vec<(usize, usize)>;
+
+impl Groups {
+    /// Each exposure alone.
+    pub(super) fn alone(exposures: usize) -> Self {
+        Self {
+            first: (0..exposures).collect(),
+            sizes: vec![1; exposures],
+            of: (0..exposures).collect(),
+            carry: vec![None; exposures],
+        }
+    }
+
+    /// Whether an exposure has parameters beside those of its group.
+    pub(super) fn has_own(&self, exposure: usize) -> bool {
+        self.sizes[self.of[exposure]] > 1
+    }
+
+    /// Whether all are alone.
+    pub(super) fn are_alone(&self) -> bool {
+        self.first.len() == self.of.len()
+    }
+
+    /// Parameters of an exposure that are those of its group, rows after rows.
+    pub(super) fn carried(&self, exposure: usize, of_group: &DMatrix<f64>) -> DMatrix<f64> {
+        self.carry[exposure].as_ref().map_or_else(|| of_group.clone(), |carry| carry * of_group)
+    }
+
+    /// What derivatives by the parameters of an exposure, in rows, are by those of its group.
+    pub(super) fn gathered(&self, exposure: usize, of_exposure: &DMatrix<f64>) -> DMatrix<f64> {
+        self.carry[exposure].as_ref().map_or_else(|| of_exposure.clone(), |carry| carry.tr_mul(of_exposure))
+    }
+
+    /// How the parameters of an exposure follow from those of its group.
+    pub(super) fn carry(&self, exposure: usize) -> Option<&DMatrix<f64>> {
+        self.carry[exposure].as_ref()
+    }
+}
+
+impl JointProblem<'_> {
+    /// Groups of exposures that have more than a share of the objects of either in common.
+    pub(super) fn groups<const D: usize>(
+        &self,
+        layout: &Layout,
+        owns: &[Option<SMatrix<f64, D, D>>],
+        common: f64,
+    ) -> Groups {
+        let exposures = layout.free.len();
+        let mut seen: Vec<Seen> = vec![Vec::new(); exposures];
+        for (object, _) in owns.iter().enumerate().filter(|(_, own)| own.is_some()) {
+            for (exposure, detection) in self.touching(layout, object) {
+                seen[exposure].push((object, detection));
+            }
+        }
+        let mut groups = Groups { first: Vec::new(), sizes: Vec::new(), ..Groups::alone(exposures) };
+        let mut waiting = vec![true; exposures];
+        for first in 0..exposures {
+            if !waiting[first] {
+                continue;
+            }
+            let mut counts = vec![0_usize; exposures];
+            for &(object, _) in &seen[first] {
+                self.touching(layout, object).for_each(|(exposure, _)| counts[exposure] += 1);
+            }
+            groups.first.push(first);
+            groups.sizes.push(0);
+            let bends = |exposure: usize| self.device.bends(layout.free[exposure]);
+            for other in first..exposures {
+                let most = seen[first].len().max(seen[other].len());
+                let near = waiting[other] && counts[other] as f64 > common * most as f64;
+                if other > first && (!near || bends(first) != bends(other)) {
+                    continue;
+                }
+                if other > first {
+                    let Some(carry) = self.carry(layout, &seen[first], &seen[other]) else { continue };
+                    groups.carry[other] = Some(carry);
+                }
+                waiting[other] = false;
+                groups.of[other] = groups.first.len() - 1;
+                groups.sizes[groups.of[other]] += 1;
+            }
+        }
+        groups
+    }
+
+    /// Detections of an object that count, by free exposures.
+    pub(super) fn touching<'l>(
+        &'l self,
+        layout: &'l Layout,
+        object: usize,
+    ) -> impl Iterator<Item = (usize, usize)> + 'l {
+        let detections = (self.starts[object]..).zip(self.of(object)).filter(|(_, d)| d.weight > 0.0);
+        detections.filter_map(|(i, d)| Some((layout.number(d.exposure as usize)?, i)))
+    }
+
+    /// Parameters of an exposure that move the objects it has in common with the first as those of that do, by least squares;
+    /// `None` where they do not determine them.
+    fn carry(&self, layout: &Layout, first: &Seen, other: &Seen) -> Option<DMatrix<f64>> {
+        let n = layout.stride;
+        // By columns.
+        let (mut normal, mut right) = ([[0.0; MOST]; MOST], [[0.0; MOST]; MOST]);
+        let mut theirs = other.iter().peekable();
+        for &(object, i) in first {
+            while theirs.next_if(|(other, _)| *other < object).is_some() {}
+            let Some(&&(_, j)) = theirs.peek().filter(|(other, _)| *other == object) else { continue };
+            let d = &self.detections[j];
+            let [from, to] = [&self.detections[i].jacobian, &d.jacobian]
+                .map(|j| SMatrix::<f64, 2, 2>::new(j[0][0], j[0][1], j[1][0], j[1][1]));
+            let Some(back) = from.try_inverse() else { continue };
+            let turn = to * back * d.weight;
+            let (rows, wanted) = (self.of_map(layout, j), self.of_map(layout, i));
+            for (k, (normal, right)) in normal.iter_mut().zip(&mut right).enumerate().take(n) {
+                let (same, other) = (rows[k], turn * Vector2::from(wanted[k]));
+                for (i, row) in rows.iter().enumerate().take(n) {
+                    normal[i] += d.weight * (row[0] * same[0] + row[1] * same[1]);
+                    right[i] += row[0] * other[0] + row[1] * other[1];
+                }
+            }
+        }
+        let matrix = |columns: &[[f64; MOST]; MOST]| DMatrix::from_fn(n, n, |i, k| columns[k][i]);
+        Some(inverse_of_known(matrix(&normal))? * matrix(&right))
+    }
+}
+
+/// Inverse of equations in which parameters that nothing is known of stay; `None` if they do not determine the others.
+pub(super) fn inverse_of_known(mut equations: DMatrix<f64>) -> Option<DMatrix<f64>> {
+    for k in 0..equations.nrows() {
+        if equations[(k, k)] == 0.0 {
+            equations[(k, k)] = 1.0;
+        }
+    }
+    equations.cholesky().map(|factor| factor.inverse())
+}
