@@ -19,6 +19,7 @@ mod fields;
 mod format;
 mod generate;
 mod grid;
+mod lattice;
 mod lookup;
 mod parameters;
 mod select;
@@ -28,9 +29,9 @@ mod stage;
 mod tests;
 
 pub use estimate::SizeEstimate;
-pub(crate) use fields::lattice_point;
 use format::{Image, Section};
 use grid::RatioGrid;
+pub(crate) use lattice::lattice_point;
 pub use lookup::Lookups;
 pub use parameters::Parameters;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::fields::{FIELDS_PER_TASK, lattice_ra};
+use super::lattice::lattice_ra;
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::SkyGrid;
 
@@ -11,6 +11,9 @@ const PATTERN_STARS: u8 = 4;
 
 /// Cells along the radius of a field: more follow the edge of a catalogue more closely, and cost more to mark.
 const CELLS_PER_RADIUS: f64 = 2.0;
+
+/// Fields looked at between two looks at the monitor.
+const FIELDS_PER_TASK: usize = 4096;
 
 /// The cells of the sky in which a field of one diameter can be centred and hold four stars.
 pub(super) struct Coverage {
@@ -40,7 +43,7 @@ impl Coverage {
 
     /// The lattice of `fields` in the bands of declination that have any such cell, in pieces of a task each.
     ///
-    /// Its points follow each other from north to south, see [`super::fields::lattice_point`].
+    /// Its points follow each other from north to south, see [`super::lattice::lattice_point`].
     pub(super) fn tasks(&self, fields: usize) -> Vec<Task> {
         let first_below =
             |height: f64| ((fields as f64 * (1.0 - height) - 1.0) / 2.0).ceil().max(0.0) as usize;
@@ -75,7 +78,7 @@ pub(super) struct Task {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::fields::lattice_point;
+    use super::super::lattice::lattice_point;
     use super::*;
     use crate::geometry::sphere::{direction, separation};
 

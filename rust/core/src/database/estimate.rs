@@ -7,10 +7,10 @@ use std::f64::consts::PI;
 
 use rayon::prelude::*;
 
-use super::fields::lattice_point;
 use super::format::layout;
 use super::generate::{Chosen, PROGRESS, choose, field_stars, lattices};
 use super::grid::RatioGrid;
+use super::lattice::lattice_point;
 use super::stage::Stage;
 use super::{Parameters, combine};
 use crate::catalog::Catalog;

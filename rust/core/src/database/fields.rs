@@ -1,38 +1,22 @@
-//! The lattice of fields over the sky and the brightest stars in each.
+//! The brightest stars in each of a lattice of fields over the sky.
 
-use std::f64::consts::{PI, TAU};
+use std::f64::consts::PI;
 
 use rayon::prelude::*;
 
 use super::coverage::{Coverage, Task};
+use super::lattice::lattice_point;
 use super::parameters::fields_in_sky;
 use super::stage::Stage;
 use crate::error::Result;
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellIndex, SkyGrid};
 
-/// Fields looked at between two looks at the monitor.
-pub(super) const FIELDS_PER_TASK: usize = 4096;
-
 /// Stars expected in a field among the first, brightest stars that are searched, relative to how many are wanted.
 const FIRST_LEVEL: f64 = 2.0;
 
 /// Each further level holds so many times the stars of all before it.
 const LEVEL_RATIO: usize = 3;
-
-/// Point `i` of `n` spread evenly over the sphere on a Fibonacci spiral (Swinbank & Purser 2006).
-pub(crate) fn lattice_point(i: usize, n: usize) -> Direction {
-    let z = 1.0 - (2 * i + 1) as f64 / n as f64;
-    let (sin, cos) = lattice_ra(i).sin_cos();
-    let r = (1.0 - z * z).sqrt();
-    Direction::new(r * cos, r * sin, z)
-}
-
-/// Right ascension of point `i` of a lattice, radians from 0.
-pub(super) fn lattice_ra(i: usize) -> f64 {
-    let golden_angle = PI * (3.0 - 5.0_f64.sqrt());
-    golden_angle * i as f64 % TAU
-}
 
 /// For each of `fields` fields of diameter `fov` its brightest stars, at most `wanted`, one after another;
 /// fields with fewer than four are left out.

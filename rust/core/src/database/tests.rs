@@ -33,7 +33,7 @@ fn reference(database: &Database, parameters: &Parameters) -> BTreeSet<[u32; 4]>
         let members = select::separated(&directions, parameters.pattern_star_separation(fov));
         let fields = parameters::fields_in_sky(fov) as usize * parameters.lattice_field_oversampling as usize;
         for field in 0..fields {
-            let center = fields::lattice_point(field, fields);
+            let center = lattice_point(field, fields);
             let inside = |star: &u32| separation(&directions[*star as usize], &center) <= fov / 2.0;
             let stars: Vec<u32> = members.iter().copied().filter(inside).take(20).collect();
             let mut left = parameters.patterns_per_lattice_field;
