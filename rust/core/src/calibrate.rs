@@ -47,6 +47,7 @@ mod frame;
 mod given;
 mod held_out;
 mod moments;
+mod optics;
 mod parameters;
 pub mod point_pairs;
 mod result;

@@ -2,8 +2,9 @@
 
 use nalgebra::{DMatrix, DVector, Vector3};
 
-use super::frame::{Frame, Optics, Part};
+use super::frame::{Frame, Part};
 use super::moments::{Moments, PLACED, UNPLACED};
+use super::optics::Optics;
 use super::parameters::Parameters;
 use super::scale::Spread;
 use crate::geometry::attitude::Attitude;

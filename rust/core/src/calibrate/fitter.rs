@@ -3,7 +3,8 @@
 use rayon::prelude::*;
 
 use super::fit::{JointFit, State, Weights};
-use super::frame::{Frame, Misses, Optics};
+use super::frame::{Frame, Misses};
+use super::optics::Optics;
 use super::parameters::Parameters;
 use super::scale::{Cells, SMALLEST_SCALE, Scales, Spread};
 use super::{Options, Rejection};

@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use super::optics::Optics;
 use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
@@ -12,20 +13,6 @@ use crate::geometry::residual::{ATTITUDE, Residual};
 use crate::geometry::rig::Rig;
 use crate::geometry::sphere::Direction;
 use crate::lsq::small::{inverse, multiply};
-
-/// Optics that all frames share: the lens, and the detectors behind it.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Optics {
-    pub(super) camera: CameraModel,
-    pub(super) rig: Rig,
-}
-
-impl From<CameraModel> for Optics {
-    /// A camera with one detector.
-    fn from(camera: CameraModel) -> Self {
-        Self { camera, rig: Rig::default() }
-    }
-}
 
 /// Stars on one detector, by their indices in the frame.
 #[derive(Debug, Clone, PartialEq)]

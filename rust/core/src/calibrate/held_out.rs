@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::fit::{State, Weights, rotation};
 use super::fitter::{Fitter, Matches};
-use super::frame::{Frame, Optics};
+use super::frame::Frame;
+use super::optics::Optics;
 use super::parameters::Parameters;
 use crate::geometry::attitude::Attitude;
 use crate::geometry::residual::ATTITUDE;

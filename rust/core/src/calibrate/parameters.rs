@@ -5,7 +5,7 @@ use std::ops::Range;
 use nalgebra::DVector;
 
 use super::Model;
-use super::frame::Optics;
+use super::optics::Optics;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{
     Distortion, Jacobian, MAX_ORDER, Point, PolynomialDistortion, RadialDistortion, exponents,

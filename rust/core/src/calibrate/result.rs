@@ -6,8 +6,8 @@ use nalgebra::{DMatrix, Matrix3};
 
 use super::fit::sensitivity;
 use super::fitter::Fitter;
-use super::frame::Optics;
 use super::given::apparent;
+use super::optics::Optics;
 use super::parameters::Parameters;
 use super::{Given, held_out};
 use crate::error::{Error, Result};

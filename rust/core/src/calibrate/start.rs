@@ -1,6 +1,7 @@
 //! Where the fit starts from.
 
-use super::frame::{Frame, Optics};
+use super::frame::Frame;
+use super::optics::Optics;
 use super::{CalibrationResult, Model, Options};
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;

@@ -1,5 +1,6 @@
 use super::fit::{Weights, rotation};
-use super::frame::{Frame, Optics};
+use super::frame::Frame;
+use super::optics::Optics;
 use super::*;
 use crate::error::Error;
 use crate::geometry::attitude::Attitude;

@@ -1,7 +1,7 @@
 use nalgebra::DVector;
 
 use super::super::fit::{JointFit, Weights};
-use super::super::frame::Optics;
+use super::super::optics::Optics;
 use super::super::tests::Random;
 use super::*;
 use crate::calibrate::Model;
