@@ -23,8 +23,8 @@ mod quick;
 mod saturation;
 mod select;
 
-pub use crate::imaging::psf::build::PsfKind;
 pub use crate::imaging::psf::field::EffectivePsf;
+pub use crate::imaging::psf::field::PsfKind;
 use large::Large;
 use measure::{Measure, Measured};
 pub use options::{ExtractOptions, Method};

@@ -17,6 +17,7 @@ pub(crate) mod noise;
 mod normal;
 pub(crate) mod outliers;
 mod settled;
+pub(crate) mod source;
 
 use crate::imaging::stamp::{Crop, Layout};
 use crate::simd::{self, LANES, Lanes, vectorized};

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 use super::Psf;
 use super::correction::Correction;
 use super::cutouts::Stamps;
-use super::field::PsfField;
-use super::fit::{Fit, Source, Work};
+use super::field::{PsfField, PsfKind};
+use super::fit::Work;
 use super::noise::{Noise, Sample};
+use super::source::{Fit, Source};
 use crate::error::Result;
 use crate::imaging::stamp::{Crop, Layout, is_good};
 use crate::lsq::robust::median;
@@ -71,17 +72,6 @@ const MAX_NODES: usize = 6;
 const FIRST_NODES: usize = 3;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
-
-/// Kind of point-spread function of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PsfKind {
-    /// Measured from the frame's stars, and different from place to place.
-    Varying,
-    /// Measured from the frame's stars, the same everywhere.
-    Uniform,
-    /// A Gaussian of the stars' width: too few stars tell more, or what they tell is no image of a star.
-    Gaussian,
-}
 
 /// The point-spread function of a frame, and the noise of its pixels.
 pub(crate) struct Built {

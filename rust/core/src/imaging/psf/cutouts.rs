@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::fit::Source;
+use super::source::Source;
 use crate::imaging::background::Background;
 use crate::imaging::centroid::gaussian_neighbours;
 use crate::imaging::image::Image;

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use rayon::prelude::*;
 
 use super::cutouts::Stamps;
-use super::fit::{Fit, Source, Work};
+use super::fit::Work;
 use super::noise::{Noise, NoiseField};
+use super::source::{Fit, Source};
 use super::{Rendering, field::PsfField};
 use crate::imaging::stamp::{Crop, is_good};
 

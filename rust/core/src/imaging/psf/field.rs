@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 
 use super::Psf;
-use super::build::PsfKind;
 use crate::imaging::stamp::part_of;
 
 /// Cells between two nodes, along each axis. In a cell the function is taken as constant.
@@ -115,6 +114,17 @@ impl PsfField {
     fn across(&self) -> usize {
         (CELLS_BETWEEN_NODES * (self.along - 1)).max(1)
     }
+}
+
+/// Kind of point-spread function of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PsfKind {
+    /// Measured from the frame's stars, and different from place to place.
+    Varying,
+    /// Measured from the frame's stars, the same everywhere.
+    Uniform,
+    /// A Gaussian of the stars' width: too few stars tell more, or what they tell is no image of a star.
+    Gaussian,
 }
 
 /// The effective point-spread function of a frame, as its stars tell it, at nodes of which the outermost are on its edge.

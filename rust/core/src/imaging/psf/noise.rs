@@ -2,7 +2,7 @@
 
 use nalgebra::{Matrix3, Vector3};
 
-use super::fit::Fit;
+use super::source::Fit;
 use crate::imaging::stamp::part_of;
 use crate::lsq::robust::median;
 

@@ -4,8 +4,9 @@ use rayon::prelude::*;
 
 use super::cutouts::Stamps;
 use super::field::PsfField;
-use super::fit::{Fit, Source, Work};
+use super::fit::Work;
 use super::noise::Noise;
+use super::source::{Fit, Source};
 use crate::imaging::stamp::is_good;
 
 /// Stars looked at by one task.

@@ -1,8 +1,9 @@
 //! Quantities of a star that are computed once its fit is settled.
 
 use super::cutouts::Stamps;
-use super::fit::{Fit, Source, Work};
+use super::fit::Work;
 use super::noise::Noise;
+use super::source::{Fit, Source};
 use crate::imaging::stamp::is_good;
 
 /// A background that is known better than this fraction of the noise of a pixel is taken as it is.
