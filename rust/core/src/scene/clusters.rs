@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use super::extent::Extent;
 use super::layout::Layout;
-use super::problem::{Fit, State};
+use super::layout::State;
+use super::problem::Fit;
 use super::profile::PARAMETERS;
 use super::region::Window;
 use super::stage::{Stage, Stamp};

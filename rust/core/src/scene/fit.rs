@@ -1,17 +1,18 @@
 //! The fit of a scene, stage after stage.
 
-use nalgebra::{DMatrix, DVector};
+use nalgebra::DVector;
 
 use super::clusters;
 use super::extent::{Extent, LARGEST_HALF, Lights};
 use super::freedom::Freedom;
 use super::galaxy::PARAMETERS_OF_GALAXY;
-use super::layout::Layout;
-use super::problem::{Fit, Latest, State};
+use super::layout::{Layout, State};
+use super::problem::{Fit, Latest};
 use super::profile::{Accuracy, PARAMETERS};
 use super::region::Window;
 use super::stage::Stage;
 use super::summary::summary;
+pub use super::summary::{Fitted, Status, Step};
 use super::{MOTION, Scene, search};
 use crate::error::{Error, Result};
 use crate::lsq::arrow::Arrow;
@@ -33,8 +34,6 @@ const FIRST_DAMPING: f64 = 1e-2;
 const ROUNDS: usize = 3;
 /// That ends when these gain less than this of half of chi² of all.
 const SETTLED: f64 = 2e-3;
-/// Up to so many parameters the covariance of all with all is given.
-pub(super) const FULL_COVARIANCE: usize = 1500;
 
 /// How [`fit`] works.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,65 +50,6 @@ impl Default for FitOptions {
     fn default() -> Self {
         Self { loss: Loss::Squares, max_iterations: 100, staged: true }
     }
-}
-
-/// How a fit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// At a minimum.
-    Converged,
-    /// Steps ran out, or none helped although the slope is not zero.
-    Stalled,
-    /// There is no finite result.
-    Failed,
-}
-
-/// One iteration.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
-    /// Stage: 0 sources, 1 images, 2 all.
-    pub stage: usize,
-    /// Steps tried in the stage so far.
-    pub iteration: usize,
-    /// Twice the cost over the degrees of freedom.
-    pub chi2_dof: f64,
-    /// Damping of the step that follows.
-    pub damping: f64,
-}
-
-/// A fitted scene.
-#[derive(Debug, Clone)]
-pub struct Fitted {
-    /// Which parameter is what.
-    pub layout: Layout,
-    /// All parameters.
-    pub state: Vec<f64>,
-    /// How it ended.
-    pub status: Status,
-    /// Parameters that did not move, although they are free: the pixels do not determine them.
-    pub frozen: Vec<usize>,
-    /// The image whose free WCS is held as the reference, where no image was fixed.
-    pub reference: Option<usize>,
-    /// The image whose shift by colour is held, where all images have one.
-    pub chromatic_reference: Option<usize>,
-    /// All iterations.
-    pub history: Vec<Step>,
-    /// Twice the cost, over all and by image.
-    pub chi2: f64,
-    /// See `chi2`.
-    pub image_chi2: Vec<f64>,
-    /// Pixels of each image.
-    pub image_pixels: Vec<usize>,
-    /// Parameters that were fitted.
-    pub parameters: usize,
-    /// Covariance of the shared parameters.
-    pub shared_covariance: DMatrix<f64>,
-    /// Covariance of each source's own.
-    pub own_covariances: Vec<DMatrix<f64>>,
-    /// Of all, if these are not too many.
-    pub covariance: Option<DMatrix<f64>>,
-    /// Windows on which sources shine, by image and source.
-    pub windows: Vec<Vec<Option<Window>>>,
 }
 
 /// Fits all images of a scene.

@@ -1,11 +1,16 @@
 //! Which number of the state is what.
 
+use nalgebra::DVector;
+
 use super::freedom::Affine;
 use super::galaxy::{Outline, PARAMETERS_OF_GALAXY};
 use super::place::{Seen, Wcs};
 use super::profile::{PARAMETERS, Profile};
 use super::{MOTION, Scene, Sky};
 use crate::lsq::small::Matrix2;
+
+/// The state: all parameters of a scene in the order of its layout.
+pub(super) type State = DVector<f64>;
 
 /// Where the parameters of a scene are in its state: source after source, then what is shared.
 #[derive(Debug, Clone, PartialEq)]

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::convolved::Convolved;
 use super::galaxy::Galaxy;
-use super::layout::sky_terms;
+use super::layout::{State, sky_terms};
 use super::products::{Dot, MOST_OWN, Products, Weighted, add_light};
 use super::profile::{PARAMETERS, Renderer};
 use super::region::shared;
@@ -35,9 +35,6 @@ const LEAST_OVERSHOT: f64 = 0.2;
 const MOST_LATEST: usize = 2;
 /// Columns of a star's own: its light and the derivatives by its pixel.
 const OWN: usize = 3;
-
-/// The state: all parameters in the order of the layout.
-pub(super) type State = DVector<f64>;
 
 /// A stage with a loss.
 pub(super) struct Fit<'a> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::extent::Extent;
 use super::galaxy::Galaxy;
 use super::layout::Layout;
-use super::problem::State;
+use super::layout::State;
 use super::products::{Span, stretches};
 use super::profile::{EXPONENT, Run};
 use super::region::{Region, Segment, Window};

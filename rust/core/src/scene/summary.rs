@@ -2,10 +2,72 @@
 
 use nalgebra::DMatrix;
 
-use super::fit::{FULL_COVARIANCE, Fitted, Status, Step};
-use super::problem::State;
+use super::layout::{Layout, State};
+use super::region::Window;
 use super::stage::Stage;
 use crate::lsq::arrow::{Arrow, Eliminated};
+
+/// Up to so many parameters the covariance of all with all is given.
+const FULL_COVARIANCE: usize = 1500;
+
+/// How a fit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// At a minimum.
+    Converged,
+    /// Steps ran out, or none helped although the slope is not zero.
+    Stalled,
+    /// There is no finite result.
+    Failed,
+}
+
+/// One iteration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Stage: 0 sources, 1 images, 2 all.
+    pub stage: usize,
+    /// Steps tried in the stage so far.
+    pub iteration: usize,
+    /// Twice the cost over the degrees of freedom.
+    pub chi2_dof: f64,
+    /// Damping of the step that follows.
+    pub damping: f64,
+}
+
+/// A fitted scene.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// Which parameter is what.
+    pub layout: Layout,
+    /// All parameters.
+    pub state: Vec<f64>,
+    /// How it ended.
+    pub status: Status,
+    /// Parameters that did not move, although they are free: the pixels do not determine them.
+    pub frozen: Vec<usize>,
+    /// The image whose free WCS is held as the reference, where no image was fixed.
+    pub reference: Option<usize>,
+    /// The image whose shift by colour is held, where all images have one.
+    pub chromatic_reference: Option<usize>,
+    /// All iterations.
+    pub history: Vec<Step>,
+    /// Twice the cost, over all and by image.
+    pub chi2: f64,
+    /// See `chi2`.
+    pub image_chi2: Vec<f64>,
+    /// Pixels of each image.
+    pub image_pixels: Vec<usize>,
+    /// Parameters that were fitted.
+    pub parameters: usize,
+    /// Covariance of the shared parameters.
+    pub shared_covariance: DMatrix<f64>,
+    /// Covariance of each source's own.
+    pub own_covariances: Vec<DMatrix<f64>>,
+    /// Of all, if these are not too many.
+    pub covariance: Option<DMatrix<f64>>,
+    /// Windows on which sources shine, by image and source.
+    pub windows: Vec<Vec<Option<Window>>>,
+}
 
 /// Summarizes a fit that ended at a state with these normal equations.
 pub(super) fn summary(
