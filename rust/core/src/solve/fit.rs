@@ -7,7 +7,6 @@
 use nalgebra::{SMatrix, SVector, Vector3};
 
 use super::field::{Field, Pointing};
-use super::mixture::PROBABLE;
 use crate::geometry::camera::CameraModel;
 use crate::geometry::distortion::{Distortion, Point, RadialDistortion};
 use crate::geometry::sphere::Direction;
@@ -27,6 +26,8 @@ pub(super) const FIT_STEPS: usize = 3;
 const CONVERGED: f64 = 1e-4;
 /// Loss by which residuals lose weight beyond a few standard deviations.
 const LOSS: Loss = Loss::Cauchy;
+/// Matches are pairs that are at least as probable: few enough are chance, and few of the others are lost.
+const PROBABLE: f64 = 0.7;
 /// Smallest standard deviation by which they are judged, px: keeps perfect (simulated) data from dividing by zero.
 const MIN_SIGMA_PX: f64 = 4e-7;
 

@@ -25,8 +25,6 @@ use std::f64::consts::{PI, TAU};
 
 use super::fit::Match;
 
-/// Matches are pairs that are at least as probable: few enough are chance, and few of the others are lost.
-pub(super) const PROBABLE: f64 = 0.7;
 /// Degrees of freedom ν of the distances: few enough that blends keep a share, enough that chance keeps little.
 const FREEDOM: f64 = 6.0;
 /// Least σ, px: catalogue errors and blends are of that size.
