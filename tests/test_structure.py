@@ -137,6 +137,35 @@ def test_the_core_has_no_circles():
     check_no_circle(graph)
 
 
+def rust_imports(path, files):
+    """Files of the core that one uses, but for its parents and children."""
+    own = path.relative_to(CORE).with_suffix("").parts
+    code = re.sub(r"//.*", "", path.read_text().split("#[cfg(test)]")[0])
+    for start, names, braces in re.findall(
+        r"\b(crate::(?:\w+::)*|(?:super::)+(?:\w+::)*)(?:(\w+)|\{([^;]*)\})", code
+    ):
+        steps = start.split("::")[:-1]
+        base = own[: -steps.count("super")] if steps[0] == "super" else ()
+        base += tuple(step for step in steps if step not in ("crate", "super"))
+        for name in [names] if names else re.findall(r"\w+", braces):
+            for other in ((*base, name), base):
+                shorter = min(len(own), len(other))
+                if other in files and own[:shorter] != other[:shorter]:
+                    yield other
+                    break
+
+
+def test_files_of_the_core_have_no_circles():
+    files = {path.relative_to(CORE).with_suffix("").parts: path for path in CORE.rglob("*.rs")}
+    graph = {
+        "::".join(name): {"::".join(other) for other in rust_imports(path, files)}
+        for name, path in files.items()
+        if "tests" not in path.stem
+    }
+    assert "solve::field" in graph["solve::fit"]
+    check_no_circle(graph)
+
+
 def test_work_of_many_threads_runs_on_those_of_its_process():
     # Elsewhere `parallel::detach` or a monitor does it: after a fork, other threads do not exist.
     alone = {"arrays", "database", "extract", "monitor", "parallel", "pictures", "solve"}

@@ -21,9 +21,10 @@ pub mod similarity;
 
 pub use device::Device;
 pub use footprint::Footprint;
-pub use joint::{Detection, JointProblem, JointSolution};
+pub use joint::{JointProblem, JointSolution};
 pub use linear::{ClipStatistic, Clipping, Geometry, LinearFit, fit_linear};
 pub use matching::{ListMatch, MatchOptions, match_lists};
+pub use objects::Detection;
 pub use register::{Ending, RegisterOptions, Registration, Sources, Start, register};
 pub use similarity::Similarity;
 

@@ -27,25 +27,10 @@ use nalgebra::{DMatrix, SMatrix, SVector};
 
 use super::device::{Device, MOST_OWN};
 use super::linear::Geometry;
-use super::objects::{Motion, Motions};
+use super::objects::{Detection, Motion, Motions};
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;
 use crate::monitor::Monitor;
-
-/// One detection of an object.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Detection {
-    /// Number of the exposure.
-    pub exposure: u32,
-    /// Where it is, in the plane of the exposure.
-    pub at: Point,
-    /// Where the object is expected in that plane.
-    pub expected: Point,
-    /// Derivatives of that place by displacements of the object, by rows.
-    pub jacobian: [[f64; 2]; 2],
-    /// Inverse variance per axis; 0 leaves it out.
-    pub weight: f64,
-}
 
 /// All detections of all objects.
 #[derive(Debug, Clone)]

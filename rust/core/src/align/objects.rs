@@ -5,8 +5,22 @@
 
 use nalgebra::{SMatrix, SVector};
 
-use super::joint::Detection;
 use crate::geometry::distortion::Point;
+
+/// One detection of an object.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Detection {
+    /// Number of the exposure.
+    pub exposure: u32,
+    /// Where it is, in the plane of the exposure.
+    pub at: Point,
+    /// Where the object is expected in that plane.
+    pub expected: Point,
+    /// Derivatives of that place by displacements of the object, by rows.
+    pub jacobian: [[f64; 2]; 2],
+    /// Inverse variance per axis; 0 leaves it out.
+    pub weight: f64,
+}
 
 /// Parameters of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
