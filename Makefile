@@ -15,6 +15,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust data -name '*.rs' -o -name Cargo.toml -o -name '*.bin')
 
+# Compilers take every core: they give way to the Python tests beside them. Cargo makes its own jobs.
+CARGO := nice cargo
+unexport MAKEFLAGS MFLAGS
+
 .PHONY: demo test test-rust test-python lint lint-rust lint-python docs bench clean
 .DEFAULT_GOAL := test
 
@@ -43,7 +47,7 @@ demo: $(VENV)/package.stamp
 test: test-rust test-python
 
 test-rust:
-	cargo test --quiet
+	$(CARGO) test --quiet
 
 test-python: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m pytest --quiet
@@ -52,8 +56,8 @@ lint: lint-rust lint-python
 
 lint-rust:
 	cargo fmt --all --check
-	cargo clippy --quiet --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps
+	$(CARGO) clippy --quiet --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --quiet --workspace --no-deps
 
 lint-python: $(VENV)/package.stamp $(VENV)/dev.stamp
 	$(BIN)/python -m ruff check .
