@@ -71,7 +71,8 @@ def compare(
         Where the camera is fixed to the ground: then its attitude is compared in the local frame.
         Default: that of the calibration.
     time : Time, datetime or str, or a list of these, optional
-        Middle of each exposure. Default: that of the frame's header.
+        Middle of each exposure, to which stars of Hipparcos are moved. Default: that of the frame's
+        header.
     false_alarm : float
         Probability of a change where there is none. Default 1e-3. Where stars cover less than three
         quarters of the frame, as under clouds, it is a two-thousandth of that; a change that would
