@@ -43,7 +43,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/package.stamp
 demo: $(VENV)/package.stamp
 	$(BIN)/boresight demo
 
-# What concerns Rust alone needs no environment: `make --jobs=2 test lint` runs it beside the rest.
+# What concerns Rust alone needs no environment: `make --jobs=3 test lint` runs it beside the rest.
 test: test-rust test-python
 
 test-rust:
