@@ -129,15 +129,25 @@ def test_calibration_takes_everything_out(air, database):
         np.testing.assert_allclose(solution.world_to_pixel(ra, dec), [x, y], atol=1e-8)
         assert np.isfinite(cov).all()
     # Each of them matters.
-    for left_out in ("site", "catalog"):
-        given = {"site": SITE, "weather": weather, "catalog": stars}
-        del given[left_out]
-        if left_out == "site":
-            del given["weather"]
+    unmoved = stars.at_epoch(2000.0)
+    unmoved = boresight.Catalog(unmoved.ids, unmoved.ra_deg, unmoved.dec_deg, unmoved.magnitude)
+    for given in ({"catalog": stars}, {"site": SITE, "weather": weather, "catalog": unmoved}):
         less = boresight.calibrate(
             centroids, database, times=[TIME] * 3, aberration=True, **given, **options
         )
-        assert less.rmse_after_px > 1.2 * full.rmse_after_px, left_out
+        assert less.rmse_after_px > 1.2 * full.rmse_after_px, list(given)
+    # Motions of Hipparcos are known without being given.
+    same = boresight.calibrate(
+        centroids,
+        database,
+        times=[TIME] * 3,
+        aberration=True,
+        site=SITE,
+        weather=weather,
+        **options,
+    )
+    assert same.physics == full.physics
+    assert same.rmse_after_px == pytest.approx(full.rmse_after_px, rel=1e-6)
 
 
 def test_what_is_needed_is_asked_for(database):

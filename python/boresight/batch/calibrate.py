@@ -37,9 +37,8 @@ from boresight.batch.table import CALIBRATED
 from boresight.calibration.blocks import CalibrationBlock, CalibrationStep, calibration_block
 from boresight.calibration.calibrate import calibrate as calibrate_frames
 from boresight.calibration.passes import FINAL_RADIUS
-from boresight.calibration.places import FramePlaces
+from boresight.calibration.places import FramePlaces, motions_of
 from boresight.camera.model import CameraModel
-from boresight.catalog.catalog import Catalog
 from boresight.errors import FileFormatError, UndeterminedError
 from boresight.frames.frame import Frame
 from boresight.solver.inputs import choose_database, find_stars
@@ -285,7 +284,7 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     camera, database, aberration = (
         request[key] for key in ("camera_model", "database", "aberration")
     )
-    catalog = Catalog.hipparcos() if database is None and aberration else None
+    catalog = motions_of(database) if aberration else None
     time = frame.time if aberration else None
     places = FramePlaces([time], aberration, None, catalog, None, None)
     solution = solve_many(

@@ -16,7 +16,7 @@ from boresight._utils.origins import Origin
 from boresight.apparent.refraction import Refraction
 from boresight.calibration.fit import FitOptions
 from boresight.calibration.passes import Passes, settle
-from boresight.calibration.places import FramePlaces
+from boresight.calibration.places import FramePlaces, motions_of
 from boresight.calibration.result import CalibrationResult
 from boresight.catalog.catalog import Catalog
 from boresight.errors import InputError, UndeterminedError
@@ -100,9 +100,9 @@ def calibrate(
         The observer's barycentric velocity in km/s at each frame, instead of `aberration`.
     catalog : Catalog, optional
         Stars with proper motions and the database's identifiers, such as `Catalog.hipparcos()`:
-        every matched star is moved to the time of its frame. Default: that of the default database
-        if the times of all frames are known; else stars are where they are in the database, at its
-        epoch.
+        every matched star is moved to the time of its frame. Default: Hipparcos, if the database is
+        made of it and the times of all frames are known; else stars are where they are in the
+        database, at its epoch.
     site : astropy.coordinates.EarthLocation, optional
         Where on the ground the frames were taken; refraction is then taken out. Default: it is not.
     weather : mapping, optional
@@ -162,8 +162,8 @@ def calibrate(
     known = camera_model.image_shape if image_shape is None and camera_model else image_shape
     taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(frames)]
     known_times = _times(taken, times)
-    if database is None and catalog is None and None not in known_times:
-        catalog = Catalog.hipparcos()
+    if catalog is None and None not in known_times:
+        catalog = motions_of(database)
     database = choose_database(database, fov_estimate_deg, camera_model, projection)
     places = FramePlaces(known_times, aberration, velocities_km_s, catalog, site, weather)
     shape = _shape(taken, image_shape, camera_model)

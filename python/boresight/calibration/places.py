@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from astropy.coordinates import EarthLocation
     from astropy.time import Time
 
+    from boresight.database.database import PatternDatabase
+
+
+def motions_of(database: PatternDatabase | None) -> Catalog | None:
+    """Give the catalogue of the motions of a database, or the default one, if they are known."""
+    return Catalog.hipparcos() if database is None or database.has_motions else None
+
 
 class FramePlaces:
     """How the stars of each frame are displaced, and where they have moved at its time.

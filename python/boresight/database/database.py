@@ -122,6 +122,20 @@ class PatternDatabase(StoredDatabase):
                 stored = _defaults[name] = cls(stored._core, stored._path)
             return stored
 
+    @property
+    def has_motions(self) -> bool:
+        """Whether the motions of its stars are known: those of Hipparcos.
+
+        They are moved to the time of each frame that is solved, where that is known.
+
+        Examples
+        --------
+        >>> from boresight import SolverDatabase
+        >>> SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0).has_motions
+        True
+        """
+        return self._core.has_motions
+
     @classmethod
     def preset(
         cls,

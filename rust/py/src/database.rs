@@ -140,6 +140,11 @@ impl PyDatabase {
     }
 
     #[getter]
+    fn has_motions(&self) -> PyResult<bool> {
+        self.read(|database| database.motions().is_some())
+    }
+
+    #[getter]
     fn num_patterns(&self) -> usize {
         self.database.num_patterns()
     }
