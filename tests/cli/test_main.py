@@ -9,7 +9,7 @@ from astropy.io import fits
 from click.testing import CliRunner
 from PIL import Image
 
-from boresight import CameraModel, SolverDatabase, simulate_frame
+from boresight import CameraModel, Catalog, SolverDatabase, simulate_frame
 from boresight.cli import main
 
 FOV = 12.0
@@ -123,7 +123,13 @@ def test_calibrate_as_json(run):
     assert document["num_inliers"] > 100
 
 
-def test_stars_move_to_the_time_of_the_frames_where_their_catalogue_is_known(run, monkeypatch):
+def test_stars_move_to_the_time_of_the_frames_where_their_catalogue_is_known(
+    run, monkeypatch, tmp_path
+):
+    stars = Catalog.hipparcos().at_epoch(2000.0)
+    still = Catalog(stars.ids, stars.ra_deg, stars.dec_deg, stars.magnitude)
+    own = SolverDatabase.generate_from_stars(still, max_fov_deg=20.0, min_fov_deg=8.0)
+    own.save_to_file(tmp_path / "still.db")
     calibrating = importlib.import_module("boresight.calibration.calibrate")
 
     found, calibrate = [], calibrating.calibrate
@@ -133,8 +139,10 @@ def test_stars_move_to_the_time_of_the_frames_where_their_catalogue_is_known(run
         lambda *args, **kw: found.append(calibrate(*args, **kw)) or found[-1],
     )
     common = ("calibrate", "sky0.fits", "sky1.fits", "--fov", "12", "--order", "2", "--json")
-    for database, moved in (((), True), (("--database", "wide.db"), False)):
-        assert run(*common, *database).exit_code == 0
+    still_db = str(tmp_path / "still.db")
+    for database, moved in ((None, True), ("wide.db", True), (still_db, False)):
+        given = () if database is None else ("--database", database)
+        assert run(*common, *given).exit_code == 0
         assert any("proper motion" in word for word in found[-1].physics) == moved
 
 

@@ -162,9 +162,9 @@ def calibrate(
     known = camera_model.image_shape if image_shape is None and camera_model else image_shape
     taken = [_take(i, frame, extraction, origin, known) for i, frame in enumerate(frames)]
     known_times = _times(taken, times)
+    database = choose_database(database, fov_estimate_deg, camera_model, projection)
     if catalog is None and None not in known_times:
         catalog = motions_of(database)
-    database = choose_database(database, fov_estimate_deg, camera_model, projection)
     places = FramePlaces(known_times, aberration, velocities_km_s, catalog, site, weather)
     shape = _shape(taken, image_shape, camera_model)
     solving = {

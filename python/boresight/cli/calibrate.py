@@ -107,8 +107,7 @@ def calibrate(
                 check_time(one.path, one.frame)
         result = calibrate(
             [one.stars for one in taken],
-            # The default is left to it, for it knows of which catalogue that is.
-            None if database is None else patterns,
+            patterns,
             image_shape=taken[0].image_shape,
             fov_estimate_deg=fov,
             fov_max_error_deg=fov_error,
