@@ -1,6 +1,6 @@
 //! Points of a plane binned for nearest-neighbour look-up.
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use crate::geometry::distortion::Point;
 
@@ -89,13 +89,16 @@ impl PointGrid {
     /// Indices of the points in the cells that a square of half side `radius` about `at` touches; none where it is
     /// plain that none is within the radius.
     pub fn around(&self, at: Point, radius: f64) -> impl Iterator<Item = u32> {
+        let runs = (!self.none_near(at, radius)).then(|| self.runs(at, radius));
+        runs.into_iter().flatten().flat_map(|run| self.index[run].iter().copied())
+    }
+
+    /// Where the points of these cells are, row by row.
+    fn runs(&self, at: Point, radius: f64) -> impl Iterator<Item = Range<usize>> {
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
-        let rows = self.row(at[1] - radius)..=self.row(at[1] + radius);
-        let rows = if self.none_near(at, radius) { RangeInclusive::new(1, 0) } else { rows };
-        rows.flat_map(move |row| {
-            let first = self.starts[row * self.columns + left] as usize;
-            let last = self.starts[row * self.columns + right + 1] as usize;
-            self.index[first..last].iter().copied()
+        (self.row(at[1] - radius)..=self.row(at[1] + radius)).map(move |row| {
+            let start = |column: usize| self.starts[row * self.columns + column] as usize;
+            start(left)..start(right + 1)
         })
     }
 
@@ -130,11 +133,8 @@ impl PointGrid {
             return None;
         }
         let mut best = (u32::MAX, radius * radius);
-        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
-        for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
-            let first = self.starts[row * self.columns + left] as usize;
-            let last = self.starts[row * self.columns + right + 1] as usize;
-            for (point, &index) in self.points[first..last].iter().zip(&self.index[first..last]) {
+        for run in self.runs(at, radius) {
+            for (point, &index) in self.points[run.clone()].iter().zip(&self.index[run]) {
                 let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
                 let d2 = dx * dx + dy * dy;
                 if d2 < best.1 || (d2 == best.1 && index < best.0) {
@@ -147,16 +147,12 @@ impl PointGrid {
 
     /// Whether more than one point is closer than `radius`.
     pub fn is_crowded(&self, at: Point, radius: f64) -> bool {
-        let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
-        let mut count = 0;
-        for row in self.row(at[1] - radius)..=self.row(at[1] + radius) {
-            let first = self.starts[row * self.columns + left] as usize;
-            let last = self.starts[row * self.columns + right + 1] as usize;
-            for point in &self.points[first..last] {
-                let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
-                count += usize::from(dx * dx + dy * dy < radius * radius);
-            }
-        }
+        let is_near = |point: &&Point| {
+            let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
+            dx * dx + dy * dy < radius * radius
+        };
+        let count: usize =
+            self.runs(at, radius).map(|run| self.points[run].iter().filter(is_near).count()).sum();
         count > 1
     }
 
