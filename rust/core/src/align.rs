@@ -16,6 +16,7 @@ pub mod matching;
 pub mod objects;
 pub mod offset;
 pub mod patterns;
+pub mod plane;
 pub mod register;
 pub mod similarity;
 

@@ -1,5 +1,6 @@
 //! Alignment of star lists across the border.
 
+use boresight::align::plane::{self, TangentPlane};
 use boresight::align::{MatchOptions, match_lists as match_in_core};
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -7,6 +8,7 @@ use pyo3::prelude::*;
 use crate::arrays::{NOWHERE, from_rows, map_rows, rows};
 use crate::errors::InputError;
 use crate::monitor::run;
+use crate::parallel;
 
 /// How two lists are matched, as a mapping.
 #[derive(FromPyObject)]
@@ -79,10 +81,6 @@ pub(crate) fn match_lists(
     Ok(found.map(PyListMatch))
 }
 
-fn product(a: &[f64; 3], b: &[f64; 3]) -> f64 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
 /// Rows of the directions in some runs of rows whose product with another one has at least a value.
 #[pyfunction]
 pub(crate) fn within<'py>(
@@ -93,10 +91,7 @@ pub(crate) fn within<'py>(
     least: f64,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
     let (sky, runs) = (rows::<f64, 3>("sky", &sky)?, rows::<i64, 2>("runs", &runs)?);
-    let inside = |run: &[i64; 2]| {
-        (run[0]..run[1].min(sky.len() as i64)).filter(|&i| product(&sky[i as usize], &center) >= least)
-    };
-    let found = runs.iter().filter(|run| run[0] >= 0).flat_map(inside).collect();
+    let found = parallel::detach(py, || plane::within(sky, runs, &center, least));
     Ok(PyArray1::from_vec(py, found))
 }
 
@@ -108,9 +103,6 @@ pub(crate) fn project<'py>(
     axes: [[f64; 3]; 3],
     matrix: [[f64; 2]; 2],
 ) -> PyResult<Bound<'py, PyArray2<f64>>> {
-    map_rows(py, "sky", &sky, |v: [f64; 3]| {
-        let [x, y, depth] = axes.each_ref().map(|axis| product(axis, &v));
-        let flat = [x / depth, y / depth];
-        if depth > 0.0 { matrix.map(|row| row[0] * flat[0] + row[1] * flat[1]) } else { NOWHERE }
-    })
+    let plane = TangentPlane { axes, matrix };
+    map_rows(py, "sky", &sky, |direction: [f64; 3]| plane.of_sky(&direction).unwrap_or(NOWHERE))
 }
