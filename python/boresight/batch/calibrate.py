@@ -284,6 +284,7 @@ def match_one(frame: Frame, name: str, request: dict[str, Any]) -> Row:
     camera, database, aberration = (
         request[key] for key in ("camera_model", "database", "aberration")
     )
+    database = choose_database(database, camera.fov_deg, camera)
     catalog = motions_of(database) if aberration else None
     time = frame.time if aberration else None
     places = FramePlaces([time], aberration, None, catalog, None, None)

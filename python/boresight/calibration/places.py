@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from boresight.database.database import PatternDatabase
 
 
-def motions_of(database: PatternDatabase | None) -> Catalog | None:
-    """Give the catalogue of the motions of a database, or the default one, if they are known."""
-    return Catalog.hipparcos() if database is None or database.has_motions else None
+def motions_of(database: PatternDatabase) -> Catalog | None:
+    """Give the catalogue of the motions of a database's stars, if they are known."""
+    return Catalog.hipparcos() if database.has_motions else None
 
 
 class FramePlaces:
