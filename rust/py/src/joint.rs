@@ -171,7 +171,7 @@ pub(crate) fn solve_joint<'py>(
     Ok(told)
 }
 
-/// What is left between each two images: their numbers, the number of their objects, the mean difference and its error.
+/// Differences left between each two images: their numbers, the number of their objects, the mean difference and its error.
 #[pyfunction]
 pub(crate) fn closure_of<'py>(
     py: Python<'py>,

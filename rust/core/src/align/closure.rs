@@ -1,4 +1,4 @@
-//! What a joint fit leaves between each two images: the mean difference of the residuals of the objects that both have.
+//! Differences that a joint fit leaves between each two images: the mean of the residuals of the objects that both have.
 
 use crate::error::{Error, Result};
 use crate::geometry::distortion::Point;

@@ -296,7 +296,7 @@ impl JointProblem<'_> {
         columns
     }
 
-    /// What parameters move the position of a detection by.
+    /// Displacement of a detection by the parameters.
     fn moved(&self, layout: &Layout, detection: usize, a: &[f64]) -> Point {
         let mut moved = [0.0; 2];
         self.for_each_column(layout, detection, |k, step| {

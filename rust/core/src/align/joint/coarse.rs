@@ -274,7 +274,7 @@ impl JointProblem<'_> {
         Ok(Coarse { groups, arrow, eliminated, device, frozen_terms, own, together, blocks })
     }
 
-    /// What couples exposures, each once, and the device to an object.
+    /// Couplings of exposures, each once, and of the device to an object.
     pub(super) fn touches<const D: usize>(
         &self,
         layout: &Layout,

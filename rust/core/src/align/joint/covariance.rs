@@ -11,7 +11,7 @@ use super::coarse::{Coarse, Products, Touch};
 use super::{JointProblem, Layout, MOST};
 use crate::lsq::sparse::BlockMatrix;
 
-/// What the matrix has of an exposure that is not alone in its group.
+/// Parts of the matrix that couple an exposure which is not alone in its group.
 struct Coupled {
     /// With itself.
     own: DMatrix<f64>,
@@ -49,7 +49,7 @@ impl JointProblem<'_> {
         covariances
     }
 
-    /// What the matrix has of the exposures that are not alone in their groups.
+    /// Parts of the matrix that couple the exposures which are not alone in their groups.
     fn coupled<const D: usize>(
         &self,
         layout: &Layout,

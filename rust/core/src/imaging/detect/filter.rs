@@ -273,7 +273,7 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// What a pixel has more than the background; nothing if it is bad.
+/// Height of a pixel above the background; zero if it is bad.
 #[inline(always)]
 fn above(v: f32, level: f32) -> f32 {
     if (v - level).abs() < f32::INFINITY { v - level } else { 0.0 }
