@@ -108,6 +108,12 @@ impl Pattern {
     }
 }
 
+/// The least whole number that is not less, within 16 bits: without the call that `f32::ceil` is on most processors.
+fn ceil(x: f32) -> u16 {
+    let whole = x as u16;
+    whole.saturating_add((f32::from(whole) < x).into())
+}
+
 /// A length in 16 bits, ascending, 2048 steps an octave: the upper bits of the floating-point number.
 fn length_step(length: f32) -> u16 {
     const SHORTEST: f32 = 1.0 / (1 << 28) as f32;
@@ -131,8 +137,8 @@ impl PatternWindow {
         let mut low = [0; 8];
         let mut high = [u16::MAX; 8];
         for (i, ratio) in shape.ratios.iter().enumerate() {
-            low[i] = (ratio * RATIO_STEPS - steps).ceil() as u16;
-            high[i] = (ratio * RATIO_STEPS + steps).floor() as u16;
+            low[i] = ceil(ratio * RATIO_STEPS - steps);
+            high[i] = (ratio * RATIO_STEPS + steps) as u16;
         }
         low[5] = length_step(*longest.start());
         high[5] = length_step(*longest.end());

@@ -48,10 +48,10 @@ impl Database {
         for (shape, window) in windows.iter().enumerate() {
             self.ratios.runs(window, |range| runs.push(Run { shape, range }));
         }
+        let (offsets, patterns) = (self.ratio_offsets(), self.patterns());
         for run in runs.iter_mut() {
-            run.range = self.run_of_cells(&run.range);
+            run.range = run_of_cells(offsets, &run.range);
         }
-        let patterns = self.patterns();
         for run in runs.iter() {
             let run = patterns.get(run.range.clone()).unwrap_or(&[]);
             for pattern in run.iter().step_by(PATTERNS_PER_CACHE_LINE) {
@@ -60,8 +60,8 @@ impl Database {
         }
         found.clear();
         for run in runs.iter() {
-            let window = &windows[run.shape];
-            self.visit(window, &run.range, |pattern| found.push((run.shape, *pattern)));
+            let near = self.near(&windows[run.shape], patterns, &run.range);
+            found.extend(near.map(|pattern| (run.shape, *pattern)));
         }
     }
 
@@ -77,23 +77,28 @@ impl Database {
         mut visit: impl FnMut(&Pattern),
     ) {
         let window = PatternWindow::new(shape, tolerance, longest);
-        self.ratios.runs(&window, |cells| self.visit(&window, &self.run_of_cells(&cells), &mut visit));
+        let (offsets, patterns) = (self.ratio_offsets(), self.patterns());
+        self.ratios.runs(&window, |cells| {
+            self.near(&window, patterns, &run_of_cells(offsets, &cells)).for_each(&mut visit);
+        });
     }
 
-    /// The patterns of neighbouring cells; none where the offsets are damaged.
-    fn run_of_cells(&self, cells: &Range<usize>) -> Range<usize> {
-        let offsets = self.ratio_offsets();
-        match (offsets.get(cells.start), offsets.get(cells.end)) {
-            (Some(&start), Some(&end)) => start as usize..end as usize,
-            _ => 0..0,
-        }
+    /// Those of a run of patterns that are in a window.
+    fn near<'p>(
+        &self,
+        window: &PatternWindow,
+        patterns: &'p [Pattern],
+        run: &Range<usize>,
+    ) -> impl Iterator<Item = &'p Pattern> {
+        let run = patterns.get(run.clone()).unwrap_or(&[]);
+        run.iter().filter(|pattern| window.contains(pattern) && self.holds(pattern))
     }
+}
 
-    fn visit(&self, window: &PatternWindow, run: &Range<usize>, mut visit: impl FnMut(&Pattern)) {
-        for pattern in self.patterns().get(run.clone()).unwrap_or(&[]) {
-            if window.contains(pattern) && self.holds(pattern) {
-                visit(pattern);
-            }
-        }
+/// The patterns of neighbouring cells; none where the offsets are damaged.
+fn run_of_cells(offsets: &[u32], cells: &Range<usize>) -> Range<usize> {
+    match (offsets.get(cells.start), offsets.get(cells.end)) {
+        (Some(&start), Some(&end)) => start as usize..end as usize,
+        _ => 0..0,
     }
 }
