@@ -129,7 +129,13 @@ impl ApparentPlace {
     }
 
     /// Where an ICRS direction, at the epoch of the frame, is seen: aberration first, then refraction.
+    #[inline]
     pub fn apparent(&self, icrs: &Direction) -> Direction {
+        // Most searches look at many stars that nothing displaces.
+        if self.velocity.is_none() && self.refraction.is_none() { *icrs } else { self.displaced(icrs) }
+    }
+
+    fn displaced(&self, icrs: &Direction) -> Direction {
         let outside = self.velocity.map_or(*icrs, |beta| aberrate(icrs, &beta));
         self.refraction.map_or(outside, |air| air.refracted(&outside))
     }

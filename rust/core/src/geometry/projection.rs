@@ -152,7 +152,7 @@ impl Projection {
         let rho2 = unit.x * unit.x + unit.y * unit.y;
         let z = unit.z;
         // 1 + z without cancellation.
-        let one_plus_z = if z < 0.0 { rho2 / (1.0 - z) } else { 1.0 + z };
+        let one_plus_z = || if z < 0.0 { rho2 / (1.0 - z) } else { 1.0 + z };
         let both = match self {
             Self::Gnomonic | Self::Orthographic if z.is_nan() || z < 0.0 => return None,
             Self::Gnomonic => {
@@ -161,10 +161,14 @@ impl Projection {
             }
             Self::Orthographic => [1.0, 0.0],
             Self::Equisolid => {
+                let one_plus_z = one_plus_z();
                 let g = (2.0 / one_plus_z).sqrt();
                 [g, -g / (2.0 * one_plus_z)]
             }
-            Self::Stereographic => [2.0 / one_plus_z, -2.0 / (one_plus_z * one_plus_z)],
+            Self::Stereographic => {
+                let one_plus_z = one_plus_z();
+                [2.0 / one_plus_z, -2.0 / (one_plus_z * one_plus_z)]
+            }
             Self::Equidistant => {
                 let sin = rho2.sqrt();
                 if sin < SMALL_ANGLE && z > 0.0 {

@@ -129,30 +129,36 @@ impl PointGrid {
 
     /// Index of the nearest point closer than `radius`, and its squared distance; the lower index wins a tie.
     pub fn nearest(&self, at: Point, radius: f64) -> Option<(usize, f64)> {
+        let mut best: Option<(usize, f64)> = None;
+        self.visit_near(at, radius, |index, d2| {
+            if best.is_none_or(|(other, least)| d2 < least || (d2 == least && index < other)) {
+                best = Some((index, d2));
+            }
+        });
+        best
+    }
+
+    /// Calls `visit` with the index of every point closer than `radius`, and its squared distance.
+    #[inline]
+    pub fn visit_near(&self, at: Point, radius: f64, mut visit: impl FnMut(usize, f64)) {
         if self.none_near(at, radius) {
-            return None;
+            return;
         }
-        let mut best = (u32::MAX, radius * radius);
         for run in self.runs(at, radius) {
             for (point, &index) in self.points[run.clone()].iter().zip(&self.index[run]) {
                 let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
                 let d2 = dx * dx + dy * dy;
-                if d2 < best.1 || (d2 == best.1 && index < best.0) {
-                    best = (index, d2);
+                if d2 < radius * radius {
+                    visit(index as usize, d2);
                 }
             }
         }
-        (best.0 != u32::MAX).then_some((best.0 as usize, best.1))
     }
 
     /// Whether more than one point is closer than `radius`.
     pub fn is_crowded(&self, at: Point, radius: f64) -> bool {
-        let is_near = |point: &&Point| {
-            let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
-            dx * dx + dy * dy < radius * radius
-        };
-        let count: usize =
-            self.runs(at, radius).map(|run| self.points[run].iter().filter(is_near).count()).sum();
+        let mut count = 0;
+        self.visit_near(at, radius, |_, _| count += 1);
         count > 1
     }
 
@@ -164,16 +170,21 @@ impl PointGrid {
     }
 
     fn square(&self, axis: usize, x: f64) -> usize {
-        (((x - self.origin[axis]) * self.squares_per_px).max(0.0) as usize).min(NEARNESS_SQUARES - 1)
+        place((x - self.origin[axis]) * self.squares_per_px, NEARNESS_SQUARES)
     }
 
     fn column(&self, x: f64) -> usize {
-        (((x - self.origin[0]) * self.cells_per_px).max(0.0) as usize).min(self.columns - 1)
+        place((x - self.origin[0]) * self.cells_per_px, self.columns)
     }
 
     fn row(&self, y: f64) -> usize {
-        (((y - self.origin[1]) * self.cells_per_px).max(0.0) as usize).min(self.rows - 1)
+        place((y - self.origin[1]) * self.cells_per_px, self.rows)
     }
+}
+
+/// The one of `count` places that holds `x`, or the nearest to it. By way of 32 bits, to which a conversion is shorter.
+fn place(x: f64, count: usize) -> usize {
+    (x as u32 as usize).min(count - 1)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const STARS_PER_CELL: usize = 24;
 /// Most bands of a grid, 0.2 degrees high.
 const MAX_BANDS: usize = 900;
 
+/// Stars that are looked at together: as many as a word has bits.
+const BLOCK: usize = u64::BITS as usize;
+
 /// A hair (0.02 arcsec): single precision decides outside it, double precision within.
 const SINGLE_PRECISION: f64 = 1e-7;
 
@@ -248,15 +251,18 @@ impl CellView<'_> {
         let limit = chord(radius.min(PI)).powi(2);
         let outside = (limit + hair(limit)) as f32;
         let c = [center.x as f32, center.y as f32, center.z as f32];
+        let distance = |entry: &CellStar| {
+            let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
+            d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
+        };
         let mut look_through = |stars: &[CellStar]| {
-            for entry in stars {
-                if entry.star >= end {
-                    break; // the rest of a cell is fainter
-                }
-                let d = [entry.direction[0] - c[0], entry.direction[1] - c[1], entry.direction[2] - c[2]];
-                let distance = d[0] * d[0] + d[1] * d[1] + d[2] * d[2];
-                if distance <= outside {
-                    visit(entry, distance);
+            for block in stars.chunks(BLOCK) {
+                // A bit for each, without branches: half of them would be foreseen wrongly.
+                let bit = |(k, entry): (usize, &CellStar)| u64::from(distance(entry) <= outside) << k;
+                let mut near = block.iter().enumerate().map(bit).fold(0, std::ops::BitOr::bitor);
+                while let Some(entry) = block.get(near.trailing_zeros() as usize) {
+                    visit(entry, distance(entry));
+                    near &= near - 1;
                 }
             }
         };
@@ -264,7 +270,10 @@ impl CellView<'_> {
             if end as usize >= self.stars.len() {
                 look_through(self.run(cells));
             } else {
-                cells.for_each(|cell| look_through(self.run(cell..cell + 1)));
+                for cell in cells {
+                    let stars = self.run(cell..cell + 1);
+                    look_through(&stars[..stars.partition_point(|entry| entry.star < end)]);
+                }
             }
         });
     }

@@ -92,6 +92,8 @@ pub(super) struct Field {
     outline: [Point; 9],
     low: Point,
     high: Point,
+    /// See [`Field::reach`].
+    reach: f64,
     /// See [`Field::chance_area`].
     chance_areas: Vec<f64>,
 }
@@ -109,8 +111,9 @@ impl Field {
         let outline = pixels.map(|p| camera.pixel_to_ideal(p));
         let fold = |k: usize, f: fn(f64, f64) -> f64| outline.iter().map(|p| p[k]).reduce(f).unwrap_or(0.0);
         let (low, high) = ([fold(0, f64::min), fold(1, f64::min)], [fold(0, f64::max), fold(1, f64::max)]);
+        let reach = outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max);
         let mut field =
-            Self { camera, ideal, order, num_distinct, outline, low, high, chance_areas: Vec::new() };
+            Self { camera, ideal, order, num_distinct, outline, low, high, reach, chance_areas: Vec::new() };
         field.chance_areas = field.ideal.iter().map(|&p| field.chance_area_at(p)).collect();
         field
     }
@@ -144,8 +147,9 @@ impl Field {
     }
 
     /// Whether an ideal point is on the detector, but for the bulge of its edges.
+    #[allow(clippy::needless_bitwise_bool)] // Of four branches the processor would foresee few.
     pub(super) fn contains(&self, p: Point) -> bool {
-        p[0] >= self.low[0] && p[0] <= self.high[0] && p[1] >= self.low[1] && p[1] <= self.high[1]
+        (p[0] >= self.low[0]) & (p[0] <= self.high[0]) & (p[1] >= self.low[1]) & (p[1] <= self.high[1])
     }
 
     /// Where [`Field::contains`] is true: from the least to the largest coordinates.
@@ -188,7 +192,7 @@ impl Field {
 
     /// Largest distance of the outline from the optical centre, px.
     pub(super) fn reach(&self) -> f64 {
-        self.outline.iter().map(|p| p[0].hypot(p[1])).fold(0.0, f64::max)
+        self.reach
     }
 
     /// Direction of the sky that the image's centre sees; `None` outside the projection's image.
@@ -216,6 +220,8 @@ impl Field {
 /// cells are empty then.
 const MAX_CELLS_PER_AXIS: f64 = 128.0;
 const FINENESS: f64 = 4.0;
+/// Of so few points each is compared with all that are kept, which is quicker than any cells.
+const FEW_POINTS: usize = 64;
 
 /// Indices of points: first those farther than `separation` from every earlier one of their kind, then the other ones
 /// that are distinct, last those that are not; and how many are distinct.
@@ -236,6 +242,20 @@ fn set_apart(
     separation: f64,
 ) -> (Vec<usize>, Vec<usize>) {
     const END: u32 = u32::MAX;
+    let is_close = |[x, y]: Point, [u, v]: Point| (x - u).powi(2) + (y - v).powi(2) < separation * separation;
+    let (mut kept, mut others) = (Vec::with_capacity(indices.len()), Vec::new());
+    if indices.len() <= FEW_POINTS {
+        let mut kept_points = Vec::with_capacity(indices.len());
+        for &i in indices {
+            if kept_points.iter().any(|&point| is_close(points[i], point)) {
+                others.push(i);
+            } else {
+                kept.push(i);
+                kept_points.push(points[i]);
+            }
+        }
+        return (kept, others);
+    }
     let half = image_size.map(|n| f64::from(n) / 2.0);
     let per_axis = (FINENESS * (indices.len() as f64).sqrt()).clamp(1.0, MAX_CELLS_PER_AXIS);
     let cell = separation.max(half[0].max(half[1]) * 2.0 / per_axis);
@@ -244,16 +264,12 @@ fn set_apart(
     // Chains of the kept points of each cell.
     let mut newest = vec![END; cells[0] * cells[1]];
     let mut older = vec![END; points.len()];
-    let (mut kept, mut others) = (Vec::with_capacity(indices.len()), Vec::new());
     for &i in indices {
         let p = points[i];
         let (column, row) = (axis(p[0], 0), axis(p[1], 1));
         let is_near = |cell: usize| {
             let chain = std::iter::successors(Some(newest[cell]), |&j| older.get(j as usize).copied());
-            chain.take_while(|&j| j != END).any(|j| {
-                let q = points[j as usize];
-                (q[0] - p[0]).powi(2) + (q[1] - p[1]).powi(2) < separation * separation
-            })
+            chain.take_while(|&j| j != END).any(|j| is_close(p, points[j as usize]))
         };
         let mut rows = row.saturating_sub(1)..=(row + 1).min(cells[1] - 1);
         let columns = column.saturating_sub(1)..=(column + 1).min(cells[0] - 1);
