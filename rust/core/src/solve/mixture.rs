@@ -63,8 +63,9 @@ impl Mixture {
         for pair in pairs.iter_mut() {
             pair.probability = 0.5;
         }
+        let mut classes = self.classes();
         for _ in 0..MAX_ROUNDS {
-            let next = self.round(pairs, &spread);
+            let next = self.round(pairs, &mut classes, &spread);
             let change = (next.sigma / spread.sigma - 1.0).abs().max((next.misfits - spread.misfits).abs());
             spread = next;
             if pairs.iter().all(|pair| pair.probability > CLEAR) || change < TOLERANCE {
@@ -74,28 +75,35 @@ impl Mixture {
     }
 
     /// The probabilities that follow from those before and from how the distances spread, and how they spread then.
-    fn round(&self, pairs: &mut [Match], &Spread { sigma, misfits }: &Spread) -> Spread {
-        let mut classes = self.classes();
+    fn round(
+        &self,
+        pairs: &mut [Match],
+        classes: &mut [Class],
+        &Spread { sigma, misfits }: &Spread,
+    ) -> Spread {
+        for class in classes.iter_mut() {
+            class.matches = 0.0;
+        }
         for pair in pairs.iter() {
             classes[class_of(pair.rank)].matches += pair.probability;
         }
         let matches: f64 = classes.iter().map(|class| class.matches).sum();
         let strays = (self.detections as f64 - matches).max(1.0) / self.area;
         let sigma2 = sigma * sigma;
+        let (scale, peak) = (1.0 / (FREEDOM * sigma2), (1.0 - misfits) / (TAU * sigma2));
         let any_scale = misfits / (PI * (1.0 + self.radius * self.radius / sigma2).ln());
         let (mut sum, mut squares, mut far) = (0.0, 0.0, 0.0);
         for pair in pairs.iter_mut() {
             let share = classes[class_of(pair.rank)].share_without(pair.probability);
-            let falls = 1.0 / (1.0 + pair.distance2 / (FREEDOM * sigma2));
+            let falls = 1.0 / (1.0 + pair.distance2 * scale);
             // The power for six degrees of freedom.
-            let near = (1.0 - misfits) * (falls * falls).powi(2) / (TAU * sigma2);
+            let near = peak * (falls * falls).powi(2);
             let density = near + any_scale / (sigma2 + pair.distance2);
-            let (together, by_chance) = (share * density, (1.0 - share) * strays);
-            pair.probability = together / (together + by_chance);
-            let near = pair.probability * near / density;
-            sum += near;
-            far += pair.probability - near;
-            squares += near * falls * pair.distance2;
+            let weight = share / (share * density + (1.0 - share) * strays);
+            pair.probability = weight * density;
+            sum += weight * near;
+            far += weight * (density - near);
+            squares += weight * near * falls * pair.distance2;
         }
         let sigma = ((FREEDOM + 2.0) / FREEDOM * squares / (2.0 * sum)).sqrt();
         let misfits = far / (sum + far);

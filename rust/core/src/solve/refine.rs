@@ -179,15 +179,10 @@ impl<'a> Matcher<'a> {
         let grid = PointGrid::new(&points, near);
         let mut pairs = Vec::with_capacity(points.len());
         for (rank, &(star, at)) in stars.iter().enumerate() {
-            let square = |detection: usize| {
-                let [x, y] = points[detection];
-                (x - at[0]).powi(2) + (y - at[1]).powi(2)
-            };
-            let around = grid.around(at, near).map(|i| (i as usize, square(i as usize)));
-            for (detection, distance2) in around.filter(|(_, distance2)| *distance2 < near * near) {
-                let Some(direction) = sky.direction(star) else { continue };
+            grid.visit_near(at, near, |detection, distance2| {
+                let Some(direction) = sky.direction(star) else { return };
                 pairs.push(Match { detection, star, direction, rank, distance2, probability: 1.0 });
-            }
+            });
         }
         Self { field, numbers: stars.iter().map(|(star, _)| *star).collect(), pairs }
     }
@@ -199,21 +194,23 @@ impl<'a> Matcher<'a> {
         let crowd = CROWDING_LIMIT * field.area() / (std::f64::consts::PI * radius * radius);
         let count = (crowd as usize).max(MIN_DETECTIONS);
         let stars = stars_wanted(count).min(numbers.len());
-        let mut best: Vec<Option<Match>> = vec![None; field.ideal.len()];
+        let mut best: Vec<Option<(f64, &Match)>> = vec![None; field.ideal.len()];
         for pairs in pairs.chunk_by(|a, b| a.star == b.star).take_while(|pairs| pairs[0].rank < stars) {
             let Some([u, v]) = pointing.project(&pairs[0].direction) else { continue };
             let measured = pairs.iter().filter(|pair| field.order[pair.detection] < count).map(|pair| {
                 let [x, y] = lens.ideal(field.ideal[pair.detection], field.half_width());
-                Match { distance2: (x - u).powi(2) + (y - v).powi(2), ..*pair }
+                ((x - u).powi(2) + (y - v).powi(2), pair)
             });
-            if let Some(nearest) = measured.min_by(|a, b| a.distance2.total_cmp(&b.distance2))
-                && nearest.distance2 < radius * radius
-                && best[nearest.detection].is_none_or(|other| nearest.distance2 < other.distance2)
+            if let Some((distance2, pair)) = measured.min_by(|a, b| a.0.total_cmp(&b.0))
+                && distance2 < radius * radius
+                && best[pair.detection].is_none_or(|(nearest, _)| distance2 < nearest)
             {
-                best[nearest.detection] = Some(nearest);
+                best[pair.detection] = Some((distance2, pair));
             }
         }
-        let mut matches: Vec<Match> = best.into_iter().flatten().collect();
+        let found = |(distance2, pair): (f64, &Match)| Match { distance2, ..*pair };
+        let mut matches = Vec::with_capacity(best.len());
+        matches.extend(best.into_iter().flatten().map(found));
         let mixture = Mixture { detections: count.min(field.ideal.len()), area: field.area(), radius, stars };
         mixture.weigh(&mut matches, sigma);
         matches

@@ -37,10 +37,11 @@ impl Solution {
         let Fit { pointing, lens, .. } = &refined.fit;
         let Pointing { attitude, focal_length, parity, .. } = *pointing;
         // Beyond the rim of a fisheye's image a detection has no direction.
-        let has_direction = |m: &&Match| {
+        let has_direction = |m: &Match| {
             pointing.camera_direction(lens.ideal(field.ideal[m.detection], field.half_width())).is_some()
         };
-        let matches: Vec<Match> = refined.matches.iter().filter(has_direction).copied().collect();
+        let mut matches = refined.matches.clone();
+        matches.retain(has_direction);
         let camera =
             lens.camera(&field.camera).with_focal_length(focal_length).with_parity_flip(parity < 0.0);
         Self {

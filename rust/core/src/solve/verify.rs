@@ -18,8 +18,6 @@
 //! detections that are not distinct from a brighter one. A star counts for one detection, so that repetitions of others
 //! gain nothing.
 
-use std::iter;
-
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
@@ -82,7 +80,7 @@ impl<'a> Verifier<'a> {
             field,
             whole,
             sky,
-            stars: Vec::new(),
+            stars: Vec::with_capacity(stars_wanted(brightest.len())),
         }
     }
 
@@ -154,11 +152,11 @@ struct Ranks {
 impl Ranks {
     /// For up to so many stars.
     fn new(most: usize) -> Self {
-        let sum_up = |sum: &mut f64, k: usize| {
-            *sum += 1.0 / k as f64;
-            Some(*sum)
-        };
-        Self { harmonic: iter::once(0.0).chain((1..=most).scan(0.0, sum_up)).collect() }
+        let mut harmonic = vec![0.0; most + 1];
+        for k in 1..=most {
+            harmonic[k] = harmonic[k - 1] + 1.0 / k as f64;
+        }
+        Self { harmonic }
     }
 
     /// Most stars.
