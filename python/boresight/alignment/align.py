@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.arguments import count
@@ -14,7 +15,8 @@ from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
 from boresight.alignment.detections import Seen
 from boresight.alignment.device import lowest_degree
-from boresight.alignment.global_fit import fit_globally
+from boresight.alignment.global_fit import GlobalStart, fit_globally
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
@@ -22,6 +24,7 @@ from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
+from boresight.alignment.sources import pixel_scale
 from boresight.apparent.motion import Motion
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
@@ -240,10 +243,8 @@ def align(
         result = run.result()
         if not jointly:
             return result
-        catalogued = 0 if stars is None else len(stars)
-        return fit_globally(
-            result, before, run.seen, catalogued, options, share, orders, model, tell
-        )
+        start = GlobalStart(result, before, run.reference, options, orders, model)
+        return fit_globally(start, run.seen, share, tell)
 
 
 def _exposure_order(value: Any, items: list[Item], method: Method, fitgeom: FitGeometry) -> int:
@@ -342,7 +343,9 @@ class _Run:
         self._waiting: list[Item] = list(items)
         self.seen: dict[int, Seen] = {}
         self._covered: Any = refcat
-        self._refcat = refcat if refcat is not None else self._own_reference()
+        stars = refcat if refcat is not None else self._own_reference()
+        reach = options.tolerance * pixel_scale(items[0].members[0].mapping)
+        self.reference = GrowingReference(stars, of_image=refcat is None and expand, reach=reach)
 
     def _name(self, item: Item) -> str:
         return item.name or f"image {self._numbers[id(item)]}"
@@ -389,7 +392,7 @@ class _Run:
             self._waiting = failed if grown else []
             optimize = True
         images = [self._done[number] for number in range(len(self._items))]
-        return AlignmentResult(images, self._refcat, self._order, list(self._items))
+        return AlignmentResult(images, self.reference.stars, self._order, list(self._items))
 
     def _next(self, optimize: bool) -> Item:
         if not optimize or len(self._waiting) == 1:
@@ -399,7 +402,7 @@ class _Run:
 
     def _align(self, item: Item) -> bool:
         number = self._numbers[id(item)]
-        told = align_to(item, self._name(item), self._refcat, self._options)
+        told, missed = align_to(item, self._name(item), self.reference, self._options)
         self._done[number] = told
         for member in item.members:
             member.alignment = told
@@ -407,17 +410,17 @@ class _Run:
             return False
         self._order.append(number)
         if self._expand and told.verdict == "good":
-            self._grow(item, told)
+            self._grow(item, told, missed)
         elif self._options.match is None and told.matches is not None:
             self.seen[number] = Seen.of(told.matches)
         return True
 
-    def _grow(self, item: Item, told: ImageAlignment) -> None:
+    def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> None:
         """Add the sources that were not matched, where the corrected WCS has them."""
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
         skies, weights, lights, colors = [], [], [], []
-        seen, first = Seen.of(matches), len(self._refcat)
+        seen, first = Seen.of(matches), len(self.reference.stars)
         for number, member in enumerate(item.members):
             free = np.ones(len(member), bool)
             free[matches.place[matches.member == number]] = False
@@ -435,9 +438,8 @@ class _Run:
         def joined(columns: list[Any]) -> Any:
             return None if any(c is None for c in columns) else np.concatenate(columns)
 
-        self._refcat = self._refcat.expanded(
-            np.concatenate(skies), joined(weights), joined(lights), joined(colors)
-        )
+        self.reference.grow(np.concatenate(skies), joined(weights), joined(lights), joined(colors))
+        self.reference.note(matches.star.astype(np.int64), missed)
         self._covered = _Union(self._covered, item)
 
 

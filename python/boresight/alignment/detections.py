@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel
@@ -138,7 +139,7 @@ def exposure_of(
     item: Item,
     before: list[Mapping],
     seen: Seen | None,
-    refcat: ReferenceCatalog,
+    reference: GrowingReference,
     options: Options,
 ) -> Exposure:
     """Give sources and the objects that they are: those seen, or matched where the item now is."""
@@ -148,7 +149,7 @@ def exposure_of(
     if seen is not None:
         source, objects = seen.among(sources, members)
     else:
-        near, found = matched(members, sources, refcat, plane, options, start="given")
+        near, found = matched(members, sources, reference, plane, options, start="given")
         source, objects = found.pairs[:, 0], near.rows[found.pairs[:, 1]]
     mappings = [member.mapping for member in members]
     return Exposure(number, members, before, mappings, sources, source, objects)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from boresight._utils.naming import named
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.options import ClipStatistic, FitGeometry, Options
 from boresight.alignment.reference import ReferenceCatalog
@@ -95,4 +96,5 @@ def fit_wcs(
             f"refcat: {stars.num_rows} rows for {image.num_rows} sources; "
             "give the star of each source"
         )
-    return align_to(image, image.name or "image", stars, options)
+    told, _ = align_to(image, image.name or "image", GrowingReference(stars), options)
+    return told

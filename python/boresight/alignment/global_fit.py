@@ -19,9 +19,11 @@ from boresight.alignment.degeneracies import (
 )
 from boresight.alignment.detections import Detections, Exposure, Seen, collect, exposure_of
 from boresight.alignment.device import Bent, Device
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
 from boresight.alignment.options import Options
+from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import (
     corner_error,
     corner_pixels,
@@ -45,7 +47,7 @@ from boresight.camera.distortion import PolynomialDistortion
 if TYPE_CHECKING:
     from astropy.table import QTable
 
-__all__ = ["fit_globally"]
+__all__ = ["GlobalStart", "fit_globally"]
 
 Floats = NDArray[np.float64]
 
@@ -65,30 +67,50 @@ RESERVED_SIGMAS = 6.0
 """And by as many standard deviations: errors differ from star to star, so few objects scatter."""
 
 
+@dataclass(frozen=True)
+class GlobalStart:
+    """A sequential alignment, from which the global fit starts, and what is fitted.
+
+    `before` are the mappings of all items before that alignment, `orders` those of the distortion
+    that images share and of what each has.
+    """
+
+    result: AlignmentResult
+    before: list[list[Mapping]]
+    reference: GrowingReference
+    options: Options
+    orders: tuple[int, int]
+    model: ObjectModel
+
+    @property
+    def refcat(self) -> ReferenceCatalog:
+        """All stars and objects."""
+        return self.reference.stars
+
+    @property
+    def catalogued(self) -> int:
+        """Number of the stars that come from a catalogue: the first ones."""
+        return self.reference.catalogued
+
+    def name(self, exposure: Exposure) -> str:
+        """Name of an exposure."""
+        return self.result.images[exposure.number].name
+
+
 def fit_globally(
-    result: AlignmentResult,
-    before: list[list[Mapping]],
+    start: GlobalStart,
     seen: dict[int, Seen],
-    catalogued: int,
-    options: Options,
     reserve: float,
-    orders: tuple[int, int],
-    model: ObjectModel,
     tell: Callable[[float], object] | None,
 ) -> AlignmentResult:
     """Fit all images of a sequential alignment at once.
 
-    `before` are the mappings of all items before the alignment, `seen` the objects that items have,
-    `catalogued` is the number of stars of the reference that come from a catalogue, `orders` are
-    those of the distortion that images share and of what each has.
+    `seen` are the objects that items have, `reserve` is the share of objects that test the fit.
     """
-
-    def collected(reserve: float) -> _Fit:
-        return _Fit.of(result, before, seen, catalogued, options, reserve, orders, model)
-
+    result = start.result
     bent = Bent([], [None] * len(result.images))
-    for _ in range(DISTORTION_ROUNDS if orders != (0, 1) else 0):
-        fit = collected(0.0)
+    for _ in range(DISTORTION_ROUNDS if start.orders != (0, 1) else 0):
+        fit = _Fit.of(start, seen, 0.0)
         if len(fit.detections.exposure) == 0 or not (fit.device.terms or any(fit.device.bends)):
             break
         solved = fit.solve(tell, covariances=False)
@@ -97,14 +119,14 @@ def fit_globally(
         fit.move(solved, more)
         # A distortion that is gone lets other sources match.
         seen = {}
-    fit = collected(reserve)
+    fit = _Fit.of(start, seen, reserve)
     d, known = fit.detections, fit.known
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, (math.nan, 0), bent))
     tested = bool(d.reserved.any())
     solved = fit.solve(tell, covariances=not tested)
     chi2, dof, counted = reserved_chi2(
-        d, solved.weights, solved.residuals, solved.chi2_dof, model.parameters, solved.of_maps
+        d, solved.weights, solved.residuals, solved.chi2_dof, start.model.parameters, solved.of_maps
     )
     reserved = (chi2 if known else chi2 / solved.chi2_dof), dof
     if tested:
@@ -124,32 +146,23 @@ def fit_globally(
 class _Fit:
     """All that one fit is of."""
 
-    result: AlignmentResult
+    start: GlobalStart
     exposures: list[Exposure]
     detections: Detections
     device: Device
     degeneracies: list[Degeneracy]
     frozen: list[bool]
     known: bool
-    model: ObjectModel
-    options: Options
 
     @classmethod
-    def of(
-        cls,
-        result: AlignmentResult,
-        before: list[list[Mapping]],
-        seen: dict[int, Seen],
-        catalogued: int,
-        options: Options,
-        reserve: float,
-        orders: tuple[int, int],
-        model: ObjectModel,
-    ) -> _Fit:
+    def of(cls, start: GlobalStart, seen: dict[int, Seen], reserve: float) -> _Fit:
         """Find the detections of all objects where the images now have them."""
+        result, options, catalogued = start.result, start.options, start.catalogued
         items = zip(result.catalogs, result.images, strict=True)
         exposures = [
-            exposure_of(number, item, before[number], seen.get(number), result.refcat, options)
+            exposure_of(
+                number, item, start.before[number], seen.get(number), start.reference, options
+            )
             for number, (item, image) in enumerate(items)
             if image.status != "failed"
         ]
@@ -157,26 +170,26 @@ class _Fit:
             catalogued == 0 and result.images[exposure.number].status == "reference"
             for exposure in exposures
         ]
-        detections = collect(exposures, result.refcat, catalogued, reserve, model)
+        detections = collect(exposures, start.refcat, catalogued, reserve, start.model)
         found = degeneracies(exposures, result, catalogued)
-        device = Device.of(exposures, detections, orders, options.fitgeom, catalogued)
-        if orders[0] and len(detections.exposure):
-            names = tuple(result.images[exposure.number].name for exposure in exposures)
+        device = Device.of(exposures, detections, start.orders, options.fitgeom, catalogued)
+        if start.orders[0] and len(detections.exposure):
+            names = tuple(map(start.name, exposures))
             if catalogued == 0 and device.is_undithered(detections):
                 found.append(Degeneracy(DegeneracyKind.UNDITHERED, names, UNDITHERED))
-                orders = 0, orders[1]
+                orders = 0, start.orders[1]
                 device = Device.of(exposures, detections, orders, options.fitgeom, catalogued)
             elif len(device.halves) == 1:
                 found.append(Degeneracy(DegeneracyKind.ONE_DETECTOR, names, ONE_DETECTOR))
         device.bends = [b and not f for b, f in zip(device.bends, frozen, strict=False)]
         straight = [e for e, b in enumerate(device.bends) if not (b or frozen[e])]
-        found += [few_matches(result.images[exposures[e].number].name) for e in straight]
+        found += [few_matches(start.name(exposures[e])) for e in straight]
         known = all(exposure.sources.weights is not None for exposure in exposures)
-        return cls(result, exposures, detections, device, found, frozen, known, model, options)
+        return cls(start, exposures, detections, device, found, frozen, known)
 
     def name(self, e: int) -> str:
         """Name of an exposure."""
-        return self.result.images[self.exposures[e].number].name
+        return self.start.name(self.exposures[e])
 
     def solve(
         self,
@@ -194,7 +207,7 @@ class _Fit:
 
     def bent(self, solved: _Solved) -> Bent:
         """Give the distortions that were found."""
-        own: list[PolynomialDistortion | None] = [None] * len(self.result.images)
+        own: list[PolynomialDistortion | None] = [None] * len(self.start.result.images)
         for exposure, lens in zip(
             self.exposures, self.device.own_distortions(solved.bends), strict=True
         ):
@@ -211,7 +224,7 @@ class _Fit:
                 mapping if lens is None else mapping.distorted(lens)
                 for mapping, lens in zip(starts, lenses, strict=True)
             ]
-            if any(lenses) or self.result.images[exposure.number].status != "reference":
+            if any(lenses) or self.start.result.images[exposure.number].status != "reference":
                 starts = corrected(starts, starts[0], solved.matrices[e], solved.shifts[e])
             moved.append(starts)
             for image, mapping in zip(exposure.members, starts, strict=True):
@@ -279,14 +292,14 @@ def _solve(
     covariances: bool,
 ) -> _Solved:
     d, device, frozen, known = fit.detections, fit.device, fit.frozen, fit.known
-    options = fit.options
+    options = fit.start.options
     geometry = options.fitgeom
     lever = max(float(np.abs(d.at).max()), 1.0)
     taken = ~d.reserved[d.object] & (d.weight > 0)
     kept = taken if kept is None else kept & taken
     settled = False
     parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
-    parameters += 2 * fit.model.chromatic
+    parameters += 2 * fit.start.model.chromatic
     free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
     free += len(device.own) * sum(device.bends)
     with np.errstate(divide="ignore"):
@@ -298,7 +311,7 @@ def _solve(
             "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
             "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
             "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever,
-            "device": device.values(weight), "motion": fit.model.motion, "years": d.years,
+            "device": device.values(weight), "motion": fit.start.model.motion, "years": d.years,
             "parallax_factors": d.factors,
             "motion_priors": d.motion_priors, "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
@@ -374,7 +387,7 @@ def _objects(fit: _Fit, solved: _Solved) -> QTable:
     used = np.flatnonzero(counts)
     unit = 1.0 if fit.known else solved.chi2_dof
     return object_table(
-        fit.model, fit.result.refcat, d.rows[used], counts[used], solved.objects[used],
+        fit.start.model, fit.start.refcat, d.rows[used], counts[used], solved.objects[used],
         solved.variances[used] * unit, d.scale,
     )  # fmt: skip
 
@@ -408,8 +421,8 @@ def _apply(
     summary: GlobalFit,
 ) -> ImageAlignment:
     """Tell of the images of an exposure, which have new mappings."""
-    d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.result.refcat, fit.known
-    told = fit.result.images[exposure.number]
+    d, exposure, refcat, known = fit.detections, fit.exposures[e], fit.start.refcat, fit.known
+    told = fit.start.result.images[exposure.number]
     rows = d.rows_of[e]
     source = d.of_exposure[rows]
     sources = exposure.sources
@@ -444,7 +457,7 @@ def _apply(
         error = corner_error(covariance, after.center, corners, own)
         after = replace(after, covariance=covariance[:6, :6], corner_error_px=error)
     if told.status != "reference":
-        verdict, reason = verdict_of(after, fit.options)
+        verdict, reason = verdict_of(after, fit.start.options)
         after = replace(after, verdict=verdict, reason=reason)
     if after.verdict == "good" and _is_contradicted(summary):
         after = replace(after, verdict="poor", reason=Reason.RESERVED_CONTRADICT)

@@ -43,62 +43,6 @@ class Tracks:
     parallax: Floats
     parallax_sigma: Floats
 
-    def longer(self, count: int) -> Tracks:
-        """Give them with more stars of which nothing is known."""
-        none = np.full(count, np.nan)
-        return Tracks(
-            np.concatenate([self.motion, np.column_stack([none, none])]),
-            np.concatenate([self.motion_sigma, none]),
-            np.concatenate([self.parallax, none]),
-            np.concatenate([self.parallax_sigma, none]),
-        )
-
-
-class _Room:
-    """Rows with room behind them: what grows by parts is copied seldom."""
-
-    def __init__(self, rows: NDArray[Any]) -> None:
-        self._rows, self._used = rows, len(rows)
-
-    def joined(self, rows: NDArray[Any], more: NDArray[Any]) -> NDArray[Any]:
-        """Give rows with more behind them; arrays that were given before stay as they are."""
-        n, end = len(rows), len(rows) + len(more)
-        if n != self._used or end > len(self._rows):
-            room = np.empty((max(2 * n, end), *rows.shape[1:]), rows.dtype)
-            room[:n] = rows
-            self._rows = room
-        self._rows[n:end] = more
-        self._used = end
-        return self._rows[:end]
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Stars that were added together: their rows, and the cones that they are in."""
-
-    starts: NDArray[np.int64]
-    centers: Floats
-    radii: Floats
-
-    @classmethod
-    def of(cls, start: int, sky: Floats) -> _Parts:
-        center = sky.mean(axis=0)
-        center /= max(float(np.linalg.norm(center)), 1e-300)
-        radius = np.arccos(np.clip((sky @ center).min(), -1.0, 1.0)) + 1e-9
-        return cls(np.array([start]), center[None], np.array([radius]))
-
-    def joined(self, more: _Parts) -> _Parts:
-        return _Parts(
-            np.concatenate([self.starts, more.starts]),
-            np.concatenate([self.centers, more.centers]),
-            np.concatenate([self.radii, more.radii]),
-        )
-
-    def near(self, center: Floats, radius: float) -> NDArray[np.intp]:
-        """Give the parts of which some star may be within an angle of a direction."""
-        apart = np.arccos(np.clip(self.centers @ center, -1.0, 1.0))
-        return np.flatnonzero(apart <= radius + self.radii)
-
 
 @named
 class ReferenceCatalog:
@@ -161,12 +105,6 @@ class ReferenceCatalog:
         self.weights, self.sigma, self.brightness = weights, sigma, brightness
         self._rows = rows
         self.ids = self.rows if ids is None else ids
-        self._parts = _Parts(np.zeros(1, np.int64), np.array([[0.0, 0.0, 1.0]]), np.array([np.pi]))
-        self._rooms = {
-            name: _Room(values)
-            for name in ("sky", "weights", "ids", "brightness")
-            if (values := getattr(self, name)) is not None
-        }
 
     @classmethod
     def from_any(
@@ -296,9 +234,7 @@ class ReferenceCatalog:
 
     def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
         """Give indices of the stars within an angle of a direction, radians."""
-        starts, parts = self._parts.starts, self._parts.near(center, radius)
-        runs = np.column_stack([starts, np.append(starts[1:], len(self))])[parts]
-        return core.within(self.sky, runs, center, np.cos(min(radius, np.pi)))
+        return core.within(self.sky, center, np.cos(min(radius, np.pi)))
 
     def weights_for(self, rows: NDArray[np.intp], pixel_scale: float) -> Floats | None:
         """Inverse variances in 1/px^2 for an image with this many radians a pixel."""
@@ -308,42 +244,6 @@ class ReferenceCatalog:
             return None
         with np.errstate(divide="ignore"):
             return np.ascontiguousarray((pixel_scale / self.sigma[rows]) ** 2)
-
-    def expanded(
-        self,
-        sky: Floats,
-        weights: Floats | None,
-        brightness: Floats | None,
-        color: Floats | None = None,
-    ) -> ReferenceCatalog:
-        """Give the catalogue with more stars, whose ids continue."""
-        if len(sky) == 0:
-            return self
-        first = int(self.ids.max()) + 1 if len(self) else 0
-
-        def joined(name: str, more: NDArray[Any] | None) -> Any:
-            rows = getattr(self, name)
-            return None if rows is None or more is None else self._rooms[name].joined(rows, more)
-
-        grown = ReferenceCatalog(
-            joined("sky", sky),
-            weights=joined("weights", weights),
-            ids=joined("ids", first + np.arange(len(sky))),
-            brightness=joined("brightness", brightness),
-            tracks=None if self.tracks is None else self.tracks.longer(len(sky)),
-            color=_colors(self.color, len(self), color, len(sky)),
-        )
-        grown._rooms = self._rooms
-        grown._parts = self._parts.joined(_Parts.of(len(self), sky))
-        return grown
-
-
-def _colors(ours: Floats | None, n: int, theirs: Floats | None, more: int) -> Floats | None:
-    """Join colours; those that are not known are NaN."""
-    if ours is None and theirs is None:
-        return None
-    parts = (ours, n), (theirs, more)
-    return np.concatenate([np.full(k, np.nan) if c is None else c for c, k in parts])
 
 
 class _Columns:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping, SolvedMapping
 from boresight.alignment.options import LEAST_MATCHES, Options
@@ -20,6 +21,8 @@ from boresight.alignment.sources import (
     Near,
     Sources,
     all_stars,
+    near_of,
+    pixel_scale,
     sources_of,
     stars_near,
 )
@@ -64,6 +67,9 @@ SETTLED_AT_PX = 1e4
 TURNS = 6
 """Turns of a camera at most."""
 
+WIDER = 1.5
+"""Rare objects are looked for this much farther: a pixel is not the same angle all over."""
+
 ENDINGS = {
     "too few": Reason.TOO_FEW_MATCHES,
     "outside radius": Reason.OUTSIDE_SEARCH_RADIUS,
@@ -73,21 +79,25 @@ ENDINGS = {
 
 
 def align_to(
-    item: ImageCatalog | ImageGroup, name: str, refcat: ReferenceCatalog, options: Options
-) -> ImageAlignment:
-    """Align an item to a reference, and correct the WCS of its members if it succeeds."""
-    members = item.members
+    item: ImageCatalog | ImageGroup, name: str, reference: GrowingReference, options: Options
+) -> tuple[ImageAlignment, NDArray[np.int64]]:
+    """Align an item to a reference, and correct the WCS of its members if it succeeds.
+
+    Also gives the rows of the stars that are missing among its sources.
+    """
+    members, refcat = item.members, reference.stars
+    none = np.zeros(0, np.int64)
     starts = [member.mapping for member in members]
     plane = starts[0]
     sources = sources_of(members, plane)
     if len(sources.plane) == 0:
-        return ImageAlignment(name, "failed", Reason.NO_SOURCES)
-    near, found = matched(members, sources, refcat, plane, options)
+        return ImageAlignment(name, "failed", Reason.NO_SOURCES), none
+    near, found = matched(members, sources, reference, plane, options)
     reason = _failure(found, near, options)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
     total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
     if reason is not Reason.ALIGNED:
-        return total
+        return total, none
     try:
         mappings = corrected(starts, plane, *_about_origin(found.fit))
         if isinstance(plane, SolvedMapping):
@@ -95,11 +105,12 @@ def align_to(
             # Distant stars are where the first plane has them only once the camera looks there.
             sources = sources_of(members, mappings[0], mappings)
             there = replace(options, offset=(0.0, 0.0))
-            near, again = matched(members, sources, refcat, mappings[0], there, start="given")
-            found = again if again.fit is not None else found
+            beside, again = matched(members, sources, reference, mappings[0], there, start="given")
+            if again.fit is not None:
+                near, found = beside, again
             mappings = _settled(mappings, found, sources, near, refcat, options)
     except (UndeterminedError, np.linalg.LinAlgError):
-        return replace(total, reason=Reason.WCS_CANNOT_FOLLOW)
+        return replace(total, reason=Reason.WCS_CANNOT_FOLLOW), none
     total = _told(total, found, sources, near, refcat, members, options)
     total = replace(total, num_matches=len(found.pairs))
     if isinstance(plane, SolvedMapping):
@@ -107,44 +118,76 @@ def align_to(
     if total.status == "success":
         for member, mapping in zip(members, mappings, strict=True):
             member._set(mapping, total)
-    return total
+    return total, near.rows[np.asarray(found.missed, np.int64)]
 
 
 def matched(
     members: list[ImageCatalog],
     sources: Sources,
-    refcat: ReferenceCatalog,
+    reference: GrowingReference,
     plane: Mapping,
     options: Options,
     start: str | None = None,
 ) -> tuple[Near, Any]:
     """Give the stars that sources may be, the pairs and a fit to them."""
     if options.match is None:
-        near = all_stars(refcat, plane)
-        return near, _match_rows(members, refcat, sources, near, options)
+        near = all_stars(reference.stars, plane)
+        return near, _match_rows(members, reference.stars, sources, near, options)
+    near, found = _match_usual(members, sources, reference, plane, options, start)
+    if found.fit is None or not reference.has_rare():
+        return near, found
+    return _join_rare(sources, reference, plane, options, near, found)
+
+
+def _match_usual(
+    members: list[ImageCatalog],
+    sources: Sources,
+    reference: GrowingReference,
+    plane: Mapping,
+    options: Options,
+    start: str | None,
+) -> tuple[Near, Any]:
+    """Match with the stars that are near and not rare."""
     if start is not None or options.match == "auto":
         # Patterns need many more stars than a start that is known: most images never ask for them.
         nearby = options if start is not None else replace(options, match="histogram")
-        near = stars_near(members, sources, refcat, plane, options, wide=False)
+        near = stars_near(members, sources, reference, plane, options, wide=False)
         found = _match_sources(sources, near, nearby, start)
         if start is not None or found.clear:
             return near, found
     wide = options.match in ("auto", "pattern")
-    near = stars_near(members, sources, refcat, plane, options, wide=wide)
+    near = stars_near(members, sources, reference, plane, options, wide=wide)
     return near, _match_sources(sources, near, options, start)
 
 
 def _match_sources(sources: Sources, near: Near, options: Options, start: str | None) -> Any:
     """Match and fit sources to the stars near them."""
-    image = {
-        "points": sources.plane,
-        "weights": sources.weights,
-        "brightness": sources.brightness,
-    }
-    reference = {"points": near.plane, "weights": near.weights, "brightness": near.brightness}
+    image, reference = sources.values(), near.values()
     if callable(options.match):
         return _custom(options.match, image, reference, options)
     return core.register(image, reference, options.core(start=start))
+
+
+def _join_rare(
+    sources: Sources,
+    reference: GrowingReference,
+    plane: Mapping,
+    options: Options,
+    near: Near,
+    found: Any,
+) -> tuple[Near, Any]:
+    """Add rare objects to the stars, and those where the other sources are to the pairs."""
+    free = np.ones(len(sources.plane), bool)
+    free[found.pairs[:, 0]] = False
+    matrix, shift = _about_origin(found.fit)
+    places = plane.plane_to_sky(sources.plane[free] @ matrix.T + shift)
+    angle = WIDER * options.tolerance * pixel_scale(plane)
+    more = near_of(reference.rare(places, angle), reference.stars, plane)
+    if len(more.rows) == 0:
+        return near, found
+    both = near.with_more(more)
+    first = len(near.rows)
+    return both, core.join(found, sources.values(), both.values(), first, options.core())
 
 
 @dataclass(frozen=True)
@@ -157,6 +200,7 @@ class _Given:
     log_odds: float = math.nan
     by_patterns: bool = False
     possible: int = 0
+    missed: tuple[int, ...] = ()
 
 
 def _custom(

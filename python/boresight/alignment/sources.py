@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import Options
@@ -17,6 +19,7 @@ __all__ = [
     "Near",
     "Sources",
     "all_stars",
+    "near_of",
     "pixel_scale",
     "sources_of",
     "stars_near",
@@ -37,6 +40,10 @@ class Sources:
     brightness: Floats | None
     color: Floats | None
 
+    def values(self) -> dict[str, Any]:
+        """Give them as the core takes them."""
+        return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
+
 
 @dataclass(frozen=True)
 class Near:
@@ -47,6 +54,24 @@ class Near:
     weights: Floats | None
     brightness: Floats | None
     inside: int
+
+    def values(self) -> dict[str, Any]:
+        """Give them as the core takes them."""
+        return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
+
+    def with_more(self, more: Near) -> Near:
+        """Give them with others after them, which do not count as inside."""
+
+        def joined(ours: Floats | None, theirs: Floats | None) -> Floats | None:
+            return None if ours is None or theirs is None else np.concatenate([ours, theirs])
+
+        return replace(
+            self,
+            rows=np.concatenate([self.rows, more.rows]),
+            plane=np.concatenate([self.plane, more.plane]),
+            weights=joined(self.weights, more.weights),
+            brightness=joined(self.brightness, more.brightness),
+        )
 
 
 def sources_of(
@@ -87,7 +112,7 @@ def sources_of(
 def stars_near(
     members: list[ImageCatalog],
     sources: Sources,
-    refcat: ReferenceCatalog,
+    reference: GrowingReference,
     plane: Mapping,
     options: Options,
     *,
@@ -104,24 +129,27 @@ def stars_near(
     if shapes:
         radius = max(radius, scale * max(math.hypot(*shape) for shape in shapes) / 2)
     reach = (options.searchrad + options.tolerance + math.hypot(*options.offset)) * scale
-    rows = refcat.near(middle, min(radius + max(reach, 2.0 * radius if wide else 0.0), 1.4))
+    rows = reference.near(middle, min(radius + max(reach, 2.0 * radius if wide else 0.0), 1.4))
+    near = near_of(rows, reference.stars, plane)
+    low, high = low - reach / scale, high + reach / scale
+    flat = near.plane
+    within = (flat[:, 0] >= low[0]) & (flat[:, 0] <= high[0])
+    within &= (flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])
+    return replace(near, inside=int(np.count_nonzero(within)))
+
+
+def near_of(rows: NDArray[np.intp], refcat: ReferenceCatalog, plane: Mapping) -> Near:
+    """Give those of some stars that the plane of an item shows."""
     flat = plane.sky_to_plane(refcat.sky[rows])
     good = np.isfinite(flat[:, 0] + flat[:, 1])
     rows, flat = rows[good], np.ascontiguousarray(flat[good])
-    low, high = low - reach / scale, high + reach / scale
-    within = (flat[:, 0] >= low[0]) & (flat[:, 0] <= high[0])
-    within &= (flat[:, 1] >= low[1]) & (flat[:, 1] <= high[1])
-    inside = int(np.count_nonzero(within))
     light = None if refcat.brightness is None else refcat.brightness[rows]
-    return Near(rows, flat, refcat.weights_for(rows, scale), light, inside)
+    return Near(rows, flat, refcat.weights_for(rows, pixel_scale(plane)), light, len(rows))
 
 
 def all_stars(refcat: ReferenceCatalog, plane: Mapping) -> Near:
     """Give all stars that the plane of an item shows."""
-    flat = plane.sky_to_plane(refcat.sky)
-    rows = np.flatnonzero(np.isfinite(flat[:, 0] + flat[:, 1]))
-    weights = refcat.weights_for(rows, pixel_scale(plane))
-    return Near(rows, np.ascontiguousarray(flat[rows]), weights, None, len(rows))
+    return near_of(np.arange(len(refcat)), refcat, plane)
 
 
 def pixel_scale(plane: Mapping) -> float:

@@ -26,7 +26,7 @@ pub use joint::{JointProblem, JointSolution};
 pub use linear::{ClipStatistic, Clipping, Geometry, LinearFit, fit_linear};
 pub use matching::{ListMatch, MatchOptions, match_lists};
 pub use objects::Detection;
-pub use register::{Ending, RegisterOptions, Registration, Sources, Start, register};
+pub use register::{Ending, RegisterOptions, Registration, Sources, Start, join, register};
 pub use similarity::Similarity;
 
 /// Numbers for tests that have no pattern.

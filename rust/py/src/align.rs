@@ -2,6 +2,7 @@
 
 use boresight::align::plane::{self, TangentPlane};
 use boresight::align::{MatchOptions, match_lists as match_in_core};
+use boresight::index::sky_cells::SkyCells;
 use numpy::{Element, PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
 
@@ -81,18 +82,58 @@ pub(crate) fn match_lists(
     Ok(found.map(PyListMatch))
 }
 
-/// Rows of the directions in some runs of rows whose product with another one has at least a value.
+/// Rows of the directions whose product with another one has at least a value.
 #[pyfunction]
 pub(crate) fn within<'py>(
     py: Python<'py>,
     sky: PyReadonlyArray2<'py, f64>,
-    runs: PyReadonlyArray2<'py, i64>,
     center: [f64; 3],
     least: f64,
 ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-    let (sky, runs) = (rows::<f64, 3>("sky", &sky)?, rows::<i64, 2>("runs", &runs)?);
-    let found = parallel::detach(py, || plane::within(sky, runs, &center, least));
+    let sky = rows("sky", &sky)?;
+    let found = parallel::detach(py, || plane::within(sky, &center, least));
     Ok(PyArray1::from_vec(py, found))
+}
+
+/// Directions in cells, which come and go (core `SkyCells`).
+#[pyclass(name = "SkyCells", module = "boresight._core")]
+pub(crate) struct PySkyCells(SkyCells);
+
+#[pymethods]
+impl PySkyCells {
+    #[new]
+    fn new(side: f64) -> Self {
+        Self(SkyCells::new(side))
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds directions by their numbers.
+    fn add(&mut self, numbers: PyReadonlyArray1<'_, i64>, sky: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
+        let directions = rows("sky", &sky)?.iter();
+        column("numbers", &numbers)?.iter().zip(directions).for_each(|(&n, v)| self.0.add(n as u32, v));
+        Ok(())
+    }
+
+    /// Takes out directions that were added with these numbers.
+    fn remove(&mut self, numbers: PyReadonlyArray1<'_, i64>, sky: PyReadonlyArray2<'_, f64>) -> PyResult<()> {
+        let directions = rows("sky", &sky)?.iter();
+        column("numbers", &numbers)?.iter().zip(directions).for_each(|(&n, v)| self.0.remove(n as u32, v));
+        Ok(())
+    }
+
+    /// Numbers of the directions within an angle of any of some places, ascending.
+    fn within<'py>(
+        &self,
+        py: Python<'py>,
+        places: PyReadonlyArray2<'py, f64>,
+        angle: f64,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let found = self.0.within(rows("places", &places)?, angle);
+        Ok(PyArray1::from_iter(py, found.into_iter().map(i64::from)))
+    }
 }
 
 /// Places of directions in a tangent plane, by its axes and a matrix of what lies in it; NaN on the far side.

@@ -30,7 +30,7 @@ mod solve;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use crate::align::{PyListMatch, match_lists, project, within};
+    use crate::align::{PyListMatch, PySkyCells, match_lists, project, within};
     #[pymodule_export]
     use crate::calibrate::{
         PyCalibrationBlock, PyCalibrationResult, PyFrameFit, PyReduction, PyRig, calibrate_camera,
@@ -64,7 +64,9 @@ mod _core {
     #[pymodule_export]
     use crate::point_pairs::fit_point_pairs;
     #[pymodule_export]
-    use crate::register::{PyFootprint, PyLinearFit, PyRegistration, fit_linear, overlap_matrix, register};
+    use crate::register::{
+        PyFootprint, PyLinearFit, PyRegistration, fit_linear, join, overlap_matrix, register,
+    };
     #[pymodule_export]
     use crate::scene::{SceneFit, scene_fit, scene_measure_psf, scene_model, scene_register};
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use boresight::align::{
     ClipStatistic, Clipping, Ending, Footprint, Geometry, LinearFit, RegisterOptions, Registration, Sources,
-    Start, fit_linear as fit_in_core, footprint, register as register_in_core,
+    Start, fit_linear as fit_in_core, footprint, join as join_in_core, register as register_in_core,
 };
 use numpy::{PyArray1, PyArray2, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -66,6 +66,20 @@ pub(crate) struct RegisterValues {
     tolerance: f64,
     geometry: String,
     clipping: ClipValues,
+}
+
+impl RegisterValues {
+    fn options(&self) -> PyResult<RegisterOptions> {
+        Ok(RegisterOptions {
+            start: start_of(&self.start)?,
+            search_radius: self.search_radius,
+            offset: self.offset,
+            separation: self.separation,
+            tolerance: self.tolerance,
+            geometry: geometry_of(&self.geometry)?,
+            clipping: self.clipping.clipping()?,
+        })
+    }
 }
 
 pub(crate) fn unknown(name: &str, value: &str) -> PyErr {
@@ -215,6 +229,12 @@ impl PyRegistration {
     fn possible(&self) -> usize {
         self.0.possible
     }
+
+    /// Points of the reference among the sources that have no pair.
+    #[getter]
+    fn missed<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
+        PyArray1::from_iter(py, self.0.missed.iter().map(|&j| j as i64))
+    }
 }
 
 /// Registers sources to a reference in a common plane.
@@ -225,17 +245,25 @@ pub(crate) fn register(
     reference: SourceValues<'_>,
     options: RegisterValues,
 ) -> PyResult<PyRegistration> {
-    let options = RegisterOptions {
-        start: start_of(&options.start)?,
-        search_radius: options.search_radius,
-        offset: options.offset,
-        separation: options.separation,
-        tolerance: options.tolerance,
-        geometry: geometry_of(&options.geometry)?,
-        clipping: options.clipping.clipping()?,
-    };
+    let options = options.options()?;
     let (image, reference) = (image.sources()?, reference.sources()?);
     run(py, None, |monitor| register_in_core(&image, &reference, &options, monitor)).map(PyRegistration)
+}
+
+/// Adds pairs with points of the reference from one on that took no part in a registration.
+#[pyfunction]
+pub(crate) fn join(
+    py: Python<'_>,
+    found: &PyRegistration,
+    image: SourceValues<'_>,
+    reference: SourceValues<'_>,
+    first: usize,
+    options: RegisterValues,
+) -> PyResult<PyRegistration> {
+    let options = options.options()?;
+    let (image, reference) = (image.sources()?, reference.sources()?);
+    let found = found.0.clone();
+    Ok(PyRegistration(parallel::detach(py, || join_in_core(found, &image, &reference, first, &options))))
 }
 
 /// Fits a linear transformation to pairs of positions.

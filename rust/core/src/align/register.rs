@@ -119,6 +119,10 @@ pub struct Registration {
     pub clear: bool,
     /// Most pairs there could be: sources among the reference's, or the reference's among them.
     pub possible: usize,
+    /// Points of the reference among the sources, once moved, that have no pair.
+    pub missed: Vec<usize>,
+    /// Sources that are not one with a brighter one.
+    apart: Vec<usize>,
 }
 
 impl Registration {
@@ -133,6 +137,8 @@ impl Registration {
             by_patterns: false,
             clear: false,
             possible: 0,
+            missed: Vec::new(),
+            apart: Vec::new(),
         }
     }
 }
@@ -217,6 +223,7 @@ pub fn register(
             best = Registration { log_false_alarm: best.log_false_alarm, ..found };
         }
     }
+    best.apart = plane.of_image;
     Ok(finish(best, image, reference, options))
 }
 
@@ -243,8 +250,11 @@ fn finish(
     match fit_linear(&pairs, known.then_some(&weights[..]), options.geometry, &options.clipping) {
         Ok(fit) => {
             let moved: Vec<Point> = image.points.iter().map(|&p| fit.apply(p)).collect();
-            found.possible =
-                count_within(&moved, reference.points).min(count_within(reference.points, &moved));
+            let inside = within(reference.points, &moved);
+            found.possible = within(&moved, reference.points).len().min(inside.len());
+            let mut paired = vec![false; reference.points.len()];
+            found.pairs.iter().for_each(|&[_, j]| paired[j] = true);
+            found.missed = inside.into_iter().filter(|&j| !paired[j]).collect();
             found.fit = Some(fit);
         }
         Err(_) => found.ending = Ending::Singular,
@@ -252,8 +262,37 @@ fn finish(
     found
 }
 
-/// Number of points within the rectangle of others.
-fn count_within(points: &[Point], others: &[Point]) -> usize {
+/// Adds pairs of sources that have none with points of the reference, from the `first` on, that took no part in a
+/// registration, where its fit has them, and fits all.
+pub fn join(
+    found: Registration,
+    image: &Sources<'_>,
+    reference: &Sources<'_>,
+    first: usize,
+    options: &RegisterOptions,
+) -> Registration {
+    let Some(fit) = &found.fit else { return found };
+    let mut free = vec![false; image.points.len()];
+    found.apart.iter().for_each(|&i| free[i] = true);
+    found.pairs.iter().for_each(|&[i, _]| free[i] = false);
+    let others = Sources {
+        points: &reference.points[first..],
+        weights: None,
+        brightness: reference.brightness.map(|b| &b[first..]),
+    };
+    let of_others = distinct(&others, options.separation);
+    let points: Vec<Point> = of_others.iter().map(|&j| others.points[j]).collect();
+    let moved = (0..free.len()).filter(|&i| free[i]).map(|i| (i, fit.apply(image.points[i])));
+    let mut more = Vec::new();
+    pair_up(moved, &PointGrid::new(&points, options.tolerance), options.tolerance, &mut more);
+    let mut pairs = found.pairs.clone();
+    pairs.extend(more.iter().map(|pair| [pair.moving, first + of_others[pair.fixed]]));
+    pairs.sort_unstable();
+    finish(Registration { pairs, ..found }, image, reference, options)
+}
+
+/// Points within the rectangle of others.
+fn within(points: &[Point], others: &[Point]) -> Vec<usize> {
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for p in others {
         for k in 0..2 {
@@ -261,7 +300,8 @@ fn count_within(points: &[Point], others: &[Point]) -> usize {
             high[k] = high[k].max(p[k]);
         }
     }
-    points.iter().filter(|p| (0..2).all(|k| p[k] >= low[k] && p[k] <= high[k])).count()
+    let inside = |p: &Point| (0..2).all(|k| p[k] >= low[k] && p[k] <= high[k]);
+    (0..points.len()).filter(|&i| inside(&points[i])).collect()
 }
 
 /// Weight of a difference: variances add.
@@ -367,6 +407,8 @@ impl Plane<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::align::linear::ClipStatistic;
+    use crate::align::testing::random;
 
     #[test]
     fn of_close_sources_the_brightest_stays() {
@@ -378,6 +420,34 @@ mod tests {
         let plain = Sources { brightness: None, ..sources };
         assert_eq!(distinct(&plain, 0.5), [0, 2, 4]);
         assert_eq!(distinct(&plain, 0.0), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn sources_join_points_that_took_no_part() {
+        let stars: Vec<Point> = (0..40).map(|i| [random(2 * i) * 500.0, random(2 * i + 1) * 500.0]).collect();
+        let image: Vec<Point> = stars.iter().map(|p| [p[0] - 3.0, p[1] + 2.0]).collect();
+        let of = |points| Sources { points, weights: None, brightness: None };
+        let options = RegisterOptions {
+            start: Start::Histogram,
+            search_radius: 10.0,
+            offset: [0.0; 2],
+            separation: 0.5,
+            tolerance: 1.0,
+            geometry: Geometry::Rscale,
+            clipping: Clipping { rounds: 3, sigma: 3.0, statistic: ClipStatistic::Rmse, least_pairs: 2 },
+        };
+        // The last ten stars are unknown at first; then five of them are told, and a place without a source.
+        let found = register(&of(&image), &of(&stars[..30]), &options, &()).unwrap();
+        assert_eq!(found.pairs, (0..30).map(|i| [i, i]).collect::<Vec<_>>());
+        assert!(found.missed.is_empty());
+        let nowhere = [stars[0][0] + 5.0, stars[0][1] + 5.0];
+        let more: Vec<Point> =
+            stars[..30].iter().copied().chain([nowhere]).chain(stars[30..35].to_vec()).collect();
+        let joined = join(found, &of(&image), &of(&more), 30, &options);
+        let wanted = (0..30).map(|i| [i, i]).chain((30..35).map(|i| [i, i + 1]));
+        assert_eq!(joined.pairs, wanted.collect::<Vec<_>>());
+        assert_eq!(joined.missed, [30]);
+        assert_eq!(joined.fit.unwrap().kept.len(), 35);
     }
 
     #[test]

@@ -1,0 +1,169 @@
+"""The reference as it grows: the stars that were given, and objects of images."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight import _core as core
+from boresight.alignment.reference import ReferenceCatalog, Tracks
+
+__all__ = ["GrowingReference"]
+
+Floats = NDArray[np.float64]
+
+MOST_MISSES = 3
+"""An object is rare when so many images have missed it for each that has seen it.
+
+More, and the spurious sources of more images take part in matching the next one; fewer, and so do
+fewer of the objects that only deep images show.
+"""
+
+CELLS_IN_RADIUS = 4.0
+"""Cells in the radius of an image: more are more to visit, fewer hold more that is beside it."""
+
+
+class _Column:
+    """Rows with room behind them: what grows by parts is copied seldom, what was given stays."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.rows = self._room = rows
+
+    def add(self, more: NDArray[Any]) -> None:
+        n, end = len(self.rows), len(self.rows) + len(more)
+        if end > len(self._room):
+            self._room = np.empty((max(2 * n, end), *self.rows.shape[1:]), self.rows.dtype)
+            self._room[:n] = self.rows
+        self._room[n:end] = more
+        self.rows = self._room[:end]
+
+
+class GrowingReference:
+    """Stars to which images are aligned, and objects of images that join them.
+
+    All stars that were given and the objects that images usually see are near an image. Those that
+    images have missed are rare, as are spurious sources: they do not take part in finding where an
+    image is, but they are there for sources that turn out to lie on them. So an image costs as much
+    after a thousand others at its place as after ten.
+
+    Parameters
+    ----------
+    stars : ReferenceCatalog
+        The stars at first.
+    of_image : bool
+        Whether they are objects of an image, and not those of a catalogue.
+    reach : float
+        Usual angle in which rare objects are looked for, radians.
+    """
+
+    def __init__(
+        self, stars: ReferenceCatalog, *, of_image: bool = False, reach: float = 1e-6
+    ) -> None:
+        self.stars = stars
+        self._catalogue = None if of_image else stars
+        self.catalogued = 0 if of_image else len(stars)
+        self._usual: core.SkyCells | None = None
+        self._rare = core.SkyCells(2.0 * reach)
+        self._columns: dict[str, _Column] | None = None
+        self._tracks: dict[str, _Column] | None = None
+        self._next_id = 0
+        self._seen, self._missed = (_Column(np.zeros(0, np.int64)) for _ in range(2))
+        self._is_rare = _Column(np.zeros(0, bool))
+        self._add_usual(self.catalogued)
+
+    def _add_usual(self, first: int) -> None:
+        """Add the stars from one on to the objects that images see."""
+        sky = self.stars.sky[first:]
+        if len(sky) == 0:
+            return
+        if self._usual is None:
+            center = sky.mean(axis=0)
+            center /= max(float(np.linalg.norm(center)), 1e-300)
+            radius = np.arccos(np.clip((sky @ center).min(), -1.0, 1.0))
+            self._usual = core.SkyCells(radius / CELLS_IN_RADIUS)
+        self._usual.add(np.arange(first, len(self.stars)), sky)
+        self._seen.add(np.ones(len(sky), np.int64))
+        self._missed.add(np.zeros(len(sky), np.int64))
+        self._is_rare.add(np.zeros(len(sky), bool))
+
+    def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
+        """Give indices of the stars within an angle of a direction, radians, but of rare ones."""
+        parts = [] if self._catalogue is None else [self._catalogue.near(center, radius)]
+        if self._usual is not None:
+            parts.append(self._usual.within(center[None], min(radius, np.pi)))
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    def rare(self, places: Floats, angle: float) -> NDArray[np.int64]:
+        """Give indices of rare objects within an angle of any of some places."""
+        return self._rare.within(places, angle)
+
+    def has_rare(self) -> bool:
+        """Tell whether there are any."""
+        return len(self._rare) > 0
+
+    def note(self, seen: NDArray[np.int64], missed: NDArray[np.int64]) -> None:
+        """Take down which stars an image has seen, and which are missing where it looked."""
+        if self._usual is None:
+            return
+        first, is_rare = self.catalogued, self._is_rare.rows
+        seen, missed = (rows[rows >= first] - first for rows in (seen, missed))
+        missed = missed[~is_rare[missed]]
+        self._seen.rows[seen] += 1
+        self._missed.rows[missed] += 1
+        for at, rare in ((missed, True), (seen, False)):
+            now = self._missed.rows[at] >= MOST_MISSES * self._seen.rows[at]
+            moved = at[(now == rare) & (is_rare[at] != rare)]
+            is_rare[moved] = rare
+            rows, sky = moved + first, self.stars.sky[moved + first]
+            old, new = (self._usual, self._rare) if rare else (self._rare, self._usual)
+            old.remove(rows, sky)
+            new.add(rows, sky)
+
+    def grow(
+        self,
+        sky: Floats,
+        weights: Floats | None,
+        brightness: Floats | None,
+        color: Floats | None = None,
+    ) -> None:
+        """Add objects, whose ids continue; what not all have is left out, but for colours."""
+        n, more = len(self.stars), len(sky)
+        if more == 0:
+            return
+        columns = self._opened()
+        ids = self._next_id + np.arange(more)
+        self._next_id += more
+        if color is not None and "color" not in columns:
+            columns["color"] = _Column(np.full(n, np.nan))
+        values: dict[str, NDArray[Any] | None] = {
+            "sky": sky, "weights": weights, "brightness": brightness, "ids": ids,
+            "color": np.full(more, np.nan) if color is None else color,
+        }  # fmt: skip
+        for name in list(columns):
+            if (value := values[name]) is None:
+                del columns[name]
+            else:
+                columns[name].add(value)
+        tracks = None
+        if self._tracks is not None:
+            for column in self._tracks.values():
+                column.add(np.full((more, *column.rows.shape[1:]), np.nan))
+            tracks = Tracks(**{name: column.rows for name, column in self._tracks.items()})
+        rows: dict[str, Any] = {name: column.rows for name, column in columns.items()}
+        self.stars = ReferenceCatalog(**rows, tracks=tracks)
+        self._add_usual(n)
+
+    def _opened(self) -> dict[str, _Column]:
+        """Give the columns that can grow."""
+        if self._columns is None:
+            stars, names = self.stars, ("sky", "weights", "brightness", "ids", "color")
+            given = {name: getattr(stars, name) for name in names}
+            self._columns = {k: _Column(rows) for k, rows in given.items() if rows is not None}
+            self._next_id = int(stars.ids.max()) + 1 if len(stars) else 0
+            if (tracks := stars.tracks) is not None:
+                columns = {field.name: getattr(tracks, field.name) for field in fields(Tracks)}
+                self._tracks = {name: _Column(rows) for name, rows in columns.items()}
+        return self._columns
