@@ -142,9 +142,11 @@ impl Projection {
     pub fn point_and_rotations(self, unit: &Direction) -> Option<(Point, [Point; 3])> {
         let [g, slope] = self.stretch(unit)?;
         let (x, y, z) = (unit.x, unit.y, unit.z);
-        // A rotation by δ moves the direction by δ × (x, y, z).
-        let moved = |dx: f64, dy: f64, dz: f64| [g * dx + x * slope * dz, g * dy + y * slope * dz];
-        Some(([g * x, g * y], [moved(0.0, -z, y), moved(z, 0.0, -x), moved(-y, x, 0.0)]))
+        // A rotation by δ moves the direction by δ × (x, y, z), and (dx, dy, dz) the image by g (dx, dy) + (x, y) dg/dz dz.
+        let (by_x, by_y) = (x * slope, y * slope);
+        let about_x = [by_x * y, by_y * y - g * z];
+        let about_y = [g * z - by_x * x, -by_y * x];
+        Some(([g * x, g * y], [about_x, about_y, [-g * y, g * x]]))
     }
 
     /// `g` and `dg/dz` of a unit vector; `None` where no image is.

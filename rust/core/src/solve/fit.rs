@@ -218,8 +218,9 @@ impl<'a> Problem<'a> {
             let [by_u, by_v] = [by_u, by_v].map(|all| SVector::<f64, N>::from_fn(|i, _| all[i]));
             let d2 = du * du + dv * dv;
             let weight = found.probability * LOSS.weight_of_square(d2 * information);
-            normal += (by_u * by_u.transpose() + by_v * by_v.transpose()) * weight;
-            gradient += (by_u * du + by_v * dv) * weight;
+            let (weighted_u, weighted_v) = (by_u * weight, by_v * weight);
+            normal += weighted_u * by_u.transpose() + weighted_v * by_v.transpose();
+            gradient += weighted_u * du + weighted_v * dv;
             chi2 += weight * d2;
         }
         (normal, gradient, chi2)

@@ -39,6 +39,9 @@ const TRUST: f64 = 0.75;
 /// for stars. Each is as likely.
 const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
 
+/// Products this large are not multiplied on: no factor, the image's area in px² at most, makes one overflow.
+const LARGE_PRODUCT: f64 = 1e200;
+
 /// Evidence for candidates on one frame.
 pub(super) struct Verifier<'a> {
     field: &'a Field,
@@ -100,6 +103,8 @@ impl<'a> Verifier<'a> {
         }
         let norm = 1.0 / (std::f64::consts::PI * (1.0 + self.radius * self.radius / a2).ln());
         let mut log_ratios = [0.0; STRAY_SHARES.len()];
+        // Of products of many factors the logarithm is taken at once, before they grow out of bounds.
+        let mut products = [1.0; STRAY_SHARES.len()];
         let mut strays = 0_u32;
         for (detection, &density) in self.densities.iter().enumerate() {
             if used.contains(&detection) {
@@ -107,15 +112,21 @@ impl<'a> Verifier<'a> {
             }
             if density > 0.0 {
                 let star = self.field.chance_area(detection) * norm * density;
-                for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
-                    *log_ratio += (stray + (1.0 - stray) * star).ln();
+                for ((product, log_ratio), stray) in
+                    products.iter_mut().zip(&mut log_ratios).zip(STRAY_SHARES)
+                {
+                    *product *= stray + (1.0 - stray) * star;
+                    if *product > LARGE_PRODUCT {
+                        *log_ratio += product.ln();
+                        *product = 1.0;
+                    }
                 }
             } else {
                 strays += 1;
             }
         }
-        for (log_ratio, stray) in log_ratios.iter_mut().zip(STRAY_SHARES) {
-            *log_ratio += f64::from(strays) * stray.ln();
+        for ((product, log_ratio), stray) in products.iter().zip(&mut log_ratios).zip(STRAY_SHARES) {
+            *log_ratio += product.ln() + f64::from(strays) * stray.ln();
         }
         log_mean_exp(&log_ratios)
     }
