@@ -39,7 +39,7 @@ __all__ = [
     "SceneFit",
     "SizeEstimate",
     "Solution",
-    "are_in_image",
+    "are_plain",
     "best_rejected",
     "calibrate_camera",
     "calibrate_rig",
@@ -340,7 +340,7 @@ class Rejected:
     @property
     def solution(self) -> Solution | None: ...
 
-def are_in_image(stars: NDArray[np.float64], image_shape: tuple[int, int]) -> bool: ...
+def are_plain(centroids: object, camera: CameraModel) -> bool: ...
 def solve(database: Database, detections: dict[str, Any], options: dict[str, Any]) -> Outcome: ...
 def solve_many(
     database: Database,

@@ -102,18 +102,22 @@ def pixels(name: str, values: Any) -> Any:
 
 def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
     """Check an angle: a number of degrees or a Quantity."""
-    if type(value) is float:  # nearly always
-        return value
+    if isinstance(value, float):  # nearly always
+        return float(value)
     return number(name, angles(name, value, repair), repair)
 
 
 def radians(name: str, value: Any) -> float | None:
     """Check an angle, a number of degrees or a Quantity, which may be missing."""
+    if isinstance(value, float):  # nearly always
+        return math.radians(value)
     return None if value is None else math.radians(degrees(name, value))
 
 
 def count(name: str, value: Any) -> int:
     """Check a whole number from 0 up."""
+    if type(value) is int and value >= 0:  # nearly always
+        return value
     try:
         whole = operator.index(value)
     except TypeError:

@@ -283,7 +283,9 @@ def _rejected(case: Case, outcome: core.Outcome) -> RejectedCandidate | None:
         log_ratio=rejected.log_ratio,
         log_ratio_needed=math.log(outcome.candidates_checked / threshold),
         probability=rejected.probability,
-        solution=None if solved is None else Solution(solved, frame.place, outcome.seconds * 1e3),
+        solution=None
+        if solved is None
+        else Solution._from_core(solved, frame.place, outcome.seconds * 1e3),
         reason=reason,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,19 +64,35 @@ class SkyMapping:
 
     __slots__ = ("_core", "_intrinsics", "_magnitudes", "_place", "_solve_time_ms")
 
-    def __init__(
-        self,
+    _core: core.Solution
+    _intrinsics: Intrinsics | None
+    _magnitudes: Magnitudes
+    _place: ApparentPlace
+    _solve_time_ms: float
+
+    @classmethod
+    def _from_core(
+        cls,
         solved: core.Solution,
         place: ApparentPlace,
         solve_time_ms: float,
         intrinsics: Intrinsics | None = None,
         magnitudes: Magnitudes = None,
-    ) -> None:
+    ) -> Self:
+        self = cls.__new__(cls)
         self._core = solved
+        self._intrinsics = intrinsics
         self._magnitudes = magnitudes
         self._place = place
         self._solve_time_ms = solve_time_ms
-        self._intrinsics = intrinsics
+        return self
+
+    @property
+    def _all_intrinsics(self) -> Intrinsics | None:
+        """Those of a calibration, or of the lens that was fitted to the frame."""
+        if self._intrinsics is not None:
+            return self._intrinsics
+        return Intrinsics.of_frame(self._core)
 
     @overload
     def pixel_to_world(
@@ -174,8 +190,9 @@ class SkyMapping:
 
     def _pixel_cov(self, pixels: Floats) -> Floats:
         """Covariance (n, 2, 2) of where the model puts the stars that pixels see, px²."""
-        if self._intrinsics is not None:
-            names, cov, cross, common = self._intrinsics
+        intrinsics = self._all_intrinsics
+        if intrinsics is not None:
+            names, cov, cross, common = intrinsics
             joint = np.block([[cov, cross], [cross.T, self._core.covariance[:3, :3]]])
         else:
             radial = _is_radial(self._core.matches.camera)

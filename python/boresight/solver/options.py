@@ -116,12 +116,13 @@ def prepare(
     Trackers call this thousands of times a second: what is left at its default is not looked at.
     """
     flipped = options["parity_flip"]
-    camera = _with_parity(
-        _camera(camera_model, image_shape), flipped, is_given=camera_model is not None
-    )
+    camera = _camera(camera_model, image_shape)
+    if flipped is not None:
+        camera = _with_parity(camera, flipped, is_given=camera_model is not None)
     if fov_estimate_deg is None and camera_model is not None:
         fov_estimate_deg = camera_model.fov_deg
     place = _place(options["place"], options["observer_velocity_km_s"])
+    lens, lens_order = _lens(options["lens"], camera_model)
     match_max_error, timeout_ms = options["match_max_error"], options["solve_timeout_ms"]
     rules = {
         "uncertainty": arguments.radians("hint_uncertainty_deg", options["hint_uncertainty_deg"]),
@@ -135,9 +136,10 @@ def prepare(
         "match_radius": float(options["match_radius"]),
         "match_threshold": float(options["match_threshold"]),
         "match_max_error": None if match_max_error is None else float(match_max_error),
-        "place": place.core,
+        "place": None if place is AT_REST else place.core,
         "hint": None,
-        **_lens(options["lens"], camera_model),
+        "lens": lens,
+        "lens_order": lens_order,
         "epoch": place.epoch,
         "timeout_ms": None
         if timeout_ms is None
@@ -149,10 +151,8 @@ def prepare(
     return frame if hint is None else frame.frame(attitude_hint=hint)
 
 
-def _with_parity(camera: CameraModel, flipped: bool | None, *, is_given: bool) -> CameraModel:
+def _with_parity(camera: CameraModel, flipped: bool, *, is_given: bool) -> CameraModel:
     """Turn a camera that was not given the way round that was."""
-    if flipped is None:
-        return camera
     if not isinstance(flipped, bool | np.bool_):
         raise InputError(f"parity_flip: {flipped!r} is neither True nor False; give one of them")
     if flipped == camera.parity_flip:
@@ -165,41 +165,30 @@ def _with_parity(camera: CameraModel, flipped: bool | None, *, is_given: bool) -
     return camera.replace(parity_flip=bool(flipped))
 
 
-def _lens(lens: LensModel | None, camera_model: CameraModel | None) -> dict[str, Any]:
+def _lens(
+    lens: LensModel | None, camera_model: CameraModel | None
+) -> tuple[str | None, int | None]:
     """Form and order of the lens that is to be fitted: none of a camera that is known."""
     if lens is None:
-        return {"lens": None if camera_model is None else "none", "lens_order": None}
+        return None if camera_model is None else "none", None
     if isinstance(lens, int | np.integer) and not isinstance(lens, bool):
         if not 2 <= lens <= 9:
             raise InputError(f"lens: {lens} is no order of a polynomial; give 2 to 9")
-        return {"lens": "polynomial", "lens_order": int(lens)}
+        return "polynomial", int(lens)
     if lens not in LENS_FORMS:
         known = ", ".join(map(repr, LENS_FORMS))
         raise InputError(
             f"lens: {lens!r} is unknown; give one of {known}, or the order of a polynomial"
         )
-    return {"lens": lens, "lens_order": None}
+    return lens, None
 
 
-def detections(
-    centroids: Any, origin: Origin | None, image_shape: tuple[int, int]
-) -> dict[str, Any]:
+def detections(centroids: Any, origin: Origin | None, frame: Prepared) -> dict[str, Any]:
     """Positions, brightness and covariance of centroids as the extension module takes them."""
-    if origin is None and _is_plain(centroids, image_shape):
-        return {"stars": np.ascontiguousarray(centroids), "covariance": None}
-    return StarList.read(centroids, origin, image_shape).detections()
-
-
-def _is_plain(centroids: Any, image_shape: tuple[int, int]) -> bool:
-    """Whether these are rows of x, y and brightness inside the image that need no further look.
-
-    Trackers solve thousands of such lists a second.
-    """
-    if not (type(centroids) is np.ndarray and centroids.dtype == np.float64):
-        return False
-    if centroids.ndim != 2 or centroids.shape[1] != 3 or not len(centroids):
-        return False
-    return core.are_in_image(centroids, image_shape)
+    # Trackers solve thousands of such lists a second.
+    if origin is None and core.are_plain(centroids, frame.values["camera"]):
+        return {"stars": centroids, "covariance": None}
+    return StarList.read(centroids, origin, frame.image_shape).detections()
 
 
 def _place(place: ApparentPlace | None, velocity: ArrayLike | None) -> ApparentPlace:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from boresight import _core as core
+from boresight._utils.arrays import east_north, unit_vector
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight.apparent.place import ApparentPlace
@@ -100,7 +101,7 @@ class Solution(SkyExports):
         """
         cov = np.zeros((0, 0)) if covariance is None else np.asarray(covariance, np.float64)
         solved = core.Solution(matches._core, cov, float(probability))
-        return cls(solved, matches.place, solve_time_ms, intrinsics, matches._magnitudes)
+        return cls._from_core(solved, matches.place, solve_time_ms, intrinsics, matches._magnitudes)
 
     @property
     def ra_deg(self) -> float:
@@ -352,10 +353,8 @@ class Solution(SkyExports):
         """Derivatives (2, 2) of the tangent plane (east, north) by (x, y) at `crpix`, deg/px."""
         step = 0.5
         ends = self._sky(np.array([[step, 0], [-step, 0], [0, step], [0, -step]], float))
-        ra, dec = np.radians(self.crval_deg)
-        east = np.array([-np.sin(ra), np.cos(ra), 0.0])
-        north = np.array([-np.sin(dec) * np.cos(ra), -np.sin(dec) * np.sin(ra), np.cos(dec)])
-        center = np.array([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)])
+        center = unit_vector(*self.crval_deg)
+        east, north = east_north(center)
         plane = np.array([ends @ east, ends @ north]) / (ends @ center)
         per_px: Floats = np.column_stack([plane[:, 0] - plane[:, 1], plane[:, 2] - plane[:, 3]])
         return np.degrees(per_px)
@@ -415,7 +414,7 @@ class Solution(SkyExports):
             "covariance": self.covariance,
             "probability": self.probability,
             "solve_time_ms": self._solve_time_ms,
-            "intrinsics": self._intrinsics,
+            "intrinsics": self._all_intrinsics,
         }
         return _restore, (self.matched_stars, rest)
 

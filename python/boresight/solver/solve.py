@@ -26,7 +26,6 @@ from boresight.solver.attempts import (
     until,
 )
 from boresight.solver.inputs import Found, choose_database, common_shape, find_stars, more_stars
-from boresight.solver.mapping import Intrinsics
 from boresight.solver.options import LensModel, Prepared, SolveOptions, detections, prepare
 from boresight.solver.solution import Solution
 
@@ -280,7 +279,7 @@ def solve_many(
     frames = []
     for number, stars in enumerate(lists):
         try:
-            frames.append(detections(stars, options.get("origin"), common.image_shape))
+            frames.append(detections(stars, options.get("origin"), common))
         except InputError as error:
             raise InputError(f"centroids: in frame {number}: {error}") from None
     each = [
@@ -438,7 +437,7 @@ def solve_from_centroids(
         "origin": origin,
     }
     frame = prepare(fov_estimate_deg, image_shape, camera_model, options)
-    stars = detections(centroids, origin, frame.image_shape)
+    stars = detections(centroids, origin, frame)
     outcome = core.solve(database._core, stars, frame.values)
     return solution_of(outcome, frame.place, len(stars["stars"]), database)
 
@@ -461,7 +460,8 @@ def solution_of(
     outcome: core.Outcome, place: ApparentPlace, num_stars: int, database: PatternDatabase
 ) -> Solution | None:
     """Give the solution of an outcome; why there is none goes to the log."""
-    if outcome.solution is None:
+    solved = outcome.solution
+    if solved is None:
         import logging
 
         logging.getLogger("boresight").info(
@@ -473,11 +473,4 @@ def solution_of(
             outcome.best_log_ratio,
         )
         return None
-    solved = outcome.solution
-    return Solution(
-        solved,
-        place,
-        outcome.seconds * 1e3,
-        Intrinsics.of_frame(solved),
-        magnitudes=database._core,
-    )
+    return Solution._from_core(solved, place, outcome.seconds * 1e3, None, database._core)

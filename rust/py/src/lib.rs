@@ -71,8 +71,8 @@ mod _core {
     use crate::scene::{SceneFit, scene_fit, scene_measure_psf, scene_model, scene_register};
     #[pymodule_export]
     use crate::solve::{
-        PyOutcome, PyPointing, PyRejected, PySolution, are_in_image, best_rejected, quaternion_of_matrix,
-        solve, solve_many,
+        PyOutcome, PyPointing, PyRejected, PySolution, are_plain, best_rejected, quaternion_of_matrix, solve,
+        solve_many,
     };
     /// Speed of light in km/s.
     #[pymodule_export]

@@ -9,7 +9,7 @@ use boresight::solve::{
     best_rejected as best_rejected_of, solve as solve_frame, solve_many as solve_frames,
 };
 use nalgebra::Vector3;
-use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3};
+use numpy::{PyArray2, PyReadonlyArray2, PyReadonlyArray3, PyUntypedArray};
 use pyo3::prelude::*;
 
 use crate::arrays::{from_matrix, from_rows, rows};
@@ -171,7 +171,7 @@ pub(crate) struct OptionValues<'py> {
     refine_iterations: usize,
     max_patterns_checked: u64,
     timeout_ms: Option<u64>,
-    place: Bound<'py, PyApparentPlace>,
+    place: Option<Bound<'py, PyApparentPlace>>,
     hint: Option<HintValues>,
     lens: Option<String>,
     lens_order: Option<usize>,
@@ -192,7 +192,7 @@ impl OptionValues<'_> {
             refine_iterations: self.refine_iterations,
             max_patterns_checked: self.max_patterns_checked,
             timeout: self.timeout_ms.map(Duration::from_millis),
-            place: self.place.get().inner,
+            place: self.place.map(|place| place.get().inner).unwrap_or_default(),
             hint: self.hint.map(HintValues::hint).transpose()?.flatten(),
             epoch: self.epoch,
             lens: match self.lens.as_deref() {
@@ -236,11 +236,10 @@ impl Ranked {
             *detection = self.order[*detection];
         }
         let stars = rows("centroids", &given.stars)?;
-        let brightness = |&i: &usize| -> f64 {
-            let row: [f64; 3] = stars[i];
-            row[2]
-        };
-        matches.brightness = matches.detections.iter().map(brightness).collect();
+        for (brightness, &i) in matches.brightness.iter_mut().zip(&matches.detections) {
+            let [_, _, light] = stars[i];
+            *brightness = light;
+        }
         if let Some(covariance) = &given.covariance {
             let c = covariance.as_array();
             let row = |&i: &usize| [c[[i, 0, 0]], c[[i, 0, 1]], c[[i, 1, 1]]];
@@ -250,14 +249,20 @@ impl Ranked {
     }
 }
 
-/// Whether all rows have a position inside an image (height, width) and a brightness that is finite and not negative.
+/// Whether centroids need no further look: a plain array of x, y and brightness that [`rows`] takes, with a row at least,
+/// all inside the camera's image and of a brightness that is finite and not negative.
 #[pyfunction]
-pub(crate) fn are_in_image(stars: PyReadonlyArray2<'_, f64>, image_shape: (f64, f64)) -> bool {
-    let (height, width) = image_shape;
+pub(crate) fn are_plain(centroids: &Bound<'_, PyAny>, camera: &PyCameraModel) -> bool {
+    if !centroids.is_exact_instance_of::<PyUntypedArray>() {
+        return false;
+    }
+    let Ok(stars) = centroids.extract::<PyReadonlyArray2<'_, f64>>() else { return false };
+    let Ok(stars) = rows::<f64, 3>("centroids", &stars) else { return false };
+    let [width, height] = camera.inner.image_size().map(f64::from);
     let is_in = |x: f64, y: f64, light: f64| {
         x.abs() < width / 2.0 && y.abs() < height / 2.0 && (0.0..f64::INFINITY).contains(&light)
     };
-    stars.as_array().rows().into_iter().all(|row| is_in(row[0], row[1], row[2]))
+    !stars.is_empty() && stars.iter().all(|&[x, y, light]| is_in(x, y, light))
 }
 
 /// Solves one frame.
