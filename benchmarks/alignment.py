@@ -305,9 +305,11 @@ def joint(_: argparse.Namespace) -> None:
             "terms": [], "detector": exposure[:0], "at": at[:0], "gradient": np.zeros((0, 4)),
             "own": [], "bends": [], "own_prior": 0.0,
         }  # fmt: skip
+        jacobian = np.tile([1.0, 0.0, 0.0, 1.0], (n, 1))
+        expected = at + truth[exposure] + noise
+        detections = core.JointDetections(exposure, at, expected, jacobian)
         values = {
-            "exposure": exposure, "at": at, "expected": at + truth[exposure] + noise,
-            "jacobian": np.tile([1.0, 0.0, 0.0, 1.0], (n, 1)), "weight": np.full(n, NOISE**-2.0),
+            "detections": detections, "weight": np.full(n, NOISE**-2.0),
             "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(objects),
             "frozen": [k == 0 for k in range(exposures)], "geometry": "general", "lever": 1000.0,
             "places": np.column_stack([np.arange(exposures), np.zeros(exposures)]).astype(float),

@@ -26,6 +26,7 @@ __all__ = [
     "Extractor",
     "Footprint",
     "FrameFit",
+    "JointDetections",
     "LinearFit",
     "ListMatch",
     "MatchedStars",
@@ -38,6 +39,7 @@ __all__ = [
     "Rig",
     "SceneFit",
     "SizeEstimate",
+    "SkyCells",
     "Solution",
     "are_plain",
     "best_rejected",
@@ -52,6 +54,7 @@ __all__ = [
     "fit_point_pairs",
     "fit_transform",
     "held_out_change_px",
+    "join",
     "match_lists",
     "mesh_pixels",
     "model_covariance",
@@ -695,6 +698,7 @@ def within(
     sky: NDArray[np.float64], center: NDArray[np.float64], least: float
 ) -> NDArray[np.int64]: ...
 
+@final
 class SkyCells:
     def __init__(self, side: float) -> None: ...
     def __len__(self) -> int: ...
@@ -709,6 +713,17 @@ def closure_of(
     residuals: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]: ...
+
+@final
+class JointDetections:
+    def __init__(
+        self,
+        exposure: NDArray[np.uint32],
+        at: NDArray[np.float64],
+        expected: NDArray[np.float64],
+        jacobian: NDArray[np.float64],
+    ) -> None: ...
+
 def solve_joint(
     values: dict[str, Any], progress: Callable[[float], object] | None
 ) -> dict[str, Any]: ...

@@ -147,3 +147,22 @@ def test_reserved_objects_contradict_wrong_weights():
     result = run(images)
     assert result.fit.reserved_chi2_dof < 0.1
     assert {image.reason for image in result.images[1:]} == {Reason.RESERVED_CONTRADICT}
+
+
+def test_a_matcher_may_give_an_object_two_sources():
+    sky = Sky(12, stars=200, half=700)
+    images = [sky.image((0, 0), spurious=0.0) for _ in range(3)]
+    # Every source of the last image is there twice.
+    xy = np.repeat(images[2].catalog.pixels, 2, axis=0)
+    images[2].catalog = ImageCatalog(images[2].catalog.wcs, xy)
+
+    def nearest(stars, sources):
+        far = np.linalg.norm(stars[:, None] - sources, axis=2)
+        mine = np.flatnonzero(far.min(axis=0) < 1.0)
+        return far.argmin(axis=0)[mine], mine
+
+    run(images, sky.table(), match=nearest)
+    # Each is a detection, and none is the rest of another.
+    assert images[2].catalog.alignment.num_matches == len(images[2].catalog)
+    assert np.abs(images[2].catalog.alignment.matches.residuals).max() < 1.0
+    assert max(image.error_px() for image in images) < 0.02

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core as core
 from boresight._utils.arrays import east_north
 from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
@@ -115,6 +116,11 @@ class Detections:
         ends = np.searchsorted(self.exposure[order], np.arange(1, len(self.places)))
         return np.split(order, ends)
 
+    @cached_property
+    def of_core(self) -> core.JointDetections:
+        """Give them as the core takes them."""
+        return core.JointDetections(self.exposure, self.at, self.expected, self.jacobian)
+
     def bases(self, parameters: int) -> Floats:
         """Displacements in the plane by the parameters of an object, shape (n, 2, parameters)."""
         place = self.jacobian.reshape(-1, 2, 2)
@@ -171,37 +177,31 @@ def collect(
     place = np.full(len(refcat), -1)
     place[rows] = np.arange(len(rows))
     scale = pixel_scale(exposures[0].mappings[0])
-    parts: dict[str, list[Any]] = {
-        name: []
-        for name in (
-            "exposure", "source", "object", "at", "expected", "jacobian", "weight", "years",
-            "factors", "color",
-        )
-    }  # fmt: skip
+    numbers = counts[rows]
+    starts = np.concatenate([[0], np.cumsum(numbers)])
+    d = _empty(int(starts[-1]), model)
+    ends = starts[:-1].copy()
     for e, exposure in enumerate(exposures):
         mine = np.flatnonzero(ties[exposure.object])
+        mine = mine[np.argsort(exposure.object[mine], kind="stable")]
         source, of = exposure.source[mine], exposure.object[mine]
+        # Each goes behind those of its object that are there already: a matcher may give it two.
+        before = np.arange(len(of)) - np.searchsorted(of, of)
+        number = place[of]
+        at = ends[number] + before
+        ends[number] = at + 1
         sky = model.moved(refcat, of, exposure.number)
-        expected, jacobian = _linearized(exposure.mappings[0], sky, scale)
-        years = 0.0 if model.years is None else model.years[exposure.number]
-        color = exposure.sources.color
-        parts["color"].append(np.full(len(mine), np.nan) if color is None else color[source])
-        parts["years"].append(np.full(len(mine), years))
-        parts["factors"].append(model.factors(sky, exposure.number))
-        weights = exposure.sources.weights
-        parts["exposure"].append(np.full(len(mine), e, np.uint32))
-        parts["source"].append(source)
-        parts["object"].append(place[of])
-        parts["at"].append(exposure.sources.plane[source])
-        parts["expected"].append(expected)
-        parts["jacobian"].append(jacobian)
-        parts["weight"].append(np.ones(len(mine)) if weights is None else weights[source])
-    joined = {name: np.concatenate(values) for name, values in parts.items()}
-    order = np.argsort(joined["object"], kind="stable")
-    joined = {name: np.ascontiguousarray(values[order]) for name, values in joined.items()}
-    numbers = np.bincount(joined["object"], minlength=len(rows))
-    starts = np.concatenate([[0], np.cumsum(numbers)]).astype(np.uint64)
-    usual = float(np.median(joined["weight"])) if len(order) else 1.0
+        d["exposure"][at], d["source"][at], d["object"][at] = e, source, number
+        d["at"][at] = exposure.sources.plane[source]
+        d["expected"][at], d["jacobian"][at] = _linearized(exposure.mappings[0], sky, scale)
+        weights, color = exposure.sources.weights, exposure.sources.color
+        d["weight"][at] = 1.0 if weights is None else weights[source]
+        if model.years is not None:
+            d["years"][at] = model.years[exposure.number]
+            d["factors"][at] = model.factors(sky, exposure.number)
+        if model.chromatic and color is not None:
+            d["color"][at] = color[source]
+    usual = float(np.median(d["weight"])) if starts[-1] else 1.0
     priors = np.zeros(len(rows))
     stars = rows < catalogued
     given = refcat.weights_for(rows, scale)
@@ -212,13 +212,25 @@ def collect(
         # By declination, so that the order of images and sources does not matter.
         every = max(round(1.0 / reserve), 2)
         reserved[np.argsort(refcat.sky[rows, 2], kind="stable")[every // 2 :: every]] = True
+    color = d.pop("color")
     return Detections(
-        joined["exposure"], joined["source"], joined["object"], joined["at"], joined["expected"],
-        joined["jacobian"], joined["weight"], starts, priors, rows, reserved, joined["years"],
-        joined["factors"], model.priors(refcat, rows, scale),
-        model.colors(refcat, rows, joined["object"], joined["color"]), scale,
-        _places(exposures),
+        of_exposure=d.pop("source"), starts=starts.astype(np.uint64), priors=priors, rows=rows,
+        reserved=reserved, motion_priors=model.priors(refcat, rows, scale),
+        colors=model.colors(refcat, rows, d["object"], color), scale=scale,
+        places=_places(exposures), **d,
     )  # fmt: skip
+
+
+def _empty(count: int, model: ObjectModel) -> dict[str, Any]:
+    """Give columns for detections; those that the model does not ask for have no rows."""
+    moving = 0 if model.years is None else count
+    return {
+        "exposure": np.empty(count, np.uint32), "source": np.empty(count, np.int64),
+        "object": np.empty(count, np.int64), "at": np.empty((count, 2)),
+        "expected": np.empty((count, 2)), "jacobian": np.empty((count, 4)),
+        "weight": np.empty(count), "years": np.empty(moving), "factors": np.empty((moving, 2)),
+        "color": np.full(count if model.chromatic else 0, np.nan),
+    }  # fmt: skip
 
 
 def _places(exposures: list[Exposure]) -> Floats:

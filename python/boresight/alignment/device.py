@@ -108,7 +108,7 @@ class Device:
         """
         n, (order, own_order) = len(d.exposure), orders
         if order == 0 and own_order == 1:
-            return cls(0, [], [], np.zeros(n, np.uint32), np.zeros((n, 2)), np.zeros((n, 4)))
+            return cls(0, [], [], np.zeros(0, np.uint32), np.zeros((0, 2)), np.zeros((0, 4)))
         halves = [np.array(shape[::-1]) / 2 for shape in _shapes(exposures)]
         detector, at, gradient = np.zeros(n, np.uint32), np.zeros((n, 2)), np.zeros((n, 4))
         for e, exposure in enumerate(exposures):

@@ -131,7 +131,7 @@ def fit_globally(
     reserved = (chi2 if known else chi2 / solved.chi2_dof), dof
     if tested:
         # They have served as the test: the maps are those of all objects.
-        fit.detections = replace(d, reserved=np.zeros_like(d.reserved))
+        d.reserved[:] = False
         solved = fit.solve(tell, kept=solved.kept | counted, floor=solved.floor)
     more = fit.bent(solved)
     summary = fit.summary(solved, reserved, bent.and_more(more))
@@ -308,11 +308,10 @@ def _solve(
         weights = 1.0 / (variance + floor**2)
         weight = float(np.median(weights[kept])) if kept.any() else 0.0
         values = {
-            "exposure": d.exposure, "at": d.at, "expected": d.expected, "jacobian": d.jacobian,
-            "weight": np.where(kept, weights, 0.0), "starts": d.starts, "priors": d.priors,
-            "frozen": frozen, "places": d.places, "geometry": geometry, "lever": lever,
-            "device": device.values(weight), "motion": fit.start.model.motion, "years": d.years,
-            "parallax_factors": d.factors,
+            "detections": d.of_core, "weight": np.where(kept, weights, 0.0),
+            "starts": d.starts, "priors": d.priors, "frozen": frozen, "places": d.places,
+            "geometry": geometry, "lever": lever, "device": device.values(weight),
+            "motion": fit.start.model.motion, "years": d.years, "parallax_factors": d.factors,
             "motion_priors": d.motion_priors, "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
         told = core.solve_joint(values, tell)

@@ -10,17 +10,43 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::align::column;
 use crate::arrays::{from_rows, rows};
+use crate::errors::InputError;
 use crate::monitor::run;
 use crate::register::{geometry_of, unknown};
+
+/// Detections as the core has them, for fits that differ in their weights: they are many, and new memory takes long.
+#[pyclass(name = "JointDetections", module = "boresight._core")]
+pub(crate) struct PyJointDetections(Vec<Detection>);
+
+#[pymethods]
+impl PyJointDetections {
+    #[new]
+    fn new(
+        exposure: PyReadonlyArray1<'_, u32>,
+        at: PyReadonlyArray2<'_, f64>,
+        expected: PyReadonlyArray2<'_, f64>,
+        jacobian: PyReadonlyArray2<'_, f64>,
+    ) -> PyResult<Self> {
+        let exposures = column("exposure", &exposure)?;
+        let (at, expected) = (rows("at", &at)?, rows("expected", &expected)?);
+        let jacobians: &[[f64; 4]] = rows("jacobian", &jacobian)?;
+        let places = exposures.iter().zip(at).zip(expected).zip(jacobians);
+        let detection = |(((&exposure, &at), &expected), j): (((_, _), _), &[f64; 4])| Detection {
+            exposure,
+            at,
+            expected,
+            jacobian: [[j[0], j[1]], [j[2], j[3]]],
+            weight: 0.0,
+        };
+        Ok(Self(places.map(detection).collect()))
+    }
+}
 
 /// Detections and objects, as a mapping.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct JointValues<'py> {
-    exposure: PyReadonlyArray1<'py, u32>,
-    at: PyReadonlyArray2<'py, f64>,
-    expected: PyReadonlyArray2<'py, f64>,
-    jacobian: PyReadonlyArray2<'py, f64>,
+    detections: PyRefMut<'py, PyJointDetections>,
     weight: PyReadonlyArray1<'py, f64>,
     starts: PyReadonlyArray1<'py, u64>,
     priors: PyReadonlyArray1<'py, f64>,
@@ -101,22 +127,15 @@ impl DeviceValues<'_> {
 #[pyfunction]
 pub(crate) fn solve_joint<'py>(
     py: Python<'py>,
-    values: JointValues<'py>,
+    mut values: JointValues<'py>,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (at, expected) = (rows("detections", &values.at)?, rows("detections", &values.expected)?);
-    let jacobians: &[[f64; 4]] = rows("detections", &values.jacobian)?;
     let weights = column("weights", &values.weight)?;
-    let exposures = values.exposure.as_array();
-    let detections: Vec<Detection> = (0..at.len())
-        .map(|i| Detection {
-            exposure: exposures[i],
-            at: at[i],
-            expected: expected[i],
-            jacobian: [[jacobians[i][0], jacobians[i][1]], [jacobians[i][2], jacobians[i][3]]],
-            weight: weights[i],
-        })
-        .collect();
+    if weights.len() != values.detections.0.len() {
+        return Err(InputError::new_err("weights: not one for each detection; give as many"));
+    }
+    values.detections.0.iter_mut().zip(weights).for_each(|(d, &weight)| d.weight = weight);
+    let detections = &values.detections.0[..];
     let starts: Vec<usize> = values.starts.as_array().iter().map(|&s| s as usize).collect();
     let geometry = geometry_of(&values.geometry)?;
     let (priors, frozen, lever) = (column("priors", &values.priors)?, &values.frozen, values.lever);
@@ -130,7 +149,6 @@ pub(crate) fn solve_joint<'py>(
     let with_covariances = values.covariances;
     let found = run(py, progress, |monitor| {
         let device = Device { terms: &terms, places: &on_device, own: &own, bends, own_prior };
-        let detections = &detections;
         let starts = &starts;
         JointProblem {
             detections,
@@ -164,7 +182,9 @@ pub(crate) fn solve_joint<'py>(
     let bends = PyArray1::from_vec(py, found.own.concat()).reshape([found.own.len(), own.len()])?;
     told.set_item("bends", bends)?;
     told.set_item("covariances", covariances)?;
-    told.set_item("residuals", from_rows(py, &found.residuals)?)?;
+    let residuals =
+        PyArray1::from_vec(py, found.residuals.into_flattened()).reshape([detections.len(), 2])?;
+    told.set_item("residuals", residuals)?;
     told.set_item("share", PyArray1::from_vec(py, found.freedom))?;
     told.set_item("undetermined", found.undetermined)?;
     told.set_item("undetermined_terms", found.undetermined_terms)?;

@@ -49,7 +49,7 @@ mod _core {
     #[pymodule_export]
     use crate::files::{remove_temporaries, write_atomically};
     #[pymodule_export]
-    use crate::joint::{closure_of, solve_joint};
+    use crate::joint::{PyJointDetections, closure_of, solve_joint};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
