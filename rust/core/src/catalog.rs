@@ -222,31 +222,37 @@ impl Catalog {
 /// Where the stars of a catalogue are at any epoch, by their identifiers.
 #[derive(Debug)]
 pub struct Motions {
-    catalog: Catalog,
-    /// Rows by rising identifier.
-    rows: Vec<u32>,
+    /// Julian year of the positions.
+    epoch: f64,
+    /// Rising identifiers.
+    ids: Vec<i64>,
+    /// Position and velocity per year of each, with the present distance as unit: a star is asked for many times.
+    courses: Vec<(Vector3<f64>, Vector3<f64>)>,
 }
 
 impl Motions {
     /// Of a catalogue whose identifiers are distinct.
-    pub fn new(catalog: Catalog) -> Self {
-        let mut rows: Vec<u32> = (0..catalog.len() as u32).collect();
-        rows.sort_unstable_by_key(|&row| catalog.ids[row as usize]);
-        Self { catalog, rows }
+    pub fn new(catalog: &Catalog) -> Self {
+        let mut rows: Vec<usize> = (0..catalog.len()).collect();
+        rows.sort_unstable_by_key(|&row| catalog.ids[row]);
+        let course = |&row: &usize| catalog.position_and_velocity(row, 0.0);
+        Self {
+            epoch: catalog.epoch,
+            ids: rows.iter().map(|&row| catalog.ids[row]).collect(),
+            courses: rows.par_iter().map(course).collect(),
+        }
     }
 
     /// Those of [`Catalog::hipparcos`], made when first asked for.
     pub fn hipparcos() -> &'static Self {
         static MOTIONS: OnceLock<Motions> = OnceLock::new();
-        MOTIONS.get_or_init(|| Self::new(Catalog::hipparcos()))
+        MOTIONS.get_or_init(|| Self::new(&Catalog::hipparcos()))
     }
 
     /// Where a star is at a Julian year; `None` if the catalogue has no star of this identifier.
     pub fn direction_at(&self, id: i64, year: f64) -> Option<Direction> {
-        let place = self.rows.binary_search_by_key(&id, |&row| self.catalog.ids[row as usize]).ok()?;
-        let (position, _) =
-            self.catalog.position_and_velocity(self.rows[place] as usize, year - self.catalog.epoch);
-        Some(position.normalize())
+        let (position, velocity) = self.courses[self.ids.binary_search(&id).ok()?];
+        Some((position + velocity * (year - self.epoch)).normalize())
     }
 }
 
