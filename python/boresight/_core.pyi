@@ -700,7 +700,7 @@ def within(
 
 @final
 class SkyCells:
-    def __init__(self, side: float) -> None: ...
+    def __new__(cls, side: float) -> SkyCells: ...
     def __len__(self) -> int: ...
     def add(self, numbers: NDArray[np.int64], sky: NDArray[np.float64]) -> None: ...
     def remove(self, numbers: NDArray[np.int64], sky: NDArray[np.float64]) -> None: ...
@@ -716,13 +716,13 @@ def closure_of(
 
 @final
 class JointDetections:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         exposure: NDArray[np.uint32],
         at: NDArray[np.float64],
         expected: NDArray[np.float64],
         jacobian: NDArray[np.float64],
-    ) -> None: ...
+    ) -> JointDetections: ...
 
 def solve_joint(
     values: dict[str, Any], progress: Callable[[float], object] | None
