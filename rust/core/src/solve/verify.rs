@@ -18,6 +18,8 @@
 //! detections that are not distinct from a brighter one. A star counts for one detection, so that repetitions of others
 //! gain nothing.
 
+use std::ops::RangeInclusive;
+
 use super::field::{Field, Pointing, ProjectedStar, Sky, stars_wanted};
 use crate::geometry::distortion::Point;
 use crate::index::point_grid::PointGrid;
@@ -39,8 +41,9 @@ const TRUST: f64 = 0.75;
 /// for stars. Each is as likely.
 const STRAY_SHARES: [f64; 4] = [0.2, 0.5, 0.8, 0.95];
 
-/// Products this large are not multiplied on: no factor, the image's area in px² at most, makes one overflow.
-const LARGE_PRODUCT: f64 = 1e200;
+/// Products beyond are not multiplied on: no factor, from the least stray share to the image's area in px², makes one within
+/// overflow, or lose digits.
+const SAFE_PRODUCTS: RangeInclusive<f64> = 1e-200..=1e200;
 
 /// Evidence for candidates on one frame.
 pub(super) struct Verifier<'a> {
@@ -116,7 +119,7 @@ impl<'a> Verifier<'a> {
                     products.iter_mut().zip(&mut log_ratios).zip(STRAY_SHARES)
                 {
                     *product *= stray + (1.0 - stray) * star;
-                    if *product > LARGE_PRODUCT {
+                    if !SAFE_PRODUCTS.contains(product) {
                         *log_ratio += product.ln();
                         *product = 1.0;
                     }
