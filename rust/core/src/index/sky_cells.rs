@@ -136,38 +136,39 @@ impl SkyCells {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::align::testing::random;
     use proptest::prelude::*;
 
-    fn direction(seed: u64, spread: f64) -> [f64; 3] {
-        let v = [0, 1, 2].map(|k| f64::from(k == 0) + spread * (random(3 * seed + k) - 0.5));
-        let length = v.iter().map(|c| c * c).sum::<f64>().sqrt();
-        v.map(|c| c / length)
+    /// Directions about the x axis, or all over the sky, by the spread of what is added to it.
+    fn directions(most: usize) -> impl Strategy<Value = Vec<[f64; 3]>> {
+        let offsets = prop::collection::vec(prop::array::uniform3(-0.5..0.5_f64), 0..most);
+        (offsets, 0.0..4.0_f64).prop_map(|(offsets, spread)| {
+            let about = |[x, y, z]: [f64; 3]| [1.0 + spread * x, spread * y, spread * z];
+            let unit = |v: [f64; 3]| v.map(|c| c / v.iter().map(|c| c * c).sum::<f64>().sqrt());
+            offsets.into_iter().map(|offset| unit(about(offset))).collect()
+        })
     }
 
     proptest! {
         #[test]
         fn those_within_an_angle_are_found(
-            count in 0..60_u64, gone in 0..30_u64, side in 1e-4..0.5_f64, angle in 0.0..0.3_f64, spread in 0.0..4.0_f64,
+            stars in directions(60), places in directions(4), gone in 0..30_usize, side in 1e-4..0.5_f64, angle in 0.0..0.3_f64,
         ) {
             let mut cells = SkyCells::new(side);
-            let stars: Vec<[f64; 3]> = (0..count).map(|i| direction(i, spread)).collect();
             stars.iter().enumerate().for_each(|(i, star)| cells.add(i as u32, star));
-            let gone = gone.min(count);
-            (0..gone).for_each(|i| cells.remove(i as u32, &stars[i as usize]));
+            let gone = gone.min(stars.len());
+            (0..gone).for_each(|i| cells.remove(i as u32, &stars[i]));
             // Of one that is not there nothing is taken, and rooms that are free again are used.
             cells.remove(1000, &[1.0, 0.0, 0.0]);
-            (0..gone / 2).for_each(|i| cells.add(i as u32, &stars[i as usize]));
-            prop_assert_eq!(cells.len() as u64, count - gone + gone / 2);
-            let places: Vec<[f64; 3]> = (0..3).map(|i| direction(1000 + i, spread)).collect();
+            (0..gone / 2).for_each(|i| cells.add(i as u32, &stars[i]));
+            prop_assert_eq!(cells.len(), stars.len() - gone + gone / 2);
             let reach = 2.0 * (angle / 2.0).sin();
             let near = |star: &[f64; 3]| {
                 let square = |p: &[f64; 3]| p.iter().zip(star).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
                 places.iter().any(|p| square(p) <= reach * reach)
             };
-            let there = |i: &u32| u64::from(*i) < gone / 2 || u64::from(*i) >= gone;
+            let there = |i: &usize| *i < gone / 2 || *i >= gone;
             let wanted: Vec<u32> =
-                (0..count as u32).filter(|i| there(i) && near(&stars[*i as usize])).collect();
+                (0..stars.len()).filter(|i| there(i) && near(&stars[*i])).map(|i| i as u32).collect();
             prop_assert_eq!(cells.within(&places, angle), wanted);
         }
     }
