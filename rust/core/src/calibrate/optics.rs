@@ -1,4 +1,4 @@
-//! What the frames of a calibration share.
+//! The optics that the frames of a calibration share.
 
 use crate::geometry::camera::CameraModel;
 use crate::geometry::rig::Rig;

@@ -1,7 +1,7 @@
 //! Exposures that show the same objects, as those of one pointing in several bands.
 //!
-//! What moves such exposures together is told by other groups, and what moves them against each other by their own objects
-//! alone, of which each has many detections. So a group has one set of parameters, those of its first exposure, in the
+//! Other groups tell how such exposures move together, and their own objects alone, of which each has many detections, how they
+//! move against each other. So a group has one set of parameters, those of its first exposure, in the
 //! equations whose factor grows faster than their number.
 
 use nalgebra::{DMatrix, SMatrix, Vector2};
@@ -16,8 +16,8 @@ pub(super) struct Groups {
     pub sizes: Vec<usize>,
     /// Group of each exposure.
     pub of: Vec<usize>,
-    /// What moves the objects of an exposure as a parameter of the first of its group does: columns, by that parameter; `None`
-    /// of the first itself.
+    /// Parameters of an exposure that move its objects as a parameter of the first of its group does: columns, by that
+    /// parameter; `None` of the first itself.
     carry: Vec<Option<DMatrix<f64>>>,
 }
 
@@ -50,7 +50,7 @@ impl Groups {
         self.carry[exposure].as_ref().map_or_else(|| of_group.clone(), |carry| carry * of_group)
     }
 
-    /// What derivatives by the parameters of an exposure, in rows, are by those of its group.
+    /// Derivatives by the parameters of a group, of those by an exposure's, in rows.
     pub(super) fn gathered(&self, exposure: usize, of_exposure: &DMatrix<f64>) -> DMatrix<f64> {
         self.carry[exposure].as_ref().map_or_else(|| of_exposure.clone(), |carry| carry.tr_mul(of_exposure))
     }

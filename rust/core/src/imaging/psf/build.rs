@@ -222,7 +222,7 @@ struct Builder<'a, 'b> {
     /// The function where the stars do not determine another.
     start: Psf,
     noise: Noise,
-    /// What the tasks of a round gather.
+    /// Corrections that the tasks of a round gather; their memory is kept.
     corrections: Vec<Correction>,
 }
 
