@@ -109,8 +109,6 @@ def degrees(name: str, value: Any, repair: str = "give degrees") -> float:
 
 def radians(name: str, value: Any) -> float | None:
     """Check an angle, a number of degrees or a Quantity, which may be missing."""
-    if isinstance(value, float):  # nearly always
-        return math.radians(value)
     return None if value is None else math.radians(degrees(name, value))
 
 

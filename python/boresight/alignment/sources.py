@@ -28,8 +28,20 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 
+class _Listed:
+    """Points of a plane, each with its weight and brightness if they are known."""
+
+    plane: Floats
+    weights: Floats | None
+    brightness: Floats | None
+
+    def values(self) -> dict[str, Any]:
+        """Give them as the core takes them."""
+        return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
+
+
 @dataclass(frozen=True)
-class Sources:
+class Sources(_Listed):
     """Sources of all members of an item, in the plane of its first."""
 
     plane: Floats
@@ -40,13 +52,9 @@ class Sources:
     brightness: Floats | None
     color: Floats | None
 
-    def values(self) -> dict[str, Any]:
-        """Give them as the core takes them."""
-        return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
-
 
 @dataclass(frozen=True)
-class Near:
+class Near(_Listed):
     """Stars of the reference near an item, in its plane."""
 
     rows: NDArray[np.intp]
@@ -54,10 +62,6 @@ class Near:
     weights: Floats | None
     brightness: Floats | None
     inside: int
-
-    def values(self) -> dict[str, Any]:
-        """Give them as the core takes them."""
-        return {"points": self.plane, "weights": self.weights, "brightness": self.brightness}
 
     def with_more(self, more: Near) -> Near:
         """Give them with others after them, which do not count as inside."""

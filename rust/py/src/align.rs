@@ -131,7 +131,8 @@ impl PySkyCells {
         places: PyReadonlyArray2<'py, f64>,
         angle: f64,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
-        let found = self.0.within(rows("places", &places)?, angle);
+        let places = rows("places", &places)?;
+        let found = parallel::detach(py, || self.0.within(places, angle));
         Ok(PyArray1::from_iter(py, found.into_iter().map(i64::from)))
     }
 }

@@ -250,8 +250,8 @@ fn finish(
     match fit_linear(&pairs, known.then_some(&weights[..]), options.geometry, &options.clipping) {
         Ok(fit) => {
             let moved: Vec<Point> = image.points.iter().map(|&p| fit.apply(p)).collect();
-            let inside = within(reference.points, &moved);
-            found.possible = within(&moved, reference.points).len().min(inside.len());
+            let inside = in_rectangle(reference.points, &moved);
+            found.possible = in_rectangle(&moved, reference.points).len().min(inside.len());
             let mut paired = vec![false; reference.points.len()];
             found.pairs.iter().for_each(|&[_, j]| paired[j] = true);
             found.missed = inside.into_iter().filter(|&j| !paired[j]).collect();
@@ -292,7 +292,7 @@ pub fn join(
 }
 
 /// Points within the rectangle of others.
-fn within(points: &[Point], others: &[Point]) -> Vec<usize> {
+fn in_rectangle(points: &[Point], others: &[Point]) -> Vec<usize> {
     let (mut low, mut high) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for p in others {
         for k in 0..2 {
