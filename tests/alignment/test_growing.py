@@ -61,6 +61,19 @@ def test_what_was_given_stays_as_it_is():
     np.testing.assert_array_equal(np.isfinite(one.stars.color), np.arange(17) >= 8)
 
 
+def test_errors_of_stars_stay_beside_those_of_objects():
+    rng = np.random.default_rng(2)
+    sigma = np.array([1e-8, 2e-8, np.inf])
+    base = ReferenceCatalog(directions(rng, 3, np.array([1.0, 0, 0]), 0.1), sigma=sigma)
+    reference = GrowingReference(base)
+    sky = directions(rng, 2, np.array([1.0, 0, 0]), 0.1)
+    reference.grow(sky, np.array([4.0, 0.0]), None, scale=1e-6)
+    np.testing.assert_allclose(reference.stars.sigma, [*sigma, 5e-7, np.inf])
+    # In pixels of twice the angle.
+    weights = reference.stars.weights_for(np.arange(5), 2e-6)
+    np.testing.assert_allclose(weights, [4e4, 1e4, 0.0, 16.0, 0.0])
+
+
 @pytest.mark.parametrize("catalogued", [0, 3])
 def test_objects_that_images_miss_are_rare_until_they_are_seen(catalogued):
     rng = np.random.default_rng(2)

@@ -68,3 +68,21 @@ def _rate_where(tail: float, most: int, trials: int, *, below: bool) -> float:
         is_low = up_to > tail if below else 1.0 - up_to < tail
         low, high = (rate, high) if is_low else (low, rate)
     return (low + high) / 2.0
+
+
+def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
+    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
+    square = (residuals**2).sum(axis=1)
+
+    def excess(floor2: float) -> float:
+        return float((square / (variance + floor2)).sum()) - freedom
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    low, high = 0.0, float(square.mean()) + 1e-30
+    while excess(high) > 0:
+        high *= 2.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return math.sqrt(high)

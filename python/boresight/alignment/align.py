@@ -21,6 +21,7 @@ from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
 from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
+from boresight.alignment.pairs import LEAST_ERROR_PX
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
@@ -429,7 +430,9 @@ class _Run:
             seen = seen.joined(number, np.flatnonzero(free), first)
             first += int(free.sum())
             skies.append(sky[free])
-            weights.append(None if member._weights is None else member._weights[free])
+            # Of sources without errors the residuals tell how far they scatter.
+            usual = np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
+            weights.append((usual if member._weights is None else member._weights)[free])
             lights.append(None if member._brightness is None else member._brightness[free])
             colors.append(None if member._color is None else member._color[free])
 
@@ -438,7 +441,10 @@ class _Run:
         def joined(columns: list[Any]) -> Any:
             return None if any(c is None for c in columns) else np.concatenate(columns)
 
-        self.reference.grow(np.concatenate(skies), joined(weights), joined(lights), joined(colors))
+        self.reference.grow(
+            np.concatenate(skies), np.concatenate(weights), joined(lights), joined(colors),
+            scale=pixel_scale(item.members[0].mapping),
+        )  # fmt: skip
         self.reference.note(matches.star.astype(np.int64), missed)
         self._covered = _Union(self._covered, item)
 

@@ -167,8 +167,12 @@ def collect(
     catalogued: int,
     reserve: float,
     model: ObjectModel,
+    weight: float = 1.0,
 ) -> Detections:
-    """Give detections of all objects that tie an exposure to another or to the catalogue."""
+    """Give detections of all objects that tie an exposure to another or to the catalogue.
+
+    `weight` is that of sources of which no errors are known.
+    """
     counts = np.bincount(
         np.concatenate([exposure.object for exposure in exposures]), minlength=len(refcat)
     )
@@ -195,7 +199,7 @@ def collect(
         d["at"][at] = exposure.sources.plane[source]
         d["expected"][at], d["jacobian"][at] = _linearized(exposure.mappings[0], sky, scale)
         weights, color = exposure.sources.weights, exposure.sources.color
-        d["weight"][at] = 1.0 if weights is None else weights[source]
+        d["weight"][at] = weight if weights is None else weights[source]
         if model.years is not None:
             d["years"][at] = model.years[exposure.number]
             d["factors"][at] = model.factors(sky, exposure.number)

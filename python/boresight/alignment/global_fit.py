@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core as core
+from boresight._utils.statistics import error_floor
 from boresight.alignment.degeneracies import (
     ONE_DETECTOR,
     UNDITHERED,
@@ -22,7 +23,7 @@ from boresight.alignment.device import Bent, Device
 from boresight.alignment.growing import GrowingReference
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
-from boresight.alignment.options import Options
+from boresight.alignment.options import PARAMETERS, Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import (
     corner_error,
@@ -41,7 +42,7 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
-from boresight.alignment.statistics import closure_table, error_floor, reserved_chi2
+from boresight.alignment.statistics import closure_table, reserved_chi2
 from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ DISTORTION_ROUNDS = 3
 
 FEW_CHANGES = 1e-4
 """Share of the detections that may still come or go when clipping ends."""
+
+LEAST_SCATTER_PX = 1e-3
+"""Images that fit better than this have no weight without bound beside a catalogue's errors."""
 
 FLOOR_ROUNDS = 4
 """Rounds in which the floor of the errors is found."""
@@ -91,6 +95,12 @@ class GlobalStart:
     def catalogued(self) -> int:
         """Number of the stars that come from a catalogue: the first ones."""
         return self.reference.catalogued
+
+    @property
+    def usual_weight(self) -> float:
+        """Weight of a source without errors beside the stars', by the scatter of all images."""
+        scatter = [i.rmse_px for i in self.result.images if i.num_fitted]
+        return 2.0 / max(float(np.median(scatter)), LEAST_SCATTER_PX) ** 2 if scatter else 1.0
 
     def name(self, exposure: Exposure) -> str:
         """Name of an exposure."""
@@ -170,7 +180,9 @@ class _Fit:
             catalogued == 0 and result.images[exposure.number].status == "reference"
             for exposure in exposures
         ]
-        detections = collect(exposures, start.refcat, catalogued, reserve, start.model)
+        detections = collect(
+            exposures, start.refcat, catalogued, reserve, start.model, start.usual_weight
+        )
         found = degeneracies(exposures, result, catalogued)
         device = Device.of(exposures, detections, start.orders, options.fitgeom, catalogued)
         if start.orders[0] and len(detections.exposure):
@@ -298,8 +310,7 @@ def _solve(
     taken = ~d.reserved[d.object] & (d.weight > 0)
     kept = taken if kept is None else kept & taken
     settled = False
-    parameters = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}[geometry]
-    parameters += 2 * fit.start.model.chromatic
+    parameters = PARAMETERS[geometry] + 2 * fit.start.model.chromatic
     free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
     free += len(device.own) * sum(device.bends)
     with np.errstate(divide="ignore"):

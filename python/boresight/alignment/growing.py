@@ -128,8 +128,13 @@ class GrowingReference:
         weights: Floats | None,
         brightness: Floats | None,
         color: Floats | None = None,
+        *,
+        scale: float = 1.0,
     ) -> None:
-        """Add objects, whose ids continue; what not all have is left out, but for colours."""
+        """Add objects, whose ids continue; what not all have is left out, but for colours.
+
+        `scale` is the angle of a pixel in which their weights are meant, radians.
+        """
         n, more = len(self.stars), len(sky)
         if more == 0:
             return
@@ -138,8 +143,12 @@ class GrowingReference:
         self._next_id += more
         if color is not None and "color" not in columns:
             columns["color"] = _Column(np.full(n, np.nan))
+        sigma = None
+        if weights is not None and "sigma" in columns:
+            with np.errstate(divide="ignore"):
+                sigma = scale / np.sqrt(weights)
         values: dict[str, NDArray[Any] | None] = {
-            "sky": sky, "weights": weights, "brightness": brightness, "ids": ids,
+            "sky": sky, "weights": weights, "sigma": sigma, "brightness": brightness, "ids": ids,
             "color": np.full(more, np.nan) if color is None else color,
         }  # fmt: skip
         for name in list(columns):
@@ -159,7 +168,7 @@ class GrowingReference:
     def _opened(self) -> dict[str, _Column]:
         """Give the columns that can grow."""
         if self._columns is None:
-            stars, names = self.stars, ("sky", "weights", "brightness", "ids", "color")
+            stars, names = self.stars, ("sky", "weights", "sigma", "brightness", "ids", "color")
             given = {name: getattr(stars, name) for name in names}
             self._columns = {k: _Column(rows) for k, rows in given.items() if rows is not None}
             self._next_id = int(stars.ids.max()) + 1 if len(stars) else 0

@@ -9,7 +9,15 @@ from typing import Any, Literal, get_args
 from boresight._utils.arguments import count, number, pixels
 from boresight.errors import InputError
 
-__all__ = ["ClipStatistic", "FitGeometry", "Match", "Options", "clipping_values"]
+__all__ = [
+    "LEAST_MATCHES",
+    "PARAMETERS",
+    "ClipStatistic",
+    "FitGeometry",
+    "Match",
+    "Options",
+    "clipping_values",
+]
 
 FitGeometry = Literal["shift", "rshift", "rscale", "general"]
 """Shift; and rotation; and scale; any matrix."""
@@ -22,6 +30,9 @@ ClipStatistic = Literal["rmse", "mae", "std", "mad"]
 
 LEAST_MATCHES = {"shift": 1, "rshift": 2, "rscale": 2, "general": 3}
 """Matches that determine a geometry."""
+
+PARAMETERS = {"shift": 2, "rshift": 3, "rscale": 4, "general": 6}
+"""Parameters of a geometry."""
 
 STARTS = {
     ("auto", True): "histogram or pattern",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping, SolvedMapping
 from boresight.alignment.options import LEAST_MATCHES, Options
+from boresight.alignment.pairs import combined, match_custom, match_rows, with_own_errors
 from boresight.alignment.reference import ReferenceCatalog
-from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict, of_members
+from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
 from boresight.alignment.sources import (
     Near,
     Sources,
@@ -26,11 +26,10 @@ from boresight.alignment.sources import (
     sources_of,
     stars_near,
 )
-from boresight.errors import InputError, UndeterminedError
+from boresight.errors import UndeterminedError
 
 __all__ = [
     "align_to",
-    "combined",
     "corner_error",
     "corrected",
     "difference",
@@ -132,11 +131,15 @@ def matched(
     """Give the stars that sources may be, the pairs and a fit to them."""
     if options.match is None:
         near = all_stars(reference.stars, plane)
-        return near, _match_rows(members, reference.stars, sources, near, options)
-    near, found = _match_usual(members, sources, reference, plane, options, start)
-    if found.fit is None or not reference.has_rare():
+        found = match_rows(members, reference.stars, sources, near, options)
+    else:
+        near, found = _match_usual(members, sources, reference, plane, options, start)
+        if found.fit is not None and reference.has_rare():
+            near, found = _join_rare(sources, reference, plane, options, near, found)
+    alone = sources.weights is None and reference.stars.sigma is not None
+    if found.fit is None or not alone or reference.stars.weights is not None:
         return near, found
-    return _join_rare(sources, reference, plane, options, near, found)
+    return with_own_errors(sources, near, found, options)
 
 
 def _match_usual(
@@ -164,7 +167,7 @@ def _match_sources(sources: Sources, near: Near, options: Options, start: str | 
     """Match and fit sources to the stars near them."""
     image, reference = sources.values(), near.values()
     if callable(options.match):
-        return _custom(options.match, image, reference, options)
+        return match_custom(options.match, image, reference, options)
     return core.register(image, reference, options.core(start=start))
 
 
@@ -188,86 +191,6 @@ def _join_rare(
     both = near.with_more(more)
     first = len(near.rows)
     return both, core.join(found, sources.values(), both.values(), first, options.core())
-
-
-@dataclass(frozen=True)
-class _Given:
-    """A registration of pairs that a caller's matcher gave."""
-
-    pairs: NDArray[np.int64]
-    fit: Any
-    ending: str
-    log_odds: float = math.nan
-    by_patterns: bool = False
-    possible: int = 0
-    missed: tuple[int, ...] = ()
-
-
-def _custom(
-    matcher: Callable[..., Any],
-    image: dict[str, Any],
-    reference: dict[str, Any],
-    options: Options,
-) -> _Given:
-    pairs = np.asarray(matcher(reference["points"], image["points"]))
-    if pairs.size == 0:
-        return _Given(np.zeros((0, 2), np.int64), None, "too few")
-    if pairs.ndim != 2 or 2 not in pairs.shape or pairs.dtype.kind not in "iu":
-        raise InputError(
-            f"match: it returned an array of shape {pairs.shape}; return two index arrays, of the "
-            "reference and of the image"
-        )
-    of_reference, of_image = pairs if pairs.shape[0] == 2 else pairs.T
-    both = np.column_stack([of_image, of_reference]).astype(np.int64)
-    return _fitted(image, reference, both, options)
-
-
-def _match_rows(
-    members: list[ImageCatalog],
-    refcat: ReferenceCatalog,
-    sources: Sources,
-    near: Near,
-    options: Options,
-) -> _Given:
-    """Fit sources to the stars in the rows of their number."""
-    first = np.cumsum([0, *(member.num_rows for member in members)])
-    row = first[sources.member] + of_members(members, "rows", sources.member, sources.row)
-    _, i, j = np.intersect1d(row, refcat.rows[near.rows], return_indices=True)
-    image = {"points": sources.plane, "weights": sources.weights}
-    reference = {"points": near.plane, "weights": near.weights}
-    return _fitted(image, reference, np.column_stack([i, j]).astype(np.int64), options)
-
-
-def _fitted(
-    image: dict[str, Any], reference: dict[str, Any], both: NDArray[np.int64], options: Options
-) -> _Given:
-    """Fit given pairs."""
-    of_image, of_reference = both.T
-    if len(both) < options.minobj:
-        return _Given(both, None, "too few")
-    weights = combined(
-        None if image["weights"] is None else image["weights"][of_image],
-        None if reference["weights"] is None else reference["weights"][of_reference],
-    )
-    try:
-        fit = core.fit_linear(
-            np.ascontiguousarray(image["points"][of_image]),
-            np.ascontiguousarray(reference["points"][of_reference]),
-            weights,
-            options.fitgeom,
-            options.clipping,
-        )
-    except UndeterminedError:
-        return _Given(both, None, "singular")
-    return _Given(both, fit, "fitted")
-
-
-def combined(a: Floats | None, b: Floats | None) -> Floats | None:
-    """Weights of differences: variances add."""
-    if a is None or b is None:
-        return b if a is None else a
-    with np.errstate(divide="ignore"):
-        return np.ascontiguousarray(1.0 / (1.0 / a + 1.0 / b))
 
 
 def _failure(found: Any, near: Near, options: Options) -> Reason:
@@ -382,7 +305,8 @@ def _told(
         np.asarray(fit.residuals), np.asarray(fit.kept),
     )  # fmt: skip
     corners = plane_corners(members[0].mapping, sources)
-    known = sources.weights is not None or near.weights is not None
+    # Where only the errors of the stars are known, those of the sources are what makes χ² 1.
+    known = sources.weights is not None or refcat.weights is not None
     total = replace(
         total,
         status="success",

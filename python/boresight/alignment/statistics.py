@@ -14,7 +14,7 @@ from boresight.alignment.detections import Detections, Exposure
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["closure_table", "error_floor", "reserved_chi2"]
+__all__ = ["closure_table", "reserved_chi2"]
 
 Floats = NDArray[np.float64]
 
@@ -27,24 +27,6 @@ def _normal(d: Detections, weights: Floats, bases: Floats) -> Floats:
     normal = np.add.reduceat(squares, d.starts[:-1].astype(np.int64), axis=0)
     normal[:, range(n), range(n)] += d.all_priors(n)
     return normal
-
-
-def error_floor(residuals: Floats, variance: Floats, freedom: float) -> float:
-    """Error that has to be added for the weighted squares to be as many as degrees of freedom."""
-    square = (residuals**2).sum(axis=1)
-
-    def excess(floor2: float) -> float:
-        return float((square / (variance + floor2)).sum()) - freedom
-
-    if excess(0.0) <= 0.0:
-        return 0.0
-    low, high = 0.0, float(square.mean()) + 1e-30
-    while excess(high) > 0:
-        high *= 2.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    return math.sqrt(high)
 
 
 def reserved_chi2(
