@@ -1,5 +1,8 @@
 """The fit of all images at once, against the simultaneous fit with the true matches."""
 
+import importlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,7 @@ from hypothesis import strategies as st
 
 from aligned_skies import Sky
 from boresight import ImageCatalog, align
+from boresight import _core as core
 from boresight.alignment import Reason
 from boresight.alignment.result import DegeneracyKind
 
@@ -63,6 +67,26 @@ def test_known_errors_are_confirmed():
     assert len(closure) > len(images)
     off = np.hypot(closure["dx"], closure["dy"]) / closure["error"]
     assert np.median(off) < 2.0
+
+
+def test_errors_that_need_no_floor_are_known_at_once(monkeypatch):
+    calls = []
+
+    def counted(values, tell):
+        calls.append(values["covariances"])
+        return core.solve_joint(values, tell)
+
+    module = importlib.import_module("boresight.alignment.global_fit")
+    monkeypatch.setattr(module, "core", SimpleNamespace(solve_joint=counted))
+    images = mosaic(Sky(3, stars=300, half=2200), 2, 2, noise=0.03, weight=True)
+    for image in images:
+        image.catalog._weights /= 4.0
+    result = run(images)
+    assert result.fit.floor_px == 0.0
+    assert len(result.images[1].covariance) == 6
+    # Covariances are asked for when the detections are those that stay.
+    assert calls.count(True) == 1
+    assert len(calls) <= 6
 
 
 def test_the_floor_of_the_errors_is_found():

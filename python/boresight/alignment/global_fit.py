@@ -315,7 +315,9 @@ def _solve(
     free += len(device.own) * sum(device.bends)
     with np.errstate(divide="ignore"):
         variance = 1.0 / d.weight
-    for round_ in range(options.clipping["rounds"] + 1 + FLOOR_ROUNDS * known):
+    rounds = options.clipping["rounds"]
+    for round_ in range(rounds + 1 + FLOOR_ROUNDS * known):
+        first = round_ == 0 < rounds
         weights = 1.0 / (variance + floor**2)
         weight = float(np.median(weights[kept])) if kept.any() else 0.0
         values = {
@@ -323,7 +325,9 @@ def _solve(
             "starts": d.starts, "priors": d.priors, "frozen": frozen, "places": d.places,
             "geometry": geometry, "lever": lever, "device": device.values(weight),
             "motion": fit.start.model.motion, "years": d.years, "parallax_factors": d.factors,
-            "motion_priors": d.motion_priors, "colors": d.colors, "covariances": covariances,
+            "motion_priors": d.motion_priors, "colors": d.colors,
+            # The first round is hardly ever the last.
+            "covariances": covariances and not first,
         }  # fmt: skip
         told = core.solve_joint(values, tell)
         residuals = told["residuals"]
@@ -335,19 +339,20 @@ def _solve(
             **told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof,
             of_maps=free / (spare + free) if spare > 0 else 0.0,
         )  # fmt: skip
-        if not spare > 0:
-            break
-        if not settled and round_ < options.clipping["rounds"]:
+        if spare > 0 and not settled and round_ < rounds:
             # Of both axes: the length whose mean square is 2 is told by sigma.
             limit = 2.0 * options.clipping["sigma"] ** 2 * chi2_dof * np.maximum(share, 0.05)
             before, kept = kept, taken & (square < limit)
             settled = int((before != kept).sum()) <= FEW_CHANGES * len(kept)
             if not settled:
                 continue
-        if not known:
+        if covariances and first:
+            settled = True
+            continue
+        if not known or not spare > 0:
             break
         new = error_floor(residuals[kept], variance[kept], spare)
-        if abs(new - floor) < 1e-4 * (new + floor):
+        if abs(new - floor) <= 1e-4 * (new + floor):
             break
         floor = new
     return solved
