@@ -1,10 +1,13 @@
 """The distortion that all images of a detector share."""
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import ICRS
+from astropy.modeling import models
 from astropy.wcs import WCS
 
-from aligned_skies import SIZE, Sky, make_wcs
+from aligned_skies import SCALE, SIZE, Sky, make_wcs
 from boresight import ImageCatalog, ImageGroup, InputError, align
 from boresight.alignment.result import DegeneracyKind
 
@@ -131,6 +134,56 @@ def test_a_shared_distortion_round_trips_through_a_header():
     np.testing.assert_allclose(wcs.all_world2pix(sky_of, 0), xy, atol=1e-5)
 
 
+def bend(xy):
+    """By how much a lens moves 0-based pixels."""
+    x, y = ((xy - SIZE / 2) / (SIZE / 2)).T
+    return np.column_stack([2.0 * x**2 - x * y + 0.5 * x**3, 1.5 * y**2 + x * y**2])
+
+
+def gwcs_of(wcs):
+    """A gwcs that sees what a TAN WCS does."""
+    gwcs = pytest.importorskip("gwcs")
+    pixel = gwcs.coordinate_frames.Frame2D(name="detector", unit=(u.pix, u.pix))
+    sky = gwcs.coordinate_frames.CelestialFrame(reference_frame=ICRS(), name="sky")
+    x, y = 1.0 - wcs.wcs.crpix
+    model = models.Shift(x) & models.Shift(y) | models.AffineTransformation2D(wcs.wcs.cd)
+    model = model | models.Pix2Sky_TAN()
+    model = model | models.RotateNative2Celestial(*(float(c) for c in wcs.wcs.crval), 180.0)
+    return gwcs.WCS([(pixel, model), (sky, None)])
+
+
+@pytest.mark.parametrize("kind", ["TPV", "gwcs"])
+def test_any_wcs_takes_up_a_shared_distortion(kind):
+    sky = Sky(12, stars=400, half=1500)
+    ctype = "TPV" if kind == "TPV" else "TAN"
+    catalogs, truths = [], []
+    for at in ((-300, 0), (300, 50), (0, 300), (0, -300)):
+        image = sky.image(at, shift=tuple(sky.rng.uniform(-5, 5, 2)), roll=0.02, ctype=ctype)
+        there = image.catalog.pixels
+        xy = there.copy()
+        for _ in range(10):
+            xy = there - bend(xy)
+        wcs = image.catalog.wcs if kind == "TPV" else gwcs_of(image.catalog.wcs)
+        catalogs.append(ImageCatalog(wcs, xy, image_shape=(SIZE, SIZE)))
+        truths.append(image.true)
+    result = align(catalogs, sky.table(), fitgeom="rscale", distortion_order=3, **OPTIONS)
+    assert result.ok
+    grid = np.stack(np.meshgrid(*[np.linspace(0, SIZE - 1, 9)] * 2), -1).reshape(-1, 2)
+    for catalog, true in zip(catalogs, truths, strict=True):
+        found = catalog.mapping.to_sky(grid)
+        wanted = ImageCatalog(true, grid).mapping.to_sky(grid + bend(grid))
+        off = np.linalg.norm(found - wanted, axis=1) / np.radians(SCALE)
+        assert np.sqrt((off**2).mean()) < 0.03
+        if kind == "gwcs":
+            world = catalog.wcs(*grid.T, with_bounding_box=False)
+            back = np.column_stack(catalog.wcs.invert(*world, with_bounding_box=False))
+            np.testing.assert_allclose(back, grid, atol=1e-4)
+    if kind == "TPV":
+        assert {c.wcs.wcs.ctype[0] for c in catalogs} == {"RA---TAN-SIP"}
+    (lens,) = result.fit.distortion
+    assert lens.order == 3
+
+
 def test_what_cannot_hold_it_is_named():
     sky = Sky(10, stars=200)
     image = sky.image()
@@ -144,9 +197,15 @@ def test_what_cannot_hold_it_is_named():
     ):
         with pytest.raises(InputError, match=r"^distortion_order:.*out of range"):
             run([image, sky.image()], refcat, fitgeom=fitgeom, distortion_order=order)
-    tpv = sky.image(ctype="TPV")
-    with pytest.raises(InputError, match=r"^imcat:.*TPV"):
-        run([tpv], table, distortion_order=3)
+    for ctype, message in (("ZEA", "WCS of ZEA"), ("TPV", "terms in the radius")):
+        image = sky.image(ctype=ctype)
+        if ctype == "TPV":
+            header = image.catalog.wcs.to_header(relax=True)
+            header["PV1_3"] = 0.1
+            xy = image.catalog.pixels
+            image.catalog = ImageCatalog(WCS(header), xy, image_shape=(SIZE, SIZE))
+        with pytest.raises(InputError, match=rf"^imcat:.*{message}"):
+            run([image], table, distortion_order=3)
     wcs = make_wcs()
     wcs.pixel_shape = None
     with pytest.raises(InputError, match=r"^image_shape:"):

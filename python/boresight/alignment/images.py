@@ -13,7 +13,8 @@ from boresight import _core as core
 from boresight._utils.arguments import image_size
 from boresight._utils.arrays import convex_hull, east_north
 from boresight._utils.naming import named
-from boresight.alignment.mappings import Mapping, SolvedMapping, mapping_of
+from boresight.alignment.mappings import Mapping, mapping_of
+from boresight.alignment.tangent import SolvedMapping
 from boresight.errors import InputError
 from boresight.extraction.centroids import Centroids
 from boresight.extraction.columns import numbers, read_columns

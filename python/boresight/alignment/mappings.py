@@ -8,20 +8,25 @@ Every kind has a plane in pixels of the image in which a linear correction ``M u
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight import _core as core
-from boresight._utils.arrays import east_north, longitude_latitude, quaternion_of, unit_vector
-from boresight.alignment.sip import by_degree, expanded, move_sip, summed
-from boresight.camera.distortion import PolynomialDistortion, RadialDistortion
-from boresight.camera.model import CameraModel
+from boresight._utils.arrays import longitude_latitude, unit_vector
+from boresight.alignment.sip import expanded, move_sip, summed
+from boresight.alignment.tangent import GwcsMapping, SolvedMapping, TangentPlane
+from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError, UndeterminedError
 from boresight.solver.solution import Solution
-from boresight.wcs.polynomials import Polynomials, fit_nodes
+from boresight.wcs.fits import SIP_MAX_ORDER
+from boresight.wcs.polynomials import (
+    Polynomials,
+    check_points,
+    fit_nodes,
+    largest,
+    lowest_order,
+)
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -30,14 +35,14 @@ __all__ = ["Mapping", "mapping_of"]
 
 Floats = NDArray[np.float64]
 
+AS_SIP_PX = 1e-7
+"""Error of the polynomials that a TPV is in TAN-SIP, pixels."""
+
 EXACT_PX = 1e-5
 """A corrected FITS WCS that misses the correction by more than this, in pixels, is refused."""
 
 FAR_RAD = 0.1
 """Distance of the places by which a FITS WCS gets its plane: far beyond rounding."""
-
-STEP_PX = 1.0
-"""Step of the numerical derivative by which a gwcs gets its plane; the plane may be any."""
 
 
 class Mapping(Protocol):
@@ -186,29 +191,67 @@ class FitsMapping:
         Its plane stays that about CRPIX, so the polynomials have terms of degree 0 and 1: a
         correction puts these into CRPIX and the CD matrix.
         """
-        from astropy.wcs import Sip
-
         if self.shape is None:
             raise InputError("image_shape: needed for a shared distortion; give (height, width)")
-        wcs = self.wcs.deepcopy()
+        if self.projection == "TPV":
+            return self._as_sip().distorted(lens)
         if self.projection not in ("TAN", "TAN-SIP"):
             raise InputError(
-                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN or "
-                "TAN-SIP, or Solutions"
+                f"imcat: a WCS of {self.projection} holds no shared distortion; give TAN, TAN-SIP, "
+                "TPV, a gwcs or Solutions"
             )
+        wcs = self.wcs.deepcopy()
         half = np.array(self.shape[::-1]) / 2
         bend = Polynomials.of_lens(lens)
         a, b = (expanded(p, self._crpix - half) for p in (bend.a, bend.b))
-        inverse = (np.zeros((len(a) + 1, len(a) + 1)),) * 2
+        inverse: tuple[Floats | None, ...] = (np.zeros((len(a) + 1, len(a) + 1)),) * 2
         if wcs.sip is not None:
             a = a if wcs.sip.a is None else summed(a, wcs.sip.a)
             b = b if wcs.sip.b is None else summed(b, wcs.sip.b)
             inverse = wcs.sip.ap, wcs.sip.bp
+        return self._with_sip(wcs, (a, b), inverse)
+
+    def _with_sip(
+        self, wcs: WCS, terms: tuple[Floats, Floats], inverse: tuple[Floats | None, ...]
+    ) -> FitsMapping:
+        """Give a WCS of the same image these polynomials."""
+        from astropy.wcs import Sip
+
+        assert self.shape is not None, "a shared distortion asks for it"
         wcs.wcs.ctype = [f"{kind[:5]}TAN-SIP" for kind in wcs.wcs.ctype]
         wcs.pixel_shape = self.shape[::-1]
-        wcs.sip = Sip(a, b, *inverse, wcs.wcs.crpix)
+        wcs.sip = Sip(*terms, *inverse, wcs.wcs.crpix)
         wcs.wcs.set()
         return FitsMapping(wcs, self.shape)
+
+    def _as_sip(self) -> FitsMapping:
+        """Give a TPV as a TAN-SIP: the same, unless it has terms in the radius."""
+        from astropy.wcs import WCS
+
+        assert self.shape is not None, "a shared distortion asks for it"
+        header = self.wcs.to_header(relax=True)
+        for card in set(header["PV*"]):
+            del header[card]
+        for card in ("CTYPE1", "CTYPE2"):
+            header[card] = header[card].replace("TPV", "TAN")
+        wcs = WCS(header)
+        straight, half = FitsMapping(wcs, self.shape), np.array(self.shape[::-1]) / 2
+        at, check_at = (points(self.shape) + half for points in (fit_nodes, check_points))
+        places, checks = (straight.sky_to_plane(self.to_sky(pixels)) for pixels in (at, check_at))
+        u, check_u = at - self._crpix, check_at - self._crpix
+
+        def of_order(order: int) -> tuple[float, Polynomials]:
+            found = Polynomials.fit(u, places - u, range(order + 1))
+            return largest(found(check_u) + check_u - checks), found
+
+        miss, found = lowest_order(of_order, range(2, SIP_MAX_ORDER + 1), AS_SIP_PX)
+        if not miss <= EXACT_PX:
+            raise InputError(
+                "imcat: a TPV with terms in the radius holds no shared distortion, as TAN-SIP "
+                f"misses it by {miss:.3g} px; give TAN-SIP, a gwcs or Solutions"
+            )
+        size = found.order + 2
+        return self._with_sip(wcs, (found.a, found.b), (np.zeros((size, size)),) * 2)
 
     def _check(self, new: FitsMapping, matrix: Floats, shift: Floats) -> None:
         height, width = self.shape or (2 * abs(self._crpix[::-1]) + 1)
@@ -232,202 +275,3 @@ def _turn_matrix(wcs: WCS, matrix: Floats) -> None:
     if inner.has_crota():
         inner.crota = [0.0, 0.0]
     inner.pc = matrix / scales[:, None]
-
-
-class TangentPlane:
-    """The plane that touches the sphere at a direction, in pixels."""
-
-    def __init__(self, axes: Floats, matrix: Floats) -> None:
-        self._axes, self._matrix = axes, matrix
-        self._inverse: Floats = np.asarray(np.linalg.inv(matrix), dtype=np.float64)
-
-    @classmethod
-    def about(cls, center: Floats, along: Floats) -> TangentPlane:
-        """At a direction, with the steps of a pixel along x and y as its unit vectors."""
-        third = center / np.linalg.norm(center)
-        axes = np.array([*east_north(third), third])
-        steps = along @ axes.T
-        return cls(axes, np.ascontiguousarray(steps[:, :2].T))
-
-    def of_sky(self, sky: Floats) -> Floats:
-        """Plane coordinates; NaN on the far side."""
-        return core.project(np.ascontiguousarray(sky), self._axes, self._inverse)
-
-    def to_sky(self, plane: Floats) -> Floats:
-        """Give unit vectors."""
-        flat = plane @ self._matrix.T
-        v = np.column_stack([flat, np.ones(len(flat))]) @ self._axes
-        return np.asarray(v / np.linalg.norm(v, axis=1, keepdims=True))
-
-
-class TangentMapping(ABC):
-    """A mapping that has no plane of its own: it takes the tangent plane of its middle."""
-
-    _plane: TangentPlane
-
-    def _take_plane(self, middle: Floats) -> None:
-        """Take the plane about a pixel, its axes along those of the image."""
-        near = self.to_sky(middle + STEP_PX * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]]))
-        if not np.isfinite(near).all():
-            raise InputError("wcs: the middle of the image sees nothing; give a WCS that maps it")
-        along = np.array([near[1] - near[2], near[3] - near[4]]) / (2.0 * STEP_PX)
-        self._plane = TangentPlane.about(near[0], along)
-
-    @abstractmethod
-    def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
-
-    def to_plane(self, pixels: Floats) -> Floats:
-        """Tangent plane of pixels."""
-        return self._plane.of_sky(self.to_sky(pixels))
-
-    def sky_to_plane(self, sky: Floats) -> Floats:
-        """Tangent plane of directions."""
-        return self._plane.of_sky(sky)
-
-    def plane_to_sky(self, plane: Floats) -> Floats:
-        """Directions of the tangent plane."""
-        return self._plane.to_sky(plane)
-
-
-class GwcsMapping(TangentMapping):
-    """A `gwcs.WCS`; corrections are models that are put behind its transformation."""
-
-    def __init__(self, wcs: Any, image_shape: tuple[int, int] | None) -> None:
-        self.wcs = wcs
-        shape = image_shape or wcs.array_shape
-        self.shape = None if shape is None else (int(shape[0]), int(shape[1]))
-        if self.shape is None:
-            raise InputError("image_shape: the gwcs does not know it; give (height, width)")
-        height, width = self.shape
-        self._take_plane(np.array([(width - 1) / 2, (height - 1) / 2]))
-
-    def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
-        world = self.wcs(pixels[:, 0], pixels[:, 1], with_bounding_box=False)
-        return unit_vector(np.asarray(world[0], float), np.asarray(world[1], float))
-
-    def corrected(self, matrix: Floats, shift: Floats) -> GwcsMapping:
-        """Give the same with a step more before the sky: to the plane, the correction, and back."""
-        import copy
-
-        import gwcs
-
-        step = self._correction(matrix, shift)
-        pipeline = [(s.frame, copy.deepcopy(s.transform)) for s in self.wcs.pipeline]
-        frame, last = pipeline[-2]
-        pipeline[-2] = (frame, last | step)
-        new = gwcs.WCS(pipeline, name=self.wcs.name)
-        new.bounding_box = self.wcs.bounding_box
-        new.array_shape = self.shape
-        return GwcsMapping(new, self.shape)
-
-    def distorted(self, lens: PolynomialDistortion) -> GwcsMapping:
-        """Refuse: a gwcs has no polynomials of its own that could take them up."""
-        raise InputError(
-            "imcat: a gwcs holds no shared distortion; give a TAN or TAN-SIP WCS, or Solutions"
-        )
-
-    def _correction(self, matrix: Floats, shift: Floats) -> Any:
-        """From the sky to the sky, by astropy's models, which ASDF stores."""
-        from astropy.modeling import models
-
-        plane = self._plane
-        longitude, latitude = (np.degrees(float(a)) for a in longitude_latitude(plane._axes[2]))
-        # The native frame of FITS at this tangent point, and its axes in those of the plane.
-        down = models.RotateCelestial2Native(longitude, latitude, 180.0) | models.Sky2Pix_TAN()
-        unit = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        sky = plane.to_sky(unit)
-        x, y = down(*(np.degrees(a) for a in longitude_latitude(sky)))
-        at = np.column_stack([x, y])
-        axes = (at[1:] - at[0]).T
-        inner = axes @ matrix @ np.linalg.inv(axes)
-        affine = models.AffineTransformation2D(inner, translation=axes @ shift)
-        return (
-            down
-            | affine
-            | models.Pix2Sky_TAN()
-            | models.RotateNative2Celestial(longitude, latitude, 180.0)
-        )
-
-
-class SolvedMapping(TangentMapping):
-    """A solution: a camera at an attitude."""
-
-    def __init__(self, solution: Solution) -> None:
-        self.wcs = solution
-        camera = solution.camera_model
-        self.shape: tuple[int, int] | None = solution.image_shape
-        self._half = np.array([camera.image_shape[1], camera.image_shape[0]]) / 2
-        self._take_plane(self._half)
-
-    def to_sky(self, pixels: Floats) -> Floats:
-        """Give unit vectors that pixels see."""
-        at = pixels - self._half
-        return np.asarray(self.wcs.matched_stars._core.pixel_to_sky(np.ascontiguousarray(at)))
-
-    def corrected(self, matrix: Floats, shift: Floats) -> SolvedMapping:
-        """Give the camera turned, and of the focal length, so that the middle of the image follows.
-
-        A camera has no shear and no scale of its own along either axis: of the matrix its rotation
-        and its mean scale are taken.
-        """
-        if np.linalg.det(matrix) < 0:
-            raise UndeterminedError("wcs: a camera cannot be mirrored by its attitude")
-        near = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-        before, after = self.plane_to_sky(near), self.plane_to_sky(near @ matrix.T + shift)
-        scale = float(np.sqrt(abs(np.linalg.det(matrix))))
-        turn = _turn_between(before, after)
-        solution = self.wcs
-        rotation = solution.rotation_matrix_icrs_to_camera @ turn.T
-        camera = solution.camera_model
-        camera = camera.replace(focal_length_px=camera.focal_length_px / scale)
-        return SolvedMapping(moved(solution, rotation, camera))
-
-    def distorted(self, lens: PolynomialDistortion) -> SolvedMapping:
-        """Give the camera with a polynomial distortion to which that of a lens is added."""
-        camera = self.wcs.camera_model
-        old = camera.distortion
-        bend = Polynomials.of_lens(lens)
-        a, b = (expanded(p, np.array(camera.optical_center)) for p in (bend.a, bend.b))
-        if isinstance(old, RadialDistortion):
-            before = _polynomials_of(old, camera.image_shape)
-        elif old is not None:
-            before = Polynomials.of_lens(old)
-        if old is not None:
-            a, b = summed(a, before.a), summed(b, before.b)
-        terms = (by_degree(p, lens.scale) for p in (a, b))
-        camera = camera.replace(distortion=PolynomialDistortion(len(a) - 1, lens.scale, *terms))
-        return SolvedMapping(moved(self.wcs, self.wcs.rotation_matrix_icrs_to_camera, camera))
-
-
-def _polynomials_of(lens: RadialDistortion, image_shape: tuple[int, int]) -> Polynomials:
-    """Give the polynomials that a radial distortion is: of odd degree, with decentring squares."""
-    highest = max(
-        (k for k, c in enumerate((lens.k1, lens.k2, lens.k3, lens.k4), 1) if c), default=0
-    )
-    points = fit_nodes(image_shape)
-    bend = np.column_stack(lens.undistort(*points.T)) - points
-    return Polynomials.fit(points, bend, range(max(2 * highest + 1, 2) + 1))
-
-
-def _turn_between(before: Floats, after: Floats) -> Floats:
-    """Give the rotation that takes three directions to three others, exact for the first."""
-
-    def frame(v: Floats) -> Floats:
-        along = v[1] - v[0] + np.cross(v[2] - v[0], v[0])
-        along -= v[0] * (along @ v[0])
-        along /= np.linalg.norm(along)
-        return np.array([v[0], along, np.cross(v[0], along)]).T
-
-    return np.asarray(frame(after) @ frame(before).T)
-
-
-def moved(solution: Solution, rotation: Floats, camera: CameraModel) -> Solution:
-    """Give a solution at another attitude."""
-    matches = solution.matched_stars.replace(
-        quaternion=quaternion_of(rotation), camera_model=camera
-    )
-    return Solution.from_matches(
-        matches, covariance=solution.covariance[:3, :3], probability=solution.probability
-    )

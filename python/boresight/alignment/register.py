@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
-from boresight.alignment.mappings import Mapping, SolvedMapping
+from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import LEAST_MATCHES, Options
 from boresight.alignment.pairs import combined, match_custom, match_rows, with_own_errors
 from boresight.alignment.reference import ReferenceCatalog
@@ -26,6 +26,7 @@ from boresight.alignment.sources import (
     sources_of,
     stars_near,
 )
+from boresight.alignment.tangent import SolvedMapping
 from boresight.errors import UndeterminedError
 
 __all__ = [

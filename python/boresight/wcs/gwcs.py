@@ -126,11 +126,55 @@ def _lens(camera: CameraModel, tolerance_px: float) -> Model:
     distortion = camera.distortion
     if distortion is None:
         return _shift(-center)
-    bend = _pair(_polynomials(distortion))
+    pixels, checks = (
+        _imaged(camera, points(camera.image_shape)) for points in (fit_nodes, check_points)
+    )
+    return _shift(-center) | _invertible(_polynomials(distortion), pixels, checks, tolerance_px)
+
+
+def bend_model(bend: Polynomials, image_shape: tuple[int, int]) -> Model:
+    """Make the model that moves 0-based pixels by polynomials about the middle of an image.
+
+    Parameters
+    ----------
+    bend : Polynomials
+        By how much a pixel from the middle of the image moves.
+    image_shape : (int, int)
+        (height, width).
+
+    Returns
+    -------
+    astropy.modeling.Model
+        Of two inputs and two outputs, with its inverse where that is known to 1e-6 px.
+    """
+    middle = np.array(image_shape[::-1]) / 2
+    polynomials = _whole(bend.a, bend.b)
+    try:
+        there = _invertible(
+            polynomials, fit_nodes(image_shape), check_points(image_shape), ROUND_TRIP_PX
+        )
+    except UndeterminedError:
+        there = _pair(polynomials)
+    return _shift(-middle) | there | _shift(middle)
+
+
+def _invertible(
+    polynomials: Polynomials, pixels: Floats, checks: Floats, tolerance_px: float
+) -> Model:
+    """Make a model of polynomials and of its inverse, which is fitted at pixels and checked."""
+    bend = _pair(polynomials)
     # A copy has it: ASDF cannot read an inverse that holds the very model it is the inverse of.
     there = bend.copy()
-    there.inverse = _inverse(bend, camera, tolerance_px)
-    return _shift(-center) | there
+    there.inverse = _inverse(bend, pixels, checks, tolerance_px)
+    return there
+
+
+def _whole(a: Floats, b: Floats) -> Polynomials:
+    """Polynomials of where a pixel goes, from those of by how much."""
+    a, b = a.copy(), b.copy()
+    a[1, 0] += 1.0
+    b[0, 1] += 1.0
+    return Polynomials(a, b)
 
 
 def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynomials:
@@ -147,15 +191,11 @@ def _polynomials(distortion: PolynomialDistortion | RadialDistortion) -> Polynom
         p1, p2 = distortion.p1 / distortion.scale, distortion.p2 / distortion.scale
         a[1, 1], a[2, 0], a[0, 2] = 2 * p1, 3 * p2, p2
         b[1, 1], b[0, 2], b[2, 0] = 2 * p2, 3 * p1, p1
-    a[1, 0] += 1.0
-    b[0, 1] += 1.0
-    return Polynomials(a, b)
+    return _whole(a, b)
 
 
-def _inverse(bend: Model, camera: CameraModel, tolerance_px: float) -> Model:
+def _inverse(bend: Model, pixels: Floats, checks: Floats, tolerance_px: float) -> Model:
     """Make the inverse of the distortion: polynomials, and the rounds that make it exact."""
-    pixels = _imaged(camera, fit_nodes(camera.image_shape))
-    checks = _imaged(camera, check_points(camera.image_shape))
     ideal, check_ideal = np.column_stack(bend(*pixels.T)), np.column_stack(bend(*checks.T))
     middle = ideal.mean(axis=0)
 
@@ -170,7 +210,7 @@ def _inverse(bend: Model, camera: CameraModel, tolerance_px: float) -> Model:
     error, inverse = lowest_order(of_order, range(1, MAX_INVERSE_ORDER + 1), tolerance_px)
     if not error <= tolerance_px:
         raise UndeterminedError(
-            f"the inverse of this camera's distortion is missed by up to {error:.3g} px, more than "
+            f"the inverse of this distortion is missed by up to {error:.3g} px, more than "
             f"tolerance_px={tolerance_px:g}; allow more"
         )
     return inverse
