@@ -61,6 +61,36 @@ def test_what_was_given_stays_as_it_is():
     np.testing.assert_array_equal(np.isfinite(one.stars.color), np.arange(17) >= 8)
 
 
+def test_objects_are_where_all_images_together_have_them():
+    rng = np.random.default_rng(3)
+    center = np.array([1.0, 0, 0])
+    stars = directions(rng, 4, center, 0.1)
+    plain = GrowingReference(ReferenceCatalog(stars.copy()), of_image=True)
+    known = GrowingReference(ReferenceCatalog(stars.copy(), weights=np.ones(4)), of_image=True)
+    errors = GrowingReference(ReferenceCatalog(stars.copy(), sigma=np.full(4, 1e-7)), of_image=True)
+    rows, seen = np.array([0, 2]), [stars]
+    for weight in (2.0, 5.0):
+        seen.append(directions(rng, 4, stars, 1e-6))
+        for reference in (plain, known, errors):
+            reference.refine(rows, seen[-1][rows], np.full(2, weight), scale=1e-7)
+            reference.note(rows, NONE)
+    for reference, weights in ((plain, [1, 1, 1]), (known, [1, 2, 5]), (errors, [1, 2, 5])):
+        reference.grow(directions(rng, 2, center, 0.1), np.ones(2), None)
+        mean = np.average(seen, axis=0, weights=weights)[rows]
+        mean /= np.linalg.norm(mean, axis=1, keepdims=True)
+        np.testing.assert_allclose(reference.stars.sky[rows], mean, atol=1e-11)
+        np.testing.assert_array_equal(reference.stars.sky[[1, 3]], stars[[1, 3]])
+    np.testing.assert_allclose(known.stars.weights[:4], [8.0, 1.0, 8.0, 1.0])
+    np.testing.assert_allclose(errors.stars.sigma[rows], 1e-7 / np.sqrt(8.0))
+    # Stars of a catalogue stay, and objects are found where the cells have them.
+    catalogue = GrowingReference(ReferenceCatalog(stars.copy()))
+    catalogue.refine(rows, seen[1][rows], np.ones(2))
+    np.testing.assert_array_equal(catalogue.stars.sky, stars)
+    for _ in range(MOST_MISSES * 3):
+        plain.note(NONE, rows)
+    assert len(plain.rare(stars[rows], 1e-4)) == 2
+
+
 def test_errors_of_stars_stay_beside_those_of_objects():
     rng = np.random.default_rng(2)
     sigma = np.array([1e-8, 2e-8, np.inf])

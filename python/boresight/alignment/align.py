@@ -95,7 +95,8 @@ def align(
         reference has grown, those with the largest overlap first. If False and `expand_refcat`,
         the image with the largest overlap is always next. Default True.
     expand_refcat : bool
-        Add the unmatched sources of each aligned image to the reference. Default False.
+        Add the unmatched sources of each aligned image to the reference; what came from images is
+        where all of them together have it. Default False.
     minobj : int, optional
         Fewest matches of an image. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
     searchrad : float or Quantity
@@ -417,22 +418,33 @@ class _Run:
         return True
 
     def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> None:
-        """Add the sources that were not matched, where the corrected WCS has them."""
+        """Add the sources that were not matched, where the corrected WCS has them.
+
+        Objects that were matched are where all images together have them from now on.
+        """
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
         skies, weights, lights, colors = [], [], [], []
         seen, first = Seen.of(matches), len(self.reference.stars)
+        scale = pixel_scale(item.members[0].mapping)
         for number, member in enumerate(item.members):
+            mine = matches.member == number
+            place = matches.place[mine]
             free = np.ones(len(member), bool)
-            free[matches.place[matches.member == number]] = False
+            free[place] = False
             sky = member.sky()
             free &= np.isfinite(sky).all(axis=1)
             seen = seen.joined(number, np.flatnonzero(free), first)
             first += int(free.sum())
+            weight = member._weights
+            if weight is None:
+                # Of sources without errors the residuals tell how far they scatter.
+                weight = np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
+            kept = matches.kept[mine]
+            stars, place = matches.star[mine][kept].astype(np.int64), place[kept]
+            self.reference.refine(stars, sky[place], weight[place], scale=scale)
             skies.append(sky[free])
-            # Of sources without errors the residuals tell how far they scatter.
-            usual = np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
-            weights.append((usual if member._weights is None else member._weights)[free])
+            weights.append(weight[free])
             lights.append(None if member._brightness is None else member._brightness[free])
             colors.append(None if member._color is None else member._color[free])
 
@@ -443,7 +455,7 @@ class _Run:
 
         self.reference.grow(
             np.concatenate(skies), np.concatenate(weights), joined(lights), joined(colors),
-            scale=pixel_scale(item.members[0].mapping),
+            scale=scale,
         )  # fmt: skip
         self.reference.note(matches.star.astype(np.int64), missed)
         self._covered = _Union(self._covered, item)

@@ -72,6 +72,8 @@ class GrowingReference:
         self._next_id = 0
         self._seen, self._missed = (_Column(np.zeros(0, np.int64)) for _ in range(2))
         self._is_rare = _Column(np.zeros(0, bool))
+        # Places by which the cells have the objects, which are refined since.
+        self._placed = _Column(np.zeros((0, 3)))
         self._add_usual(self.catalogued)
 
     def _add_usual(self, first: int) -> None:
@@ -88,6 +90,7 @@ class GrowingReference:
         self._seen.add(np.ones(len(sky), np.int64))
         self._missed.add(np.zeros(len(sky), np.int64))
         self._is_rare.add(np.zeros(len(sky), bool))
+        self._placed.add(sky.copy())
 
     def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
         """Give indices of the stars within an angle of a direction, radians, but of rare ones."""
@@ -117,10 +120,34 @@ class GrowingReference:
             now = self._missed.rows[at] >= MOST_MISSES * self._seen.rows[at]
             moved = at[(now == rare) & (is_rare[at] != rare)]
             is_rare[moved] = rare
-            rows, sky = moved + first, self.stars.sky[moved + first]
+            rows, sky = moved + first, self._placed.rows[moved]
             old, new = (self._usual, self._rare) if rare else (self._rare, self._usual)
             old.remove(rows, sky)
             new.add(rows, sky)
+
+    def refine(
+        self, rows: NDArray[np.int64], sky: Floats, weights: Floats, *, scale: float = 1.0
+    ) -> None:
+        """Move objects towards where an image has them, to the mean of all that have.
+
+        Stars of the catalogue stay. The weights count, for an angle of a pixel of `scale`, where
+        those of the objects are known.
+        """
+        mine = rows >= self.catalogued
+        rows, weights = rows[mine], weights[mine]
+        columns = self._opened()
+        share = 1.0 / (self._seen.rows[rows - self.catalogued] + 1.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if (known := columns.get("weights")) is not None:
+                share = np.nan_to_num(weights / (known.rows[rows] + weights))
+                known.rows[rows] += weights
+            elif (errors := columns.get("sigma")) is not None:
+                total = (scale / errors.rows[rows]) ** 2 + weights
+                share = np.nan_to_num(weights / total)
+                errors.rows[rows] = scale / np.sqrt(total)
+        places = columns["sky"].rows
+        mean = places[rows] + share[:, None] * (sky[mine] - places[rows])
+        places[rows] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     def grow(
         self,
