@@ -76,7 +76,7 @@ def test_errors_that_need_no_floor_are_known_at_once(monkeypatch):
         calls.append(values["covariances"])
         return core.solve_joint(values, tell)
 
-    module = importlib.import_module("boresight.alignment.global_fit")
+    module = importlib.import_module("boresight.alignment.joint")
     monkeypatch.setattr(module, "core", SimpleNamespace(solve_joint=counted))
     images = mosaic(Sky(3, stars=300, half=2200), 2, 2, noise=0.03, weight=True)
     for image in images:
@@ -162,6 +162,28 @@ def test_the_result_is_the_same_each_time():
         run(images)
         found.append([image.catalog.wcs.wcs.crpix.tolist() for image in images])
     assert found[0] == found[1]
+
+
+def test_objects_that_move_are_left_out_as_a_whole():
+    sky = Sky(13, stars=300, half=700)
+    images = [sky.image(missing=0.0, spurious=0.0, weight=True) for _ in range(24)]
+    at = images[0].true.all_world2pix(sky.ra, sky.dec, 0)
+    inside = np.flatnonzero(np.all(np.abs(np.array(at) - 512) < 450, axis=0))
+    movers = inside[::30]
+    for k, image in enumerate(images):
+        (x, y), weight = image.catalog.pixels.T.copy(), image.catalog._weights
+        mine = np.isin(image.star, movers)
+        # Few of the detections are clipped for themselves.
+        x[mine] += 3.5 * weight[mine] ** -0.5 * (k - 11.5) / 11.5
+        image.catalog = ImageCatalog(image.catalog.wcs, {"x": x, "y": y, "weight": weight})
+    result = run(images, sky.table(), reserve=0.0)
+    rows = [image.matched for image in result.images]
+    star = [image.star[m["source"]] for image, m in zip(images, rows, strict=True)]
+    fitted = [np.asarray(m["fitted"]) for m in rows]
+    of_mover = np.array([f[np.isin(s, movers)].mean() for s, f in zip(star, fitted, strict=True)])
+    others = np.array([f[~np.isin(s, movers)].mean() for s, f in zip(star, fitted, strict=True)])
+    assert of_mover.mean() < 0.2
+    assert others.mean() > 0.995
 
 
 def test_reserved_objects_contradict_wrong_weights():

@@ -121,14 +121,14 @@ class Detections:
         """Give them as the core takes them."""
         return core.JointDetections(self.exposure, self.at, self.expected, self.jacobian)
 
-    def bases(self, parameters: int) -> Floats:
-        """Displacements in the plane by the parameters of an object, shape (n, 2, parameters)."""
-        place = self.jacobian.reshape(-1, 2, 2)
+    def bases(self, parameters: int, rows: NDArray[np.intp]) -> Floats:
+        """Displacements of detections by the parameters of an object, (n, 2, parameters)."""
+        place = self.jacobian[rows].reshape(-1, 2, 2)
         if parameters == 2:
             return place
-        moving = [place, self.years[:, None, None] * place]
+        moving = [place, self.years[rows, None, None] * place]
         if parameters == 5:
-            moving.append(np.einsum("nij,nj->ni", place, self.factors)[:, :, None])
+            moving.append(np.einsum("nij,nj->ni", place, self.factors[rows])[:, :, None])
         return np.concatenate(moving, axis=2)
 
     def all_priors(self, parameters: int) -> Floats:

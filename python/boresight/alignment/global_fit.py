@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight import _core as core
-from boresight._utils.statistics import error_floor
 from boresight.alignment.degeneracies import (
     ONE_DETECTOR,
     UNDITHERED,
@@ -21,9 +19,10 @@ from boresight.alignment.degeneracies import (
 from boresight.alignment.detections import Detections, Exposure, Seen, collect, exposure_of
 from boresight.alignment.device import Bent, Device
 from boresight.alignment.growing import GrowingReference
+from boresight.alignment.joint import JointFit, Solved
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel, object_table
-from boresight.alignment.options import PARAMETERS, Options
+from boresight.alignment.options import Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import (
     corner_error,
@@ -42,7 +41,10 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
-from boresight.alignment.statistics import closure_table, reserved_chi2
+from boresight.alignment.statistics import (
+    closure_table,
+    reserved_chi2,
+)
 from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:
@@ -55,14 +57,8 @@ Floats = NDArray[np.float64]
 DISTORTION_ROUNDS = 3
 """Rounds in which a shared distortion is found before the last: each matches the sources anew."""
 
-FEW_CHANGES = 1e-4
-"""Share of the detections that may still come or go when clipping ends."""
-
 LEAST_SCATTER_PX = 1e-3
 """Images that fit better than this have no weight without bound beside a catalogue's errors."""
-
-FLOOR_ROUNDS = 4
-"""Rounds in which the floor of the errors is found."""
 
 RESERVED_CHI2 = (0.5, 2.0)
 """Reserved objects beyond this, per degree of freedom, in units of those of the fit: poor."""
@@ -123,7 +119,7 @@ def fit_globally(
         fit = _Fit.of(start, seen, 0.0)
         if len(fit.detections.exposure) == 0 or not (fit.device.terms or any(fit.device.bends)):
             break
-        solved = fit.solve(tell, covariances=False)
+        solved = fit.joint.solve(tell, covariances=False)
         more = fit.bent(solved)
         bent = bent.and_more(more)
         fit.move(solved, more)
@@ -134,7 +130,7 @@ def fit_globally(
     if len(d.exposure) == 0:
         return replace(result, fit=fit.summary(None, (math.nan, 0), bent))
     tested = bool(d.reserved.any())
-    solved = fit.solve(tell, covariances=not tested)
+    solved = fit.joint.solve(tell, covariances=not tested)
     chi2, dof, counted = reserved_chi2(
         d, solved.weights, solved.residuals, solved.chi2_dof, start.model.parameters, solved.of_maps
     )
@@ -142,7 +138,7 @@ def fit_globally(
     if tested:
         # They have served as the test: the maps are those of all objects.
         d.reserved[:] = False
-        solved = fit.solve(tell, kept=solved.kept | counted, floor=solved.floor)
+        solved = fit.joint.solve(tell, before=solved, more=counted)
     more = fit.bent(solved)
     summary = fit.summary(solved, reserved, bent.and_more(more))
     moved = fit.move(solved, more)
@@ -199,25 +195,17 @@ class _Fit:
         known = all(exposure.sources.weights is not None for exposure in exposures)
         return cls(start, exposures, detections, device, found, frozen, known)
 
+    @property
+    def joint(self) -> JointFit:
+        """The equations of all."""
+        model, options = self.start.model, self.start.options
+        return JointFit(self.detections, self.device, self.frozen, self.known, model, options)
+
     def name(self, e: int) -> str:
         """Name of an exposure."""
         return self.start.name(self.exposures[e])
 
-    def solve(
-        self,
-        tell: Callable[[float], object] | None,
-        *,
-        kept: NDArray[np.bool_] | None = None,
-        floor: float = 0.0,
-        covariances: bool = True,
-    ) -> _Solved:
-        """Solve, clip by testing all detections anew, and find the floor of the errors.
-
-        It starts with the detections that are `kept`, all by default, and a floor.
-        """
-        return _solve(self, tell, kept, floor, covariances)
-
-    def bent(self, solved: _Solved) -> Bent:
+    def bent(self, solved: Solved) -> Bent:
         """Give the distortions that were found."""
         own: list[PolynomialDistortion | None] = [None] * len(self.start.result.images)
         for exposure, lens in zip(
@@ -226,7 +214,7 @@ class _Fit:
             own[exposure.number] = lens
         return Bent(self.device.distortions(solved.device), own)
 
-    def move(self, solved: _Solved, bent: Bent) -> list[list[Mapping]]:
+    def move(self, solved: Solved, bent: Bent) -> list[list[Mapping]]:
         """Correct the images, and give the new mappings of each exposure."""
         moved = []
         for e, exposure in enumerate(self.exposures):
@@ -245,7 +233,7 @@ class _Fit:
 
     def summary(
         self,
-        solved: _Solved | None,
+        solved: Solved | None,
         reserved: tuple[float, int],
         bent: Bent,
     ) -> GlobalFit:
@@ -273,94 +261,9 @@ class _Fit:
         return _summary(self, solved, reserved, found, bent)
 
 
-@dataclass
-class _Solved:
-    """Result of the core, and the weights of the detections in it."""
-
-    matrices: Floats
-    shifts: Floats
-    device: list[float]
-    bends: Floats
-    chromatic: Floats
-    objects: Floats
-    variances: Floats
-    covariances: Floats
-    residuals: Floats
-    undetermined: list[int]
-    undetermined_terms: list[int]
-    weights: Floats
-    kept: NDArray[np.bool_]
-    share: Floats
-    floor: float
-    chi2_dof: float
-    of_maps: float
-
-
-def _solve(
-    fit: _Fit,
-    tell: Callable[[float], object] | None,
-    kept: NDArray[np.bool_] | None,
-    floor: float,
-    covariances: bool,
-) -> _Solved:
-    d, device, frozen, known = fit.detections, fit.device, fit.frozen, fit.known
-    options = fit.start.options
-    geometry = options.fitgeom
-    lever = max(float(np.abs(d.at).max()), 1.0)
-    taken = ~d.reserved[d.object] & (d.weight > 0)
-    kept = taken if kept is None else kept & taken
-    settled = False
-    parameters = PARAMETERS[geometry] + 2 * fit.start.model.chromatic
-    free = parameters * (len(frozen) - sum(frozen)) + len(device.terms)
-    free += len(device.own) * sum(device.bends)
-    with np.errstate(divide="ignore"):
-        variance = 1.0 / d.weight
-    rounds = options.clipping["rounds"]
-    for round_ in range(rounds + 1 + FLOOR_ROUNDS * known):
-        first = round_ == 0 < rounds
-        weights = 1.0 / (variance + floor**2)
-        weight = float(np.median(weights[kept])) if kept.any() else 0.0
-        values = {
-            "detections": d.of_core, "weight": np.where(kept, weights, 0.0),
-            "starts": d.starts, "priors": d.priors, "frozen": frozen, "places": d.places,
-            "geometry": geometry, "lever": lever, "device": device.values(weight),
-            "motion": fit.start.model.motion, "years": d.years, "parallax_factors": d.factors,
-            "motion_priors": d.motion_priors, "colors": d.colors,
-            # The first round is hardly ever the last.
-            "covariances": covariances and not first,
-        }  # fmt: skip
-        told = core.solve_joint(values, tell)
-        residuals = told["residuals"]
-        square = weights * (residuals**2).sum(axis=1)
-        share = told["share"]
-        spare = 2.0 * share[kept].sum() - free
-        chi2_dof = float(square[kept].sum() / spare) if spare > 0 else math.nan
-        solved = _Solved(
-            **told, weights=weights, kept=kept, floor=floor, chi2_dof=chi2_dof,
-            of_maps=free / (spare + free) if spare > 0 else 0.0,
-        )  # fmt: skip
-        if spare > 0 and not settled and round_ < rounds:
-            # Of both axes: the length whose mean square is 2 is told by sigma.
-            limit = 2.0 * options.clipping["sigma"] ** 2 * chi2_dof * np.maximum(share, 0.05)
-            before, kept = kept, taken & (square < limit)
-            settled = int((before != kept).sum()) <= FEW_CHANGES * len(kept)
-            if not settled:
-                continue
-        if covariances and first:
-            settled = True
-            continue
-        if not known or not spare > 0:
-            break
-        new = error_floor(residuals[kept], variance[kept], spare)
-        if abs(new - floor) <= 1e-4 * (new + floor):
-            break
-        floor = new
-    return solved
-
-
 def _summary(
     fit: _Fit,
-    solved: _Solved | None,
+    solved: Solved | None,
     reserved: tuple[float, int],
     degeneracies: list[Degeneracy],
     bent: Bent,
@@ -395,7 +298,7 @@ def _summary(
     )
 
 
-def _objects(fit: _Fit, solved: _Solved) -> QTable:
+def _objects(fit: _Fit, solved: Solved) -> QTable:
     """Objects that the fit has used."""
     d = fit.detections
     counts = np.bincount(d.object[solved.kept], minlength=len(d.rows))
@@ -432,7 +335,7 @@ def _apply(
     fit: _Fit,
     e: int,
     moved: list[Mapping],
-    solved: _Solved,
+    solved: Solved,
     summary: GlobalFit,
 ) -> ImageAlignment:
     """Tell of the images of an exposure, which have new mappings."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +16,84 @@ from boresight.alignment.detections import Detections, Exposure
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["closure_table", "reserved_chi2"]
+__all__ = ["clipped_objects", "closure_table", "placed", "reserved_chi2"]
 
 Floats = NDArray[np.float64]
 
+RESERVED_SIGMA = 3.0
+"""Reserved detections and objects farther than this do not count."""
 
-def _normal(d: Detections, weights: Floats, bases: Floats) -> Floats:
-    """Equations of each object by its own detections and its prior."""
-    n = bases.shape[2]
-    squares = bases.transpose(0, 2, 1) @ (weights[:, None, None] * bases)
-    # Detections of an object stand together.
-    normal = np.add.reduceat(squares, d.starts[:-1].astype(np.int64), axis=0)
-    normal[:, range(n), range(n)] += d.all_priors(n)
-    return normal
+SMALLEST = 1e-300
+"""Smallest probability of a chance: of far more than 20 sigma."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Some objects, each at its own best place, and their detections.
+
+    `moved` are displacements of the objects, NaN where nothing determines them, `left` the
+    residuals of detections, `share` the shares of their own variances in these.
+    """
+
+    objects: NDArray[np.intp]
+    moved: Floats
+    detections: NDArray[np.intp]
+    number: NDArray[np.intp]
+    left: Floats
+    share: Floats
+
+
+def placed(
+    d: Detections, weights: Floats, start: Floats, of: NDArray[np.bool_], parameters: int
+) -> Placed:
+    """Place objects by all their detections: the core places none without weight.
+
+    `start` are the residuals of where they are expected.
+    """
+    objects, detections = np.flatnonzero(of), np.flatnonzero(of[d.object])
+    starts = d.starts.astype(np.int64)
+    counts = (starts[1:] - starts[:-1])[objects]
+    number = np.repeat(np.arange(len(objects)), counts)
+    w, bases = weights[detections], d.bases(parameters, detections)
+
+    def of_objects(values: Floats) -> Floats:
+        # Detections of an object stand together.
+        return np.asarray(np.add.reduceat(values, np.cumsum(counts) - counts, axis=0))
+
+    normal = of_objects(bases.transpose(0, 2, 1) @ (w[:, None, None] * bases))
+    normal[:, range(parameters), range(parameters)] += d.all_priors(parameters)[objects]
+    right = of_objects(w[:, None] * np.einsum("nki,nk->ni", bases, start[detections]))
+    inverse = np.full_like(normal, np.nan)
+    known = np.linalg.det(normal) > 0
+    inverse[known] = np.linalg.inv(normal[known])
+    moved = np.einsum("nij,nj->ni", inverse, right)
+    gain = np.einsum("nki,nij->nkj", bases, inverse[number])
+    return Placed(
+        objects, moved, detections, number,
+        left=start[detections] - np.einsum("nki,ni->nk", bases, moved[number]),
+        share=1.0 - w * np.einsum("nki,nki->n", gain, bases) / 2.0,
+    )  # fmt: skip
+
+
+def clipped_objects(
+    number: NDArray[Any], square: Floats, share: Floats, counted: NDArray[np.bool_], sigma: float
+) -> NDArray[np.bool_]:
+    """Tell which objects have detections that together are farther than one may be alone.
+
+    `number` are the objects of detections, ascending from 0, `square` weighted squares in units of
+    χ² per degree of freedom, `share` the degrees of freedom for each axis. χ² is compared as
+    Wilson & Hilferty (1931, PNAS 17, 684) do.
+    """
+    objects = int(number[-1]) + 1 if len(number) else 0
+    chi2 = np.bincount(number, np.where(counted, square, 0.0), objects)
+    freedom = 2.0 * np.bincount(number, np.where(counted, share, 0.0), objects)
+    known = freedom >= 1.0
+    freedom = np.where(known, freedom, 1.0)
+    spread = 2.0 / (9.0 * freedom)
+    # The probability that a detection is clipped by chance is that of a length beyond sigma.
+    limit = -NormalDist().inv_cdf(min(max(math.exp(-(sigma**2)), SMALLEST), 0.5))
+    clipped: NDArray[np.bool_] = np.cbrt(chi2 / freedom) > 1.0 - spread + limit * np.sqrt(spread)
+    return clipped & known
 
 
 def reserved_chi2(
@@ -39,7 +106,7 @@ def reserved_chi2(
 ) -> tuple[float, int, NDArray[np.bool_]]:
     """Squares per degree of freedom of the reserved objects, each at its own best place, and these.
 
-    `start` are the residuals of where they are expected: the core places no object without weight.
+    `start` are the residuals of where they are expected.
     `of_maps` is the number of parameters of the maps for each degree of freedom of the fit. The
     errors of the maps add to the squares of the reserved objects, which are spread as the others
     are, what they have taken from those. Also which detections were counted.
@@ -47,25 +114,23 @@ def reserved_chi2(
     mine = d.reserved[d.object] & (d.weight > 0)
     if not mine.any():
         return math.nan, 0, mine
-    weights = np.where(mine, weighted, 0.0)
-    bases, priors = d.bases(parameters), d.all_priors(parameters)
-    normal = _normal(d, weights, bases)
-    place = np.zeros((len(d.rows), parameters))
-    np.add.at(place, d.object, weights[:, None] * np.einsum("nki,nk->ni", bases, start))
-    rows = np.flatnonzero(d.reserved & (np.linalg.det(normal) > 0))
-    b = np.zeros_like(place)
-    b[rows] = np.linalg.solve(normal[rows], place[rows][:, :, None])[:, :, 0]
-    left = start - np.einsum("nij,nj->ni", bases, b[d.object])
-    square = weights * (left**2).sum(axis=1)
-    prior = (priors[rows] * b[rows] ** 2).sum()
+    there = placed(d, weighted, start, d.reserved, parameters)
+    unit = max(chi2_dof, SMALLEST)
+    square = weighted[there.detections] * (there.left**2).sum(axis=1)
     # A detection far outside is no measure of the maps: as in the fit it does not count.
-    limit = 2.0 * 9.0 * max(chi2_dof, 1e-300)
-    good = mine & (square < limit)
-    known = int((priors[rows] > 0).sum())
-    count = 2 * int(good.sum()) - parameters * len(rows) + known
+    near = mine[there.detections] & (square < 2.0 * RESERVED_SIGMA**2 * unit)
+    spread = square / (unit * (1.0 + of_maps))
+    out = clipped_objects(there.number, spread, there.share, near, RESERVED_SIGMA)
+    near &= ~out[there.number]
+    counts = np.isfinite(there.moved).all(axis=1) & ~out
+    priors = d.all_priors(parameters)[there.objects[counts]]
+    count = 2 * int(near.sum()) - parameters * len(priors) + int((priors > 0).sum())
+    good = np.zeros(len(mine), bool)
+    good[there.detections[near]] = True
     if count <= 0:
         return math.nan, 0, good
-    return float((square[good].sum() + prior) / (count * (1.0 + of_maps))), count, good
+    total = square[near].sum() + (priors * there.moved[counts] ** 2).sum()
+    return float(total / (count * (1.0 + of_maps))), count, good
 
 
 def closure_table(
