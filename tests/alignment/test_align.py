@@ -176,6 +176,11 @@ def test_given_offset_and_histogram():
     assert run(searchrad=5).reason == Reason.OUTSIDE_SEARCH_RADIUS
     assert run(use2dhist=False, xoffset=-x * u.pix, yoffset=-y).verdict == "good"
     assert run(use2dhist=False).status == "failed"
+    # Angles are converted by the scale of the image.
+    degrees = SCALE * u.deg
+    assert run(searchrad=25 * degrees.to(u.arcsec), tolerance=1 * degrees).verdict == "good"
+    assert run(searchrad=5 * degrees).reason == Reason.OUTSIDE_SEARCH_RADIUS
+    assert run(use2dhist=False, xoffset=-x * degrees, yoffset=-y * u.pix).verdict == "good"
     # xoffset is ignored when the histogram is used
     assert run(searchrad=25, xoffset=500).verdict == "good"
 
@@ -353,7 +358,7 @@ def test_mirrored_positions_give_the_mirrored_fit():
     [
         ({"imcat": []}, "imcat"), ({"imcat": 3}, "imcat"), ({"imcat": ["a"]}, "imcat"),
         ({"imcat": "twice"}, "imcat"), ({"minobj": 1}, "minobj"), ({"searchrad": 0}, "searchrad"),
-        ({"searchrad": 1 * u.deg}, "searchrad"), ({"separation": -1}, "separation"),
+        ({"searchrad": 1 * u.s}, "searchrad"), ({"separation": -1}, "separation"),
         ({"tolerance": np.nan}, "tolerance"), ({"xoffset": "a"}, "xoffset"),
         ({"fitgeom": "affine"}, "fitgeom"),
         ({"nclip": -1}, "nclip"), ({"sigma": 0}, "sigma"), ({"method": "best"}, "method"),

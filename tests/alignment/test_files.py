@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from click.testing import CliRunner
 
 from aligned_skies import SIZE, Sky
-from boresight import FileFormatError, ImageCatalog, InputError, align
+from boresight import FileFormatError, ImageCatalog, InputError, align, extract_centroids
 from boresight.alignment import read_head, transfer, write, write_head
 from boresight.cli import main
 from boresight.wcs import undo
@@ -218,6 +219,25 @@ def test_the_command_aligns_and_writes(tmp_path, method):
     assert (tmp_path / "r.png").exists()
     assert CliRunner().invoke(main, ["undo", paths[1]]).exit_code == 0
     assert (tmp_path / "frame1.fits").read_bytes() == before
+
+
+def test_the_command_takes_tables_of_sources(tmp_path):
+    paths = frames(tmp_path)
+    options = []
+    for path in paths:
+        xy = extract_centroids(fits.getdata(path)).centroids.xy + np.array([200, 150])
+        table = f"{path}.ecsv"
+        # Two pixels from where they are, in both frames.
+        Table(xy[:40] + 2.0, names=["x", "y"]).write(table)
+        options += ["--sources", table]
+    done = CliRunner().invoke(main, ["align", *paths, *options, "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)[1]
+    assert told["num_matches"] <= 40
+    assert abs(told["shift_px"][0] - 3.0) < 0.1
+    done = CliRunner().invoke(main, ["align", *paths, *options[:2]])
+    assert done.exit_code == 2
+    assert "sources: 1 tables for 2 frames" in done.stderr
 
 
 def test_the_command_tells_what_is_wrong(tmp_path):

@@ -100,7 +100,8 @@ def align(
     minobj : int, optional
         Fewest matches of an image. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
     searchrad : float or Quantity
-        Largest shift along either axis that the histogram looks for, px. Default 1.
+        Largest shift along either axis that the histogram looks for, px. An angle, here and below,
+        is converted by the scale of the first image. Default 1.
     use2dhist : bool
         Start from the histogram of differences. If False, from `xoffset` and `yoffset`. Default
         True.
@@ -205,6 +206,7 @@ def align(
     True
     """
     known("method", method, Method)
+    items = checked_items(imcat)
     options = Options.checked(
         minobj=minobj,
         searchrad=searchrad,
@@ -218,8 +220,8 @@ def align(
         sigma=sigma,
         match=match,
         clip_statistic=clip_statistic,
+        scale=lambda: pixel_scale(items[0].members[0].mapping),
     )
-    items = checked_items(imcat)
     if refcat is None and len(items) < 2:
         raise InputError(f"imcat: {len(items)} image and no refcat; give two images or a refcat")
     share = checked_number("reserve", reserve, "give a share such as 0.2")

@@ -11,6 +11,7 @@ from boresight.alignment.options import ClipStatistic, FitGeometry, Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.register import align_to
 from boresight.alignment.result import ImageAlignment
+from boresight.alignment.sources import pixel_scale
 from boresight.errors import InputError
 
 __all__ = ["fit_wcs"]
@@ -89,6 +90,7 @@ def fit_wcs(
         minobj=minobj, searchrad=1.0, use2dhist=False, separation=0.0, tolerance=tolerance,
         xoffset=0.0, yoffset=0.0, fitgeom=fitgeom, nclip=nclip, sigma=sigma,
         match=None, clip_statistic=clip_statistic,
+        scale=lambda: pixel_scale(image.members[0].mapping),
     )  # fmt: skip
     stars = ReferenceCatalog.from_any(refcat)
     if stars.num_rows != image.num_rows:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from boresight._utils.arguments import count, number, pixels
+from boresight._utils.arguments import angles, count, number, pixels
 from boresight.errors import InputError
 
 __all__ = [
@@ -53,8 +54,22 @@ def known(name: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _length(name: str, value: Any, *, least: float = 0.0, open_end: bool = False) -> float:
-    length = number(name, pixels(name, value), "give pixels")
+def _plain(name: str, value: Any, scale: Callable[[], float]) -> float:
+    """Give a length in pixels: a number, or a Quantity of pixels or of an angle."""
+    if getattr(getattr(value, "unit", None), "physical_type", None) == "angle":
+        return math.radians(number(name, angles(name, value), "give pixels")) / scale()
+    return number(name, pixels(name, value), "give pixels or an angle")
+
+
+def _length(
+    name: str,
+    value: Any,
+    scale: Callable[[], float],
+    *,
+    least: float = 0.0,
+    open_end: bool = False,
+) -> float:
+    length = _plain(name, value, scale)
     if not (least < length if open_end else least <= length) or length == float("inf"):
         raise InputError(f"{name}: {length} px is out of range; give a positive number of pixels")
     return length
@@ -108,8 +123,12 @@ class Options:
         sigma: Any,
         match: Any,
         clip_statistic: Any,
+        scale: Callable[[], float],
     ) -> Options:
-        """Check every argument; each error names its own."""
+        """Check every argument; each error names its own.
+
+        `scale` gives the radians of a pixel, for lengths that are angles.
+        """
         known("fitgeom", fitgeom, FitGeometry)
         if not (match is None or callable(match)):
             known("match", match, Match)
@@ -120,15 +139,15 @@ class Options:
                 f"minobj: {wanted} is too few for fitgeom={fitgeom!r}; give at least {least}"
             )
         offset = tuple(
-            number(name, pixels(name, value), "give pixels")
+            _plain(name, value, scale)
             for name, value in (("xoffset", xoffset), ("yoffset", yoffset))
         )
         return cls(
             minobj=wanted,
-            searchrad=_length("searchrad", searchrad, open_end=True),
+            searchrad=_length("searchrad", searchrad, scale, open_end=True),
             use2dhist=bool(use2dhist),
-            separation=_length("separation", separation),
-            tolerance=_length("tolerance", tolerance, open_end=True),
+            separation=_length("separation", separation, scale),
+            tolerance=_length("tolerance", tolerance, scale, open_end=True),
             offset=(0.0, 0.0) if use2dhist else (offset[0], offset[1]),
             fitgeom=fitgeom,
             match=match,

@@ -64,6 +64,12 @@ from boresight.frames.read import read_frame
 )
 @click.option("--searchrad", type=float, default=30.0, show_default=True, help="Search radius, px.")
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="Of a match, px.")
+@click.option(
+    "--sources",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Table of the sources of a frame, once for each in their order. [default: extract them]",
+)
 @click.option("--sigma", type=float, help="Detection threshold in standard deviations.")
 @click.option("--write", "in_place", is_flag=True, help="Write the WCS into the files themselves.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Folder for corrected copies.")
@@ -86,6 +92,7 @@ def align(
     motion: Any,
     searchrad: float,
     tolerance: float,
+    sources: tuple[Path, ...],
     sigma: float | None,
     in_place: bool,
     output_dir: Path | None,
@@ -102,7 +109,10 @@ def align(
     the verdict on all images is good, and 1 otherwise.
     """
     check_drawable("--report", report)
-    images = [_image(path, sigma) for path in frames]
+    if sources and len(sources) != len(frames):
+        raise InputError(f"sources: {len(sources)} tables for {len(frames)} frames; give one each")
+    tables: tuple[Path | None, ...] = sources or (None,) * len(frames)
+    images = [_image(path, table, sigma) for path, table in zip(frames, tables, strict=True)]
     result = align_images(
         images,
         _reference(reference),
@@ -134,13 +144,19 @@ def align(
     raise SystemExit(0 if result.ok else 1)
 
 
-def _image(path: Path, sigma: float | None) -> ImageCatalog:
-    """Read a frame and find its stars."""
+def _image(path: Path, table: Path | None, sigma: float | None) -> ImageCatalog:
+    """Read a frame, and its table of sources or find its stars."""
+    from astropy.table import Table
+
     frame = read_frame(path)
     options: dict[str, Any] = {} if sigma is None else {"sigma_threshold": sigma}
-    stars = extract_centroids(frame.image, mask=frame.mask, **options).centroids
+    if table is None:
+        stars: Any = extract_centroids(frame.image, mask=frame.mask, **options).centroids
+    else:
+        stars = Table.read(table)
     wcs = _wcs(path, frame)
-    return ImageCatalog(wcs, stars, image_shape=frame.image_shape, name=str(path), time=frame.time)
+    shape = frame.image_shape
+    return ImageCatalog(wcs, stars, image_shape=shape, name=str(path), time=frame.time)
 
 
 def _wcs(path: Path, frame: Frame) -> Any:
