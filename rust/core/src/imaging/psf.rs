@@ -301,10 +301,10 @@ impl Psf {
         rows.flat_map(|row| &row[..self.layout().side]).map(|p| p * p).sum::<f32>().sqrt()
     }
 
-    /// Unit of the departures of each coefficient.
-    fn departure_scale(&self) -> impl Fn(usize) -> f32 {
-        let least = WING_DEPARTURE * self.brightest();
-        move |k| self.coefficients[k].max(0.0) + least
+    /// Departures of a coefficient are measured in itself and this much.
+    #[inline(always)]
+    fn least_departure(&self) -> f32 {
+        WING_DEPARTURE * self.brightest()
     }
 
     /// Keeps the function within what an image of a star can be, and its sum one.

@@ -65,11 +65,12 @@ const GOOD_MISFIT: f32 = 1.05;
 /// left: fitting noise leaves a little less too.
 const VARYING_GAIN: f32 = 0.8;
 const FINER_GAIN: f32 = 0.95;
-/// Stars between four nodes, on average, and nodes along an axis at most.
+/// Stars between four nodes, on average.
 const STARS_BETWEEN_NODES: usize = 30;
-const MAX_NODES: usize = 6;
 /// Nodes along an axis at first: with three a function may differ between the middle and the edge.
-const FIRST_NODES: usize = 3;
+pub(crate) const FIRST_NODES: usize = 3;
+/// Nodes along an axis at most.
+pub(crate) const MAX_NODES: usize = 6;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
 
@@ -87,12 +88,13 @@ pub(crate) struct Built {
 /// with it (Anderson & King 2000 on how the two go together). What does not look like the image of a star is given up for
 /// the Gaussian.
 ///
-/// `gain` is the photon noise if it is known.
+/// It has `most_nodes` along an axis at most; `gain` is the photon noise if it is known.
 pub(crate) fn build(
     stamps: &Stamps,
     start: &Psf,
     size: [usize; 2],
     sources: &[Source],
+    most_nodes: usize,
     gain: Option<f64>,
     monitor: &dyn Monitor,
 ) -> Result<Built> {
@@ -109,6 +111,7 @@ pub(crate) fn build(
     let typical = best.psf.node(0).clone();
     // With few nodes first: where they do not pay, more do not either.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
+    let along = along.min(most_nodes);
     for (along, gain) in
         [(FIRST_NODES, VARYING_GAIN), (MAX_NODES, FINER_GAIN)].map(|(n, g)| (along.min(n), g))
     {

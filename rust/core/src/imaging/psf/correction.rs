@@ -3,6 +3,8 @@
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
 
+use std::ops::Range;
+
 use super::{Grid, OVERSAMPLING, Psf, Taps};
 use crate::simd::{self, vectorized};
 
@@ -11,6 +13,8 @@ use crate::simd::{self, vectorized};
 const DEPARTURE_NOISE: f32 = 0.4;
 /// Corrections are taken so much further than each alone would go: below 2 that is stable, and converges faster.
 const RELAXATION: f32 = 1.7;
+/// Sums that are added to in turn.
+const SUMS: usize = 16;
 
 /// Corrections to the coefficients, gathered from the residuals of many stars.
 #[derive(Debug, Clone)]
@@ -51,38 +55,95 @@ impl Correction {
         self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32
     }
 
-    /// Indices of the coefficients that are corrected: at the rim, where few pixels reach, there is nothing but noise.
-    fn inside(&self) -> impl Iterator<Item = usize> {
-        let rim = Grid::centre(self.grid.stamp.half) - OVERSAMPLING * self.grid.stamp.half - 1;
-        let inner = rim..self.grid.side - rim;
-        let columns = inner.clone();
-        let within = move |row| columns.clone().map(move |column| self.grid.index(row, column));
-        inner.flat_map(within).filter(|&k| self.weight[k] > 0.0)
+    /// Indices of the coefficients that are corrected, even and odd columns of each row as a range: at the rim, where few
+    /// pixels reach, there is nothing but noise.
+    fn inside(grid: Grid) -> impl Iterator<Item = Range<usize>> {
+        let rim = Grid::centre(grid.stamp.half) - OVERSAMPLING * grid.stamp.half - 1;
+        let last = grid.side - rim - 1;
+        let parity = move |row, first| {
+            let last = last - (last - first) % 2;
+            grid.index(row, first)..grid.index(row, last) + 1
+        };
+        (rim..=last).flat_map(move |row| [parity(row, rim), parity(row, rim + 1)])
     }
 
     /// Sums over the coefficients: the squared departure from `start` that is wanted, less what noise explains, and the
     /// square of what departures are measured in.
     pub(crate) fn departure(&self, psf: &Psf, start: &Psf) -> [f32; 2] {
-        let scale = start.departure_scale();
-        self.inside().fold([0.0; 2], |[wanted, measure], k| {
-            let departure = psf.coefficients[k] - start.coefficients[k] + self.sum[k] / self.weight[k];
-            let known = self.weight[k];
-            [wanted + known * departure.powi(2) - DEPARTURE_NOISE, measure + known * scale(k).powi(2)]
-        })
+        vectorized(Departure { correction: self, psf, start })
     }
 
     /// Applies the correction; each coefficient stays as it was with the weight `prior`, and near that of `start` with the
     /// variance `freedom`, in what departures are measured in.
     pub(crate) fn apply(&self, psf: &mut Psf, start: &Psf, freedom: f32, prior: f32) {
-        let scale = start.departure_scale();
-        for k in self.inside() {
-            let variance = freedom * scale(k).powi(2);
-            let back = start.coefficients[k] - psf.coefficients[k];
-            psf.coefficients[k] +=
-                RELAXATION * (variance * self.sum[k] + back) / (variance * (self.weight[k] + prior) + 1.0);
-        }
+        vectorized(Apply { correction: self, psf, start, freedom, prior });
         psf.noise = 1.0 / (self.mean_weight() + prior).sqrt();
         psf.bound();
+    }
+}
+
+/// The sums over the coefficients of a departure.
+struct Departure<'a> {
+    correction: &'a Correction,
+    psf: &'a Psf,
+    start: &'a Psf,
+}
+
+impl simd::Work for Departure<'_> {
+    type Output = [f32; 2];
+
+    #[inline(always)]
+    fn call(self) -> [f32; 2] {
+        let Correction { grid, sum, weight, .. } = self.correction;
+        let (now, start, least) =
+            (&self.psf.coefficients, &self.start.coefficients, self.start.least_departure());
+        // As many sums side by side as the widest registers hold.
+        let mut sums = [[0.0; SUMS]; 2];
+        for span in Correction::inside(*grid) {
+            let (sum, weight) = (&sum[span.clone()], &weight[span.clone()]);
+            let (now, start) = (&now[span.clone()], &start[span]);
+            for k in 0..weight.len() {
+                let known = weight[k];
+                let seen = known > 0.0;
+                let departure = now[k] - start[k] + sum[k] / if seen { known } else { 1.0 };
+                let unit = start[k].max(0.0) + least;
+                let [wanted, measure] = &mut sums;
+                wanted[k % SUMS] += if seen { known * departure * departure - DEPARTURE_NOISE } else { 0.0 };
+                measure[k % SUMS] += if seen { known * unit * unit } else { 0.0 };
+            }
+        }
+        sums.map(|parts| parts.iter().sum())
+    }
+}
+
+/// The correction of coefficients.
+struct Apply<'a> {
+    correction: &'a Correction,
+    psf: &'a mut Psf,
+    start: &'a Psf,
+    freedom: f32,
+    prior: f32,
+}
+
+impl simd::Work for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { correction: Correction { grid, sum, weight, .. }, psf, start, freedom, prior } = self;
+        let least = start.least_departure();
+        for span in Correction::inside(*grid) {
+            let (sum, weight) = (&sum[span.clone()], &weight[span.clone()]);
+            let start = &start.coefficients[span.clone()];
+            let now = &mut psf.coefficients[span];
+            for k in 0..weight.len() {
+                let unit = start[k].max(0.0) + least;
+                let variance = freedom * unit * unit;
+                let back = start[k] - now[k];
+                let step = RELAXATION * (variance * sum[k] + back) / (variance * (weight[k] + prior) + 1.0);
+                now[k] += if weight[k] > 0.0 { step } else { 0.0 };
+            }
+        }
     }
 }
 

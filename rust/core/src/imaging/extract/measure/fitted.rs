@@ -10,7 +10,7 @@ use crate::imaging::detect::Peak;
 use crate::imaging::extract::saturation::Candidate;
 use crate::imaging::extract::select::keep_highest;
 use crate::imaging::extract::{Star, flags};
-use crate::imaging::psf::build::{Built, build};
+use crate::imaging::psf::build::{Built, FIRST_NODES, MAX_NODES, build};
 use crate::imaging::psf::cutouts::{Shape, Stamps};
 use crate::imaging::psf::deblend::Hidden;
 use crate::imaging::psf::field::EffectivePsf;
@@ -94,8 +94,11 @@ impl Measure<'_> {
         let mut owner: Vec<usize> = (0..candidates.len()).collect();
         let mut stamps = self.cut(&guesses, half, None);
         let size = [self.image.width(), self.image.height()];
-        let built =
-            build(&stamps, &Psf::gaussian(half, self.sigma), size, &guesses, self.options.gain, monitor)?;
+        let start = Psf::gaussian(half, self.sigma);
+        // Where the brightest stars are enough, a coarse function is: finer ones change their positions by a few
+        // thousandths of a pixel.
+        let most_nodes = if self.detection.about.is_some() { FIRST_NODES } else { MAX_NODES };
+        let built = build(&stamps, &start, size, &guesses, most_nodes, self.options.gain, monitor)?;
         let (psf, noise) = (&built.psf, built.noise);
         let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * FITTED_STARS));
         let guesses = guesses.into_iter().map(Fit::guess).collect();
