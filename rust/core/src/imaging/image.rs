@@ -8,7 +8,7 @@ use crate::imaging::pixels::ScaledBlock;
 pub use crate::imaging::pixels::{Pixel, Rows};
 use crate::simd::{Work, streamed};
 
-/// Rows of fewer pixels gain nothing from wide vector instructions.
+/// Blocks of fewer pixels gain nothing from wide vector instructions.
 const SHORT: usize = 64;
 
 /// How the numbers of an image are read: times a power of two, less a pattern of period two.
@@ -212,8 +212,9 @@ impl<'a> Image<'a> {
     /// So many columns from column and row `from` on, of as many rows as `out` has; each row is `stride` after the one before.
     pub(crate) fn read_block(&self, from: [usize; 2], columns: usize, out: &mut [f32], stride: usize) {
         let scale = self.reading.as_ref().map_or(1.0, |reading| reading.scale);
+        let short = out.len() < SHORT;
         let block = ScaledBlock { rows: &self.rows, from, columns, scale, out: &mut *out, stride };
-        if columns < SHORT {
+        if short {
             block.call();
         } else {
             streamed(block);

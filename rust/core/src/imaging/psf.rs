@@ -84,6 +84,7 @@ impl Grid {
         2 * self.plane
     }
 
+    #[inline(always)]
     fn index(self, row: usize, column: usize) -> usize {
         row * self.row() + column % 2 * self.plane + column / 2
     }

@@ -143,6 +143,9 @@ impl Work for Look<'_> {
             let from = [of.x, of.y].map(|v| v as isize - HALF);
             self.filter.square(from, &mut scratch, &mut square);
             for j in 1..SQUARE - 1 {
+                if !square[j].iter().fold(false, |any, &height| any | (height >= self.level.cut)) {
+                    continue;
+                }
                 let rows = [&square[j - 1][..], &square[j][..], &square[j + 1][..]];
                 for i in (1..SQUARE - 1).filter(|&i| rows[1][i] >= self.level.cut) {
                     let [above, row, below] = rows.map(|row| [row[i - 1], row[i], row[i + 1]]);

@@ -6,7 +6,8 @@
 use std::ops::Range;
 
 use super::{Grid, OVERSAMPLING, Psf, Taps};
-use crate::simd::{self, vectorized};
+use crate::imaging::stamp::Layout;
+use crate::simd::{self, LANES, Lanes, vectorized};
 
 /// Noise of a wanted departure, as a fraction of the inverse weight. One step alone has (151/315)², for its taps are
 /// correlated; steps add to that. More of it keeps shapes that vary from doing so, less lets noise in.
@@ -22,15 +23,29 @@ pub(crate) struct Correction {
     grid: Grid,
     sum: Vec<f32>,
     weight: Vec<f32>,
-    rows: [Vec<f32>; 2],
+    spread: SpreadRows,
+}
+
+/// The rows of a stamp spread over the coefficients along them: those under the first tap of every pixel, which have the parity
+/// of the first, and those of the other parity. Zeros before and after them.
+#[derive(Debug, Clone)]
+struct SpreadRows {
+    /// A row of the stamp, with zeros on both sides.
+    pixels: Vec<f32>,
+    /// Coefficients in a row of either parity, padded.
+    len: usize,
+    parities: [Vec<f32>; 2],
 }
 
 impl Correction {
     pub(crate) fn new(half: usize) -> Self {
         let grid = Grid::new(half);
+        let side = grid.stamp.side;
         let zeros = || vec![0.0; grid.side * grid.row()];
-        let row = || vec![0.0; grid.row()];
-        Self { grid, sum: zeros(), weight: zeros(), rows: [row(), row()] }
+        let len = (side + 1).next_multiple_of(LANES);
+        let rows = || vec![0.0; (side + 2) * len];
+        let spread = SpreadRows { pixels: vec![0.0; len + LANES], len, parities: [rows(), rows()] };
+        Self { grid, sum: zeros(), weight: zeros(), spread }
     }
 
     /// Forgets all residuals.
@@ -159,44 +174,47 @@ impl simd::Work for Spread<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let Correction { grid, sum, weight, rows: [residuals, weights] } = self.correction;
+        let Correction { grid, sum, weight, spread } = self.correction;
         let half = grid.stamp.half;
         let (x, y) = (Taps::new(half, self.offset[0]), Taps::new(half, self.offset[1]));
-        let [residual, known] = self.stamps;
-        for j in 0..grid.stamp.side {
-            let start = j * grid.stamp.stride;
-            spread_row(*grid, x, &residual[start..start + grid.stamp.side], residuals);
-            spread_row(*grid, x, &known[start..start + grid.stamp.side], weights);
-            for (b, &w) in y.weights.iter().enumerate() {
-                let first = (y.start + OVERSAMPLING * j + b) * grid.row();
-                add_row(*grid, x, w, residuals, &mut sum[first..first + grid.row()]);
-                add_row(*grid, x, w, weights, &mut weight[first..first + grid.row()]);
+        for (stamp, target) in self.stamps.into_iter().zip([sum, weight]) {
+            spread.along(x, stamp, grid.stamp);
+            spread.add_to(*grid, x.start, y, target);
+        }
+    }
+}
+
+impl SpreadRows {
+    /// Spreads the rows of a stamp.
+    #[inline(always)]
+    fn along(&mut self, taps: Taps, stamp: &[f32], layout: Layout) {
+        let Self { pixels, len, parities: [this, other] } = self;
+        let [a, b, c, d] = taps.weights.map(Lanes::splat);
+        let rows = this.chunks_exact_mut(*len).zip(other.chunks_exact_mut(*len)).skip(1);
+        for (row, (this, other)) in stamp.chunks_exact(layout.stride).zip(rows).take(layout.side) {
+            pixels[1..=layout.side].copy_from_slice(&row[..layout.side]);
+            for k in (0..*len).step_by(LANES) {
+                let (before, here) = (Lanes::load(&pixels[k..]), Lanes::load(&pixels[k + 1..]));
+                (a * here + c * before).store(&mut this[k..]);
+                (b * here + d * before).store(&mut other[k..]);
             }
         }
     }
-}
 
-/// Spreads the pixels of a row of a stamp over the coefficients along it.
-#[inline(always)]
-fn spread_row(grid: Grid, x: Taps, pixels: &[f32], row: &mut [f32]) {
-    let reach = x.start / 2..x.start / 2 + pixels.len() + 3;
-    row[reach.clone()].fill(0.0);
-    row[grid.plane..][reach].fill(0.0);
-    for (a, &w) in x.weights.iter().enumerate() {
-        let first = grid.index(0, x.start + a);
-        for (r, &v) in row[first..first + pixels.len()].iter_mut().zip(pixels) {
-            *r += w * v;
-        }
-    }
-}
-
-/// Adds `w` times a row that pixels were spread over, where they were.
-#[inline(always)]
-fn add_row(grid: Grid, x: Taps, w: f32, row: &[f32], target: &mut [f32]) {
-    let len = grid.stamp.side + 3;
-    for first in [x.start / 2, grid.plane + x.start / 2] {
-        for (t, &v) in target[first..first + len].iter_mut().zip(&row[first..first + len]) {
-            *t += w * v;
+    /// Adds the rows, spread over those of the coefficients, of which each is under two.
+    #[inline(always)]
+    fn add_to(&self, grid: Grid, first: usize, y: Taps, target: &mut [f32]) {
+        let len = self.len;
+        for t in 0..2 * grid.stamp.side + 2 {
+            let (early, late) = (Lanes::splat(y.weights[t % 2 + 2]), Lanes::splat(y.weights[t % 2]));
+            for (column, rows) in [first, first + 1].into_iter().zip(&self.parities) {
+                let (before, here) = (&rows[t / 2 * len..][..len], &rows[(t / 2 + 1) * len..][..len]);
+                let target = &mut target[grid.index(y.start + t, column)..][..len];
+                for k in (0..len).step_by(LANES) {
+                    let sum = Lanes::load(&target[k..]) + early * Lanes::load(&before[k..]);
+                    (sum + late * Lanes::load(&here[k..])).store(&mut target[k..]);
+                }
+            }
         }
     }
 }
