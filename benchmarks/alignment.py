@@ -1,7 +1,6 @@
 """Alignment of simulated images with known truth, beside tweakwcs where it is installed.
 
     python benchmarks/alignment.py [--only dither,capture,mosaic,large,overlap,joint] [--trials 100]
-    python benchmarks/alignment.py --only held_out --frames FOLDER   # real frames of one camera
 
 Errors are root mean square lengths over a grid of the detector, in pixels of 0.1 arcsec; "limit" is
 the least-squares fit with the true matches. Times are CPU seconds of the whole process.
@@ -12,7 +11,6 @@ import resource
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from astropy.table import Table
 from astropy.wcs import WCS, Sip
 from numpy.typing import NDArray
 
-from boresight import ImageCatalog, align, solve
+from boresight import ImageCatalog, align
 from boresight.alignment import overlap_matrix
 
 Floats = NDArray[np.float64]
@@ -351,113 +349,7 @@ def survey(arguments: argparse.Namespace) -> None:
     )
 
 
-def held_out(arguments: argparse.Namespace) -> None:
-    """Residuals of stars that took no part: a polynomial of each frame's own, or one of all.
-
-    Also with a quadratic of each frame's own beside that of all, in the fit.
-    """
-    if arguments.frames is None:
-        print("held_out: give --frames FOLDER")
-        return
-    frames = [frame for frame in map(_solved, sorted(arguments.frames.iterdir())) if frame]
-    ids = np.unique(np.concatenate([frame.ids for frame in frames]))
-    held = np.random.default_rng(1).permutation(ids)[: len(ids) // 5]
-    scale = np.median([frame.scale for frame in frames])
-    # Frames of another lens share nothing with the others.
-    frames = [frame for frame in frames if abs(frame.scale / scale - 1.0) < 0.01]
-    for order in (2, 3, 4, 5):
-        alone = [frame.own_polynomial(order, np.isin(frame.ids, held)) for frame in frames]
-        kept = [~np.isin(frame.ids, held) for frame in frames]
-        known = np.concatenate([frame.ids[k] for frame, k in zip(frames, kept, strict=True)])
-        sky = np.concatenate([frame.sky[k] for frame, k in zip(frames, kept, strict=True)])
-        known, first = np.unique(known, return_index=True)
-        stars = Table({"id": known, "RA": sky[first, 0], "DEC": sky[first, 1]})
-        together, bent = [], []
-        for own, left in ((1, together), (2, bent)):
-            catalogs = [frame.catalog(scale, np.isin(frame.ids, held)) for frame in frames]
-            align(
-                catalogs, stars, method="global", fitgeom="general", exposure_order=own,
-                distortion_order=order, searchrad=40, tolerance=12, separation=0,
-            )  # fmt: skip
-            for frame, catalog in zip(frames, catalogs, strict=True):
-                out = np.isin(frame.ids, held)
-                off = catalog.wcs.all_pix2world(frame.xy, 0) - frame.sky
-                off[:, 0] = (off[:, 0] + 180) % 360 - 180
-                off[:, 0] *= np.cos(np.radians(frame.sky[:, 1]))
-                left.append(off[out] / frame.scale)
-        squares = [(np.concatenate(r) ** 2).sum(axis=1).mean() for r in (alone, together, bent)]
-        told = np.sqrt(squares)
-        print(
-            f"{len(frames)} frames, order {order}: {told[0]:.3f} px each frame alone, "
-            f"{told[1]:.3f} px all at once, {told[2]:.3f} px with quadratics of their own"
-        )
-
-
-@dataclass
-class Solved:
-    """Matched stars of a real frame: pixels, sky in degrees, identifiers, degrees in a pixel."""
-
-    xy: Floats
-    sky: Floats
-    ids: NDArray[np.int64]
-    scale: float
-    center: Floats
-    shape: tuple[int, int]
-
-    def plane(self) -> tuple[WCS, Floats]:
-        """Give a WCS in the middle, and the places of the stars in its plane, degrees."""
-        wcs = WCS(naxis=2)
-        wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], self.center
-        wcs.wcs.cd, wcs.wcs.crpix = np.eye(2), [0.0, 0.0]
-        wcs.wcs.set()
-        return wcs, wcs.wcs_world2pix(self.sky, 0) + 1.0
-
-    def own_polynomial(self, order: int, out: NDArray[np.bool_]) -> Floats:
-        """Residuals of the stars that are left out of a polynomial of this frame alone, px."""
-        return self.left_of(self.plane()[1], order, out)
-
-    def left_of(self, plane: Floats, order: int, out: NDArray[np.bool_]) -> Floats:
-        """Give what a polynomial of the other stars leaves of values of those left out, px."""
-        x, y = ((self.xy - self.xy.mean(axis=0)) / np.abs(self.xy).max()).T
-        design = np.stack(
-            [x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)], axis=-1
-        )
-        kept = ~out
-        for _ in range(5):
-            terms = np.linalg.lstsq(design[kept], plane[kept], rcond=None)[0]
-            length = np.linalg.norm(plane - design @ terms, axis=1)
-            kept = ~out & (length < 4.0 * np.sqrt((length[kept] ** 2).mean()))
-        return (plane - design @ terms)[out] / self.scale
-
-    def catalog(self, scale: float, out: NDArray[np.bool_]) -> ImageCatalog:
-        """Give the other stars with a pinhole's WCS."""
-        wcs, plane = self.plane()
-        design = np.column_stack([np.ones(len(self.xy)), self.xy])
-        start, *linear = np.linalg.lstsq(design[~out], plane[~out], rcond=None)[0]
-        u, _, v = np.linalg.svd(np.array(linear).T)
-        wcs.wcs.cd = scale * u @ v
-        wcs.wcs.crpix = 1.0 - np.linalg.solve(wcs.wcs.cd, start)
-        wcs.wcs.set()
-        return ImageCatalog(wcs, self.xy[~out], image_shape=self.shape)
-
-
-def _solved(path: Path) -> Solved | None:
-    """Solve a frame from its path; None if it does not."""
-    solution = solve(path)
-    if solution is None:
-        return None
-    stars = solution.matches
-    height, width = solution.image_shape
-    xy = np.column_stack([stars["x"].value + width / 2, stars["y"].value + height / 2])
-    sky = stars["catalog_sky"].icrs
-    return Solved(
-        xy, np.column_stack([sky.ra.deg, sky.dec.deg]), np.asarray(stars["catalog_id"]),
-        np.degrees(1.0 / solution.camera_model.focal_length_px),
-        np.array([solution.ra_deg, solution.dec_deg]), (height, width),
-    )  # fmt: skip
-
-
-CASES = {f.__name__: f for f in (dither, capture, mosaic, large, overlap, joint, survey, held_out)}
+CASES = {f.__name__: f for f in (dither, capture, mosaic, large, overlap, joint, survey)}
 
 
 def main() -> None:
@@ -465,7 +357,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(CASES))
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--frames", type=Path)
     parser.add_argument("--exposures", type=int, default=1000)
     parser.add_argument("--bands", type=int, default=10)
     parser.add_argument("--fitgeom", default="rscale")

@@ -1,19 +1,24 @@
 """Trials of alignment by the hundred: what chance makes of lists, and errors that are told.
 
-    python benchmarks/alignment_trials.py [--only unrelated,small,reserved] [--trials 1000]
+    python benchmarks/alignment_trials.py [--only unrelated,small,reserved,...] [--trials 1000]
 
 `unrelated` are lists without a star in common, `small` those of a few stars with any shift,
-rotation and scale, `reserved` mosaics whose sources tell their errors.
+rotation and scale, `reserved` mosaics whose sources tell their errors, `poisoned` mosaics one image
+of which is spoilt, `sequence` dithers that are aligned to each other, beside the simultaneous fit
+with the true matches.
 """
 
 import argparse
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from astropy.table import Table
+from numpy.typing import NDArray
 
-from alignment import DEC, SCALE, SIZE, Sky, make_wcs
+from alignment import DEC, SCALE, SIZE, Floats, Image, Sky, limit, make_wcs, ours
 from boresight import ImageCatalog, align
+from boresight.alignment import ImageAlignment
 
 FIELD = 1000.0
 CORNERS = np.stack(np.meshgrid(*[np.linspace(0, FIELD, 8)] * 2), -1).reshape(-1, 2)
@@ -70,32 +75,125 @@ def small(trials: int) -> None:
     )
 
 
+PLACES = [((i if j % 2 == 0 else 4 - i) - 2, j - 1.5) for j in range(4) for i in range(5)]
+"""Places of a mosaic of 5 x 4 images, in serpentine order."""
+
+
 def reserved(trials: int) -> None:
-    """Fit mosaics of 5 x 4 images and compare the reserved objects with their errors."""
-    at = [((i if j % 2 == 0 else 4 - i) - 2, j - 1.5) for j in range(4) for i in range(5)]
+    """Fit mosaics of 5 x 4 images and compare reserved objects and positions with their errors."""
     found, freedom = [], []
+    pulls: list[list[Floats]] = [[], [], []]
     for seed in range(max(trials // 40, 1)):
         sky = Sky(seed, 500, 3.2 * SIZE)
         images = [
-            sky.image(0.8 * SIZE * np.array(p), 20, 0.02, exact=k == 0) for k, p in enumerate(at)
+            sky.image(0.8 * SIZE * np.array(p), 20, 0.02, exact=k == 0)
+            for k, p in enumerate(PLACES)
         ]
         catalogs = []
         for image in images:
             x, y = image.xy.T
             sources = Table({"x": x, "y": y, "weight": image.sigma**-2.0})
             catalogs.append(ImageCatalog(image.wrong, sources))
-        fit = align(catalogs, method="global", fitgeom="rscale", searchrad=40).fit
-        assert fit is not None
-        found.append(fit.reserved_chi2_dof)
-        freedom.append(fit.reserved_dof)
+        result = align(catalogs, method="global", fitgeom="rscale", searchrad=40)
+        assert result.fit is not None
+        found.append(result.fit.reserved_chi2_dof)
+        freedom.append(result.fit.reserved_dof)
+        for image, catalog, told in zip(images[1:], catalogs[1:], result.images[1:], strict=True):
+            of = np.asarray(told.matched["source"])[np.asarray(told.matched["fitted"])]
+            of = of[image.star[of] >= 0]
+            for k, part in enumerate(np.array_split(of[np.argsort(image.sigma[of])], 3)):
+                pulls[k].append(position_pulls(image, catalog, told, sky.radec, part))
     print(
         f"reserved objects of {len(found)} mosaics: median {np.median(found):.3f}, mean "
         f"{np.mean(found):.3f} +- {np.std(found) / np.sqrt(len(found)):.3f}, scatter "
         f"{np.std(found):.3f}, that of chi square {np.sqrt(2 / np.mean(freedom)):.3f}"
     )
+    spreads = [np.sqrt((np.concatenate(part) ** 2).mean()) for part in pulls]
+    print(
+        "pulls of corrected positions, of thirds of the sources from the brightest: "
+        + ", ".join(f"{spread:.3f}" for spread in spreads)
+    )
 
 
-CASES = {f.__name__: f for f in (unrelated, small, reserved)}
+def position_pulls(
+    image: Image, catalog: ImageCatalog, told: ImageAlignment, radec: Floats, of: NDArray[np.int64]
+) -> Floats:
+    """Errors of corrected positions over what those of the source and of the map are."""
+    off = catalog.wcs.all_pix2world(image.xy[of], 0) - radec[image.star[of]]
+    off *= np.array([np.cos(np.radians(DEC)), 1.0]) / SCALE
+    u = catalog.mapping.to_plane(image.xy[of]) - told.center
+    covariance = told.covariance
+    variance = np.zeros(off.shape)
+    for axis, rows in enumerate(([0, 2, 3], [1, 4, 5])):
+        design = np.column_stack([np.ones(len(of)), u])
+        part = covariance[np.ix_(rows, rows)]
+        variance[:, axis] = np.einsum("ni,ij,nj->n", design, part, design)
+    # Axes of the detector and of the sky are parallel here.
+    return np.asarray(off / np.sqrt(image.sigma[of, None] ** 2 + variance))
+
+
+POISONS: dict[str, Callable[[Floats, np.random.Generator], Floats]] = {
+    "random": lambda xy, rng: rng.uniform(0, SIZE - 1, xy.shape),
+    "noisy": lambda xy, rng: xy + rng.normal(0, 0.8, xy.shape),
+    "replaced": lambda xy, rng: np.where(
+        rng.random((len(xy), 1)) < 0.8, rng.uniform(0, SIZE - 1, xy.shape), xy
+    ),
+    "bent": lambda xy, rng: (
+        xy + np.column_stack([4e-5 * (xy[:, 1] - SIZE / 2) ** 2, np.zeros(len(xy))])
+    ),
+}
+"""Ways to spoil an image: without a star, with large errors, with few stars, bent."""
+
+
+def poisoned(trials: int) -> None:
+    """Fit mosaics of six images, one of them spoilt."""
+    good = wrong = others = 0
+    for seed in range(trials):
+        sky = Sky(seed, 300, 2.2 * SIZE)
+        at = [(0.8 * SIZE * np.array([k % 3 - 1, k // 3 - 0.5])) for k in (0, 1, 2, 5, 4, 3)]
+        images = [sky.image(p, 20, 0.02, exact=k == 0) for k, p in enumerate(at)]
+        bad = int(sky.rng.integers(1, 6))
+        poison = POISONS[sorted(POISONS)[seed % len(POISONS)]]
+        catalogs = [ImageCatalog(image.wrong, image.xy) for image in images]
+        catalogs[bad] = ImageCatalog(images[bad].wrong, poison(images[bad].xy, sky.rng))
+        told = align(catalogs, method="global", fitgeom="rscale", searchrad=40).images
+        good += told[bad].verdict == "good"
+        for k in set(range(6)) - {0, bad}:
+            fine = told[k].verdict == "good"
+            others += fine
+            wrong += fine and images[k].error_px(catalogs[k].wcs) > 1.0
+    print(
+        f"{trials} mosaics with a spoilt image: {good} of them good; of the others {others} of "
+        f"{4 * trials} good, {wrong} of these wrong by 1 px"
+    )
+
+
+def sequence(trials: int) -> None:
+    """Align 20 dithered images to each other, and to a catalogue."""
+    ratios: dict[str, list[float]] = {}
+    for seed in range(max(trials // 40, 1)):
+        for catalogue in (True, False):
+            sky = Sky(seed, 2000, SIZE / 2 + 450)
+            at = sky.rng.uniform(-300, 300, (20, 2))
+            images = [
+                sky.image(p, 50, 1.0, exact=k == 0 and not catalogue) for k, p in enumerate(at)
+            ]
+            skip = 0 if catalogue else 1
+            best = np.median(limit(images, sky.radec, catalogue=catalogue)[skip:])
+            for method in ("sequential", "global"):
+                refcat = sky.radec if catalogue else None
+                _, solved, _ = ours(images, refcat, 60, method=method)
+                off = [i.error_px(w) for i, w in zip(images, solved, strict=True)][skip:]
+                key = f"{method}, to {'a catalogue' if catalogue else 'each other'}"
+                ratios.setdefault(key, []).append(float(np.median(off) / best))
+    for key, found in ratios.items():
+        print(
+            f"{key}: {np.median(found):.2f} times the limit, {min(found):.2f} to {max(found):.2f} "
+            f"of {len(found)} skies"
+        )
+
+
+CASES = {f.__name__: f for f in (unrelated, small, reserved, poisoned, sequence)}
 
 
 def main() -> None:

@@ -164,6 +164,27 @@ def test_the_result_is_the_same_each_time():
     assert found[0] == found[1]
 
 
+def test_a_few_pairs_that_agree_by_chance_are_not_good():
+    """Sources with errors as large as the tolerance: most of the pairs are clipped."""
+    for seed in (0, 16, 17, 19, 25, 33):
+        sky = Sky(seed, stars=100, half=2200)
+        images = mosaic(sky, 3, 2)
+        bad = images[3]
+        xy = bad.catalog.pixels + sky.rng.normal(0, 0.8, bad.catalog.pixels.shape)
+        bad.catalog = ImageCatalog(bad.catalog.wcs, xy)
+        told = run(images).images[3]
+        assert told.verdict != "good" or bad.error_px() < 0.3
+
+
+def test_an_image_that_scatters_more_has_larger_errors():
+    errors = []
+    for noise in (0.05, 0.2):
+        sky = Sky(5, stars=400, half=2200)
+        images = [sky.image((200 * k, 0), noise=noise if k == 2 else 0.05) for k in range(5)]
+        errors.append(np.sqrt(np.trace(run(images, sky.table()).images[2].covariance[:2, :2])))
+    assert 2.5 < errors[1] / errors[0] < 5.5
+
+
 def test_objects_that_move_are_left_out_as_a_whole():
     sky = Sky(13, stars=300, half=700)
     images = [sky.image(missing=0.0, spurious=0.0, weight=True) for _ in range(24)]

@@ -331,6 +331,16 @@ def _about(covariance: Floats, center: Floats) -> Floats:
     return np.asarray(lever @ covariance @ lever.T)
 
 
+def _own_unit(solved: Solved, kept: NDArray[np.intp]) -> float:
+    """Squares per degree of freedom of an exposure's detections, at least those of all.
+
+    An image that scatters more than others has that many times their errors.
+    """
+    freedom = 2.0 * float(solved.share[kept].sum())
+    squares = float((solved.weights[kept] * (solved.residuals[kept] ** 2).sum(axis=1)).sum())
+    return max(solved.chi2_dof, squares / freedom if freedom > 0 else 0.0)
+
+
 def _apply(
     fit: _Fit,
     e: int,
@@ -354,6 +364,7 @@ def _apply(
         told,
         num_matches=len(rows),
         num_fitted=len(kept),
+        matched_fraction=told.matched_fraction * len(kept) / max(len(rows), 1),
         rmse_px=float(np.sqrt(squares.mean())) if len(kept) else math.nan,
         mae_px=float(np.sqrt(squares).mean()) if len(kept) else math.nan,
         std_px=float(np.sqrt((solved.residuals[kept].var(axis=0, ddof=1)).sum()))
@@ -367,7 +378,7 @@ def _apply(
     if told.status != "reference":
         after = total_correction(after, exposure.before[0], moved[0], sources)
     if len(solved.covariances):
-        unit = 1.0 if known else solved.chi2_dof
+        unit = 1.0 if known else _own_unit(solved, kept)
         covariance = _about(solved.covariances[e] * unit, after.center)
         own, corners = None, plane_corners(moved[0], sources)
         if fit.device.own and moved[0].shape is not None:

@@ -171,7 +171,8 @@ class ImageAlignment:
     corner_error_px : float
         Largest standard deviation of a corner of the image, by the covariance.
     matched_fraction : float
-        Share of the sources that could be matched, of the image or the reference, which were.
+        Share of the sources that could be matched, of the image or the reference, which were; of
+        the global fit those that it has kept.
     by_patterns : bool
         True when patterns made the match.
     matches : Matches or None
