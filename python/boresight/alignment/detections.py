@@ -173,14 +173,14 @@ def collect(
 
     `weight` is that of sources of which no errors are known.
     """
-    counts = np.bincount(
-        np.concatenate([exposure.object for exposure in exposures]), minlength=len(refcat)
-    )
+    none = np.zeros(0, np.int64)
+    seen = np.concatenate([none, *(exposure.object for exposure in exposures)])
+    counts = np.bincount(seen, minlength=len(refcat))
     ties = counts + (np.arange(len(refcat)) < catalogued) >= 2
     rows = np.flatnonzero(ties)
     place = np.full(len(refcat), -1)
     place[rows] = np.arange(len(rows))
-    scale = pixel_scale(exposures[0].mappings[0])
+    scale = pixel_scale(exposures[0].mappings[0]) if exposures else 1.0
     numbers = counts[rows]
     starts = np.concatenate([[0], np.cumsum(numbers)])
     d = _empty(int(starts[-1]), model)
@@ -239,6 +239,8 @@ def _empty(count: int, model: ObjectModel) -> dict[str, Any]:
 
 def _places(exposures: list[Exposure]) -> Floats:
     """Where exposures look, in one plane: the two widest of their directions' coordinates."""
+    if not exposures:
+        return np.zeros((0, 2))
     middles = np.concatenate(
         [e.mappings[0].plane_to_sky(e.sources.plane.mean(axis=0)[None]) for e in exposures]
     )

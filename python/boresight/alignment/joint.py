@@ -102,9 +102,12 @@ class JointFit:
             solved = self._solved(weights, (kept, out, floor), covariances and not first, tell)
             square = weights * (solved.residuals**2).sum(axis=1)
             if solved.spare > 0 and not settled and round_ < rounds:
-                was = kept
-                kept, out = self._clipped(solved, square, taken)
-                settled = int((was != kept).sum()) <= FEW_CHANGES * len(kept)
+                was, kept, out = (kept, out), *self._clipped(solved, square, taken)
+                # Of an object that comes or goes all detections do: it is one change.
+                of_object = was[1] != out
+                alone = (was[0] != kept) & ~of_object[d.object]
+                changes = np.count_nonzero(of_object) + np.count_nonzero(alone)
+                settled = bool(changes <= FEW_CHANGES * len(kept))
                 if not settled:
                     continue
             if covariances and first:
