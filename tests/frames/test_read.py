@@ -2,7 +2,9 @@
 
 import bz2
 import contextlib
+import dataclasses
 import gzip
+import pickle
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from boresight import FileFormatError, InputError, extract_centroids, read_frame, solve
+from boresight import FileFormatError, Frame, InputError, extract_centroids, read_frame, solve
 
 PIXELS = np.arange(20 * 30, dtype=np.int16).reshape(20, 30)
 
@@ -230,3 +232,20 @@ def test_whatever_holds_a_frame_is_taken_where_an_image_is(tmp_path, wide_frame,
     if stars is not None:
         np.testing.assert_array_equal(stars.xy, expected.xy)
     assert abs(solution.ra_deg - 83.8) < 0.01
+
+
+def test_hints_follow_a_header_that_was_changed(tmp_path):
+    hdu = fits.PrimaryHDU(np.zeros((8, 9), np.float32))
+    hdu.header.update({"SCALE": 2.0, "OBJECT": "M 42"})
+    hdu.writeto(tmp_path / "a.fits")
+    frame = read_frame(tmp_path / "a.fits")
+    again = pickle.loads(pickle.dumps(frame))
+    assert frame.hints.scale_arcsec == again.hints.scale_arcsec == 2.0
+    assert isinstance(frame.header, fits.Header)
+    assert frame.header is frame.header
+    frame.header["SCALE"] = 3.0
+    assert (frame.hints.scale_arcsec, again.hints.scale_arcsec) == (3.0, 2.0)
+    assert dataclasses.replace(frame, origin=(1, 1)).header is frame.header
+    assert Frame(frame.image).header is None
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        frame.header = None

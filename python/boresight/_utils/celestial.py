@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -17,8 +17,10 @@ def is_wcs(given: Any) -> bool:
     return hasattr(given, "pixel_to_world") and hasattr(given, "pixel_n_dim")
 
 
-def sky_of_pixels(wcs: Any, columns: ArrayLike, rows: ArrayLike) -> SkyCoord | None:
-    """Positions in ICRS of 0-based array pixels; None if the WCS has none for them.
+def sky_of_pixels(
+    wcs: Any, columns: ArrayLike, rows: ArrayLike
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Right ascensions and declinations of 0-based pixels, degrees in ICRS; None without them.
 
     The WCS may be of any celestial frame that astropy can turn into ICRS, with the declination
     first, or with further axes, such as those of a spectral cube, at whose first pixel it is asked.
@@ -30,12 +32,33 @@ def sky_of_pixels(wcs: Any, columns: ArrayLike, rows: ArrayLike) -> SkyCoord | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            world = celestial.pixel_to_world(columns, rows, *further)
-            sky = _icrs(celestial, next(w for w in _listed(world) if hasattr(w, "icrs")))
+            if _is_equatorial(celestial):
+                ra, dec = celestial.all_pix2world(columns, rows, 0)
+            else:
+                world = celestial.pixel_to_world(columns, rows, *further)
+                sky = _icrs(celestial, next(w for w in _listed(world) if hasattr(w, "icrs")))
+                ra, dec = sky.ra.deg, sky.dec.deg
         except Exception:  # astropy's, wcslib's and gwcs's have no common base
             return None
-    known = np.isfinite(sky.ra.deg) & np.isfinite(sky.dec.deg)
-    return sky if bool(np.all(known)) else None
+    return (ra, dec) if bool(np.all(np.isfinite(ra) & np.isfinite(dec))) else None
+
+
+def _is_equatorial(wcs: Any) -> bool:
+    """Whether a WCS of FITS gives right ascension and declination in ICRS, in this order.
+
+    Its numbers are then taken as they are; astropy's objects for them take fifty times as long.
+    """
+    from astropy.coordinates import ICRS
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import wcs_to_celestial_frame
+
+    return (
+        type(wcs) is WCS
+        and wcs.naxis == 2
+        and (wcs.wcs.lng, wcs.wcs.lat) == (0, 1)
+        and wcs.wcs.lngtyp.strip() == "RA"
+        and isinstance(wcs_to_celestial_frame(wcs), ICRS)
+    )
 
 
 def _icrs(wcs: Any, sky: SkyCoord) -> SkyCoord:

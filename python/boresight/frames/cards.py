@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ _DIGITS = r"(?:\d+\.?\d*|\.\d+)(?:[DE][+-]?\d+)?"
 #: Cards that astropy reads as they stand; all others are looked at one by one.
 _SOUND = re.compile(
     r"(?:COMMENT|HISTORY| {8}).*|CONTINUE  +'(?:[^']|'')*' *(?:/.*)?"
-    r"|(?!CONTINUE)(?=[A-Z0-9_-]+ *=)[A-Z0-9_ -]{8}= +"
-    rf"(?:'(?:[^']|'')*'|[TF]|[+-]?{_DIGITS})? *(?:/.*)?"
+    r"|(?!CONTINUE)(?=[A-Z0-9_-]+ *=)(?P<name>[A-Z0-9_ -]{8})= +"
+    rf"(?:'(?P<text>(?:[^']|'')*)'|(?P<logical>[TF])|(?P<number>[+-]?{_DIGITS}))? *"
+    r"(?:/(?P<comment>.*))?"
 )
 #: A number with a decimal point or comma, and what follows it.
 _NUMBER = re.compile(r"([+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[EeDd][+-]?\d+)?)\s*(.*)")
@@ -29,25 +30,127 @@ _THOUSANDS = re.compile(r"[+-]?0*[1-9]\d{0,2},\d{3}")
 _COMMENT_UNIT = re.compile(r"[\[(]\s*([A-Za-z/]+)\s*[\])]|\bin ([A-Za-z]+)")
 
 
-def sound_header(text: str) -> tuple[Header, list[str]]:
-    """Make a header of its text, in which every card can be read, with a note on each mended one.
+class Cards(Mapping[str, Any]):
+    """Cards of a header by their keywords, each read when its value is asked for.
 
-    Cards that are no FITS (a decimal comma, text without quotes, control characters) become the
-    number they stand for, or text.
+    As a header of astropy, which `header` makes of it, and many times as fast. Cards that are no
+    FITS (a decimal comma, text without quotes, control characters) become the number they stand
+    for, or text.
+
+    Parameters
+    ----------
+    text : str
+        80 characters a card, without END.
+
+    Attributes
+    ----------
+    text : str
+        The same, with cards that astropy cannot read made sound, and
+    notes : list of str
+        a note on each of them.
     """
-    from astropy.io.fits import Header
 
-    notes: list[str] = []
-    # A character that is no ASCII stands in comments mostly; NUL is padding of C programs.
-    text = re.sub(r"[^\x00-\x7e]", "?", text)
-    text = re.sub(r"[\x00-\x1f]", " ", text)
-    cards = [text[i : i + CARD].ljust(CARD) for i in range(0, len(text), CARD)]
-    for i, card in enumerate(cards):
-        # What continues text has to follow text that ends in the sign for it.
-        astray = card.startswith("CONTINUE") and not (i and "&'" in cards[i - 1])
-        if astray or not _SOUND.fullmatch(card):
-            cards[i] = _mended(card, notes)
-    return Header.fromstring("".join(cards)), notes
+    def __init__(self, text: str) -> None:
+        self.notes: list[str] = []
+        if not (text.isascii() and text.isprintable()):
+            # A character that is no ASCII stands in comments mostly; NUL is padding of C programs.
+            text = re.sub(r"[^\x00-\x7e]", "?", text)
+            text = re.sub(r"[\x00-\x1f]", " ", text)
+        cards = [text[i : i + CARD].ljust(CARD) for i in range(0, len(text), CARD)]
+        #: The first card of each keyword: matched, or as text where astropy has to read it.
+        self._found: dict[str, re.Match[str] | str] = {}
+        last = ""
+        for i, card in enumerate(cards):
+            # What continues text has to follow text that ends in the sign for it.
+            continues = card.startswith("CONTINUE")
+            match = _SOUND.fullmatch(card)
+            if match is None or (continues and not (i and "&'" in cards[i - 1])):
+                cards[i], match = _mended(card, self.notes), None
+            elif continues:
+                self._continue(last, card)
+                continue
+            if match is not None:
+                name = (match["name"] or "").rstrip()
+            else:
+                name = "" if cards[i].startswith("COMMENT") else _by_astropy(cards[i])[0]
+            last = "" if name in self._found else name
+            if last:
+                self._found[last] = cards[i] if match is None else match
+        self.text = "".join(cards)
+
+    def _continue(self, name: str, card: str) -> None:
+        """Add a card to the text that it continues."""
+        if name:
+            begun = self._found[name]
+            self._found[name] = (begun if isinstance(begun, str) else begun.string) + card
+
+    def header(self) -> Header:
+        """Header of astropy with these cards."""
+        from astropy.io.fits import Header
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd keywords
+            return Header.fromstring(self.text)
+
+    def without(self, pattern: re.Pattern[str]) -> str:
+        """Text of the cards whose keywords do not begin with a pattern."""
+        cards = (self.text[i : i + CARD] for i in range(0, len(self.text), CARD))
+        return "".join(card for card in cards if not pattern.match(card))
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._found[name]
+        if isinstance(found, str) or "'" in (found["text"] or ""):
+            return _by_astropy(found)[1]
+        if (number := found["number"]) is not None:
+            return int(number) if number.lstrip("+-").isdigit() else _real(number)
+        if (text := found["text"]) is not None:
+            return text.rstrip()
+        return None if found["logical"] is None else found["logical"] == "T"
+
+    def comment(self, name: str) -> str:
+        """Comment of a card."""
+        found = self._found[name]
+        if isinstance(found, str):
+            return _by_astropy(found)[2]
+        return (found["comment"] or "").strip()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Value of a card, or the default where there is none."""
+        return self[name] if name in self._found else default
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __reduce__(self) -> tuple[type[Cards], tuple[str]]:
+        return Cards, (self.text,)
+
+
+def cards_of(header: Any) -> Cards:
+    """Cards of a header of astropy."""
+    if isinstance(header, Cards):
+        return header
+    return Cards(header.tostring(sep="", endcard=False, padding=False))
+
+
+def _by_astropy(found: re.Match[str] | str) -> tuple[str, Any, str]:
+    """Keyword, value and comment of a card of no common form."""
+    from astropy.io.fits import Card
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd keywords
+        card = Card.fromstring(found if isinstance(found, str) else found.string)
+        value = None if type(card.value).__name__ == "Undefined" else card.value
+        return str(card.keyword).upper(), value, str(card.comment)
+
+
+def _real(number: str) -> float:
+    return float(number.replace("D", "E"))
 
 
 def _mended(card: str, notes: list[str]) -> str:
@@ -119,10 +222,15 @@ def card_number(
     """Return the number of a card, in the unit that its value or its comment names."""
     if name not in header:
         return None
-    comment = str(header.comments[name]) if units and hasattr(header, "comments") else ""
-    for words in _COMMENT_UNIT.findall(comment):
+    for words in _COMMENT_UNIT.findall(_comment(header, name) if units else ""):
         named = "".join(words).lower()
         if units and named in units:
             unit = named
             break
     return number_of(header[name], units, unit)
+
+
+def _comment(header: Any, name: str) -> str:
+    if isinstance(header, Cards):
+        return header.comment(name)
+    return str(header.comments[name]) if hasattr(header, "comments") else ""

@@ -6,14 +6,12 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
 from boresight.errors import InputError
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
+from boresight.frames.cards import Cards
 
 #: Words in the names of HDUs that hold the exposure.
 SCIENCE_WORDS = {"sci", "science", "image", "data", "exposure", "intensity", "calibrated"}
@@ -49,8 +47,8 @@ class Hdu:
 
     index: int
     kind: str
-    header: Header
-    notes: Sequence[str]
+    header: Cards
+    notes: list[str]
     shape: tuple[int, ...]
     bitpix: int
     load: Load

@@ -56,10 +56,12 @@ SCALES = {"": "utc", "UTC": "utc", "UT": "utc", "GMT": "utc", "Z": "utc", "UT1":
 #: TAI less GPS time, in seconds.
 TAI_LESS_GPS = 19.0
 
+#: Julian dates of 1 January 1970 and 2000, noon, and the days of a Julian year.
+JULIAN_1970, JULIAN_2000, JULIAN_YEAR = 2440587.5, 2451545.0, 365.25
 #: Years in which frames were taken; other values stand for an unset clock or a mutilated card.
 YEARS = (1850, 2150)
-#: Values of clocks that were never set.
-UNSET = ("1970-01-01T00:00:00.000", "1858-11-17T00:00:00.000")
+#: Values of clocks that were never set, to half a millisecond, in days.
+UNSET, HALF_MS = (JULIAN_1970, 2400000.5), 0.5e-3 / 86400.0
 
 #: The longest exposure in seconds; beyond, the card holds something else.
 MAX_EXPOSURE = 30 * 86400.0
@@ -215,7 +217,7 @@ class _Reader:
             instant = self._mjd(name) if name.startswith("MJD") else self._date(name, clocks)
             if instant is None:
                 continue
-            if not YEARS[0] <= float(instant.jyear) <= YEARS[1] or instant.isot in UNSET:
+            if not _is_of_an_exposure(instant):
                 self._unread(name, "is no time of an exposure")
                 continue
             found.append((name, instant))
@@ -294,6 +296,14 @@ class _Reader:
             self._unread(name)
             return None
         return _later(time, (TAI_LESS_GPS if scale == "gps" else 0.0) - offset)
+
+
+def _is_of_an_exposure(instant: Time) -> bool:
+    """Whether a clock that was set can have told this."""
+    # By the Julian date, since astropy takes as long for each other form as for a new instant.
+    year = 2000.0 + (instant.jd1 - JULIAN_2000 + instant.jd2) / JULIAN_YEAR
+    unset = any(abs(instant.jd1 - day + instant.jd2) < HALF_MS for day in UNSET)
+    return bool(YEARS[0] <= year <= YEARS[1]) and not unset
 
 
 def _is_undefined(value: Any) -> bool:

@@ -10,13 +10,13 @@ import functools
 import io
 import math
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boresight.errors import FileFormatError
-from boresight.frames.cards import sound_header
+from boresight.frames.cards import CARD, Cards, cards_of
 from boresight.frames.choice import Axes, Hdu, Load
 from boresight.frames.pixels import ROWS, luminance, native
 from boresight.frames.stored import StoredArray
@@ -28,9 +28,6 @@ from boresight.frames.structure import (
     read_header,
     whole_number,
 )
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
 
 #: Exceptions of astropy, Pillow and the decompressors on damaged files: they have no common base.
 DAMAGE = Exception
@@ -60,7 +57,7 @@ def read_hdus(file: IO[bytes], source: str, *, stream: bool) -> tuple[list[Hdu],
 
 def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -> tuple[Hdu, int]:
     """HDU of a header whose data begin at `offset`, and the length of its data in bytes."""
-    header, notes = sound_header(text)
+    header = Cards(text)
     bitpix, shape = array_shape(header)
     size = data_size(header, bitpix, shape, first=index == 0)
     groups = index == 0 and has_groups(header)
@@ -70,21 +67,19 @@ def _hdu(file: IO[bytes], index: int, text: str, offset: int, *, stream: bool) -
         file, offset = io.BytesIO(file.read(size)), 0
     load: Load
     if kind == "BINTABLE" and header.get("ZIMAGE") is True:
-        return _compressed(file, index, header, notes, offset, size), size
+        return _compressed(file, index, header, offset, size), size
     if kind not in ("PRIMARY", "IMAGE", "IUEIMAGE") or groups or repeated != 1:
         shape, load = (), _nothing
     else:
-        load = StoredArray(file, offset, shape, header, bitpix, notes)
-    return Hdu(index, kind, header, notes, shape, bitpix, load), size
+        load = StoredArray(file, offset, shape, header, bitpix, header.notes)
+    return Hdu(index, kind, header, header.notes, shape, bitpix, load), size
 
 
 def _nothing(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
     raise NotImplementedError  # an HDU without a shape is never loaded
 
 
-def _compressed(
-    file: IO[bytes], index: int, header: Header, notes: list[str], offset: int, size: int
-) -> Hdu:
+def _compressed(file: IO[bytes], index: int, header: Cards, offset: int, size: int) -> Hdu:
     """HDU of a tile-compressed image, which astropy takes apart."""
     lengths = [
         whole_number(header, f"ZNAXIS{i + 1}", least=0)
@@ -106,15 +101,17 @@ def _compressed(
         array = opened().data[index] if whole else opened().section[index]
         return native(np.asarray(array).reshape(rows.stop - rows.start, -1)[:, part])
 
-    return Hdu(index, "IMAGE", _opened(header, b"").header.copy(), notes, shape, bitpix, load)
+    image = cards_of(_opened(header, b"").header)
+    return Hdu(index, "IMAGE", image, header.notes, shape, bitpix, load)
 
 
-def _opened(header: Header, data: bytes) -> Any:
+def _opened(header: Cards, data: bytes) -> Any:
     """HDU of astropy of an extension."""
     from astropy.io import fits
 
     primary = fits.PrimaryHDU().header.tostring().encode("ascii")
-    content = primary + header.tostring().encode("ascii") + data
+    cards = header.text.encode("ascii") + b"END".ljust(CARD)
+    content = primary + cards + b" " * (-len(cards) % BLOCK) + data
     return fits.open(io.BytesIO(content + bytes(-len(content) % BLOCK)), memmap=False)[1]
 
 
@@ -124,7 +121,7 @@ def astropy_hdus(given: Iterable[Any]) -> list[Hdu]:
 
 
 def _astropy_hdu(index: int, hdu: Any) -> Hdu:
-    header, notes = sound_header(hdu.header.tostring(sep="", endcard=False, padding=False))
+    header = cards_of(hdu.header)
 
     def load(leading: tuple[int, ...], rows: slice, part: slice) -> NDArray[Any]:
         index: Any = (*leading, rows)
@@ -133,7 +130,7 @@ def _astropy_hdu(index: int, hdu: Any) -> Hdu:
 
     shape = tuple(hdu.shape) if hdu.is_image else ()
     bitpix = int(header.get("BITPIX", 8))
-    return Hdu(index, type(hdu).__name__, header, notes, shape, bitpix, load)
+    return Hdu(index, type(hdu).__name__, header, header.notes, shape, bitpix, load)
 
 
 def load_frame(hdu: Hdu, axes: Axes, rows: slice, columns: slice) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from boresight._utils.arrays import plain
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
+from boresight.frames.cards import Cards
 from boresight.frames.celestial import celestial_wcs
 from boresight.frames.hints import HeaderHints
 
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
 __all__ = ["Frame"]
+
+
+class _Header:
+    """Header of a frame: its cards, of which a header of astropy is made when it is looked at."""
+
+    def __set__(self, frame: Frame, header: Header | Cards | None) -> None:
+        vars(frame)["header"] = header
+
+    def __get__(self, frame: Frame | None, owner: type[Frame]) -> Header | None:
+        if frame is None:
+            return None  # the default of the attribute
+        header = vars(frame)["header"]
+        if isinstance(header, Cards):
+            header = vars(frame)["header"] = header.header()
+        return cast("Header | None", header)
 
 
 @named
@@ -65,7 +81,7 @@ class Frame:
 
     image: NDArray[Any]
     path: Path | None = None
-    header: Header | None = None
+    header: _Header = _Header()
     time: Time | None = None
     mask: NDArray[np.bool_] | None = None
     origin: tuple[int, int] = (0, 0)
@@ -100,6 +116,11 @@ class Frame:
             "notes": list(self.notes),
         }
 
+    @property
+    def _told(self) -> Header | Cards | None:
+        """The header, or, until somebody looks at that, the cards which it is made of."""
+        return cast("Header | Cards | None", vars(self)["header"])
+
     def __repr__(self) -> str:
         height, width = self.image_shape
         name = "in memory" if self.path is None else self.path.name
@@ -128,13 +149,13 @@ class Frame:
 
         None too if it cannot be worked with, or needs tables of the file besides the header.
         """
-        if self.header is None:
+        if self._told is None:
             return None
-        return celestial_wcs(self.header, self.axes, self.origin, self.image_shape)
+        return celestial_wcs(self._told, self.axes, self.origin, self.image_shape)
 
     @property
     def hints(self) -> HeaderHints:
         """Where the header, or EXIF, says the frame looks, at which scale and rotation."""
-        if self.header is None:
+        if self._told is None:
             return HeaderHints.from_exif(self.exif, self.image_shape)
-        return HeaderHints.from_header(self.header, self.image_shape, wcs=self.wcs)
+        return HeaderHints.from_header(self._told, self.image_shape, wcs=self.wcs)

@@ -16,7 +16,6 @@ from boresight.frames.cards import card_number, number_of
 from boresight.frames.exif import exif_number
 
 if TYPE_CHECKING:
-    from astropy.coordinates import SkyCoord
     from astropy.wcs import WCS
 
 __all__ = ["HeaderHints"]
@@ -233,7 +232,7 @@ class _HeaderReader:
         )
         if around is None:
             return
-        ra, dec = around.ra.deg, around.dec.deg
+        ra, dec = around
         center, right, left, up, down = unit_vector(ra, dec)
         across, along = (2 * math.asin(np.linalg.norm(v) / 2) for v in (right - left, up - down))
         if not across * along > 0.0:
@@ -262,8 +261,8 @@ class _HeaderReader:
             if icrs is None:
                 continue
             if "ra_deg" not in self._found:
-                self._keep("ra_deg", float(icrs.ra.deg), ra_name)
-                self._keep("dec_deg", float(icrs.dec.deg), dec_name)
+                self._keep("ra_deg", icrs[0], ra_name)
+                self._keep("dec_deg", icrs[1], dec_name)
             return
 
     def read_scales(self) -> None:
@@ -367,9 +366,9 @@ class _HeaderReader:
             degrees = _sexagesimal(value)
         return degrees if degrees is not None and abs(degrees) <= 90.0 else None
 
-    def _to_icrs(self, ra: float, dec: float) -> SkyCoord | None:
-        """ICRS of a position in the header's reference system and equinox."""
-        from astropy.coordinates import FK4, FK5, ICRS, SkyCoord
+    def _to_icrs(self, ra: float, dec: float) -> tuple[float, float] | None:
+        """ICRS of a position in the header's reference system and equinox, in degrees."""
+        from astropy.coordinates import FK4, FK5, SkyCoord
 
         system = str(self._header.get("RADESYS", self._header.get("RADECSYS", ""))).strip().upper()
         equinox = None
@@ -383,11 +382,12 @@ class _HeaderReader:
         if system == "FK4" or (not system and equinox is not None and equinox < 1984.0):
             frame: Any = FK4(equinox=f"B{equinox or 1950.0}")
         elif equinox in (None, 2000.0) or system == "ICRS":
-            frame = ICRS()  # FK5 of J2000 is within 0.1 arcsec
+            return ra % 360.0, dec  # FK5 of J2000 is within 0.1 arcsec
         else:
             frame = FK5(equinox=f"J{equinox}")
         try:
-            return SkyCoord(ra, dec, unit="deg", frame=frame).icrs
+            sky = SkyCoord(ra, dec, unit="deg", frame=frame).icrs
+            return float(sky.ra.deg), float(sky.dec.deg)
         except (ValueError, TypeError, ArithmeticError):
             return None
 

@@ -177,7 +177,8 @@ def _read_open(file: IO[bytes], region: Region | str | None, hdu: HduName | None
         raise InputError(f"path: {source} cannot be read: {error}; open it in mode 'rb'") from error
     if not isinstance(probe, bytes):
         raise InputError(f"path: {source} is open as text; open it in mode 'rb'")
-    return dataclasses.replace(_read(file, None, source, region, hdu), path=path)
+    frame = _read(file, None, source, region, hdu)
+    return dataclasses.replace(frame, path=path, header=frame._told)
 
 
 def _read(

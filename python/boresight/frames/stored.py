@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from boresight.frames.cards import card_number
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
 
 #: Types of stored numbers, by BITPIX.
 TYPES = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}
@@ -36,7 +34,7 @@ class Scaling:
     blank: int | None
 
     @classmethod
-    def of(cls, header: Header, bitpix: int, notes: list[str]) -> Scaling:
+    def of(cls, header: Mapping[str, Any], bitpix: int, notes: list[str]) -> Scaling:
         """Read BSCALE, BZERO and BLANK; what is no number is noted and not applied."""
         stored = np.dtype(TYPES[bitpix])
         scale = _optional(header, "BSCALE", notes)
@@ -85,7 +83,7 @@ class Scaling:
             values[stored == self.blank] = np.nan
 
 
-def _optional(header: Header, name: str, notes: list[str]) -> float | None:
+def _optional(header: Mapping[str, Any], name: str, notes: list[str]) -> float | None:
     value = header.get(name, "")
     if value == "" or type(value).__name__ == "Undefined":
         return None
@@ -113,7 +111,7 @@ class StoredArray:
         file: IO[bytes],
         offset: int,
         shape: tuple[int, ...],
-        header: Header,
+        header: Mapping[str, Any],
         bitpix: int,
         notes: list[str],
     ) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, NamedTuple
 
-from boresight.frames.cards import CARD, card_number, sound_header
+from boresight.frames.cards import CARD, Cards, card_number
 from boresight.frames.stored import TYPES
-
-if TYPE_CHECKING:
-    from astropy.io.fits import Header
 
 __all__ = ["BLOCK", "RawHdu", "array_shape", "data_size", "raw_hdus", "read_header"]
 
@@ -28,14 +25,14 @@ class RawHdu(NamedTuple):
     ----------
     cards : tuple of str
         Its header, 80 characters a card, without END; bytes as in Latin-1.
-    header : astropy.io.fits.Header
+    header : Cards
         The same, with cards that are not of FITS' form made so.
     data_start, data_size : int
         Where its data begin in the file, and their length in bytes without padding.
     """
 
     cards: tuple[str, ...]
-    header: Header
+    header: Cards
     data_start: int
     data_size: int
 
@@ -64,7 +61,7 @@ def read_header(file: IO[bytes], *, first: bool) -> tuple[str, int]:
     raise ValueError("a header has no card END")
 
 
-def array_shape(header: Header) -> tuple[int, tuple[int, ...]]:
+def array_shape(header: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
     """BITPIX and the shape of the array, in numpy's order."""
     bitpix = whole_number(header, "BITPIX")
     if bitpix not in TYPES:
@@ -74,7 +71,9 @@ def array_shape(header: Header) -> tuple[int, tuple[int, ...]]:
     return bitpix, tuple(reversed(lengths))
 
 
-def data_size(header: Header, bitpix: int, shape: tuple[int, ...], *, first: bool) -> int:
+def data_size(
+    header: Mapping[str, Any], bitpix: int, shape: tuple[int, ...], *, first: bool
+) -> int:
     """Length of the data of an HDU in bytes, without padding, by what `array_shape` gives."""
     groups = first and has_groups(header)
     elements = math.prod(shape[:-1] if groups else shape) if shape else 0
@@ -83,13 +82,13 @@ def data_size(header: Header, bitpix: int, shape: tuple[int, ...], *, first: boo
     return abs(bitpix) // 8 * repeated * (extra + elements)
 
 
-def has_groups(header: Header) -> bool:
+def has_groups(header: Mapping[str, Any]) -> bool:
     """Whether a primary HDU holds random groups, of old radio data, and no array."""
     return header.get("GROUPS") is True and header.get("NAXIS1") == 0
 
 
 def whole_number(
-    header: Header, name: str, default: int | None = None, least: int | None = None
+    header: Mapping[str, Any], name: str, default: int | None = None, least: int | None = None
 ) -> int:
     """Return a whole number of a card that the structure of the file depends on."""
     number = card_number(header, name)
@@ -108,7 +107,7 @@ def raw_hdus(file: IO[bytes]) -> Iterator[RawHdu]:
         text, length = read_header(file, first=offset == 0)
         if not length:
             return
-        header, _ = sound_header(text)
+        header = Cards(text)
         cards = tuple(text[i : i + CARD] for i in range(0, len(text), CARD))
         size = data_size(header, *array_shape(header), first=offset == 0)
         hdu = RawHdu(cards, header, offset + length, size)

@@ -81,7 +81,7 @@ def _attitude_of_wcs(wcs: Any, image_shape: tuple[int, int]) -> list[float]:
             "attitude_hint: the WCS says nothing about the image's centre; give one of this image, "
             "with celestial coordinates"
         )
-    center, up, down = unit_vector(sky.ra.deg, sky.dec.deg)
+    center, up, down = unit_vector(*sky)
     y = (down - up) - center * (down - up).dot(center)
     length = np.linalg.norm(y)
     if length == 0.0:

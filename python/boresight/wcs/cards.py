@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
-    from astropy.io.fits import Card, Header
+    from astropy.io.fits import Card
     from astropy.wcs import WCS
 
 __all__ = ["is_wcs_card", "new_cards", "replace_wcs", "sky_alternates"]
@@ -43,7 +43,7 @@ _COMMENTS = {
 }
 
 
-def sky_alternates(header: Header) -> set[str]:
+def sky_alternates(header: Mapping[str, Any]) -> set[str]:
     """Letters of the descriptions that put axes on the sky; "" is the primary one."""
     letters = set()
     for name, value in header.items():
@@ -158,7 +158,7 @@ def _card(name: str, value: Any, comment: str) -> Card:
 
 
 def replace_wcs(
-    cards: Sequence[str], header: Header, new: Sequence[str]
+    cards: Sequence[str], header: Mapping[str, Any], new: Sequence[str]
 ) -> tuple[list[str], list[int]]:
     """Put cards in the place of those of the WCS that a header has.
 
@@ -166,7 +166,7 @@ def replace_wcs(
     ----------
     cards : sequence of str
         The header, 80 characters a card, without END.
-    header : astropy.io.fits.Header
+    header : mapping of str to object
         The same.
     new : sequence of str
         New cards; empty: the WCS goes.
