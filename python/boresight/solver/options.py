@@ -15,7 +15,7 @@ from boresight._utils.origins import Origin
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel
 from boresight.errors import InputError
-from boresight.extraction.star_list import StarList
+from boresight.extraction.star_list import FARTHEST_FROM_CENTER, StarList
 from boresight.solver.hints import expected
 
 if TYPE_CHECKING:
@@ -185,8 +185,9 @@ def _lens(
 
 def detections(centroids: Any, origin: Origin | None, frame: Prepared) -> dict[str, Any]:
     """Positions, brightness and covariance of centroids as the extension module takes them."""
-    # Trackers solve thousands of such lists a second.
-    if origin is None and core.are_plain(centroids, frame.values["camera"]):
+    # Trackers solve thousands of such lists a second. Stars just outside are no rarity.
+    camera = frame.values["camera"]
+    if origin is None and core.are_plain(centroids, camera, FARTHEST_FROM_CENTER):
         return {"stars": centroids, "covariance": None}
     return StarList.read(centroids, origin, frame.image_shape).detections()
 

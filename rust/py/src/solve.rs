@@ -250,17 +250,17 @@ impl Ranked {
 }
 
 /// Whether centroids need no further look: a plain array of x, y and brightness that [`rows`] takes, with a row at least,
-/// all inside the camera's image and of a brightness that is finite and not negative.
+/// all of a brightness that is finite and not negative, and less than `reach` sides of the camera's image from its centre.
 #[pyfunction]
-pub(crate) fn are_plain(centroids: &Bound<'_, PyAny>, camera: &PyCameraModel) -> bool {
+pub(crate) fn are_plain(centroids: &Bound<'_, PyAny>, camera: &PyCameraModel, reach: f64) -> bool {
     if !centroids.is_exact_instance_of::<PyUntypedArray>() {
         return false;
     }
     let Ok(stars) = centroids.extract::<PyReadonlyArray2<'_, f64>>() else { return false };
     let Ok(stars) = rows::<f64, 3>("centroids", &stars) else { return false };
-    let [width, height] = camera.inner.image_size().map(f64::from);
+    let [right, bottom] = camera.inner.image_size().map(|side| reach * f64::from(side));
     let is_in = |x: f64, y: f64, light: f64| {
-        x.abs() < width / 2.0 && y.abs() < height / 2.0 && (0.0..f64::INFINITY).contains(&light)
+        x.abs() < right && y.abs() < bottom && (0.0..f64::INFINITY).contains(&light)
     };
     !stars.is_empty() && stars.iter().all(|&[x, y, light]| is_in(x, y, light))
 }
