@@ -21,6 +21,7 @@ from boresight.errors import BoresightError as BoresightError
 from boresight.errors import FileFormatError as FileFormatError
 from boresight.errors import InputError as InputError
 from boresight.errors import NarrowFieldError as NarrowFieldError
+from boresight.errors import TimeLimitError as TimeLimitError
 from boresight.errors import UndeterminedError as UndeterminedError
 from boresight.extraction.centroids import Centroids as Centroids
 from boresight.extraction.extract import ExtractionResult as ExtractionResult

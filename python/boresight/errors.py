@@ -4,7 +4,7 @@ A frame that does not solve is no error: the solver returns `None` for it.
 """
 
 __all__ = ["BoresightError", "FileFormatError", "InputError", "NarrowFieldError",
-           "UndeterminedError"]  # fmt: skip
+           "TimeLimitError", "UndeterminedError"]  # fmt: skip
 
 
 class BoresightError(Exception):
@@ -21,6 +21,10 @@ class FileFormatError(BoresightError, ValueError):
 
 class NarrowFieldError(InputError):
     """A field of view is too narrow for the stars of the catalogues that are installed."""
+
+
+class TimeLimitError(BoresightError, TimeoutError):
+    """Work did not end in the time that it was given."""
 
 
 class UndeterminedError(BoresightError, ValueError):

@@ -139,6 +139,14 @@ def test_kills_lose_and_repeat_nothing(frames, tmp_path):
     assert {file.name for file in output.iterdir()} == {"journal.jsonl", "results.parquet"}
 
 
+def test_the_time_of_a_frame_has_its_extraction(frames, tmp_path):
+    table = batch.solve(
+        f"{frames}/[01].fits", 15.0, output=tmp_path / "out", jobs=1, solve_timeout_ms=0
+    )
+    assert solved(table) == ["unsolved"] * 2
+    assert all(reason.startswith("time: ") for reason in table["reason"])
+
+
 def test_one_writer_at_a_time(frames, tmp_path):
     pytest.importorskip("fcntl")
     started, go_on = threading.Event(), threading.Event()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from boresight import CentroidFlags, Extractor, InputError, extract_centroids
+from boresight import CentroidFlags, Extractor, InputError, TimeLimitError, extract_centroids
 from helpers import field, match, pixel_gaussian
 
 
@@ -491,3 +491,17 @@ def test_the_highest_are_measured_with_what_is_beside_them():
     assert np.all(distance.min(axis=1) < 0.05)
     assert len(found) == 50
     assert result.rejected["unmeasured"] >= 250
+
+
+def test_extraction_ends_with_the_time_allowed() -> None:
+    rng = np.random.default_rng(1)
+    image = rng.normal(100.0, 5.0, (64, 64))
+    image[20:23, 30:33] += 500.0
+    with pytest.raises(TimeoutError, match="timeout_ms") as raised:
+        extract_centroids(image, timeout_ms=0)
+    assert isinstance(raised.value, TimeLimitError)
+    extractor = Extractor(timeout_ms=60_000)
+    assert extractor(image).centroids == extract_centroids(image).centroids
+    assert "timeout_ms=60000" in repr(pickle.loads(pickle.dumps(extractor)))
+    with pytest.raises(InputError, match="timeout_ms"):
+        Extractor(timeout_ms=0.5)

@@ -9,6 +9,7 @@ import astropy.units as u
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
 from astropy.table import Table
 from hypothesis import given
 from hypothesis import strategies as st
@@ -287,6 +288,33 @@ def test_the_time_given_is_for_all_attempts(wide_database, monkeypatch):
     bounds.clear()
     boresight.solve(xy, 150.0, **arguments)
     assert len(bounds) > 10
+
+
+def test_reading_and_extraction_are_of_the_time_given(wide_database, tmp_path):
+    image = boresight.simulate_frame(CameraModel.from_fov(12.0, (256, 256)), 83.8, -1.2).image
+    fits.writeto(tmp_path / "a.fits", image)
+    for frame in (image, tmp_path / "a.fits"):
+        for limit in ({"solve_timeout_ms": 0}, {"extraction": {"timeout_ms": 0}}):
+            assert boresight.solve(frame, 12.0, database=wide_database, **limit) is None
+        diagnosis = boresight.diagnose(frame, 12.0, database=wide_database, solve_timeout_ms=0)
+        assert (diagnosis.solution, diagnosis.status) == (None, "timeout")
+        assert [finding.cause for finding in diagnosis.findings] == ["time"]
+        assert "0 ms" in str(diagnosis)
+        limit = {"solve_timeout_ms": 60_000, "extraction": {"timeout_ms": 50_000}}
+        assert boresight.solve(frame, 12.0, database=wide_database, **limit) is not None
+    with pytest.raises(InputError, match="timeout_ms"):
+        boresight.solve(image, extraction={"timeout_ms": -1})
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 8.0, 60.0])
+def test_stars_beyond_the_edge_are_as_others(wide_database, stars, solution, shift):
+    """They are checked quickly near the image, and by their columns farther out."""
+    beyond = [[SHAPE[1] / 2 + shift, 20.0, 1.0]]
+    given = np.vstack([np.column_stack([stars.x, stars.y, stars.brightness]), beyond])
+    found = wide_database.solve_from_centroids(given, 11.5, image_shape=SHAPE)
+    assert abs(found.ra_deg - solution.ra_deg) < 0.01
+    with pytest.raises(InputError, match="outside the image"):
+        wide_database.solve_from_centroids(np.add(given, [300.0, 0.0, 0.0]), image_shape=SHAPE)
 
 
 @pytest.mark.parametrize(("wrong", "name"), BAD, ids=[str(i) for i in range(len(BAD))])

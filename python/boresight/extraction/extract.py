@@ -166,6 +166,7 @@ def extract_centroids(
     method: str = "psf",
     fast: bool = False,
     max_measured: int | None = None,
+    timeout_ms: int | None = None,
 ) -> ExtractionResult:
     r"""Find the stars of a frame and measure their positions.
 
@@ -245,6 +246,8 @@ def extract_centroids(
         rich frame. Where there are several times as many, the others are not even looked for: then
         `num_blobs_raw` is without them, and their number (``rejected["unmeasured"]``) is estimated
         from a part of the frame. Default: all.
+    timeout_ms : int, optional
+        Time bound; `None` for none.
 
     Returns
     -------
@@ -258,6 +261,8 @@ def extract_centroids(
         `luminance`), has no good pixel, or an argument is out of range: a `gain` that is not
         positive, a negative `read_noise` or one without `gain` or beside a `variance`, a variance
         that is not positive, a negative weight, both of them, an array of another shape.
+    TimeLimitError
+        If it does not end in the time allowed.
 
     See Also
     --------
@@ -296,6 +301,7 @@ def extract_centroids(
         method=method,
         fast=fast,
         max_measured=max_measured,
+        timeout_ms=timeout_ms,
     )
     return extractor.extract(image, mask=mask, variance=variance, weight=weight)
 
@@ -319,6 +325,7 @@ class ExtractionOptions(TypedDict, total=False):
     method: str
     fast: bool
     max_measured: int | None
+    timeout_ms: int | None
 
 
 _DEFAULTS = {
@@ -387,7 +394,7 @@ class Extractor:
             },
             **{
                 name: None if o[name] is None else _count(name, o[name])
-                for name in ("max_centroids", "max_measured")
+                for name in ("max_centroids", "max_measured", "timeout_ms")
             },
             "method": str(o["method"]),
             "fast": bool(o["fast"]),
@@ -420,7 +427,7 @@ class Extractor:
 
         Raises
         ------
-        InputError
+        InputError, TimeLimitError
             As `extract_centroids`.
         """
         pixels, bad = pixels_of(image, self._luminance)

@@ -21,8 +21,8 @@ from boresight.solver.attempts import Request
 from boresight.solver.findings import Finding
 from boresight.solver.inputs import Found
 from boresight.solver.options import Prepared
+from boresight.solver.outcome import solution_of
 from boresight.solver.solution import Solution
-from boresight.solver.solve import solution_of
 
 #: Time bound of one try with other arguments, ms.
 TRY_MS = 1000

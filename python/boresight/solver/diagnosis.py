@@ -12,7 +12,7 @@ from boresight import _core as core
 from boresight._utils import arguments
 from boresight._utils.naming import named
 from boresight.database.database import check_served
-from boresight.errors import NarrowFieldError
+from boresight.errors import NarrowFieldError, TimeLimitError
 from boresight.extraction.star_list import StarList
 from boresight.solver import image_remedies, remedies, suspicions
 from boresight.solver.attempts import HeaderUse, Request
@@ -20,9 +20,10 @@ from boresight.solver.case import Case
 from boresight.solver.findings import Diagnosis, Finding, RejectedCandidate
 from boresight.solver.inputs import Found, choose_database, find_stars
 from boresight.solver.options import SolveOptions
+from boresight.solver.outcome import solution_of
 from boresight.solver.shapes import blur_of, is_noise
 from boresight.solver.solution import Solution
-from boresight.solver.solve import prepared, solution_of, solve
+from boresight.solver.solve import prepared, solve
 
 if TYPE_CHECKING:
     from boresight.camera.model import CameraModel, Projection
@@ -75,8 +76,8 @@ header, **options
         As in `solve`. The image itself tells most; what `extract_centroids` returns tells less, a
         list of stars least.
     solve_timeout_ms : int, optional
-        Time in which the cause is looked for, 20 s by default; a tenth of it at most is for the
-        frame as it was given. Extraction, and a database that has to be made, come on top.
+        Time for reading, extraction and looking for the cause, 20 s by default; a tenth of it at
+        most is for the frame as it was given. A database that has to be made comes on top.
 
     Returns
     -------
@@ -101,8 +102,12 @@ header, **options
     budget_ms = options.get("solve_timeout_ms", BUDGET_MS)
     share_ms = None if budget_ms is None else round(SOLVING_SHARE * budget_ms)
     options = {**options, "solve_timeout_ms": share_ms}
-    found = find_stars(image_or_centroids, image_shape, extraction)
     start = time.monotonic()
+    deadline = math.inf if budget_ms is None else start + budget_ms / 1e3
+    try:
+        found = find_stars(image_or_centroids, image_shape, extraction, None, deadline)
+    except TimeLimitError:
+        return _out_of_time(budget_ms)
     try:
         chosen = choose_database(database, fov_deg, camera_model, _lens(projection))
         request = Request(fov_deg, database, camera_model, projection, header, options)
@@ -133,6 +138,23 @@ header, **options
         best_rejected=best,
         remedy=remedy,
         suspicions=tuple(_suspicions(case, solution, remedy, best, low)),
+    )
+
+
+def _out_of_time(budget_ms: int | None) -> Diagnosis:
+    """Tell that there was no time to find the stars."""
+    text = f"the stars were not found in {budget_ms} ms; give more as solve_timeout_ms"
+    return Diagnosis(
+        solution=None,
+        status="timeout",
+        num_centroids=0,
+        fov_bounds_deg=(0.0, 180.0),
+        num_expected=(0.0, math.inf),
+        patterns_checked=0,
+        candidates_checked=0,
+        best_rejected=None,
+        remedy=None,
+        suspicions=(Finding("time", f"{text}, or extraction={{'fast': True}}"),),
     )
 
 

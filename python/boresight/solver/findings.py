@@ -49,9 +49,9 @@ class Finding:
     cause : str
         Arguments: ``"field of view"``, ``"parity"``, ``"camera"``, ``"projection"``, ``"hint"``,
         ``"header"``, ``"match radius"``, ``"database"``, ``"narrow field"``. The list of stars:
-        ``"brightness"``, ``"few stars"``, ``"many stars"``. The image: ``"negative"``,
-        ``"non-square pixels"``, ``"defocus"``, ``"trailing"``, ``"foreground"``, ``"clouds"``,
-        ``"hot pixels"``, ``"saturation"``, ``"blank"``.
+        ``"brightness"``, ``"few stars"``, ``"many stars"``. The time allowed: ``"time"``. The
+        image: ``"negative"``, ``"non-square pixels"``, ``"defocus"``, ``"trailing"``,
+        ``"foreground"``, ``"clouds"``, ``"hot pixels"``, ``"saturation"``, ``"blank"``.
     text : str
         What was found and what to do.
     changes : dict

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -70,20 +72,19 @@ def find_stars(
     image_shape: tuple[int, int] | None = None,
     extraction: Mapping[str, Any] | None = None,
     most: int | None = None,
+    deadline: float = math.inf,
 ) -> Found:
-    """Extract the stars of an image, if need be only `most` of them, or take them as they are."""
+    """Extract the stars of an image, if need be only `most` of them, or take them as they are.
+
+    `TimeLimitError` where an image takes longer than until `deadline`, as `time.monotonic` tells.
+    """
     options = dict(extraction or {})
     arguments.check_keywords(options, extract_centroids, "extraction")
+    given = _opened(given)
     if isinstance(given, Found):
         return given
     if isinstance(given, ExtractionResult):
         return Found(given, image_shape or given.image_shape)
-    if isinstance(given, str | os.PathLike):
-        given = read_frame(Path(given))
-    elif (frame := held_frame(given)) is not None:
-        given = frame
-    elif _is_of_rows(given):
-        given = np.asarray(given)
     image, mask = given, options.get("mask")
     if isinstance(given, Frame):
         image, mask = given.image, options.setdefault("mask", given.mask)
@@ -95,15 +96,30 @@ def find_stars(
                 "stars with x and y"
             )
         return Found(given, image_shape)
+    if deadline < math.inf:
+        left_ms = max(0, round(1e3 * (deadline - time.monotonic())))
+        given_ms = options.get("timeout_ms")
+        options["timeout_ms"] = left_ms if given_ms is None else min(given_ms, left_ms)
     found = extract_centroids(image, **{"luminance": True, "max_measured": most} | options)
     if image_shape is not None and tuple(image_shape) != found.image_shape:
         raise InputError(
             f"image_shape: {tuple(image_shape)} contradicts the image's {found.image_shape}; "
             "leave it out"
         )
-    time = given.time if isinstance(given, Frame) else None
+    when = given.time if isinstance(given, Frame) else None
     hints = _hints_of(given, found.image_shape)
-    return Found(found, found.image_shape, image, mask, hints, time)
+    return Found(found, found.image_shape, image, mask, hints, when)
+
+
+def _opened(given: Any) -> Any:
+    """Read the frame of a path or of an object that holds one; rows of numbers are an array."""
+    if isinstance(given, str | os.PathLike):
+        return read_frame(Path(given))
+    if isinstance(given, Found | ExtractionResult):
+        return given
+    if (frame := held_frame(given)) is not None:
+        return frame
+    return np.asarray(given) if _is_of_rows(given) else given
 
 
 def _hints_of(given: Any, image_shape: tuple[int, int]) -> HeaderHints:

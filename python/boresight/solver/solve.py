@@ -15,7 +15,7 @@ from boresight._utils.progress import Progress, progress_callback
 from boresight.apparent.place import ApparentPlace
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
-from boresight.errors import InputError
+from boresight.errors import InputError, TimeLimitError
 from boresight.solver.attempts import (
     FISHEYES,
     Attempt,
@@ -27,6 +27,7 @@ from boresight.solver.attempts import (
 )
 from boresight.solver.inputs import Found, choose_database, common_shape, find_stars, more_stars
 from boresight.solver.options import LensModel, Prepared, SolveOptions, detections, prepare
+from boresight.solver.outcome import log, solution_of
 from boresight.solver.solution import Solution
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def solve(
         nothing else; not used; or relied upon, and nothing else tried.
     **options
         Further arguments of `solve_from_centroids`. Here `solve_timeout_ms`, where it is given, is
-        for all attempts together, after the extraction; the `lens` is ``"auto"``, unless a
+        for reading, extraction and all attempts together; the `lens` is ``"auto"``, unless a
         `camera_model`, a `projection` or an `attitude_hint` is given; and of a frame whose time is
         known the `place` has the aberration by the Earth's motion, and stars of Hipparcos are moved
         to that time.
@@ -124,14 +125,30 @@ def solve(
     fisheye = projection not in (None, "gnomonic")
     options.setdefault("lens", None if fisheye else _default_lens(camera_model, options))
     request = Request(fov_deg, database, camera_model, projection, header, options)
-    found = find_stars(image_or_centroids, image_shape, extraction, MOST_MEASURED)
+    deadline = deadline_of(options)
+    try:
+        return _solved(image_or_centroids, image_shape, extraction or {}, request, deadline)
+    except TimeLimitError as error:
+        log("not solved (timeout): the stars were not found in time: %s", error)
+        return None
+
+
+def _solved(
+    given: Any,
+    image_shape: tuple[int, int] | None,
+    extraction: Mapping[str, Any],
+    request: Request,
+    deadline: float,
+) -> Solution | None:
+    """Solve by the stars that are found at first, or else by more of them."""
+    found = find_stars(given, image_shape, extraction, MOST_MEASURED, deadline)
+    options = request.options
     if found.time is not None and not {"place", "observer_velocity_km_s"} & options.keys():
         options["place"] = ApparentPlace.at(found.time, velocity_km_s="earth")
-    deadline = deadline_of(options)
     solution = _first_solution(found, request, deadline)
-    more = {} if solution is not None else more_stars(found, extraction or {})
+    more = {} if solution is not None else more_stars(found, extraction)
     if more:
-        found = find_stars(image_or_centroids, image_shape, {**(extraction or {}), **more})
+        found = find_stars(given, image_shape, {**extraction, **more}, None, deadline)
         solution = _first_solution(found, request, deadline)
     return solution
 
@@ -454,23 +471,3 @@ def prepared(
     """Check some options of `solve_from_centroids`; the others are its defaults."""
     arguments.check_options(options, SolveOptions)
     return prepare(fov_deg, image_shape, camera_model, {**_DEFAULTS, **options})
-
-
-def solution_of(
-    outcome: core.Outcome, place: ApparentPlace, num_stars: int, database: PatternDatabase
-) -> Solution | None:
-    """Give the solution of an outcome; why there is none goes to the log."""
-    solved = outcome.solution
-    if solved is None:
-        import logging
-
-        logging.getLogger("boresight").info(
-            "not solved (%s): %d centroids, %d patterns, %d candidates, best log ratio %.1f",
-            outcome.status,
-            num_stars,
-            outcome.patterns_checked,
-            outcome.candidates_checked,
-            outcome.best_log_ratio,
-        )
-        return None
-    return Solution._from_core(solved, place, outcome.seconds * 1e3, None, database._core)

@@ -7,6 +7,7 @@ use pyo3::import_exception;
 
 import_exception!(boresight.errors, InputError);
 import_exception!(boresight.errors, FileFormatError);
+import_exception!(boresight.errors, TimeLimitError);
 import_exception!(boresight.errors, UndeterminedError);
 
 /// The Python exception of a core error.

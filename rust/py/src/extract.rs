@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{InputError, to_python};
+use crate::monitor::Limit;
 use crate::{monitor, parallel};
 
 /// The options, as the Python side hands them over: a dict with all of these keys.
@@ -34,6 +35,7 @@ pub(crate) struct Options {
     read_noise: Option<f64>,
     method: String,
     fast: bool,
+    timeout_ms: Option<u64>,
 }
 
 impl Options {
@@ -192,14 +194,18 @@ pub(crate) fn mesh_pixels<'py>(
 
 /// Finds the stars of frame after frame.
 #[pyclass(frozen, module = "boresight._core")]
-pub(crate) struct Extractor(Mutex<CoreExtractor>);
+pub(crate) struct Extractor {
+    core: Mutex<CoreExtractor>,
+    timeout_ms: Option<u64>,
+}
 
 #[pymethods]
 impl Extractor {
     #[new]
     fn new(options: Options) -> PyResult<Self> {
-        let extractor = CoreExtractor::new(options.check()?).map_err(to_python)?;
-        Ok(Self(Mutex::new(extractor)))
+        let timeout_ms = options.timeout_ms;
+        let core = CoreExtractor::new(options.check()?).map_err(to_python)?;
+        Ok(Self { core: Mutex::new(core), timeout_ms })
     }
 
     /// The stars of an image of a native type with contiguous rows; `mask` is true where a pixel is bad, `noise` the
@@ -232,12 +238,13 @@ impl Extractor {
 
 impl Extractor {
     fn run(&self, py: Python<'_>, image: &Image<'_>) -> PyResult<Extraction> {
+        let limit = self.timeout_ms.map(Limit::new);
         let inner = py.detach(|| {
             // One frame leaves no trace in the next, whatever happened to it. The lock is this thread's: one of the pool
             // that held it could come to another frame of the same extractor while it waits for a part of this one.
-            let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut guard = self.core.lock().unwrap_or_else(PoisonError::into_inner);
             let extractor = &mut *guard;
-            monitor::watch(None, |monitor| extractor.extract(image, monitor))
+            monitor::watch(limit, None, |monitor| extractor.extract(image, monitor))
         })?;
         Ok(Extraction { inner, size: [image.width(), image.height()] })
     }

@@ -7,11 +7,41 @@ use std::time::{Duration, Instant};
 use boresight::{Error, Monitor, Result};
 use pyo3::prelude::*;
 
-use crate::errors::to_python;
+use crate::errors::{TimeLimitError, to_python};
 use crate::parallel;
 
 /// How often signals are looked at, and progress is told while work runs on another thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time that work may take at most.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    ms: u64,
+    started: Instant,
+}
+
+impl Limit {
+    /// So much from now on.
+    pub(crate) fn new(ms: u64) -> Self {
+        Self { ms, started: Instant::now() }
+    }
+
+    fn left(self) -> Duration {
+        Duration::from_millis(self.ms).saturating_sub(self.started.elapsed())
+    }
+
+    fn next_look(self) -> Duration {
+        POLL_INTERVAL.min(self.left())
+    }
+
+    fn check(self) -> PyResult<()> {
+        if !self.left().is_zero() {
+            return Ok(());
+        }
+        let message = format!("timeout_ms: the work did not end within {} ms; give more time", self.ms);
+        Err(TimeLimitError::new_err(message))
+    }
+}
 
 /// Looks for signals from the calling thread itself, for work of one thread that takes less time than waking another.
 pub(crate) struct SignalMonitor {
@@ -58,27 +88,31 @@ pub(crate) fn run<T: Send>(
     progress: Option<Py<PyAny>>,
     work: impl FnOnce(&dyn Monitor) -> Result<T> + Send,
 ) -> PyResult<T> {
-    py.detach(|| watch(progress.as_ref(), work))
+    py.detach(|| watch(None, progress.as_ref(), work))
 }
 
 /// Runs `work` on the threads of the pool; meanwhile this thread, which does not hold the GIL, calls `progress(fraction)`,
-/// and a pending signal (Ctrl-C), or an exception of `progress`, stops the work and is raised.
+/// and a pending signal (Ctrl-C), the end of the time allowed, or an exception of `progress`, stops the work and is raised.
 pub(crate) fn watch<T: Send>(
+    limit: Option<Limit>,
     progress: Option<&Py<PyAny>>,
     work: impl FnOnce(&dyn Monitor) -> Result<T> + Send,
 ) -> PyResult<T> {
     let shared = Shared::default();
     let mut raised = None;
+    limit.map_or(Ok(()), Limit::check)?;
     let outcome = parallel::pool().in_place_scope(|scope| {
         let (done, finished) = channel();
         let shared = &shared;
         scope.spawn(move |_| drop(done.send(work(shared))));
         loop {
-            match finished.recv_timeout(POLL_INTERVAL) {
+            match finished.recv_timeout(limit.map_or(POLL_INTERVAL, Limit::next_look)) {
                 Ok(outcome) => return outcome,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) if raised.is_none() => {
-                    if let Err(error) = poll(shared, progress) {
+                    if let Err(error) =
+                        limit.map_or(Ok(()), Limit::check).and_then(|()| poll(shared, progress))
+                    {
                         raised = Some(error);
                         shared.cancelled.store(true, Ordering::Relaxed);
                     }
