@@ -1,12 +1,18 @@
 """Files are written whole or not at all, with the rights of any new file."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+import boresight
+from boresight import InputError
 from boresight._utils.files import write_atomically
+from boresight.alignment import read_head
+from boresight.movement import MovementCorrection
+from boresight.wcs import write_wcs
 
 KILLED = """
 import sys
@@ -75,3 +81,42 @@ def test_a_killed_process_leaves_the_old_or_the_new_file_and_nothing_else(tmp_pa
         assert len(content) == 1_000_000
         assert len(set(content)) == 1
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="the size of files is limited on Unix")
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    camera = boresight.CameraModel.from_fov(10.0, (64, 64))
+    camera.save(tmp_path / "camera.json")
+    kept = (tmp_path / "camera.json").read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            camera.save(tmp_path / "camera.json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "camera.json").read_bytes() == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["camera.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are those of POSIX")
+@pytest.mark.parametrize(
+    "read",
+    [
+        boresight.read_frame,
+        boresight.solve,
+        boresight.CameraModel.load,
+        boresight.SolverDatabase.load_from_file,
+        MovementCorrection.load,
+        read_head,
+        lambda path: write_wcs(path, boresight.CameraModel.from_fov(10.0, (64, 64))),
+    ],
+)
+def test_pipes_and_devices_are_refused_at_once(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises((InputError, OSError, boresight.FileFormatError), match=r"pipe|regular"):
+            read(path)

@@ -6,12 +6,11 @@ import io
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from boresight._utils.files import write_atomically
+from boresight._utils.files import check_is_file, read_file, write_atomically
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError
 
@@ -33,10 +32,10 @@ def write_json(path: str | os.PathLike[str], document: object, indent: int = 2) 
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; a ``ValueError`` if it is none."""
+    """Read a JSON file; a ``ValueError`` if it is none, an `InputError` of a pipe or device."""
     import json
 
-    return json.loads(Path(path).read_bytes())
+    return json.loads(read_file(path))
 
 
 def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> None:
@@ -125,9 +124,12 @@ class JsonDocument:
         ------
         FileFormatError
             If the file is damaged, of another version, or of another kind.
+        InputError
+            If it is a pipe or a device.
         OSError
             If it cannot be read.
         """
+        check_is_file(path)
         try:
             return cls.from_dict(read_json(path))
         except ValueError as error:  # of JSON, of the encoding, or a FileFormatError

@@ -1,10 +1,45 @@
-"""Writing files atomically."""
+"""Files: read where they are files, and written atomically."""
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 from boresight import _core
+from boresight.errors import InputError
+
+
+def check_is_file(path: str | os.PathLike[str]) -> None:
+    """Refuse pipes and devices, of which the end may never come; what is missing is none.
+
+    Raises
+    ------
+    InputError
+        If the path leads to one.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return  # told by whoever opens it
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(
+            f"path: {os.fspath(path)} is a pipe or a device; give the path of a file, or the "
+            "content of the pipe as a file"
+        )
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Read a whole file.
+
+    Raises
+    ------
+    InputError
+        As `check_is_file`.
+    OSError
+        If it cannot be read.
+    """
+    check_is_file(path)
+    return Path(path).read_bytes()
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.files import read_file, write_atomically
 from boresight._utils.naming import named
 from boresight.alignment.device import Bent
 from boresight.alignment.images import ImageCatalog
@@ -298,8 +299,6 @@ def write_head(result: AlignmentResult, files: Paths, *, tolerance_px: float = 0
     >>> write_head(result, ["a.fits", "b.fits"])  # doctest: +SKIP
     [PosixPath('a.head'), PosixPath('b.head')]
     """
-    from boresight._utils.files import write_atomically
-
     written = []
     for image, path in _members(result, files):
         told = image.alignment
@@ -354,7 +353,7 @@ def read_head(path: str | os.PathLike[str]) -> list[Header]:
 
     headers: list[Header] = []
     cards: list[Card] = []
-    for number, line in enumerate(Path(path).read_text("latin-1").splitlines(), 1):
+    for number, line in enumerate(read_file(path).decode("latin-1").splitlines(), 1):
         text = line.rstrip("\0 ")
         if text == "END":
             headers.append(Header(cards))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 from typing import Any
 
 from boresight._utils.documents import pack_arrays, unpack_arrays
-from boresight._utils.files import write_atomically
+from boresight._utils.files import read_file, write_atomically
 from boresight.apparent.place import ApparentPlace
 from boresight.apparent.refraction import Refraction
 from boresight.camera.model import CameraModel
@@ -46,7 +45,7 @@ def read_matches(path: str | os.PathLike[str]) -> MatchedStars:
     OSError
         If it cannot be read.
     """
-    data = Path(path).read_bytes()
+    data = read_file(path)
     try:
         header, columns = unpack_arrays(data, FORMAT)
         return MatchedStars(

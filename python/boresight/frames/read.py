@@ -16,6 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.files import check_is_file
 from boresight._utils.naming import named
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.choice import Hdu, HduName, choose
@@ -145,6 +146,7 @@ def frame_of(
 
 
 def _read_path(path: Path, region: Region | str | None, hdu: HduName | None) -> Frame:
+    check_is_file(path)
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from boresight._utils.files import write_chunks
+from boresight._utils.files import check_is_file, write_chunks
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.cards import CARD
 from boresight.frames.choice import Hdu
@@ -55,6 +55,7 @@ class FitsFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        check_is_file(self.path)
         self._file: IO[bytes] = self.path.open("rb")
         self._compress: Any = None
         self._sums: dict[int, int] = {}
