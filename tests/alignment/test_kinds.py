@@ -66,6 +66,30 @@ def test_a_solution_is_turned_exactly(off, roll):
     assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) < 2e-4
 
 
+def test_solutions_are_aligned_to_each_other():
+    rng = np.random.default_rng(5)
+    middle = rotation(80.0, 20.0, 10.0)
+    stars = CAMERA.pixel_to_direction(*rng.uniform(-700, 700, (2, 900))) @ middle
+    images, true = [], []
+    for k in range(8):
+        off, turn = rng.uniform(-3, 3, 3), rng.uniform(-0.1, 0.1, 3) * (k > 0)
+        true.append(rotation(80.0 + off[0], 20.0 + off[1], 10.0 + off[2]))
+        xy = np.column_stack(CAMERA.direction_to_pixel(stars @ true[k].T))
+        xy = xy[(np.abs(xy) < [511, 383]).all(axis=1) & (rng.random(len(xy)) < 0.8)]
+        start = rotation(*np.add([80.0, 20.0, 10.0], off + turn))
+        images.append(ImageCatalog(solution(start), xy + rng.normal(0, 0.05, xy.shape)))
+    result = align(images, expand_refcat=True, searchrad=20, fitgeom="rshift")
+    assert result.ok
+    for image, told, attitude in zip(images[1:], result.images[1:], true[1:], strict=True):
+        turned = image.wcs.rotation_matrix_icrs_to_camera @ attitude.T
+        assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) < 2e-3
+        # The correction is that from the solution that was given, but for what is not linear.
+        at = image.original.to_plane(image.pixels)
+        moved = image.original.sky_to_plane(image.mapping.to_sky(image.pixels))
+        own = (at - told.center) @ told.matrix.T + told.shift + told.center
+        assert np.abs(own - moved).max() < 0.2
+
+
 def test_a_solution_gets_its_scale():
     true = rotation(80.0, 20.0, 10.0)
     xy, _, table = stars_of(true)

@@ -13,19 +13,20 @@ from boresight._utils.arguments import count
 from boresight._utils.arguments import number as checked_number
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress, progress_callback
-from boresight.alignment.detections import Seen
 from boresight.alignment.device import lowest_degree
 from boresight.alignment.global_fit import GlobalStart, fit_globally
 from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.mappings import Mapping
 from boresight.alignment.objects import ObjectModel
 from boresight.alignment.options import ClipStatistic, FitGeometry, Match, Options, known
 from boresight.alignment.overlap import max_overlap_image, max_overlap_pair
-from boresight.alignment.pairs import LEAST_ERROR_PX
 from boresight.alignment.reference import ReferenceCatalog, WithoutMotion
 from boresight.alignment.register import align_to
 from boresight.alignment.result import AlignmentResult, ImageAlignment, Reason
+from boresight.alignment.seen import Seen
 from boresight.alignment.sources import pixel_scale
+from boresight.alignment.sweeps import Joined, source_weights, sweep
 from boresight.apparent.motion import Motion
 from boresight.camera.distortion import PolynomialDistortion
 from boresight.errors import InputError
@@ -96,7 +97,8 @@ def align(
         the image with the largest overlap is always next. Default True.
     expand_refcat : bool
         Add the unmatched sources of each aligned image to the reference; what came from images is
-        where all of them together have it. Default False.
+        where all of them together have it. In the end each good image is fitted once more, to where
+        all others have its objects, but for the reference image, until they stay. Default False.
     minobj : int, optional
         Fewest matches of an image. Default: 1 for a shift, 2 for rshift and rscale, 3 for general.
     searchrad : float or Quantity
@@ -243,11 +245,13 @@ def align(
     before = [[member.mapping for member in item.members] for item in items]
     jointly = method == "global"
     with progress_callback(progress, "align") as tell:
-        run = _Run(items, stars, options, not enforce_user_order, expand_refcat or jointly, tell)
-        result = run.result()
+        expand = expand_refcat or jointly
+        run = _Run(items, stars, options, not enforce_user_order, expand, tell)
+        run.align_all()
         if not jointly:
-            return result
-        start = GlobalStart(result, before, run.reference, options, orders, model)
+            run.sweep(before)
+            return run.result()
+        start = GlobalStart(run.result(), before, run.reference, options, orders, model)
         return fit_globally(start, run.seen, share, tell)
 
 
@@ -379,7 +383,7 @@ class _Run:
         self.seen[number] = Seen.all_of(first.members, stars.rows)
         return stars
 
-    def result(self) -> AlignmentResult:
+    def align_all(self) -> None:
         """Align all that wait; those that fail once more when the reference has grown."""
         optimize = self._optimize
         while self._waiting:
@@ -395,6 +399,23 @@ class _Run:
                     self._tell(len(self._done) / len(self._items))
             self._waiting = failed if grown else []
             optimize = True
+
+    def sweep(self, before: list[list[Mapping]]) -> None:
+        """Fit the images that the reference has grown by once more, each to all the others.
+
+        `before` are the mappings of all items before they were aligned.
+        """
+        if not self._expand:
+            return
+        joined = {
+            number: Joined(self._items[number], before[number], self._done[number], seen)
+            for number, seen in self.seen.items()
+        }
+        sweep(list(joined.values()), self.reference, self._options)
+        self._done |= {number: image.told for number, image in joined.items()}
+
+    def result(self) -> AlignmentResult:
+        """Give the verdicts, and the reference as it is now."""
         images = [self._done[number] for number in range(len(self._items))]
         return AlignmentResult(images, self.reference.stars, self._order, list(self._items))
 
@@ -414,15 +435,16 @@ class _Run:
             return False
         self._order.append(number)
         if self._expand and told.verdict == "good":
-            self._grow(item, told, missed)
+            self.seen[number] = self._grow(item, told, missed)
         elif self._options.match is None and told.matches is not None:
             self.seen[number] = Seen.of(told.matches)
         return True
 
-    def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> None:
+    def _grow(self, item: Item, told: ImageAlignment, missed: NDArray[np.int64]) -> Seen:
         """Add the sources that were not matched, where the corrected WCS has them.
 
-        Objects that were matched are where all images together have them from now on.
+        Objects that were matched are where all images together have them from now on. Gives the
+        objects of all its sources.
         """
         matches = told.matches
         assert matches is not None, "an aligned image has matches"
@@ -438,10 +460,7 @@ class _Run:
             free &= np.isfinite(sky).all(axis=1)
             seen = seen.joined(number, np.flatnonzero(free), first)
             first += int(free.sum())
-            weight = member._weights
-            if weight is None:
-                # Of sources without errors the residuals tell how far they scatter.
-                weight = np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
+            weight = source_weights(member, told)
             kept = matches.kept[mine]
             stars, place = matches.star[mine][kept].astype(np.int64), place[kept]
             self.reference.refine(stars, sky[place], weight[place], scale=scale)
@@ -449,8 +468,6 @@ class _Run:
             weights.append(weight[free])
             lights.append(None if member._brightness is None else member._brightness[free])
             colors.append(None if member._color is None else member._color[free])
-
-        self.seen[self._numbers[id(item)]] = seen
 
         def joined(columns: list[Any]) -> Any:
             return None if any(c is None for c in columns) else np.concatenate(columns)
@@ -461,6 +478,7 @@ class _Run:
         )  # fmt: skip
         self.reference.note(matches.star.astype(np.int64), missed)
         self._covered = _Union(self._covered, item)
+        return seen
 
 
 class _Union:

@@ -16,7 +16,7 @@ from boresight.alignment.degeneracies import (
     degeneracies,
     few_matches,
 )
-from boresight.alignment.detections import Detections, Exposure, Seen, collect, exposure_of
+from boresight.alignment.detections import Detections, Exposure, collect, exposure_of
 from boresight.alignment.device import Bent, Device
 from boresight.alignment.growing import GrowingReference
 from boresight.alignment.joint import JointFit, Solved
@@ -41,6 +41,7 @@ from boresight.alignment.result import (
     Matches,
     Reason,
 )
+from boresight.alignment.seen import Seen
 from boresight.alignment.statistics import (
     closure_table,
     reserved_chi2,

@@ -25,6 +25,9 @@ fewer of the objects that only deep images show.
 CELLS_IN_RADIUS = 4.0
 """Cells in the radius of an image: more are more to visit, fewer hold more that is beside it."""
 
+ROUNDING = 1e-9
+"""Share of a weight below which the difference of two is none."""
+
 
 class _Column:
     """Rows with room behind them: what grows by parts is copied seldom, what was given stays."""
@@ -72,6 +75,8 @@ class GrowingReference:
         self._next_id = 0
         self._seen, self._missed = (_Column(np.zeros(0, np.int64)) for _ in range(2))
         self._is_rare = _Column(np.zeros(0, bool))
+        # Images in the mean of each object.
+        self._images = _Column(np.zeros(0, np.int64))
         # Places by which the cells have the objects, which are refined since.
         self._placed = _Column(np.zeros((0, 3)))
         self._add_usual(self.catalogued)
@@ -90,6 +95,7 @@ class GrowingReference:
         self._seen.add(np.ones(len(sky), np.int64))
         self._missed.add(np.zeros(len(sky), np.int64))
         self._is_rare.add(np.zeros(len(sky), bool))
+        self._images.add(np.ones(len(sky), np.int64))
         self._placed.add(sky.copy())
 
     def near(self, center: Floats, radius: float) -> NDArray[np.int64]:
@@ -125,25 +131,47 @@ class GrowingReference:
             old.remove(rows, sky)
             new.add(rows, sky)
 
+    def is_placed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which stars are those of the catalogue, or have images that tell their place."""
+        placed = rows < self.catalogued
+        placed[~placed] = self._images.rows[rows[~placed] - self.catalogued] > 0
+        return placed
+
     def refine(
-        self, rows: NDArray[np.int64], sky: Floats, weights: Floats, *, scale: float = 1.0
+        self,
+        rows: NDArray[np.int64],
+        sky: Floats,
+        weights: Floats,
+        *,
+        scale: float = 1.0,
+        out: bool = False,
     ) -> None:
         """Move objects towards where an image has them, to the mean of all that have.
 
         Stars of the catalogue stay. The weights count, for an angle of a pixel of `scale`, where
-        those of the objects are known.
+        those of the objects are known. With `out` the image is taken out of the mean it is in; what
+        it alone has stays, without weight, until an image has it again.
         """
-        mine = rows >= self.catalogued
-        rows, weights = rows[mine], weights[mine]
-        columns = self._opened()
-        share = 1.0 / (self._seen.rows[rows - self.catalogued] + 1.0)
+        mine, sign = rows >= self.catalogued, -1 if out else 1
+        rows, weights = rows[mine], sign * weights[mine]
+        columns, objects = self._opened(), rows - self.catalogued
+        known, errors = columns.get("weights"), columns.get("sigma")
         with np.errstate(divide="ignore", invalid="ignore"):
-            if (known := columns.get("weights")) is not None:
-                share = np.nan_to_num(weights / (known.rows[rows] + weights))
-                known.rows[rows] += weights
-            elif (errors := columns.get("sigma")) is not None:
-                total = (scale / errors.rows[rows]) ** 2 + weights
-                share = np.nan_to_num(weights / total)
+            if known is not None:
+                had = known.rows[rows]
+            elif errors is not None:
+                had = (scale / errors.rows[rows]) ** 2
+            else:
+                had, weights = self._images.rows[objects], np.full(len(rows), float(sign))
+            self._images.rows[objects] += sign
+            total = had + weights
+            # A difference of rounding is no weight.
+            none = (self._images.rows[objects] == 0) | (total <= ROUNDING * np.abs(weights))
+            total[none] = 0.0
+            share = np.where(none, 0.0, np.nan_to_num(weights / total))
+            if known is not None:
+                known.rows[rows] = total
+            elif errors is not None:
                 errors.rows[rows] = scale / np.sqrt(total)
         places = columns["sky"].rows
         mean = places[rows] + share[:, None] * (sky[mine] - places[rows])

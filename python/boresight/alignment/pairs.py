@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight._utils.statistics import error_floor
 from boresight.alignment.images import ImageCatalog
+from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import PARAMETERS, Options
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.result import of_members
-from boresight.alignment.sources import Near, Sources
+from boresight.alignment.seen import Seen
+from boresight.alignment.sources import Near, Sources, near_of
 from boresight.errors import InputError, UndeterminedError
 
-__all__ = ["LEAST_ERROR_PX", "Fitted", "combined", "match_custom", "match_rows", "with_own_errors"]
+__all__ = [
+    "LEAST_ERROR_PX",
+    "Fitted",
+    "combined",
+    "match_custom",
+    "match_known",
+    "match_rows",
+    "with_own_errors",
+]
 
 Floats = NDArray[np.float64]
 
@@ -77,6 +87,22 @@ def match_rows(
     image = {"points": sources.plane, "weights": sources.weights}
     reference = {"points": near.plane, "weights": near.weights}
     return _fitted(image, reference, np.column_stack([i, j]).astype(np.int64), options)
+
+
+def match_known(
+    members: list[ImageCatalog],
+    refcat: ReferenceCatalog,
+    sources: Sources,
+    plane: Mapping,
+    seen: Seen,
+    options: Options,
+) -> tuple[Near, Fitted]:
+    """Fit sources to the objects that they are known to be."""
+    i, objects = seen.among(sources, members)
+    near = near_of(objects, refcat, plane)
+    i = i[np.isin(objects, near.rows)]
+    both = np.column_stack([i, np.arange(len(i))]).astype(np.int64)
+    return near, _fitted(sources.values(), near.values(), both, options)
 
 
 def _fitted(

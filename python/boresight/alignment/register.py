@@ -14,9 +14,16 @@ from boresight.alignment.growing import GrowingReference
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.mappings import Mapping
 from boresight.alignment.options import LEAST_MATCHES, Options
-from boresight.alignment.pairs import combined, match_custom, match_rows, with_own_errors
+from boresight.alignment.pairs import (
+    combined,
+    match_custom,
+    match_known,
+    match_rows,
+    with_own_errors,
+)
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.alignment.result import ImageAlignment, Matches, Reason, Verdict
+from boresight.alignment.seen import Seen
 from boresight.alignment.sources import (
     Near,
     Sources,
@@ -30,6 +37,7 @@ from boresight.alignment.tangent import SolvedMapping
 from boresight.errors import UndeterminedError
 
 __all__ = [
+    "about_origin",
     "align_to",
     "corner_error",
     "corrected",
@@ -79,33 +87,42 @@ ENDINGS = {
 
 
 def align_to(
-    item: ImageCatalog | ImageGroup, name: str, reference: GrowingReference, options: Options
+    item: ImageCatalog | ImageGroup,
+    name: str,
+    reference: GrowingReference,
+    options: Options,
+    *,
+    starts: list[Mapping] | None = None,
+    seen: Seen | None = None,
 ) -> tuple[ImageAlignment, NDArray[np.int64]]:
     """Align an item to a reference, and correct the WCS of its members if it succeeds.
 
-    Also gives the rows of the stars that are missing among its sources.
+    It starts from the mappings that the members have, or from `starts`; objects that are `seen`
+    are not matched again. Also gives the rows of the stars that are missing among its sources.
     """
     members, refcat = item.members, reference.stars
     none = np.zeros(0, np.int64)
-    starts = [member.mapping for member in members]
+    starts = [member.mapping for member in members] if starts is None else starts
     plane = starts[0]
-    sources = sources_of(members, plane)
+    sources = sources_of(members, plane, starts)
     if len(sources.plane) == 0:
         return ImageAlignment(name, "failed", Reason.NO_SOURCES), none
-    near, found = matched(members, sources, reference, plane, options)
+    near, found = matched(members, sources, reference, plane, options, seen=seen)
     reason = _failure(found, near, options)
     total = ImageAlignment(name, "failed", reason, num_sources=len(sources.plane))
     total = replace(total, num_matches=len(found.pairs), log_odds=found.log_odds)
     if reason is not Reason.ALIGNED:
         return total, none
     try:
-        mappings = corrected(starts, plane, *_about_origin(found.fit))
+        mappings = corrected(starts, plane, *about_origin(found.fit))
         if isinstance(plane, SolvedMapping):
             mappings = _settled(mappings, found, sources, near, refcat, options)
             # Distant stars are where the first plane has them only once the camera looks there.
             sources = sources_of(members, mappings[0], mappings)
             there = replace(options, offset=(0.0, 0.0))
-            beside, again = matched(members, sources, reference, mappings[0], there, start="given")
+            beside, again = matched(
+                members, sources, reference, mappings[0], there, start="given", seen=seen
+            )
             if again.fit is not None:
                 near, found = beside, again
             mappings = _settled(mappings, found, sources, near, refcat, options)
@@ -128,9 +145,12 @@ def matched(
     plane: Mapping,
     options: Options,
     start: str | None = None,
+    seen: Seen | None = None,
 ) -> tuple[Near, Any]:
     """Give the stars that sources may be, the pairs and a fit to them."""
-    if options.match is None:
+    if seen is not None:
+        near, found = match_known(members, reference.stars, sources, plane, seen, options)
+    elif options.match is None:
         near = all_stars(reference.stars, plane)
         found = match_rows(members, reference.stars, sources, near, options)
     else:
@@ -183,7 +203,7 @@ def _join_rare(
     """Add rare objects to the stars, and those where the other sources are to the pairs."""
     free = np.ones(len(sources.plane), bool)
     free[found.pairs[:, 0]] = False
-    matrix, shift = _about_origin(found.fit)
+    matrix, shift = about_origin(found.fit)
     places = plane.plane_to_sky(sources.plane[free] @ matrix.T + shift)
     angle = WIDER * options.tolerance * pixel_scale(plane)
     more = near_of(reference.rare(places, angle), reference.stars, plane)
@@ -217,7 +237,7 @@ def corrected(
     ]
 
 
-def _about_origin(fit: Any) -> tuple[Floats, Floats]:
+def about_origin(fit: Any) -> tuple[Floats, Floats]:
     """Matrix and shift of a fit, the shift at the origin of the plane."""
     matrix, center = np.array(fit.matrix), np.array(fit.center)
     return matrix, np.array(fit.shift) + center - matrix @ center
@@ -284,7 +304,7 @@ def _settled(
         turn = float(np.abs(np.array(fit.matrix) - np.eye(2)).max())
         if max(math.hypot(*fit.shift), turn * SETTLED_AT_PX) < SETTLED_PX:
             break
-        mappings = corrected(mappings, plane, *_about_origin(fit))
+        mappings = corrected(mappings, plane, *about_origin(fit))
     return mappings
 
 

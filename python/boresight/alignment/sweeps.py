@@ -1,0 +1,144 @@
+"""Images aligned one after the other, each once more to where all the others have its objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from boresight.alignment.growing import GrowingReference
+from boresight.alignment.images import ImageCatalog, ImageGroup
+from boresight.alignment.mappings import Mapping
+from boresight.alignment.options import Options
+from boresight.alignment.pairs import LEAST_ERROR_PX
+from boresight.alignment.register import about_origin, align_to, matched
+from boresight.alignment.result import ImageAlignment
+from boresight.alignment.seen import Seen
+from boresight.alignment.sources import pixel_scale, sources_of
+
+__all__ = ["Joined", "source_weights", "sweep"]
+
+Floats = NDArray[np.float64]
+
+MOST_SWEEPS = 5
+"""Sweeps at most: the first brings nearly all, and two are usual."""
+
+SETTLED_PX = 1e-3
+"""Sweeps end when no source has moved by more than this."""
+
+
+def source_weights(member: ImageCatalog, told: ImageAlignment) -> Floats:
+    """Give the weights that the sources of an image have in the places of objects."""
+    if member._weights is not None:
+        return member._weights
+    # Of sources without errors the residuals tell how far they scatter.
+    return np.full(len(member), 2.0 / max(told.rmse_px, LEAST_ERROR_PX) ** 2)
+
+
+@dataclass
+class Joined:
+    """A good image in the reference: what it sees, and which of that is in the objects' places.
+
+    `seen` has the sources that were matched, in their order, before those that became objects, and
+    `starts` are the mappings before the image was aligned. The reference image has no matches.
+    """
+
+    item: ImageCatalog | ImageGroup
+    starts: list[Mapping]
+    told: ImageAlignment
+    seen: Seen
+    kept: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        members, seen, matches = self.item.members, self.seen, self.told.matches
+        self.kept = np.ones(len(seen.object), bool)
+        if matches is not None:
+            self.kept[: len(matches.kept)] = matches.kept
+        first = np.cumsum([0, *map(len, members)])
+        self._rows = first[seen.member] + seen.place
+        weights = np.concatenate([source_weights(member, self.told) for member in members])
+        self._weights = weights[self._rows]
+        self._scale = pixel_scale(members[0].mapping)
+        self._sky = self._now()
+
+    def _now(self) -> Floats:
+        """Give the directions of what it sees by the WCS that it has now."""
+        return np.concatenate([member.sky() for member in self.item.members])[self._rows]
+
+    def _place(self, reference: GrowingReference, *, out: bool) -> None:
+        """Put it into the places of its objects, or take it out."""
+        kept = self.kept
+        reference.refine(
+            self.seen.object[kept], self._sky[kept], self._weights[kept], scale=self._scale, out=out
+        )
+
+    def _others(self, reference: GrowingReference) -> Seen:
+        """Give what it sees and others too, once it is out."""
+        return self.seen.of_those(reference.is_placed(self.seen.object))
+
+    def bring(self, images: list[Joined], reference: GrowingReference, options: Options) -> None:
+        """Move what all others see, as one, to where this image has it."""
+        self._place(reference, out=True)
+        members = self.item.members
+        plane = members[0].mapping
+        sources, seen = sources_of(members, plane), self._others(reference)
+        fit = matched(members, sources, reference, plane, options, seen=seen)[1].fit
+        self._place(reference, out=False)
+        if fit is None:
+            return
+        matrix, shift = about_origin(fit)
+        for image in images:
+            at = plane.sky_to_plane(image._sky) - shift
+            sky = plane.plane_to_sky(at @ np.linalg.inv(matrix).T)
+            image._place(reference, out=True)
+            image._sky = np.where(np.isfinite(sky), sky, image._sky)
+            image._place(reference, out=False)
+
+    def fit_again(self, reference: GrowingReference, options: Options) -> float:
+        """Fit it to where the others have its objects, and give how far it has moved, px.
+
+        Where that does not succeed its WCS stays as it is.
+        """
+        self._place(reference, out=True)
+        others = self._others(reference)
+        before, was = self.told, self._sky
+        told, _ = align_to(
+            self.item, before.name, reference, options, starts=self.starts, seen=others
+        )
+        if told.status == "success":
+            assert told.matches is not None, "an aligned image has matches"
+            self.told = replace(
+                told, log_odds=before.log_odds, by_patterns=before.by_patterns,
+                matched_fraction=before.matched_fraction,
+            )  # fmt: skip
+            for member in self.item.members:
+                member.alignment = self.told
+            left = Seen.of(told.matches).of_those(~told.matches.kept)
+            first = np.cumsum([0, *map(len, self.item.members)])
+            self.kept = ~np.isin(self._rows, first[left.member] + left.place)
+        self._sky = self._now()
+        if self.told.verdict == "good":
+            self._place(reference, out=False)
+        moved = np.linalg.norm(self._sky - was, axis=1)
+        return float(moved.max()) / self._scale
+
+
+def sweep(images: list[Joined], reference: GrowingReference, options: Options) -> None:
+    """Fit images in turn to where all the others have their objects, until they stay.
+
+    That goes down to the least squares of all images and objects at once. Each image alone, held by
+    many others, would follow the reference image, which stays, in small steps: before each sweep
+    all are brought there as one. An image that is no longer good leaves the reference.
+    """
+    first = next((image for image in images if image.told.status == "reference"), None)
+    images = [image for image in images if image is not first]
+    if len(images) < 2:
+        return
+    for _ in range(MOST_SWEEPS):
+        if first is not None:
+            first.bring(images, reference, options)
+        moved = [image.fit_again(reference, options) for image in images]
+        images = [image for image in images if image.told.verdict == "good"]
+        if max(moved, default=0.0) < SETTLED_PX:
+            break
