@@ -31,6 +31,8 @@ const CLIP_TOLERANCE: f32 = 0.01;
 const QUARTILE_TO_SIGMA: f32 = 1.482_602;
 /// Fraction of the pixels that must be good for a block to count.
 const MIN_GOOD_FRACTION: f32 = 0.25;
+/// Sums that are added to side by side.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Statistics of one block: mean and deviation of its background pixels, and whether enough of them are good.
 #[derive(Debug, Clone, Copy)]
@@ -187,20 +189,32 @@ fn clip(samples: &[f32], mut mean: f32, mut deviation: f32, sigmas: f32, shrunk:
 /// Count, sum and sum of squares of `v - centre` where it is within ±`cut`.
 #[inline(always)]
 fn moments(samples: &[f32], centre: f32, cut: f32) -> (f32, f32, f32) {
-    const SIDE_BY_SIDE: usize = 16;
-    let [mut count, mut sum, mut squares] = [[0.0_f32; SIDE_BY_SIDE]; 3];
     let (chunks, rest) = samples.as_chunks::<SIDE_BY_SIDE>();
     let mut last = [f32::MAX; SIDE_BY_SIDE];
     last[..rest.len()].copy_from_slice(rest);
-    for chunk in chunks.iter().chain([&last]) {
-        for k in 0..SIDE_BY_SIDE {
-            let offset = chunk[k] - centre;
-            let near = offset.abs() < cut;
-            let kept = if near { offset } else { 0.0 };
-            count[k] += if near { 1.0 } else { 0.0 };
-            sum[k] += kept;
-            squares[k] += kept * kept;
-        }
+    let [mut count, mut sum, mut squares] = [0; 3].map(|_| [0.0; SIDE_BY_SIDE]);
+    for chunk in chunks {
+        add_moments(chunk, centre, cut, [&mut count, &mut sum, &mut squares]);
     }
+    add_moments(&last, centre, cut, [&mut count, &mut sum, &mut squares]);
     (count.iter().sum(), sum.iter().sum(), squares.iter().sum())
+}
+
+/// Adds the moments of some samples to those of the others before them. By itself, for in one loop over all the samples and the
+/// last of them the compiler would keep the sums in memory.
+#[inline(always)]
+fn add_moments(
+    samples: &[f32; SIDE_BY_SIDE],
+    centre: f32,
+    cut: f32,
+    [count, sum, squares]: [&mut [f32; SIDE_BY_SIDE]; 3],
+) {
+    for k in 0..SIDE_BY_SIDE {
+        let offset = samples[k] - centre;
+        let near = offset.abs() < cut;
+        let kept = if near { offset } else { 0.0 };
+        count[k] += if near { 1.0 } else { 0.0 };
+        sum[k] += kept;
+        squares[k] += kept * kept;
+    }
 }
