@@ -1,7 +1,9 @@
 //! Defects: pixels that are no stars, and not read.
 
+use std::ops::Range;
+
 /// The defects of a frame, by rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Defects {
     /// Those of row y: `columns[starts[y]..starts[y + 1]]`, ascending.
     starts: Vec<u32>,
@@ -23,6 +25,20 @@ impl Defects {
         self.heights.push(height);
     }
 
+    /// Those of another in some rows, after all others.
+    pub(crate) fn extend(&mut self, other: &Self, rows: Range<usize>) {
+        for y in rows {
+            for k in other.starts[y] as usize..other.starts[y + 1] as usize {
+                self.push([other.columns[k] as usize, y], other.heights[k]);
+            }
+        }
+    }
+
+    /// All of another, which are in later rows.
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.extend(other, 0..other.starts.len().saturating_sub(1));
+    }
+
     /// No more: the frame has so many rows.
     pub(crate) fn close(&mut self, rows: usize) {
         self.starts.resize(rows + 1, self.columns.len() as u32);
@@ -39,6 +55,9 @@ impl Defects {
 
     /// Marks those among the pixels from column `x0` on of row `y`.
     pub(crate) fn blank(&self, y: usize, x0: usize, out: &mut [f32]) {
+        if self.is_empty() {
+            return;
+        }
         let row = &self.columns[self.starts[y] as usize..self.starts[y + 1] as usize];
         if row.is_empty() {
             return;

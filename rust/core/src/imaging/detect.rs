@@ -8,14 +8,17 @@
 #![allow(clippy::needless_bitwise_bool)]
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
+pub(crate) use filter::Search;
 use filter::{Filter, Level, Pass, Visitor};
 use mirror::Mirror;
 
 use crate::imaging::background::Background;
 use crate::imaging::blobs::{Blob, Labels, Run};
+use crate::imaging::defects::Defects;
 use crate::imaging::image::Image;
 use crate::simd::vectorized;
 
@@ -79,6 +82,8 @@ pub(crate) struct Detection {
     pub gain: f32,
     /// Response, in sigmas of the filtered noise, to light of one sigma in a single pixel.
     pub single: f32,
+    /// Defects of the frame that were found, and left out.
+    pub defects: Arc<Defects>,
     /// About how many peaks there are, where only the highest were looked for.
     pub about: Option<usize>,
 }
@@ -98,6 +103,8 @@ impl Detection {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Detector {
     bands: Vec<Scan>,
+    /// Those that were found in each band.
+    defects: Vec<Defects>,
     runs: Vec<Run>,
     troughs: Vec<Trough>,
     labels: Labels,
@@ -106,7 +113,7 @@ pub(crate) struct Detector {
 
 impl Detector {
     /// Finds the peaks higher than `threshold` sigmas. With `binned`, pixels are added up two by two first:
-    /// faster, and a little less sensitive.
+    /// faster, and a little less sensitive. What `search` finds in the rows of the frame is left out.
     pub(crate) fn detect(
         &mut self,
         image: &Image<'_>,
@@ -114,10 +121,13 @@ impl Detector {
         filter_sigma: Option<f64>,
         threshold: f32,
         binned: bool,
+        search: Option<&Search<'_>>,
     ) -> &Detection {
-        let filter = Filter::new(image, background, filter_sigma, binned);
+        let filter = Filter::new(image, background, filter_sigma, binned, search);
         let mut level = filter.level(background, threshold);
         self.scan(&filter, level, |band| band);
+        let image = &image.without(self.take_defects(image.height()));
+        let filter = filter.of(image);
         let mirror = Mirror { image, background, bin: filter.bin, white: filter.maxima(threshold) };
         if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, level.cut) {
             level.cut = higher;
@@ -125,6 +135,17 @@ impl Detector {
         }
         self.put_together(&filter, level);
         &self.detection
+    }
+
+    /// Joins what was found in the bands of a frame of so many rows.
+    fn take_defects(&mut self, rows: usize) -> Arc<Defects> {
+        let mut found = Defects::none(0);
+        for band in &self.defects {
+            found.join(band);
+        }
+        found.close(rows);
+        self.detection.defects = Arc::new(found);
+        self.detection.defects.clone()
     }
 
     /// Makes blobs of the runs, and the detection of them and the peaks.
@@ -161,13 +182,15 @@ impl Detector {
         Level { cut, plateau, .. }: Level,
         part: impl Fn(Range<usize>) -> Range<usize> + Sync,
     ) {
-        let Self { bands, runs, troughs, detection, .. } = self;
+        let Self { bands, defects, runs, troughs, detection, .. } = self;
         let [_, height] = filter.size();
         bands.resize_with(height.div_ceil(BAND_ROWS), Scan::default);
-        bands.par_iter_mut().enumerate().for_each(|(band, scan)| {
+        defects.clear();
+        defects.resize_with(bands.len(), || Defects::none(0));
+        bands.par_iter_mut().zip(defects).enumerate().for_each(|(band, (scan, defects))| {
             scan.restart(ISOPHOTE_FRACTION * cut, cut, plateau);
             let rows = part(band * BAND_ROWS..((band + 1) * BAND_ROWS).min(height));
-            vectorized(Pass { filter, rows, visit: Visitor::Scan(scan) });
+            vectorized(Pass { filter, rows, visit: Visitor::Scan(scan), defects });
         });
         detection.peaks.clear();
         runs.clear();
@@ -355,8 +378,8 @@ mod tests {
         let background = Background::measure(&image, 32).unwrap();
         let mut detector = Detector::default();
         // What a frame leaves in the buffers does not show in the next.
-        detector.detect(&image, &background, None, 0.5, true);
-        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false);
+        detector.detect(&image, &background, None, 0.5, true, None);
+        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false, None);
         let mut found: Vec<_> = detection.peaks.iter().map(|p| (p.x, p.y)).collect();
         found.sort_unstable();
         assert_eq!(found, [(5, 0), (10, 127), (30, 128), (50, 255), (63, 299)]);

@@ -190,7 +190,7 @@ impl Extractor {
         checkpoint(monitor)?;
         let (defects, brightest) = match detect_brightest(detector, image, &background, options) {
             Some((defects, peaks)) => (defects, Some(peaks)),
-            None => (Arc::new(detect(detector, image, &background, options, monitor)?), None),
+            None => (detect(detector, image, &background, options), None),
         };
         let (image, detection) = (&image.without(defects.clone()), detector.detection());
         checkpoint(monitor)?;
@@ -236,7 +236,7 @@ impl Extractor {
         let background = options.background(image, &reading)?;
         let threshold = options.sigma_threshold as f32;
         let filter = options.matched_filter_sigma;
-        let detection = self.detector.detect(image, &background, filter, threshold, false);
+        let detection = self.detector.detect(image, &background, filter, threshold, false, None);
         let level = background.level.mean() as f32;
         let sensitive = mosaic::sensitivities(image, &background, &detection.peaks);
         let pattern = sensitive.map_or(pattern, |places| pattern.divided(places, level));
@@ -260,22 +260,19 @@ fn detect(
     image: &Image<'_>,
     background: &Background,
     options: &ExtractOptions,
-    monitor: &dyn Monitor,
-) -> Result<Defects> {
+) -> Arc<Defects> {
     let binned = options.fast && image.width().min(image.height()) >= MIN_BINNED_SIZE;
     let (sigma, threshold) = (options.matched_filter_sigma, options.sigma_threshold as f32);
     let sharpness = options.max_sharpness.unwrap_or(1.0);
     if options.fast {
         // In a hurry, defects are searched for only where they show.
-        let peaks = &detector.detect(image, background, sigma, threshold, binned).peaks;
-        if !sharp::are_among(image, background, peaks, sharpness) {
-            return Ok(Defects::none(image.height()));
+        let found = detector.detect(image, background, sigma, threshold, binned, None);
+        if !sharp::are_among(image, background, &found.peaks, sharpness) {
+            return found.defects.clone();
         }
     }
-    let defects = Arc::new(sharp::find(image, background, sharpness));
-    checkpoint(monitor)?;
-    detector.detect(&image.without(defects.clone()), background, sigma, threshold, binned);
-    Ok(Arc::unwrap_or_clone(defects))
+    let search = |rows| sharp::find(image, background, sharpness, rows);
+    detector.detect(image, background, sigma, threshold, binned, Some(&search)).defects.clone()
 }
 
 /// Detects the brightest stars of a rich frame, if they are all that is to be measured; returns what of the peaks are defects,

@@ -31,8 +31,6 @@ const MIN_NEIGHBOURS: usize = 5;
 /// Among so many peaks this fraction of defects makes a search of the frame pay.
 const SAMPLED_PEAKS: usize = 256;
 const DEFECTIVE_PEAKS: f64 = 0.1;
-/// Rows searched by one task.
-const BAND_ROWS: usize = 64;
 /// Pixels that are looked at together, and over which the noise is taken as one.
 const WORD: usize = 32;
 const SPAN: usize = 256;
@@ -81,24 +79,17 @@ impl Neighbours {
     }
 }
 
-/// Pixels sharper than `limit`, (height - mean of the neighbours) / height, by more than noise explains.
-pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64) -> Defects {
+/// Pixels of some rows that are sharper than `limit`, (height - mean of the neighbours) / height, by more than noise explains.
+pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows: Range<usize>) -> Defects {
     let least = (1.0 - limit) as f32;
     if least <= 0.0 {
-        return Defects::none(image.height());
+        return Defects::none(rows.end);
     }
-    let bands: Vec<Vec<Defect>> = (0..image.height().div_ceil(BAND_ROWS))
-        .into_par_iter()
-        .map(|band| {
-            let rows = band * BAND_ROWS..((band + 1) * BAND_ROWS).min(image.height());
-            vectorized(Search { image, background, rows, least })
-        })
-        .collect();
-    let mut found = Defects::none(0);
-    for Defect { x, y, height } in bands.into_iter().flatten() {
+    let (mut found, end) = (Defects::none(0), rows.end);
+    for Defect { x, y, height } in vectorized(Search { image, background, rows, least }) {
         found.push([x, y], height);
     }
-    found.close(image.height());
+    found.close(end);
     found
 }
 
@@ -299,7 +290,7 @@ mod tests {
         }
         let image = Image::from_slice(&pixels, width).unwrap();
         let background = Background::measure(&image, 50).unwrap();
-        let defects = find(&image, &background, 0.9);
+        let defects = find(&image, &background, 0.9, 0..150);
         let mut masked = Vec::new();
         let clean = image.without(defects.into());
         for y in 0..150 {
@@ -310,6 +301,6 @@ mod tests {
         let mut expected = hot[1..].to_vec();
         expected.sort_by_key(|&(x, y)| (y, x));
         assert_eq!(masked, expected);
-        assert!(find(&image, &background, 1.0).is_empty());
+        assert!(find(&image, &background, 1.0, 0..150).is_empty());
     }
 }

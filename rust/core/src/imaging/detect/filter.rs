@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use super::Scan;
 use super::skewed::Skewed;
 use crate::imaging::background::{Background, Mesh, RowScratch};
+use crate::imaging::defects::Defects;
 use crate::imaging::image::Image;
 use crate::simd::{Work, vectorized};
 
@@ -32,10 +33,17 @@ pub(super) const SQUARE: usize = 16;
 const ROUNDING: f32 = 0.288_675;
 /// Filtered rows are padded to a multiple of this many pixels.
 const BLOCK: usize = 32;
+/// Rows that are searched for defects at once, before they are filtered: few enough to stay in the cache until then.
+const SEARCHED_ROWS: usize = 16;
+
+/// Finds the defects in some rows of the frame.
+pub(crate) type Search<'a> = dyn Fn(Range<usize>) -> Defects + Sync + 'a;
 
 /// The matched filter: a separable Gaussian on the frame less its level, over its noise.
 pub(super) struct Filter<'a> {
     image: &'a Image<'a>,
+    /// Finds defects of the frame that are not known yet, which are left out then.
+    search: Option<&'a Search<'a>>,
     /// The background of a pixel of the filtered frame, and one over the noise of the mean of those it is made of.
     under: Mesh,
     weight: Mesh,
@@ -53,6 +61,7 @@ impl<'a> Filter<'a> {
         background: &'a Background,
         sigma: Option<f64>,
         binned: bool,
+        search: Option<&'a Search<'a>>,
     ) -> Self {
         let bin = if binned { BIN } else { 1 };
         let sigma = sigma.map(|sigma| sigma / bin as f64);
@@ -67,7 +76,16 @@ impl<'a> Filter<'a> {
         let weight = background.noise.map(|noise| if noise > 0.0 { bin as f32 / noise } else { 0.0 });
         let kernel = kernel.iter().map(|k| (k / norm) as f32).collect();
         let gain = (sum * sum) as f32 * bin as f32;
-        Self { image, under: background.level.binned(bin), weight: weight.binned(bin), kernel, bin, gain }
+        let [under, weight] = [background.level.binned(bin), weight.binned(bin)];
+        Self { image, search, under, weight, kernel, bin, gain }
+    }
+
+    /// The same for the frame without its defects.
+    pub(super) fn of<'b>(self, image: &'b Image<'b>) -> Filter<'b>
+    where
+        'a: 'b,
+    {
+        Filter { image, search: None, ..self }
     }
 
     /// Number of columns and rows of the filtered frame.
@@ -130,7 +148,8 @@ impl<'a> Filter<'a> {
                 let middle = (start + end).saturating_sub(rows) / 2;
                 let mut sampled = Vec::new();
                 let rows = middle.max(start)..(middle + rows).min(end);
-                vectorized(Pass { filter: self, rows, visit: Visitor::Sample(&mut sampled) });
+                let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
+                vectorized(Pass { filter: self, rows, visit, defects });
                 sampled
             })
             .collect();
@@ -140,13 +159,15 @@ impl<'a> Filter<'a> {
         noise
     }
 
-    /// Shows filtered rows.
+    /// Shows filtered rows, and adds the defects that were found in them.
     #[inline(always)]
-    fn triples(&self, rows: Range<usize>, mut visit: Visitor<'_>) {
+    fn triples(&self, rows: Range<usize>, mut visit: Visitor<'_>, found: &mut Defects) {
         let reach = self.kernel.len() - 1;
         let [width, height] = self.size();
         let padded = width.next_multiple_of(BLOCK);
         let mut scratch = Scratch::new(self.image.width(), padded, reach);
+        let mut known =
+            Known { defects: Defects::none(0), end: self.bin * rows.start.saturating_sub(reach + 1) };
         let along: Vec<[usize; 2]> = (0..=reach).map(|i| [reach - i, reach + i]).collect();
         // The last 2 reach + 1 rows filtered along themselves.
         let slots = 2 * reach + 1;
@@ -155,12 +176,12 @@ impl<'a> Filter<'a> {
         let mut filtered = [0; 3].map(|_| vec![0.0_f32; padded + 2]);
         let first = rows.start as isize - 1;
         for y in first - reach as isize..first + reach as isize {
-            self.filter_row(y, &mut scratch, &along, &mut across[slot(y)..][..padded]);
+            self.filter_row(y, &mut known, &mut scratch, &along, &mut across[slot(y)..][..padded]);
         }
         let mut down = along.clone();
         for y in first..=rows.end as isize {
             let ahead = y + reach as isize;
-            self.filter_row(ahead, &mut scratch, &along, &mut across[slot(ahead)..][..padded]);
+            self.filter_row(ahead, &mut known, &mut scratch, &along, &mut across[slot(ahead)..][..padded]);
             filtered.rotate_left(1);
             let out = &mut filtered[2][1..=padded];
             if y < 0 || y >= height as isize {
@@ -176,6 +197,25 @@ impl<'a> Filter<'a> {
                 let [above, middle, below] = &filtered;
                 visit.visit((y - 1) as usize, width, [above, middle, below]);
             }
+        }
+        if self.search.is_some() {
+            // Binned rows may leave out the last one.
+            let end = if rows.end == height { self.image.height() } else { self.bin * rows.end };
+            self.search_to(end, &mut known);
+            found.extend(&known.defects, self.bin * rows.start..end);
+            found.close(end);
+        }
+    }
+
+    /// Finds the defects before row `end` of the frame.
+    #[inline(never)]
+    fn search_to(&self, end: usize, known: &mut Known) {
+        let Some(search) = self.search else { return };
+        while known.end < end {
+            let rows = known.end..(known.end + SEARCHED_ROWS).min(self.image.height());
+            known.end = rows.end;
+            known.defects.extend(&search(rows.clone()), rows.clone());
+            known.defects.close(rows.end);
         }
     }
 
@@ -236,13 +276,23 @@ impl<'a> Filter<'a> {
 
     /// One row in units of the noise, filtered along itself; zeros outside the frame and for bad pixels.
     #[inline(always)]
-    fn filter_row(&self, y: isize, scratch: &mut Scratch, along: &[[usize; 2]], out: &mut [f32]) {
+    fn filter_row(
+        &self,
+        y: isize,
+        known: &mut Known,
+        scratch: &mut Scratch,
+        along: &[[usize; 2]],
+        out: &mut [f32],
+    ) {
         let [width, height] = self.size();
         if y < 0 || y >= height as isize {
             out.fill(0.0);
             return;
         }
         let (y, reach) = (y as usize, self.kernel.len() - 1);
+        if self.search.is_some() {
+            self.search_to(self.bin * (y + 1), known);
+        }
         let Scratch { row, lines: [first, second], level, weight, rows } = scratch;
         let (level, weight) = (&mut level[..width], &mut weight[..width]);
         self.under.fill_row(y, rows, level);
@@ -250,12 +300,15 @@ impl<'a> Filter<'a> {
         let inner = &mut row[reach..reach + width];
         if self.bin == 1 {
             self.image.read(y, 0, inner);
+            known.defects.blank(y, 0, inner);
             for ((v, &level), &weight) in inner.iter_mut().zip(&*level).zip(&*weight) {
                 *v = above(*v, level) * weight;
             }
         } else {
-            self.image.read(BIN * y, 0, first);
-            self.image.read(BIN * y + 1, 0, second);
+            for (y, line) in [(BIN * y, &mut *first), (BIN * y + 1, &mut *second)] {
+                self.image.read(y, 0, line);
+                known.defects.blank(y, 0, line);
+            }
             let pairs = || first.as_chunks::<BIN>().0.iter().zip(second.as_chunks::<BIN>().0);
             let under = || level.iter().zip(&*weight);
             for ((v, (&[a, b], &[c, d])), (&level, &weight)) in inner.iter_mut().zip(pairs()).zip(under()) {
@@ -317,6 +370,7 @@ pub(super) struct Pass<'a> {
     pub(super) filter: &'a Filter<'a>,
     pub(super) rows: Range<usize>,
     pub(super) visit: Visitor<'a>,
+    pub(super) defects: &'a mut Defects,
 }
 
 impl Work for Pass<'_> {
@@ -324,7 +378,7 @@ impl Work for Pass<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.filter.triples(self.rows, self.visit);
+        self.filter.triples(self.rows, self.visit, self.defects);
     }
 }
 
@@ -344,6 +398,12 @@ struct Scratch {
     level: Vec<f32>,
     weight: Vec<f32>,
     rows: RowScratch,
+}
+
+/// The defects that were found in the rows of the frame before this one.
+struct Known {
+    defects: Defects,
+    end: usize,
 }
 
 impl Scratch {
@@ -415,7 +475,8 @@ mod tests {
             let bin = filter.bin;
             let (mut n, mut squares) = (0.0, 0.0);
             let mut sampled = Vec::new();
-            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit: Visitor::Sample(&mut sampled) });
+            let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
+            vectorized(Pass { filter: &filter, rows: 20..380 / bin, visit, defects });
             for s in sampled {
                 n += 1.0;
                 squares += f64::from(s * s);

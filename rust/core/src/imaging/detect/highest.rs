@@ -43,7 +43,7 @@ impl Detector {
         threshold: f32,
         wanted: usize,
     ) -> bool {
-        let filter = Filter::new(image, background, filter_sigma, true);
+        let filter = Filter::new(image, background, filter_sigma, true, None);
         let level = filter.level(background, threshold);
         let Some((cut, about)) = self.highest(&filter, level, wanted) else { return false };
         self.scan(&filter, Level { cut, ..level }, |band| band);
@@ -91,7 +91,7 @@ impl Detector {
         filter_sigma: Option<f64>,
         threshold: f32,
     ) {
-        let filter = Filter::new(image, background, filter_sigma, false);
+        let filter = Filter::new(image, background, filter_sigma, false, None);
         let level = filter.level(background, threshold);
         let Self { detection, .. } = self;
         let mut found: Vec<Near> = detection
@@ -198,7 +198,7 @@ mod tests {
         let pixels = frame(9);
         let image = Image::from_slice(&pixels, WIDTH).unwrap();
         let background = Background::measure(&image, 64).unwrap();
-        let all = Detector::default().detect(&image, &background, Some(1.5), 5.0, false).clone();
+        let all = Detector::default().detect(&image, &background, Some(1.5), 5.0, false, None).clone();
         let mut detector = Detector::default();
         assert!(detector.detect_highest(&image, &background, Some(1.5), 5.0, 1000));
         let about = detector.detection().about.unwrap();

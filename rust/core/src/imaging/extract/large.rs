@@ -363,7 +363,7 @@ mod tests {
         let image = Image::from_slice(pixels, SIZE).unwrap();
         let background = Background::measure(&image, 100).unwrap();
         let (mut detector, options) = (Detector::default(), ExtractOptions::default());
-        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false);
+        let detection = detector.detect(&image, &background, Some(1.5), 5.0, false, None);
         let large = Large::find(&image, &background, detection)?;
         let saturation = f32::INFINITY;
         let frame =
