@@ -40,7 +40,8 @@ def test_of_align(tmp_path):
 
 def test_of_diagnose(tmp_path):
     simulate_frame(CAMERA, 83.0, -1.2).write_fits(tmp_path / "a.fits")
-    told = output("diagnose", tmp_path / "a.fits", "--fov", 25)
+    # A busy machine needs longer for as much work.
+    told = output("diagnose", tmp_path / "a.fits", "--fov", 25, "--seconds", 200)
     assert set(told) == documented("diagnose") - {"diagnose", "Diagnosis"}
     assert told["solution"] is not None or told["remedy"]["cause"] == "field of view"
 
