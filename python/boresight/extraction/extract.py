@@ -244,8 +244,8 @@ def extract_centroids(
     max_measured : int, optional
         Measure so many of the highest peaks only, and those beside them: `solve` needs no more of a
         rich frame. Where there are several times as many, the others are not even looked for: then
-        `num_blobs_raw` is without them, and their number (``rejected["unmeasured"]``) is estimated
-        from a part of the frame. Default: all.
+        `num_blobs_raw` is without them, their number (``rejected["unmeasured"]``) is estimated from
+        a part of the frame, and the point-spread function has 3 × 3 nodes at most. Default: all.
     timeout_ms : int, optional
         Time bound; `None` for none.
 
