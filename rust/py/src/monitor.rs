@@ -106,7 +106,9 @@ pub(crate) fn watch<T: Send>(
         let shared = &shared;
         scope.spawn(move |_| drop(done.send(work(shared))));
         loop {
-            match finished.recv_timeout(limit.map_or(POLL_INTERVAL, Limit::next_look)) {
+            // Once it is told to stop, there is nothing but to wait for the work.
+            let next_look = limit.filter(|_| raised.is_none()).map_or(POLL_INTERVAL, Limit::next_look);
+            match finished.recv_timeout(next_look) {
                 Ok(outcome) => return outcome,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) if raised.is_none() => {
