@@ -338,6 +338,37 @@ mod tests {
     }
 
     #[test]
+    fn defects_found_by_the_way_are_those_of_the_frame() {
+        let (width, height) = (203, 401);
+        let mut state = 3_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1 << 24) as f32
+        };
+        let mut pixels: Vec<f32> = (0..width * height).map(|_| 100.0 + 9.0 * random()).collect();
+        for _ in 0..600 {
+            pixels[(random() * (width * height) as f32) as usize] += 500.0 * random();
+        }
+        for at in (0..width).step_by(40).chain([width * 128 - 7, width * 127 + 60, width * height - 1]) {
+            pixels[at] += 900.0;
+        }
+        let image = Image::from_slice(&pixels, width).unwrap();
+        let background = Background::measure(&image, 64).unwrap();
+        let search = |rows| sharp::find(&image, &background, 0.9, rows);
+        let defects = Arc::new(search(0..height));
+        assert!(defects.higher_than(10.0) > 100);
+        for binned in [false, true] {
+            let mut detector = Detector::default();
+            let found = detector.detect(&image, &background, Some(1.2), 5.0, binned, Some(&search)).clone();
+            assert_eq!(found.defects, defects);
+            let clean = image.without(defects.clone());
+            let again = detector.detect(&clean, &background, Some(1.2), 5.0, binned, None);
+            assert!(again.defects.is_empty() && found.peaks == again.peaks && !found.peaks.is_empty());
+            assert_eq!((found.threshold, found.correlation), (again.threshold, again.correlation));
+        }
+    }
+
+    #[test]
     fn nothing_makes_positions_that_are_no_numbers() {
         let checkers = |k: usize| if (k / 3 + k / 600).is_multiple_of(2) { 0.0_f32 } else { 100.0 };
         let hot = |k: usize| if (k * 7919).is_multiple_of(97) { 1e4_f32 } else { (k % 7) as f32 };

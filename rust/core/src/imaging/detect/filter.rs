@@ -471,7 +471,7 @@ mod tests {
         let image = Image::from_slice(&pixels, 400).unwrap();
         let background = Background::measure(&image, 64).unwrap();
         for binned in [false, true] {
-            let filter = Filter::new(&image, &background, Some(1.5), binned);
+            let filter = Filter::new(&image, &background, Some(1.5), binned, None);
             let bin = filter.bin;
             let (mut n, mut squares) = (0.0, 0.0);
             let mut sampled = Vec::new();
