@@ -42,10 +42,7 @@ from boresight.alignment.result import (
     Reason,
 )
 from boresight.alignment.seen import Seen
-from boresight.alignment.statistics import (
-    closure_table,
-    reserved_chi2,
-)
+from boresight.alignment.statistics import closure_table, reserved_chi2
 from boresight.camera.distortion import PolynomialDistortion
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ FEW_CHANGES = 1e-4
 FLOOR_ROUNDS = 4
 """Rounds in which the floor of the errors is found."""
 
-
 SMALLEST_UNIT = 1e-300
 """Residuals of none have a length too."""
 

@@ -54,10 +54,20 @@ class Seen:
         """Give some of them."""
         return Seen(self.member[which], self.place[which], self.object[which])
 
+    def among_all(self, members: list[ImageCatalog]) -> NDArray[np.int64]:
+        """Give indices among the sources of all members, one after the other."""
+        return _among_all(members, self.member, self.place)
+
     def among(self, sources: Sources, members: list[ImageCatalog]) -> tuple[Any, Any]:
         """Give indices of sources that are still in the plane of the item, and their objects."""
-        first = np.cumsum([0, *map(len, members)])
-        index = np.full(first[-1], -1)
-        index[first[sources.member] + sources.row] = np.arange(len(sources.row))
-        found = index[first[self.member] + self.place]
+        index = np.full(sum(map(len, members)), -1)
+        index[_among_all(members, sources.member, sources.row)] = np.arange(len(sources.row))
+        found = index[self.among_all(members)]
         return found[found >= 0], self.object[found >= 0]
+
+
+def _among_all(
+    members: list[ImageCatalog], member: NDArray[Any], place: NDArray[Any]
+) -> NDArray[np.int64]:
+    first = np.cumsum([0, *map(len, members)])
+    return np.asarray(first[member] + place)

@@ -55,8 +55,7 @@ class Joined:
         self.kept = np.ones(len(seen.object), bool)
         if matches is not None:
             self.kept[: len(matches.kept)] = matches.kept
-        first = np.cumsum([0, *map(len, members)])
-        self._rows = first[seen.member] + seen.place
+        self._rows = seen.among_all(members)
         weights = np.concatenate([source_weights(member, self.told) for member in members])
         self._weights = weights[self._rows]
         self._scale = pixel_scale(members[0].mapping)
@@ -115,8 +114,7 @@ class Joined:
             for member in self.item.members:
                 member.alignment = self.told
             left = Seen.of(told.matches).of_those(~told.matches.kept)
-            first = np.cumsum([0, *map(len, self.item.members)])
-            self.kept = ~np.isin(self._rows, first[left.member] + left.place)
+            self.kept = ~np.isin(self._rows, left.among_all(self.item.members))
         self._sky = self._now()
         if self.told.verdict == "good":
             self._place(reference, out=False)
