@@ -85,12 +85,8 @@ pub(crate) fn find(image: &Image<'_>, background: &Background, limit: f64, rows:
     if least <= 0.0 {
         return Defects::none(rows.end);
     }
-    let (mut found, end) = (Defects::none(0), rows.end);
-    for Defect { x, y, height } in vectorized(Search { image, background, rows, least }) {
-        found.push([x, y], height);
-    }
-    found.close(end);
-    found
+    let end = rows.end;
+    by_rows(vectorized(Search { image, background, rows, least }), end)
 }
 
 /// Whether some of the peaks are defects, so many that it pays to search the whole frame for them.
@@ -108,12 +104,17 @@ pub(crate) fn among(image: &Image<'_>, background: &Background, peaks: &[Peak], 
         peaks.par_iter().filter_map(|peak| lone_near(image, background, peak, least)).collect();
     lone.sort_unstable_by_key(|defect| (defect.y, defect.x));
     lone.dedup_by_key(|defect| (defect.y, defect.x));
-    let mut found = Defects::none(0);
-    for Defect { x, y, height } in lone {
-        found.push([x, y], height);
+    by_rows(lone, image.height())
+}
+
+/// Defects in reading order, of the rows before `end`.
+fn by_rows(found: Vec<Defect>, end: usize) -> Defects {
+    let mut defects = Defects::none(0);
+    for Defect { x, y, height } in found {
+        defects.push([x, y], height);
     }
-    found.close(image.height());
-    found
+    defects.close(end);
+    defects
 }
 
 /// The highest pixel about a peak, if it stands out alone.

@@ -7,6 +7,8 @@
 // Parts of loops that are compiled for several kinds of machine: `vectorized`.
 #![allow(clippy::inline_always)]
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::filter::{Filter, Level, SQUARE, Square};
@@ -54,6 +56,8 @@ impl Detector {
             return false;
         }
         self.put_together(&filter, level);
+        // Those are looked for among the peaks, by whoever wants them.
+        self.detection.defects = Arc::default();
         self.detection.about = Some(about);
         let alone = self.detection.blobs.iter().filter(|blob| blob.peaks == 1).count();
         2 * alone > self.detection.peaks.len()
