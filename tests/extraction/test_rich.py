@@ -1,4 +1,4 @@
-"""The brightest stars of frames of many more, which are found without the others."""
+"""The brightest stars of frames of many more: measured, and of rich ones found, alone."""
 
 import numpy as np
 import pytest
@@ -64,3 +64,23 @@ def test_light_of_a_nebula_is_no_star() -> None:
     inside = np.hypot(*(stars.xy + SIZE / 2 - [500, 400]).T) < 60
     assert len(stars) >= 0.97 * MOST
     assert np.sum(inside) < 60
+
+
+def test_the_highest_are_measured_with_what_is_beside_them():
+    """In one blob of a thousand pixels and more, with companions and fainter stars."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:400, :400]
+    image = rng.normal(100.0, 5.0, x.shape) + 400.0 * np.exp(-np.hypot(x - 200, y - 200) / 90)
+    places = rng.permutation([(30 + 20 * i, 30 + 20 * j) for i in range(18) for j in range(18)])
+    flux = np.where(np.arange(len(places)) < 40, 1e5, 6e3)
+    for (column, row), light in zip(places, flux, strict=True):
+        image += light / (2 * np.pi * 1.44) * np.exp(-(np.hypot(x - column, y - row) ** 2) / 2.88)
+    for column, row in places[:40:4]:  # companions
+        at = np.hypot(x - column - 4.0, y - row - 1.0)
+        image += 1e4 / (2 * np.pi * 1.44) * np.exp(-(at**2) / 2.88)
+    result = extract_centroids(image.astype(np.float32), max_measured=40)
+    found = np.column_stack([result.centroids.x, result.centroids.y]) + 200.0
+    distance = np.hypot(*(found[:, None] - places[None, :40]).T)
+    assert np.all(distance.min(axis=1) < 0.05)
+    assert len(found) == 50
+    assert result.rejected["unmeasured"] >= 250
