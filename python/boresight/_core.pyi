@@ -41,6 +41,7 @@ __all__ = [
     "SizeEstimate",
     "SkyCells",
     "Solution",
+    "Stop",
     "are_plain",
     "best_rejected",
     "calibrate_camera",
@@ -59,6 +60,7 @@ __all__ = [
     "mesh_pixels",
     "model_covariance",
     "moved",
+    "num_threads",
     "overlap_matrix",
     "project",
     "quaternion_of_matrix",
@@ -180,6 +182,13 @@ class Extractor:
 def mesh_pixels(
     values: NDArray[np.float32], image_shape: tuple[int, int]
 ) -> NDArray[np.float32]: ...
+def num_threads() -> int: ...
+
+@final
+class Stop:
+    def __new__(cls) -> Stop: ...
+    def hear(self) -> None: ...
+    def set(self) -> None: ...
 
 @final
 class Catalog:

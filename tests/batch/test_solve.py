@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 import boresight
 from boresight import CameraModel, InputError, batch, simulate_frame
 from boresight.batch.frames import read
+from boresight.batch.run import spread
 from boresight.cli import main
 
 FIELDS = [(10.0, 20.0), (90.0, 20.0), (200.0, -40.0), (280.0, 5.0), (330.0, 60.0), (150.0, 0.0)]
@@ -137,6 +139,11 @@ def test_kills_lose_and_repeat_nothing(frames, tmp_path):
     assert sorted(json.loads(line)["path"] for line in lines) == names
     assert solved(batch.solve(names, 15.0, output=output, explain=False)) == EXPECTED
     assert {file.name for file in output.iterdir()} == {"journal.jsonl", "results.parquet"}
+
+
+def test_processes_end_at_once_when_nobody_waits_for_them():
+    with closing(spread([0.0, 600.0, 600.0], time.sleep, jobs=2, executor=None)) as results:
+        assert next(results) == (0, None)
 
 
 def test_the_time_of_a_frame_has_its_extraction(frames, tmp_path):

@@ -81,16 +81,34 @@ def test_ten_bad_files_of_many_lose_no_result(folder, sky):
     assert {row["path"] for row in table if row["reason"]} == set(bad)
 
 
-def test_a_line_is_printed_as_each_frame_ends(folder, monkeypatch):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_line_is_printed_as_each_frame_ends(folder, monkeypatch, jobs):
     from boresight.cli import solve as command
 
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
+    def write(outputs, taken, solution):
+        if taken.path.name == "last.fits":
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "write_outputs", interrupted)
-    result = run("solve", "sky.fits", "sky.fits", *COMMON)
+    (folder / "last.fits").write_bytes((folder / "sky.fits").read_bytes())
+    monkeypatch.setattr(command, "write_outputs", write)
+    result = run("solve", "sky.fits", "last.fits", *COMMON, "--jobs", jobs)
     assert "sky.fits" in result.stdout
     assert f"{RA:.3f}" in result.stdout
+    assert "last.fits" not in result.stdout
+
+
+def test_the_same_however_many_frames_at_a_time(folder, sky):
+    names = [f"{quarter}.fits" for quarter in range(9)]
+    for quarter, name in enumerate(names):
+        fits.writeto(name, np.rot90(np.clip(sky.image, 0, 65535).astype(np.uint16), quarter))
+    names[4:4] = ["missing.fits"]
+    told = [run("solve", *names, *COMMON, "--json", "--jobs", jobs) for jobs in (1, 4)]
+    alone, together = (json.loads(result.stdout) for result in told)
+    for record in (*alone, *together):
+        record.pop("solve_time_ms", None)
+    assert together == alone
+    assert [record["file"] for record in together] == names
+    assert told[0].stderr == told[1].stderr
 
 
 def test_long_names_are_whole(folder):

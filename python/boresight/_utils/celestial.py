@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from boresight._utils.quiet import quiet
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -29,8 +30,7 @@ def sky_of_pixels(
     if hasattr(wcs, "sub") and getattr(wcs, "has_celestial", False) and wcs.pixel_n_dim > 2:
         celestial = wcs.celestial
     further = [np.zeros(np.shape(columns))] * (celestial.pixel_n_dim - 2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet:
         try:
             if _is_equatorial(celestial):
                 ra, dec = celestial.all_pix2world(columns, rows, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from boresight import _core as core
 from boresight._utils.naming import named
+from boresight._utils.quiet import quiet
 from boresight.frames.times import as_time
 
 if TYPE_CHECKING:
@@ -58,12 +58,11 @@ def earth_barycentric_velocity(
     >>> earth_barycentric_velocity("2018-08-07T12:00:00").round(3)
     array([20.693, 19.123,  8.289])
     """
-    from erfa import DAU, DAYSEC, ErfaWarning, epv00
+    from erfa import DAU, DAYSEC, epv00
 
     when = as_time(time)
-    with warnings.catch_warnings():
+    with quiet:
         # ERFA calls dates dubious outside 1900-2100 and where leap seconds are not known yet:
         # the first is in the docstring, and a minute changes the velocity by 4e-4 km/s at most.
-        warnings.simplefilter("ignore", ErfaWarning)
         _, barycentric = epv00(when.tdb.jd1, when.tdb.jd2)
     return np.ascontiguousarray(barycentric["v"] * (DAU / 1e3 / DAYSEC), dtype=np.float64)

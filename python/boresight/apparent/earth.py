@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, unit_vector
+from boresight._utils.quiet import quiet
 from boresight.errors import InputError
 from boresight.frames.times import as_time
 
@@ -53,10 +53,9 @@ def local_rotation(site: EarthLocation, time: Any) -> Floats:
         raise InputError(f"site: {site!r} is no place; give an astropy EarthLocation")
     when = as_time(time)
     offline = {"auto_download": False, "auto_max_age": None}
-    with warnings.catch_warnings(), contextlib.ExitStack() as stack:
+    with quiet, contextlib.ExitStack() as stack:
         for name, value in offline.items():
             stack.enter_context(iers.conf.set_temp(name, value))
-        warnings.simplefilter("ignore")
         tt = when.tt
         try:
             ut1 = when.ut1

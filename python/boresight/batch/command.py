@@ -48,9 +48,10 @@ def perform(
     with Journal(folder, settings, resume=resume) as journal:
         done = {row["path"] for row in journal.rows()}
         missing = [name for name in names if name not in done]
-        with progress_callback(progress, "Frames") as callback:
+        working = contextlib.closing(run(missing, work, jobs=jobs, executor=executor))
+        with progress_callback(progress, "Frames") as callback, working as chunks:
             ended = len(names) - len(missing)
-            for rows in run(missing, work, jobs=jobs, executor=executor):
+            for rows in chunks:
                 journal.append(rows)
                 ended += len(rows)
                 if callback is not None:

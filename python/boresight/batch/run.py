@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from functools import partial
@@ -66,7 +66,7 @@ def run(
     *,
     jobs: int | None,
     executor: Any,
-) -> Iterator[list[Row]]:
+) -> Generator[list[Row]]:
     """Rows of the frames, in chunks as they end.
 
     Frames at which a process ended are tried once more, each alone.
@@ -157,7 +157,10 @@ def _in_processes(
 
 @contextmanager
 def processes(jobs: int) -> Iterator[Executor]:
-    """Start processes of this machine, each with its share of the processors."""
+    """Start processes of this machine, each with its share of the processors.
+
+    They end at once where an error, or Ctrl-C, leaves the block.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -169,6 +172,11 @@ def processes(jobs: int) -> Iterator[Executor]:
     )
     try:
         yield pool
+    except BaseException:
+        # Nobody waits for the frames that they are at. What they write is there whole, or not.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
-import numpy as np
 
 from boresight._utils.origins import Origin
 from boresight.batch.run import reason_of
@@ -147,16 +145,11 @@ def _usable(
     """
     taken: list[Taken] = []
     unread: list[Record] = []
-    for path, one in all_taken(paths, reading):
+    for path, one in all_taken(paths, reading, pixels=needed):
         if isinstance(one, str):
             unread.append(_left_out(path, one))
-            continue
-        if one.frame is not None and not needed:
-            # Thousands of frames fit into the memory by their stars alone.
-            frame = replace(one.frame, image=np.empty((0, 0)), mask=None)
-            found = one.found._replace(image=None, mask=None)
-            one = Taken(one.path, frame, found)
-        taken.append(one)
+        else:
+            taken.append(one)
     if not taken:
         raise InputError("FRAMES: none of them can be read; give frames of one camera")
     shape, _ = Counter(one.image_shape for one in taken).most_common(1)[0]

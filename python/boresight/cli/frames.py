@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from boresight._utils.arrays import block_means
 from boresight._utils.origins import Origin
+from boresight._utils.threads import in_order
 from boresight.batch.frames import expand
 from boresight.batch.run import FRAME_ERRORS, reason_of
 from boresight.errors import InputError
@@ -137,13 +143,27 @@ def _downsampled(frame: Frame, step: int, options: dict[str, Any]) -> Found:
     return Found(stars, frame.image_shape, frame.image, frame.mask, hints, time)
 
 
-def all_taken(paths: Sequence[Path], reading: Reading) -> Iterator[tuple[Path, Taken | str]]:
-    """Read each frame in turn; of one that cannot be read, the reason."""
-    for path in paths:
-        try:
-            yield path, take(path, reading)
-        except FRAME_ERRORS as error:
-            yield path, reason_of(error)
+def all_taken(
+    paths: Sequence[Path], reading: Reading, *, pixels: bool
+) -> Iterator[tuple[Path, Taken | str]]:
+    """Read all frames, some at a time; of one that cannot be read, the reason.
+
+    Without their pixels thousands of frames fit into the memory.
+    """
+    read = partial(_taken, reading=reading, pixels=pixels)
+    with closing(in_order(read, paths)) as all_read:
+        yield from zip(paths, all_read, strict=True)
+
+
+def _taken(path: Path, reading: Reading, *, pixels: bool) -> Taken | str:
+    try:
+        taken = take(path, reading)
+    except FRAME_ERRORS as error:
+        return reason_of(error)
+    if pixels or taken.frame is None:
+        return taken
+    frame = replace(taken.frame, image=np.empty((0, 0)), mask=None)
+    return Taken(path, frame, taken.found._replace(image=None, mask=None))
 
 
 def check_time(path: Path, frame: Frame | None) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import click
 import numpy as np
 
+from boresight._utils.threads import in_order
 from boresight.apparent.place import ApparentPlace
 from boresight.batch.run import FRAME_ERRORS, reason_of
-from boresight.cli.frames import Taken, all_taken, check_time, paths_of
+from boresight.cli.frames import Reading, Taken, check_time, paths_of, take
 from boresight.cli.options import (
     aberration_option,
     check_drawable,
@@ -118,10 +120,17 @@ class Search(NamedTuple):
     help="Lens fitted to the frame's stars: auto, none, pinhole, radial, polynomial, or the order "
     "of a polynomial. [default: auto; with --camera its own]",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Frames worked at, at a time; each has its memory. [default: two more than processors, "
+    "at most 8; 1 with --verbose]",
+)
 @output_options
 @clear_errors
 def solve(
     frames: tuple[str, ...],
+    jobs: int | None,
     fov: float | None,
     plot: Path | None,
     report: Path | None,
@@ -149,20 +158,21 @@ def solve(
     reading = reading._replace(downsample=like.downsample)
     with messages(verbose=verbose, quiet=quiet):
         search = _search(fov, like, quiet=quiet or as_json, **asked)
+        is_drawn = plot is not None or report is not None
+        work = partial(
+            _ended, search=search, reading=reading, outputs=outputs, verbose=verbose, keep=is_drawn
+        )
         kept: list[tuple[Taken, Solution | None]] = []
         failed = False
-        with _printing(as_json=as_json) as show:
-            for path, taken in all_taken(paths, reading):
-                if isinstance(taken, str):
-                    record, solution = _unread(path, taken), None
-                else:
-                    record, solution = _solved(search, taken, verbose=verbose)
-                show(record)
-                failed |= not record["solved"]
-                if not isinstance(taken, str):
-                    failed |= not _written(outputs, taken, solution)
-                    if plot is not None or report is not None:
-                        kept.append((taken, solution))
+        # What is noted on the way belongs to one frame after the other.
+        jobs = 1 if verbose else jobs
+        with _printing(as_json=as_json) as show, closing(in_order(work, paths, jobs)) as ended:
+            for frame in ended:
+                show(frame.record)
+                if frame.unwritten is not None:
+                    click.echo(f"boresight: {frame.unwritten}", err=True)
+                failed |= not frame.record["solved"] or frame.unwritten is not None
+                kept += [(frame.taken, frame.solution)] if frame.taken is not None else []
         failed |= not _drawn(plot, report, kept, {"fov": fov, **like._asdict(), **asked})
     raise SystemExit(1 if failed else 0)
 
@@ -242,29 +252,40 @@ def _printing(*, as_json: bool) -> Iterator[Callable[[Record], None]]:
         records.close()
 
 
-def _solved(search: Search, taken: Taken, *, verbose: bool) -> tuple[Record, Solution | None]:
-    """Solve a frame; an error is that of the frame."""
+class Ended(NamedTuple):
+    """A frame that was worked at, as far as it is wanted: its record, and what was not written."""
+
+    record: Record
+    unwritten: str | None = None
+    taken: Taken | None = None
+    solution: Solution | None = None
+
+
+def _ended(
+    path: Path, *, search: Search, reading: Reading, outputs: Outputs, verbose: bool, keep: bool
+) -> Ended:
+    """Read and solve a frame, and write its files; an error is that of the frame."""
+    try:
+        taken = take(path, reading)
+    except FRAME_ERRORS as error:
+        return Ended(_unread(path, reason_of(error)))
     if verbose and taken.frame is not None:
         for note in taken.frame.notes:
-            click.echo(f"boresight: {taken.path}: {note}", err=True)
+            click.echo(f"boresight: {path}: {note}", err=True)
+    solution, unwritten = None, None
     try:
-        return search.one(taken)
+        record, solution = search.one(taken)
     except FRAME_ERRORS as error:
-        return _unread(taken.path, reason_of(error)), None
+        record = _unread(path, reason_of(error))
+    try:
+        write_outputs(outputs, taken, solution)
+    except FRAME_ERRORS as error:  # it is said, and loses nothing
+        unwritten = f"{path}: {reason_of(error)}"
+    return Ended(record, unwritten, taken if keep else None, solution if keep else None)
 
 
 def _unread(path: Path, reason: str) -> Record:
     return {"file": str(path), "solved": False, "error": in_options(reason)}
-
-
-def _written(outputs: Outputs, taken: Taken, solution: Solution | None) -> bool:
-    """Write the files asked for; an error is said, and loses nothing."""
-    try:
-        write_outputs(outputs, taken, solution)
-    except FRAME_ERRORS as error:
-        click.echo(f"boresight: {taken.path}: {reason_of(error)}", err=True)
-        return False
-    return True
 
 
 def _drawn(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from boresight._utils.quiet import quiet
 
 if TYPE_CHECKING:
     from astropy.io.fits import Header
@@ -88,8 +89,7 @@ class Cards(Mapping[str, Any]):
         """Header of astropy with these cards."""
         from astropy.io.fits import Header
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd keywords
+        with quiet:  # of odd keywords
             return Header.fromstring(self.text)
 
     def without(self, pattern: re.Pattern[str]) -> str:
@@ -142,8 +142,7 @@ def _by_astropy(found: re.Match[str] | str) -> tuple[str, Any, str]:
     """Keyword, value and comment of a card of no common form."""
     from astropy.io.fits import Card
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd keywords
+    with quiet:  # of odd keywords
         card = Card.fromstring(found if isinstance(found, str) else found.string)
         value = None if type(card.value).__name__ == "Undefined" else card.value
         return str(card.keyword).upper(), value, str(card.comment)
@@ -161,8 +160,7 @@ def _mended(card: str, notes: list[str]) -> str:
     if card.startswith("CONTINUE"):
         notes.append(f"the header card {card.strip()!r} continues nothing")
         return f"COMMENT {card}"[:CARD]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet:
         try:
             parsed = Card.fromstring(card)
             _ = parsed.keyword, parsed.value, parsed.comment

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import warnings
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.quiet import quiet
 from boresight.frames.cards import Cards, cards_of
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def celestial_wcs(
     shape : (int, int)
         (height, width) in pixels.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet:
         try:
             cards = cards_of(header)
             return _read(cards, axes, origin, shape) if _has_wcs(cards, axes) else None

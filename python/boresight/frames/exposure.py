@@ -7,12 +7,12 @@ none, or if cards contradict each other, the time is unknown and a note says why
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils.quiet import quiet
 from boresight.frames.cards import card_number
 
 if TYPE_CHECKING:
@@ -86,11 +86,8 @@ def mid_exposure(
     header: Mapping[str, Any], primary: Mapping[str, Any]
 ) -> tuple[Time | None, list[str]]:
     """Middle of an exposure, from the cards of the image's HDU and the primary one, and notes."""
-    from erfa import ErfaWarning
-
     reader = _Reader(header, primary)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ErfaWarning)
+    with quiet:
         time = reader.middle()
     return time, list(dict.fromkeys(reader.notes))
 

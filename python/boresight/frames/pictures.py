@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
+from boresight._utils.quiet import quiet
 from boresight.errors import FileFormatError
 from boresight.frames import tiff
 from boresight.frames.exif import ORIENTATIONS, exif_of
@@ -106,9 +106,7 @@ def _opened(file: Any) -> Iterator[Any]:
     """Open with Pillow, whose limit of size is raised to what the memory holds."""
     from PIL import Image
 
-    with warnings.catch_warnings():
-        # Of broken side information the pixels do not care.
-        warnings.simplefilter("ignore")
+    with quiet:  # of broken side information the pixels do not care
         with _pillow_limit:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels() // 2
             try:

@@ -9,7 +9,6 @@ import io
 import lzma
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from boresight._utils.files import check_is_file
 from boresight._utils.naming import named
+from boresight._utils.quiet import quiet
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.choice import Hdu, HduName, choose
 from boresight.frames.exif import exif_of, time_cards
@@ -213,8 +213,7 @@ def _read_fits(
     *,
     stream: bool,
 ) -> Frame:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # astropy's, of what is noted here
+    with quiet:  # of what is noted here
         hdus, notes = read_hdus(file, source, stream=stream)
         return _fits_frame(hdus, notes, path, source, region, hdu)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils.quiet import quiet
 from boresight.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ REPAIR = (
 def as_time(time: Any) -> Time:
     """Any accepted form as an astropy Time."""
     from astropy.time import Time
-    from erfa import ErfaWarning
 
     if isinstance(time, Time):
         return time
@@ -29,8 +28,7 @@ def as_time(time: Any) -> Time:
     if values.size == 0 or values.dtype.kind not in "OUM":
         raise InputError(f"time: {time!r} is not a time; {REPAIR}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ErfaWarning)
+        with quiet:
             if values.dtype.kind == "U":
                 # The trailing Z of ISO 8601 says UTC, which is what is assumed anyway.
                 when = Time(np.char.rstrip(values, "Z"), scale="utc")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from boresight._utils.arguments import probability
 from boresight._utils.arrays import Floats
 from boresight._utils.naming import named
+from boresight._utils.quiet import quiet
 from boresight.calibration.result import CalibrationResult
 from boresight.camera.model import CameraModel
 from boresight.database.database import PatternDatabase
@@ -232,10 +232,7 @@ def reference_of(calibration: Any, site: EarthLocation | None) -> Reference:
 
 def _utc(time: Any) -> str:
     """Give a time as text, UTC."""
-    from erfa import ErfaWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ErfaWarning)  # of leap seconds that are not known yet
+    with quiet:  # of leap seconds that are not known yet
         return str(as_time(time).utc.isot)
 
 

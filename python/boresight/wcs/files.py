@@ -7,7 +7,6 @@ import gzip
 import io
 import lzma
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from boresight._utils.files import check_is_file, write_chunks
+from boresight._utils.quiet import quiet
 from boresight.errors import FileFormatError, InputError
 from boresight.frames.cards import CARD
 from boresight.frames.choice import Hdu
@@ -84,8 +84,7 @@ class FitsFile:
             raise InputError(
                 f"path: {self.path} is no FITS file; write the WCS to a file of its own"
             )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # astropy's, of odd cards
+        with quiet:  # of odd cards
             self.hdus: list[RawHdu] = list(raw_hdus(self._file))
         self._file.seek(0, io.SEEK_END)
         size = self._file.tell()
@@ -102,8 +101,7 @@ class FitsFile:
 
     def images(self) -> list[Hdu]:
         """Return the HDUs as `read_frame` chooses among them."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # astropy's, of checksums and odd cards
+        with quiet:  # of checksums and odd cards
             return read_hdus(self._file, str(self.path), stream=False)[0]
 
     def data(self, index: int) -> bytes:

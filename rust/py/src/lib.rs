@@ -53,10 +53,14 @@ mod _core {
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
     #[pymodule_export]
+    use crate::monitor::Stop;
+    #[pymodule_export]
     use crate::movement::{
         PyRegistrar, changed_pixels, correlate_phase, fit_camera_change, fit_transform, held_out_change_px,
         warp_image,
     };
+    #[pymodule_export]
+    use crate::parallel::num_threads;
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]

@@ -1,10 +1,13 @@
 //! Long work without the GIL that shows progress and stops on Ctrl-C.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use boresight::{Error, Monitor, Result};
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use crate::errors::{TimeLimitError, to_python};
@@ -12,6 +15,51 @@ use crate::parallel;
 
 /// How often signals are looked at, and progress is told while work runs on another thread.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Stops the work of threads that cannot hear Ctrl-C, for only a program's first thread does.
+#[pyclass(module = "boresight._core", frozen)]
+pub(crate) struct Stop {
+    flag: Arc<AtomicBool>,
+}
+
+#[pymethods]
+impl Stop {
+    #[new]
+    fn new() -> Self {
+        Self { flag: Arc::default() }
+    }
+
+    /// Makes the calling thread's work, from now on, end with `KeyboardInterrupt` when this is set.
+    fn hear(&self) {
+        HEARD.set(Some(self.flag.clone()));
+    }
+
+    /// Stops the work of all threads that hear.
+    fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    static HEARD: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
+}
+
+/// What stops the work of the calling thread.
+struct Ear(Option<Arc<AtomicBool>>);
+
+impl Ear {
+    fn of_this_thread() -> Self {
+        Self(HEARD.with_borrow(Clone::clone))
+    }
+
+    fn hears(&self) -> bool {
+        self.0.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    fn check(&self) -> PyResult<()> {
+        if self.hears() { Err(PyKeyboardInterrupt::new_err(())) } else { Ok(()) }
+    }
+}
 
 /// Time that work may take at most.
 #[derive(Clone, Copy)]
@@ -47,16 +95,24 @@ impl Limit {
 pub(crate) struct SignalMonitor {
     started: Instant,
     next_ms: AtomicU64,
+    ear: Ear,
 }
 
 impl SignalMonitor {
     pub(crate) fn new() -> Self {
-        Self { started: Instant::now(), next_ms: AtomicU64::new(POLL_INTERVAL.as_millis() as u64) }
+        Self {
+            started: Instant::now(),
+            next_ms: AtomicU64::new(POLL_INTERVAL.as_millis() as u64),
+            ear: Ear::of_this_thread(),
+        }
     }
 }
 
 impl Monitor for SignalMonitor {
     fn cancelled(&self) -> bool {
+        if self.ear.hears() {
+            return true;
+        }
         let now = self.started.elapsed().as_millis() as u64;
         if now < self.next_ms.load(Ordering::Relaxed) {
             return false;
@@ -100,7 +156,9 @@ pub(crate) fn watch<T: Send>(
 ) -> PyResult<T> {
     let shared = Shared::default();
     let mut raised = None;
-    limit.map_or(Ok(()), Limit::check)?;
+    let ear = Ear::of_this_thread();
+    let look = || limit.map_or(Ok(()), Limit::check).and_then(|()| ear.check());
+    look()?;
     let outcome = parallel::pool().in_place_scope(|scope| {
         let (done, finished) = channel();
         let shared = &shared;
@@ -112,9 +170,7 @@ pub(crate) fn watch<T: Send>(
                 Ok(outcome) => return outcome,
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::Interrupted),
                 Err(RecvTimeoutError::Timeout) if raised.is_none() => {
-                    if let Err(error) =
-                        limit.map_or(Ok(()), Limit::check).and_then(|()| poll(shared, progress))
-                    {
+                    if let Err(error) = look().and_then(|()| poll(shared, progress)) {
                         raised = Some(error);
                         shared.cancelled.store(true, Ordering::Relaxed);
                     }

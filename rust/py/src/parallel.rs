@@ -54,3 +54,9 @@ fn build() -> ThreadPool {
 pub(crate) fn detach<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(|| pool().install(work))
 }
+
+/// Threads that parallel work runs on.
+#[pyfunction]
+pub(crate) fn num_threads() -> usize {
+    pool().current_num_threads()
+}
