@@ -144,9 +144,11 @@ def stars_near(
 
 def near_of(rows: NDArray[np.intp], refcat: ReferenceCatalog, plane: Mapping) -> Near:
     """Give those of some stars that the plane of an item shows."""
-    flat = plane.sky_to_plane(refcat.sky[rows])
+    flat = plane.sky_to_plane(refcat.sky.take(rows, axis=0))
     good = np.isfinite(flat[:, 0] + flat[:, 1])
-    rows, flat = rows[good], np.ascontiguousarray(flat[good])
+    if not good.all():
+        rows, flat = rows[good], flat[good]
+    flat = np.ascontiguousarray(flat)
     light = None if refcat.brightness is None else refcat.brightness[rows]
     return Near(rows, flat, refcat.weights_for(rows, pixel_scale(plane)), light, len(rows))
 

@@ -34,6 +34,8 @@ const FINAL_ROUNDS: usize = 6;
 const PAIRS_PER_TERM: usize = 3;
 /// Smallest scale of a pair's distance in pairing radii (see the module's text).
 const CORE: f64 = 0.1;
+/// Place of a star without a pair.
+const NONE: u32 = u32::MAX;
 /// Pairs are few when the list has more than this many stars for each.
 const FEW: usize = 16;
 /// Mean number of stars of the squares in which the density is counted.
@@ -135,14 +137,15 @@ pub fn pair_up(
         return;
     }
     // For many pairs a place for each star is quicker than sorting.
-    let mut best: Vec<Option<Pair>> = vec![None; grid.len()];
-    for pair in pairs.drain(..) {
+    let mut best = vec![NONE; grid.len()];
+    let key = |pair: &Pair| (pair.distance2, pair.moving);
+    for (i, pair) in pairs.iter().enumerate() {
         let place = &mut best[pair.fixed];
-        if place.is_none_or(|old| (pair.distance2, pair.moving) < (old.distance2, old.moving)) {
-            *place = Some(pair);
+        if pairs.get(*place as usize).is_none_or(|old| key(pair) < key(old)) {
+            *place = i as u32;
         }
     }
-    pairs.extend(best.into_iter().flatten());
+    *pairs = best.into_iter().filter_map(|i| pairs.get(i as usize).copied()).collect();
 }
 
 /// The transformation while it grows: a similarity, or polynomials where there are pairs enough.

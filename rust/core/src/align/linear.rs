@@ -313,13 +313,18 @@ fn length(r: &Point) -> f64 {
 fn median_length(fit: &LinearFit, kept: &[bool], weight: &impl Fn(usize) -> f64) -> f64 {
     let residuals = fit.residuals.iter().enumerate().filter(|(i, _)| kept[*i]);
     let mut lengths: Vec<(f64, f64)> = residuals.map(|(i, r)| (length(r), weight(i))).collect();
-    lengths.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
     let half = lengths.iter().map(|(_, w)| w).sum::<f64>() / 2.0;
-    let mut below = 0.0;
-    for (length, w) in lengths {
-        below += w;
-        if below >= half {
+    let (mut rest, mut below) = (&mut lengths[..], 0.0);
+    while !rest.is_empty() {
+        let (shorter, &mut (length, w), longer) =
+            rest.select_nth_unstable_by(rest.len() / 2, |a, b| a.0.total_cmp(&b.0));
+        let before = below + shorter.iter().map(|(_, w)| w).sum::<f64>();
+        if before + w < half {
+            (rest, below) = (longer, before + w);
+        } else if before < half {
             return length * SQRT_2 / RAYLEIGH_MEDIAN;
+        } else {
+            rest = shorter;
         }
     }
     0.0

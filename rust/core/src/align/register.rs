@@ -145,12 +145,10 @@ impl Registration {
 
 /// Indices of the points that stay when of those nearer to each other than `separation` only the brightest does.
 ///
-/// Without brightness it is the one of the lowest y, then x, so that the order of the list does not matter.
+/// Without brightness it is the one of the lowest y, then x, so that the order of the list does not matter. They come cell by
+/// cell of a grid: look-ups of one after the other then find their neighbours in the processor's cache.
 pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
     let points = sources.points;
-    if separation <= 0.0 {
-        return (0..points.len()).collect();
-    }
     let light =
         |i: usize| sources.brightness.map_or(0.0, |b| if b[i].is_nan() { f64::NEG_INFINITY } else { b[i] });
     let before = |i: usize, j: usize| {
@@ -158,22 +156,16 @@ pub fn distinct(sources: &Sources<'_>, separation: f64) -> Vec<usize> {
         order.then(points[i][0].total_cmp(&points[j][0])).then(i.cmp(&j))
     };
     let grid = PointGrid::new(points, 0.0);
-    let near = |i: usize| {
-        grid.around(points[i], separation).map(|j| j as usize).filter(move |&j| {
-            let d = [points[i][0] - points[j][0], points[i][1] - points[j][1]];
-            j != i && d[0] * d[0] + d[1] * d[1] < separation * separation
-        })
-    };
-    let mut crowded: Vec<usize> =
-        (0..points.len()).filter(|&i| grid.is_crowded(points[i], separation)).collect();
+    let all = || grid.by_cells().iter().map(|&i| i as usize);
+    let mut crowded: Vec<usize> = all().filter(|&i| grid.is_crowded(points[i], separation)).collect();
     crowded.sort_by(|&i, &j| before(i, j));
     let mut kept = vec![true; points.len()];
     for &i in &crowded {
         if kept[i] {
-            near(i).for_each(|j| kept[j] = false);
+            grid.visit_near(points[i], separation, |j, _| kept[j] &= j == i);
         }
     }
-    (0..points.len()).filter(|&i| kept[i]).collect()
+    all().filter(|&i| kept[i]).collect()
 }
 
 /// The lists once close sources are one.
@@ -316,8 +308,7 @@ impl Plane<'_> {
         let mut trials = 1.0_f64;
         if self.options.start.histogram() {
             let radius = self.options.search_radius;
-            let (list, grid) = (&self.reference.points, &self.reference.grid);
-            let offset = find_offset(&self.image, list, grid, self.options.offset, radius);
+            let offset = find_offset(&self.image, &self.reference.grid, self.options.offset, radius);
             (found.offset, found.log_false_alarm) = (offset.shift, offset.log_false_alarm);
             trials = (2.0 * radius / self.options.tolerance + 1.0).powi(2);
         }
@@ -416,10 +407,15 @@ mod tests {
         let light = [1.0, 3.0, f64::NAN, 2.0, 0.5];
         let sources = Sources { points: &points, weights: None, brightness: Some(&light) };
         // The fifth is near to the fourth alone, which is not kept.
-        assert_eq!(distinct(&sources, 0.5), [1, 2, 4]);
+        let kept = |sources: &Sources<'_>, separation: f64| {
+            let mut kept = distinct(sources, separation);
+            kept.sort_unstable();
+            kept
+        };
+        assert_eq!(kept(&sources, 0.5), [1, 2, 4]);
         let plain = Sources { brightness: None, ..sources };
-        assert_eq!(distinct(&plain, 0.5), [0, 2, 4]);
-        assert_eq!(distinct(&plain, 0.0), [0, 1, 2, 3, 4]);
+        assert_eq!(kept(&plain, 0.5), [0, 2, 4]);
+        assert_eq!(kept(&plain, 0.0), [0, 1, 2, 3, 4]);
     }
 
     #[test]

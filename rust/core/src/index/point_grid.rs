@@ -93,6 +93,24 @@ impl PointGrid {
         runs.into_iter().flatten().flat_map(|run| self.index[run].iter().copied())
     }
 
+    /// Calls `visit` with the index of each of these points, and the point.
+    #[inline]
+    pub fn visit_around(&self, at: Point, radius: f64, mut visit: impl FnMut(usize, Point)) {
+        if self.none_near(at, radius) {
+            return;
+        }
+        for run in self.runs(at, radius) {
+            for (&point, &index) in self.points[run.clone()].iter().zip(&self.index[run]) {
+                visit(index as usize, point);
+            }
+        }
+    }
+
+    /// Indices of all points, cell by cell.
+    pub fn by_cells(&self) -> &[u32] {
+        &self.index
+    }
+
     /// Where the points of these cells are, row by row.
     fn runs(&self, at: Point, radius: f64) -> impl Iterator<Item = Range<usize>> {
         let (left, right) = (self.column(at[0] - radius), self.column(at[0] + radius));
@@ -141,18 +159,13 @@ impl PointGrid {
     /// Calls `visit` with the index of every point closer than `radius`, and its squared distance.
     #[inline]
     pub fn visit_near(&self, at: Point, radius: f64, mut visit: impl FnMut(usize, f64)) {
-        if self.none_near(at, radius) {
-            return;
-        }
-        for run in self.runs(at, radius) {
-            for (point, &index) in self.points[run.clone()].iter().zip(&self.index[run]) {
-                let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
-                let d2 = dx * dx + dy * dy;
-                if d2 < radius * radius {
-                    visit(index as usize, d2);
-                }
+        self.visit_around(at, radius, |index, point| {
+            let (dx, dy) = (point[0] - at[0], point[1] - at[1]);
+            let d2 = dx * dx + dy * dy;
+            if d2 < radius * radius {
+                visit(index, d2);
             }
-        }
+        });
     }
 
     /// Whether more than one point is closer than `radius`.
