@@ -1,8 +1,9 @@
 """Files: read where they are files, and written atomically."""
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from boresight import _core
@@ -85,3 +86,59 @@ def write_chunks(
     """
     mode = None if like is None else like.stat().st_mode & 0o7777
     _core.write_atomically(Path(path).resolve(), chunks, mode)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path of the same name elsewhere; what is written there becomes `path`, atomically.
+
+    For writers of other packages, which take a name and tell the format by it.
+
+    Raises
+    ------
+    OSError
+        As `write_atomically`.
+    """
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="boresight-") as folder:
+        draft = Path(folder) / Path(path).name
+        try:
+            yield draft
+        except OSError as error:
+            raise _named(error, path) from None
+        write_atomically(path, draft.read_bytes())
+
+
+def append_whole(descriptor: int, data: bytes, path: str | os.PathLike[str]) -> None:
+    """Append to a file that nobody else writes to now: all or nothing, on the disk afterwards.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file, opened for appending.
+    data : bytes
+        What is added.
+    path : path-like
+        Its name, for errors.
+
+    Raises
+    ------
+    OSError
+        If there is no room for all of it; nothing is added then.
+    """
+    end = os.fstat(descriptor).st_size
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise _named(error, path) from None
+
+
+def _named(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """Give the error of the system with the name of the file that it is about."""
+    return OSError(error.errno, error.strerror or str(error), os.fspath(path))

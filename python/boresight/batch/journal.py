@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from boresight._utils.files import append_whole
 from boresight.errors import FileFormatError, InputError
 
 Row = dict[str, Any]
@@ -60,10 +61,8 @@ class Journal:
         self._write(rows)
 
     def _write(self, rows: Iterable[Row]) -> None:
-        # In append mode every write goes to the end, in one piece.
-        self._file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        append_whole(self._file.fileno(), lines, self.path)
 
     def rows(self) -> Iterator[Row]:
         """Rows so far, in the order in which they ended."""

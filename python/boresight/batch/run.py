@@ -38,6 +38,10 @@ OnError = Literal["row", "raise"]
 #: What reading and solving one frame may raise, which is no reason to give up the others.
 FRAME_ERRORS = (BoresightError, OSError, MemoryError)
 
+#: The same of work on a frame that was read: an error of the system, such as a full disk, is not
+#: the frame's, and ends the batch, which can go on later.
+WORK_ERRORS = (BoresightError, MemoryError)
+
 #: Chunks that wait for each worker, besides the one it works at.
 AHEAD = 2
 
@@ -226,11 +230,12 @@ def _row(name: str, work: Work) -> Row:
     start = time.perf_counter()
     try:
         frame = read(name)
-        row = work.function(frame, name, work.settings)
     except FRAME_ERRORS as error:
-        if work.on_error == "raise":
-            raise
-        return _failed(name, reason_of(error), time.perf_counter() - start)
+        return _failure(name, error, start, work)
+    try:
+        row = work.function(frame, name, work.settings)
+    except WORK_ERRORS as error:
+        return _failure(name, error, start, work)
     height, width = frame.image_shape
     common = {
         "path": name,
@@ -240,6 +245,12 @@ def _row(name: str, work: Work) -> Row:
         "seconds": round(time.perf_counter() - start, 6),
     }
     return common | row
+
+
+def _failure(name: str, error: Exception, start: float, work: Work) -> Row:
+    if work.on_error == "raise":
+        raise error
+    return _failed(name, reason_of(error), time.perf_counter() - start)
 
 
 def reason_of(error: BaseException) -> str:

@@ -104,6 +104,9 @@ def solve(
     InputError
         For an argument that cannot be worked with; if `output` holds a batch with other arguments,
         or one that another process writes now.
+    OSError
+        If `output` cannot be written to, as on a full disk. What is in the journal stays, and the
+        same call goes on from there.
     KeyboardInterrupt
         On Ctrl-C; what has ended is in the journal.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from boresight._utils.files import replacing
 from boresight.alignment.align import align as align_images
 from boresight.alignment.files import read_head, write, write_head
 from boresight.alignment.images import ImageCatalog
@@ -214,18 +215,20 @@ def _print(result: AlignmentResult) -> None:
 
 def _save_residuals(result: AlignmentResult, path: Path) -> None:
     table = result.residuals
-    if path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
+    with replacing(path) as draft:
+        if path.suffix == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
 
-        columns = {name: pyarrow.array(table[name].tolist()) for name in table.colnames}
-        pyarrow.parquet.write_table(pyarrow.table(columns), path)
-    else:
-        table.write(path, overwrite=True)
+            columns = {name: pyarrow.array(table[name].tolist()) for name in table.colnames}
+            pyarrow.parquet.write_table(pyarrow.table(columns), draft)
+        else:
+            table.write(draft)
 
 
 def _save_plot(result: AlignmentResult, path: Path) -> None:
     from boresight.plot.alignment import plot_alignment_residuals
     from boresight.plot.style import figure_of
 
-    figure_of(plot_alignment_residuals(result)).savefig(path)
+    with replacing(path) as draft:
+        figure_of(plot_alignment_residuals(result)).savefig(draft)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from boresight._utils.files import replacing
 from boresight.catalog.catalog import Catalog
 from boresight.catalog.gaia import is_gaia_installed
 from boresight.cli.options import check_writable, clear_errors
@@ -73,5 +74,6 @@ def fetch(
         stars = Catalog.from_gaia_archive(**part)
     else:
         stars = Catalog.from_vizier(name, **part)
-    stars.table().write(output, overwrite=overwrite)
+    with replacing(output) as draft:
+        stars.table().write(draft)
     click.echo(f"{output}: {_told(stars)}")

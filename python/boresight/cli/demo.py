@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from boresight._utils.files import replacing
 from boresight.cli.options import clear_errors
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def _draw(path: Path, frames: list[Frame], solutions: Any, centroids: list[Centr
             titles=[frame.path.stem if frame.path else "" for frame in frames],
             columns=5,
         )
-        figure.savefig(path, dpi=150)
+        with replacing(path) as draft:
+            figure.savefig(draft, dpi=150)
 
 
 def _print_table(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from boresight._utils.files import replacing
 from boresight.cli.frames import take
 from boresight.cli.options import check_writable, clear_errors, reading_of
 
@@ -30,5 +31,6 @@ def extract(
     stars = take(frame, reading_of(sigma, hdu)).stars
     table = stars.table()
     scalar = [name for name in table.colnames if table[name].ndim == 1]
-    table[scalar].write(output, overwrite=overwrite)
+    with replacing(output) as draft:
+        table[scalar].write(draft)
     click.echo(f"{output}: {len(stars)} stars")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from boresight._utils.files import replacing
 from boresight.cli.options import check_drawable, clear_errors, report_option
 from boresight.cli.output import save_report
 
@@ -94,6 +95,6 @@ def _save_warped(path: Path, found: Any, image: Any) -> None:
     warped, mask = found.warp_moved_to_ref(image)
     if warped.ndim == 3:
         warped = np.moveaxis(warped, 2, 0)
-    fits.HDUList([
-        fits.PrimaryHDU(warped), fits.ImageHDU(mask.astype(np.uint8), name="MASK")
-    ]).writeto(path, overwrite=True)  # fmt: skip
+    mask_hdu = fits.ImageHDU(mask.astype(np.uint8), name="MASK")
+    with replacing(path) as draft:
+        fits.HDUList([fits.PrimaryHDU(warped), mask_hdu]).writeto(draft)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from boresight._utils.arrays import plain
+from boresight._utils.files import replacing
 from boresight.cli.options import in_options
 
 if TYPE_CHECKING:
@@ -165,14 +166,15 @@ def save_plot(path: Path, drawn: Sequence[tuple[Frame, Solution | None, Centroid
         return
     for number, figure in enumerate(figures, 1):
         target = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        figure.savefig(target, dpi=150)
+        with replacing(target) as draft:
+            figure.savefig(draft, dpi=150)
         _close(figure)
 
 
 def _save_pages(path: Path, figures: Iterable[Figure]) -> None:
     from matplotlib.backends.backend_pdf import PdfPages
 
-    with PdfPages(path) as document:
+    with replacing(path) as draft, PdfPages(draft) as document:
         for figure in figures:
             document.savefig(figure, dpi=150)
             _close(figure)

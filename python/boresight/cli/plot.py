@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from boresight._utils.files import replacing
 from boresight.cli.frames import take
 from boresight.cli.options import check_drawable, clear_errors, load_database, reading_of
 from boresight.cli.output import save_report
@@ -64,7 +65,8 @@ def plot(source: Path, output: Path, show: str, fov: float | None, database: Pat
             axes = plot_centroids(taken.frame.image, taken.stars, title=source.name)
         else:
             axes = plot_sky(taken.frame.image, _solved(source, taken.found, fov, database))
-    figure_of(axes).savefig(output, dpi=DPI)
+    with replacing(output) as draft:
+        figure_of(axes).savefig(draft, dpi=DPI)
 
 
 @click.command()

@@ -231,6 +231,10 @@ def _fits_frame(
     (rows, columns), stale = resolve(region, shape, chosen.header)
     try:
         image = load_frame(chosen, axes, rows, columns)
+    except MemoryError as error:
+        raise FileFormatError(
+            f"{source} has more pixels than the memory can hold: {error}; give a region of it"
+        ) from error
     except DAMAGE as error:
         raise FileFormatError(f"{source} is not a sound FITS file: {error}") from error
     time, told = mid_exposure(chosen.header, hdus[0].header)

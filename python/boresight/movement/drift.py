@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import numpy as np
 
 from boresight._utils.arguments import probability
 from boresight._utils.arrays import Floats
+from boresight._utils.files import append_whole
 from boresight._utils.naming import named
 from boresight._utils.statistics import chi2_quantile
 from boresight.errors import FileFormatError
@@ -123,11 +125,14 @@ class DriftLog:
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
+            with contextlib.suppress(ImportError, OSError):  # not everywhere
+                import fcntl
+
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # until it is closed
             end = os.lseek(descriptor, 0, os.SEEK_END)
             if end and os.pread(descriptor, 1, end - 1) != b"\n":
                 line = b"\n" + line  # a line was cut off by a crash
-            os.write(descriptor, line)
-            os.fsync(descriptor)
+            append_whole(descriptor, line, self.path)
         finally:
             os.close(descriptor)
 

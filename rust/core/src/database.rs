@@ -9,6 +9,7 @@ use crate::catalog::{Catalog, Motions};
 use crate::error::{Error, Result};
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::{CellStar, CellView, SkyGrid};
+use crate::memory;
 use crate::monitor::Monitor;
 use crate::pattern::Pattern;
 
@@ -44,6 +45,9 @@ const LOOK: f64 = 1.8;
 /// Every further look is so much wider.
 const LOOK_FURTHER: f64 = 3.0;
 
+/// Memory that making even a small database takes.
+const LEAST_BYTES: usize = 64 << 20;
+
 /// Stars by which a database of Hipparcos is recognised, the brightest.
 const RECOGNISED_BY: usize = 32;
 /// These are where Hipparcos has them at the database's epoch, to so much, radians (0.2 mas).
@@ -67,8 +71,14 @@ pub struct Database {
 
 impl Database {
     /// Makes a database of a catalogue; the same for any number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Argument`], [`Error::Interrupted`], and [`Error::Memory`] if it needs more memory than there is.
     pub fn generate(stars: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
-        generate::generate(stars, parameters, monitor)
+        memory::check("making a database", LEAST_BYTES)?;
+        let plan = generate::Plan::new(stars, parameters)?;
+        estimate::check_memory(&plan, parameters, monitor)?;
+        generate::generate(plan, parameters, monitor)
     }
 
     /// Tells how large a database will be, in a fraction of the time it takes to make it: the patterns are counted in
@@ -78,7 +88,7 @@ impl Database {
         parameters: &Parameters,
         monitor: &dyn Monitor,
     ) -> Result<SizeEstimate> {
-        estimate::estimate_size(stars, parameters, monitor)
+        estimate::estimate_size(&generate::Plan::new(stars, parameters)?, parameters, monitor)
     }
 
     /// Opens the bytes of a database: looks at the header alone, so the cost does not grow with the size.

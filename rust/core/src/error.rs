@@ -22,6 +22,9 @@ pub enum Error {
     /// The data do not determine what was asked for.
     #[error("{0}")]
     Undetermined(String),
+    /// The work needs more memory than there is.
+    #[error("{0}")]
+    Memory(String),
     /// The caller's [`Monitor`](crate::Monitor) asked to stop.
     #[error("interrupted")]
     Interrupted,

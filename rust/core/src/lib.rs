@@ -82,6 +82,7 @@ pub mod imaging;
 pub mod index;
 pub mod lsq;
 pub mod matches;
+pub mod memory;
 pub mod monitor;
 pub mod movement;
 pub mod pattern;

@@ -2,7 +2,7 @@
 
 use boresight::Error;
 use pyo3::PyErr;
-use pyo3::exceptions::PyKeyboardInterrupt;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyMemoryError};
 use pyo3::import_exception;
 
 import_exception!(boresight.errors, InputError);
@@ -16,6 +16,7 @@ pub(crate) fn to_python(error: Error) -> PyErr {
     match error {
         Error::Argument { .. } => InputError::new_err(message),
         Error::Format(_) => FileFormatError::new_err(message),
+        Error::Memory(_) => PyMemoryError::new_err(message),
         Error::Interrupted => PyKeyboardInterrupt::new_err(()),
         _ => UndeterminedError::new_err(message),
     }

@@ -7,6 +7,7 @@ use boresight::imaging::extract::{
     ExtractOptions, Extraction as Core, Extractor as CoreExtractor, Method, PsfKind, Star,
 };
 use boresight::imaging::image::{Image, Pixel};
+use boresight::memory;
 use numpy::ndarray::Axis;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -15,6 +16,10 @@ use pyo3::types::PyDict;
 use crate::errors::{InputError, to_python};
 use crate::monitor::Limit;
 use crate::{monitor, parallel};
+
+/// Memory that extraction takes at most, beside the image: for a small one, and for each pixel of a crowded one.
+const LEAST_BYTES: usize = 24 << 20;
+const BYTES_PER_PIXEL: usize = 10;
 
 /// The options, as the Python side hands them over: a dict with all of these keys.
 #[derive(FromPyObject)]
@@ -239,6 +244,8 @@ impl Extractor {
 impl Extractor {
     fn run(&self, py: Python<'_>, image: &Image<'_>) -> PyResult<Extraction> {
         let limit = self.timeout_ms.map(Limit::new);
+        let pixels = image.width() * image.height();
+        memory::check("extraction", LEAST_BYTES + BYTES_PER_PIXEL * pixels).map_err(to_python)?;
         let inner = py.detach(|| {
             // One frame leaves no trace in the next, whatever happened to it. The lock is this thread's: one of the pool
             // that held it could come to another frame of the same extractor while it waits for a part of this one.

@@ -155,7 +155,10 @@ pub(crate) fn os_error(error: io::Error, path: &Path) -> PyErr {
         io::ErrorKind::ReadOnlyFilesystem => Some(30),
         _ => None,
     };
-    match error.raw_os_error().or(code) {
+    // That of a library's error about a temporary file, whose name says nothing to anybody.
+    let within = error.get_ref().and_then(std::error::Error::source);
+    let within = within.and_then(|source| source.downcast_ref::<io::Error>()?.raw_os_error());
+    match error.raw_os_error().or(within).or(code) {
         Some(code) => {
             let text = io::Error::from_raw_os_error(code).to_string();
             PyOSError::new_err((code, text, path.display().to_string()))

@@ -44,10 +44,11 @@ pub(crate) fn pool() -> &'static ThreadPool {
 
 fn build() -> ThreadPool {
     let limit = LIMITS.iter().find_map(|name| std::env::var(name).ok()?.trim().parse().ok());
-    // 0 is rayon's word for all processors.
-    let builder = ThreadPoolBuilder::new().num_threads(limit.unwrap_or(0));
-    let builder = builder.thread_name(|k| format!("boresight-{k}"));
-    builder.build().expect("the system gives no thread for parallel work")
+    let build = |threads| {
+        ThreadPoolBuilder::new().num_threads(threads).thread_name(|k| format!("boresight-{k}")).build()
+    };
+    // 0 is rayon's word for all processors. Where the system has not so many threads left, one does.
+    build(limit.unwrap_or(0)).or_else(|_| build(1)).expect("the system gives no thread for parallel work")
 }
 
 /// Runs work that uses many threads, without the GIL.

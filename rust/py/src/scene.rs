@@ -3,6 +3,7 @@
 use boresight::imaging::extract::{EffectivePsf, ExtractOptions, Extractor};
 use boresight::imaging::image::Image;
 use boresight::lsq::Loss;
+use boresight::memory;
 use boresight::scene::fit::{self, FitOptions, Fitted, Status};
 use boresight::scene::freedom::{Affine, Freedom};
 use boresight::scene::galaxy::{self, PARAMETERS_OF_GALAXY};
@@ -19,6 +20,9 @@ use pyo3::types::PyDict;
 use crate::errors::{InputError, to_python};
 use crate::monitor::run;
 use crate::parallel;
+
+/// Memory that a registration takes for each pixel of both images.
+const REGISTER_BYTES_PER_PIXEL: usize = 110;
 
 /// The loss of this name, as scipy names them.
 pub(crate) fn loss_of(name: &str) -> Result<Loss> {
@@ -84,6 +88,8 @@ pub(crate) fn scene_register<'py>(
     };
     let image = picture(&image, image_variance.as_ref());
     let reference = picture(&reference, reference_variance.as_ref());
+    let pixels = image.size[0] * image.size[1] + reference.size[0] * reference.size[1];
+    memory::check("the registration", REGISTER_BYTES_PER_PIXEL * pixels).map_err(to_python)?;
     let found = run(py, progress, |monitor| register::register(&image, &reference, &options, monitor))?;
     let result = PyDict::new(py);
     let Affine { matrix: [[a, b], [c, d]], shift: [x, y] } = found.transform;

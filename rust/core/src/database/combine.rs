@@ -49,6 +49,12 @@ pub(super) fn stars_for(patterns: u32) -> usize {
     stars
 }
 
+/// Bytes that a field of so many patterns takes while these are made.
+pub(super) fn field_bytes(patterns: u32) -> usize {
+    let stars = stars_for(patterns);
+    (stars + 1) * size_of::<u32>() + (stars - 3) * size_of::<Occurrence>()
+}
+
 /// A star as the faintest of patterns in one field.
 #[derive(Clone, Copy, Default)]
 struct Occurrence {

@@ -8,16 +8,17 @@ use std::f64::consts::PI;
 use rayon::prelude::*;
 
 use super::format::layout;
-use super::generate::{Chosen, PROGRESS, choose, field_stars, lattices};
+use super::generate::{Chosen, PROGRESS, Plan, field_stars};
 use super::grid::RatioGrid;
 use super::lattice::lattice_point;
 use super::stage::Stage;
 use super::{Parameters, combine};
-use crate::catalog::Catalog;
 use crate::error::Result;
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::CellIndex;
+use crate::memory;
 use crate::monitor::Monitor;
+use crate::pattern::Pattern;
 
 /// Patches spread evenly over the sky: fewer are quicker, more see more of its unevenness.
 const PATCHES: usize = 60;
@@ -27,6 +28,9 @@ const PATCH_RADIUS: f64 = 1.5;
 
 /// Beyond this share in patches of the sky that has stars all of it is counted: there are few fields then.
 const WHOLE_SKY: f64 = 0.3;
+
+/// Copies of the patterns in memory while the database is made.
+const COPIES: usize = 2;
 
 /// How large a database will be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,21 +75,34 @@ impl Patches {
     }
 }
 
+/// Refuses what needs more memory than there is: for the fields of all lattices, or for their patterns.
+pub(super) fn check_memory(plan: &Plan, parameters: &Parameters, monitor: &dyn Monitor) -> Result<()> {
+    let task = "a database of this size";
+    let fields: f64 =
+        plan.lattices.iter().map(|lattice| lattice.fields as f64 * lattice.coverage.share()).sum();
+    let wanted = parameters.patterns_per_lattice_field;
+    memory::check(task, (fields * combine::field_bytes(wanted) as f64) as usize)?;
+    // Most patterns are those of several fields: how many there are is looked up only where it matters.
+    let most = fields * f64::from(wanted) * (COPIES * size_of::<Pattern>()) as f64;
+    if memory::fits(most as usize) {
+        return Ok(());
+    }
+    memory::check(task, COPIES * estimate_size(plan, parameters, monitor)?.bytes)
+}
+
 pub(super) fn estimate_size(
-    catalog: &Catalog,
+    plan: &Plan,
     parameters: &Parameters,
     monitor: &dyn Monitor,
 ) -> Result<SizeEstimate> {
-    let Chosen { stars, directions, .. } = choose(catalog, parameters)?;
-    let lattices = lattices(&directions, parameters);
+    let Plan { chosen: Chosen { stars, directions, .. }, lattices } = plan;
     let share = lattices.iter().map(|lattice| lattice.coverage.share()).fold(0.0, f64::max);
     let patches = Patches::new(parameters.smallest_fov(), share);
     let near = |center: &Direction, fov: f64| patches.contain(center, fov / 2.0);
-    let lists = field_stars(&directions, &lattices, parameters, monitor, near)?;
+    let lists = field_stars(directions, lattices, parameters, monitor, near)?;
     let wanted = parameters.patterns_per_lattice_field;
-    let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
-        Stage::new(monitor, PROGRESS[0], 1.0, steps)
-    })?;
+    let patterns =
+        combine::patterns(directions, &lists, wanted, &|steps| Stage::new(monitor, PROGRESS[0], 1.0, steps))?;
     let counted: usize = patterns
         .0
         .par_iter()

@@ -22,7 +22,7 @@ pub(super) struct Chosen {
     epoch: f64,
 }
 
-pub(super) fn choose(catalog: &Catalog, parameters: &Parameters) -> Result<Chosen> {
+fn choose(catalog: &Catalog, parameters: &Parameters) -> Result<Chosen> {
     parameters.check()?;
     catalog.check()?;
     let epoch = parameters.epoch.unwrap_or(catalog.epoch);
@@ -43,13 +43,22 @@ pub(super) fn choose(catalog: &Catalog, parameters: &Parameters) -> Result<Chose
     Ok(Chosen { stars, directions, epoch })
 }
 
-pub(super) fn generate(
-    catalog: &Catalog,
-    parameters: &Parameters,
-    monitor: &dyn Monitor,
-) -> Result<Database> {
-    let Chosen { stars, directions, epoch } = choose(catalog, parameters)?;
-    let lattices = lattices(&directions, parameters);
+/// The stars and the fields of a database that is to be made.
+pub(super) struct Plan {
+    pub(super) chosen: Chosen,
+    pub(super) lattices: Vec<Lattice>,
+}
+
+impl Plan {
+    pub(super) fn new(catalog: &Catalog, parameters: &Parameters) -> Result<Self> {
+        let chosen = choose(catalog, parameters)?;
+        let lattices = lattices(&chosen.directions, parameters);
+        Ok(Self { chosen, lattices })
+    }
+}
+
+pub(super) fn generate(plan: Plan, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Database> {
+    let Plan { chosen: Chosen { stars, directions, epoch }, lattices } = plan;
     let lists = field_stars(&directions, &lattices, parameters, monitor, |_, _| true)?;
     let wanted = parameters.patterns_per_lattice_field;
     let patterns = combine::patterns(&directions, &lists, wanted, &|steps| {
@@ -63,7 +72,7 @@ pub(super) fn generate(
 }
 
 /// The lattices of all scales.
-pub(super) fn lattices(directions: &[Direction], parameters: &Parameters) -> Vec<Lattice> {
+fn lattices(directions: &[Direction], parameters: &Parameters) -> Vec<Lattice> {
     let lattice = |fov: f64| {
         let fields = fields_in_sky(fov) * f64::from(parameters.lattice_field_oversampling);
         let stars = select::separated(directions, parameters.pattern_star_separation(fov));
