@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import operator
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from boresight.errors import InputError
 Floats = NDArray[np.float64]
 
 
-def keyword_defaults(function: Callable[..., Any]) -> dict[str, Any]:
+@functools.cache  # asked for with every frame
+def keyword_defaults(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Defaults of a function's arguments, by name."""
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return MappingProxyType(defaults)
 
 
 def check_options(options: Mapping[str, Any], known: type) -> None:

@@ -46,10 +46,10 @@ WORK_ERRORS = (BoresightError, MemoryError)
 AHEAD = 2
 
 #: Frames of a chunk here, where rows are wanted as they come, and where every message costs.
-LOCAL_CHUNK, REMOTE_CHUNK = (1, 20), (50, 500)
+LOCAL_CHUNK, REMOTE_CHUNK = (1, 8), (50, 500)
 
 #: Chunks for each worker: enough that all of them end together.
-CHUNKS_PER_WORKER = 8
+CHUNKS_PER_WORKER = 32
 
 
 class Work(NamedTuple):
