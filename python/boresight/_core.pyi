@@ -48,6 +48,7 @@ __all__ = [
     "calibrate_rig",
     "calibration_block",
     "changed_pixels",
+    "check_memory",
     "closure_of",
     "correlate_phase",
     "fit_change",
@@ -183,6 +184,7 @@ def mesh_pixels(
     values: NDArray[np.float32], image_shape: tuple[int, int]
 ) -> NDArray[np.float32]: ...
 def num_threads() -> int: ...
+def check_memory(task: str, num_bytes: int) -> None: ...
 
 @final
 class Stop:

@@ -11,7 +11,7 @@ import pytest
 from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
-from boresight import Catalog, InputError
+from boresight import Catalog, InputError, cache
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -98,6 +98,49 @@ class TestVizier:
         monkeypatch.setattr(vizier, "answer", [])
         with pytest.raises(InputError, match=r"^catalog: "):
             Catalog.from_vizier()
+
+
+#: A network that is down, slow, or answers nonsense, as astroquery and what it stands on tell it.
+TROUBLE = [
+    ConnectionError("Max retries exceeded with url: /viz-bin/votable " + "x" * 9000),
+    TimeoutError(),
+    ValueError("not well-formed (invalid token): line 1, column 0"),
+    IndexError("list index out of range"),
+]
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("cone", [{}, {"center_deg": (10.0, 20.0), "radius_deg": 1.0}])
+def test_trouble_with_vizier_is_told_and_leaves_nothing(vizier, monkeypatch, trouble, cone):
+    def fail(*_, **__):
+        raise trouble
+
+    monkeypatch.setattr(vizier, "query_constraints", fail)
+    monkeypatch.setattr(vizier, "query_region", fail)
+    with pytest.raises(OSError, match=r"^VizieR does not answer.*Catalog\.from_table$") as raised:
+        Catalog.from_vizier(**cone)
+    assert len(str(raised.value)) < 500
+    assert not cache.files()
+
+
+@pytest.mark.parametrize("answer", [None, [None], ["<html>"], [5.0], "<html>"])
+def test_an_answer_of_vizier_that_is_no_table_is_told(vizier, monkeypatch, answer):
+    monkeypatch.setattr(vizier, "answer", answer)
+    with pytest.raises((OSError, InputError), match=r"VizieR|^stars: |^catalog: "):
+        Catalog.from_vizier()
+    assert not cache.files()
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+def test_trouble_with_the_gaia_archive_is_told(monkeypatch, trouble):
+    def launch_job_async(_):
+        raise trouble
+
+    fake = types.SimpleNamespace(Gaia=types.SimpleNamespace(launch_job_async=launch_job_async))
+    monkeypatch.setitem(sys.modules, "astroquery.gaia", fake)
+    with pytest.raises(OSError, match=r"^the Gaia archive does not answer"):
+        Catalog.from_gaia_archive(9.5)
+    assert not cache.files()
 
 
 def test_gaia_archive(monkeypatch):

@@ -147,3 +147,10 @@ def test_stars_that_their_neighbours_draw_aside_are_known(wide_database, wide_fr
     assert stars.select(clear & (expected > 0.02)).blend_px(3.0).min() > 0.019
     assert stars.select([False] * len(stars)).blend_px(3.0).shape == (0,)
     assert not matches().blend_px(3.0).any()
+
+
+def test_no_stars_and_quaternions_that_are_none():
+    assert len(MatchedStars([], [], CAMERA, (1, 0, 0, 0))) == 0
+    for wrong in ((1, 0), (1, 0, 0, 0, 0), [[1, 0, 0, 0]], "north"):
+        with pytest.raises(InputError, match=r"^quaternion: "):
+            MatchedStars([[1, 2]], [[0, 0, 1]], CAMERA, wrong)

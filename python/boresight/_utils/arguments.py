@@ -137,14 +137,16 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
     return checked
 
 
-def vector(name: str, values: ArrayLike) -> list[float]:
-    """Check a one-dimensional sequence of numbers."""
+def vector(name: str, values: ArrayLike, length: int | None = None) -> list[float]:
+    """Check a one-dimensional sequence of numbers, of this length if one is given."""
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{name}: not numbers; give a sequence of numbers") from None
     if array.ndim != 1:
         raise InputError(f"{name}: its shape is {array.shape}; give a one-dimensional sequence")
+    if length is not None and len(array) != length:
+        raise InputError(f"{name}: it has {len(array)} numbers; give {length}")
     return [float(value) for value in array]
 
 

@@ -275,6 +275,8 @@ class Catalog(StarColumns):
         ------
         InputError
             If VizieR has no such table or no star, or as in `from_table`.
+        OSError
+            If VizieR does not answer, or not with a table; nothing is kept then.
 
         Examples
         --------
@@ -311,6 +313,13 @@ class Catalog(StarColumns):
         -------
         Catalog
             Epoch J2016.0, brightest first. Gaia lacks most stars brighter than G = 3.
+
+        Raises
+        ------
+        InputError
+            For limits that make no sense, or within which there is no star.
+        OSError
+            If the archive does not answer, or not with a table; nothing is kept then.
 
         Examples
         --------

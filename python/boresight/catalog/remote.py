@@ -12,10 +12,10 @@ from boresight import cache
 from boresight._utils import arguments
 from boresight._utils.files import write_atomically
 from boresight.catalog import tables
-from boresight.errors import InputError
+from boresight.errors import BoresightError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 #: Arguments of `Catalog`, by name.
@@ -56,6 +56,9 @@ _KNOWN = {
     ),
 }  # fmt: skip
 
+#: Characters of what a service's client tells: some tell the whole answer.
+TOLD = 200
+
 _TIMEOUT_S = 600
 
 
@@ -87,21 +90,22 @@ def vizier(
 
         service = Vizier(columns=list(names.values()) or ["*"], row_limit=-1, timeout=_TIMEOUT_S)
         bright = {} if max_magnitude is None else {names["magnitude"]: f"<={max_magnitude}"}
-        if center_deg is None:
-            found = service.query_constraints(catalog=catalog, **bright)
-        else:
-            found = service.query_region(
-                SkyCoord(*center_deg, unit="deg"),
-                radius=radius_deg * u.deg,
-                catalog=catalog,
-                column_filters=bright,
-            )
-        if len(found) != 1 or not len(found[0]):
-            raise InputError(
-                f"catalog: VizieR returned {len(found)} tables for {catalog!r}, or no star; "
-                "give the name of one table, such as 'I/311/hip2', and limits that stars are within"
-            )
-        return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
+        with _answering("VizieR"):
+            if center_deg is None:
+                found = service.query_constraints(catalog=catalog, **bright)
+            else:
+                found = service.query_region(
+                    SkyCoord(*center_deg, unit="deg"),
+                    radius=radius_deg * u.deg,
+                    catalog=catalog,
+                    column_filters=bright,
+                )
+            if len(found) != 1 or not found[0].colnames or not len(found[0]):
+                raise InputError(
+                    f"catalog: VizieR returned {len(found)} tables for {catalog!r}, or no star; "
+                    "give one table, such as 'I/311/hip2', and limits that stars are within"
+                )
+            return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
 
     key = (catalog, max_magnitude, center_deg, radius_deg, epoch, sorted(names.items()))
     return _kept(fetch, cached, "vizier", *key)
@@ -129,12 +133,28 @@ def gaia_archive(
         if center_deg is not None:
             ra, dec = center_deg
             query += f" AND 1 = CONTAINS(POINT(ra, dec), CIRCLE({ra}, {dec}, {radius_deg}))"
-        table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
-        if not len(table):
-            raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
-        return tables.columns(table, tables.NO_NAMES, None)
+        with _answering("the Gaia archive"):
+            table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
+            if not len(table):
+                raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
+            return tables.columns(table, tables.NO_NAMES, None)
 
     return _kept(fetch, cached, "gaia", float(max_magnitude), center_deg, radius_deg)
+
+
+@contextlib.contextmanager
+def _answering(service: str) -> Iterator[None]:
+    """Tell what goes wrong with a service, for whose clients anything may, as an `OSError`."""
+    try:
+        yield
+    except (BoresightError, MemoryError):
+        raise
+    except Exception as error:
+        told = " ".join(str(error).split())[:TOLD] or type(error).__name__
+        raise OSError(
+            f"{service} does not answer, or not as it should ({told}); look whether the network is "
+            "there, try again later, or give stars that you have to Catalog.from_table"
+        ) from error
 
 
 def _region(

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core
 from boresight.frames.cards import card_number
 
 #: Types of stored numbers, by BITPIX.
@@ -130,7 +131,9 @@ class StoredArray:
         noted: list[str] = []
         scaling = Scaling.of(self._header, self._bitpix, noted)
         self._notes.extend(note for note in noted if note not in self._notes)
-        values = np.empty((count, part.stop - part.start), scaling.dtype)
+        numbers = part.stop - part.start
+        _core.check_memory("the image", count * numbers * scaling.dtype.itemsize)
+        values = np.empty((count, numbers), scaling.dtype)
         step = max(1, CHUNK // width)
         stored = np.empty((min(step, count), width), scaling.stored)
         offset = (first * height + rows.start) * width * stored.itemsize

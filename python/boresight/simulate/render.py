@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight import _core
 from boresight.camera.model import CameraModel
 
 Floats = NDArray[np.float64]
@@ -19,6 +20,9 @@ STAMP_HALF_WIDTHS = (4, 6, 9, 16, 32, 64)
 
 #: At most this many numbers are held while stamps are drawn.
 STAMP_BUFFER = 4_000_000
+
+#: Memory that a simulated image takes for each pixel, until it is read out.
+BYTES_PER_PIXEL = 13
 
 #: Nodes of the quadrature per pixel and axis are this over the FWHM: three for 2 px, six for 1 px,
 #: which keeps centroids good to 1e-4 px.
@@ -53,6 +57,7 @@ class Psf:
         widened by the pixel's own variance, many times quicker and exact to second order.
         """
         height, width = self.shape
+        _core.check_memory("the simulated image", BYTES_PER_PIXEL * height * width)
         image = np.zeros(height * width)
         half_width = np.searchsorted(STAMP_HALF_WIDTHS, self._reach(electrons, noise))
         half_width = np.minimum(half_width, len(STAMP_HALF_WIDTHS) - 1)

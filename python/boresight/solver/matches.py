@@ -98,7 +98,7 @@ class MatchedStars:
             shape = np.shape(rows)
             if shape != (0,) and (len(shape) != 2 or shape[1] != width):
                 raise InputError(f"{name}: its shape is {shape}; give (n, {width})")
-        n = len(pixels)
+        pixels, n = pixels.reshape(-1, 2), len(pixels)
         self.place = place if place is not None else ApparentPlace()
 
         def column(values: ArrayLike | None, default: ArrayLike, dtype: type) -> NDArray[Any]:
@@ -121,10 +121,10 @@ class MatchedStars:
                 "pixels": pixels,
                 "covariance": cov,
                 "brightness": column(brightness, np.nan, np.float64),
-                "directions": np.ascontiguousarray(directions, dtype=np.float64),
+                "directions": np.ascontiguousarray(directions, dtype=np.float64).reshape(-1, 3),
                 "probability": column(probability, 1.0, np.float64),
                 "camera": camera_model._core,
-                "quaternion": arguments.vector("quaternion", quaternion),
+                "quaternion": arguments.vector("quaternion", quaternion, 4),
                 "place": self.place.core,
             }
         )

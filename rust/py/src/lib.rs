@@ -16,6 +16,7 @@ mod files;
 mod joint;
 mod mapped;
 mod matches;
+mod memory;
 mod monitor;
 mod movement;
 mod parallel;
@@ -52,6 +53,8 @@ mod _core {
     use crate::joint::{PyJointDetections, closure_of, solve_joint};
     #[pymodule_export]
     use crate::matches::PyMatchedStars;
+    #[pymodule_export]
+    use crate::memory::check_memory;
     #[pymodule_export]
     use crate::monitor::Stop;
     #[pymodule_export]
