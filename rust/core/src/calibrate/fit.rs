@@ -146,6 +146,9 @@ fn sum_moments<'a, const N: usize>(
     moments.equations(parameters)
 }
 
+/// Residuals that are added up at a time, of few parameters: as many as the innermost cache holds.
+const ROWS: usize = 64;
+
 /// Of any intrinsics, star by star.
 fn sum_rows<'a>(
     parameters: &Parameters,
@@ -156,20 +159,27 @@ fn sum_rows<'a>(
     let columns = parameters.intrinsics() + placement + ATTITUDE;
     let mut equations = NormalEquations::new(columns);
     let mut ideal = vec![[0.0; 2]; columns];
-    let mut rows = vec![0.0; 2 * columns];
+    let mut rows = Vec::with_capacity((ROWS + 1) * columns);
+    let (mut residuals, mut weights) = (Vec::new(), Vec::new());
     for (weight, metric, residual) in stars {
         let Some(residual) = residual else {
             equations.add_cost(f64::INFINITY);
             continue;
         };
         super::frame::derivatives(&residual, parameters, camera, &mut ideal);
-        for (row, axis) in rows.chunks_exact_mut(columns).zip(metric) {
-            for (element, [x, y]) in row.iter_mut().zip(&ideal) {
-                *element = axis[0] * x + axis[1] * y;
-            }
+        for axis in metric {
+            rows.extend(ideal.iter().map(|[x, y]| axis[0] * x + axis[1] * y));
         }
-        equations.add_all(&rows, &multiply(metric, residual.miss), &[weight; 2]);
+        residuals.extend(multiply(metric, residual.miss));
+        weights.extend([weight; 2]);
+        if residuals.len() >= ROWS {
+            equations.add_all(&rows, &residuals, &weights);
+            rows.clear();
+            residuals.clear();
+            weights.clear();
+        }
     }
+    equations.add_all(&rows, &residuals, &weights);
     equations
 }
 

@@ -31,6 +31,8 @@ const FOLDS: usize = 5;
 const STEPS: usize = 6;
 /// Order of the polynomial that stands for a lens of another form.
 const NEARLY: usize = 5;
+/// Order of the equations from which a polynomial is chosen at first.
+const LIKELY: usize = 6;
 /// Steps of a fit of the radial model, which is not linear.
 const RADIAL_STEPS: usize = 12;
 /// A step is the last when it lowers the sum of squares by less than this fraction: what is left to go is a hundredth of
@@ -155,11 +157,12 @@ impl SingleFrame {
     pub(crate) fn choose(&self, groups: &[Vec<Model>], start: &View) -> Result<(Model, View)> {
         let few = || Error::Undetermined("too few stars match for a lens of their own".into());
         let highest = groups.iter().flatten().filter_map(Model::order).max().unwrap_or(LOWEST_ORDER);
-        let order = self.highest_order(highest).ok_or_else(few)?;
-        let largest = Parameters::of(Model::Polynomial { order });
-        let view = self.polynomial(order, start).ok_or_else(few)?;
-        let linear = Linear::new(self, &largest, view, FOLDS);
-        let derivatives = linear.derivatives();
+        let highest = self.highest_order(highest).ok_or_else(few)?;
+        // Few lenses ask for the highest orders, whose equations are the largest.
+        let likely = highest.min(LIKELY);
+        let [largest, enough] = [highest, likely].map(|order| Parameters::of(Model::Polynomial { order }));
+        let view = self.polynomial(likely, start).ok_or_else(few)?;
+        let mut polynomials = Choice::new(self, &enough, view);
         let mut radial = None;
         let model = choose(groups, |model, _| match model {
             _ if !self.bears(model) => Err(few()),
@@ -167,11 +170,15 @@ impl SingleFrame {
                 let view = self.fit(model, start, CHOOSING).ok_or_else(few)?;
                 let parameters = Parameters::of(model);
                 radial = Some(view.clone());
-                let linear = Linear::new(self, &parameters, view, FOLDS);
-                Ok(linear.candidate(&linear.derivatives(), parameters.len()))
+                Ok(Choice::new(self, &parameters, view).candidate(parameters.len()))
             }
             Model::Pinhole | Model::Polynomial { .. } => {
-                Ok(linear.candidate(&derivatives, Parameters::of(model).len()))
+                let kept = Parameters::of(model).len();
+                if kept > polynomials.linear.parameters.len() {
+                    let view = self.polynomial(highest, &polynomials.linear.view).ok_or_else(few)?;
+                    polynomials = Choice::new(self, &largest, view);
+                }
+                Ok(polynomials.candidate(kept))
             }
         })?;
         let near = radial.filter(|_| model == Model::Radial);
@@ -269,47 +276,78 @@ impl<'a> Linear<'a> {
         Some((View { camera, attitude }, equations.decrease(&delta) / equations.cost()))
     }
 
-    /// Derivatives of every star's residual by all parameters and the attitude, star after star.
-    fn derivatives(&self) -> Vec<Point> {
+    /// Derivatives of the stars of a fold along x and y, by all parameters and the attitude.
+    fn derivatives(&self, fold: usize) -> DMatrix<f64> {
         let columns = self.parameters.len() + ATTITUDE;
-        let mut all = vec![[0.0; 2]; columns * self.residuals.len()];
-        for ((residual, _), out) in self.residuals.iter().zip(all.chunks_exact_mut(columns)) {
-            if let Some(residual) = residual {
-                derivatives(residual, self.parameters, &self.view.camera, out);
+        let stars: Vec<usize> = (fold..self.residuals.len()).step_by(self.folds.len()).collect();
+        let mut all = DMatrix::zeros(2 * stars.len(), columns);
+        let mut own = vec![[0.0; 2]; columns];
+        for (k, &star) in stars.iter().enumerate() {
+            if let Some(residual) = &self.residuals[star].0 {
+                derivatives(residual, self.parameters, &self.view.camera, &mut own);
+                for (column, [x, y]) in own.iter().enumerate() {
+                    all[(2 * k, column)] = *x;
+                    all[(2 * k + 1, column)] = *y;
+                }
             }
         }
         all
     }
+}
+
+/// The equations of the largest model, for the choice of one that is part of it.
+struct Choice<'a> {
+    linear: Linear<'a>,
+    /// Of all stars but those of each fold.
+    without: Vec<NormalEquations>,
+    /// Derivatives of the stars of each fold along x and y, by every parameter and the attitude.
+    derivatives: Vec<DMatrix<f64>>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(single: &'a SingleFrame, parameters: &'a Parameters, view: View) -> Self {
+        let linear = Linear::new(single, parameters, view, FOLDS);
+        let without = (0..FOLDS).map(|fold| {
+            let mut others = NormalEquations::new(parameters.len() + ATTITUDE);
+            for (_, part) in linear.folds.iter().enumerate().filter(|(other, _)| *other != fold) {
+                others.merge(part);
+            }
+            others
+        });
+        let without = without.collect();
+        let derivatives = (0..FOLDS).map(|fold| linear.derivatives(fold)).collect();
+        Self { linear, without, derivatives }
+    }
 
     /// The model of the first so many parameters, the others zero, and what it predicts of the stars of each fold.
-    fn candidate(&self, derivatives: &[Point], kept: usize) -> Candidate {
-        let all = self.parameters.len();
+    fn candidate(&self, kept: usize) -> Candidate {
+        let Linear { single, parameters, view, residuals, .. } = &self.linear;
+        let all = parameters.len();
         // By how much those that are left out move.
         let mut delta = DVector::zeros(all + ATTITUDE);
-        let values = self.parameters.values(&self.view.camera);
+        let values = parameters.values(&view.camera);
         for k in kept..all {
             delta[k] = -values[k];
         }
         let places: Vec<usize> = (0..kept).chain(all..all + ATTITUDE).collect();
-        let parts: Vec<NormalEquations> =
-            self.folds.iter().map(|fold| restricted(fold, &places, &delta)).collect();
-        let mut held_out = vec![f64::NAN; self.residuals.len()];
-        for fold in 0..FOLDS {
-            let mut others = NormalEquations::new(places.len());
-            for (_, part) in parts.iter().enumerate().filter(|(other, _)| *other != fold) {
-                others.merge(part);
-            }
-            for (&place, step) in places.iter().zip(&others.solve(0.0)) {
+        let mut left_out = delta.clone();
+        left_out.rows_mut(all, ATTITUDE).fill(0.0);
+        let mut held_out = vec![f64::NAN; residuals.len()];
+        for (fold, (others, derivatives)) in self.without.iter().zip(&self.derivatives).enumerate() {
+            let steps = restricted(others, &places, &left_out).solve(0.0);
+            for (&place, step) in places.iter().zip(&steps) {
                 delta[place] = *step;
             }
-            for star in (fold..self.residuals.len()).step_by(FOLDS) {
-                let (Some(residual), metric) = &self.residuals[star] else { continue };
-                let columns = &derivatives[star * delta.len()..(star + 1) * delta.len()];
-                let [x, y] = sum(columns, &delta);
+            let mut moved = DVector::zeros(derivatives.nrows());
+            for (column, &step) in derivatives.column_iter().zip(&delta).filter(|(_, step)| **step != 0.0) {
+                moved.axpy(step, &column, 1.0);
+            }
+            for (star, [x, y]) in (fold..residuals.len()).step_by(FOLDS).zip(moved.as_slice().as_chunks().0) {
+                let (Some(residual), metric) = &residuals[star] else { continue };
                 held_out[star] = norm(multiply(metric, [residual.miss[0] + x, residual.miss[1] + y]));
             }
         }
-        Candidate { held_out, parameters: kept, stars: self.single.len() }
+        Candidate { held_out, parameters: kept, stars: single.len() }
     }
 }
 
@@ -348,12 +386,6 @@ impl Fitted for Candidate {
     fn num_parameters(&self) -> usize {
         self.parameters
     }
-}
-
-/// Sum of derivatives times steps.
-fn sum(derivatives: &[Point], delta: &DVector<f64>) -> Point {
-    let terms = derivatives.iter().zip(delta).map(|([x, y], step)| [x * step, y * step]);
-    terms.fold([0.0; 2], |[x, y], [dx, dy]| [x + dx, y + dy])
 }
 
 fn norm([x, y]: Point) -> f64 {
@@ -409,8 +441,7 @@ mod tests {
         // What is predicted of a fifth of the stars is what a fit without them gives.
         let view = stars.fit(Model::Polynomial { order: 5 }, &near, CONVERGED).unwrap();
         let (order, kept) = (Parameters::of(Model::Polynomial { order: 5 }), Parameters::of(model).len());
-        let linear = Linear::new(&stars, &order, view, FOLDS);
-        let held_out = linear.candidate(&linear.derivatives(), kept).held_out;
+        let held_out = Choice::new(&stars, &order, view).candidate(kept).held_out;
         let others: Vec<usize> = (0..300).filter(|star| star % FOLDS != 1).collect();
         let without = SingleFrame::new(
             others.iter().map(|&star| stars.frame.pixels[star]).collect(),

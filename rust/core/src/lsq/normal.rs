@@ -46,6 +46,10 @@ struct Sums<'a> {
     weights: &'a [f64],
 }
 
+/// Rows of fewer parameters are too short for vector instructions, columns of so many residuals are not.
+const FEW: usize = 16;
+const BLOCK: usize = 64;
+
 impl Work for Sums<'_> {
     type Output = ();
 
@@ -53,6 +57,18 @@ impl Work for Sums<'_> {
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn call(self) {
+        if self.equations.parameters() < FEW && self.residuals.len() >= FEW {
+            self.add_few();
+        } else {
+            self.add_any();
+        }
+    }
+}
+
+impl Sums<'_> {
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn add_any(self) {
         let NormalEquations { matrix, gradient, .. } = self.equations;
         let n = gradient.len();
         let rest = |k: usize, i: usize| &self.derivatives[k * n + i..(k + 1) * n];
@@ -79,6 +95,50 @@ impl Work for Sums<'_> {
             }
         }
     }
+
+    /// The same for few parameters: column by column, the residuals in that after the last.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn add_few(self) {
+        let NormalEquations { matrix, gradient, .. } = self.equations;
+        let n = gradient.len();
+        let mut columns = [[0.0; BLOCK]; FEW];
+        let blocks = self.derivatives.chunks(n * BLOCK).zip(self.residuals.chunks(BLOCK));
+        for ((derivatives, residuals), weights) in blocks.zip(self.weights.chunks(BLOCK)) {
+            for (k, (row, residual)) in derivatives.chunks_exact(n).zip(residuals).enumerate() {
+                for (column, value) in columns.iter_mut().zip(row.iter().chain([residual])) {
+                    column[k] = *value;
+                }
+            }
+            let mut weighted = [0.0; BLOCK];
+            for i in 0..n {
+                // Beyond the last of the weights it stays zero.
+                for ((to, weight), value) in weighted.iter_mut().zip(weights).zip(&columns[i]) {
+                    *to = weight * value;
+                }
+                for (element, column) in matrix[i * n + i..(i + 1) * n].iter_mut().zip(&columns[i..n]) {
+                    *element += dot(&weighted, column);
+                }
+                gradient[i] += dot(&weighted, &columns[n]);
+            }
+        }
+    }
+}
+
+/// Sum of products: as many sums side by side as the widest instructions take, on any machine.
+// Part of work that is compiled for the instructions of this machine.
+#[allow(clippy::inline_always)]
+#[inline(always)]
+fn dot(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = sums;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 impl NormalEquations {
@@ -354,6 +414,32 @@ struct Factor {
     lower: DMatrix<f64>,
 }
 
+/// Takes what the columns before it explain out of a column of a Cholesky factor, below its diagonal.
+struct Reduction<'a> {
+    /// The columns before, each from the first row on.
+    known: &'a [f64],
+    rank: usize,
+    /// From the diagonal down.
+    column: &'a mut [f64],
+}
+
+impl Work for Reduction<'_> {
+    type Output = ();
+
+    // As its trait asks: it is compiled for the instructions of this machine.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn call(self) {
+        let below = &mut self.column[1..];
+        for other in self.known.chunks_exact(self.rank + 1 + below.len()) {
+            let factor = other[self.rank];
+            for (value, other) in below.iter_mut().zip(&other[self.rank + 1..]) {
+                *value -= factor * other;
+            }
+        }
+    }
+}
+
 impl Factor {
     fn new(equations: &NormalEquations, damping: f64) -> Self {
         let n = equations.parameters();
@@ -377,17 +463,17 @@ impl Factor {
                 lower.swap_rows(k, k + 1);
             }
             let pivot = pivots[rank].sqrt();
-            lower[(rank, rank)] = pivot;
             let p = order[rank];
-            for k in rank + 1..n {
-                let q = order[k];
-                let mut value = equations.element(p, q) * scale[p] * scale[q];
-                for j in 0..rank {
-                    value -= lower[(rank, j)] * lower[(k, j)];
-                }
-                let value = value / pivot;
-                lower[(k, rank)] = value;
-                pivots[k] -= value * value;
+            let (known, rest) = lower.as_mut_slice().split_at_mut(rank * n);
+            let column = &mut rest[rank..n];
+            column[0] = pivot;
+            for (value, &q) in column[1..].iter_mut().zip(&order[rank + 1..]) {
+                *value = equations.element(p, q) * scale[p] * scale[q];
+            }
+            vectorized(Reduction { known, rank, column });
+            for (value, left) in column[1..].iter_mut().zip(&mut pivots[rank + 1..]) {
+                *value /= pivot;
+                *left -= *value * *value;
             }
             rank += 1;
         }
