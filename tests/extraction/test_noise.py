@@ -71,10 +71,22 @@ def test_counted_photons(mean: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sky", "sigma"), [(0.0, 2.0), (-2.0, 2.0), (2.0, 2.0), (254.0, 3.0), (256.0, 2.0)]
+    ("sky", "sigma"),
+    [(0.0, 2.0), (-2.0, 2.0), (2.0, 2.0), (254.0, 3.0), (256.0, 2.0), (-12.0, 12.0), (-7.5, 5.0)],
 )
 def test_noise_cut_off_by_the_converter(sky: float, sigma: float) -> None:
     assert num_false(bytes_of(sky + sigma * normal(4))) <= MOST_FALSE
+
+
+@pytest.mark.parametrize("weights", [(0.2126, 0.7152, 0.0722), (1 / 3, 1 / 3, 1 / 3)])
+@pytest.mark.parametrize("sky", [-1.0, -0.5, 0.0, 5.0])
+@pytest.mark.parametrize("sigma", [2.0, 5.0, 12.0])
+def test_grey_values_of_colours_that_are_cut_off(
+    weights: tuple[float, float, float], sky: float, sigma: float
+) -> None:
+    """Of three colours few pixels have all at the floor, but their noise is skewed."""
+    colours = [bytes_of(sigma * (sky + normal(seed))) for seed in (8, 9, 10)]
+    assert num_false(np.tensordot(weights, colours, 1).astype(np.float32)) <= MOST_FALSE
 
 
 @pytest.mark.parametrize("quality", [40, 50, 60, 75, 85, 95])

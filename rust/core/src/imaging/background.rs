@@ -34,7 +34,7 @@ pub struct Background {
     pub level: Mesh,
     /// Standard deviation of a pixel about the level; positive everywhere unless the frame is constant.
     pub noise: Mesh,
-    /// Skewness that a pixel's noise may have: any where it is cut off at the lowest value, that of counted photons where
+    /// Skewness that a pixel's noise may have: any where it is cut off near the lowest value, that of counted photons where
     /// it is hardly more than a step of its lattice, none else.
     pub(crate) skewness: f32,
 }
@@ -70,10 +70,11 @@ impl Background {
         }
         let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
         let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
-        let floored = blocks.iter().filter(|block| block.floored).count();
+        let floor = blocks.iter().map(|block| block.lowest).fold(f32::INFINITY, f32::min);
+        let cut_off = blocks.iter().filter(|block| block.is_cut_off(floor)).count();
         let poisson = step / noise.mean() as f32;
         let skewness = match poisson {
-            _ if 2 * floored > blocks.len() => f32::INFINITY,
+            _ if 2 * cut_off > blocks.len() => f32::INFINITY,
             _ if poisson > COARSE_STEP => poisson,
             _ => 0.0,
         };

@@ -18,6 +18,9 @@ const SIDE: usize = 3;
 const NOISELESS_SPREAD: f64 = 1e3;
 /// ... and noise of this fraction of its range is assumed.
 const NOISELESS_FRACTION: f64 = 3e-5;
+/// Pixels of noise that is mostly cut off have at most so many neighbours that are not. Fewer than so many pixels tell nothing.
+const MOST_NEIGHBOURS: usize = 3;
+const FEWEST_RISEN: usize = 5;
 /// Pixels that are more than so many powers of two larger than all others stand for missing data.
 const GAP: usize = 20;
 /// Exponents of double precision.
@@ -34,7 +37,8 @@ pub(crate) fn survey(image: &Image<'_>) -> Reading {
     values.sort_unstable_by(f64::total_cmp);
     let spread = spread(&values);
     // Integers scatter by a step at least.
-    let range = if image.step().is_none() && is_noiseless(&values) { range(image, &values) } else { None };
+    let noiseless = image.step().is_none() && is_noiseless(&values) && !is_scattered(&patches, &values);
+    let range = if noiseless { range(image, &values) } else { None };
     let unit = range.map_or(spread, |range| Some(spread.unwrap_or(0.0).max(range * NOISELESS_FRACTION)));
     let scale = power_of_two(unit, image.max_exponent());
     let Lattice { step, plateau } = Lattice::new(image, &values, spread, middle_half(&values));
@@ -83,6 +87,16 @@ fn is_noiseless(values: &[f64]) -> bool {
     let quantile = |q: f64| values[(q * (values.len() - 1) as f64) as usize];
     values.is_empty()
         || quantile(0.98) - quantile(0.02) >= NOISELESS_SPREAD * (quantile(0.75) - quantile(0.25))
+}
+
+/// Whether pixels that differ from the median are alone, as noise is where most of it is cut off, and no star.
+fn is_scattered(patches: &[Patch], values: &[f64]) -> bool {
+    let Some(&median) = values.get(values.len() / 2) else { return false };
+    let differs = |v: &f64| *v != median;
+    let risen = || patches.iter().filter(|patch| differs(&patch[SIDE * SIDE / 2]));
+    let alone = risen().filter(|patch| patch.iter().filter(|v| differs(v)).count() <= 1 + MOST_NEIGHBOURS);
+    let (alone, risen) = (alone.count(), risen().count());
+    risen >= FEWEST_RISEN && 2 * alone > risen
 }
 
 /// How far pixels are from the median of sorted values, at most; those beyond a gap of many magnitudes are no data.

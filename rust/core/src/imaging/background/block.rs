@@ -18,8 +18,20 @@ const CLIPPED_DEVIATION: f32 = 0.879_626;
 /// A block with more than this fraction of pixels at its very lowest value has its noise cut off at the floor of the
 /// converter: what is left is so skewed that only far outliers can be told from it.
 const FLOORED_FRACTION: f32 = 0.1;
+/// It may be where the tenth part of its pixels is nearer to the lowest than this fraction of the way to the median or mean.
+const NEAR_FLOOR: f32 = 0.2;
 /// Clipping of such a block.
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
+/// Noise is skewed where the lowest value of the frame, to which some pixels of a block are near, is less than so many sigmas
+/// below the mean, be it that of grey values of colours that are cut off each. Of a normal distribution it is four below.
+const CUT_OFF_SIGMAS: f32 = 1.75;
+/// Where most pixels are at the floor, noise is what has others beside it by chance only, and at most so often besides.
+const MOST_BESIDE: f32 = 0.35;
+/// Fewer pixels above the floor tell nothing.
+const FEWEST_ABOVE: usize = 8;
+/// What is more than so many times as far above the floor as half of them is a star: of noise that falls off exponentially, one
+/// in 250.
+const FAR_ABOVE: f32 = 8.0;
 /// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
 const COARSE_CLIP_SIGMAS: f32 = 4.0;
 /// The scatter of a block over the step of its lattice beyond which the lattice does not show.
@@ -40,8 +52,16 @@ pub(super) struct Block {
     pub(super) mean: f32,
     pub(super) deviation: f32,
     pub(super) good: bool,
-    /// Whether its noise is cut off below.
-    pub(super) floored: bool,
+    /// The lowest of [`START_SAMPLES`] of its pixels.
+    pub(super) lowest: f32,
+}
+
+impl Block {
+    /// Whether its noise is cut off at the lowest value of the frame.
+    pub(super) fn is_cut_off(&self, floor: f32) -> bool {
+        let height = self.mean - floor;
+        height < CUT_OFF_SIGMAS * self.deviation && self.lowest - floor < NEAR_FLOOR * height
+    }
 }
 
 pub(super) fn edges(i: usize, n: usize, size: usize) -> [usize; 2] {
@@ -99,21 +119,50 @@ impl Work for BlockRow<'_> {
 #[inline(always)]
 fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec<i32>) -> Block {
     if samples.is_empty() {
-        return Block { mean: f32::NAN, deviation: f32::NAN, good: false, floored: false };
+        return Block { mean: f32::NAN, deviation: f32::NAN, good: false, lowest: f32::NAN };
     }
     let good = samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32;
     let start = start(samples, few);
+    if start.median == start.lowest
+        && let Some((mean, deviation)) = mostly_at_floor(samples, start.lowest, step)
+    {
+        return Block { mean, deviation, good, lowest: start.lowest };
+    }
     if start.scale > FINE_LATTICE * step {
         let (mean, deviation) = start.clip(samples, step);
-        return Block { mean, deviation, good, floored: start.floored };
+        return Block { mean, deviation, good, lowest: start.lowest };
     }
     // Spread over their steps, the values of a lattice may be clipped anywhere.
     spread(samples, step);
-    let start = Start { floored: start.floored, ..self::start(samples, few) };
+    let start = Start { floored: start.floored, lowest: start.lowest, ..self::start(samples, few) };
     let (mean, deviation) = start.clip(samples, step);
     let rounding = step * step / 12.0;
     let variance = (deviation * deviation - rounding).max(rounding);
-    Block { mean, deviation: variance.sqrt(), good, floored: start.floored }
+    Block { mean, deviation: variance.sqrt(), good, lowest: start.lowest }
+}
+
+/// Mean and deviation of noise that is cut off so that most samples are at the floor. `None` where the others are not alone, as
+/// the light of stars is not, or few.
+#[inline(never)]
+fn mostly_at_floor(samples: &[f32], floor: f32, step: f32) -> Option<(f32, f32)> {
+    let is_above = |v: f32| v > floor + 0.5 * step;
+    let mut above: Vec<f32> = samples.iter().copied().filter(|&v| is_above(v)).collect();
+    let pairs = samples.windows(2).filter(|pair| is_above(pair[0]) && is_above(pair[1])).count() as f32;
+    let (count, all) = (above.len() as f32, samples.len() as f32);
+    let alone = pairs < count * (count / all + MOST_BESIDE * (1.0 - count / all));
+    if above.len() < FEWEST_ABOVE || !alone {
+        return None;
+    }
+    let middle = above.len() / 2;
+    let (_, &mut median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
+    let most = floor + FAR_ABOVE * (median - floor);
+    let (count, sum, squares) = samples
+        .iter()
+        .map(|v| v - floor)
+        .filter(|v| *v < most - floor)
+        .fold((0.0, 0.0, 0.0), |(count, sum, squares), v| (count + 1.0, sum + v, squares + v * v));
+    let mean: f32 = sum / count;
+    Some((floor + mean, (squares / count - mean * mean).max(step * step / 12.0).sqrt()))
 }
 
 /// Adds to each sample a number from a sequence that fills -½ to ½ step evenly, by the golden ratio.
@@ -133,8 +182,9 @@ struct Start {
     median: f32,
     /// Standard deviation, from the lower quartile.
     scale: f32,
-    /// Whether the noise is cut off below.
+    /// Whether many samples are at the floor.
     floored: bool,
+    lowest: f32,
 }
 
 /// Mean and standard deviation of the background among samples that stars have risen, not lowered.
@@ -145,8 +195,12 @@ fn start(samples: &[f32], few: &mut Vec<i32>) -> Start {
     few.extend(chosen.map(|v| ordered(v.to_bits() as i32)));
     few.sort_unstable();
     let value = |q: f32| f32::from_bits(ordered(few[(q * (few.len() - 1) as f32) as usize]) as u32);
-    let [lowest, floor, quartile, median] = [0.0, FLOORED_FRACTION, 0.25, 0.5].map(value);
-    Start { median, scale: QUARTILE_TO_SIGMA * (median - quartile), floored: floor == lowest }
+    let [lowest, tenth, quartile, median] = [0.0, 0.1, 0.25, 0.5].map(value);
+    // Few samples tell where to count.
+    let near = tenth - lowest <= NEAR_FLOOR * (median - lowest);
+    let at_floor = || samples.iter().filter(|&&v| v == lowest).count() as f32;
+    let floored = near && at_floor() > FLOORED_FRACTION * samples.len() as f32;
+    Start { median, scale: QUARTILE_TO_SIGMA * (median - quartile), floored, lowest }
 }
 
 /// A whole number that is as large among those of others as a number is among these, from its bits; and these from it.

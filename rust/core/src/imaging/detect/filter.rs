@@ -153,7 +153,7 @@ impl<'a> Filter<'a> {
                 sampled
             })
             .collect();
-        let mut noise = Skewed::below(&mut samples, background.skewness * self.skewness());
+        let mut noise = Skewed::of(&mut samples, background.skewness * self.skewness());
         let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
         noise.deviation = noise.deviation.clamp(1.0, most);
         noise

@@ -176,14 +176,15 @@ mod tests {
 
     const WIDTH: usize = 1024;
 
-    /// Stars on a lattice, so many pixels apart, with light of many magnitudes, in even noise.
+    /// Stars on a lattice, so many pixels apart, with light of many magnitudes, in noise.
     fn frame(spacing: usize) -> Vec<f32> {
         let mut state = 5_u64;
         let mut random = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 40) as f32 / (1_u64 << 24) as f32
         };
-        let mut pixels: Vec<f32> = (0..WIDTH * WIDTH).map(|_| 100.0 + 6.0 * random()).collect();
+        let mut noise = || 3.5 * (random() + random() + random());
+        let mut pixels: Vec<f32> = (0..WIDTH * WIDTH).map(|_| 100.0 + noise()).collect();
         let places = || (spacing / 2..WIDTH - 5).step_by(spacing);
         for (x, y) in places().flat_map(|y| places().map(move |x| (x, y))) {
             let (dx, dy, height) = (random() - 0.5, random() - 0.5, 40.0 / (random() + 0.002));

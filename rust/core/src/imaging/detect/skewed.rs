@@ -3,54 +3,113 @@
 //! It is taken for a gamma distribution, in the approximation of Wilson & Hilferty (1931, PNAS 17, 684): a normal number
 //! `z` stands for `2/γ ((1 + γ z/6 - γ²/36)³ - 1)` standard deviations, with the skewness `γ`.
 
-/// Normal numbers of the quantiles that tell the deviation and the skewness.
-const NEAR: f32 = -1.0;
-const FAR: f32 = -2.0;
-/// Their fractions of a normal distribution.
+/// Normal numbers, of either sign, of the quantiles that tell the deviation and the skewness.
+const NEAR: f32 = 1.0;
+const FAR: f32 = 2.0;
+/// Fractions of a normal distribution beyond them.
 const NEAR_FRACTION: f32 = 0.158_655;
 const FAR_FRACTION: f32 = 0.022_750;
-/// More skewed than this, the lower quantiles tell nothing.
-const MAX_SKEWNESS: f32 = 1.5;
+/// More skewed than this, the lower quantiles tell nothing; and the approximation does no longer hold.
+const TELLING_SKEWNESS: f32 = 1.5;
+const MAX_SKEWNESS: f32 = 8.0;
 /// Halvings of the range of the skewness.
 const ROUNDS: usize = 12;
 
-/// Standard deviation and skewness of noise.
+/// Mean, standard deviation and skewness of noise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Skewed {
+    pub mean: f32,
     pub deviation: f32,
     pub skewness: f32,
 }
 
 impl Skewed {
-    /// From the lower half of samples, of at most this skewness. What is above the median, with the stars, is at least as
-    /// wide as the skewness makes it.
-    pub(super) fn below(samples: &mut [f32], most: f32) -> Self {
-        let quantiles = quantiles(samples).filter(|[_, near, median, _]| median > near);
-        let Some([far, near, median, above]) = quantiles else {
-            return Self { deviation: 0.0, skewness: 0.0 };
+    /// From samples that may have stars among them, of at most this skewness. Unless that is any, of noise that is cut off, the
+    /// background is the mean.
+    pub(super) fn of(samples: &mut [f32], most: f32) -> Self {
+        let Some(quantiles) = Quantiles::of(samples) else {
+            return Self { mean: 0.0, deviation: 0.0, skewness: 0.0 };
         };
-        let (outer, upper) = ((median - far) / (median - near), (above - median) / (median - near));
-        // The more skewed, the nearer are the lower quantiles to each other, and the further the upper one.
-        let [mut low, mut high] = [0.0, MAX_SKEWNESS.min(most)];
-        for _ in 0..ROUNDS {
-            let middle = 0.5 * (low + high);
-            let spread = |z: f32| (standard(0.0, middle) - standard(z, middle)).abs();
-            let less = spread(FAR) > outer * spread(NEAR) && spread(-NEAR) < upper * spread(NEAR);
-            if less { low = middle } else { high = middle }
+        let below = quantiles.below(most);
+        if most < MAX_SKEWNESS {
+            return Self { mean: 0.0, ..below };
         }
-        let deviation = |value: f32, z: f32| (median - value) / (standard(0.0, low) - standard(z, low));
-        let mut found = Self { deviation: deviation(near, NEAR), skewness: low };
-        if most > 0.0 {
-            // Of two plateaus with nothing between them the nearer quantile alone says too much.
-            found.deviation = found.deviation.min(deviation(far, FAR));
-        }
-        found
+        if below.deviation > 0.0 && below.skewness < TELLING_SKEWNESS { below } else { quantiles.above() }
     }
 
     /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
     pub(super) fn exceeded(self, sigmas: f32) -> f32 {
-        (self.deviation * standard(sigmas, self.skewness)).min(f32::MAX)
+        (self.mean + self.deviation * standard(sigmas, self.skewness)).min(f32::MAX)
     }
+}
+
+/// Quantiles of samples at the normal numbers -[`FAR`], -[`NEAR`], 0, [`NEAR`] and [`FAR`].
+struct Quantiles([f32; 5]);
+
+impl Quantiles {
+    fn of(samples: &mut [f32]) -> Option<Self> {
+        let n = samples.len();
+        let fractions = [FAR_FRACTION, NEAR_FRACTION, 0.5, 1.0 - NEAR_FRACTION, 1.0 - FAR_FRACTION];
+        // From above, each among those below the one before.
+        let mut rest = samples;
+        let mut found = [0.0; 5];
+        for (quantile, fraction) in found.iter_mut().zip(fractions).rev() {
+            let place = ((fraction * n as f32) as usize).min(rest.len().checked_sub(1)?);
+            let (low, &mut value, _) = rest.select_nth_unstable_by(place, f32::total_cmp);
+            *quantile = value;
+            rest = low;
+        }
+        Some(Self(found))
+    }
+
+    /// From the lower half, where no stars are. What is above the median, with the stars, is at least as wide as the skewness
+    /// makes it.
+    fn below(&self, most: f32) -> Skewed {
+        let Self([far, near, median, above, _]) = *self;
+        if median <= near {
+            return Skewed { mean: 0.0, deviation: 0.0, skewness: 0.0 };
+        }
+        let (outer, upper) = ((median - far) / (median - near), (above - median) / (median - near));
+        // The more skewed, the nearer are the lower quantiles to each other, and the further the upper one.
+        let skewness = largest(TELLING_SKEWNESS.min(most), |skewness| {
+            let spread = |z: f32| (standard(0.0, skewness) - standard(z, skewness)).abs();
+            spread(-FAR) > outer * spread(-NEAR) && spread(NEAR) < upper * spread(-NEAR)
+        });
+        let deviation =
+            |value: f32, z: f32| (median - value) / (standard(0.0, skewness) - standard(z, skewness));
+        let mut deviation_near = deviation(near, -NEAR);
+        if most > 0.0 {
+            // Of two plateaus with nothing between them the nearer quantile alone says too much.
+            deviation_near = deviation_near.min(deviation(far, -FAR));
+        }
+        let mean = median - deviation_near * standard(0.0, skewness);
+        Skewed { mean, deviation: deviation_near, skewness }
+    }
+
+    /// From the upper half, of noise that is cut off so that the lower one tells nothing.
+    fn above(&self) -> Skewed {
+        let Self([_, _, median, near, far]) = *self;
+        if near <= median {
+            return Skewed { mean: median, deviation: 0.0, skewness: 0.0 };
+        }
+        let outer = (far - median) / (near - median);
+        let skewness = largest(MAX_SKEWNESS, |skewness| {
+            let spread = |z: f32| standard(z, skewness) - standard(0.0, skewness);
+            spread(FAR) < outer * spread(NEAR)
+        });
+        let deviation = (near - median) / (standard(NEAR, skewness) - standard(0.0, skewness));
+        Skewed { mean: median - deviation * standard(0.0, skewness), deviation, skewness }
+    }
+}
+
+/// The largest skewness, up to a limit, up to which something holds.
+fn largest(limit: f32, holds: impl Fn(f32) -> bool) -> f32 {
+    let [mut low, mut high] = [0.0, limit];
+    for _ in 0..ROUNDS {
+        let middle = 0.5 * (low + high);
+        if holds(middle) { low = middle } else { high = middle }
+    }
+    low
 }
 
 /// The number of standard deviations from the mean that a normal number stands for.
@@ -61,22 +120,6 @@ fn standard(z: f32, skewness: f32) -> f32 {
     }
     let root = 1.0 + skewness * z / 6.0 - skewness * skewness / 36.0;
     2.0 / skewness * (root.max(0.0).powi(3) - 1.0)
-}
-
-/// The lower quantiles, the median, and the nearer of the upper ones.
-fn quantiles(samples: &mut [f32]) -> Option<[f32; 4]> {
-    let n = samples.len();
-    let fractions = [FAR_FRACTION, NEAR_FRACTION, 0.5, 1.0 - NEAR_FRACTION];
-    // From above, each among those below the one before.
-    let mut rest = samples;
-    let mut found = [0.0; 4];
-    for (quantile, fraction) in found.iter_mut().zip(fractions).rev() {
-        let place = ((fraction * n as f32) as usize).min(rest.len().checked_sub(1)?);
-        let (low, &mut value, _) = rest.select_nth_unstable_by(place, f32::total_cmp);
-        *quantile = value;
-        rest = low;
-    }
-    Some(found)
 }
 
 #[cfg(test)]
@@ -102,10 +145,23 @@ mod tests {
                 let count = (n as f32 / 250.0 * (-0.5 * z * z).exp()) as usize;
                 samples.extend(std::iter::repeat_n(3.0 + 2.0 * standard(z, skewness), count));
             }
-            let found = Skewed::below(&mut samples, f32::INFINITY);
+            let found = Skewed::of(&mut samples, f32::INFINITY);
             assert!((found.deviation / 2.0 - 1.0).abs() < 0.05, "{found:?} {skewness}");
             assert!((found.skewness - skewness).abs() < 0.12, "{found:?} {skewness}");
-            assert!(found.exceeded(5.0) > Skewed::below(&mut samples, 0.0).exceeded(5.0));
+            assert!(found.exceeded(5.0) > Skewed::of(&mut samples, 0.0).exceeded(5.0));
         }
+    }
+
+    #[test]
+    fn noise_that_is_cut_off_is_told_by_its_upper_half() {
+        // Half of the samples are at the floor.
+        let mut samples = vec![0.0; 50_000];
+        samples.extend((1..50_000).map(|k| -2.0 * (1.0 - k as f32 / 50_000.0).ln()));
+        let found = Skewed::of(&mut samples, f32::INFINITY);
+        // One in 3.5 million exceeds this.
+        let exact = 2.0 * (0.5_f32 / 2.867e-7).ln();
+        assert!(found.skewness > TELLING_SKEWNESS);
+        assert!((found.exceeded(5.0) / exact - 1.0).abs() < 0.25, "{found:?} {exact}");
+        assert!(Skewed::of(&mut [], f32::INFINITY).exceeded(5.0) == 0.0);
     }
 }
