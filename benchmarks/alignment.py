@@ -308,12 +308,11 @@ def joint(_: argparse.Namespace) -> None:
         detections = core.JointDetections(exposure, at, expected, jacobian)
         values = {
             "detections": detections, "weight": np.full(n, NOISE**-2.0),
-            "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(objects),
+            "starts": np.arange(0, n + 1, 10).astype(np.uint64), "priors": np.zeros(4 * objects),
             "frozen": [k == 0 for k in range(exposures)], "geometry": "general", "lever": 1000.0,
             "places": np.column_stack([np.arange(exposures), np.zeros(exposures)]).astype(float),
             "device": device, "motion": "still", "years": np.zeros(0), "colors": np.zeros(0),
-            "parallax_factors": np.zeros((0, 2)), "motion_priors": np.zeros((0, 2)),
-            "covariances": True,
+            "parallax_factors": np.zeros((0, 2)), "covariances": True,
         }  # fmt: skip
         start, clock = time.process_time(), time.perf_counter()
         shifts = core.solve_joint(values, None)["shifts"]

@@ -46,7 +46,7 @@ def test_stars_near_a_place_are_those_of_all_parts(sizes, spread, radius, of_ima
 
 def test_what_was_given_stays_as_it_is():
     rng = np.random.default_rng(1)
-    tracks = Tracks(np.ones((5, 2)), np.ones(5), np.ones(5), np.ones(5))
+    tracks = Tracks(np.ones((5, 2)), np.ones(5))
     base = ReferenceCatalog(directions(rng, 5, np.array([1.0, 0, 0]), 0.1), tracks=tracks)
     one, other = GrowingReference(base), GrowingReference(base)
     one.grow(directions(rng, 3, np.array([0, 1.0, 0]), 0.1), None, None)

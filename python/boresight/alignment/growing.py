@@ -217,7 +217,7 @@ class GrowingReference:
                 column.add(np.full((more, *column.rows.shape[1:]), np.nan))
             tracks = Tracks(**{name: column.rows for name, column in self._tracks.items()})
         rows: dict[str, Any] = {name: column.rows for name, column in columns.items()}
-        self.stars = ReferenceCatalog(**rows, tracks=tracks)
+        self.stars = ReferenceCatalog(**rows, tracks=tracks, covariance=self.stars.covariance)
         self._add_usual(n)
 
     def _opened(self) -> dict[str, _Column]:

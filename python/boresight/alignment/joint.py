@@ -132,11 +132,11 @@ class JointFit:
         weight = float(np.median(weights[kept])) if kept.any() else 0.0
         values = {
             "detections": d.of_core, "weight": np.where(kept, weights, 0.0),
-            "starts": d.starts, "priors": d.priors, "frozen": self.frozen, "places": d.places,
-            "geometry": self.options.fitgeom, "lever": max(float(np.abs(d.at).max()), 1.0),
-            "device": self.device.values(weight), "motion": self.model.motion, "years": d.years,
-            "parallax_factors": d.factors, "motion_priors": d.motion_priors, "colors": d.colors,
-            "covariances": covariances,
+            "starts": d.starts, "priors": d.priors.ravel(), "frozen": self.frozen,
+            "places": d.places, "geometry": self.options.fitgeom,
+            "lever": max(float(np.abs(d.at).max()), 1.0), "device": self.device.values(weight),
+            "motion": self.model.motion, "years": d.years, "parallax_factors": d.factors,
+            "colors": d.colors, "covariances": covariances,
         }  # fmt: skip
         told = core.solve_joint(values, tell)
         residuals, share = told["residuals"], told["share"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight._utils.arrays import east_north, longitude_latitude
+from boresight.alignment.covariance import information
 from boresight.alignment.images import ImageCatalog, ImageGroup
 from boresight.alignment.reference import ReferenceCatalog
 from boresight.apparent.motion import RADIANS_PER_MAS, Motion, ProperMotion, earth_au, seen_from
@@ -97,20 +98,39 @@ class ObjectModel:
             return np.zeros((len(sky), 2))
         return -np.stack([axis @ self.earth[item] for axis in east_north(sky)], axis=-1)
 
-    def priors(self, refcat: ReferenceCatalog, rows: NDArray[Any], scale: float) -> Floats:
-        """Inverse variances of proper motions and parallaxes, in units of a pixel."""
-        loose = np.full((len(rows), 2), (scale / (LOOSE_MAS * RADIANS_PER_MAS)) ** 2)
-        if self.motion == "still":
-            return loose[:0]
+    def priors(
+        self,
+        refcat: ReferenceCatalog,
+        rows: NDArray[Any],
+        catalogued: int,
+        scale: float,
+        surest: float,
+    ) -> Floats:
+        """Give the inverse covariances of objects' parameters, (n, parameters, parameters).
+
+        They are those of the first stars, `catalogued`, in pixels; of objects of images only
+        their motions are known, to be small. `surest` is the inverse variance of the place of a
+        star without error.
+        """
+        n, p = len(rows), self.parameters
+        alone = np.zeros((n, p))
+        stars = rows < catalogued
+        given = refcat.weights_for(rows[stars], scale)
+        places = np.full(int(stars.sum()), surest) if given is None else given
+        alone[stars, :2] = np.where(np.isfinite(places), places, surest)[:, None]
+        alone[:, 2:] = (scale / (LOOSE_MAS * RADIANS_PER_MAS)) ** 2
         if refcat.tracks is not None:
             track = refcat.tracks
-            known = np.column_stack(
-                [np.isfinite(track.motion[rows]).all(axis=1), np.isfinite(track.parallax[rows])]
-            )
-            sigma = np.column_stack([track.motion_sigma[rows], track.parallax_sigma[rows]])
-            error = np.where(np.isfinite(sigma) & (sigma > 0), sigma, CATALOGUE_MAS)
-            loose = np.where(known, (scale / (error * RADIANS_PER_MAS)) ** 2, loose)
-        return loose
+            known = np.column_stack([track.motion[rows], track.parallax[rows]])
+            known[:, :2] = known[:, :2].sum(axis=1, keepdims=True)
+            known = np.isfinite(known)[:, : p - 2]
+            alone[:, 2:][known] = (scale / (CATALOGUE_MAS * RADIANS_PER_MAS)) ** 2
+        priors = np.zeros((n, p, p))
+        priors[:, range(p), range(p)] = alone
+        if refcat.covariance is not None:
+            of_stars = refcat.covariance[rows[stars], :p, :p] * (RADIANS_PER_MAS / scale) ** 2
+            priors[stars] = information(of_stars, alone[stars])
+        return priors
 
     def colors(
         self, refcat: ReferenceCatalog, rows: NDArray[Any], of: NDArray[Any], measured: Floats

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from boresight import _core as core
 from boresight._utils.arrays import unit_vector
 from boresight._utils.naming import named
+from boresight.alignment.covariance import at_other_epochs, place_error, read_covariance, widened
 from boresight.alignment.images import ImageCatalog, ImageGroup, hull
 from boresight.apparent.motion import RADIANS_PER_MAS, ProperMotion
 from boresight.catalog.catalog import Catalog
@@ -35,13 +36,19 @@ TYPICAL_MOTION_MAS = 10.0
 class Tracks:
     """Proper motions in mas a year, (n, 2) east and north, and parallaxes in mas, (n,).
 
-    NaN where they are not known, and where their errors are not.
+    NaN where they are not known.
     """
 
     motion: Floats
-    motion_sigma: Floats
     parallax: Floats
-    parallax_sigma: Floats
+
+    def __getitem__(self, rows: NDArray[Any]) -> Tracks:
+        return Tracks(self.motion[rows], self.parallax[rows])
+
+    def known(self) -> NDArray[np.bool_]:
+        """Tell which of place, motion, both of two axes, and parallax are known, (n, 5)."""
+        place, motion = np.ones(len(self.motion), bool), np.isfinite(self.motion).all(axis=1)
+        return np.column_stack([place, place, motion, motion, np.isfinite(self.parallax)])
 
 
 @named
@@ -68,6 +75,9 @@ class ReferenceCatalog:
         Proper motions and parallaxes.
     color : ndarray, shape (n,), optional
         A colour, such as BP - RP; NaN where it is not known.
+    covariance : ndarray, shape (m, 5, 5), optional
+        Of the place east and north, the proper motion and the parallax of the first m stars, in mas
+        and years; variances that are not known are NaN.
 
     Examples
     --------
@@ -88,8 +98,9 @@ class ReferenceCatalog:
         num_rows: int | None = None,
         tracks: Tracks | None = None,
         color: Floats | None = None,
+        covariance: Floats | None = None,
     ) -> None:
-        self.tracks, self.color = tracks, color
+        self.tracks, self.color, self.covariance = tracks, color, covariance
         if np.ndim(sky) != 2:
             raise InputError(f"sky: its shape is {np.shape(sky)}; give vectors of shape (n, 3)")
         of_stars = {"weights": weights, "sigma": sigma, "ids": ids, "brightness": brightness,
@@ -133,8 +144,7 @@ class ReferenceCatalog:
             stars = refcat if epoch is None else refcat.at_epoch(epoch)
             sky = unit_vector(stars.ra_deg, stars.dec_deg)
             motion = np.column_stack([stars.pmra_mas_yr, stars.pmdec_mas_yr])
-            unknown = np.full(len(sky), np.nan)
-            tracks = Tracks(motion, unknown, np.asarray(stars.parallax_mas), unknown)
+            tracks = Tracks(motion, np.asarray(stars.parallax_mas))
             light = -np.asarray(stars.magnitude, float)
             return cls(sky, ids=stars.ids, brightness=light, tracks=tracks)
         if hasattr(refcat, "icrs"):
@@ -185,17 +195,23 @@ class ReferenceCatalog:
             columns.needed("dec", "dej2000", "dec_icrs", "de_icrs"),
         )
         sky = unit_vector(ra, dec)
-        sigma = columns.sigma()
+        tracks = columns.tracks(len(sky))
+        known = tracks.known()
+        covariance = read_covariance(columns.optional, known)
         weights = columns.optional("weight", "weights")
         kept = np.atleast_1d(np.isfinite(sky).all(axis=1))
         if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
             raise InputError("refcat: a weight is negative or not finite; give them from 0 up")
         if epoch is not None:
-            sky, sigma, still = _moved(columns, sky, sigma, float(getattr(epoch, "jyear", epoch)))
+            sky, years, still = _moved(columns, sky, tracks, float(getattr(epoch, "jyear", epoch)))
+            if covariance is not None:
+                covariance = at_other_epochs(covariance, np.where(still, 0.0, years))
             if without_motion == "drop":
-                kept &= ~still[0]
-            elif without_motion == "widen":
-                sigma = np.hypot(0.0 if sigma is None else sigma, still[0] * still[1])
+                kept &= ~still
+            elif without_motion == "widen" and still.any():
+                longest = TYPICAL_MOTION_MAS * float(np.abs(years).max())
+                covariance = widened(covariance, longest * still)
+        error = None if covariance is None or weights is not None else place_error(covariance)
         ids = columns.ids()
         light = columns.light()
 
@@ -205,13 +221,14 @@ class ReferenceCatalog:
         return cls(
             of(sky),
             weights=of(weights),
-            sigma=of(sigma),
+            sigma=None if error is None else of(error * RADIANS_PER_MAS),
             ids=of(ids),
             brightness=of(light),
             rows=np.flatnonzero(kept),
             num_rows=len(kept),
-            tracks=columns.tracks(kept),
+            tracks=tracks[kept] if known[:, 2:].any() else None,
             color=of(columns.optional("color", "colour", "bp_rp")),
+            covariance=of(covariance),
         )
 
     @property
@@ -243,7 +260,9 @@ class ReferenceCatalog:
         if self.sigma is None:
             return None
         with np.errstate(divide="ignore"):
-            return np.ascontiguousarray((pixel_scale / self.sigma[rows]) ** 2)
+            weights = (pixel_scale / self.sigma[rows]) ** 2
+        # A star of which no error is known among those of which it is has no weight.
+        return np.ascontiguousarray(np.where(np.isnan(weights), 0.0, weights))
 
 
 class _Columns:
@@ -276,31 +295,15 @@ class _Columns:
             )
         return found
 
-    def sigma(self) -> Floats | None:
-        """Errors of the positions per axis, radians."""
-        pair = self.optional("ra_error", unit="mas"), self.optional("dec_error", unit="mas")
-        if pair[0] is None or pair[1] is None:
-            return None
-        return np.asarray(np.hypot(pair[0], pair[1]) / np.sqrt(2.0) * RADIANS_PER_MAS)
-
-    def tracks(self, kept: NDArray[np.bool_]) -> Tracks | None:
-        """Give proper motions and parallaxes with their errors, of some rows."""
+    def tracks(self, count: int) -> Tracks:
+        """Give proper motions and parallaxes."""
 
         def of(name: str, unit: str) -> Floats:
             values = self.optional(name, unit=unit)
-            return np.full(len(kept), np.nan) if values is None else values
+            return np.full(count, np.nan) if values is None else values
 
         motion = np.column_stack([of("pmra", "mas / yr"), of("pmdec", "mas / yr")])
-        errors = of("pmra_error", "mas / yr"), of("pmdec_error", "mas / yr")
-        parallax = of("parallax", "mas")
-        if not (np.isfinite(motion).any() or np.isfinite(parallax).any()):
-            return None
-        return Tracks(
-            motion[kept],
-            (np.hypot(*errors) / np.sqrt(2.0))[kept],
-            parallax[kept],
-            of("parallax_error", "mas")[kept],
-        )
+        return Tracks(motion, of("parallax", "mas"))
 
     def ids(self) -> NDArray[np.int64] | None:
         """Give identifiers, which are different numbers."""
@@ -325,25 +328,16 @@ class _Columns:
 
 
 def _moved(
-    columns: _Columns, sky: Floats, sigma: Floats | None, year: float
-) -> tuple[Floats, Floats | None, tuple[NDArray[np.bool_], float]]:
-    """Positions in another year, their errors, and which stars have no motion."""
-    n = len(sky)
-    pmra = columns.optional("pmra", unit="mas / yr")
-    pmdec = columns.optional("pmdec", unit="mas / yr")
-    if pmra is None or pmdec is None:
-        return sky, sigma, (np.ones(n, bool), 0.0)
+    columns: _Columns, sky: Floats, tracks: Tracks, year: float
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """Places in another year, the years until then, and which stars have no motion."""
+    if columns.optional("pmra") is None or columns.optional("pmdec") is None:
+        return sky, np.zeros(len(sky)), np.zeros(len(sky), bool)
     start = columns.optional("ref_epoch", "epoch")
     if start is None:
         raise InputError("refcat: it has proper motions and no column ref_epoch; give the epoch")
-    years = year - start
-    still = ~(np.isfinite(pmra) & np.isfinite(pmdec))
+    years = np.nan_to_num(year - start)
+    still = ~(np.isfinite(tracks.motion).all(axis=1) & np.isfinite(start))
     # Each star has an epoch of its own: one year of its motion over all years.
-    along = np.where(still, 0.0, np.stack([pmra, pmdec]) * years)
-    there = ProperMotion(along[0], along[1], epoch=0.0).moved(sky, 1.0)
-    error = [columns.optional(f"{name}_error", unit="mas / yr") for name in ("pmra", "pmdec")]
-    if error[0] is not None and error[1] is not None:
-        grown = np.hypot(error[0], error[1]) / np.sqrt(2.0) * RADIANS_PER_MAS * np.abs(years)
-        sigma = np.hypot(0.0 if sigma is None else sigma, np.where(still, 0.0, grown))
-    widened = TYPICAL_MOTION_MAS * RADIANS_PER_MAS * float(np.abs(years).max(initial=0.0))
-    return there, sigma, (still, widened)
+    along = np.where(still, 0.0, tracks.motion.T * years)
+    return ProperMotion(along[0], along[1], epoch=0.0).moved(sky, 1.0), years, still

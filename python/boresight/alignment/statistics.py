@@ -61,7 +61,7 @@ def placed(
         return np.asarray(np.add.reduceat(values, np.cumsum(counts) - counts, axis=0))
 
     normal = of_objects(bases.transpose(0, 2, 1) @ (w[:, None, None] * bases))
-    normal[:, range(parameters), range(parameters)] += d.all_priors(parameters)[objects]
+    normal += d.priors[objects]
     right = of_objects(w[:, None] * np.einsum("nki,nk->ni", bases, start[detections]))
     inverse = np.full_like(normal, np.nan)
     known = np.linalg.det(normal) > 0
@@ -123,13 +123,14 @@ def reserved_chi2(
     out = clipped_objects(there.number, spread, there.share, near, RESERVED_SIGMA)
     near &= ~out[there.number]
     counts = np.isfinite(there.moved).all(axis=1) & ~out
-    priors = d.all_priors(parameters)[there.objects[counts]]
-    count = 2 * int(near.sum()) - parameters * len(priors) + int((priors > 0).sum())
+    priors, moved = d.priors[there.objects[counts]], there.moved[counts]
+    known = np.diagonal(priors, axis1=1, axis2=2) > 0
+    count = 2 * int(near.sum()) - parameters * len(priors) + int(known.sum())
     good = np.zeros(len(mine), bool)
     good[there.detections[near]] = True
     if count <= 0:
         return math.nan, 0, good
-    total = square[near].sum() + (priors * there.moved[counts] ** 2).sum()
+    total = square[near].sum() + np.einsum("ni,nij,nj->", moved, priors, moved)
     return float(total / (count * (1.0 + of_maps))), count, good
 
 

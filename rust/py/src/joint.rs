@@ -58,7 +58,6 @@ pub(crate) struct JointValues<'py> {
     motion: String,
     years: PyReadonlyArray1<'py, f64>,
     parallax_factors: PyReadonlyArray2<'py, f64>,
-    motion_priors: PyReadonlyArray2<'py, f64>,
     colors: PyReadonlyArray1<'py, f64>,
     covariances: bool,
 }
@@ -144,7 +143,7 @@ pub(crate) fn solve_joint<'py>(
     let (own, bends) = (terms_of(&values.device.own), &values.device.bends);
     let own_prior = values.device.own_prior;
     let (motion, epochs) = (values.motion()?, values.epochs()?);
-    let motions = Motions { motion, epochs: &epochs, priors: rows("motion_priors", &values.motion_priors)? };
+    let motions = Motions { motion, epochs: &epochs };
     let colors = column("colors", &values.colors)?;
     let with_covariances = values.covariances;
     let found = run(py, progress, |monitor| {

@@ -39,7 +39,7 @@ pub struct JointProblem<'a> {
     pub detections: &'a [Detection],
     /// Where the detections of each object start, and the end of the last.
     pub starts: &'a [usize],
-    /// Inverse variance per axis of each object's expected place; 0 of those that no catalogue has.
+    /// Inverse covariance of the parameters of each object by rows, as a catalogue knows them; 0 of those that none has.
     pub priors: &'a [f64],
     /// Exposures whose map stays.
     pub frozen: &'a [bool],
@@ -155,11 +155,11 @@ impl JointProblem<'_> {
 
     /// Inverse of the equations of each object; `None` of those without information.
     fn owns<const D: usize>(&self) -> Vec<Option<SMatrix<f64, D, D>>> {
-        let own = |object: usize| {
-            let prior = self.motions.prior::<D>(object, self.priors[object]);
+        let own = |(object, prior): (usize, &[f64])| {
+            let prior = SMatrix::from_row_slice(prior);
             self.motions.own::<D>(self.starts[object], self.of(object), prior)
         };
-        (0..self.priors.len()).map(own).collect()
+        self.priors.chunks_exact(D * D).enumerate().map(own).collect()
     }
 
     /// Parameters of an object that fit its residuals best.
@@ -225,7 +225,11 @@ impl JointProblem<'_> {
     fn check(&self) -> Result<()> {
         let wrong =
             |problem: &str| Err(Error::argument("detections", problem, "give finite numbers in range"));
-        if self.starts.len() != self.priors.len() + 1 || self.starts.last() != Some(&self.detections.len()) {
+        let values = self.motions.motion.parameters().pow(2);
+        if !self.priors.len().is_multiple_of(values)
+            || self.starts.len() != self.priors.len() / values + 1
+            || self.starts.last() != Some(&self.detections.len())
+        {
             return wrong("objects and detections do not fit each other");
         }
         for d in self.detections {
@@ -238,8 +242,8 @@ impl JointProblem<'_> {
                 return wrong("there is no such exposure");
             }
         }
-        if !self.priors.iter().all(|p| *p >= 0.0) {
-            return wrong("a prior is negative");
+        if !self.priors.iter().all(|p| p.is_finite()) {
+            return wrong("a prior is not finite");
         }
         if self.places.len() != self.frozen.len() || !self.places.iter().flatten().all(|x| x.is_finite()) {
             return wrong("exposures have not a place each");
@@ -247,8 +251,7 @@ impl JointProblem<'_> {
         if let Some(problem) = self.device.problem(self.detections.len(), self.frozen.len()) {
             return wrong(problem);
         }
-        let problem = self.motions.problem(self.detections.len(), self.priors.len());
-        if let Some(problem) = problem {
+        if let Some(problem) = self.motions.problem(self.detections.len()) {
             return wrong(problem);
         }
         if !(self.colors.is_empty() || self.colors.len() == self.detections.len())

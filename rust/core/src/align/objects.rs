@@ -3,7 +3,7 @@
 //! An object has a displacement east and north from where it is expected, and perhaps a proper motion and a parallax
 //! beyond those of its catalogue: D parameters, of which a detection sees the displacement `J T(t) b`.
 
-use nalgebra::{SMatrix, SVector};
+use nalgebra::SMatrix;
 
 use crate::geometry::distortion::Point;
 
@@ -61,23 +61,19 @@ pub struct Motions<'a> {
     pub motion: Motion,
     /// When each detection was made; may be empty when objects are still.
     pub epochs: &'a [Epoch],
-    /// Inverse variances of the proper motion per axis and of the parallax, of each object; may be empty likewise.
-    pub priors: &'a [[f64; 2]],
 }
 
 impl Motions<'_> {
-    /// Tells why they do not fit this many detections and objects.
-    pub(super) fn problem(&self, detections: usize, objects: usize) -> Option<&'static str> {
+    /// Tells why they do not fit this many detections.
+    pub(super) fn problem(&self, detections: usize) -> Option<&'static str> {
         if self.motion == Motion::Still {
             return None;
         }
         let finite = |e: &Epoch| e.years.is_finite() && e.parallax.iter().all(|x| x.is_finite());
-        if self.epochs.len() != detections || self.priors.len() != objects {
-            Some("they have not a time each, or objects no prior of their motion")
+        if self.epochs.len() != detections {
+            Some("they have not a time each")
         } else if !self.epochs.iter().all(finite) {
             Some("a time is not finite")
-        } else if !self.priors.iter().flatten().all(|p| *p >= 0.0) {
-            Some("a prior of a motion is negative")
         } else {
             None
         }
@@ -100,27 +96,14 @@ impl Motions<'_> {
         basis
     }
 
-    /// Inverse variances of the parameters of an object, of which the place has one of its own.
-    pub(super) fn prior<const D: usize>(&self, object: usize, place: f64) -> [f64; D] {
-        let mut prior = [place; D];
-        if D > 2 {
-            let [motion, parallax] = self.priors[object];
-            prior[2..].fill(motion);
-            if D > 4 {
-                prior[4] = parallax;
-            }
-        }
-        prior
-    }
-
     /// Inverse of the equations of an object; `None` when they do not determine it.
     pub(super) fn own<const D: usize>(
         &self,
         start: usize,
         detections: &[Detection],
-        prior: [f64; D],
+        prior: SMatrix<f64, D, D>,
     ) -> Option<SMatrix<f64, D, D>> {
-        let mut h = SMatrix::<f64, D, D>::from_diagonal(&SVector::from(prior));
+        let mut h = prior;
         for (i, d) in detections.iter().enumerate().filter(|(_, d)| d.weight > 0.0) {
             let basis = self.basis::<D>(start + i, &d.jacobian);
             for r in 0..D {

@@ -243,7 +243,9 @@ fn finish(
         Ok(fit) => {
             let moved: Vec<Point> = image.points.iter().map(|&p| fit.apply(p)).collect();
             let inside = in_rectangle(reference.points, &moved);
-            found.possible = in_rectangle(&moved, reference.points).len().min(inside.len());
+            let possible = in_rectangle(&moved, reference.points).len().min(inside.len());
+            // Noise moves some that have a pair out of the rectangles.
+            found.possible = possible.max(found.pairs.len());
             let mut paired = vec![false; reference.points.len()];
             found.pairs.iter().for_each(|&[_, j]| paired[j] = true);
             found.missed = inside.into_iter().filter(|&j| !paired[j]).collect();

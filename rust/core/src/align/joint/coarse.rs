@@ -146,7 +146,7 @@ impl JointProblem<'_> {
         let n = sets.len();
         let mut touching = vec![false; n * n];
         let (mut work, mut seen) = (0.0, Vec::new());
-        for object in 0..self.priors.len() {
+        for object in 0..self.starts.len() - 1 {
             seen.clear();
             seen.extend(self.touching(layout, object).map(|(exposure, _)| groups.of[exposure]));
             if !groups.are_alone() {

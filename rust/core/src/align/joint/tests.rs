@@ -47,8 +47,13 @@ fn chain(exposures: usize) -> Chain {
         }
         starts.push(detections.len());
     }
-    let priors = vec![0.0; 40 * exposures];
+    let priors = vec![0.0; 4 * 40 * exposures];
     (detections, starts, priors, truth)
+}
+
+/// Priors of places that a catalogue knows to a pixel.
+fn unit_priors(starts: &[usize]) -> Vec<f64> {
+    [1.0, 0.0, 0.0, 1.0].repeat(starts.len() - 1)
 }
 
 /// A problem of objects that stand still, seen by exposures that share nothing.
@@ -96,7 +101,7 @@ fn without_anything_fixed_the_gauge_is_named() {
     let (detections, starts, priors, _) = chain(4);
     let problem = still(&detections, &starts, &priors, &[false; 4], Geometry::Shift);
     assert_eq!(problem.solve(&()).unwrap().undetermined.len(), 1);
-    let catalogued = vec![1.0; priors.len()];
+    let catalogued = unit_priors(&starts);
     assert!(JointProblem { priors: &catalogued, ..problem }.solve(&()).unwrap().undetermined.is_empty());
 }
 
@@ -162,8 +167,8 @@ fn a_shared_distortion_is_recovered_both_ways() {
 #[test]
 fn motions_and_colours_are_recovered_both_ways() {
     for exposures in [8, 210] {
-        let (mut detections, starts, priors, _) = chain(exposures);
-        let objects = priors.len();
+        let (mut detections, starts, _, _) = chain(exposures);
+        let objects = starts.len() - 1;
         let motion =
             |object: usize| [0.2 * noise(object + 3), 0.2 * noise(object + 7), 0.3 * noise(object + 11)];
         let refraction =
@@ -192,12 +197,11 @@ fn motions_and_colours_are_recovered_both_ways() {
             ends.push(many.len());
         }
         let frozen: Vec<bool> = (0..exposures).map(|e| e == 0).collect();
+        let mut prior = [0.0; 25];
+        (2..5).for_each(|k| prior[6 * k] = 1e-8);
+        let priors = prior.repeat(objects);
         let problem = JointProblem {
-            motions: Motions {
-                motion: Motion::Parallax,
-                epochs: &epochs,
-                priors: &vec![[1e-8, 1e-8]; objects],
-            },
+            motions: Motions { motion: Motion::Parallax, epochs: &epochs },
             colors: &colors,
             ..still(&many, &ends, &priors, &frozen, Geometry::Rscale)
         };
@@ -240,7 +244,7 @@ fn bands(count: usize) -> Chain {
         }
         starts.push(detections.len());
     }
-    (detections, starts, vec![0.0; 300], truth)
+    (detections, starts, vec![0.0; 4 * 300], truth)
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn what_an_exposure_has_for_itself_is_recovered() {
     let own: Vec<Term> =
         [[2, 0], [1, 1], [0, 2]].into_iter().flat_map(|d| [term(0, d), term(1, d)]).collect();
     let (mut detections, starts, _, _) = chain(30);
-    let priors = vec![1.0; starts.len() - 1];
+    let priors = unit_priors(&starts);
     let bends: Vec<bool> = (0..30_usize).map(|e| e.is_multiple_of(2)).collect();
     let truth = |e: usize, k: usize| if e.is_multiple_of(2) { 0.4 * noise(50 * e + k) } else { 0.0 };
     let place =
@@ -317,12 +321,12 @@ fn what_an_exposure_has_for_itself_is_recovered() {
 #[test]
 fn covariances_are_those_of_the_whole_inverse() {
     let (detections, starts, _, _) = chain(25);
-    let priors = vec![1.0; starts.len() - 1];
+    let priors = unit_priors(&starts);
     let problem = still(&detections, &starts, &priors, &[false; 25], Geometry::Shift);
     let found = problem.solve(&()).unwrap();
     // Of shifts along x: an object that two exposures see, with a prior, couples them by -1/3, and each has 2/3.
     let mut matrix = DMatrix::<f64>::zeros(25, 25);
-    for object in 0..priors.len() {
+    for object in 0..starts.len() - 1 {
         let (a, b) = (object % 25, (object + 1) % 25);
         for (i, j, value) in [(a, a, 2.0), (b, b, 2.0), (a, b, -1.0), (b, a, -1.0)] {
             matrix[(i, j)] += value / 3.0;
@@ -332,4 +336,32 @@ fn covariances_are_those_of_the_whole_inverse() {
     for (e, covariance) in found.covariances.iter().enumerate() {
         assert!((covariance[(0, 0)] / inverse[(e, e)] - 1.0).abs() < 1e-9);
     }
+}
+
+#[test]
+fn priors_are_matrices() {
+    // One object of a catalogue whose errors are correlated, seen by two exposures that stay.
+    let jacobian = [[1.0, 0.0], [0.0, 1.0]];
+    let at = [[0.6, 0.2], [0.4, -0.4]];
+    let detection = |e: u32| Detection {
+        exposure: e,
+        at: at[e as usize],
+        expected: [0.0; 2],
+        jacobian,
+        weight: 2.0 - f64::from(e),
+    };
+    let detections = [detection(0), detection(1)];
+    let priors = [2.0, -1.5, -1.5, 3.0];
+    let frozen = [true, true];
+    let found = still(&detections, &[0, 2], &priors, &frozen, Geometry::Shift).solve(&()).unwrap();
+    // (P + 3 I) b = 2 u + v, u and v being the detections.
+    let normal = nalgebra::Matrix2::new(5.0, -1.5, -1.5, 6.0);
+    let inverse = normal.try_inverse().unwrap();
+    let b = inverse * nalgebra::Vector2::new(1.6, 0.0);
+    for k in 0..2 {
+        assert!((found.objects[k] - b[k]).abs() < 1e-12, "{:?} {b}", found.objects);
+        assert!((found.variances[k] - inverse[(k, k)]).abs() < 1e-12);
+        assert!((found.residuals[0][k] - (at[0][k] - b[k])).abs() < 1e-12);
+    }
+    assert!(still(&detections, &[0, 2], &priors[..3], &frozen, Geometry::Shift).solve(&()).is_err());
 }
