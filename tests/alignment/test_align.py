@@ -1,5 +1,8 @@
 """`align` against simulated dithers whose true WCS is known, and against plain formulas."""
 
+import gc
+import weakref
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -56,6 +59,18 @@ def test_the_corrected_wcs_is_the_correction_exactly(fitgeom, sip):
     wanted = start.wcs_pix2world(moved + crpix, 0)
     off = (image.catalog.wcs.all_pix2world(xy, 0) - wanted) / SCALE
     assert np.abs(off).max() < 1e-6
+
+
+def test_images_and_their_alignment_do_not_keep_each_other(sky):
+    image = sky.image(shift=(3.0, -2.0))
+    result = align([image.catalog], sky.table(), searchrad=6)
+    sources = weakref.ref(image.catalog)
+    gc.disable()
+    try:
+        del image, result
+        assert sources() is None
+    finally:
+        gc.enable()
 
 
 def test_no_more_is_matched_than_there_is():

@@ -1,6 +1,9 @@
 """Aligned images in files: written, undone, transferred, and as headers for SWarp."""
 
 import json
+import string
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aligned_skies import SIZE, Sky
 from boresight import FileFormatError, ImageCatalog, InputError, align, extract_centroids
@@ -49,6 +54,42 @@ def test_files_are_written_and_undone(tmp_path, sip):
     np.testing.assert_allclose(found, wanted, atol=1e-10)
     undo(files[1])
     assert files[1].read_bytes() == before[1]
+
+
+TEXT = st.text(string.ascii_letters + string.digits + string.punctuation + " ", max_size=100)
+CARDS = st.one_of(
+    st.tuples(st.just("HISTORY"), TEXT), st.tuples(st.just("COMMENT"), TEXT), st.just(("", "")),
+    st.tuples(st.integers(0, 99).map("KEY{}".format),
+              st.one_of(TEXT, st.integers(), st.booleans(), st.floats(-1e30, 1e30))),
+)  # fmt: skip
+WAYS = st.sampled_from(["{:.10f}", "{:+.12E}", "{:.9E}", "{:18.10f}"])
+"""Ways in which programs write numbers."""
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    cards=st.lists(CARDS, max_size=8), ways=st.tuples(WAYS, WAYS), place=st.integers(0, 30),
+    extensions=st.integers(0, 2),
+)  # fmt: skip
+def test_undo_restores_any_header_to_the_byte(cards, ways, place, extensions):
+    with TemporaryDirectory() as folder:
+        _, files, result = aligned(Sky(9), Path(folder))
+        header = fits.getheader(files[1])
+        for card in cards:
+            header.insert(min(place, len(header)), fits.Card(*card))
+        for keyword, way in zip(("CRPIX1", "CRVAL2"), ways, strict=True):
+            raw = f"{keyword:8s}= {way.format(header[keyword]):>20s} / by hand"
+            at = header.index(keyword)
+            header.remove(keyword)
+            header.insert(at, fits.Card.fromstring(raw))
+        data = np.zeros((SIZE, SIZE), np.int16)
+        more = [fits.ImageHDU(data, header, name=f"E{k}") for k in range(extensions)]
+        fits.HDUList([fits.PrimaryHDU(data, header), *more]).writeto(files[1], overwrite=True)
+        before = files[1].read_bytes()
+        write(result, files)
+        assert files[1].read_bytes() != before
+        undo(files[1])
+        assert files[1].read_bytes() == before
 
 
 def test_copies_and_read_only_files(tmp_path):

@@ -82,7 +82,7 @@ def match_rows(
 ) -> Fitted:
     """Fit sources to the stars in the rows of their number."""
     first = np.cumsum([0, *(member.num_rows for member in members)])
-    row = first[sources.member] + of_members(members, "rows", sources.member, sources.row)
+    row = first[sources.member] + of_members([m.rows for m in members], sources.member, sources.row)
     _, i, j = np.intersect1d(row, refcat.rows[near.rows], return_indices=True)
     image = {"points": sources.plane, "weights": sources.weights}
     reference = {"points": near.plane, "weights": near.weights}

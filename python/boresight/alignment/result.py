@@ -67,10 +67,9 @@ Status = Literal["success", "reference", "failed"]
 
 
 def of_members(
-    images: list[ImageCatalog], name: str, member: NDArray[Any], place: NDArray[Any]
+    columns: list[NDArray[Any]], member: NDArray[Any], place: NDArray[Any]
 ) -> NDArray[Any]:
-    """Give the rows or pixels of sources by their members and their numbers in these."""
-    columns = [getattr(image, name) for image in images]
+    """Give values of sources by their members, each of which has a column, and places in these."""
     if len(columns) == 1:
         return np.asarray(columns[0][place])
     first = np.cumsum([0, *map(len, columns[:-1])])
@@ -82,10 +81,12 @@ class Matches:
     """Matched sources of an image: the columns of `ImageAlignment.matched`, made when asked for.
 
     `place` are numbers among the sources of a member that have a position, `star` those of stars of
-    `refcat`, `residuals` in single precision.
+    `refcat`, `residuals` in single precision. Of the images it has the rows and positions of the
+    sources alone: an image has its alignment, and both are gone when nobody uses them.
     """
 
-    images: list[ImageCatalog]
+    rows: list[NDArray[np.int64]]
+    xy: list[Floats]
     refcat: ReferenceCatalog
     member: NDArray[np.uint16]
     place: NDArray[np.uint32]
@@ -105,20 +106,21 @@ class Matches:
         kept: NDArray[np.bool_],
     ) -> Matches:
         """Keep them in as few bytes as they need."""
+        rows, xy = [image.rows for image in images], [image.pixels for image in images]
         return cls(
-            images, refcat, member.astype(np.uint16), place.astype(np.uint32),
+            rows, xy, refcat, member.astype(np.uint16), place.astype(np.uint32),
             star.astype(np.uint32), residuals.astype(np.float32), kept,
         )  # fmt: skip
 
     @property
     def source(self) -> NDArray[np.int64]:
         """Rows in the lists that were given."""
-        return of_members(self.images, "rows", self.member, self.place)
+        return of_members(self.rows, self.member, self.place)
 
     @property
     def pixels(self) -> Floats:
         """0-based array pixels, shape (n, 2)."""
-        return of_members(self.images, "pixels", self.member, self.place)
+        return of_members(self.xy, self.member, self.place)
 
     @property
     def reference(self) -> NDArray[np.int64]:
