@@ -83,13 +83,17 @@ fn differences<'a>(
 /// Row, column and count of the box of three by three bins that holds most; `None` if all are empty.
 fn highest_box(bins: &[u32], side: usize) -> Option<(usize, usize, usize)> {
     let mut best = (0, 0, 0);
+    let mut columns = vec![0_u32; side];
     for row in 1..side - 1 {
-        for column in 1..side - 1 {
-            let line = |r: usize| bins[r * side + column - 1..r * side + column + 2].iter().sum::<u32>();
-            let count = (line(row - 1) + line(row) + line(row + 1)) as usize;
-            if count > best.2 {
-                best = (row, column, count);
-            }
+        let [above, here, below] = [row - 1, row, row + 1].map(|r| &bins[r * side..(r + 1) * side]);
+        for (((sum, a), h), b) in columns.iter_mut().zip(above).zip(here).zip(below) {
+            *sum = a + h + b;
+        }
+        let boxes = || columns.windows(3).map(|w| w[0] + w[1] + w[2]);
+        let most = boxes().fold(0, u32::max);
+        if most as usize > best.2 {
+            let column = boxes().take_while(|&count| count < most).count() + 1;
+            best = (row, column, most as usize);
         }
     }
     (best.2 > 0).then_some(best)
