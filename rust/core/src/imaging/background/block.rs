@@ -30,8 +30,8 @@ const MOST_BESIDE: f32 = 0.35;
 /// Fewer pixels above the floor tell nothing.
 const FEWEST_ABOVE: usize = 8;
 /// What is more than so many times as far above the floor as half of them is a star: of noise that falls off exponentially, one
-/// in 250.
-const FAR_ABOVE: f32 = 8.0;
+/// in 60.
+const FAR_ABOVE: f32 = 6.0;
 /// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
 const COARSE_CLIP_SIGMAS: f32 = 4.0;
 /// The scatter of a block over the step of its lattice beyond which the lattice does not show.
