@@ -150,6 +150,7 @@ class TestGeneration:
             ("patterns_per_lattice_field", None),
             ("verification_stars_per_fov", 3),
             ("multiscale_step", 1),
+            ("multiscale_step", 1.0000001),
             ("multiscale_step", np.inf),
             ("epoch_proper_motion_year", np.nan),
         ],

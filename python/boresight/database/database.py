@@ -268,7 +268,7 @@ class PatternDatabase(StoredDatabase):
         verification_stars_per_fov : int
             Stars kept per smallest field of view: the brightest, nowhere denser than this.
         multiscale_step : float
-            Largest ratio between the scales for which patterns are made.
+            Largest ratio between the scales for which patterns are made, at least 1.01.
         epoch_proper_motion_year : float or None
             Julian year to which the stars are moved; None leaves them at the catalogue's epoch.
             Stars without proper motion stay where they are.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from boresight._utils.arguments import degrees
+from boresight._utils.arguments import degrees, whole
 from boresight._utils.files import write_atomically
 from boresight._utils.naming import named
 from boresight.camera.model import CameraModel
@@ -48,6 +48,9 @@ SKY_SQUARE_DEGREES = 41_253.0
 
 #: Smallest number that counts as positive.
 TINY = float(np.finfo(float).tiny)
+
+#: Narrowest star: the quadrature over pixels takes a step of a sixth of it.
+LEAST_FWHM_PX = 0.1
 
 #: Hot pixels and cosmic rays: mean charge in units of the noise of a pixel.
 DEFECT_SNR = 100.0
@@ -305,7 +308,7 @@ def simulate_frame(
         The observer's barycentric velocity (`earth_barycentric_velocity`); aberration is exact.
         Default: none.
     psf_fwhm_px : float
-        Full width at half maximum of a star on the axis.
+        Full width at half maximum of a star on the axis, at least 0.1.
     moffat_beta : float, optional
         Exponent of a Moffat profile, above 1; its wings are wider the lower it is.
         Default: Gaussian.
@@ -335,7 +338,7 @@ def simulate_frame(
     hot_pixels : int
         Number of hot pixels, the same ones in every frame of this shape.
     cosmic_rays : int
-        Number of cosmic-ray hits, short streaks at random places.
+        Number of cosmic-ray hits, short streaks at random places. Of either at most one a pixel.
     faint_limit : float, optional
         Make up random stars of magnitudes that the catalogue lacks, down to this one, as many as
         the real sky has in a field as rich as this. Default: none.
@@ -378,8 +381,10 @@ def simulate_frame(
         raise InputError(f"dec_deg: {dec_deg} is no declination; give degrees from -90 to 90")
     _check_finite(zero_point=zero_point, faint_limit=faint_limit or 0.0)
     _check_finite(0.0, stretch=stretch, coma=coma, read_noise_e=read_noise_e, background=background)
-    _check_finite(0.0, hot_pixels=hot_pixels, cosmic_rays=cosmic_rays)
-    _check_finite(TINY, psf_fwhm_px=psf_fwhm_px, exposure_s=exposure_s, gain=gain)
+    for name, number in (("hot_pixels", hot_pixels), ("cosmic_rays", cosmic_rays)):
+        whole(name, number, 0, math.prod(camera_model.image_shape))
+    _check_finite(LEAST_FWHM_PX, psf_fwhm_px=psf_fwhm_px)
+    _check_finite(TINY, exposure_s=exposure_s, gain=gain)
     _check_finite(TINY, full_well_e=1.0 if full_well_e is None else full_well_e)
 
     rng = np.random.default_rng(seed)
@@ -427,7 +432,8 @@ def _check_finite(minimum: float = -math.inf, **arguments: float) -> None:
     """Refuse arguments that are not finite numbers, or below a minimum."""
     for name, value in arguments.items():
         if not (math.isfinite(value) and value >= minimum):
-            least = "" if minimum < 0 else " above zero" if minimum else ", at least zero"
+            least = "" if minimum < 0 else f", at least {minimum}"
+            least = " above zero" if minimum == TINY else least
             raise InputError(f"{name}: {value} is out of range; give a finite number{least}")
 
 

@@ -76,7 +76,7 @@ impl Database {
     /// [`Error::Argument`], [`Error::Interrupted`], and [`Error::Memory`] if it needs more memory than there is.
     pub fn generate(stars: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
         memory::check("making a database", LEAST_BYTES)?;
-        let plan = generate::Plan::new(stars, parameters)?;
+        let plan = generate::Plan::new(stars, parameters, monitor)?;
         estimate::check_memory(&plan, parameters, monitor)?;
         generate::generate(plan, parameters, monitor)
     }
@@ -88,7 +88,7 @@ impl Database {
         parameters: &Parameters,
         monitor: &dyn Monitor,
     ) -> Result<SizeEstimate> {
-        estimate::estimate_size(&generate::Plan::new(stars, parameters)?, parameters, monitor)
+        estimate::estimate_size(&generate::Plan::new(stars, parameters, monitor)?, parameters, monitor)
     }
 
     /// Opens the bytes of a database: looks at the header alone, so the cost does not grow with the size.

@@ -9,7 +9,7 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result, in_degrees};
 use crate::geometry::sphere::Direction;
 use crate::index::sky_grid::CellIndex;
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, checkpoint};
 
 /// Shares of the whole time that end with finding the fields' stars, and with combining them.
 pub(super) const PROGRESS: [f64; 2] = [0.3, 0.8];
@@ -50,9 +50,9 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(catalog: &Catalog, parameters: &Parameters) -> Result<Self> {
+    pub(super) fn new(catalog: &Catalog, parameters: &Parameters, monitor: &dyn Monitor) -> Result<Self> {
         let chosen = choose(catalog, parameters)?;
-        let lattices = lattices(&chosen.directions, parameters);
+        let lattices = lattices(&chosen.directions, parameters, monitor)?;
         Ok(Self { chosen, lattices })
     }
 }
@@ -72,11 +72,16 @@ pub(super) fn generate(plan: Plan, parameters: &Parameters, monitor: &dyn Monito
 }
 
 /// The lattices of all scales.
-fn lattices(directions: &[Direction], parameters: &Parameters) -> Vec<Lattice> {
+fn lattices(
+    directions: &[Direction],
+    parameters: &Parameters,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Lattice>> {
     let lattice = |fov: f64| {
+        checkpoint(monitor)?;
         let fields = fields_in_sky(fov) * f64::from(parameters.lattice_field_oversampling);
         let stars = select::separated(directions, parameters.pattern_star_separation(fov));
-        Lattice::new(directions, stars, fov, fields.min(f64::from(u32::MAX)) as usize)
+        Ok(Lattice::new(directions, stars, fov, fields.min(f64::from(u32::MAX)) as usize))
     };
     parameters.scales().into_iter().map(lattice).collect()
 }

@@ -6,6 +6,9 @@ use crate::error::{Error, Result, in_degrees};
 /// which a solver has to try every pattern.
 const LEAST_PATTERN_ERROR: f32 = 2e-5;
 
+/// Smallest ratio between two scales: smaller ones would make thousands of lattices of nearly the same fields.
+const LEAST_STEP: f64 = 1.01;
+
 /// Parameters of [`crate::Database::generate`]. Angles in radians.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
@@ -109,13 +112,10 @@ impl Parameters {
             let repair = format!("give a ratio from {LEAST_PATTERN_ERROR} to below 0.1, such as 0.001");
             return Err(Error::argument("pattern_max_error", problem, repair));
         }
-        if !(self.multiscale_step > 1.0 && self.multiscale_step.is_finite()) {
+        if !(self.multiscale_step >= LEAST_STEP && self.multiscale_step.is_finite()) {
             let problem = format!("is {}", self.multiscale_step);
-            return Err(Error::argument(
-                "multiscale_step",
-                problem,
-                "give a ratio greater than 1, such as 1.5",
-            ));
+            let repair = format!("give a ratio of at least {LEAST_STEP}, such as 1.5");
+            return Err(Error::argument("multiscale_step", problem, repair));
         }
         if self.epoch.is_some_and(|year| !(-10_000.0..=10_000.0).contains(&year)) {
             let problem = format!("is {:?}", self.epoch);
