@@ -328,6 +328,11 @@ class TestPurposes:
         database = SolverDatabase.preset("wide", catalog=bright, max_fov_deg=60.0, cache=False)
         assert database.num_stars == 400
 
+    @pytest.mark.parametrize("fov_deg", [np.nan, 0.0, -5.0, "wide"])
+    def test_a_default_for_no_field_of_view(self, fov_deg):
+        with pytest.raises(InputError, match=r"^fov_deg: "):
+            SolverDatabase.default(fov_deg)
+
     def test_there_is_one_default(self):
         with ThreadPoolExecutor(4) as pool:
             found = set(map(id, pool.map(lambda _: SolverDatabase.default(), range(4))))

@@ -23,7 +23,7 @@ from boresight.database.parameters import (
 )
 from boresight.database.sources import of_gaia, of_stars, stars_of
 from boresight.database.stored import StoredDatabase
-from boresight.errors import FileFormatError, NarrowFieldError
+from boresight.errors import FileFormatError, InputError, NarrowFieldError
 
 if TYPE_CHECKING:
     import os
@@ -104,6 +104,8 @@ class PatternDatabase(StoredDatabase):
 
         Raises
         ------
+        InputError
+            If `fov_deg` is no field of view.
         NarrowFieldError
             If the field of view is too small for the stars of the catalogues that are installed.
 
@@ -462,6 +464,8 @@ def _preset_for(fov_deg: float | None) -> str:
     """Name of the preset that serves a field of view with the catalogues that are installed."""
     if fov_deg is None:
         return "default"
+    if not fov_deg > 0:
+        raise InputError(f"fov_deg: {fov_deg} is no field of view; give degrees, or leave it out")
     if fov_deg > LARGEST_DEFAULT_FOV_DEG:
         return "wide"
     if fov_deg >= LARGEST_NARROW_FOV_DEG:

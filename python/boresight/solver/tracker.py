@@ -85,7 +85,7 @@ class Tracker:
         self._fov_deg = fov_deg
         self._image_shape = image_shape
         self._camera_model = camera_model
-        self._hint_uncertainty_deg = hint_uncertainty_deg
+        self._hint_uncertainty_deg = arguments.degrees("hint_uncertainty_deg", hint_uncertainty_deg)
         self._extraction = extraction
         self._options = options
         self.reset()
