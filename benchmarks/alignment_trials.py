@@ -248,8 +248,8 @@ def priors(trials: int) -> None:
                 sigma=5.0, reserve=0.0,
             ).fit  # fmt: skip
             assert fit is not None
-            found = fit.objects
-            assert found is not None
+            assert fit.objects is not None
+            found = fit.objects[fit.objects["id"] < len(sky)]
             both = [
                 [found[name + end].value for name in ("pmra", "pmdec")] for end in ("", "_error")
             ]
