@@ -3,13 +3,18 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from boresight import (
     CameraModel,
+    InputError,
+    _core,
     calibrate_camera,
     extract_centroids,
+    limit_threads,
     simulate_frame,
     solve_many,
 )
@@ -61,6 +66,29 @@ def test_the_environment_limits_the_threads(variables, count):
         check=True, capture_output=True, text=True, env=os.environ | variables,
     )  # fmt: skip
     assert int(outcome.stdout) == count
+
+
+def test_a_program_limits_the_threads_of_what_it_calls():
+    image = np.random.default_rng(1).normal(100.0, 5.0, (300, 400))
+    image[::37, ::41] += 500.0
+    outside = _core.num_threads()
+    known = [extract_centroids(image).centroids.xy]
+    for threads in (1, 2, 5):
+        with limit_threads(threads):
+            assert _core.num_threads() == threads
+            known.append(extract_centroids(image).centroids.xy)
+            with limit_threads(3), ThreadPoolExecutor(1) as pool:
+                # Another thread has not asked for it.
+                assert pool.submit(_core.num_threads).result() == outside
+            assert _core.num_threads() == threads
+    assert _core.num_threads() == outside
+    assert all(np.array_equal(known[0], other) for other in known)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 257, 1.5, "2", None])
+def test_a_number_of_threads_is_checked(threads):
+    with pytest.raises((InputError, TypeError), match="threads"), limit_threads(threads):
+        pass
 
 
 def test_a_fork_solves_and_calibrates_as_its_parent_does(wide_database, wide_frame):

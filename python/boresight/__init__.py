@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from boresight._utils.thread_limit import limit_threads as limit_threads
 from boresight.apparent.aberration import earth_barycentric_velocity as earth_barycentric_velocity
 from boresight.apparent.place import ApparentPlace as ApparentPlace
 from boresight.apparent.refraction import Refraction as Refraction

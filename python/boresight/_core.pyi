@@ -43,6 +43,7 @@ __all__ = [
     "Solution",
     "Stop",
     "are_plain",
+    "ask_for_threads",
     "best_rejected",
     "calibrate_camera",
     "calibrate_rig",
@@ -184,6 +185,7 @@ def mesh_pixels(
     values: NDArray[np.float32], image_shape: tuple[int, int]
 ) -> NDArray[np.float32]: ...
 def num_threads() -> int: ...
+def ask_for_threads(count: int) -> int: ...
 def check_memory(task: str, num_bytes: int) -> None: ...
 
 @final

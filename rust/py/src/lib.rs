@@ -63,7 +63,7 @@ mod _core {
         warp_image,
     };
     #[pymodule_export]
-    use crate::parallel::num_threads;
+    use crate::parallel::{ask_for_threads, num_threads};
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};
     #[pymodule_export]
