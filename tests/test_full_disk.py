@@ -5,6 +5,7 @@ should be.
 """
 
 import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -27,18 +28,17 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def full_disk():
-    """No file may become larger than what is given."""
+@contextmanager
+def full_disk(size):
+    """No file becomes larger; outside of it pytest writes what it tells."""
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +82,14 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_writer_on_a_full_disk(made, tmp_path, full_disk, name, is_there):
+def test_a_writer_on_a_full_disk(made, tmp_path, name, is_there):
     path = tmp_path / name
     if is_there:
         if name == "stars.csv":
             pytest.skip("a table that is there is refused")
         WRITERS[name](path, *made)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    full_disk(64)
-    with pytest.raises(OSError, match=f"(?s)too large.*{name}"):
+    with full_disk(64), pytest.raises(OSError, match=f"(?s)too large.*{name}"):
         WRITERS[name](path, *made)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
@@ -103,33 +102,30 @@ def test_a_writer_without_a_folder(made, tmp_path, name):
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_header_in_place_on_a_full_disk(made, tmp_path, full_disk):
+def test_a_header_in_place_on_a_full_disk(made, tmp_path):
     folder, *_, solution, _ = made
     path = tmp_path / "a.fits"
     path.write_bytes((folder / "a.fits").read_bytes())
-    full_disk(3000)
-    with pytest.raises(OSError, match=r"too large.*a\.fits"):
+    with full_disk(3000), pytest.raises(OSError, match=r"too large.*a\.fits"):
         solution.write_wcs(path)
     assert path.read_bytes() == (folder / "a.fits").read_bytes()
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_drift_log_on_a_full_disk_gets_a_record_or_none(made, tmp_path, full_disk):
+def test_a_drift_log_on_a_full_disk_gets_a_record_or_none(made, tmp_path):
     log, verdict = DriftLog(tmp_path / "drift.jsonl"), Verdict((), "clouds", False, made[1], 1e-3)
     log.append(verdict, "first.fits")
     whole = log.path.read_bytes()
-    full_disk(len(whole) + 20)
-    with pytest.raises(OSError, match=r"too large.*drift\.jsonl"):
+    with full_disk(len(whole) + 20), pytest.raises(OSError, match=r"too large.*drift\.jsonl"):
         log.append(verdict, "second.fits")
     assert log.path.read_bytes() == whole
-    full_disk(resource.RLIM_INFINITY)
     log.append(verdict, "third.fits")
     assert [record["frame"] for record in log.records()] == ["first.fits", "third.fits"]
 
 
 @pytest.mark.parametrize("work", [batch.solve, batch.extract])
 @pytest.mark.parametrize("size", [0, 40, 300, 1500])
-def test_a_batch_goes_on_when_there_is_room_again(made, tmp_path, full_disk, work, size):
+def test_a_batch_goes_on_when_there_is_room_again(made, tmp_path, work, size):
     """Frames that ended are kept, and none is said to be bad for want of room."""
     folder = made[0]
     names = [tmp_path / f"{k}.fits" for k in range(3)]
@@ -138,10 +134,8 @@ def test_a_batch_goes_on_when_there_is_room_again(made, tmp_path, full_disk, wor
     given = {"output": tmp_path / "out", "jobs": 1}
     if work is batch.solve:
         given |= {"fov_deg": 12.0, "database": SolverDatabase.load_from_file(folder / "wide.bsdb")}
-    full_disk(size)
-    with pytest.raises(OSError, match=r"too large.*out/"):
+    with full_disk(size), pytest.raises(OSError, match=r"too large.*out/"):
         work(names, **given)
-    full_disk(resource.RLIM_INFINITY)
     table = work(names, **given)
     assert len(table) == 3
     assert set(table["status"]) == {"solved" if work is batch.solve else "done"}
@@ -150,7 +144,7 @@ def test_a_batch_goes_on_when_there_is_room_again(made, tmp_path, full_disk, wor
     assert len(whole.splitlines()) == 4
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, full_disk):
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     def fetch():
         return {"ra": np.arange(100.0)}
 
@@ -159,7 +153,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, f
     assert len(remote._kept(fetch, True, "key")["ra"]) == 100
     small = SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0)
     monkeypatch.setenv("BORESIGHT_CACHE_DIR", str(tmp_path / "cache"))
-    full_disk(64)
-    assert len(remote._kept(fetch, True, "key")["ra"]) == 100
-    assert SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0) == small
+    with full_disk(64):
+        assert len(remote._kept(fetch, True, "key")["ra"]) == 100
+        assert SolverDatabase.generate_from_hipparcos(max_fov_deg=60.0) == small
     assert not list((tmp_path / "cache").iterdir())
