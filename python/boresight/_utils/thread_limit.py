@@ -10,9 +10,6 @@ from boresight._utils import arguments
 
 __all__ = ["limit_threads"]
 
-#: Threads that can be asked for.
-MOST_THREADS = 256
-
 
 @contextmanager
 def limit_threads(threads: int) -> Generator[None]:
@@ -41,7 +38,7 @@ def limit_threads(threads: int) -> Generator[None]:
     >>> with boresight.limit_threads(1):
     ...     found = boresight.extract_centroids(image)
     """
-    before = _core.ask_for_threads(arguments.whole("threads", threads, 1, MOST_THREADS))
+    before = _core.ask_for_threads(arguments.whole("threads", threads, 1, _core.MOST_THREADS))
     try:
         yield
     finally:

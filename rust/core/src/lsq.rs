@@ -22,6 +22,7 @@ mod reweight;
 pub mod robust;
 pub(crate) mod small;
 pub mod sparse;
+mod sums;
 
 pub use groups::Grouped;
 pub use minimize::{Iteration, Options, Outcome, minimize, minimize_watched};

@@ -63,6 +63,8 @@ mod _core {
         warp_image,
     };
     #[pymodule_export]
+    const MOST_THREADS: usize = crate::parallel::MOST_THREADS;
+    #[pymodule_export]
     use crate::parallel::{ask_for_threads, num_threads};
     #[pymodule_export]
     use crate::pictures::{read_png, unpack_bits, unpack_lzw};

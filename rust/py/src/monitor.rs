@@ -44,7 +44,7 @@ thread_local! {
     static HEARD: RefCell<Option<Arc<AtomicBool>>> = const { RefCell::new(None) };
 }
 
-/// What stops the work of the calling thread.
+/// The flag that stops the work of the calling thread, if there is one.
 struct Ear(Option<Arc<AtomicBool>>);
 
 impl Ear {

@@ -22,7 +22,7 @@ struct ProcessPool {
 }
 
 /// Threads that can be asked for at most.
-const MOST_THREADS: usize = 256;
+pub(crate) const MOST_THREADS: usize = 256;
 
 /// Pools by their number of threads, the first of the number that the environment tells. They are never freed: one of a
 /// kind is made in the life of a process, besides the one it inherited.
@@ -77,8 +77,8 @@ pub(crate) fn num_threads() -> usize {
     pool().current_num_threads()
 }
 
-/// Asks for so many threads for what the calling thread does from now on, 0 for as many as the environment tells, and returns
-/// what it had asked for.
+/// Asks for so many threads, [`MOST_THREADS`] at most, for what the calling thread does from now on, 0 for as many as the
+/// environment tells, and returns what it had asked for.
 #[pyfunction]
 pub(crate) fn ask_for_threads(count: usize) -> usize {
     ASKED.replace(count.min(MOST_THREADS))

@@ -330,11 +330,9 @@ impl<'a> Choice<'a> {
             delta[k] = -values[k];
         }
         let places: Vec<usize> = (0..kept).chain(all..all + ATTITUDE).collect();
-        let mut left_out = delta.clone();
-        left_out.rows_mut(all, ATTITUDE).fill(0.0);
         let mut held_out = vec![f64::NAN; residuals.len()];
         for (fold, (others, derivatives)) in self.without.iter().zip(&self.derivatives).enumerate() {
-            let steps = restricted(others, &places, &left_out).solve(0.0);
+            let steps = restricted(others, &places, &delta).solve(0.0);
             for (&place, step) in places.iter().zip(&steps) {
                 delta[place] = *step;
             }

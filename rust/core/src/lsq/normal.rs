@@ -10,6 +10,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
+use super::sums::{self, Rows};
 use crate::simd::{Work, vectorized};
 
 /// Part of a parameter's information that has to be left when all others are known.
@@ -36,109 +37,6 @@ pub struct Covariance {
     pub frozen: Vec<usize>,
     /// Condition number of the Jacobian with its columns scaled to length 1, frozen ones left out.
     pub condition_number: f64,
-}
-
-/// Adds residuals to the matrix and the gradient: nearly all the time that a fit takes.
-struct Sums<'a> {
-    equations: &'a mut NormalEquations,
-    derivatives: &'a [f64],
-    residuals: &'a [f64],
-    weights: &'a [f64],
-}
-
-/// Rows of fewer parameters are too short for vector instructions, columns of so many residuals are not.
-const FEW: usize = 16;
-const BLOCK: usize = 64;
-
-impl Work for Sums<'_> {
-    type Output = ();
-
-    // As its trait asks: it is compiled for the instructions of this machine.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
-    fn call(self) {
-        if self.equations.parameters() < FEW && self.residuals.len() >= FEW {
-            self.add_few();
-        } else {
-            self.add_any();
-        }
-    }
-}
-
-impl Sums<'_> {
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
-    fn add_any(self) {
-        let NormalEquations { matrix, gradient, .. } = self.equations;
-        let n = gradient.len();
-        let rest = |k: usize, i: usize| &self.derivatives[k * n + i..(k + 1) * n];
-        for i in 0..n {
-            let sums = &mut matrix[i * n + i..(i + 1) * n];
-            let mut k = 0;
-            // Two rows at a time, as every sum that is loaded and stored once takes both.
-            while k + 1 < self.residuals.len() {
-                let (a, b) = (rest(k, i), rest(k + 1, i));
-                let (wa, wb) = (self.weights[k] * a[0], self.weights[k + 1] * b[0]);
-                gradient[i] += wa * self.residuals[k] + wb * self.residuals[k + 1];
-                for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                    *sum += wa * a + wb * b;
-                }
-                k += 2;
-            }
-            if k < self.residuals.len() {
-                let a = rest(k, i);
-                let wa = self.weights[k] * a[0];
-                gradient[i] += wa * self.residuals[k];
-                for (sum, a) in sums.iter_mut().zip(a) {
-                    *sum += wa * a;
-                }
-            }
-        }
-    }
-
-    /// The same for few parameters: column by column, the residuals in that after the last.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
-    fn add_few(self) {
-        let NormalEquations { matrix, gradient, .. } = self.equations;
-        let n = gradient.len();
-        let mut columns = [[0.0; BLOCK]; FEW];
-        let blocks = self.derivatives.chunks(n * BLOCK).zip(self.residuals.chunks(BLOCK));
-        for ((derivatives, residuals), weights) in blocks.zip(self.weights.chunks(BLOCK)) {
-            for (k, (row, residual)) in derivatives.chunks_exact(n).zip(residuals).enumerate() {
-                for (column, value) in columns.iter_mut().zip(row.iter().chain([residual])) {
-                    column[k] = *value;
-                }
-            }
-            let mut weighted = [0.0; BLOCK];
-            for i in 0..n {
-                // Beyond the last of the weights it stays zero.
-                for ((to, weight), value) in weighted.iter_mut().zip(weights).zip(&columns[i]) {
-                    *to = weight * value;
-                }
-                for (element, column) in matrix[i * n + i..(i + 1) * n].iter_mut().zip(&columns[i..n]) {
-                    *element += dot(&weighted, column);
-                }
-                gradient[i] += dot(&weighted, &columns[n]);
-            }
-        }
-    }
-}
-
-/// Sum of products: as many sums side by side as the widest instructions take, on any machine.
-// Part of work that is compiled for the instructions of this machine.
-#[allow(clippy::inline_always)]
-#[inline(always)]
-fn dot(a: &[f64; BLOCK], b: &[f64; BLOCK]) -> f64 {
-    const LANES: usize = 8;
-    let mut sums = [0.0; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-            *sum += a * b;
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 impl NormalEquations {
@@ -224,7 +122,8 @@ impl NormalEquations {
             self.count += 1;
         }
         if self.parameters() > 0 {
-            vectorized(Sums { equations: self, derivatives, residuals, weights });
+            let Self { matrix, gradient, .. } = self;
+            sums::add(matrix, gradient, Rows { derivatives, residuals, weights });
         }
     }
 

@@ -29,8 +29,8 @@ const CUT_OFF_SIGMAS: f32 = 1.75;
 const MOST_BESIDE: f32 = 0.35;
 /// Fewer pixels above the floor tell nothing.
 const FEWEST_ABOVE: usize = 8;
-/// What is more than so many times as far above the floor as half of them is a star: of noise that falls off exponentially, one
-/// in 60.
+/// Pixels more than so many times as far above the floor as half of them are stars: of noise that falls off exponentially, one
+/// in 60 is.
 const FAR_ABOVE: f32 = 6.0;
 /// Clipping of a block that scatters by less than a step: its few values are no normal distribution.
 const COARSE_CLIP_SIGMAS: f32 = 4.0;
@@ -123,22 +123,8 @@ fn measure_block(samples: &mut [f32], looked_at: usize, step: f32, few: &mut Vec
     }
     let good = samples.len() as f32 >= MIN_GOOD_FRACTION * looked_at as f32;
     let start = start(samples, few);
-    if start.median == start.lowest
-        && let Some((mean, deviation)) = mostly_at_floor(samples, start.lowest, step)
-    {
-        return Block { mean, deviation, good, lowest: start.lowest };
-    }
-    if start.scale > FINE_LATTICE * step {
-        let (mean, deviation) = start.clip(samples, step);
-        return Block { mean, deviation, good, lowest: start.lowest };
-    }
-    // Spread over their steps, the values of a lattice may be clipped anywhere.
-    spread(samples, step);
-    let start = Start { floored: start.floored, lowest: start.lowest, ..self::start(samples, few) };
-    let (mean, deviation) = start.clip(samples, step);
-    let rounding = step * step / 12.0;
-    let variance = (deviation * deviation - rounding).max(rounding);
-    Block { mean, deviation: variance.sqrt(), good, lowest: start.lowest }
+    let (mean, deviation) = start.measure(samples, step, few);
+    Block { mean, deviation, good, lowest: start.lowest }
 }
 
 /// Mean and deviation of noise that is cut off so that most samples are at the floor. `None` where the others are not alone, as
@@ -210,6 +196,25 @@ fn ordered(bits: i32) -> i32 {
 }
 
 impl Start {
+    /// Mean and deviation of the background.
+    #[inline(always)]
+    fn measure(self, samples: &mut [f32], step: f32, few: &mut Vec<i32>) -> (f32, f32) {
+        if self.median == self.lowest
+            && let Some(found) = mostly_at_floor(samples, self.lowest, step)
+        {
+            return found;
+        }
+        if self.scale > FINE_LATTICE * step {
+            return self.clip(samples, step);
+        }
+        // Spread over their steps, the values of a lattice may be clipped anywhere.
+        spread(samples, step);
+        let (mean, deviation) = Self { floored: self.floored, ..start(samples, few) }.clip(samples, step);
+        let rounding = step * step / 12.0;
+        let variance = (deviation * deviation - rounding).max(rounding);
+        (mean, variance.sqrt())
+    }
+
     #[inline(always)]
     fn clip(self, samples: &[f32], step: f32) -> (f32, f32) {
         if self.floored {

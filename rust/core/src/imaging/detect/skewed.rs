@@ -75,15 +75,13 @@ impl Quantiles {
             let spread = |z: f32| (standard(0.0, skewness) - standard(z, skewness)).abs();
             spread(-FAR) > outer * spread(-NEAR) && spread(NEAR) < upper * spread(-NEAR)
         });
-        let deviation =
-            |value: f32, z: f32| (median - value) / (standard(0.0, skewness) - standard(z, skewness));
-        let mut deviation_near = deviation(near, -NEAR);
+        let at = |value: f32, z: f32| (median - value) / (standard(0.0, skewness) - standard(z, skewness));
+        let mut deviation = at(near, -NEAR);
         if most > 0.0 {
             // Of two plateaus with nothing between them the nearer quantile alone says too much.
-            deviation_near = deviation_near.min(deviation(far, -FAR));
+            deviation = deviation.min(at(far, -FAR));
         }
-        let mean = median - deviation_near * standard(0.0, skewness);
-        Skewed { mean, deviation: deviation_near, skewness }
+        Skewed { mean: median - deviation * standard(0.0, skewness), deviation, skewness }
     }
 
     /// From the upper half, of noise that is cut off so that the lower one tells nothing.
