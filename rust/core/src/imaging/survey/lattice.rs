@@ -145,7 +145,8 @@ fn block_step(image: &Image<'_>, first: [usize; 2], step: f64) -> f64 {
         let sum: f64 = pixels.iter().sum();
         sum.is_finite().then_some(sum / (BLOCK * BLOCK) as f64)
     };
-    let lines = (BLOCKS / columns.max(1)).clamp(1, rows.max(1));
+    // None of an image that has no whole block.
+    let lines = (BLOCKS / columns.max(1)).max(1).min(rows);
     let mut steps = Vec::new();
     for j in (0..lines).map(|k| (2 * k + 1) * rows / (2 * lines)) {
         let means: Vec<Option<f64>> = (0..columns).map(|i| mean(i, j)).collect();
