@@ -32,10 +32,26 @@ def write_json(path: str | os.PathLike[str], document: object, indent: int = 2) 
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; a ``ValueError`` if it is none, an `InputError` of a pipe or device."""
+    """Read a JSON file; a ``ValueError`` if it is none, an `InputError` of a pipe or device.
+
+    None is also one that is nested too deeply, or tells a name twice, of which one would win.
+    """
     import json
 
-    return json.loads(read_file(path))
+    try:
+        return json.loads(read_file(path), object_pairs_hook=_told_once)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _told_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the object of its names and values, no name twice."""
+    told = dict(pairs)
+    if len(told) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it tells {repeated!r} twice")
+    return told
 
 
 def check_kind(data: Any, kind: str, versions: Sequence[int], words: str) -> None:

@@ -152,7 +152,7 @@ class DriftLog:
         for line in lines:
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # what a crash left of a line
             if isinstance(record, dict) and record.get("schema") == SCHEMA:
                 found.append(record)

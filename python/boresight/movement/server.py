@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             given = json.loads(self.rfile.read(length) or b"{}")
             if not isinstance(given, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             self._refuse(HTTPStatus.BAD_REQUEST)
             return
         with page.lock:
