@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import time
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from boresight import _core
 from boresight._utils import arguments
 from boresight._utils.arrays import plain
+from boresight._utils.deadline import until
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight.errors import InputError
@@ -247,7 +250,8 @@ def extract_centroids(
         `num_blobs_raw` is without them, their number (``rejected["unmeasured"]``) is estimated from
         a part of the frame, and the point-spread function has 3 × 3 nodes at most. Default: all.
     timeout_ms : int, optional
-        Time bound; `None` for none.
+        Time bound of finding the stars, and, of an image that is still in a file, of reading it;
+        `None` for none.
 
     Returns
     -------
@@ -399,6 +403,8 @@ class Extractor:
             "method": str(o["method"]),
             "fast": bool(o["fast"]),
         }
+        timeout_ms = self._options["timeout_ms"]
+        self._timeout_s = math.inf if timeout_ms is None else float(timeout_ms) / 1e3
         # Images in electrons may have the gain that others lack.
         electrons = {**self._options, "gain": self._options["gain"] or 1.0}
         needs_gain = self._options["read_noise"] is not None and self._options["gain"] is None
@@ -430,7 +436,8 @@ class Extractor:
         InputError, TimeLimitError
             As `extract_centroids`.
         """
-        pixels, bad = pixels_of(image, self._luminance)
+        with until(time.monotonic() + self._timeout_s):
+            pixels, bad = pixels_of(image, self._luminance)
         if mask is not None:
             given = np.asarray(mask)
             if given.shape != pixels.shape:

@@ -62,7 +62,7 @@ def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
             if getattr(picture, "is_animated", False):
                 notes.append(f"the first of {picture.n_frames} pictures in the file was taken")
             if head.startswith(_PNG_MAGIC) and head[24] == 16 and head[25] in _PNG_SAMPLES:
-                return _deep_png(file, path, head), exif, notes
+                return _deep_png(file, head), exif, notes
             # JPEG stores luminance apart from colours, of which it keeps little: alone it is
             # decoded quicker, and blocks of colour look like no stars.
             picture.draft("L", None)
@@ -136,7 +136,7 @@ def _orientation(exif: dict[str, Any]) -> list[str]:
     ]
 
 
-def _deep_png(file: IO[bytes], path: Path | None, head: bytes) -> NDArray[Any]:
+def _deep_png(file: IO[bytes], head: bytes) -> NDArray[Any]:
     """Pixels of a PNG of several 16-bit samples."""
     width, height = struct.unpack_from(">II", head, 16)
     samples = _PNG_SAMPLES[head[25]]
@@ -144,8 +144,7 @@ def _deep_png(file: IO[bytes], path: Path | None, head: bytes) -> NDArray[Any]:
         raise MemoryError(f"{width} x {height}")
     pixels = np.zeros((height, width, samples), ">u2")
     file.seek(0)
-    source = file.read() if path is None else str(path)
-    _core.read_png(source, pixels.reshape(-1).view(np.uint8))
+    _core.read_png(file, pixels.reshape(-1).view(np.uint8))
     if samples == 2:
         return np.ascontiguousarray(native(pixels[..., 0]))
     return luminance(pixels)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.deadline import check_time
+
 #: Weights of red, green and blue (ITU-R BT.709).
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
@@ -27,6 +29,7 @@ def luminance(colours: NDArray[Any]) -> NDArray[Any]:
     kind = np.result_type(colours.dtype, np.float32)
     grey = np.empty(colours.shape[:2], kind)
     for start in range(0, len(grey), ROWS):
+        check_time()
         rows = slice(start, start + ROWS)
         red, green, blue = (
             np.multiply(colours[rows, :, k], weight, dtype=kind)

@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.deadline import check_time
 from boresight.errors import FileFormatError
 from boresight.frames.pixels import ROWS, luminance
 
@@ -43,6 +44,7 @@ def read_raw(file: Path | IO[bytes], source: str) -> NDArray[Any]:
     try:
         given: Any = str(file) if isinstance(file, Path) else file
         with rawpy.imread(given) as raw:
+            check_time()
             pixels = np.asarray(raw.raw_image_visible)
             pattern = raw.raw_pattern
             if pixels.ndim == 3:  # a sensor that sees three colours in each pixel
@@ -63,6 +65,7 @@ def binned(mosaic: NDArray[Any], side: int) -> NDArray[Any]:
     height, width = (length // side for length in mosaic.shape)
     means = np.empty((height, width), np.float32)
     for start in range(0, height, ROWS):
+        check_time()
         rows = mosaic[start * side : min(start + ROWS, height) * side, : width * side]
         squares = rows.reshape(-1, side, width, side)
         squares.mean(axis=(1, 3), dtype=np.float32, out=means[start : start + ROWS])

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from boresight._utils.deadline import Heard
 from boresight._utils.files import check_is_file
 from boresight._utils.naming import named
 from boresight._utils.quiet import quiet
@@ -33,6 +34,9 @@ __all__ = ["frame_of", "read_frame"]
 #: First bytes of files that may hold FITS: plain (also tile-compressed .fz), gzip, bzip2, xz.
 FITS_MAGIC = b"SIMPLE"
 _DECOMPRESS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+
+#: Bytes that are read at a time at least.
+READ_BYTES = 8192
 
 
 @named
@@ -148,7 +152,7 @@ def frame_of(
 def _read_path(path: Path, region: Region | str | None, hdu: HduName | None) -> Frame:
     check_is_file(path)
     try:
-        file = path.open("rb")
+        file = path.open("rb", buffering=0)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"path: {path} does not exist; give the path of an image file"
@@ -190,6 +194,7 @@ def _read(
     region: Region | str | None,
     hdu: HduName | None,
 ) -> Frame:
+    file = io.BufferedReader(Heard(file), READ_BYTES)
     head = file.read(16)
     file.seek(0)
     for magic, decompress in _DECOMPRESS.items():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
+from boresight._utils.deadline import check_time
 from boresight.frames.cards import card_number
 
 #: Types of stored numbers, by BITPIX.
@@ -140,6 +141,7 @@ class StoredArray:
         self._file.seek(self._offset + offset)
         self.is_finite = True
         for start in range(0, count, step):
+            check_time()
             chunk, done = stored[: count - start], values[start : start + step]
             self._fill(chunk)
             scaling.apply(chunk[:, part], done)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
+from boresight._utils.deadline import check_time
 from boresight.errors import FileFormatError
 from boresight.frames.pixels import luminance
 
@@ -52,12 +53,27 @@ _TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 
+#: Bytes that are inflated at a time.
+INFLATE_BYTES = 1 << 20
+
+
+def _inflated(data: bytes, size: int) -> bytes:
+    """Inflate at most `size` bytes."""
+    stream, parts, left = zlib.decompressobj(), [], size
+    for start in range(0, len(data), INFLATE_BYTES):
+        check_time()
+        if left > 0:
+            parts.append(stream.decompress(data[start : start + INFLATE_BYTES], left))
+            left -= len(parts[-1])
+    return b"".join(parts)
+
+
 #: How segments are unpacked, by the number of the compression: none, LZW, Deflate, PackBits.
 _UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
     1: lambda data, _size: data,
-    5: _core.unpack_lzw,
-    8: lambda data, size: zlib.decompressobj().decompress(data, size),
-    32946: lambda data, size: zlib.decompressobj().decompress(data, size),
+    5: lambda data, size: _core.unpack_lzw(data, size, check_time),
+    8: _inflated,
+    32946: _inflated,
     32773: _core.unpack_bits,
 }
 
@@ -184,6 +200,7 @@ def decode(file: IO[bytes], directory: Directory, source: str) -> NDArray[Any]:
     shape = (directory.first(HEIGHT), directory.first(WIDTH), layout.samples)
     pixels = np.zeros(shape, layout.dtype.newbyteorder("="))
     for place, segment in layout.segments(file):
+        check_time()
         pixels[place] = segment
     if directory.first(PHOTOMETRIC, _BLACK_IS_ZERO) == _WHITE_IS_ZERO:
         pixels = (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max) - pixels

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from boresight._utils import arguments
+from boresight._utils.deadline import until
 from boresight._utils.progress import Progress
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
@@ -80,7 +81,8 @@ def find_stars(
     """
     options = dict(extraction or {})
     arguments.check_keywords(options, extract_centroids, "extraction")
-    given = _opened(given)
+    with until(deadline):
+        given = _opened(given)
     if isinstance(given, Found):
         return given
     if isinstance(given, ExtractionResult):

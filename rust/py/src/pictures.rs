@@ -1,14 +1,12 @@
 //! Decompression of pictures that Pillow would cut to 8 bits: PNG of 16-bit colour, and what TIFF's
 //! samples are packed with.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Seek};
-use std::path::PathBuf;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use numpy::PyReadwriteArray1;
+use png::DecodingError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use weezl::{BitOrder, LzwStatus};
 
@@ -16,54 +14,72 @@ use weezl::{BitOrder, LzwStatus};
 /// a header claims.
 const CHUNK: usize = 1 << 16;
 
-/// Where a picture is: its bytes, or the path of its file.
-#[derive(FromPyObject)]
-pub(crate) enum Source {
-    Bytes(PyBackedBytes),
-    Path(PathBuf),
+/// A binary file of Python's. What it raises, be it that time is over, comes out of the decoder.
+struct PyFile(Py<PyAny>);
+
+impl Read for PyFile {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        Python::attach(|py| {
+            let read = self.0.call_method1(py, "read", (out.len(),))?;
+            let bytes = read.bind(py).cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
+            let count = bytes.len().min(out.len());
+            out[..count].copy_from_slice(&bytes[..count]);
+            Ok(count)
+        })
+    }
 }
 
-trait ReadSeek: BufRead + Seek {}
-impl<R: BufRead + Seek> ReadSeek for R {}
+impl Seek for PyFile {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let (offset, whence) = match to {
+            SeekFrom::Start(offset) => (i64::try_from(offset).map_err(io::Error::other)?, 0),
+            SeekFrom::Current(offset) => (offset, 1),
+            SeekFrom::End(offset) => (offset, 2),
+        };
+        Python::attach(|py| Ok(self.0.call_method1(py, "seek", (offset, whence))?.extract(py)?))
+    }
+}
 
 /// Decode a PNG picture into `out`: rows of samples, those of 16 bits big-endian.
 #[pyfunction]
-pub(crate) fn read_png(py: Python<'_>, source: Source, mut out: PyReadwriteArray1<'_, u8>) -> PyResult<()> {
+pub(crate) fn read_png(py: Python<'_>, file: Py<PyAny>, mut out: PyReadwriteArray1<'_, u8>) -> PyResult<()> {
     let out = out.as_slice_mut()?;
     py.detach(|| {
-        let file: Box<dyn ReadSeek + '_> = match &source {
-            Source::Bytes(bytes) => Box::new(Cursor::new(&bytes[..])),
-            Source::Path(path) => Box::new(BufReader::new(File::open(path)?)),
-        };
+        let file = BufReader::with_capacity(CHUNK, PyFile(file));
         let limits = png::Limits { bytes: usize::MAX };
-        let mut reader = png::Decoder::new_with_limits(file, limits).read_info().map_err(invalid)?;
+        let mut reader = png::Decoder::new_with_limits(file, limits).read_info().map_err(undecoded)?;
         if reader.output_buffer_size() != Some(out.len()) {
             return Err(invalid("its header contradicts itself"));
         }
-        reader.next_frame(out).map_err(invalid)?;
+        reader.next_frame(out).map_err(undecoded)?;
         Ok(())
     })
 }
 
-/// Unpack at most `size` bytes of TIFF's LZW; fewer if the data end or are damaged.
+/// Unpack at most `size` bytes of TIFF's LZW; fewer if the data end or are damaged. Calls `each` between pieces.
 #[pyfunction]
-pub(crate) fn unpack_lzw<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bound<'py, PyBytes> {
-    let unpacked = py.detach(|| {
-        let mut decoder = weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8);
-        let (mut unpacked, mut rest) = (Vec::new(), data);
-        while unpacked.len() < size {
-            let done = unpacked.len();
+pub(crate) fn unpack_lzw<'py>(
+    py: Python<'py>,
+    data: &[u8],
+    size: usize,
+    each: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let mut decoder = weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8);
+    let (mut unpacked, mut rest) = (Vec::new(), data);
+    while unpacked.len() < size {
+        each.call0()?;
+        let done = unpacked.len();
+        let step = py.detach(|| {
             unpacked.resize(size.min(done + CHUNK), 0);
-            let step = decoder.decode_bytes(rest, &mut unpacked[done..]);
-            unpacked.truncate(done + step.consumed_out);
-            rest = &rest[step.consumed_in..];
-            if !matches!(step.status, Ok(LzwStatus::Ok)) {
-                break;
-            }
+            decoder.decode_bytes(rest, &mut unpacked[done..])
+        });
+        unpacked.truncate(done + step.consumed_out);
+        rest = &rest[step.consumed_in..];
+        if !matches!(step.status, Ok(LzwStatus::Ok)) {
+            break;
         }
-        unpacked
-    });
-    PyBytes::new(py, &unpacked)
+    }
+    Ok(PyBytes::new(py, &unpacked))
 }
 
 /// Unpack at most `size` bytes of `PackBits`; fewer if the data end.
@@ -89,6 +105,14 @@ pub(crate) fn unpack_bits<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bou
     }
     unpacked.truncate(size);
     PyBytes::new(py, &unpacked)
+}
+
+/// What the file raised, or what is wrong with its content.
+fn undecoded(error: DecodingError) -> PyErr {
+    match error {
+        DecodingError::IoError(error) => error.into(),
+        error => invalid(error),
+    }
 }
 
 fn invalid(error: impl ToString) -> PyErr {
