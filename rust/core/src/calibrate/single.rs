@@ -17,7 +17,7 @@ use super::start;
 use crate::error::{Error, Result};
 use crate::geometry::attitude::Attitude;
 use crate::geometry::camera::CameraModel;
-use crate::geometry::distortion::{Distortion, Jacobian, Point};
+use crate::geometry::distortion::{Distortion, Jacobian, MAX_ORDER, Point};
 use crate::geometry::residual::{ATTITUDE, Residual};
 use crate::geometry::rig::Placement;
 use crate::geometry::sphere::Direction;
@@ -31,8 +31,11 @@ const FOLDS: usize = 5;
 const STEPS: usize = 6;
 /// Order of the polynomial that stands for a lens of another form.
 const NEARLY: usize = 5;
-/// Order of the equations from which a polynomial is chosen at first.
-const LIKELY: usize = 6;
+/// Orders of the equations from which a polynomial is chosen, each when those before have no room: few lenses ask for
+/// the highest, whose equations are the largest.
+const CHOICES: [usize; 3] = [NEARLY, 7, MAX_ORDER];
+/// Stars at which a lens of one form is fitted to one of another form, at most: noise does not trouble that fit.
+const IMITATED: usize = 64;
 /// Steps of a fit of the radial model, which is not linear.
 const RADIAL_STEPS: usize = 12;
 /// A step is the last when it lowers the sum of squares by less than this fraction: what is left to go is a hundredth of
@@ -44,8 +47,10 @@ const CHOOSING: f64 = 1e-3;
 const LEADING: f64 = 0.02;
 /// Loss by which residuals lose weight beyond a few standard deviations.
 const LOSS: Loss = Loss::GemanMcClure;
-/// Smallest standard deviation by which they are judged, px.
+/// Smallest standard deviation by which they are judged, px; a fit that comes closer has ended.
 const MIN_SIGMA_PX: f64 = 1e-7;
+/// The same where a lens of one form is fitted to one of another form.
+const ALIKE_PX: f64 = 0.01;
 /// A lens is determined where its standard deviation is at most so many times that of the matches, or so many pixels.
 const LOOSEST: f64 = 5.0;
 const LOOSEST_PX: f64 = 0.5;
@@ -78,12 +83,15 @@ pub(crate) struct SingleFit {
 pub(crate) struct SingleFrame {
     frame: Frame,
     counts: Vec<f64>,
+    loss: Loss,
+    /// See [`MIN_SIGMA_PX`].
+    min_sigma: f64,
 }
 
 impl SingleFrame {
     /// Matches at pixels, with the apparent directions of their stars.
     pub(crate) fn new(pixels: Vec<Point>, sky: Vec<Direction>, counts: Vec<f64>) -> Self {
-        Self { frame: Frame::new(pixels, sky, None), counts }
+        Self { frame: Frame::new(pixels, sky, None), counts, loss: LOSS, min_sigma: MIN_SIGMA_PX }
     }
 
     /// Number of matches.
@@ -111,7 +119,7 @@ impl SingleFrame {
         let mut view = self.start(model, start)?;
         // A polynomial is linear; a radial lens needs its coarse terms first, unless it has them.
         let mut stages = vec![Parameters::of(model)];
-        if model == Model::Radial && *view.camera.distortion() != *start.camera.distortion() {
+        if model == Model::Radial && *start.camera.distortion() == Distortion::None {
             stages = Parameters::stages(model);
         }
         let last = stages.len() - 1;
@@ -128,12 +136,16 @@ impl SingleFrame {
         Some(view)
     }
 
-    /// A camera of the model's form to start from.
-    fn start(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
+    /// A camera of the model's form to start from: the given one, or one that sees the same.
+    fn start(&self, model: Model, start: &View) -> Option<View> {
+        let View { camera, attitude } = start;
         if let Ok(raised) = start::raised(camera, model)
             && (model == Model::Radial || camera.optical_center() == [0.0; 2])
         {
             return Some(View { camera: raised, attitude: *attitude });
+        }
+        if *camera.distortion() != Distortion::None {
+            return self.imitated(model, start);
         }
         let camera = start::undistorted(camera, model).ok()?;
         let seen = self.frame.pixels.iter().map(|&pixel| camera.pixel_to_direction(pixel));
@@ -142,15 +154,26 @@ impl SingleFrame {
         Some(View { camera, attitude })
     }
 
-    /// A polynomial of this order that is nearly right, about which its equations are.
-    fn polynomial(&self, order: usize, start: &View) -> Option<View> {
-        let nearly = Model::Polynomial { order: order.min(NEARLY) };
-        let order = Model::Polynomial { order };
+    /// A lens of the model's form that sees the same as another one where the stars are.
+    fn imitated(&self, model: Model, View { camera, attitude }: &View) -> Option<View> {
+        let some = self.frame.pixels.iter().copied().step_by(self.len().div_ceil(IMITATED).max(1));
+        let pairs = some.map(|pixel| (pixel, camera.pixel_to_direction(pixel)));
+        let pairs = pairs.filter(|(_, seen)| seen.z.is_finite());
+        let (pixels, sky): (Vec<Point>, Vec<Direction>) =
+            pairs.map(|(pixel, seen)| (pixel, attitude.to_sky(&seen))).unzip();
+        let counts = vec![1.0; pixels.len()];
+        let same = Self { loss: Loss::Squares, min_sigma: ALIKE_PX, ..Self::new(pixels, sky, counts) };
+        let camera = camera.clone().with_distortion(Distortion::None);
+        same.fit(model, &View { camera, attitude: *attitude }, LEADING)
+    }
+
+    /// A polynomial that is nearly right, about which its equations are.
+    fn polynomial(&self, model: Model, start: &View) -> Option<View> {
         let raised = matches!(start.camera.distortion(), Distortion::Polynomial(_));
-        if raised && start::raised(&start.camera, order).is_ok() {
-            return self.start(order, start);
+        if raised && start::raised(&start.camera, model).is_ok() {
+            return self.start(model, start);
         }
-        self.start(order, &self.fit(nearly, start, CHOOSING)?)
+        self.fit(model, start, CHOOSING)
     }
 
     /// The model that predicts held-out stars best, and a camera from which its fit takes few steps.
@@ -158,11 +181,10 @@ impl SingleFrame {
         let few = || Error::Undetermined("too few stars match for a lens of their own".into());
         let highest = groups.iter().flatten().filter_map(Model::order).max().unwrap_or(LOWEST_ORDER);
         let highest = self.highest_order(highest).ok_or_else(few)?;
-        // Few lenses ask for the highest orders, whose equations are the largest.
-        let likely = highest.min(LIKELY);
-        let [largest, enough] = [highest, likely].map(|order| Parameters::of(Model::Polynomial { order }));
-        let view = self.polynomial(likely, start).ok_or_else(few)?;
-        let mut polynomials = Choice::new(self, &enough, view);
+        let choices = CHOICES.map(|order| Model::Polynomial { order: order.min(highest) });
+        let choices = choices.map(|model| (model, Parameters::of(model)));
+        let (nearly, parameters) = &choices[0];
+        let mut polynomials = Choice::new(self, parameters, self.polynomial(*nearly, start).ok_or_else(few)?);
         let mut radial = None;
         let model = choose(groups, |model, _| match model {
             _ if !self.bears(model) => Err(few()),
@@ -175,13 +197,15 @@ impl SingleFrame {
             Model::Pinhole | Model::Polynomial { .. } => {
                 let kept = Parameters::of(model).len();
                 if kept > polynomials.linear.parameters.len() {
-                    let view = self.polynomial(highest, &polynomials.linear.view).ok_or_else(few)?;
-                    polynomials = Choice::new(self, &largest, view);
+                    let larger = choices.iter().find(|(_, parameters)| parameters.len() >= kept);
+                    let (order, parameters) = larger.ok_or_else(few)?;
+                    let view = self.start(*order, &polynomials.linear.view).ok_or_else(few)?;
+                    polynomials = Choice::new(self, parameters, view);
                 }
                 Ok(polynomials.candidate(kept))
             }
         })?;
-        let near = radial.filter(|_| model == Model::Radial);
+        let near = if model == Model::Radial { radial } else { polynomials.view(model) };
         Ok((model, near.unwrap_or_else(|| start.clone())))
     }
 
@@ -248,9 +272,9 @@ impl<'a> Linear<'a> {
         let lengths: Vec<f64> = residuals.iter().map(length).collect();
         let counted = lengths.iter().zip(&single.counts).filter(|(_, count)| **count >= 0.5);
         let sigma = planar_scale(&mut counted.map(|(length, _)| *length).collect::<Vec<_>>());
-        let scale = sigma.max(MIN_SIGMA_PX);
+        let scale = sigma.max(single.min_sigma);
         let weight = |star: usize| {
-            let loss = LOSS.weight(lengths[star] / scale);
+            let loss = single.loss.weight(lengths[star] / scale);
             if lengths[star].is_finite() { single.counts[star] * loss } else { 0.0 }
         };
         let of_fold = |fold: usize| {
@@ -265,15 +289,21 @@ impl<'a> Linear<'a> {
         Self { single, parameters, view, residuals, folds, sigma }
     }
 
-    /// The view after one step, and the fraction by which that lowers the cost.
+    /// The view after one step, and the fraction by which that lowers the cost; 0 of as good as none.
     fn stepped(&self) -> Option<(View, f64)> {
-        let all = self.parameters.len();
         let equations = &self.folds[0];
         let delta = equations.solve(0.0);
+        let is_close = self.sigma < self.single.min_sigma;
+        let gained = if is_close { 0.0 } else { equations.decrease(&delta) / equations.cost() };
+        Some((self.moved(&delta)?, gained))
+    }
+
+    /// The view when the parameters and the attitude move.
+    fn moved(&self, delta: &DVector<f64>) -> Option<View> {
+        let all = self.parameters.len();
         let camera = self.parameters.stepped(&self.view.camera, &delta.rows(0, all).into_owned())?;
         let turn = Vector3::new(delta[all], delta[all + 1], delta[all + 2]);
-        let attitude = self.view.attitude.rotated(&turn);
-        Some((View { camera, attitude }, equations.decrease(&delta) / equations.cost()))
+        Some(View { camera, attitude: self.view.attitude.rotated(&turn) })
     }
 
     /// Derivatives of the stars of a fold along x and y, by all parameters and the attitude.
@@ -321,21 +351,10 @@ impl<'a> Choice<'a> {
 
     /// The model of the first so many parameters, the others zero, and what it predicts of the stars of each fold.
     fn candidate(&self, kept: usize) -> Candidate {
-        let Linear { single, parameters, view, residuals, .. } = &self.linear;
-        let all = parameters.len();
-        // By how much those that are left out move.
-        let mut delta = DVector::zeros(all + ATTITUDE);
-        let values = parameters.values(&view.camera);
-        for k in kept..all {
-            delta[k] = -values[k];
-        }
-        let places: Vec<usize> = (0..kept).chain(all..all + ATTITUDE).collect();
+        let Linear { single, residuals, .. } = &self.linear;
         let mut held_out = vec![f64::NAN; residuals.len()];
         for (fold, (others, derivatives)) in self.without.iter().zip(&self.derivatives).enumerate() {
-            let steps = restricted(others, &places, &delta).solve(0.0);
-            for (&place, step) in places.iter().zip(&steps) {
-                delta[place] = *step;
-            }
+            let delta = self.step(others, kept);
             let mut moved = DVector::zeros(derivatives.nrows());
             for (column, &step) in derivatives.column_iter().zip(&delta).filter(|(_, step)| **step != 0.0) {
                 moved.axpy(step, &column, 1.0);
@@ -346,6 +365,30 @@ impl<'a> Choice<'a> {
             }
         }
         Candidate { held_out, parameters: kept, stars: single.len() }
+    }
+
+    /// What the parameters move by, by the equations of some stars, so that all but the first `kept` become zero.
+    fn step(&self, equations: &NormalEquations, kept: usize) -> DVector<f64> {
+        let Linear { parameters, view, .. } = &self.linear;
+        let all = parameters.len();
+        let mut delta = DVector::zeros(all + ATTITUDE);
+        for (k, value) in parameters.values(&view.camera).into_iter().enumerate().skip(kept) {
+            delta[k] = -value;
+        }
+        let places: Vec<usize> = (0..kept).chain(all..all + ATTITUDE).collect();
+        let steps = restricted(equations, &places, &delta).solve(0.0);
+        for (&place, step) in places.iter().zip(&steps) {
+            delta[place] = *step;
+        }
+        delta
+    }
+
+    /// Where a model that is part of the largest one ends, nearly.
+    fn view(&self, model: Model) -> Option<View> {
+        let mut all = self.without[0].clone();
+        all.merge(&self.linear.folds[0]);
+        let View { camera, attitude } = self.linear.moved(&self.step(&all, Parameters::of(model).len()))?;
+        Some(View { camera: start::lowered(&camera, model).ok()?, attitude })
     }
 }
 
@@ -391,82 +434,5 @@ fn norm([x, y]: Point) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::Random;
-    use super::*;
-    use crate::geometry::distortion::PolynomialDistortion;
-
-    /// A lens of third order, and stars that it sees, positions off by up to `noise` px.
-    fn seen(noise: f64) -> (View, SingleFrame) {
-        let mut random = Random(7);
-        let mut terms =
-            |first: usize| (0..10).map(|k| if k < first { 0.0 } else { 8.0 * random.next() }).collect();
-        let distortion = PolynomialDistortion::new(3, 500.0, terms(3), terms(1)).unwrap();
-        let camera = CameraModel::new(3000.0, [1000, 800]).unwrap();
-        let camera = camera.with_distortion(Distortion::Polynomial(distortion));
-        let attitude = Attitude::from_pointing(1.0, 0.3, 2.0);
-        let pixels: Vec<Point> = (0..300).map(|_| [500.0 * random.next(), 400.0 * random.next()]).collect();
-        let sky = pixels.iter().map(|&p| attitude.to_sky(&camera.pixel_to_direction(p))).collect();
-        let moved = pixels.iter().map(|[x, y]| [x + noise * random.next(), y + noise * random.next()]);
-        let stars = SingleFrame::new(moved.collect(), sky, vec![1.0; 300]);
-        (View { camera, attitude }, stars)
-    }
-
-    fn pinhole(view: &View) -> View {
-        let camera = CameraModel::new(view.camera.focal_length_px(), view.camera.image_size()).unwrap();
-        View { camera, attitude: view.attitude }
-    }
-
-    #[test]
-    fn a_lens_is_found_from_a_pinhole() {
-        let (truth, stars) = seen(0.0);
-        let fit = stars.finish(Model::Polynomial { order: 3 }, &pinhole(&truth)).unwrap();
-        assert!(fit.sigma < 1e-6);
-        for pixel in [[-500.0, -400.0], [0.0, 0.0], [499.0, 399.0]] {
-            let [found, expected] =
-                [&fit.view, &truth].map(|view| view.attitude.to_sky(&view.camera.pixel_to_direction(pixel)));
-            assert!((found - expected).norm() * 3000.0 < 1e-6);
-        }
-    }
-
-    #[test]
-    fn all_orders_are_judged_from_the_equations_of_one() {
-        let (truth, stars) = seen(0.1);
-        let polynomials: Vec<Model> = (2..=7).map(|order| Model::Polynomial { order }).collect();
-        let groups = [vec![Model::Pinhole], vec![Model::Radial], polynomials];
-        let (model, near) = stars.choose(&groups, &pinhole(&truth)).unwrap();
-        assert_eq!(model, Model::Polynomial { order: 3 });
-        // What is predicted of a fifth of the stars is what a fit without them gives.
-        let view = stars.fit(Model::Polynomial { order: 5 }, &near, CONVERGED).unwrap();
-        let (order, kept) = (Parameters::of(Model::Polynomial { order: 5 }), Parameters::of(model).len());
-        let held_out = Choice::new(&stars, &order, view).candidate(kept).held_out;
-        let others: Vec<usize> = (0..300).filter(|star| star % FOLDS != 1).collect();
-        let without = SingleFrame::new(
-            others.iter().map(|&star| stars.frame.pixels[star]).collect(),
-            others.iter().map(|&star| stars.frame.sky[star]).collect(),
-            vec![1.0; others.len()],
-        );
-        let view = without.fit(model, &near, CONVERGED).unwrap();
-        let whole = Parameters::of(model);
-        let of_others = Linear::new(&stars, &whole, view, 1);
-        for star in (1..300).step_by(FOLDS) {
-            let (residual, metric) = &of_others.residuals[star];
-            let length = norm(multiply(metric, residual.unwrap().miss));
-            assert!((length - held_out[star]).abs() < 0.01, "{star}: {length} {}", held_out[star]);
-        }
-    }
-
-    #[test]
-    fn a_lens_that_half_a_frame_leaves_free_is_none() {
-        let (truth, stars) = seen(0.1);
-        let left: Vec<usize> = (0..300).filter(|&star| stars.frame.pixels[star][0] < -100.0).collect();
-        let half = SingleFrame::new(
-            left.iter().map(|&star| stars.frame.pixels[star]).collect(),
-            left.iter().map(|&star| stars.frame.sky[star]).collect(),
-            vec![1.0; left.len()],
-        );
-        assert!(half.finish(Model::Polynomial { order: 6 }, &pinhole(&truth)).is_none());
-        assert!(half.finish(Model::Pinhole, &pinhole(&truth)).is_some());
-        assert!(stars.finish(Model::Polynomial { order: 6 }, &pinhole(&truth)).is_some());
-    }
-}
+#[path = "single_tests.rs"]
+mod tests;

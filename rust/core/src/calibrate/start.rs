@@ -84,3 +84,14 @@ pub(super) fn raised(camera: &CameraModel, model: Model) -> Result<CameraModel> 
     };
     Ok(camera.clone().with_distortion(distortion))
 }
+
+/// A camera of the model that lacks the terms of higher orders which this one has.
+pub(super) fn lowered(camera: &CameraModel, model: Model) -> Result<CameraModel> {
+    let distortion = match (model, camera.distortion()) {
+        (Model::Polynomial { order }, Distortion::Polynomial(higher)) if order <= higher.order() => {
+            Distortion::Polynomial(higher.lowered(order)?)
+        }
+        _ => return undistorted(camera, model),
+    };
+    Ok(camera.clone().with_distortion(distortion))
+}

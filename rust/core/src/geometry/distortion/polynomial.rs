@@ -72,6 +72,13 @@ impl PolynomialDistortion {
         Self::new(order.max(self.order), self.scale, a, b)
     }
 
+    /// The same distortion without the terms above a lower order.
+    pub fn lowered(&self, order: usize) -> Result<Self> {
+        let terms = (order + 1) * (order + 2) / 2;
+        let [a, b] = [&self.a, &self.b].map(|all| all.iter().copied().take(terms).collect());
+        Self::new(order.min(self.order), self.scale, a, b)
+    }
+
     /// Total degree of the highest term.
     pub fn order(&self) -> usize {
         self.order
