@@ -251,8 +251,18 @@ impl Motions {
 
     /// Where a star is at a Julian year; `None` if the catalogue has no star of this identifier.
     pub fn direction_at(&self, id: i64, year: f64) -> Option<Direction> {
-        let (position, velocity) = self.courses[self.ids.binary_search(&id).ok()?];
+        let (position, velocity) = self.courses[self.row(id)?];
         Some((position + velocity * (year - self.epoch)).normalize())
+    }
+
+    /// Row of an identifier: numbers that rise lie no farther from their place than there are gaps between them, which in
+    /// Hipparcos are few.
+    fn row(&self, id: i64) -> Option<usize> {
+        let (first, last) = (*self.ids.first()?, *self.ids.last()?);
+        let [below, above] = [id.saturating_sub(first), last.saturating_sub(id)].map(usize::try_from);
+        let most = self.ids.len() - 1;
+        let (low, high) = (most.saturating_sub(above.ok()?), below.ok()?.min(most));
+        Some(low + self.ids[low..=high].binary_search(&id).ok()?)
     }
 }
 
@@ -298,7 +308,15 @@ mod tests {
             let found = Motions::hipparcos().direction_at(stars.ids[row], 2018.6).unwrap();
             assert!(separation(&found, &directions[row]) < 1e-15);
         }
-        assert!(Motions::hipparcos().direction_at(-1, 2018.6).is_none());
+        for none in [i64::MIN, -1, 0, i64::MAX] {
+            assert!(Motions::hipparcos().direction_at(none, 2018.6).is_none());
+        }
+        let rows = |ids: Vec<i64>| Motions { epoch: 2000.0, ids, courses: Vec::new() };
+        for ids in [vec![i64::MIN, -3, 7, i64::MAX], vec![4], vec![2, 3, 4], vec![]] {
+            let motions = rows(ids.clone());
+            assert!(ids.iter().enumerate().all(|(row, &id)| motions.row(id) == Some(row)));
+            assert!([-4, 5, 8].iter().all(|&id| motions.row(id).is_none()));
+        }
     }
 
     #[test]

@@ -179,8 +179,9 @@ impl<'a> Matcher<'a> {
         let grid = PointGrid::new(&points, near);
         let mut pairs = Vec::with_capacity(points.len());
         for (rank, &(star, at)) in stars.iter().enumerate() {
+            let mut known = None;
             grid.visit_near(at, near, |detection, distance2| {
-                let Some(direction) = sky.direction(star) else { return };
+                let Some(direction) = *known.get_or_insert_with(|| sky.direction(star)) else { return };
                 pairs.push(Match { detection, star, direction, rank, distance2, probability: 1.0 });
             });
         }
