@@ -7,54 +7,63 @@ not be read), 2 when the command cannot be run as given.
 
 from __future__ import annotations
 
-import click
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
 
-from boresight.cli.align import align
-from boresight.cli.batch import batch
-from boresight.cli.calibrate import calibrate
-from boresight.cli.catalog import catalog
-from boresight.cli.certify import certify
-from boresight.cli.check import check
-from boresight.cli.database import database
-from boresight.cli.demo import demo
-from boresight.cli.diagnose import diagnose
-from boresight.cli.extract import extract
-from boresight.cli.manual import completion, manual
-from boresight.cli.movement import movement
-from boresight.cli.plot import plot, report
-from boresight.cli.scene import scene
-from boresight.cli.simulate import simulate
-from boresight.cli.solve import solve
-from boresight.cli.undo import undo
+import click
 
 __all__ = ["main"]
 
+#: Modules of the commands, and their names there.
+COMMANDS = {
+    "align": ("align", "align"),
+    "batch": ("batch", "batch"),
+    "calibrate": ("calibrate", "calibrate"),
+    "catalog": ("catalog", "catalog"),
+    "certify": ("certify", "certify"),
+    "check": ("check", "check"),
+    "completion": ("manual", "completion"),
+    "database": ("database", "database"),
+    "demo": ("demo", "demo"),
+    "diagnose": ("diagnose", "diagnose"),
+    "extract": ("extract", "extract"),
+    "man": ("manual", "manual"),
+    "movement": ("movement", "movement"),
+    "plot": ("plot", "plot"),
+    "report": ("plot", "report"),
+    "scene": ("scene", "scene"),
+    "simulate": ("simulate", "simulate"),
+    "solve": ("solve", "solve"),
+    "undo": ("undo", "undo"),
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is asked for: most of them take long."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._found:
+            module, attribute = COMMANDS[name]
+            self._found[name] = getattr(import_module(f"boresight.cli.{module}"), attribute)
+        return self._found[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**COMMANDS, **self._found})
+
+    def __len__(self) -> int:
+        return len({**COMMANDS, **self._found})
+
+
+@click.group(commands=Commands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="boresight", prog_name="boresight")
 def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
-
-
-for command in (
-    solve,
-    diagnose,
-    certify,
-    extract,
-    align,
-    undo,
-    calibrate,
-    check,
-    movement,
-    batch,
-    database,
-    catalog,
-    scene,
-    simulate,
-    plot,
-    report,
-    demo,
-    completion,
-    manual,
-):
-    main.add_command(command)
