@@ -1,5 +1,9 @@
 """Pieces that several test files share: simulated matches, simulated star fields."""
 
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
@@ -170,3 +174,65 @@ def match(
     distance, index = cKDTree(np.column_stack([x, y])).query(found)
     near = np.flatnonzero(distance < reach)
     return near, index[near]
+
+
+@contextmanager
+def serving(content, *, pause=0.0, most=None, close=False):
+    """A server of HTTP on this machine: its URL, and the ranges of bytes that were asked for.
+
+    It waits between bytes; after `most` of an answer it says nothing more, or closes.
+    """
+    asked, ended = [], threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def do_HEAD(self):
+            self.begin()
+
+        def do_GET(self):
+            data = self.begin()
+            asked.append(self.headers.get("Range"))
+            if not pause:
+                self.wfile.write(data[:most])
+            for number, byte in enumerate(data[:most] if pause else b""):
+                if ended.wait(pause if number else 0.0):
+                    return
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+            if most is not None and len(data) > most:
+                if not close:
+                    ended.wait()
+                self.close_connection = True
+
+        do_POST = do_GET  # noqa: N815
+
+        def begin(self):
+            first, last = 0, len(content) - 1
+            if (given := self.headers.get("Range")) is not None:
+                first, last = (int(end) for end in given.removeprefix("bytes=").split("-"))
+            data = content[first : last + 1]
+            self.send_response(200 if given is None else 206)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            self.end_headers()
+            return data
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, *_):
+            """Clients that leave are none."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/frame.fits", asked
+    finally:
+        ended.set()
+        server.shutdown()
+        server.server_close()

@@ -146,7 +146,8 @@ def test_processes_end_at_once_when_nobody_waits_for_them():
         assert next(results) == (0, None)
 
 
-def test_the_time_of_a_frame_has_its_extraction(frames, tmp_path):
+def test_the_time_of_a_frame_has_its_extraction(frames, tmp_path, monkeypatch):
+    monkeypatch.setattr("boresight.batch.run.read", lambda name, _: read(name))
     table = batch.solve(
         f"{frames}/[01].fits", 15.0, output=tmp_path / "out", jobs=1, solve_timeout_ms=0
     )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +13,7 @@ from astropy import units as u
 from astropy.table import MaskedColumn, Table
 
 from boresight import Catalog, InputError, cache
+from helpers import serving
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -140,6 +142,32 @@ def test_trouble_with_the_gaia_archive_is_told(monkeypatch, trouble):
     monkeypatch.setitem(sys.modules, "astroquery.gaia", fake)
     with pytest.raises(OSError, match=r"^the Gaia archive does not answer"):
         Catalog.from_gaia_archive(9.5)
+    assert not cache.files()
+
+
+def test_a_service_that_goes_on_for_ever_is_left_in_time(vizier, monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr(vizier, "query_constraints", lambda *_, **__: asked.wait())
+    try:
+        with pytest.raises(OSError, match=r"^VizieR does not answer.*more than 0\.05 s"):
+            Catalog.from_vizier(timeout_s=0.05)
+        assert not cache.files()
+    finally:
+        asked.set()
+    for wrong in (0.0, -1.0, np.nan, "a", None):
+        with pytest.raises(InputError, match=r"^timeout_s: "):
+            Catalog.from_vizier(timeout_s=wrong)
+        with pytest.raises(InputError, match=r"^timeout_s: "):
+            Catalog.from_gaia_archive(timeout_s=wrong)
+
+
+def test_a_server_that_sends_byte_after_byte_is_left_in_time(monkeypatch):
+    """Every byte comes soon enough for the client, which would wait for all of them."""
+    core = pytest.importorskip("astroquery.vizier.core")
+    with serving(b"<VOTABLE>" * 10_000, pause=0.1) as (url, _):
+        monkeypatch.setattr(core.VizierClass, "_server_to_url", lambda *_, **__: url)
+        with pytest.raises(OSError, match=r"^VizieR does not answer.*more than 1 s"):
+            Catalog.from_vizier(timeout_s=1.0)
     assert not cache.files()
 
 

@@ -129,6 +129,11 @@ def count(name: str, value: Any) -> int:
     return whole
 
 
+def optional_count(name: str, value: Any) -> int | None:
+    """Check a whole number from 0 up, or None."""
+    return None if value is None else count(name, value)
+
+
 def whole(name: str, value: Any, least: int, most: int) -> int:
     """Check a whole number of a range."""
     checked = count(name, value)

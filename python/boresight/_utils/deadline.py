@@ -8,11 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import IO, Any
 
 from boresight.errors import TimeLimitError
 
-__all__ = ["Heard", "check_time", "is_limited", "until"]
+__all__ = ["check_time", "heard", "is_limited", "until"]
+
+#: Bytes that are read at a time at least.
+READ_BYTES = 8192
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
@@ -50,18 +53,39 @@ def is_limited() -> bool:
     return _deadline.get() < math.inf
 
 
-class Heard(io.RawIOBase):
-    """A binary file of which every read hears the time: decoders read while they work."""
+class _Trouble(BaseException):
+    """What a file raised, which is no damage of its content."""
 
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def heard(file: IO[bytes]) -> Iterator[io.BufferedReader]:
+    """Give a binary file of which every read hears the time: decoders read while they work.
+
+    What goes wrong with the file itself, such as a server that does not go on, is raised as it is,
+    whatever decoders make of errors that they meet.
+    """
+    try:
+        yield io.BufferedReader(_Heard(file), READ_BYTES)
+    except _Trouble as trouble:
+        raise trouble.error from None
+
+
+class _Heard(io.RawIOBase):
     def __init__(self, file: Any) -> None:
         self._file = file
 
     def readinto(self, buffer: Any) -> int:
         check_time()
-        if hasattr(self._file, "readinto"):
-            count: int = self._file.readinto(buffer)
-            return count
-        data = self._file.read(len(buffer))
+        try:
+            if hasattr(self._file, "readinto"):
+                return int(self._file.readinto(buffer))
+            data = self._file.read(len(buffer))
+        except Exception as error:
+            raise _Trouble(error) from error
         buffer[: len(data)] = data
         return len(data)
 
@@ -72,13 +96,10 @@ class Heard(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        place: int = self._file.seek(offset, whence)
-        return place
+        return int(self._file.seek(offset, whence))
 
     def tell(self) -> int:
-        place: int = self._file.tell()
-        return place
+        return int(self._file.tell())
 
     def fileno(self) -> int:
-        number: int = self._file.fileno()
-        return number
+        return int(self._file.fileno())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boresight._utils import arguments
 from boresight._utils.files import write_atomically
 from boresight._utils.naming import named
 from boresight._utils.progress import Progress
@@ -51,7 +52,7 @@ def extract(
         As in `boresight.batch.solve`. The stars of each frame go to a file of their own below
         ``output/stars``, in ECSV.
     **options
-        Arguments of `boresight.extract_centroids`.
+        Arguments of `boresight.extract_centroids`. Reading a frame has its `timeout_ms` too.
 
     Returns
     -------
@@ -77,11 +78,12 @@ def extract(
     >>> bool(table["num_stars"][0] > 50)
     True
     """
+    timeout_ms = arguments.optional_count("timeout_ms", options.get("timeout_ms"))
     settings = {"command": "extract", "options": noted(options)}
     folder = Path(output).absolute() / STARS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return perform(
-        frames, Work(extract_one, (folder, options), on_error), settings, EXTRACTED,
+        frames, Work(extract_one, (folder, options), on_error, timeout_ms), settings, EXTRACTED,
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
         partition_by=partition_by,
     )  # fmt: skip

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from boresight._utils.deadline import until
 from boresight.errors import BoresightError, InputError
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
@@ -19,6 +22,10 @@ __all__ = ["expand", "file_of", "matching", "read"]
 #: What makes a name a pattern of names.
 WILDCARDS = frozenset("*?[")
 
+
+#: Seconds without a byte after which a server is given up, and those in which a piece of a file has
+#: to be there, however slowly it comes.
+SILENCE_S, PIECE_S = 30.0, 300.0
 
 #: Files that are read in few large pieces, and what is fetched ahead of these: a header and more.
 PLAIN_FITS, HEADERS_BYTES = (".fits", ".fit", ".fts"), 32_768
@@ -64,16 +71,26 @@ def file_of(name: str, suffix: str) -> str:
     return f"{Path(name).stem}-{digest}{suffix}"
 
 
-def read(name: str) -> Frame:
-    """Read a frame by path or URL; of a URL only the header and the image's bytes."""
-    if not is_url(name):
-        return read_frame(name)
-    with _remote(name), _open(name) as file:
-        return read_frame(file)
+def read(name: str, timeout_ms: int | None = None) -> Frame:
+    """Read a frame by path or URL; of a URL only the header and the image's bytes.
+
+    Raises
+    ------
+    TimeLimitError
+        If it takes longer.
+    OSError
+        If it cannot be read, or a server does not go on.
+    """
+    seconds = math.inf if timeout_ms is None else timeout_ms / 1e3
+    with until(time.monotonic() + seconds):
+        if not is_url(name):
+            return read_frame(name)
+        with _remote(name), _open(name, seconds) as file:
+            return read_frame(file)
 
 
-def _open(url: str) -> IO[bytes]:
-    system, path = _fsspec().core.url_to_fs(url, **_anonymous(url))
+def _open(url: str, seconds: float) -> IO[bytes]:
+    system, path = _fsspec().core.url_to_fs(url, **_anonymous(url), **_patience(url, seconds))
     file: IO[bytes] = system.open(path, "rb", **_caching(url))
     return file
 
@@ -85,6 +102,12 @@ def _remote(url: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise InputError(f"frames: {url}: {error}; install boresight[distributed]") from None
+    except TimeoutError as error:
+        if isinstance(error, BoresightError):
+            raise
+        raise OSError(
+            f"{url}: the server did not answer in time; try again later, or fetch the file first"
+        ) from error
     except (BoresightError, OSError):
         raise
     except Exception as error:
@@ -101,6 +124,18 @@ def is_url(name: str) -> bool:
 def _anonymous(url: str) -> dict[str, Any]:
     # Public buckets; whoever has keys sets them in the configuration of fsspec, which goes first.
     return {"anon": True} if url.startswith("s3://") else {}
+
+
+def _patience(url: str, seconds: float) -> dict[str, Any]:
+    """Tell a client how long it waits; others than that of HTTP have times of their own."""
+    if not url.startswith(("http://", "https://")):
+        return {}
+    from aiohttp import ClientTimeout
+
+    total = min(PIECE_S, seconds)
+    silence = min(SILENCE_S, total)
+    limits = ClientTimeout(total=total, sock_connect=silence, sock_read=silence)
+    return {"client_kwargs": {"timeout": limits}}
 
 
 def _caching(url: str) -> dict[str, Any]:

@@ -53,11 +53,15 @@ CHUNKS_PER_WORKER = 32
 
 
 class Work(NamedTuple):
-    """The work on each frame: `function(frame, name, settings)` gives its row."""
+    """The work on each frame: `function(frame, name, settings)` gives its row.
+
+    Reading it may take `timeout_ms`.
+    """
 
     function: Callable[[Frame, str, Any], Row]
     settings: Any
     on_error: OnError
+    timeout_ms: int | None = None
 
 
 #: In place of the result of a chunk whose process ended while it was worked at.
@@ -229,7 +233,7 @@ def _row(name: str, work: Work) -> Row:
     """One frame from its file to its row; what goes wrong with it becomes a row too."""
     start = time.perf_counter()
     try:
-        frame = read(name)
+        frame = read(name, work.timeout_ms)
     except FRAME_ERRORS as error:
         return _failure(name, error, start, work)
     try:

@@ -89,7 +89,8 @@ def solve(
     progress : bool or callable, optional
         True shows a progress bar; a function is called with the fraction done, 0 to 1.
     **options
-        Further arguments of `boresight.solve_from_centroids`, the same for all frames.
+        Further arguments of `boresight.solve_from_centroids`, the same for all frames. Where it is
+        given, `solve_timeout_ms` bounds reading a frame, and then extraction and solving together.
 
     Returns
     -------
@@ -117,6 +118,9 @@ def solve(
     worked at in chunks in a bounded window, so memory does not grow with their number. Where a
     process ends (the system took its memory), its frames are tried once more, each alone.
 
+    A server of HTTP that sends nothing for 30 s, or a piece of a frame not within 5 minutes, is
+    given up: the row of its frame says so, as that of a frame not read within `solve_timeout_ms`.
+
     Examples
     --------
     >>> import boresight, tempfile
@@ -139,6 +143,7 @@ def solve(
     """
     arguments.check_options(options, SolveOptions)
     arguments.check_keywords(dict(extraction or {}), extract_centroids, "extraction")
+    timeout_ms = arguments.optional_count("solve_timeout_ms", options.get("solve_timeout_ms"))
     # Where none is given each frame chooses; the one of this field of view is made before.
     patterns = choose_database(database, fov_deg, camera_model, None, progress=bool(progress))
     settings = {
@@ -156,7 +161,7 @@ def solve(
         "options": dict(options),
     }
     return perform(
-        frames, Work(solve_one, request, on_error), settings, SOLVED,
+        frames, Work(solve_one, request, on_error, timeout_ms), settings, SOLVED,
         output=output, jobs=jobs, resume=resume, executor=executor, progress=progress,
         partition_by=partition_by,
     )  # fmt: skip

@@ -64,7 +64,13 @@ def tess_ffi(
             arguments.whole(name, value, 1, 4)
     detector = f"{'*' if camera is None else camera}-{'*' if ccd is None else ccd}"
     pattern = f"s{sector:04d}/*/*/{detector}/tess*-s{sector:04d}-{detector}-*_ffic.fits"
-    found = matching(f"{root.rstrip('/')}/{pattern}")
+    try:
+        found = matching(f"{root.rstrip('/')}/{pattern}")
+    except OSError as error:
+        raise OSError(
+            f"root: the images below {root} cannot be listed ({error}); look whether the network "
+            "is there, or give the folder of a copy"
+        ) from error
     if not found:
         raise InputError(
             f"sector: there are no images of sector {sector}, detector {detector}, below {root}"

@@ -246,6 +246,7 @@ class Catalog(StarColumns):
         radius_deg: float | None = None,
         epoch: float | None = None,
         cache: bool = True,
+        timeout_s: float = 1800.0,
         **names: str,
     ) -> Catalog:
         """Fetch a catalogue, or a part of it, from VizieR through astroquery.
@@ -264,6 +265,8 @@ class Catalog(StarColumns):
             Julian year of the positions; needed for other tables if they have proper motions.
         cache : bool
             Keep the answer in the cache folder, and take it from there next time.
+        timeout_s : float
+            Seconds in which the whole answer has to be there.
         **names : str
             Names of columns, as in `from_table`.
 
@@ -276,7 +279,7 @@ class Catalog(StarColumns):
         InputError
             If VizieR has no such table or no star, or as in `from_table`.
         OSError
-            If VizieR does not answer, or not with a table; nothing is kept then.
+            If VizieR does not answer in time, or not with a table; nothing is kept then.
 
         Examples
         --------
@@ -286,7 +289,9 @@ class Catalog(StarColumns):
         """
         from boresight.catalog import remote
 
-        columns = remote.vizier(catalog, max_magnitude, center_deg, radius_deg, epoch, cache, names)
+        columns = remote.vizier(
+            catalog, max_magnitude, center_deg, radius_deg, epoch, cache, names, timeout_s
+        )
         return cls(**columns)
 
     @classmethod
@@ -297,6 +302,7 @@ class Catalog(StarColumns):
         center_deg: tuple[float, float] | None = None,
         radius_deg: float | None = None,
         cache: bool = True,
+        timeout_s: float = 1800.0,
     ) -> Catalog:
         """Fetch Gaia DR3 stars with their proper motions from ESA's archive through astroquery.
 
@@ -308,6 +314,8 @@ class Catalog(StarColumns):
             Only stars within `radius_deg` of this right ascension and declination, degrees.
         cache : bool
             Keep the answer in the cache folder, and take it from there next time.
+        timeout_s : float
+            Seconds in which the whole answer has to be there.
 
         Returns
         -------
@@ -319,7 +327,7 @@ class Catalog(StarColumns):
         InputError
             For limits that make no sense, or within which there is no star.
         OSError
-            If the archive does not answer, or not with a table; nothing is kept then.
+            If the archive does not answer in time, or not with a table; nothing is kept then.
 
         Examples
         --------
@@ -328,4 +336,4 @@ class Catalog(StarColumns):
         """
         from boresight.catalog import remote
 
-        return cls(**remote.gaia_archive(max_magnitude, center_deg, radius_deg, cache))
+        return cls(**remote.gaia_archive(max_magnitude, center_deg, radius_deg, cache, timeout_s))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Any, NamedTuple
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from boresight.catalog import tables
 from boresight.errors import BoresightError, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 #: Arguments of `Catalog`, by name.
@@ -59,7 +61,10 @@ _KNOWN = {
 #: Characters of what a service's client tells: some tell the whole answer.
 TOLD = 200
 
-_TIMEOUT_S = 600
+#: Seconds without a byte after which VizieR is given up.
+_SILENCE_S = 600
+
+Answer = TypeVar("Answer")
 
 
 def vizier(
@@ -70,6 +75,7 @@ def vizier(
     epoch: float | None,
     cached: bool,
     names: dict[str, str],
+    timeout_s: float,
 ) -> Columns:
     """Columns of `Catalog.from_vizier`."""
     known = _KNOWN.get(catalog, _Known(np.nan, {}))
@@ -80,35 +86,35 @@ def vizier(
             "give it as magnitude='...'"
         )
     center_deg, radius_deg = _region(center_deg, radius_deg)
+    timeout_s = _seconds(timeout_s)
     if epoch is None and np.isfinite(known.epoch):
         epoch = known.epoch
 
-    def fetch() -> Columns:
+    def ask() -> Columns:
         from astropy import units as u
         from astropy.coordinates import SkyCoord
         from astroquery.vizier import Vizier
 
-        service = Vizier(columns=list(names.values()) or ["*"], row_limit=-1, timeout=_TIMEOUT_S)
+        service = Vizier(columns=list(names.values()) or ["*"], row_limit=-1, timeout=_SILENCE_S)
         bright = {} if max_magnitude is None else {names["magnitude"]: f"<={max_magnitude}"}
-        with _answering("VizieR"):
-            if center_deg is None:
-                found = service.query_constraints(catalog=catalog, **bright)
-            else:
-                found = service.query_region(
-                    SkyCoord(*center_deg, unit="deg"),
-                    radius=radius_deg * u.deg,
-                    catalog=catalog,
-                    column_filters=bright,
-                )
-            if len(found) != 1 or not found[0].colnames or not len(found[0]):
-                raise InputError(
-                    f"catalog: VizieR returned {len(found)} tables for {catalog!r}, or no star; "
-                    "give one table, such as 'I/311/hip2', and limits that stars are within"
-                )
-            return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
+        if center_deg is None:
+            found = service.query_constraints(catalog=catalog, **bright)
+        else:
+            found = service.query_region(
+                SkyCoord(*center_deg, unit="deg"),
+                radius=radius_deg * u.deg,
+                catalog=catalog,
+                column_filters=bright,
+            )
+        if len(found) != 1 or not found[0].colnames or not len(found[0]):
+            raise InputError(
+                f"catalog: VizieR returned {len(found)} tables for {catalog!r}, or no star; "
+                "give one table, such as 'I/311/hip2', and limits that stars are within"
+            )
+        return tables.columns(found[0], {**tables.NO_NAMES, **names}, epoch)
 
     key = (catalog, max_magnitude, center_deg, radius_deg, epoch, sorted(names.items()))
-    return _kept(fetch, cached, "vizier", *key)
+    return _kept(lambda: _answer("VizieR", ask, timeout_s), cached, "vizier", *key)
 
 
 def gaia_archive(
@@ -116,14 +122,16 @@ def gaia_archive(
     center_deg: tuple[float, float] | None,
     radius_deg: float | None,
     cached: bool,
+    timeout_s: float,
 ) -> Columns:
     """Columns of `Catalog.from_gaia_archive`."""
     max_magnitude = arguments.number("max_magnitude", max_magnitude, "give a G magnitude")
     if not np.isfinite(max_magnitude):
         raise InputError(f"max_magnitude: is {max_magnitude}; give a G magnitude, such as 10")
     center_deg, radius_deg = _region(center_deg, radius_deg)
+    timeout_s = _seconds(timeout_s)
 
-    def fetch() -> Columns:
+    def ask() -> Columns:
         from astroquery.gaia import Gaia
 
         query = (
@@ -133,28 +141,52 @@ def gaia_archive(
         if center_deg is not None:
             ra, dec = center_deg
             query += f" AND 1 = CONTAINS(POINT(ra, dec), CIRCLE({ra}, {dec}, {radius_deg}))"
-        with _answering("the Gaia archive"):
-            table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
-            if not len(table):
-                raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
-            return tables.columns(table, tables.NO_NAMES, None)
+        table = Gaia.launch_job_async(f"{query} ORDER BY phot_g_mean_mag").get_results()
+        if not len(table):
+            raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
+        return tables.columns(table, tables.NO_NAMES, None)
+
+    def fetch() -> Columns:
+        return _answer("the Gaia archive", ask, timeout_s)
 
     return _kept(fetch, cached, "gaia", float(max_magnitude), center_deg, radius_deg)
 
 
-@contextlib.contextmanager
-def _answering(service: str) -> Iterator[None]:
-    """Tell what goes wrong with a service, for whose clients anything may, as an `OSError`."""
+def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer:
+    """Give what a service answers; what goes wrong, as anything may, is an `OSError`.
+
+    It is asked in a thread, which is left to itself when the time is over: clients wait anew for
+    each byte, or without end.
+    """
+    future: Future[Answer] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(ask())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
     try:
-        yield
-    except (BoresightError, MemoryError):
+        return future.result(timeout_s)
+    except (BoresightError, MemoryError, ImportError):
         raise
     except Exception as error:
         told = " ".join(str(error).split())[:TOLD] or type(error).__name__
+        if not future.done():
+            told = f"it took more than {timeout_s:g} s"
         raise OSError(
             f"{service} does not answer, or not as it should ({told}); look whether the network is "
             "there, try again later, or give stars that you have to Catalog.from_table"
         ) from error
+
+
+def _seconds(timeout_s: Any) -> float:
+    """Check the time for an answer."""
+    seconds = arguments.number("timeout_s", timeout_s, "give seconds")
+    if not seconds > 0.0:
+        raise InputError(f"timeout_s: is {timeout_s}; give seconds, more than none")
+    return min(seconds, threading.TIMEOUT_MAX)
 
 
 def _region(

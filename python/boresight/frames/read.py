@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boresight._utils.deadline import Heard
+from boresight._utils.deadline import heard
 from boresight._utils.files import check_is_file
 from boresight._utils.naming import named
 from boresight._utils.quiet import quiet
@@ -34,9 +34,6 @@ __all__ = ["frame_of", "read_frame"]
 #: First bytes of files that may hold FITS: plain (also tile-compressed .fz), gzip, bzip2, xz.
 FITS_MAGIC = b"SIMPLE"
 _DECOMPRESS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
-
-#: Bytes that are read at a time at least.
-READ_BYTES = 8192
 
 
 @named
@@ -194,19 +191,19 @@ def _read(
     region: Region | str | None,
     hdu: HduName | None,
 ) -> Frame:
-    file = io.BufferedReader(Heard(file), READ_BYTES)
-    head = file.read(16)
-    file.seek(0)
-    for magic, decompress in _DECOMPRESS.items():
-        if head.startswith(magic):
-            with decompress(file) as plain:
-                return _read_fits(plain, path, source, region, hdu, stream=True)
-    if head.startswith(FITS_MAGIC):
-        return _read_fits(file, path, source, region, hdu, stream=False)
-    if hdu is not None:
-        raise InputError(f"hdu: {source} is no FITS file and has no HDUs; leave it out")
-    image, exif, notes = read_picture(file, path, source)
-    return _picture_frame(image, exif, notes, path, region)
+    with heard(file) as content:
+        head = content.read(16)
+        content.seek(0)
+        for magic, decompress in _DECOMPRESS.items():
+            if head.startswith(magic):
+                with decompress(content) as plain:
+                    return _read_fits(plain, path, source, region, hdu, stream=True)
+        if head.startswith(FITS_MAGIC):
+            return _read_fits(content, path, source, region, hdu, stream=False)
+        if hdu is not None:
+            raise InputError(f"hdu: {source} is no FITS file and has no HDUs; leave it out")
+        image, exif, notes = read_picture(content, path, source)
+        return _picture_frame(image, exif, notes, path, region)
 
 
 def _read_fits(
