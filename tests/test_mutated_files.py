@@ -22,6 +22,7 @@ from boresight import BoresightError, CalibrationBlock, CameraModel, SolverDatab
 from boresight.batch.matched import read_matches, write_matches
 from boresight.cli.frames import Reading, take
 from boresight.solver.products import write_axy
+from fuzz_formats import PLATEPAR
 
 #: Damaged files of each format.
 COUNT = int(os.environ.get("BORESIGHT_MUTATIONS", "40"))
@@ -37,15 +38,6 @@ NUMBERS = (
     b"0", b"-1", b"1e308", b"-1e308", b"1e-308", b"NaN", b"Infinity", b"null", b"true", b'"a"',
     b"99999999999999999999", b"[]", b"{}", b"1e999",
 )  # fmt: skip
-
-
-PLATEPAR = {
-    "lat": 45.3, "lon": 16.2, "elev": 120.0, "JD": 2460310.4375, "Ho": 10.0, "X_res": 1280,
-    "Y_res": 720, "RA_d": 75.0, "dec_d": 32.0, "pos_angle_ref": 37.0, "F_scale": 14.7, "version": 2,
-    "refraction": False, "equal_aspect": True, "asymmetry_corr": False,
-    "force_distortion_centre": False, "station_code": "XX0001", "distortion_type": "radial7-odd",
-    "x_poly_fwd": [0.01, -0.02, 0.03, -0.008, 0.001], "y_poly_fwd": [0.0] * 5,
-}  # fmt: skip
 
 
 def read_image(path):
