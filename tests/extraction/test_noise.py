@@ -104,6 +104,21 @@ def test_jpeg_of_any_sky(quality: int) -> None:
     assert sum(num_false(image) for image in images) <= 2 * megapixels
 
 
+@pytest.mark.parametrize(
+    ("quality", "sky", "sigma"), [(45, 12.0, 0.7), (40, 61.5, 1.4), (40, 9.0, 3.0)]
+)
+def test_jpeg_of_two_levels(quality: int, sky: float, sigma: float) -> None:
+    """Flat blocks of two levels, of which some parts of the frame have fewer than others."""
+    assert num_false(jpeg(bytes_of(sky + sigma * normal(5, (1000, 1000))), quality)) <= MOST_FALSE
+
+
+@pytest.mark.parametrize("quality", [40, 60, 75, 90])
+@pytest.mark.parametrize(("sky", "sigma"), [(-0.5, 5.0), (-0.5, 8.0), (-1.0, 12.0), (0.5, 8.0)])
+def test_jpeg_of_noise_that_is_cut_off(quality: int, sky: float, sigma: float) -> None:
+    """Blocks with anything in them are rare, so that no quantile tells how high they reach."""
+    assert num_false(jpeg(bytes_of(sigma * (sky + normal(5))), quality)) <= MOST_FALSE
+
+
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
 def test_resampled_frames(factor: float) -> None:
     shape = (int(SHAPE[0] / factor), int(SHAPE[1] / factor))

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::imaging::image::Image;
+use crate::imaging::image::{Image, Reading};
 use crate::imaging::survey::survey;
 use crate::simd::vectorized;
 
@@ -51,7 +51,13 @@ impl Background {
         let size = [image.width(), image.height()];
         let [columns, rows] = size.map(|n| ((n as f64 / block_size as f64).round() as usize).max(1));
         let spacing = [size[0] as f32 / columns as f32, size[1] as f32 / rows as f32];
-        let step = image.reading().map_or_else(|| survey(image).step, |reading| reading.step);
+        let [step, plateau] = image.reading().map_or_else(
+            || {
+                let Reading { step, plateau, scale, .. } = survey(image);
+                [step, plateau].map(|v| (f64::from(v) / scale) as f32)
+            },
+            |reading| [reading.step, reading.plateau],
+        );
         let blocks: Vec<Block> = (0..rows)
             .into_par_iter()
             .map_init(Vec::new, |lines, j| {
@@ -68,7 +74,12 @@ impl Background {
                 skewness: f32::INFINITY,
             });
         }
-        let noise = noise_mesh(&blocks, [columns, rows], size, spacing);
+        let mut noise = noise_mesh(&blocks, [columns, rows], size, spacing);
+        if plateau > 0.0 {
+            // Of areas that are rounded alike, few are in a block: their steps are no lower where it has none of them.
+            let mean = noise.mean() as f32;
+            noise = noise.map(|v| v.max(mean));
+        }
         let level = level_mesh(&blocks, [columns, rows], spacing, &noise);
         let floor = blocks.iter().map(|block| block.lowest).fold(f32::INFINITY, f32::min);
         let cut_off = blocks.iter().filter(|block| block.is_cut_off(floor)).count();

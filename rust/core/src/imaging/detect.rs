@@ -22,6 +22,7 @@ use crate::imaging::defects::Defects;
 use crate::imaging::image::Image;
 use crate::simd::vectorized;
 
+mod counts;
 mod filter;
 mod highest;
 mod mirror;
@@ -129,8 +130,13 @@ impl Detector {
         let image = &image.without(self.take_defects(image.height()));
         let filter = filter.of(image);
         let mirror = Mirror { image, background, bin: filter.bin, white: filter.maxima(threshold) };
-        if let Some(higher) = mirror.threshold(&self.detection.peaks, &self.troughs, level.cut) {
-            level.cut = higher;
+        let peaks = &self.detection.peaks;
+        let mut cut = mirror.threshold(peaks, &self.troughs, level.cut).unwrap_or(level.cut);
+        if background.skewness.is_infinite() || level.plateau > 0.0 {
+            cut = counts::threshold(peaks, cut);
+        }
+        if cut > level.cut {
+            level.cut = cut;
             self.scan(&filter, level, |band| band);
         }
         self.put_together(&filter, level);

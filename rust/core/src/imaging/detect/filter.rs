@@ -123,7 +123,7 @@ impl<'a> Filter<'a> {
     /// Response to the step between areas of which all pixels are rounded alike, zero where there are none.
     fn plateau(&self, background: &Background) -> f32 {
         let plateau = self.image.reading().map_or(0.0, |reading| reading.plateau);
-        let noise = background.noise.mean() as f32;
+        let [noise, _] = background.noise.range();
         if plateau > 0.0 && noise > 0.0 { plateau * self.gain / noise } else { 0.0 }
     }
 

@@ -24,17 +24,15 @@ pub(super) struct Skewed {
 }
 
 impl Skewed {
-    /// From samples that may have stars among them, of at most this skewness. Unless that is any, of noise that is cut off, the
-    /// background is the mean.
+    /// From samples that may have stars among them, of at most this skewness. The background is the mean, unless most of the
+    /// noise is cut off.
     pub(super) fn of(samples: &mut [f32], most: f32) -> Self {
         let Some(quantiles) = Quantiles::of(samples) else {
             return Self { mean: 0.0, deviation: 0.0, skewness: 0.0 };
         };
         let below = quantiles.below(most);
-        if most < MAX_SKEWNESS {
-            return Self { mean: 0.0, ..below };
-        }
-        if below.deviation > 0.0 && below.skewness < TELLING_SKEWNESS { below } else { quantiles.above() }
+        let telling = below.deviation > 0.0 && below.skewness < TELLING_SKEWNESS;
+        if most < MAX_SKEWNESS || telling { Self { mean: 0.0, ..below } } else { quantiles.above() }
     }
 
     /// The value that noise exceeds as rarely as a normal number exceeds `sigmas`.
