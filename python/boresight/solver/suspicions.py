@@ -29,8 +29,9 @@ FEW_STARS = 10
 
 #: So many pixels at the highest value are saturated, as a share of the frame: stars seldom fill it.
 SATURATED_SHARE = 0.02
-#: So many of the brightest stars are looked at for saturation; more than half is too many.
-BRIGHTEST = 20
+#: So many of the brightest stars are looked at for saturation, if there are as many as a pattern has;
+#: more than half is too many.
+BRIGHTEST, FEWEST_BRIGHTEST = 20, 4
 
 #: So many hot pixels, as a share of the frame, hide stars.
 HOT_SHARE = 0.002
@@ -89,7 +90,8 @@ def _levels(pixels: NDArray[np.float32], found: ExtractionResult | None) -> Iter
 def _false_detections(found: ExtractionResult, stars: CentroidColumns) -> Iterator[Finding]:
     """Tell of detections that are no stars: noise, hot pixels; and of saturated ones."""
     flags = np.asarray(stars.flags)[:BRIGHTEST]
-    if len(flags) and (flags & int(CentroidFlags.SATURATED) != 0).mean() > 0.5:
+    saturated = flags & int(CentroidFlags.SATURATED) != 0
+    if len(flags) >= FEWEST_BRIGHTEST and saturated.mean() > 0.5:
         yield Finding(
             "saturation",
             f"more than half of the {len(flags)} brightest stars are saturated, so that they are "

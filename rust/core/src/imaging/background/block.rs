@@ -24,7 +24,7 @@ const NEAR_FLOOR: f32 = 0.2;
 const FLOORED_CLIP_SIGMAS: f32 = 4.0;
 /// Noise is skewed where the lowest value of the frame, to which some pixels of a block are near, is less than so many sigmas
 /// below the mean, be it that of grey values of colours that are cut off each. Of a normal distribution it is four below.
-const CUT_OFF_SIGMAS: f32 = 2.5;
+const CUT_OFF_SIGMAS: f32 = 1.75;
 /// Where most pixels are at the floor, noise is what has others beside it by chance only, and at most so often besides.
 const MOST_BESIDE: f32 = 0.35;
 /// Fewer pixels above the floor tell nothing.
