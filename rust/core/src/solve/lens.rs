@@ -83,18 +83,11 @@ struct Grown {
     view: View,
     field: Field,
     refined: Refined,
-    /// How many there could be: one for each detection, and for each star.
-    most: usize,
 }
 
 impl Grown {
     fn number(&self) -> usize {
         self.refined.matches.len()
-    }
-
-    /// Whether a better lens would predict hardly more.
-    fn is_complete(&self) -> bool {
-        !has_grown(self.number(), self.most)
     }
 }
 
@@ -125,26 +118,22 @@ impl<'a> LensFitter<'a> {
         let camera = solved.fit.lens.camera(&field.camera);
         let camera = camera.with_focal_length(focal_length).with_parity_flip(parity < 0.0);
         let stars = self.single(field, &solved.matches);
-        let Grown { mut view, mut field, mut refined, .. } = self.grow(View { camera, attitude }, stars)?;
+        let Grown { mut view, mut field, mut refined } = self.grow(View { camera, attitude }, stars)?;
         let mut stars = self.single(&field, &refined.matches);
         let mut last: Option<SingleFit> = None;
         let mut settled = false;
-        // Matches from which the model was chosen.
-        let mut chosen = 0;
         for _ in 0..FINAL_PASSES {
-            // The model is chosen at first, and again for the matches in which that ended, if they are others.
+            // The model is chosen at first, and again for the matches in which that ended.
             let known = last.as_ref().filter(|_| !settled).map(|last| last.model);
-            let fit = if let Some(model) = known {
-                stars.finish(model, &view)?
-            } else {
-                chosen = stars.len();
-                Self::choose(&groups, &stars, &view)?
+            let fit = match known {
+                Some(model) => stars.finish(model, &view)?,
+                None => Self::choose(&groups, &stars, &view)?,
             };
             view = fit.view.clone();
             last = Some(fit);
             let Grown { field: next_field, refined: next, .. } = self.matched(&view, FINAL_RADIUS)?;
             settled = same(&field, &refined, &next_field, &next);
-            if settled && (known.is_none() || !has_grown(chosen, next.matches.len())) {
+            if settled && known.is_none() {
                 break;
             }
             stars = self.single(&next_field, &next.matches);
@@ -163,22 +152,18 @@ impl<'a> LensFitter<'a> {
                 let view = stars.bears(model).then(|| stars.lead(model, &view))??;
                 self.matched(&view, radius)
             };
-            // The centre of a radial lens is hard to find from no lens at all, and easily from a polynomial.
-            let is = view.camera.distortion();
-            let radial = if *is == Distortion::None { None } else { lead(Model::Radial) };
+            let alone = grown.is_some() && matches!(view.camera.distortion(), Distortion::Radial(_));
+            let radial = lead(Model::Radial);
             // A radial lens that predicts most stars leads on alone.
-            let alone = grown.is_some() && matches!(is, Distortion::Radial(_));
-            let polynomial = (!alone && !radial.as_ref().is_some_and(Grown::is_complete))
-                .then(|| lead(Model::Polynomial { order }))
-                .flatten();
+            let polynomial = (!alone).then(|| lead(Model::Polynomial { order })).flatten();
             // Of two that predict as many the first, of few parameters.
             let better = |a: Grown, b: Grown| if b.number() > a.number() { b } else { a };
             let best = [radial, polynomial].into_iter().flatten().reduce(better)?;
-            let growing = has_grown(stars.len(), best.number()) && !best.is_complete();
+            let growth = best.number() as f64 / stars.len() as f64;
             stars = self.single(&best.field, &best.refined.matches);
             view = best.view.clone();
             grown = Some(best);
-            if !growing {
+            if growth.ln().abs() < GROWTH {
                 break;
             }
         }
@@ -224,8 +209,7 @@ impl<'a> LensFitter<'a> {
             lens_is_free: false,
         };
         let refined = refiner.settle::<4>(&stars, &pointing, Lens::default(), 0)?;
-        let most = brightest.len().min(stars.len());
-        Some(Grown { view: view.clone(), field, refined, most })
+        Some(Grown { view: view.clone(), field, refined })
     }
 
     fn single(&self, field: &Field, matches: &[Match]) -> SingleFrame {
@@ -233,11 +217,6 @@ impl<'a> LensFitter<'a> {
         let sky = matches.iter().map(|m| m.direction).collect();
         SingleFrame::new(pixels, sky, matches.iter().map(|m| m.probability).collect())
     }
-}
-
-/// Whether a number of matches changes by more than a little.
-fn has_grown(before: usize, after: usize) -> bool {
-    (after as f64 / before as f64).ln().abs() >= GROWTH
 }
 
 /// Whether the same detections are matched with the same stars.
