@@ -49,6 +49,59 @@ impl Work for AddScaled<'_> {
     }
 }
 
+/// Sums that are added to in turn, and largest numbers that are kept so, since each step waits for the one before it.
+const IN_TURN: usize = 16;
+
+/// The sum of many numbers.
+pub(crate) fn sum(numbers: &[f32]) -> f64 {
+    vectorized(Sum { numbers })
+}
+
+struct Sum<'a> {
+    numbers: &'a [f32],
+}
+
+impl Work for Sum<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let (chunks, rest) = self.numbers.as_chunks::<IN_TURN>();
+        let mut sums = [0.0; IN_TURN];
+        for chunk in chunks {
+            for (sum, &n) in sums.iter_mut().zip(chunk) {
+                *sum += f64::from(n);
+            }
+        }
+        sums.iter().sum::<f64>() + rest.iter().map(|&n| f64::from(n)).sum::<f64>()
+    }
+}
+
+/// The largest of many numbers, zero at least.
+pub(crate) fn largest(numbers: &[f32]) -> f32 {
+    vectorized(Largest { numbers })
+}
+
+struct Largest<'a> {
+    numbers: &'a [f32],
+}
+
+impl Work for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn call(self) -> f32 {
+        let (chunks, rest) = self.numbers.as_chunks::<IN_TURN>();
+        let mut largest = [0.0; IN_TURN];
+        for chunk in chunks {
+            for (most, &n) in largest.iter_mut().zip(chunk) {
+                *most = if n > *most { n } else { *most };
+            }
+        }
+        largest.iter().chain(rest).fold(0.0, |most, &n| if n > most { n } else { most })
+    }
+}
+
 /// Numbers in one [`Lanes`].
 pub(crate) const LANES: usize = 4;
 

@@ -269,7 +269,7 @@ impl Psf {
     }
 
     fn brightest(&self) -> f32 {
-        self.coefficients.iter().copied().fold(0.0, f32::max)
+        simd::largest(&self.coefficients)
     }
 
     /// Position of the light's centroid, its far wings left to symmetry: there is more noise than light in them.
@@ -325,8 +325,7 @@ impl Psf {
     }
 
     fn normalise(&mut self) {
-        let sum: f64 = self.coefficients.iter().map(|&c| f64::from(c)).sum();
-        let scale = (OVERSAMPLING * OVERSAMPLING) as f64 / sum;
+        let scale = (OVERSAMPLING * OVERSAMPLING) as f64 / simd::sum(&self.coefficients);
         for c in &mut self.coefficients {
             *c = (f64::from(*c) * scale) as f32;
         }

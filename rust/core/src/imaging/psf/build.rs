@@ -1,6 +1,6 @@
 //! The point-spread function of a frame and the noise of its pixels, from its own bright stars.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use rayon::prelude::*;
 
@@ -71,6 +71,8 @@ const STARS_BETWEEN_NODES: usize = 30;
 pub(crate) const FIRST_NODES: usize = 3;
 /// Nodes along an axis at most.
 pub(crate) const MAX_NODES: usize = 6;
+/// A pixel of which the fit of its star takes more than this fraction tells nothing of the noise.
+const MAX_LEVERAGE: f32 = 0.9;
 /// Stars gathered by one task.
 const TASK_STARS: usize = 32;
 
@@ -104,10 +106,9 @@ pub(crate) fn build(
     let few = evenly(&candidates, MAX_STARS, CHOSEN_AMONG);
     let uniform =
         Builder::new(&mut stars, &few, everywhere.clone(), start.clone()).run(ROUNDS, None, monitor)?;
-    let Some(mut best) = uniform else {
-        let noise = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
-        return Ok(Built { psf: everywhere, noise, kind: PsfKind::Gaussian });
-    };
+    let assumed = Noise { model: ASSUMED_ERROR * ASSUMED_ERROR, ..stars.noise() };
+    let gaussian = Built { psf: everywhere, noise: assumed, kind: PsfKind::Gaussian };
+    let Some(mut best) = uniform else { return Ok(gaussian) };
     let typical = best.psf.node(0).clone();
     // With few nodes first: where they do not pay, more do not either.
     let along = (1.0 + (candidates.len() as f64 / STARS_BETWEEN_NODES as f64).sqrt()) as usize;
@@ -124,16 +125,73 @@ pub(crate) fn build(
         let Some(better) = builder.run(VARYING_ROUNDS, Some(gain), monitor)? else { break };
         best = better;
     }
+    let Some(noise) = best.noise(&stars) else { return Ok(gaussian) };
     let kind = if best.psf.along() > 1 { PsfKind::Varying } else { PsfKind::Uniform };
-    Ok(Built { psf: best.psf, noise: best.noise, kind })
+    Ok(Built { psf: best.psf, noise, kind })
 }
 
 /// A function that was measured.
 struct Shape {
     psf: PsfField,
-    noise: Noise,
+    /// The stars that tell it, and all stars as they were then.
+    chosen: Vec<usize>,
+    sources: Vec<Source>,
     /// Mean squared residual of the stars in units of their noise.
     misfit: f32,
+}
+
+impl Shape {
+    /// Light of faint stars, photon noise and error of the shape, from how the squared residuals grow with the light; `None`
+    /// if they tell none.
+    fn noise(&self, stars: &Stars<'_>) -> Option<Noise> {
+        let Self { psf, chosen, sources, .. } = self;
+        let (stamps, building) = (stars.stamps, stars.noise());
+        let mut fluxes: Vec<f64> = chosen.iter().map(|&i| f64::from(sources[i].flux)).collect();
+        let typical = median(&mut fluxes) as f32;
+        let samples: Vec<Vec<Sample>> = chosen
+            .par_chunks(TASK_STARS)
+            .map_init(Work::default, |work, stars| {
+                let of_star = |&i: &usize| {
+                    let fit = stamps.step(psf, building, sources, i, work);
+                    samples(stamps, building, i, &fit, sources[i], typical, work)
+                };
+                stars.iter().flat_map(of_star).collect()
+            })
+            .collect();
+        let noise = Noise::measured(&samples.concat(), building, stars.gain.is_some());
+        [noise.faint, noise.photon, noise.model].iter().all(|part| part.is_finite()).then_some(noise)
+    }
+}
+
+/// Squared residuals of the pixels of star `i`, each corrected for what the fit of its star took away (its leverage).
+fn samples(
+    stamps: &Stamps,
+    noise: Noise,
+    i: usize,
+    fit: &Fit,
+    source: Source,
+    typical: f32,
+    work: &Work,
+) -> Vec<Sample> {
+    let (inverse, background) = (fit.inverse(), stamps.variance(i));
+    let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
+    let pixels = stamps.data(i).iter().zip(shapes).zip(&work.light);
+    pixels
+        .filter_map(|((&d, ((&p, &px), &py)), &other)| {
+            let light = source.flux * p;
+            if !is_good(d) || light * light < background {
+                return None;
+            }
+            let g = [source.flux * px, source.flux * py, p];
+            let along = inverse.map(|row| row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
+            let leverage = (g[0] * along[0] + g[1] * along[1] + g[2] * along[2])
+                / noise.variance(background, light + other);
+            let r = d - other - light;
+            let square = r * r / (1.0 - leverage);
+            let of_faint_star = source.flux < typical;
+            (leverage < MAX_LEVERAGE).then_some(Sample { light, square, background, of_faint_star })
+        })
+        .collect()
 }
 
 /// Stars from which the function is built; what is known of them grows with it.
@@ -214,6 +272,33 @@ fn spread(candidates: &[usize], sources: &[Source], psf: &PsfField) -> Vec<usize
     chosen
 }
 
+/// The correction of the function at a node, with its mean weight and its [`departure`](Correction::departure).
+struct OfNode {
+    correction: Correction,
+    weight: f32,
+    departure: [f32; 2],
+}
+
+impl OfNode {
+    /// From those that tasks gathered, each of which is in `parts` at the nodes about it; `None` if there are none.
+    fn gathered(
+        node: usize,
+        parts: &[[(usize, f32); 4]],
+        gathered: &[Correction],
+        (psf, start): (&PsfField, &Psf),
+    ) -> Option<Self> {
+        let mut found: Option<Correction> = None;
+        for (parts, correction) in parts.iter().zip(gathered) {
+            for &(_, part) in parts.iter().filter(|&&(at, part)| at == node && part > 0.0) {
+                found.get_or_insert_with(|| Correction::new(psf.half())).merge(correction, part);
+            }
+        }
+        let correction = found?;
+        let (weight, departure) = (correction.mean_weight(), correction.departure(psf.node(node), start));
+        Some(Self { correction, weight, departure })
+    }
+}
+
 /// Stars and the function that is built from them.
 struct Builder<'a, 'b> {
     stars: &'b mut Stars<'a>,
@@ -252,12 +337,10 @@ impl<'a, 'b> Builder<'a, 'b> {
             }
             self.round(round >= FIRST_CHOOSY_ROUND);
         }
-        let noise = self.measure_noise();
         let sound = self.psf.nodes().iter().all(|psf| psf.resembles(&self.start));
-        let known = [noise.faint, noise.photon, noise.model].iter().all(|part| part.is_finite());
-        let good = sound && known && gain.is_none_or(|gain| pays(&self, gain));
-        let misfit = self.mean(&self.misfits);
-        Ok(good.then_some(Shape { psf: self.psf, noise, misfit }))
+        let good = sound && gain.is_none_or(|gain| pays(&self, gain));
+        let (misfit, sources) = (self.mean(&self.misfits), self.stars.sources.clone());
+        Ok(good.then_some(Shape { psf: self.psf, chosen: self.chosen, sources, misfit }))
     }
 
     /// Mean of a value of every star over those that are used.
@@ -282,26 +365,22 @@ impl<'a, 'b> Builder<'a, 'b> {
                 self.gather(stars, correction, scratch)
             })
             .collect();
-        let mut corrections: BTreeMap<usize, Correction> = BTreeMap::new();
-        for (stars, correction) in tasks.iter().zip(&gathered) {
-            for (node, part) in self.psf.parts(cell(&stars[0])) {
-                if part > 0.0 {
-                    let of_node = corrections.entry(node);
-                    of_node.or_insert_with(|| Correction::new(self.psf.half())).merge(correction, part);
-                }
-            }
-        }
-        let weight: f32 = corrections.values().map(Correction::mean_weight).sum();
+        let parts: Vec<_> = tasks.iter().map(|stars| self.psf.parts(cell(&stars[0]))).collect();
+        let corrections: Vec<Option<OfNode>> = (0..self.psf.nodes().len())
+            .into_par_iter()
+            .map(|node| OfNode::gathered(node, &parts, &gathered, (&self.psf, &self.start)))
+            .collect();
+        let known = || corrections.iter().flatten();
+        let weight: f32 = known().map(|c| c.weight).sum();
         let prior = PRIOR_STARS * weight / self.chosen.len() as f32;
-        let [wanted, measure] =
-            corrections.iter().fold([0.0; 2], |[wanted, measure], (&node, correction)| {
-                let [w, m] = correction.departure(self.psf.node(node), &self.start);
-                [wanted + w, measure + m]
-            });
+        let [wanted, measure] = [0, 1].map(|k| known().map(|c| c.departure[k]).sum::<f32>());
         let freedom = if wanted > 0.0 { (wanted / measure).min(1.0) } else { 0.0 };
-        for (node, correction) in corrections {
-            correction.apply(self.psf.node_mut(node), &self.start, freedom, prior);
-        }
+        let start = &self.start;
+        self.psf.nodes_mut().par_iter_mut().zip(&corrections).for_each(|(psf, of_node)| {
+            if let Some(OfNode { correction, .. }) = of_node {
+                correction.apply(psf, start, freedom, prior);
+            }
+        });
         self.psf.update();
         self.corrections = gathered;
         self.take(&fits.concat());
@@ -367,44 +446,5 @@ impl<'a, 'b> Builder<'a, 'b> {
                 fit
             })
             .collect()
-    }
-
-    /// Light of faint stars, photon noise and error of the shape, from how the squared residuals grow with the light.
-    ///
-    /// Each residual is corrected for what the fit of its star took away (its leverage).
-    fn measure_noise(&self) -> Noise {
-        let Self { stars: Stars { stamps, sources, gain }, psf, noise: building, .. } = self;
-        let mut fluxes: Vec<f64> = self.chosen.iter().map(|&i| f64::from(sources[i].flux)).collect();
-        let typical = median(&mut fluxes) as f32;
-        let mut samples = Vec::new();
-        let mut work = Work::default();
-        for &i in &self.chosen {
-            let fit = stamps.step(psf, *building, sources, i, &mut work);
-            let source = sources[i];
-            let inverse = fit.inverse();
-            let shapes = work.own.value.iter().zip(&work.own.by_x).zip(&work.own.by_y);
-            for ((&d, ((&p, &px), &py)), &other) in stamps.data(i).iter().zip(shapes).zip(&work.light) {
-                let light = source.flux * p;
-                let background = stamps.variance(i);
-                if !is_good(d) || light * light < background {
-                    continue;
-                }
-                let g = [source.flux * px, source.flux * py, p];
-                let along = inverse.map(|row| row[0] * g[0] + row[1] * g[1] + row[2] * g[2]);
-                let leverage = (g[0] * along[0] + g[1] * along[1] + g[2] * along[2])
-                    / building.variance(background, light + other);
-                if leverage < 0.9 {
-                    let r = d - other - light;
-                    let of_faint_star = source.flux < typical;
-                    samples.push(Sample {
-                        light,
-                        square: r * r / (1.0 - leverage),
-                        background,
-                        of_faint_star,
-                    });
-                }
-            }
-        }
-        Noise::measured(&samples, *building, gain.is_some())
     }
 }

@@ -67,7 +67,7 @@ impl Correction {
 
     /// Mean weight of a coefficient.
     pub(crate) fn mean_weight(&self) -> f32 {
-        self.weight.iter().sum::<f32>() / (self.grid.side * self.grid.side) as f32
+        simd::sum(&self.weight) as f32 / (self.grid.side * self.grid.side) as f32
     }
 
     /// Indices of the coefficients that are corrected, even and odd columns of each row as a range: at the rim, where few

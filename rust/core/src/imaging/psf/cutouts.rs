@@ -234,8 +234,11 @@ impl Lone {
                     let [x, y] = [i.wrapping_add_signed(dx), j.wrapping_add_signed(dy)];
                     (x < side && y < side).then(|| stamp[y * stride + x]).filter(|&v| is_good(v))
                 };
-                let half_as_bright = |other: Option<f32>| other.is_some_and(|other| 2.0 * other > v);
-                if [pixel(-1, 0), pixel(1, 0), pixel(0, -1), pixel(0, 1)].into_iter().all(half_as_bright) {
+                let inner = (1..side - 1).contains(&i) && (1..side - 1).contains(&j);
+                let half_as_bright = |other: f32| is_good(other) && 2.0 * other > v;
+                if inner
+                    && [at - 1, at + 1, at - stride, at + stride].iter().all(|&k| half_as_bright(stamp[k]))
+                {
                     continue;
                 }
                 let mut around = Neighbours::NONE;

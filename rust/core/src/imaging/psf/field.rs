@@ -76,9 +76,9 @@ impl PsfField {
         &self.nodes[k]
     }
 
-    /// The function at node `k`, to be changed; [`update`](Self::update) then makes it count.
-    pub(crate) fn node_mut(&mut self, k: usize) -> &mut Psf {
-        &mut self.nodes[k]
+    /// The functions at the nodes, to be changed; [`update`](Self::update) then makes them count.
+    pub(crate) fn nodes_mut(&mut self) -> &mut [Psf] {
+        &mut self.nodes
     }
 
     /// The nodes about a cell, each with its part in the cell's function.
@@ -180,8 +180,8 @@ mod tests {
     fn it_varies_between_its_nodes() {
         let (narrow, wide) = (Psf::gaussian(6, 1.0), Psf::gaussian(6, 2.0));
         let mut field = PsfField::uniform(narrow.clone(), [1000, 1000]).divided(2);
-        *field.node_mut(1) = wide.clone();
-        *field.node_mut(3) = wide.clone();
+        field.nodes_mut()[1] = wide.clone();
+        field.nodes_mut()[3] = wide.clone();
         field.update();
         let sharpness: Vec<f32> = (0..4).map(|k| field.at([125 + 250 * k, 500]).sharpness()).collect();
         assert!(sharpness.is_sorted_by(|a, b| a > b));

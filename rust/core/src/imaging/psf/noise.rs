@@ -1,6 +1,7 @@
 //! The noise of pixels with stars on them.
 
 use nalgebra::{Matrix3, Vector3};
+use rayon::prelude::*;
 
 use super::source::Fit;
 use crate::imaging::stamp::part_of;
@@ -12,6 +13,8 @@ const MAX_WEIGHT_ERROR: f32 = 0.03;
 const ROUNDS: usize = 4;
 /// A residual of more standard deviations is a neighbour or a cosmic ray.
 const OUTLIER: f32 = 5.0;
+/// Samples added up by one task.
+const TASK_SAMPLES: usize = 2048;
 
 /// Variance of a pixel: `σ² + faint + photon · light + model · light²`, of the light of all stars on it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +28,7 @@ pub(crate) struct Noise {
 }
 
 /// A pixel of a star.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     /// Light of the star.
     pub light: f32,
@@ -35,6 +39,11 @@ pub(super) struct Sample {
     /// Whether the star is one of the fainter ones.
     pub of_faint_star: bool,
 }
+
+/// Powers of the light in normal equations of three terms, and sums of weights with these, and with the excess times the terms:
+/// of the brighter stars, and of the fainter ones.
+const POWERS: usize = 5;
+type Sums = [[f64; POWERS + 3]; 2];
 
 impl Noise {
     /// The noise that pixels of stars have, by least squares of their squared residuals; no part of it is negative. The photon
@@ -61,7 +70,16 @@ impl Noise {
     /// Normal equations of `faint`, `photon` beyond what is kept, and `model`, each sample weighted with its expected scatter:
     /// of the brighter stars, and of the fainter ones.
     fn normal_equations(self, samples: &[Sample], kept_photon: f32) -> [(Matrix3<f64>, Vector3<f64>); 2] {
-        let (mut left, mut right) = ([[0.0; 5]; 2], [[0.0; 3]; 2]);
+        let parts: Vec<Sums> = samples.par_chunks(TASK_SAMPLES).map(|s| self.sums(s, kept_photon)).collect();
+        [0, 1].map(|part| {
+            let total = |k: usize| parts.iter().map(|sums| sums[part][k]).sum::<f64>();
+            (Matrix3::from_fn(|i, j| total(i + j)), Vector3::from_fn(|i, _| total(POWERS + i)))
+        })
+    }
+
+    /// Sums of the weights of samples, times powers of their light, and of these times their excess.
+    fn sums(self, samples: &[Sample], kept_photon: f32) -> Sums {
+        let mut sums = Sums::default();
         for &Sample { light, square, background, of_faint_star } in samples {
             let expected = self.variance(background, light);
             if square > OUTLIER * OUTLIER * expected {
@@ -74,17 +92,15 @@ impl Noise {
             // The terms are powers of the light, and their products are.
             let powers = [1.0, light, square, square * light, square * square];
             let part = usize::from(of_faint_star);
-            for (sum, power) in left[part].iter_mut().zip(powers) {
+            let (left, right) = sums[part].split_at_mut(POWERS);
+            for (sum, power) in left.iter_mut().zip(powers) {
                 *sum += weight * power;
             }
-            for (sum, power) in right[part].iter_mut().zip(powers) {
+            for (sum, power) in right.iter_mut().zip(powers) {
                 *sum += weight * excess * power;
             }
         }
-        [0, 1].map(|part| {
-            let products = left[part];
-            (Matrix3::from_fn(|i, j| products[i + j]), Vector3::from(right[part]))
-        })
+        sums
     }
 
     #[inline]

@@ -1,10 +1,14 @@
 //! Quantities of a star that are computed once its fit is settled.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use super::cutouts::Stamps;
 use super::fit::Work;
 use super::noise::Noise;
 use super::source::{Fit, Source};
-use crate::imaging::stamp::is_good;
+use crate::imaging::stamp::{BAD, is_good};
+use crate::simd::{self, LANES, Lanes, vectorized};
 
 /// A background that is known better than this fraction of the noise of a pixel is taken as it is.
 const KNOWN_BACKGROUND: f32 = 0.05;
@@ -21,29 +25,15 @@ impl Stamps {
         work: &Work,
     ) -> Fit {
         let weighting = assumed.weighting();
-        let (flux, inverse) = (fit.source.flux, fit.inverse());
         if noise == weighting || !fit.flux_error.is_finite() {
             return fit;
         }
-        let mut added = [[0.0_f32; 3]; 3];
-        for at in self.crop(i).spans(self.layout()).flatten().filter(|&at| is_good(self.data(i)[at])) {
-            let light = (work.light[at] + flux * work.own.value[at]).max(0.0);
-            let weight = 1.0 / weighting.variance(self.variance(i), light);
-            let gradient = [flux * work.own.by_x[at], flux * work.own.by_y[at], work.own.value[at]];
-            // How far x, y and flux go with the error of this pixel.
-            let response = inverse.map(|row| weight * (0..3).map(|k| row[k] * gradient[k]).sum::<f32>());
-            let variance = noise.variance(self.variance(i), light) - 1.0 / weight;
-            for (row, a) in added.iter_mut().zip(response) {
-                for (sum, b) in row.iter_mut().zip(response) {
-                    *sum += variance * a * b;
-                }
-            }
-        }
+        let [dxx, dxy, dyy, dff] =
+            vectorized(ModelError { stamps: self, fit: &fit, weighting, noise, i, work });
         let [xx, xy, yy] = fit.covariance;
-        let [dxx, dxy, dyy] = [added[0][0], added[0][1], added[1][1]].map(f64::from);
         Fit {
-            covariance: [xx + dxx, xy + dxy, yy + dyy],
-            flux_error: (fit.flux_error * fit.flux_error + added[2][2]).sqrt(),
+            covariance: [xx + f64::from(dxx), xy + f64::from(dxy), yy + f64::from(dyy)],
+            flux_error: (fit.flux_error * fit.flux_error + dff).sqrt(),
             ..fit
         }
     }
@@ -86,5 +76,53 @@ impl Stamps {
         let variance = fit.flux_error * fit.flux_error + bb / determinant - 1.0 / ff;
         let source = Source { flux: flux + more, ..fit.source };
         (Fit { source, flux_error: variance.sqrt(), ..fit }, (rb * ff - rf * fb) / determinant)
+    }
+}
+
+/// What errors of pixels beyond those of the `weighting` add to the variances of a star: xx, xy, yy, and that of the flux.
+struct ModelError<'a> {
+    stamps: &'a Stamps,
+    fit: &'a Fit,
+    weighting: Noise,
+    noise: Noise,
+    i: usize,
+    work: &'a Work,
+}
+
+impl simd::Work for ModelError<'_> {
+    type Output = [f32; 4];
+
+    #[inline(always)]
+    fn call(self) -> [f32; 4] {
+        let Self { stamps, fit, weighting, noise, i, work } = self;
+        let zero = Lanes::splat(0.0);
+        let (flux, background) = (Lanes::splat(fit.source.flux), stamps.variance(i));
+        let variance = |noise: Noise, light: Lanes| {
+            let [constant, photon, model] =
+                [background + noise.faint, noise.photon, noise.model].map(Lanes::splat);
+            constant + light * (photon + model * light)
+        };
+        let inverse = fit.inverse().map(|row| row.map(Lanes::splat));
+        let mut sums = [zero; 4];
+        for span in stamps.crop(i).spans(stamps.layout()) {
+            for at in span.step_by(LANES) {
+                let load = |pixels: &[f32]| Lanes::load(&pixels[at..at + LANES]);
+                let value = load(&work.own.value);
+                let light = (load(&work.light) + flux * value).max(zero);
+                let expected = variance(weighting, light);
+                let good = load(stamps.data(i)).within(BAD / 2.0);
+                let gradient = [flux * load(&work.own.by_x), flux * load(&work.own.by_y), value];
+                // How far x, y and flux go with the error of a pixel.
+                let weight = good / expected;
+                let [x, y, f] = inverse.map(|[a, b, c]| {
+                    let [p, q, r] = gradient;
+                    weight * (a * p + b * q + c * r)
+                });
+                let more = variance(noise, light) - expected;
+                let [xx, xy, yy, ff] = sums;
+                sums = [xx + more * x * x, xy + more * x * y, yy + more * y * y, ff + more * f * f];
+            }
+        }
+        simd::sums(&sums)
     }
 }
