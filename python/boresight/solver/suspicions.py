@@ -29,8 +29,8 @@ FEW_STARS = 10
 
 #: So many pixels at the highest value are saturated, as a share of the frame: stars seldom fill it.
 SATURATED_SHARE = 0.02
-#: So many of the brightest stars are looked at for saturation, if there are as many as a pattern has;
-#: more than half is too many.
+#: So many of the brightest stars are looked at for saturation, if there are as many as a pattern
+#: has; more than half is too many.
 BRIGHTEST, FEWEST_BRIGHTEST = 20, 4
 
 #: So many hot pixels, as a share of the frame, hide stars.
