@@ -83,11 +83,18 @@ struct Grown {
     view: View,
     field: Field,
     refined: Refined,
+    /// How many there could be: one for each detection, and for each star.
+    most: usize,
 }
 
 impl Grown {
     fn number(&self) -> usize {
         self.refined.matches.len()
+    }
+
+    /// Whether a better lens would predict hardly more.
+    fn is_complete(&self) -> bool {
+        !has_grown(self.number(), self.most)
     }
 }
 
@@ -118,7 +125,7 @@ impl<'a> LensFitter<'a> {
         let camera = solved.fit.lens.camera(&field.camera);
         let camera = camera.with_focal_length(focal_length).with_parity_flip(parity < 0.0);
         let stars = self.single(field, &solved.matches);
-        let Grown { mut view, mut field, mut refined } = self.grow(View { camera, attitude }, stars)?;
+        let Grown { mut view, mut field, mut refined, .. } = self.grow(View { camera, attitude }, stars)?;
         let mut stars = self.single(&field, &refined.matches);
         let mut last: Option<SingleFit> = None;
         let mut settled = false;
@@ -155,15 +162,17 @@ impl<'a> LensFitter<'a> {
             let alone = grown.is_some() && matches!(view.camera.distortion(), Distortion::Radial(_));
             let radial = lead(Model::Radial);
             // A radial lens that predicts most stars leads on alone.
-            let polynomial = (!alone).then(|| lead(Model::Polynomial { order })).flatten();
+            let polynomial = (!alone && !radial.as_ref().is_some_and(Grown::is_complete))
+                .then(|| lead(Model::Polynomial { order }))
+                .flatten();
             // Of two that predict as many the first, of few parameters.
             let better = |a: Grown, b: Grown| if b.number() > a.number() { b } else { a };
             let best = [radial, polynomial].into_iter().flatten().reduce(better)?;
-            let growth = best.number() as f64 / stars.len() as f64;
+            let growing = has_grown(stars.len(), best.number()) && !best.is_complete();
             stars = self.single(&best.field, &best.refined.matches);
             view = best.view.clone();
             grown = Some(best);
-            if growth.ln().abs() < GROWTH {
+            if !growing {
                 break;
             }
         }
@@ -209,7 +218,8 @@ impl<'a> LensFitter<'a> {
             lens_is_free: false,
         };
         let refined = refiner.settle::<4>(&stars, &pointing, Lens::default(), 0)?;
-        Some(Grown { view: view.clone(), field, refined })
+        let most = brightest.len().min(stars.len());
+        Some(Grown { view: view.clone(), field, refined, most })
     }
 
     fn single(&self, field: &Field, matches: &[Match]) -> SingleFrame {
@@ -217,6 +227,11 @@ impl<'a> LensFitter<'a> {
         let sky = matches.iter().map(|m| m.direction).collect();
         SingleFrame::new(pixels, sky, matches.iter().map(|m| m.probability).collect())
     }
+}
+
+/// Whether a number of matches changes by more than a little.
+fn has_grown(before: usize, after: usize) -> bool {
+    (after as f64 / before as f64).ln().abs() >= GROWTH
 }
 
 /// Whether the same detections are matched with the same stars.
