@@ -28,8 +28,8 @@ const UNSATURATED_RIM: usize = 2;
 const DEBLEND_PASSES: usize = 2;
 /// How often at most stars that have moved get new stamps.
 const MAX_PASSES: usize = 5;
-/// Fitting goes through so many pixels for each of the frame, at most, and for each of that many stars: a few rounds. Only
-/// where nothing fits, as in a lattice, does it come to that.
+/// Fitting goes through so many pixels for each of the frame, at most, or for each of its stars, if these are few: some rounds.
+/// Only where nothing fits, as in a lattice or a glow, does it come to that.
 const EFFORT_PER_PIXEL: usize = 2;
 const EFFORT_PER_STAR: usize = 20_000;
 /// Looking for a star beside another costs as much as so many steps of a fit.
@@ -100,7 +100,8 @@ impl Measure<'_> {
         let most_nodes = if self.detection.about.is_some() { FIRST_NODES } else { MAX_NODES };
         let built = build(&stamps, &start, size, &guesses, most_nodes, self.options.gain, monitor)?;
         let (psf, noise) = (&built.psf, built.noise);
-        let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * FITTED_STARS));
+        let stars = candidates.len().min(FITTED_STARS);
+        let mut effort = Effort((EFFORT_PER_PIXEL * size[0] * size[1]).max(EFFORT_PER_STAR * stars));
         let guesses = guesses.into_iter().map(Fit::guess).collect();
         let mut fits = stamps.fit(psf, noise, guesses, &mut effort, monitor)?;
         let local = NoiseField::local(noise, size, &fits);
