@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+import click
 import matplotlib as mpl
 import pytest
 from astropy.io import fits
@@ -128,7 +129,9 @@ def test_completion_is_that_of_the_shell(shell):
 
 def test_the_manual_page_has_every_command_and_option():
     page = run("man").stdout
-    for name, command in main.commands.items():
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
         assert f".SS boresight {name}" in page
         for parameter in command.params:
             for option in parameter.opts:

@@ -7,14 +7,13 @@ not be read), 2 when the command cannot be run as given.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 
 import click
 
 __all__ = ["main"]
 
-#: Modules of the commands, and their names there.
+#: Modules of the commands by their names, and what they are called there.
 COMMANDS = {
     "align": ("align", "align"),
     "batch": ("batch", "batch"),
@@ -38,32 +37,23 @@ COMMANDS = {
 }
 
 
-class Commands(MutableMapping[str, click.Command]):
-    """Commands by name, each imported when it is asked for: most of them take long."""
+class Commands(click.Group):
+    """A group whose commands are imported when they are asked for: most of them take long."""
 
-    def __init__(self) -> None:
-        self._found: dict[str, click.Command] = {}
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands."""
+        return sorted(COMMANDS)
 
-    def __getitem__(self, name: str) -> click.Command:
-        if name not in self._found:
-            module, attribute = COMMANDS[name]
-            self._found[name] = getattr(import_module(f"boresight.cli.{module}"), attribute)
-        return self._found[name]
-
-    def __setitem__(self, name: str, command: click.Command) -> None:
-        self._found[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**COMMANDS, **self._found})
-
-    def __len__(self) -> int:
-        return len({**COMMANDS, **self._found})
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"boresight.cli.{module}"), attribute)
+        return command
 
 
-@click.group(commands=Commands(), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="boresight", prog_name="boresight")
 def main() -> None:
     """Tell where frames of the sky look, and calibrate the camera that took them."""
