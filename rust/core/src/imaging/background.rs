@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn noise_of_few_steps_is_in_the_units_of_the_image() {
+        let steps: Vec<f32> = noise(300 * 200).iter().map(|e| (0.45 * e).round()).collect();
+        let deviation = (steps.iter().map(|s| s * s).sum::<f32>() / steps.len() as f32).sqrt();
+        for unit in [1e-3_f32, 1.0, 1000.0] {
+            let pixels: Vec<f32> = steps.iter().map(|s| unit * (30.0 + s)).collect();
+            let background = Background::measure(&Image::from_slice(&pixels, 300).unwrap(), 50).unwrap();
+            let ratio = background.noise.mean() as f32 / (unit * deviation);
+            assert!((ratio - 1.0).abs() < 0.08, "{ratio} {unit}");
+        }
+    }
+
+    #[test]
     fn stars_and_bad_pixels_do_not_matter() {
         let (w, h) = (256, 256);
         let mut pixels: Vec<f32> = noise(w * h).iter().map(|e| 50.0 + 2.0 * e).collect();
