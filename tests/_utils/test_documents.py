@@ -1,4 +1,4 @@
-"""What is no sound JSON document is refused with the name of its file."""
+"""Files that are no sound JSON document are refused with their names."""
 
 import json
 

@@ -277,7 +277,8 @@ def test_the_time_given_is_for_all_attempts(wide_database, monkeypatch):
     solve, attempts = (import_module(f"boresight.solver.{name}") for name in ("solve", "attempts"))
     monkeypatch.setattr(solve, "core", SimpleNamespace(solve=vain))
     monkeypatch.setattr(solve, "solution_of", lambda *_: None)
-    monkeypatch.setattr(attempts, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for module in (attempts, import_module("boresight._utils.deadline")):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     xy = np.random.default_rng(1).uniform(-200, 200, (30, 2))
     arguments = {"image_shape": SHAPE, "database": wide_database, "projection": "auto"}
     boresight.solve(xy, 150.0, solve_timeout_ms=450, **arguments)

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from boresight.errors import TimeLimitError
 
-__all__ = ["check_time", "heard", "is_limited", "until"]
+__all__ = ["after", "check_time", "heard", "is_limited", "until"]
 
 #: Bytes that are read at a time at least.
 READ_BYTES = 8192
@@ -22,6 +22,11 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 class _OutOfTime(BaseException):
     """It passes by all who take any `Exception` for a fault of a file, as Ctrl-C does."""
+
+
+def after(timeout_ms: float | None) -> float:
+    """Give when so many milliseconds are over, as `time.monotonic` tells; never for None."""
+    return math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1e3
 
 
 @contextmanager
@@ -54,7 +59,7 @@ def is_limited() -> bool:
 
 
 class _Trouble(BaseException):
-    """What a file raised, which is no damage of its content."""
+    """Carry what a file raised past decoders: it is no damage of its content."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)

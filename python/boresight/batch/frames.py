@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import math
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from boresight._utils.deadline import until
+from boresight._utils.deadline import after, until
 from boresight.errors import BoresightError, InputError
 from boresight.frames.frame import Frame
 from boresight.frames.read import read_frame
@@ -81,16 +79,15 @@ def read(name: str, timeout_ms: int | None = None) -> Frame:
     OSError
         If it cannot be read, or a server does not go on.
     """
-    seconds = math.inf if timeout_ms is None else timeout_ms / 1e3
-    with until(time.monotonic() + seconds):
+    with until(after(timeout_ms)):
         if not is_url(name):
             return read_frame(name)
-        with _remote(name), _open(name, seconds) as file:
+        with _remote(name), _open(name, timeout_ms) as file:
             return read_frame(file)
 
 
-def _open(url: str, seconds: float) -> IO[bytes]:
-    system, path = _fsspec().core.url_to_fs(url, **_anonymous(url), **_patience(url, seconds))
+def _open(url: str, timeout_ms: int | None) -> IO[bytes]:
+    system, path = _fsspec().core.url_to_fs(url, **_anonymous(url), **_patience(url, timeout_ms))
     file: IO[bytes] = system.open(path, "rb", **_caching(url))
     return file
 
@@ -126,13 +123,13 @@ def _anonymous(url: str) -> dict[str, Any]:
     return {"anon": True} if url.startswith("s3://") else {}
 
 
-def _patience(url: str, seconds: float) -> dict[str, Any]:
+def _patience(url: str, timeout_ms: int | None) -> dict[str, Any]:
     """Tell a client how long it waits; others than that of HTTP have times of their own."""
     if not url.startswith(("http://", "https://")):
         return {}
     from aiohttp import ClientTimeout
 
-    total = min(PIECE_S, seconds)
+    total = PIECE_S if timeout_ms is None else min(PIECE_S, timeout_ms / 1e3)
     silence = min(SILENCE_S, total)
     limits = ClientTimeout(total=total, sock_connect=silence, sock_read=silence)
     return {"client_kwargs": {"timeout": limits}}

@@ -146,10 +146,8 @@ def gaia_archive(
             raise InputError("max_magnitude: no Gaia star is within these limits; widen them")
         return tables.columns(table, tables.NO_NAMES, None)
 
-    def fetch() -> Columns:
-        return _answer("the Gaia archive", ask, timeout_s)
-
-    return _kept(fetch, cached, "gaia", float(max_magnitude), center_deg, radius_deg)
+    key = (float(max_magnitude), center_deg, radius_deg)
+    return _kept(lambda: _answer("the Gaia archive", ask, timeout_s), cached, "gaia", *key)
 
 
 def _answer(service: str, ask: Callable[[], Answer], timeout_s: float) -> Answer:

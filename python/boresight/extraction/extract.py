@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
-import time
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -14,7 +12,7 @@ import numpy.typing as npt
 from boresight import _core
 from boresight._utils import arguments
 from boresight._utils.arrays import plain
-from boresight._utils.deadline import until
+from boresight._utils.deadline import after, until
 from boresight._utils.html import html_table
 from boresight._utils.naming import named
 from boresight.errors import InputError
@@ -377,7 +375,7 @@ class Extractor:
             )
         o: dict[str, Any] = {**_DEFAULTS, **options}
         self._luminance = bool(o["luminance"])
-        self._options = {
+        self._options: dict[str, Any] = {
             "sigma_threshold": arguments.number(
                 "sigma_threshold", o["sigma_threshold"], "give one"
             ),
@@ -403,8 +401,6 @@ class Extractor:
             "method": str(o["method"]),
             "fast": bool(o["fast"]),
         }
-        timeout_ms = self._options["timeout_ms"]
-        self._timeout_s = math.inf if timeout_ms is None else float(timeout_ms) / 1e3
         # Images in electrons may have the gain that others lack.
         electrons = {**self._options, "gain": self._options["gain"] or 1.0}
         needs_gain = self._options["read_noise"] is not None and self._options["gain"] is None
@@ -436,7 +432,7 @@ class Extractor:
         InputError, TimeLimitError
             As `extract_centroids`.
         """
-        with until(time.monotonic() + self._timeout_s):
+        with until(after(self._options["timeout_ms"])):
             pixels, bad = pixels_of(image, self._luminance)
         if mask is not None:
             given = np.asarray(mask)

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any, Literal, NamedTuple, get_args
 
 from boresight._utils import arguments
+from boresight._utils.deadline import after
 from boresight.camera.model import CameraModel, Projection
 from boresight.database.database import PatternDatabase
 from boresight.errors import InputError
@@ -116,10 +117,7 @@ def bounded(attempts: Iterable[Attempt], most_ms: int) -> Iterator[Attempt]:
 
 def deadline_of(options: SolveOptions) -> float:
     """Give when the time of all attempts ends, as `time.monotonic` tells; without one, never."""
-    given_ms = options.get("solve_timeout_ms")
-    if given_ms is None:
-        return math.inf
-    return time.monotonic() + arguments.count("solve_timeout_ms", given_ms) / 1e3
+    return after(arguments.optional_count("solve_timeout_ms", options.get("solve_timeout_ms")))
 
 
 def until(attempts: Iterable[Attempt], deadline: float) -> Iterator[Attempt]:

@@ -49,56 +49,44 @@ impl Work for AddScaled<'_> {
     }
 }
 
-/// Sums that are added to in turn, and largest numbers that are kept so, since each step waits for the one before it.
+/// Results that are kept in turn, since each step waits for the one before it.
 const IN_TURN: usize = 16;
 
 /// The sum of many numbers.
 pub(crate) fn sum(numbers: &[f32]) -> f64 {
-    vectorized(Sum { numbers })
-}
-
-struct Sum<'a> {
-    numbers: &'a [f32],
-}
-
-impl Work for Sum<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn call(self) -> f64 {
-        let (chunks, rest) = self.numbers.as_chunks::<IN_TURN>();
-        let mut sums = [0.0; IN_TURN];
-        for chunk in chunks {
-            for (sum, &n) in sums.iter_mut().zip(chunk) {
-                *sum += f64::from(n);
-            }
-        }
-        sums.iter().sum::<f64>() + rest.iter().map(|&n| f64::from(n)).sum::<f64>()
-    }
+    let step = |sum: f64, n: f32| sum + f64::from(n);
+    vectorized(Fold { numbers, start: 0.0, step }).iter().sum()
 }
 
 /// The largest of many numbers, zero at least.
 pub(crate) fn largest(numbers: &[f32]) -> f32 {
-    vectorized(Largest { numbers })
+    let step = |most: f32, n: f32| if n > most { n } else { most };
+    vectorized(Fold { numbers, start: 0.0, step }).into_iter().fold(0.0, step)
 }
 
-struct Largest<'a> {
+/// Steps over many numbers, from the same start in each turn.
+struct Fold<'a, T, F> {
     numbers: &'a [f32],
+    start: T,
+    step: F,
 }
 
-impl Work for Largest<'_> {
-    type Output = f32;
+impl<T: Copy, F: Fn(T, f32) -> T> Work for Fold<'_, T, F> {
+    type Output = [T; IN_TURN];
 
     #[inline(always)]
-    fn call(self) -> f32 {
+    fn call(self) -> [T; IN_TURN] {
         let (chunks, rest) = self.numbers.as_chunks::<IN_TURN>();
-        let mut largest = [0.0; IN_TURN];
+        let mut results = [self.start; IN_TURN];
         for chunk in chunks {
-            for (most, &n) in largest.iter_mut().zip(chunk) {
-                *most = if n > *most { n } else { *most };
+            for (result, &n) in results.iter_mut().zip(chunk) {
+                *result = (self.step)(*result, n);
             }
         }
-        largest.iter().chain(rest).fold(0.0, |most, &n| if n > most { n } else { most })
+        for (result, &n) in results.iter_mut().zip(rest) {
+            *result = (self.step)(*result, n);
+        }
+        results
     }
 }
 

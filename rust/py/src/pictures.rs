@@ -107,7 +107,7 @@ pub(crate) fn unpack_bits<'py>(py: Python<'py>, data: &[u8], size: usize) -> Bou
     PyBytes::new(py, &unpacked)
 }
 
-/// What the file raised, or what is wrong with its content.
+/// The error that the file raised, or one that tells what is wrong with its content.
 fn undecoded(error: DecodingError) -> PyErr {
     match error {
         DecodingError::IoError(error) => error.into(),

@@ -367,7 +367,7 @@ impl<'a> Choice<'a> {
         Candidate { held_out, parameters: kept, stars: single.len() }
     }
 
-    /// What the parameters move by, by the equations of some stars, so that all but the first `kept` become zero.
+    /// The step of the parameters by the equations of some stars that makes all but the first `kept` of them zero.
     fn step(&self, equations: &NormalEquations, kept: usize) -> DVector<f64> {
         let Linear { parameters, view, .. } = &self.linear;
         let all = parameters.len();

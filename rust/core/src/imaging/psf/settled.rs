@@ -79,7 +79,7 @@ impl Stamps {
     }
 }
 
-/// What errors of pixels beyond those of the `weighting` add to the variances of a star: xx, xy, yy, and that of the flux.
+/// The sum of what errors of pixels beyond those of the `weighting` add to the variances of a star: xx, xy, yy, and flux.
 struct ModelError<'a> {
     stamps: &'a Stamps,
     fit: &'a Fit,
