@@ -47,6 +47,8 @@ const SETTLING_ROUNDS: usize = 2;
 /// A function that varies is given up as soon as it leaves no less than this fraction of the residuals, from so many rounds on.
 const TRIAL_ROUNDS: usize = 2;
 const TRIAL_GAIN: f32 = 0.97;
+/// It is not given up where the residuals were more than this times the noise: before it fits far better it may fit worse.
+const POOR_MISFIT: f32 = 3.0;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
@@ -331,7 +333,8 @@ impl<'a, 'b> Builder<'a, 'b> {
         let pays = |builder: &Self, gain| builder.mean(&builder.misfits) < gain * builder.mean(&before);
         for round in 0..rounds {
             checkpoint(monitor)?;
-            let in_vain = round >= TRIAL_ROUNDS && gain.is_some() && !pays(&self, TRIAL_GAIN);
+            let tried = round >= TRIAL_ROUNDS && gain.is_some() && self.mean(&before) < POOR_MISFIT;
+            let in_vain = tried && !pays(&self, TRIAL_GAIN);
             if in_vain || self.chosen.len() < MIN_STARS {
                 return Ok(None);
             }
