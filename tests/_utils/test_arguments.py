@@ -30,6 +30,12 @@ def test_options_of_all_bases_are_known():
         (lambda: arguments.radians("x", []), r"x: \[\] is not a number; give degrees"),
         (lambda: arguments.count("n", -1), "n: -1 is not a whole number from 0 up"),
         (lambda: arguments.count("n", 1.5), "n: 1.5 is not a whole number"),
+        (lambda: arguments.count("n", True), "n: True is not a whole number"),
+        (lambda: arguments.count("n", "5"), "n: '5' is not a whole number"),
+        (lambda: arguments.count("n", np.nan), "n: nan is not a whole number"),
+        (lambda: arguments.count("n", np.inf), "n: inf is not a whole number"),
+        (lambda: arguments.count("n", np.array([5])), r"n: array\(\[5\]\) is not a whole number"),
+        (lambda: arguments.count("n", 10**30), "n: 10{30} is too large"),
         (lambda: arguments.vector("v", [[1.0]]), r"v: its shape is \(1, 1\)"),
         (lambda: arguments.vector("v", ["a"]), "v: not numbers"),
         (lambda: arguments.cone(np.nan, 0.0, 1.0), "ra_deg: is nan"),
@@ -53,7 +59,10 @@ def test_what_is_wrong_is_named(check, message):
 def test_what_is_right_is_converted():
     assert arguments.radians("x", None) is None
     assert arguments.radians("x", 180) == pytest.approx(np.pi)
-    assert arguments.count("n", np.int8(3)) == 3
+    for three in (3, 3.0, np.int8(3), np.float32(3.0), np.array(3)):
+        number = arguments.count("n", three)
+        assert number == 3
+        assert type(number) is int
     assert arguments.image_size((480, 640)) == (640, 480)
     assert arguments.image_size(np.array([480.0, 640.0])) == (640, 480)
     assert arguments.one_shape([]) is None

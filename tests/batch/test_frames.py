@@ -67,6 +67,8 @@ def test_time_is_over_before_a_file_is_read(tmp_path):
             batch.solve([path], 15.0, output=tmp_path / "no", jobs=1, solve_timeout_ms=wrong)
         with pytest.raises(InputError, match=r"^timeout_ms: "):
             batch.extract([path], output=tmp_path / "no", jobs=1, timeout_ms=wrong)
+    table = batch.extract([path], output=tmp_path / "whole", jobs=1, timeout_ms=0.0)
+    assert "not read in the time allowed" in table["reason"][0]
 
 
 def test_a_bucket_that_does_not_answer_is_named(monkeypatch):

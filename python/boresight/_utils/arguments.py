@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import operator
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +16,9 @@ from boresight._core import SPEED_OF_LIGHT_KM_S
 from boresight.errors import InputError
 
 Floats = NDArray[np.float64]
+
+#: Largest whole number that is taken: that of 64 bits.
+MOST = 2**63 - 1
 
 
 @functools.cache  # asked for with every frame
@@ -117,15 +119,19 @@ def radians(name: str, value: Any) -> float | None:
 
 
 def count(name: str, value: Any) -> int:
-    """Check a whole number from 0 up."""
-    if type(value) is int and value >= 0:  # nearly always
+    """Check a whole number from 0 up, which may be a float (500.0); True and False are none."""
+    if type(value) is int and 0 <= value <= MOST:  # nearly always
         return value
     try:
-        whole = operator.index(value)
-    except TypeError:
+        if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value):
+            raise TypeError
+        whole = int(value)
+    except (TypeError, ValueError, OverflowError):
         whole = -1
-    if whole < 0:
+    if whole < 0 or whole != value:
         raise InputError(f"{name}: {value!r} is not a whole number from 0 up")
+    if whole > MOST:
+        raise InputError(f"{name}: {value!r} is too large; give {MOST} at most")
     return whole
 
 

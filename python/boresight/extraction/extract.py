@@ -380,7 +380,7 @@ class Extractor:
                 "sigma_threshold", o["sigma_threshold"], "give one"
             ),
             **{
-                name: _count(name, o[name])
+                name: arguments.count(name, o[name])
                 for name in ("min_pixels", "max_pixels", "local_bg_block_size", "border_margin")
             },
             **{
@@ -395,7 +395,7 @@ class Extractor:
                 )
             },
             **{
-                name: None if o[name] is None else _count(name, o[name])
+                name: arguments.optional_count(name, o[name])
                 for name in ("max_centroids", "max_measured", "timeout_ms")
             },
             "method": str(o["method"]),
@@ -490,10 +490,3 @@ def _extractor(options: ExtractionOptions) -> Extractor:
 
 def _optional(name: str, value: Any) -> float | None:
     return None if value is None else arguments.number(name, value, "give one")
-
-
-def _count(name: str, value: Any) -> int:
-    number = arguments.number(name, value, "give one")
-    if not (number >= 0 and number == int(number)):
-        raise InputError(f"{name}: {value!r} is not a whole number; give one that is not negative")
-    return int(number)

@@ -99,7 +99,9 @@ header, **options
     ('field of view', 12.0)
     """
     arguments.check_options(options, SolveOptions)
-    budget_ms = options.get("solve_timeout_ms", BUDGET_MS)
+    budget_ms = arguments.optional_count(
+        "solve_timeout_ms", options.get("solve_timeout_ms", BUDGET_MS)
+    )
     share_ms = None if budget_ms is None else round(SOLVING_SHARE * budget_ms)
     options = {**options, "solve_timeout_ms": share_ms}
     start = time.monotonic()

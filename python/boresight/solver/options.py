@@ -141,9 +141,7 @@ def prepare(
         "lens": lens,
         "lens_order": lens_order,
         "epoch": place.epoch,
-        "timeout_ms": None
-        if timeout_ms is None
-        else arguments.count("solve_timeout_ms", timeout_ms),
+        "timeout_ms": arguments.optional_count("solve_timeout_ms", timeout_ms),
     }
     for name in ("pattern_checking_stars", "refine_iterations", "max_patterns_checked"):
         values[name] = arguments.count(name, options[name])
