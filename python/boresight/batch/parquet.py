@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from boresight._utils.files import write_atomically
 from boresight._utils.naming import named
@@ -80,7 +81,7 @@ def write_parquet(
     for names, rows in _groups(partition_by, keys):
         file = folder.joinpath(*names, PART_NAME)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, _bytes_of(rest.take(rows)))
+        write_atomically(file, _bytes_of(rest.take(_array(np.array(rows)))))
         written.add(file)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / FIELDS_NAME, _bytes_of(fields))
@@ -98,8 +99,7 @@ def _to_arrow(table: QTable) -> Any:
     fields, arrays = [], []
     for name in table.colnames:
         column = table[name]
-        values = np.asarray(getattr(column, "value", column))
-        array = pa.array(values.tolist() if values.dtype.kind == "U" else values)
+        array = _array(np.asarray(getattr(column, "value", column)))
         meta = {
             "unit": str(column.unit) if column.unit is not None else "",
             "ucd": (column.info.meta or {}).get("ucd", ""),
@@ -108,6 +108,24 @@ def _to_arrow(table: QTable) -> Any:
         fields.append(pa.field(name, array.type, metadata={k: v for k, v in meta.items() if v}))
         arrays.append(array)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _array(values: NDArray[Any]) -> Any:
+    """Array of pyarrow, from its buffers where they are plain: `pyarrow.array` imports pandas."""
+    import pyarrow as pa
+
+    if values.ndim == 1 and values.dtype.kind == "U":
+        texts = [text.encode() for text in values.tolist()]
+        ends = np.cumsum([0, *map(len, texts)])
+        if ends[-1] <= np.iinfo(np.int32).max:
+            parts = [pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(texts))]
+            return pa.Array.from_buffers(pa.string(), len(texts), [None, *parts])
+    elif values.ndim == 1 and values.dtype.kind in "biuf":
+        plain = np.packbits(values, bitorder="little") if values.dtype.kind == "b" else values
+        plain = np.ascontiguousarray(plain, dtype=plain.dtype.newbyteorder("="))
+        kind = pa.from_numpy_dtype(values.dtype.newbyteorder("="))
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(plain)])
+    return pa.array(values.tolist() if values.dtype.kind == "U" else values)
 
 
 def _bytes_of(table: Any) -> bytes:
@@ -125,7 +143,8 @@ def _parted(whole: Any, partition_by: Sequence[str]) -> tuple[Any, list[list[Any
     if isinstance(partition_by, str):
         raise InputError(f"partition_by: {partition_by!r} is one name; give a list of names")
     if "date" in partition_by and "date" not in whole.column_names and "time" in whole.column_names:
-        days = pa.array([(time or "")[:10] for time in whole["time"].to_pylist()], pa.string())
+        times = whole["time"].to_pylist()
+        days = _array(np.array([(time or "")[:10] for time in times], dtype="U10"))
         field = pa.field("date", pa.string(), metadata={"description": "day of the exposure (UTC)"})
         whole = whole.append_column(field, days)
     keys = []

@@ -214,16 +214,13 @@ def _print(result: AlignmentResult) -> None:
 
 
 def _save_residuals(result: AlignmentResult, path: Path) -> None:
-    table = result.residuals
-    with replacing(path) as draft:
-        if path.suffix == ".parquet":
-            import pyarrow
-            import pyarrow.parquet
+    if path.suffix == ".parquet":
+        from boresight.batch.parquet import write_parquet
 
-            columns = {name: pyarrow.array(table[name].tolist()) for name in table.colnames}
-            pyarrow.parquet.write_table(pyarrow.table(columns), draft)
-        else:
-            table.write(draft)
+        write_parquet(result.residuals, path)
+        return
+    with replacing(path) as draft:
+        result.residuals.write(draft)
 
 
 def _save_plot(result: AlignmentResult, path: Path) -> None:
