@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 #: Pieces at a time besides one for each thread of the pool, which keep it busy while others are
 #: read or wait for Python's lock; and the most, for each has its memory, and Python's share of the
 #: work would keep no more of them busy.
-EXTRA_JOBS, MOST_JOBS = 2, 8
+EXTRA_JOBS, MOST_JOBS = 4, 8
 
 #: Results that wait for those before them, for each piece at a time.
 AHEAD = 2

@@ -123,7 +123,7 @@ class Search(NamedTuple):
 @click.option(
     "--jobs",
     type=click.IntRange(1),
-    help="Frames worked at, at a time; each has its memory. [default: two more than processors, "
+    help="Frames worked at, at a time; each has its memory. [default: four more than processors, "
     "at most 8; 1 with --verbose]",
 )
 @output_options
