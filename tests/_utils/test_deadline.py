@@ -48,6 +48,7 @@ FILES = {
     "deflate": bytes_of(
         Image.fromarray(PIXELS).save, format="tiff", compression="tiff_adobe_deflate"
     ),
+    "jpeg in tiff": bytes_of(Image.fromarray(COLOURS).save, format="tiff", compression="jpeg"),
 }
 
 

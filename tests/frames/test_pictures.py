@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import boresight.frames.pictures as pictures
+import boresight.frames.pillow as pillow
 from boresight import FileFormatError, extract_centroids, read_frame
 from boresight.frames.pixels import LUMINANCE
 from boresight.frames.raw import binned
@@ -191,6 +192,21 @@ def test_kinds_of_tiff_that_pillow_reads(tmp_path):
         assert read_frame(tmp_path / "a.tif").image_shape == (40, 50)
 
 
+@pytest.mark.parametrize(
+    ("mode", "tags"), [("L", {}), ("RGB", {278: 16}), ("YCbCr", {}), ("YCbCr", {530: (2, 1)})]
+)
+def test_jpeg_in_tiff_is_as_pillow_has_it(tmp_path, mode, tags):
+    stored = Image.fromarray((DEEP >> 8).astype(np.uint8)).convert(mode)
+    stored.save(tmp_path / "a.tif", compression="jpeg", tiffinfo=tags)
+    with Image.open(tmp_path / "a.tif") as read:
+        pixels = np.asarray(read if mode == "L" else read.convert("RGB"))
+    expected = pixels if mode == "L" else luminance(pixels)
+    np.testing.assert_allclose(read_frame(tmp_path / "a.tif").image, expected, rtol=1e-6)
+    damaged = (tmp_path / "a.tif").read_bytes().replace(b"\xff\xc0", b"\xff\xc3")
+    with pytest.raises(FileFormatError, match="not a sound image file"):
+        read_frame(io.BytesIO(damaged))
+
+
 def test_colours_that_nobody_reads_without_loss_are_refused(tmp_path):
     (tmp_path / "a.tif").write_bytes(tiff((DEEP, {262: 6})))  # YCbCr of 16 bits
     with pytest.raises(FileFormatError, match=r"a\.tif is a TIFF that cannot be read without loss"):
@@ -290,7 +306,8 @@ def test_large_pictures_are_read_and_those_beyond_memory_refused(tmp_path, monke
     assert Image.MAX_IMAGE_PIXELS == 100
     (tmp_path / "b.png").write_bytes(png(DEEP))
     (tmp_path / "c.tif").write_bytes(tiff((DEEP, {})))
-    monkeypatch.setattr(pictures, "max_pixels", lambda: 900)
+    for module in (pictures, pillow):
+        monkeypatch.setattr(module, "max_pixels", lambda: 900)
     for name in ("a.png", "b.png", "c.tif"):
         with pytest.raises(FileFormatError, match="more pixels than the memory can hold"):
             read_frame(tmp_path / name)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,19 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
-from boresight._utils.quiet import quiet
 from boresight.errors import FileFormatError
 from boresight.frames import tiff
 from boresight.frames.exif import ORIENTATIONS, exif_of
 from boresight.frames.fits import DAMAGE
+from boresight.frames.pillow import max_pixels, opened
 from boresight.frames.pixels import luminance, native
 from boresight.frames.raw import RAW_SUFFIXES, is_raw, read_raw
-
-#: Bytes of memory that a pixel of a picture needs while it is decoded and made grey.
-BYTES_PER_PIXEL = 16
-
-#: Pixels that are decoded where the machine does not tell its memory.
-DEFAULT_MAX_PIXELS = 1_000_000_000
 
 _COLOUR_MODES = ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBA", "RGBX", "RGBa")
 _GREY_MODES = ("1", "LA", "La")
@@ -38,8 +29,6 @@ _PNG_SAMPLES = {2: 3, 4: 2, 6: 4}
 
 #: Formats of drawings, which other programs would have to paint.
 _VECTOR_FORMATS = ("EPS", "WMF")
-
-_pillow_limit = threading.Lock()
 
 Picture = tuple[NDArray[Any], dict[str, Any], list[str]]
 
@@ -54,7 +43,7 @@ def read_picture(file: IO[bytes], path: Path | None, source: str) -> Picture:
             return read_raw(path or file, source), {}, notes
         if head.startswith(tiff.TIFF_MAGIC):
             return _read_tiff(file, path, source, head)
-        with _opened(file) as picture:
+        with opened(file) as picture:
             if picture.format in _VECTOR_FORMATS:
                 raise FileFormatError(f"{source} is a drawing; give FITS, PNG, JPEG, BMP or TIFF")
             exif = exif_of(picture)
@@ -90,31 +79,6 @@ def _unreadable(source: str, head: bytes, error: Exception) -> FileFormatError:
             f"{source} is no image in a known format{aside}; give FITS, PNG, JPEG, BMP or TIFF"
         )
     return FileFormatError(f"{source} is not a sound image file: {error}")
-
-
-def max_pixels() -> int:
-    """Pixels that the memory of this machine can hold."""
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return DEFAULT_MAX_PIXELS
-    return memory // BYTES_PER_PIXEL
-
-
-@contextmanager
-def _opened(file: Any) -> Iterator[Any]:
-    """Open with Pillow, whose limit of size is raised to what the memory holds."""
-    from PIL import Image
-
-    with quiet:  # of broken side information the pixels do not care
-        with _pillow_limit:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels() // 2
-            try:
-                picture = Image.open(file)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-        with picture:
-            yield picture
 
 
 def pixels_of(picture: Any) -> NDArray[Any]:
@@ -155,7 +119,7 @@ def _read_tiff(file: IO[bytes], path: Path | None, source: str, head: bytes) -> 
     found = tiff.directories(file)
     file.seek(0)
     exif: dict[str, Any] = {}
-    with suppress(DAMAGE), _opened(file) as picture:  # Pillow knows some kinds of TIFF only
+    with suppress(DAMAGE), opened(file) as picture:  # Pillow knows some kinds of TIFF only
         exif = exif_of(picture)
     if tiff.is_camera_raw(head, found):
         return read_raw(path or file, source), exif, []
@@ -178,5 +142,5 @@ def _read_tiff(file: IO[bytes], path: Path | None, source: str, head: bytes) -> 
                 "save it without compression"
             ) from error
     file.seek(0)
-    with _opened(file) as picture:
+    with opened(file) as picture:
         return pixels_of(picture), exif, notes

@@ -5,6 +5,8 @@ Pillow cuts colours of more than 8 bits, and knows neither colours of floats nor
 
 from __future__ import annotations
 
+import io
+import itertools
 import math
 import struct
 import zlib
@@ -16,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boresight import _core
-from boresight._utils.deadline import check_time
+from boresight._utils.deadline import check_time, heard
 from boresight.errors import FileFormatError
+from boresight.frames.pillow import opened
 from boresight.frames.pixels import luminance
 
 #: First bytes of TIFF and BigTIFF, of either byte order.
@@ -38,7 +41,7 @@ SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = (
 )
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANAR = 273, 277, 278, 279, 284
 PREDICTOR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 317, 322, 323, 324, 325
-SUB_DIRECTORIES, SAMPLE_FORMAT = 330, 339
+SUB_DIRECTORIES, SAMPLE_FORMAT, JPEG_TABLES = 330, 339, 347
 
 #: Formats of the values that are read, by their code: bytes, 16, 32 and 64 bits.
 _FORMATS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
@@ -51,7 +54,13 @@ _RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)
 #: Types of samples that are read, in numpy's notation.
 _TYPES = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
+
+#: Compression by JPEG: strips and tiles are files of it, without the tables that they share.
+_JPEG = 7
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+#: Marker of Adobe without its last byte: 0, or 1 where the colours are luminance and chroma.
+_JPEG_COLOURS = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0"
 
 #: Bytes that are inflated at a time.
 INFLATE_BYTES = 1 << 20
@@ -75,6 +84,13 @@ _UNPACK: dict[int, Callable[[bytes, int], bytes]] = {
     8: _inflated,
     32946: _inflated,
     32773: _core.unpack_bits,
+}
+
+
+#: Photometric interpretations and compressions that are read.
+_KINDS = {
+    *itertools.product((_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB), (*_UNPACK, _JPEG)),
+    (_YCBCR, _JPEG),
 }
 
 
@@ -149,14 +165,15 @@ def _directory(file: IO[bytes], offset: int, order: str, *, big: bool) -> tuple[
     link = file.read(struct.calcsize(order + link_format))
     tags: dict[int, tuple[int, ...]] = {}
     for tag, kind, number, data in struct.iter_unpack(order + entry_format, body):
-        if kind not in _FORMATS or not number:
+        form = "B" if tag == JPEG_TABLES else _FORMATS.get(kind)
+        if form is None or not number:
             continue
-        size = struct.calcsize(order + _FORMATS[kind]) * number
+        size = struct.calcsize(order + form) * number
         if size > len(data):
             file.seek(struct.unpack(order + link_format, data)[0])
             data = file.read(size)
         if len(data) >= size:
-            tags[tag] = struct.unpack_from(f"{order}{number}{_FORMATS[kind]}", data)
+            tags[tag] = struct.unpack_from(f"{order}{number}{form}", data)
     whole = len(link) == struct.calcsize(order + link_format)
     return Directory(order, tags), struct.unpack(order + link_format, link)[0] if whole else 0
 
@@ -223,6 +240,7 @@ class _Layout:
         self.samples = first(SAMPLES, 1)
         self._planar = first(PLANAR, 1) == 2 and self.samples > 1
         self._tiled = TILE_OFFSETS in directory.tags
+        self._height = first(HEIGHT)
         bits = set(directory.tags.get(BITS, (1,)))
         formats = set(directory.tags.get(SAMPLE_FORMAT, (1,)))
         kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(first(SAMPLE_FORMAT, 1), "")
@@ -231,8 +249,7 @@ class _Layout:
             f"{kind}{size}" in _TYPES
             and bits == {8 * size}
             and len(formats) == 1
-            and first(PHOTOMETRIC, _BLACK_IS_ZERO) in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-            and first(COMPRESSION, 1) in _UNPACK
+            and (first(PHOTOMETRIC, _BLACK_IS_ZERO), first(COMPRESSION, 1)) in _KINDS
             and first(PREDICTOR, 1) in (1, 2, 3)
             and first(FILL_ORDER, 1) == 1
         )
@@ -246,7 +263,7 @@ class _Layout:
     def segments(self, file: IO[bytes]) -> Iterator[tuple[tuple[Any, ...], NDArray[Any]]]:
         """Yield strips or tiles, each with the part (rows, columns, samples) that it fills."""
         first = self._directory.first
-        height, width = first(HEIGHT), first(WIDTH)
+        height, width = self._height, first(WIDTH)
         rows, columns = min(first(STRIP_ROWS, height), height), width
         tags = self._directory.tags
         offsets, counts = tags.get(STRIP_OFFSETS, ()), tags.get(STRIP_COUNTS, ())
@@ -277,6 +294,8 @@ class _Layout:
 
     def _unpacked(self, data: bytes, size: int, shape: tuple[int, int, int]) -> NDArray[Any]:
         """Unpack the samples of a strip or tile."""
+        if self._directory.first(COMPRESSION, 1) == _JPEG:
+            return self._of_jpeg(data, shape)
         raw = _UNPACK[self._directory.first(COMPRESSION, 1)](data, size)
         if len(raw) < size:
             raise ValueError("it is cut short, pixels are missing")
@@ -291,6 +310,20 @@ class _Layout:
             np.cumsum(native, axis=1, dtype=native.dtype, out=native)
             return native.view(self.dtype.newbyteorder("="))
         return samples
+
+    def _of_jpeg(self, data: bytes, shape: tuple[int, int, int]) -> NDArray[Any]:
+        """Unpack the samples of a strip or tile that is compressed by JPEG."""
+        rows, columns, depth = shape
+        tables = bytes(self._directory.tags.get(JPEG_TABLES, ())).removesuffix(_JPEG_END)
+        colours = _JPEG_COLOURS + bytes([self._directory.first(PHOTOMETRIC) == _YCBCR])
+        whole = (tables or _JPEG_START) + colours + data.removeprefix(_JPEG_START)
+        with heard(io.BytesIO(whole)) as content, opened(content) as picture:
+            if (picture.format, picture.mode) != ("JPEG", "RGB" if depth == 3 else "L"):
+                raise ValueError(f"it has JPEG of {picture.mode} for {depth} samples a pixel")
+            # The last strip may be as high as the others.
+            if picture.width != columns or not rows <= picture.height <= max(rows, self._height):
+                raise ValueError(f"a strip or tile is of {picture.size} pixels")
+            return np.asarray(picture).reshape(picture.height, columns, depth)[:rows]
 
     def _undo_float_predictor(self, raw: bytes, shape: tuple[int, int, int]) -> NDArray[Any]:
         """Undo Adobe's predictor of floats: bytes by significance, and differences of them."""
