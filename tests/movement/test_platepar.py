@@ -213,6 +213,13 @@ def test_what_is_no_platepar_is_refused(tmp_path, text):
         read_platepar(tmp_path / "bad.cal")
 
 
+def test_a_distortion_without_bounds_is_refused_before_it_is_fitted(tmp_path, capfd):
+    huge = POLYNOMIAL | {"x_poly_fwd": [1e308] * 12}
+    with pytest.raises(FileFormatError, match="its distortion is not finite"):
+        read_platepar(written(tmp_path, huge))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_camera_without_site_or_time_or_a_mirrored_one_is_refused(tmp_path):
     lens = CameraModel(800.0, (720, 1280), projection="equidistant")
     site = EarthLocation.from_geodetic(0.0, 0.0)

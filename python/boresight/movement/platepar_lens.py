@@ -137,7 +137,10 @@ def camera_of(values: Mapping[str, Any]) -> tuple[CameraModel, float]:
         points = grid(shape, SIDE)
         scale = max(shape) / 2.0
         terms = _monomials((points - centre) / scale)
-        bend = forward(values, points) - (points - centre)
+        with np.errstate(all="ignore"):
+            bend = forward(values, points) - (points - centre)
+        if not np.isfinite(bend).all():
+            raise ValueError("its distortion is not finite within the image")
         a, b = np.linalg.lstsq(terms, bend, rcond=None)[0].T
         distortion = PolynomialDistortion(ORDER, scale, a, b)
     camera = CameraModel(
