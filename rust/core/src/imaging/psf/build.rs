@@ -48,7 +48,7 @@ const SETTLING_ROUNDS: usize = 2;
 const TRIAL_ROUNDS: usize = 2;
 const TRIAL_GAIN: f32 = 0.97;
 /// It is not given up where the residuals were more than this times the noise: before it fits far better it may fit worse.
-const POOR_MISFIT: f32 = 3.0;
+const POOR_MISFIT: f32 = 30.0;
 const FIRST_CHOOSY_ROUND: usize = 2;
 /// The shape stays as it was with the weight of so many stars.
 const PRIOR_STARS: f32 = 1.0;
