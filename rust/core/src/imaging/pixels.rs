@@ -78,6 +78,12 @@ impl Rows<'_> {
 }
 
 fn along<T: Copy + Into<f64>>(rows: &[&[T]], [x, y]: [usize; 2], step: [usize; 2], out: &mut [f64]) {
+    if step == [1, 0] {
+        for (o, &v) in out.iter_mut().zip(&rows[y][x..]) {
+            *o = v.into();
+        }
+        return;
+    }
     for (k, o) in out.iter_mut().enumerate() {
         *o = rows[y + k * step[1]][x + k * step[0]].into();
     }

@@ -1,5 +1,7 @@
 //! The lattice that values lie on, and pixels that are rounded alike.
 
+use rayon::prelude::*;
+
 use crate::imaging::image::Image;
 
 /// The values of one pixel in so many at least recur, where they lie on a lattice that matters.
@@ -21,6 +23,8 @@ const FEW_STEPS: f64 = 8.0;
 /// Side of the blocks of JPEG, and rows on which their edges are looked for.
 const BLOCK: usize = 8;
 const BLOCK_ROWS: usize = 128;
+/// Lines that a task looks at.
+const TASK_LINES: usize = 16;
 /// Fraction of the differences of neighbours that are at the edges of blocks, where there are any (else one in eight), that
 /// of those that stand alone, and what is added to both for their number, over its root.
 const EDGE_FRACTION: f64 = 0.2;
@@ -105,54 +109,74 @@ fn plateau(image: &Image<'_>) -> f64 {
 /// First edge of blocks along the lines of pixels of an axis, as JPEG leaves them where it keeps little else: too many of all
 /// differences of neighbours are at one place in eight, or of those that stand alone (stars have other differences beside them).
 fn first_edge(image: &Image<'_>, axis: usize) -> Option<usize> {
-    let [mut all, mut alone] = [[0_usize; BLOCK]; 2];
     let (length, across) = (image.size()[axis], image.size()[1 - axis]);
     let lines = BLOCK_ROWS.min(across);
-    let mut line = vec![0.0; length];
-    for k in 0..lines {
+    let counts = |buffers: &mut (Vec<f64>, Vec<u8>, Vec<u8>), k: usize| {
+        let (line, differs, lone) = buffers;
         let mut from = [(2 * k + 1) * across / (2 * lines); 2];
         from[axis] = 0;
-        image.line(from, [1 - axis, axis], &mut line);
-        // Whether there was a difference at the pixel before, and at the one before that.
-        let mut before = [false; 2];
-        for (x, pair) in (1..).zip(line.windows(2)) {
-            // False where either is bad.
-            let differs = (pair[1] - pair[0]).abs() > 0.0;
-            all[x % BLOCK] += usize::from(differs);
-            alone[(x - 1) % BLOCK] += usize::from(before == [true, false] && !differs);
-            before = [differs, before[0]];
-        }
-    }
-    let crowded = |differences: [usize; BLOCK], fraction: f64| {
-        let total = differences.iter().sum::<usize>() as f64;
+        line.resize(length, 0.0);
+        image.line(from, [1 - axis, axis], line);
+        // From the one before each pixel; none where either is bad.
+        differs.clear();
+        differs.push(0);
+        differs.extend(line.windows(2).map(|pair| u8::from((pair[1] - pair[0]).abs() > 0.0)));
+        lone.clear();
+        lone.push(0);
+        lone.extend(differs.windows(3).map(|three| three[1] & !(three[0] | three[2])));
+        [by_place(differs), by_place(lone)]
+    };
+    let sum = |a: [[u32; BLOCK]; 2], b: [[u32; BLOCK]; 2]| {
+        std::array::from_fn(|k| std::array::from_fn(|place| a[k][place] + b[k][place]))
+    };
+    let [all, alone] = (0..lines)
+        .into_par_iter()
+        .with_min_len(TASK_LINES)
+        .map_init(Default::default, counts)
+        .reduce(Default::default, sum);
+    let crowded = |differences: [u32; BLOCK], fraction: f64| {
+        let total = f64::from(differences.iter().sum::<u32>());
         let (place, most) = differences.into_iter().enumerate().max_by_key(|&(_, count)| count)?;
         let crowd = (fraction + EDGE_SIGMAS / total.sqrt()) * total;
-        (total > 0.0 && most as f64 > crowd).then_some(place)
+        (total > 0.0 && f64::from(most) > crowd).then_some(place)
     };
     crowded(all, EDGE_FRACTION).or_else(|| crowded(alone, LONE_EDGE_FRACTION))
+}
+
+/// How many flags are set at each place of the blocks along a line.
+fn by_place(flags: &[u8]) -> [u32; BLOCK] {
+    let mut counts = [0; BLOCK];
+    for block in flags.chunks(BLOCK) {
+        for (count, &flag) in counts.iter_mut().zip(block) {
+            *count += u32::from(flag);
+        }
+    }
+    counts
 }
 
 /// Step of the means of blocks that begin at `first`: JPEG rounds them to a coarser lattice than that of the values.
 fn block_step(image: &Image<'_>, first: [usize; 2], step: f64) -> f64 {
     let [columns, rows] = [(image.width(), first[0]), (image.height(), first[1])]
         .map(|(size, first)| size.saturating_sub(first) / BLOCK);
-    let mean = |i: usize, j: usize| -> Option<f64> {
-        let [x, y] = [first[0] + i * BLOCK, first[1] + j * BLOCK];
-        let mut pixels = [0.0; BLOCK * BLOCK];
-        for (y, row) in (y..).zip(pixels.chunks_exact_mut(BLOCK)) {
-            image.line([x, y], [1, 0], row);
-        }
-        let sum: f64 = pixels.iter().sum();
-        sum.is_finite().then_some(sum / (BLOCK * BLOCK) as f64)
-    };
     // None of an image that has no whole block.
     let lines = (BLOCKS / columns.max(1)).max(1).min(rows);
-    let mut steps = Vec::new();
-    for j in (0..lines).map(|k| (2 * k + 1) * rows / (2 * lines)) {
-        let means: Vec<Option<f64>> = (0..columns).map(|i| mean(i, j)).collect();
-        let pairs = means.windows(2).filter_map(|pair| Some((pair[1]? - pair[0]?).abs()));
-        steps.extend(pairs.filter(|&difference| difference > LEVEL_TOLERANCE * step));
-    }
+    let differences = |(line, sums): &mut (Vec<f64>, Vec<f64>), k: usize| {
+        line.resize(columns * BLOCK, 0.0);
+        sums.clear();
+        sums.resize(columns, 0.0);
+        let top = first[1] + (2 * k + 1) * rows / (2 * lines) * BLOCK;
+        for y in top..top + BLOCK {
+            image.line([first[0], y], [1, 0], line);
+            for (sum, pixels) in sums.iter_mut().zip(line.as_chunks::<BLOCK>().0) {
+                *sum += pixels.iter().sum::<f64>();
+            }
+        }
+        let pixels = (BLOCK * BLOCK) as f64;
+        let pairs = sums.windows(2).map(|pair| ((pair[1] - pair[0]) / pixels).abs());
+        pairs.filter(|&difference| difference > LEVEL_TOLERANCE * step).collect::<Vec<f64>>()
+    };
+    let mut steps =
+        (0..lines).into_par_iter().map_init(Default::default, differences).collect::<Vec<_>>().concat();
     steps.sort_unstable_by(f64::total_cmp);
     steps.get((STEP_QUANTILE * steps.len() as f64) as usize).copied().unwrap_or(0.0)
 }
