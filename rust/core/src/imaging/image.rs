@@ -10,6 +10,8 @@ use crate::simd::{Work, streamed};
 
 /// Blocks of fewer pixels gain nothing from wide vector instructions.
 const SHORT: usize = 64;
+/// Pixels of a row that are freed from a pattern at once, a multiple of its period.
+const PAIRS: usize = 16;
 
 /// How the numbers of an image are read: times a power of two, less a pattern of period two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,14 +37,20 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     fn flatten(&self, y: usize, x0: usize, out: &mut [f32]) {
-        let (offset, factor) = (self.offset[y % 2], self.factor[y % 2]);
-        let [a, b] = [0, 1].map(|k| (x0 + k) % 2);
-        let [offset, factor] = [[offset[a], offset[b]], [factor[a], factor[b]]];
-        for pair in out.chunks_mut(2) {
-            for ((v, offset), factor) in pair.iter_mut().zip(offset).zip(factor) {
+        // As many side by side as vector registers hold, for the compiler.
+        let alternating =
+            |values: [f32; 2]| -> [f32; PAIRS] { std::array::from_fn(|k| values[(x0 + k) % 2]) };
+        let [offset, factor] = [self.offset, self.factor].map(|values| alternating(values[y % 2]));
+        let flatten = |v: &mut [f32]| {
+            for ((v, offset), factor) in v.iter_mut().zip(offset).zip(factor) {
                 *v = (*v - offset) * factor;
             }
+        };
+        let (whole, rest) = out.as_chunks_mut::<PAIRS>();
+        for pixels in whole {
+            flatten(pixels);
         }
+        flatten(rest);
     }
 
     /// With what exceeds `level` divided by the sensitivity of each place.
@@ -158,10 +166,13 @@ impl<'a> Image<'a> {
     /// finite.
     pub(crate) fn line(&self, from: [usize; 2], step: [usize; 2], out: &mut [f64]) {
         self.rows.line(from, step, out);
-        for (k, v) in out.iter_mut().enumerate() {
-            let [x, y] = [0, 1].map(|axis| from[axis] + k * step[axis]);
-            if !v.is_finite() || self.mask.as_ref().is_some_and(|mask| mask[y][x]) {
-                *v = f64::NAN;
+        for v in &mut *out {
+            *v = if v.is_finite() { *v } else { f64::NAN };
+        }
+        if let Some(mask) = &self.mask {
+            for (k, v) in out.iter_mut().enumerate() {
+                let [x, y] = [0, 1].map(|axis| from[axis] + k * step[axis]);
+                *v = if mask[y][x] { f64::NAN } else { *v };
             }
         }
     }
