@@ -137,23 +137,23 @@ impl<'a> Filter<'a> {
     ///
     /// Noise of few steps may be skewed, or so correlated that the pixels do not show it.
     fn noise(&self, background: &Background) -> Skewed {
-        let [_, height] = self.size();
+        let [width, height] = self.size();
         let coarse = background.skewness > 0.0;
         let rows = if coarse { COARSE_ROWS } else { NOISE_ROWS };
         let step = height.div_ceil(NOISE_BANDS);
-        let mut samples: Vec<f32> = (0..height.div_ceil(step))
+        let samples: Vec<Vec<f32>> = (0..height.div_ceil(step))
             .into_par_iter()
-            .flat_map_iter(|band| {
+            .map(|band| {
                 let (start, end) = (band * step, ((band + 1) * step).min(height));
                 let middle = (start + end).saturating_sub(rows) / 2;
-                let mut sampled = Vec::new();
+                let mut sampled = Vec::with_capacity(rows * (width + 2).div_ceil(NOISE_STEP));
                 let rows = middle.max(start)..(middle + rows).min(end);
                 let (visit, defects) = (Visitor::Sample(&mut sampled), &mut Defects::none(0));
                 vectorized(Pass { filter: self, rows, visit, defects });
                 sampled
             })
             .collect();
-        let mut noise = Skewed::of(&mut samples, background.skewness * self.skewness());
+        let mut noise = Skewed::of(&samples, background.skewness * self.skewness());
         let most = if coarse { f32::INFINITY } else { MAX_CORRELATION };
         noise.deviation = noise.deviation.clamp(1.0, most);
         noise
@@ -359,7 +359,15 @@ impl Visitor<'_> {
         match self {
             Self::Scan(scan) => scan.visit(y, width, rows),
             Self::Sample(found) => {
-                found.extend(rows[1].iter().copied().step_by(NOISE_STEP).filter(|&s| s != 0.0));
+                // Without branches: those to be left out are overwritten.
+                let sampled = rows[1][..width + 2].as_chunks::<NOISE_STEP>().0;
+                let mut end = found.len();
+                found.resize(end + sampled.len(), 0.0);
+                for &[s, _] in sampled {
+                    found[end] = s;
+                    end += usize::from(s != 0.0);
+                }
+                found.truncate(end);
             }
         }
     }
