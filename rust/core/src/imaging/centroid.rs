@@ -1,7 +1,10 @@
 //! Gaussian-weighted moments: position, flux and shape of one star's image, without a model of it.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use crate::imaging::stamp::{BAD, Crop, Layout};
-use crate::simd::{LANES, Lanes};
+use crate::simd::{self, LANES, Lanes, vectorized};
 
 /// Narrowest window (sigma, pixels): a narrower one sees too few pixels, and its position follows their centres.
 const MIN_WINDOW: f64 = 1.0;
@@ -137,31 +140,54 @@ fn sums(
     let (mut x, mut y) = (Window::EMPTY, Window::EMPTY);
     x.fill(layout, offset[0], sigma, power);
     y.fill(layout, offset[1], sigma, power);
-    let mut s = Sums::default();
-    for (j, span) in (crop.rows[0]..crop.rows[1]).zip(crop.spans(layout)) {
-        let zero = Lanes::splat(0.0);
-        let (mut sum, mut first, mut second) = (zero, zero, zero);
-        let first_column = crop.columns[0];
-        for (c, at) in span.step_by(LANES).enumerate() {
-            let column = first_column + c * LANES;
-            let pixels = Lanes::load(&stamp[at..at + LANES]);
+    let [total, first @ .., xx, xy, yy] = vectorized(WindowSums { stamp, layout, crop, x, y, value });
+    Sums { total, first, second: [xx, xy, yy] }
+}
+
+/// The sums of w, w·x, w·y, w·x², w·x·y and w·y² times the value of each pixel.
+struct WindowSums<'a, F> {
+    stamp: &'a [f32],
+    layout: Layout,
+    crop: Crop,
+    x: Window,
+    y: Window,
+    value: F,
+}
+
+impl<F: Fn(Lanes) -> Lanes> simd::Work for WindowSums<'_, F> {
+    type Output = [f32; 6];
+
+    #[inline(always)]
+    fn call(self) -> [f32; 6] {
+        let Self { stamp, layout, crop, x, y, value } = self;
+        let mut sums = [Lanes::splat(0.0); 6];
+        for column in (crop.columns[0]..crop.columns[1]).step_by(LANES) {
+            // Of the columns by themselves, weighted along them.
+            let [mut flat, mut first, mut second] = [Lanes::splat(0.0); 3];
+            for j in crop.rows[0]..crop.rows[1] {
+                let pixels = Lanes::load(&stamp[j * layout.stride + column..][..LANES]);
+                let dy = Lanes::splat(y.distance[j]);
+                let v = Lanes::splat(y.weight[j]) * pixels.within(BAD / 2.0) * value(pixels);
+                let by_y = dy * v;
+                flat = flat + v;
+                first = first + by_y;
+                second = second + dy * by_y;
+            }
+            let weight = Lanes::load(&x.weight[column..column + LANES]);
             let dx = Lanes::load(&x.distance[column..column + LANES]);
-            let weight = Lanes::load(&x.weight[column..column + LANES]) * pixels.within(BAD / 2.0);
-            let v = weight * value(pixels);
-            sum = sum + v;
-            first = first + v * dx;
-            second = second + v * dx * dx;
+            let by_x = weight * dx;
+            let [total, wx, wy, xx, xy, yy] = sums;
+            sums = [
+                total + weight * flat,
+                wx + by_x * flat,
+                wy + weight * first,
+                xx + by_x * dx * flat,
+                xy + by_x * first,
+                yy + weight * second,
+            ];
         }
-        let (wy, dy) = (y.weight[j], y.distance[j]);
-        let (sum, first, second) = (wy * sum.sum(), wy * first.sum(), wy * second.sum());
-        s.total += sum;
-        s.first[0] += first;
-        s.first[1] += dy * sum;
-        s.second[0] += second;
-        s.second[1] += dy * first;
-        s.second[2] += dy * dy * sum;
+        simd::sums(&sums)
     }
-    s
 }
 
 /// A window on a stamp.
