@@ -234,8 +234,7 @@ impl Extractor {
         let Some(pattern) = reading.pattern else { return Ok(reading) };
         let (image, options) = (&image.with_reading(reading), self.options.scaled(&reading));
         let background = options.background(image, &reading)?;
-        let threshold = options.sigma_threshold as f32;
-        let filter = options.matched_filter_sigma;
+        let (threshold, filter) = (mosaic::MIN_HEIGHT, options.matched_filter_sigma);
         let detection = self.detector.detect(image, &background, filter, threshold, false, None);
         let level = background.level.mean() as f32;
         let sensitive = mosaic::sensitivities(image, &background, &detection.peaks);

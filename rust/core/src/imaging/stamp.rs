@@ -106,10 +106,9 @@ pub(crate) fn cut(
     let stamp = &mut stamp[first..][..(rows.len() - 1) * stride + columns.len()];
     image.read_block([columns.start as usize, rows.start as usize], columns.len(), stamp, stride);
     for (row, pixels) in rows.zip(stamp.chunks_mut(stride)) {
-        let mut under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
-        for v in &mut pixels[..columns.len()] {
-            *v = if *v < saturation { *v - under } else { BAD };
-            under += slope[0];
+        let under = level + slope[1] * (row - y) as f32 + slope[0] * (columns.start - x) as f32;
+        for (v, k) in pixels[..columns.len()].iter_mut().zip(0_i32..) {
+            *v = if *v < saturation { *v - (under + slope[0] * k as f32) } else { BAD };
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::monitor::Monitor;
 const WIDTH_STARS: usize = 40;
 /// Peaks among which they are looked for: some are hot pixels.
 const WIDTH_PEAKS: usize = 8 * WIDTH_STARS;
+/// Of these, so many are looked at by one task.
+const WIDTH_TASK: usize = 8;
 /// Width (sigma, pixels) assumed where no star tells it.
 const DEFAULT_SIGMA: f64 = 1.2;
 /// Narrowest and widest window.
@@ -151,22 +153,26 @@ impl<'a> Measure<'a> {
         }
         order.sort_unstable_by(higher);
         let layout = Layout::new(WIDTH_HALF);
-        let mut stamp = vec![0.0; layout.len()];
-        order
-            .iter()
-            .filter_map(|peak| {
-                let centre = [peak.x as isize, peak.y as isize];
-                stamp::cut(self.image, self.background, centre, WIDTH_HALF, f32::INFINITY, &mut stamp);
-                let top = Top::of(peak, centre, &stamp, layout);
-                if self.options.max_sharpness.is_some_and(|limit| top.sharpness > limit) {
-                    return None;
-                }
-                let crop = Crop::whole(WIDTH_HALF);
-                let view = View { stamp: &stamp, layout, crop, variance: 0.0, photon: 0.0 };
-                view.adaptive(offset(peak.vertex, centre), DEFAULT_SIGMA as f32)
-            })
-            .take(WIDTH_STARS)
-            .collect()
+        let shape = |stamp: &mut Vec<f32>, peak: &&Peak| {
+            let centre = [peak.x as isize, peak.y as isize];
+            stamp.resize(layout.len(), 0.0);
+            stamp::cut(self.image, self.background, centre, WIDTH_HALF, f32::INFINITY, stamp);
+            let top = Top::of(peak, centre, stamp, layout);
+            if self.options.max_sharpness.is_some_and(|limit| top.sharpness > limit) {
+                return None;
+            }
+            let crop = Crop::whole(WIDTH_HALF);
+            let view = View { stamp, layout, crop, variance: 0.0, photon: 0.0 };
+            view.adaptive(offset(peak.vertex, centre), DEFAULT_SIGMA as f32)
+        };
+        let (mut shapes, mut rest) = (Vec::new(), &order[..]);
+        while shapes.len() < WIDTH_STARS && !rest.is_empty() {
+            let (next, others) = rest.split_at((WIDTH_STARS - shapes.len()).min(rest.len()));
+            let seen = next.par_iter().with_min_len(WIDTH_TASK).map_init(Vec::new, shape);
+            shapes.extend(seen.collect::<Vec<_>>().into_iter().flatten());
+            rest = others;
+        }
+        shapes
     }
 
     /// By Gaussian windows; the faintest of very many by the fast ones.

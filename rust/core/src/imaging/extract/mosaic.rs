@@ -8,7 +8,7 @@ use crate::imaging::stamp::{self, Layout, is_good};
 /// So many of the highest peaks are looked at, no lower than so many sigmas; fewer tell nothing.
 const PEAKS: usize = 300;
 const MIN_PEAKS: usize = 10;
-const MIN_HEIGHT: f32 = 30.0;
+pub(super) const MIN_HEIGHT: f32 = 30.0;
 /// Half width of what is added up about a peak: all of its light, for each place alike.
 const HALF: usize = 4;
 /// Relative sensitivities are within this range.

@@ -3,6 +3,8 @@
 use std::f64::consts::PI;
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::{Frame, Rejected};
 use crate::imaging::background::Background;
 use crate::imaging::blobs::{Blob, Labels, Run};
@@ -31,6 +33,8 @@ const WING_BRIGHTNESS: f64 = 0.01;
 /// many, where there are fewer).
 const STREWN_FACTOR: usize = 12;
 const STREWN_PIXELS: usize = 100;
+/// Peaks looked at by one task.
+const TASK_PEAKS: usize = 128;
 /// Pixels around a peak that are looked at.
 const REACH: usize = 2;
 
@@ -55,7 +59,7 @@ pub(super) fn candidates(frame: &Frame<'_>, peaks: &[Peak], rejected: &mut Rejec
         let window = (bounds.highest(peak) >= level).then(|| Window::read(image, peak))?;
         window.pixels().find(|&(_, _, v)| v >= level).map(|(x, y, _)| [x, y])
     };
-    let places: Vec<Option<[usize; 2]>> = peaks.iter().map(saturated).collect();
+    let places: Vec<Option<[usize; 2]>> = peaks.par_iter().with_min_len(TASK_PEAKS).map(saturated).collect();
     let regions = Regions::find(image, level, places.iter().flatten().copied());
     let region: Vec<Option<usize>> = places.iter().map(|place| regions.at((*place)?)).collect();
     let mut best = vec![usize::MAX; regions.blobs.len()];
