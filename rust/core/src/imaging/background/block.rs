@@ -141,13 +141,8 @@ fn mostly_at_floor(samples: &[f32], floor: f32, step: f32) -> Option<(f32, f32)>
     }
     let middle = above.len() / 2;
     let (_, &mut median, _) = above.select_nth_unstable_by(middle, f32::total_cmp);
-    let most = floor + FAR_ABOVE * (median - floor);
-    let (count, sum, squares) = samples
-        .iter()
-        .map(|v| v - floor)
-        .filter(|v| *v < most - floor)
-        .fold((0.0, 0.0, 0.0), |(count, sum, squares), v| (count + 1.0, sum + v, squares + v * v));
-    let mean: f32 = sum / count;
+    let (count, sum, squares) = moments(samples, floor, FAR_ABOVE * (median - floor));
+    let mean = sum / count;
     Some((floor + mean, (squares / count - mean * mean).max(step * step / 12.0).sqrt()))
 }
 

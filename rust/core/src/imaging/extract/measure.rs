@@ -44,7 +44,7 @@ const AREA_SIGMAS: f64 = 20.0;
 const FITTED_SHARE: f64 = 0.35;
 const FITTED_STARS: usize = 1000;
 /// Stars measured by one task.
-const TASK_STARS: usize = 64;
+const TASK_STARS: usize = 16;
 
 /// As many stars at least tell a trail, ...
 const MIN_TRAILED: usize = 5;

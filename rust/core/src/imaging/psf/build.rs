@@ -76,7 +76,7 @@ pub(crate) const MAX_NODES: usize = 6;
 /// A pixel of which the fit of its star takes more than this fraction tells nothing of the noise.
 const MAX_LEVERAGE: f32 = 0.9;
 /// Stars gathered by one task.
-const TASK_STARS: usize = 32;
+const TASK_STARS: usize = 16;
 
 /// The point-spread function of a frame, and the noise of its pixels.
 pub(crate) struct Built {

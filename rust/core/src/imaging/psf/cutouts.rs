@@ -34,7 +34,7 @@ const LONE_SPARED: usize = 2;
 const CORE_RADIUS: usize = 1;
 const CORE_WIDTH: f64 = 0.5;
 /// Stars worked on by one task.
-const TASK_STARS: usize = 128;
+const TASK_STARS: usize = 16;
 
 /// Expected size of the stars' images before they are fitted.
 #[derive(Debug, Clone, Copy)]

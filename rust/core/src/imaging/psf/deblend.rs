@@ -1,5 +1,8 @@
 //! Stars hidden beside others: what the fit leaves over where it does not fit.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use std::collections::HashSet;
 
 use rayon::prelude::*;
@@ -9,7 +12,8 @@ use super::fit::Work;
 use super::noise::{Noise, NoiseField};
 use super::source::{Fit, Source};
 use super::{Rendering, field::PsfField};
-use crate::imaging::stamp::{Crop, is_good};
+use crate::imaging::stamp::{Crop, Layout, is_good};
+use crate::simd::{self, vectorized};
 
 /// A star whose chi-square exceeds its expectation by so many standard deviations is looked at.
 const MISFIT_SIGMAS: f32 = 4.0;
@@ -28,7 +32,7 @@ const MIN_FLUX_SIGMAS: f32 = 3.0;
 /// Half width of the part of the point-spread function that a hidden star is looked for with.
 const REACH: usize = 2;
 /// Stars looked at by one task.
-const TASK_STARS: usize = 64;
+const TASK_STARS: usize = 8;
 
 /// A star found beside another.
 #[derive(Debug, Clone, Copy)]
@@ -56,14 +60,14 @@ pub(crate) fn hidden(
         .par_iter()
         .with_min_len(TASK_STARS)
         .map_init(
-            || (Work::default(), Vec::new(), Rendering::default()),
-            |(work, residual, kernel), &i| {
+            || (Work::default(), Residuals::default(), Rendering::default()),
+            |(work, residuals, kernel), &i| {
                 let known = if psf.along() > 1 { local.at(sources[i].pixel) } else { noise };
                 let wings = (WING_ERRORS * known.model.sqrt()).max(MIN_WINGS);
                 stamps.step(psf, noise, &sources, i, work);
-                weigh(stamps, noise, &sources, i, work, residual);
+                residuals.weigh(stamps, noise, &sources, i, work);
                 psf.at(sources[i].pixel).render_value([0.0, 0.0], Crop::whole(psf.half()), kernel);
-                brightest(stamps, kernel, &sources, i, residual, sigma, wings)
+                brightest(stamps, kernel, &sources, i, residuals, sigma, wings)
             },
         )
         .flatten()
@@ -103,16 +107,71 @@ pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -
         .collect()
 }
 
-/// Weight and weighted residual of each pixel; `work` holds the star's model and its neighbours' light.
-fn weigh(stamps: &Stamps, noise: Noise, sources: &[Source], i: usize, work: &Work, out: &mut Vec<[f32; 2]>) {
-    out.clear();
-    out.resize(stamps.layout().len(), [0.0; 2]);
-    for at in stamps.crop(i).spans(stamps.layout()).flatten() {
-        let d = stamps.data(i)[at];
-        if is_good(d) {
-            let model = work.light[at] + sources[i].flux * work.own.value[at];
-            let weight = 1.0 / noise.variance(stamps.variance(i), model);
-            out[at] = [weight, weight * (d - model)];
+/// What the fit of a star leaves over.
+#[derive(Debug, Default)]
+struct Residuals {
+    /// Weight of each pixel of the stamp, and its weighted residual: rows with zeros around, so many pixels on each side.
+    weight: Vec<f32>,
+    light: Vec<f32>,
+    stride: usize,
+}
+
+impl Residuals {
+    /// As many as the filter reaches beyond the stamp.
+    const RIM: usize = REACH - 1;
+
+    /// Those of star `i`; `work` holds its model and its neighbours' light.
+    fn weigh(&mut self, stamps: &Stamps, noise: Noise, sources: &[Source], i: usize, work: &Work) {
+        let layout = stamps.layout();
+        self.stride = layout.side + 2 * Self::RIM;
+        for values in [&mut self.weight, &mut self.light] {
+            values.clear();
+            values.resize(self.stride * self.stride, 0.0);
+        }
+        for at in stamps.crop(i).spans(layout).flatten() {
+            let d = stamps.data(i)[at];
+            if is_good(d) {
+                let model = work.light[at] + sources[i].flux * work.own.value[at];
+                let weight = 1.0 / noise.variance(stamps.variance(i), model);
+                let [x, y] = [at % layout.stride, at / layout.stride].map(|v| v + Self::RIM);
+                self.weight[y * self.stride + x] = weight;
+                self.light[y * self.stride + x] = weight * (d - model);
+            }
+        }
+    }
+}
+
+/// A row of residuals through a filter: the light of a star at each place, and its weight.
+struct Filtered<'a> {
+    residuals: &'a Residuals,
+    kernel: &'a [f32],
+    layout: Layout,
+    /// The row, counted from the first that the filter fits in.
+    row: usize,
+    light: &'a mut [f32],
+    weight: &'a mut [f32],
+}
+
+impl simd::Work for Filtered<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self { residuals, kernel, layout: Layout { half, stride, .. }, row, light, weight } = self;
+        light.fill(0.0);
+        weight.fill(0.0);
+        let columns = light.len();
+        for j in 0..=2 * REACH {
+            for i in 0..=2 * REACH {
+                let p = kernel[(half + j - REACH) * stride + half + i - REACH];
+                let first = (row + j) * residuals.stride + i;
+                let under = residuals.light[first..first + columns].iter();
+                let weights = &residuals.weight[first..first + columns];
+                for (((light, weight), r), w) in light.iter_mut().zip(&mut *weight).zip(under).zip(weights) {
+                    *light += p * r;
+                    *weight += p * p * w;
+                }
+            }
         }
     }
 }
@@ -123,7 +182,7 @@ fn brightest(
     kernel: &Rendering,
     sources: &[Source],
     i: usize,
-    residual: &[[f32; 2]],
+    residuals: &Residuals,
     sigma: f32,
     wings: f32,
 ) -> Option<Hidden> {
@@ -148,27 +207,16 @@ fn brightest(
     let columns = (2 * inner + 1) as usize;
     let (mut light, mut weight) = (vec![0.0; columns], vec![0.0; columns]);
     for y in -inner..=inner {
-        light.fill(0.0);
-        weight.fill(0.0);
-        let reach = REACH as isize;
-        for dy in -reach..=reach {
-            // The rows of residuals end with the stamp.
-            let Some(row) = layout.index([0, 0], [0, y + dy]) else { continue };
-            for dx in -reach..=reach {
-                let Some(under) = layout.index([0, 0], [dx, dy]) else { continue };
-                let p = kernel.value[under];
-                // The first column that is looked at; a column more on each side may be beyond the stamp.
-                let first = row as isize - inner + dx;
-                for k in 0..columns {
-                    let column = k as isize - inner + dx;
-                    if column.unsigned_abs() <= layout.half {
-                        let [w, r] = residual[(first + k as isize) as usize];
-                        light[k] += p * r;
-                        weight[k] += p * p * w;
-                    }
-                }
-            }
-        }
+        let row = (y + inner) as usize;
+        let (into_light, into_weight) = (&mut light[..], &mut weight[..]);
+        vectorized(Filtered {
+            residuals,
+            kernel: &kernel.value,
+            layout,
+            row,
+            light: into_light,
+            weight: into_weight,
+        });
         for (k, (&light, &weight)) in light.iter().zip(&weight).enumerate() {
             let x = k as isize - inner;
             let height = light / weight.sqrt();

@@ -30,7 +30,7 @@ const SETTLED_PIXELS: f32 = 0.05;
 /// taken from the other. The first [`MAX_TOUCHING`] of them, that is; the others stay as they are for a round.
 const TOUCHING_SIGMAS: f32 = 2.5;
 /// Stars fitted by one task.
-const TASK_STARS: usize = 128;
+const TASK_STARS: usize = 8;
 
 /// How many pixels may still be gone through: what is spent on a frame is bounded, whatever is on it.
 #[derive(Debug, Clone, Copy)]

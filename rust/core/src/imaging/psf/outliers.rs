@@ -10,7 +10,7 @@ use super::source::{Fit, Source};
 use crate::imaging::stamp::is_good;
 
 /// Stars looked at by one task.
-const TASK_STARS: usize = 64;
+const TASK_STARS: usize = 8;
 
 /// The pixels of each star that does not fit, of `misfits`, that are no star's, by its index.
 pub(crate) fn outliers(
