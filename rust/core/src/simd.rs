@@ -50,7 +50,7 @@ impl Work for AddScaled<'_> {
 }
 
 /// Results that are kept in turn, since each step waits for the one before it.
-const IN_TURN: usize = 16;
+pub(crate) const IN_TURN: usize = 16;
 
 /// The sum of many numbers.
 pub(crate) fn sum(numbers: &[f32]) -> f64 {

@@ -12,7 +12,7 @@ use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::source::{Fit, Source};
 use super::{MAX_OFFSET, Rendering};
 use crate::error::Result;
-use crate::imaging::stamp::{BAD, Crop, Layout, is_good};
+use crate::imaging::stamp::{BAD, Crop, Layout};
 use crate::monitor::{Monitor, checkpoint};
 use crate::simd::{self, LANES, Lanes, vectorized};
 
@@ -223,37 +223,42 @@ impl Stamps {
     /// The normal equations of star `i` when the neighbours that touch it are free as well: theirs are eliminated.
     #[inline(always)]
     fn joint_normal(&self, i: usize, flux: f32, noise: Noise, work: &mut Work) -> Normal {
-        let noise = noise.weighting();
+        let pixel_noise = PixelNoise::new(noise.weighting(), self.variance(i));
         let n = self.layout().len();
         let Work { own, light, touching, gradients, scratch, .. } = work;
         scratch.clear();
         scratch.resize(6 * n, 0.0);
-        let (weight, rest) = scratch.split_at_mut(n);
-        let (residual, rest) = rest.split_at_mut(n);
+        let (weights, rest) = scratch.split_at_mut(n);
+        let (residuals, rest) = rest.split_at_mut(n);
         let (weighted, own_gradients) = rest.split_at_mut(n);
-        let (mut chi2, mut pixels) = (0.0, 0.0);
-        for at in self.crop(i).spans(self.layout()).flatten().filter(|&at| is_good(self.data(i)[at])) {
-            let model = light[at] + flux * own.value[at];
-            weight[at] = 1.0 / noise.variance(self.variance(i), model);
-            residual[at] = self.data(i)[at] - model;
-            chi2 += weight[at] * residual[at] * residual[at];
-            pixels += 1.0;
-            own_gradients[at] = flux * own.by_x[at];
-            own_gradients[n + at] = flux * own.by_y[at];
-            own_gradients[2 * n + at] = own.value[at];
+        let (mut chi2, mut pixels) = (Lanes::splat(0.0), Lanes::splat(0.0));
+        let lanes = Lanes::splat(flux);
+        for at in self.crop(i).spans(self.layout()).flat_map(|span| span.step_by(LANES)) {
+            let load = |values: &[f32]| Lanes::load(&values[at..at + LANES]);
+            let value = load(&own.value);
+            let model = load(light) + lanes * value;
+            let difference = load(self.data(i)) - model;
+            let good = difference.within(BAD / 2.0);
+            let (weight, residual) = (pixel_noise.weight(model) * good, difference * good);
+            chi2 = chi2 + weight * residual * residual;
+            pixels = pixels + good;
+            weight.store(&mut weights[at..]);
+            residual.store(&mut residuals[at..]);
+            (lanes * load(&own.by_x)).store(&mut own_gradients[at..]);
+            (lanes * load(&own.by_y)).store(&mut own_gradients[n + at..]);
+            value.store(&mut own_gradients[2 * n + at..]);
         }
         let others = gradients.chunks_exact(n).take(3 * *touching);
         let columns = own_gradients.chunks_exact(n).chain(others);
-        let (left, right) = JointNormal::new(columns, weight, residual, weighted).eliminated();
+        let (left, right) = JointNormal::new(columns, weights, residuals, weighted).eliminated();
+        let [chi2, pixels] = simd::sums(&[chi2, pixels]);
         Normal { left, right, chi2, pixels }
     }
 
     #[inline(always)]
     fn normal(&self, i: usize, flux: f32, noise: Noise, work: &Work) -> Normal {
-        let Noise { faint, photon, model } = noise.weighting();
-        let (background, flux) = (Lanes::splat(self.variance(i) + faint), Lanes::splat(flux));
-        let (photon, model_error) = (Lanes::splat(photon), Lanes::splat(model));
-        let (zero, one) = (Lanes::splat(0.0), Lanes::splat(1.0));
+        let pixel_noise = PixelNoise::new(noise.weighting(), self.variance(i));
+        let (flux, zero) = (Lanes::splat(flux), Lanes::splat(0.0));
         let [mut xx, mut xy, mut xf, mut yy, mut yf, mut ff, mut bx, mut by, mut bf, mut chi2, mut pixels] =
             [zero; 11];
         let (data, own) = (self.data(i), &work.own);
@@ -264,11 +269,9 @@ impl Stamps {
                 let span = at..at + LANES;
                 let gf = Lanes::load(&own.value[span.clone()]);
                 let model = Lanes::load(&work.light[span.clone()]) + flux * gf;
-                let light = model.max(zero);
                 let difference = Lanes::load(&data[span.clone()]) - model;
-                let weight = one / (background + light * (photon + model_error * light));
                 let good = difference.within(BAD / 2.0);
-                let (weight, residual) = (weight * good, difference * good);
+                let (weight, residual) = (pixel_noise.weight(model) * good, difference * good);
                 let (gx, gy) =
                     (flux * Lanes::load(&own.by_x[span.clone()]), flux * Lanes::load(&own.by_y[span]));
                 let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
@@ -288,6 +291,29 @@ impl Stamps {
         let [left @ .., bx, by, bf, chi2, pixels] =
             simd::sums(&[xx, xy, xf, yy, yf, ff, bx, by, bf, chi2, pixels]);
         Normal { left, right: [bx, by, bf], chi2, pixels }
+    }
+}
+
+/// The parts of the variance of pixels.
+struct PixelNoise {
+    background: Lanes,
+    photon: Lanes,
+    model: Lanes,
+}
+
+impl PixelNoise {
+    #[inline(always)]
+    fn new(noise: Noise, background: f32) -> Self {
+        let [background, photon, model] =
+            [background + noise.faint, noise.photon, noise.model].map(Lanes::splat);
+        Self { background, photon, model }
+    }
+
+    /// One over the variance of pixels with this light.
+    #[inline(always)]
+    fn weight(&self, light: Lanes) -> Lanes {
+        let light = light.max(Lanes::splat(0.0));
+        Lanes::splat(1.0) / (self.background + light * (self.photon + self.model * light))
     }
 }
 

@@ -4,7 +4,7 @@
 #![allow(clippy::inline_always)]
 
 use crate::lsq::small;
-use crate::simd::{LANES, Lanes};
+use crate::simd::IN_TURN;
 
 /// Neighbours at most that are free while a star is fitted.
 pub(super) const MAX_TOUCHING: usize = 2;
@@ -87,11 +87,17 @@ impl JointNormal {
 /// The sum of the products of two stamps.
 #[inline(always)]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sum = Lanes::splat(0.0);
-    for at in (0..a.len()).step_by(LANES) {
-        sum = sum + Lanes::load(&a[at..at + LANES]) * Lanes::load(&b[at..at + LANES]);
+    let [(whole, rest), (others, other_rest)] = [a, b].map(<[f32]>::as_chunks::<IN_TURN>);
+    let mut sums = [0.0; IN_TURN];
+    for (a, b) in whole.iter().zip(others) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
     }
-    sum.sum()
+    for ((sum, a), b) in sums.iter_mut().zip(rest).zip(other_rest) {
+        *sum += a * b;
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]
