@@ -42,8 +42,8 @@ def extractions() -> Iterator[tuple[str, Task]]:
     """Extract the stars of one frame by each method."""
     import extract
 
-    image, truth = extract.simulate(np.random.default_rng(1), 3000, 2.0)
-    peak = extract.profile(np.zeros(1), 2.0, 0)[0, 0] ** 2
+    image, truth = extract.simulate(np.random.default_rng(1), 3000, 2.0, 1.0)
+    peak = extract.profile(np.zeros(1), np.full(1, 2.0), 0)[0, 0] ** 2
     saturated = truth[:, 2] * peak + extract.SKY > 0.98 * extract.FULL_WELL
     for name, method in extract.methods(2.0).items():
         if name.startswith("boresight"):
