@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::cutouts::Stamps;
 use super::field::PsfField;
-use super::noise::Noise;
+use super::noise::{Noise, PixelNoise};
 use super::normal::{JointNormal, MAX_TOUCHING, Normal};
 use super::source::{Fit, Source};
 use super::{MAX_OFFSET, Rendering};
@@ -239,7 +239,8 @@ impl Stamps {
             let model = load(light) + lanes * value;
             let difference = load(self.data(i)) - model;
             let good = difference.within(BAD / 2.0);
-            let (weight, residual) = (pixel_noise.weight(model) * good, difference * good);
+            let (weight, residual) =
+                (Lanes::splat(1.0) / pixel_noise.variance(model) * good, difference * good);
             chi2 = chi2 + weight * residual * residual;
             pixels = pixels + good;
             weight.store(&mut weights[at..]);
@@ -271,7 +272,8 @@ impl Stamps {
                 let model = Lanes::load(&work.light[span.clone()]) + flux * gf;
                 let difference = Lanes::load(&data[span.clone()]) - model;
                 let good = difference.within(BAD / 2.0);
-                let (weight, residual) = (pixel_noise.weight(model) * good, difference * good);
+                let (weight, residual) =
+                    (Lanes::splat(1.0) / pixel_noise.variance(model) * good, difference * good);
                 let (gx, gy) =
                     (flux * Lanes::load(&own.by_x[span.clone()]), flux * Lanes::load(&own.by_y[span]));
                 let (wx, wy, wf) = (weight * gx, weight * gy, weight * gf);
@@ -291,29 +293,6 @@ impl Stamps {
         let [left @ .., bx, by, bf, chi2, pixels] =
             simd::sums(&[xx, xy, xf, yy, yf, ff, bx, by, bf, chi2, pixels]);
         Normal { left, right: [bx, by, bf], chi2, pixels }
-    }
-}
-
-/// The parts of the variance of pixels.
-struct PixelNoise {
-    background: Lanes,
-    photon: Lanes,
-    model: Lanes,
-}
-
-impl PixelNoise {
-    #[inline(always)]
-    fn new(noise: Noise, background: f32) -> Self {
-        let [background, photon, model] =
-            [background + noise.faint, noise.photon, noise.model].map(Lanes::splat);
-        Self { background, photon, model }
-    }
-
-    /// One over the variance of pixels with this light.
-    #[inline(always)]
-    fn weight(&self, light: Lanes) -> Lanes {
-        let light = light.max(Lanes::splat(0.0));
-        Lanes::splat(1.0) / (self.background + light * (self.photon + self.model * light))
     }
 }
 

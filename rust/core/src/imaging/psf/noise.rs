@@ -1,11 +1,15 @@
 //! The noise of pixels with stars on them.
 
+// Parts of loops that are compiled for several kinds of machine: `vectorized`.
+#![allow(clippy::inline_always)]
+
 use nalgebra::{Matrix3, Vector3};
 use rayon::prelude::*;
 
 use super::source::Fit;
 use crate::imaging::stamp::part_of;
 use crate::lsq::robust::median;
+use crate::simd::Lanes;
 
 /// Relative error of the point-spread function that is counted at most in the weights of pixels.
 const MAX_WEIGHT_ERROR: f32 = 0.03;
@@ -25,6 +29,33 @@ pub(crate) struct Noise {
     pub photon: f32,
     /// Square of the relative error of the point-spread function.
     pub model: f32,
+}
+
+/// The [`Noise`] of several pixels at a time.
+pub(super) struct PixelNoise {
+    constant: Lanes,
+    photon: Lanes,
+    model: Lanes,
+}
+
+impl PixelNoise {
+    /// Over a background of this variance.
+    #[inline(always)]
+    pub(super) fn new(noise: Noise, background: f32) -> Self {
+        let splat = Lanes::splat;
+        Self {
+            constant: splat(background + noise.faint),
+            photon: splat(noise.photon),
+            model: splat(noise.model),
+        }
+    }
+
+    /// Variance of pixels with this light; what is negative counts as none.
+    #[inline(always)]
+    pub(super) fn variance(&self, light: Lanes) -> Lanes {
+        let light = light.max(Lanes::splat(0.0));
+        self.constant + light * (self.photon + self.model * light)
+    }
 }
 
 /// A pixel of a star.

@@ -5,7 +5,7 @@
 
 use super::cutouts::Stamps;
 use super::fit::Work;
-use super::noise::Noise;
+use super::noise::{Noise, PixelNoise};
 use super::source::{Fit, Source};
 use crate::imaging::stamp::{BAD, is_good};
 use crate::simd::{self, LANES, Lanes, vectorized};
@@ -97,19 +97,15 @@ impl simd::Work for ModelError<'_> {
         let Self { stamps, fit, weighting, noise, i, work } = self;
         let zero = Lanes::splat(0.0);
         let (flux, background) = (Lanes::splat(fit.source.flux), stamps.variance(i));
-        let variance = |noise: Noise, light: Lanes| {
-            let [constant, photon, model] =
-                [background + noise.faint, noise.photon, noise.model].map(Lanes::splat);
-            constant + light * (photon + model * light)
-        };
+        let (assumed, known) = (PixelNoise::new(weighting, background), PixelNoise::new(noise, background));
         let inverse = fit.inverse().map(|row| row.map(Lanes::splat));
         let mut sums = [zero; 4];
         for span in stamps.crop(i).spans(stamps.layout()) {
             for at in span.step_by(LANES) {
                 let load = |pixels: &[f32]| Lanes::load(&pixels[at..at + LANES]);
                 let value = load(&work.own.value);
-                let light = (load(&work.light) + flux * value).max(zero);
-                let expected = variance(weighting, light);
+                let light = load(&work.light) + flux * value;
+                let expected = assumed.variance(light);
                 let good = load(stamps.data(i)).within(BAD / 2.0);
                 let gradient = [flux * load(&work.own.by_x), flux * load(&work.own.by_y), value];
                 // How far x, y and flux go with the error of a pixel.
@@ -118,7 +114,7 @@ impl simd::Work for ModelError<'_> {
                     let [p, q, r] = gradient;
                     weight * (a * p + b * q + c * r)
                 });
-                let more = variance(noise, light) - expected;
+                let more = known.variance(light) - expected;
                 let [xx, xy, yy, ff] = sums;
                 sums = [xx + more * x * x, xy + more * x * y, yy + more * y * y, ff + more * f * f];
             }
