@@ -107,7 +107,7 @@ pub(crate) fn real(stamps: &Stamps, fits: &[Fit], detected: usize, sigma: f32) -
         .collect()
 }
 
-/// What the fit of a star leaves over.
+/// Residuals of the fit of a star, with their weights.
 #[derive(Debug, Default)]
 struct Residuals {
     /// Weight of each pixel of the stamp, and its weighted residual: rows with zeros around, so many pixels on each side.
@@ -207,16 +207,8 @@ fn brightest(
     let columns = (2 * inner + 1) as usize;
     let (mut light, mut weight) = (vec![0.0; columns], vec![0.0; columns]);
     for y in -inner..=inner {
-        let row = (y + inner) as usize;
-        let (into_light, into_weight) = (&mut light[..], &mut weight[..]);
-        vectorized(Filtered {
-            residuals,
-            kernel: &kernel.value,
-            layout,
-            row,
-            light: into_light,
-            weight: into_weight,
-        });
+        let (kernel, row) = (&kernel.value, (y + inner) as usize);
+        vectorized(Filtered { residuals, kernel, layout, row, light: &mut light, weight: &mut weight });
         for (k, (&light, &weight)) in light.iter().zip(&weight).enumerate() {
             let x = k as isize - inner;
             let height = light / weight.sqrt();
