@@ -218,8 +218,9 @@ def test_pickle(solution):
     copy = pickle.loads(pickle.dumps(solution))
     assert repr(copy) == repr(solution)
     np.testing.assert_array_equal(copy.matched_catalog_ids, solution.matched_catalog_ids)
-    np.testing.assert_allclose(
-        copy.pixel_to_world(3, 4), solution.pixel_to_world(3, 4), rtol=0, atol=1e-12
+    np.testing.assert_allclose(copy.pixel_to_world(3, 4), solution.pixel_to_world(3, 4), rtol=1e-14)
+    np.testing.assert_array_equal(
+        copy.rotation_matrix_icrs_to_camera, solution.rotation_matrix_icrs_to_camera
     )
 
 

@@ -361,7 +361,7 @@ class MatchedStars:
 
     def __reduce__(self) -> tuple[Any, ...]:
         known = None if self._magnitudes is None else self.magnitudes
-        return _restore, (self._arguments() | {"magnitudes": known},)
+        return _restore, (self._arguments() | {"magnitudes": known}, self._core.rotation_matrix)
 
     def __repr__(self) -> str:
         return f"<MatchedStars: {len(self)} stars, {self.camera_model!r}>"
@@ -385,5 +385,7 @@ def _columns(cov: Floats) -> Floats:
     return np.ascontiguousarray(cov.reshape(-1, 4)[:, [0, 1, 3]], dtype=np.float64)
 
 
-def _restore(arguments: dict[str, Any]) -> MatchedStars:
-    return MatchedStars(**arguments)
+def _restore(arguments: dict[str, Any], rotation_matrix: list[list[float]]) -> MatchedStars:
+    stars = MatchedStars(**arguments)
+    stars._core = stars._core.turned(rotation_matrix)  # exactly, which a quaternion is not
+    return stars

@@ -103,6 +103,12 @@ impl PyMatchedStars {
         self.inner.attitude.matrix()
     }
 
+    /// The same matches with the attitude of a rotation matrix.
+    fn turned(&self, rotation_matrix: [[f64; 3]; 3]) -> PyResult<Self> {
+        let attitude = Attitude::from_matrix(rotation_matrix).map_err(to_python)?;
+        Ok(Self { inner: MatchedStars { attitude, ..self.inner.clone() } })
+    }
+
     /// The same matches with other positions, covariances of them (columns xx, xy, yy) and brightness.
     fn measured(
         &self,

@@ -9,6 +9,8 @@ use crate::geometry::sphere::{Direction, direction, east_north, ra_dec};
 
 /// How far a given matrix may be from a rotation before it is refused.
 const ROTATION_TOLERANCE: f64 = 1e-6;
+/// How far from one it may be by rounding alone: it is kept as it is, so that attitudes are stored and read exactly.
+const ROUNDING: f64 = 1e-14;
 
 /// Rotation ICRS → camera: `v_camera = R · v_icrs`. The rows of `R` are the camera's axes in ICRS.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +30,8 @@ impl Attitude {
                 "give an orthonormal 3x3 matrix with determinant +1, mapping ICRS to camera",
             ));
         }
-        Ok(Self { rotation: orthonormal(&m) })
+        let exact = off < ROUNDING;
+        Ok(Self { rotation: if exact { Rotation3::from_matrix_unchecked(m) } else { orthonormal(&m) } })
     }
 
     /// From a quaternion, scalar first, of any non-zero length.
@@ -167,6 +170,7 @@ mod tests {
             let b = Attitude::from_quaternion(a.quaternion()).unwrap();
             let c = Attitude::from_matrix(a.matrix()).unwrap();
             prop_assert!(a.angle_to(&b) < 1e-12 && a.angle_to(&c) < 1e-12);
+            prop_assert_eq!(c.matrix(), a.matrix());
         }
 
         #[test]
